@@ -1,0 +1,87 @@
+# Footfall. `make demo` and `make test` need only Python 3.11 or newer, make and a network for the first run.
+
+UV_VERSION := 0.13.9
+
+# The user's own uv when there is one, otherwise a private one in .tools (`make UV=` asks for the private one).
+UV ?= $(shell command -v uv 2>/dev/null)
+PRIVATE_UV := .tools/uv-$(UV_VERSION)/bin/uv
+ifeq ($(strip $(UV)),)
+uv := $(PRIVATE_UV)
+else
+uv := $(UV)
+endif
+
+BIN := .venv/bin
+READY := .venv/.ready
+ROOMS := bench command_side contracts footfall migrations projector query_side read_model telemetry
+
+# Shell text that sets $$python to the first interpreter that is new enough, or ends with what to do about it.
+define find_python
+for python in $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11); do \
+  if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then break; fi; \
+  python=; \
+done; \
+if [ -z "$$python" ]; then \
+  echo "error: Footfall needs Python 3.11 or newer, and none is on PATH." >&2; \
+  echo "       Install one, or name it: make PYTHON=/path/to/python3 ..." >&2; \
+  exit 1; \
+fi
+endef
+
+export UV_PROJECT_ENVIRONMENT := .venv
+export UV_PYTHON_DOWNLOADS := never
+unexport VIRTUAL_ENV
+
+.DEFAULT_GOAL := help
+.PHONY: help demo up test check bench clean
+.DELETE_ON_ERROR:
+
+help:  ## Show this list
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
+
+demo: $(READY)  ## Send a day of traffic through a real Kafka and a real PostgreSQL, then report (ARGS="--help" for options)
+	$(BIN)/footfall demo $(ARGS)
+
+up: $(READY)  ## Run everything on port 3000 until Ctrl-C (ARGS="--help" for options)
+	$(BIN)/footfall up $(ARGS)
+
+test: $(READY)  ## Run every test against the real servers (ARGS="-k name" to choose)
+	$(BIN)/pytest $(ARGS)
+
+check: $(READY)  ## Check format, lint, types, import contracts, dependencies and the compose file
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/basedpyright
+	$(BIN)/lint-imports
+	$(BIN)/deptry .
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec compose.yaml
+
+bench: $(READY)  ## Measure the goals and write bench/results/latest.json
+	$(BIN)/python -m bench $(ARGS)
+
+clean:  ## Remove the environment, the caches and the embedded servers' data
+	rm -rf .venv .tools .footfall .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	find $(ROOMS) tests -type d -name __pycache__ -prune -exec rm -rf {} +
+
+# An environment that exists keeps its interpreter; a new one gets the interpreter that was found.
+$(READY): pyproject.toml uv.lock $(if $(strip $(UV)),,$(PRIVATE_UV))
+	@if [ -x $(BIN)/python ]; then \
+	  "$(uv)" sync --frozen; \
+	else \
+	  $(find_python); \
+	  "$(uv)" sync --frozen --python "$$(command -v "$$python")"; \
+	fi
+	@touch $@
+
+$(PRIVATE_UV):
+	@$(find_python); \
+	echo "uv is not on PATH: installing uv $(UV_VERSION) into .tools"; \
+	rm -rf .tools; \
+	if ! "$$python" -m venv .tools/uv-$(UV_VERSION) >/dev/null 2>&1; then \
+	  rm -rf .tools; \
+	  echo "error: $$python cannot create a virtual environment (its venv or ensurepip module is missing)." >&2; \
+	  echo "       Install it (Debian and Ubuntu: apt install python3-venv), or put uv on PATH, and run make again." >&2; \
+	  exit 1; \
+	fi; \
+	.tools/uv-$(UV_VERSION)/bin/python -m pip install --quiet --disable-pip-version-check "uv==$(UV_VERSION)"

@@ -1,0 +1,1 @@
+"""Measures what the goals promise, next to the bare work that each is compared with."""

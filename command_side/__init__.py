@@ -1,0 +1,1 @@
+"""HTTP in, acknowledged events out. No database."""

@@ -1,0 +1,61 @@
+"""The command side's composition root: producer, log, routes, and the layers around them."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.helpers import create_ssl_context
+from litestar import Litestar
+
+from command_side.kafka_event_log import KafkaEventLog
+from command_side.routes import generate_route
+from command_side.settings import CommandSettings
+from telemetry.health import DependencyState
+
+
+class CommandSide:
+    """Everything of the command side that an application needs."""
+
+    def __init__(self, settings: CommandSettings) -> None:
+        self._log = KafkaEventLog(
+            lambda: producer_of(settings),
+            settings.kafka_topic,
+            timeout=settings.publish_timeout_ms / 1000,
+            retries=settings.publish_retries,
+            max_pending=settings.publish_max_pending,
+        )
+        self.route_handlers = [generate_route(self._log, settings)]
+        self.probes = {"kafka": self._kafka_state}
+
+    @asynccontextmanager
+    async def lifespan(self, _app: Litestar) -> AsyncIterator[None]:
+        """Connects to Kafka; publishes what is pending before it disconnects."""
+        await self._log.start()
+        try:
+            yield
+        finally:
+            await self._log.close()
+
+    async def _kafka_state(self) -> DependencyState:
+        return DependencyState(ok=await self._log.connected())
+
+
+def producer_of(settings: CommandSettings) -> AIOKafkaProducer:
+    """An idempotent producer with acks=all; see libraries' defaults in docs/decisions/0005."""
+    secure = settings.kafka_security_protocol
+    return AIOKafkaProducer(
+        bootstrap_servers=settings.kafka_bootstrap_servers,
+        client_id="footfall-command-side",
+        acks="all",
+        enable_idempotence=True,
+        linger_ms=0,
+        compression_type=None if settings.kafka_compression == "none" else settings.kafka_compression,
+        max_batch_size=262_144,
+        max_request_size=1_048_576,
+        request_timeout_ms=settings.publish_timeout_ms,
+        security_protocol=secure,
+        ssl_context=create_ssl_context() if "SSL" in secure.split("_") else None,
+        sasl_mechanism=settings.kafka_sasl_mechanism,
+        sasl_plain_username=settings.kafka_sasl_username or None,
+        sasl_plain_password=settings.kafka_sasl_password.get_secret_value() or None,
+    )

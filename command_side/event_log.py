@@ -1,0 +1,42 @@
+"""The log as commands see it: publish one record, learn its position, or learn why not."""
+
+from typing import Protocol
+
+import msgspec
+
+from contracts.record import EventRecord
+
+
+class Position(msgspec.Struct, frozen=True):
+    """Where an acknowledged record stands in the log."""
+
+    partition: int
+    offset: int
+
+
+class EventLog(Protocol):
+    """Appends events; every implementation passes `tests/conformance/test_event_log.py`."""
+
+    async def publish(self, record: EventRecord) -> Position:
+        """Returns once the record is acknowledged by all in-sync replicas. Raises PublishError."""
+        ...
+
+    async def connected(self) -> bool:
+        """Whether the log answers now."""
+        ...
+
+
+class PublishError(Exception):
+    """A record was not acknowledged."""
+
+
+class PublishFailedError(PublishError):
+    """The record is certainly not in the log."""
+
+
+class PublishUnknownError(PublishError):
+    """No answer in time: the record may be in the log or may still land there."""
+
+
+class LogBusyError(PublishError):
+    """Too many records wait already; this one was refused before anything was sent."""

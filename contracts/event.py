@@ -1,0 +1,89 @@
+"""The user event: its shape, its rules, and the one place where both are written down.
+
+HTTP bodies, Kafka values and the published JSON Schema are all derived from the structs below.
+Names on the wire are the seed's (`userId`, `eventType`, ..); see docs/decisions/0010 for time.
+"""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+import msgspec
+import uuid_utils
+
+EventType = Literal["LOGIN", "LOGOUT", "PRODUCT_VIEW"]
+
+MAX_USER_ID_LENGTH = 256  # characters
+MAX_PAYLOAD_BYTES = 16 * 1024  # bytes of the payload as Footfall encodes it
+MAX_PAYLOAD_DEPTH = 16  # levels; the payload object itself is the first
+
+# A negative look-ahead instead of `^[^..]+$`: Python's `$` would let a trailing newline through, and JSON Schema's
+# regular expressions know no `\Z`. This form means the same in both.
+NO_CONTROL_CHARACTERS = r"^(?![\s\S]*[\u0000-\u001f\u007f-\u009f])"
+
+UserId = Annotated[
+    str,
+    msgspec.Meta(
+        min_length=1,
+        max_length=MAX_USER_ID_LENGTH,
+        pattern=NO_CONTROL_CHARACTERS,
+        description="Who acted: 1 to 256 characters, no control characters. Events of one user keep their order.",
+        examples=["user-123"],
+        extra={"pii": True},
+    ),
+]
+Payload = Annotated[
+    dict[str, Any],
+    msgspec.Meta(
+        description="Free-form details: an object of at most 16 KiB encoded and 16 levels deep.",
+        examples=[{"productId": "p-42", "referrer": "https://example.com/"}],
+        extra={"pii": True},
+    ),
+]
+Timestamp = Annotated[
+    datetime,
+    msgspec.Meta(tz=True, description="When it happened: ISO-8601 with an offset; Footfall writes UTC with `Z`."),
+]
+EventId = Annotated[UUID, msgspec.Meta(description="Unique id of the event; UUIDv7 (RFC 9562) when Footfall makes it.")]
+
+
+class ActivityCommand(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """A request to record one activity. It may be rejected; an accepted one becomes a `UserEvent`."""
+
+    user_id: UserId
+    event_type: EventType
+    payload: Payload = msgspec.field(default_factory=dict)
+
+
+class UserEvent(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """An immutable fact: who did what, and when. `timestamp` is timezone-aware UTC, microseconds."""
+
+    event_id: EventId
+    user_id: UserId
+    event_type: EventType
+    timestamp: Timestamp
+    payload: Payload = msgspec.field(default_factory=dict)
+
+
+def _personal_fields() -> frozenset[str]:
+    """Names, as attributes and on the wire, of the fields marked `pii`: logs mask them."""
+    names = set()
+    for field in msgspec.structs.fields(UserEvent):
+        metadata = getattr(field.type, "__metadata__", ())
+        if any(isinstance(meta, msgspec.Meta) and (meta.extra or {}).get("pii") for meta in metadata):
+            names |= {field.name, field.encode_name}
+    return frozenset(names)
+
+
+PERSONAL_FIELDS = _personal_fields()
+
+
+def create_user_event(command: ActivityCommand) -> UserEvent:
+    """The fact that a valid command becomes: a fresh UUIDv7 and the present time in UTC."""
+    return UserEvent(
+        event_id=UUID(int=uuid_utils.uuid7().int),
+        user_id=command.user_id,
+        event_type=command.event_type,
+        timestamp=datetime.now(UTC),
+        payload=command.payload,
+    )

@@ -1,0 +1,229 @@
+"""Bytes in, a valid command or event out, or every problem with them as a sentence.
+
+The fast path is one strict msgspec decode of the structs in `event.py` plus a walk over the payload. Only when that
+fails, or leaves a doubt, does the slow path run, which checks the same structs field by field and names every problem.
+"""
+
+import json
+from datetime import UTC, datetime
+from typing import Any, NoReturn, get_args
+
+import msgspec
+
+from contracts.event import (
+    MAX_PAYLOAD_BYTES,
+    MAX_PAYLOAD_DEPTH,
+    MAX_USER_ID_LENGTH,
+    ActivityCommand,
+    EventType,
+    UserEvent,
+)
+
+MAX_FLOAT = 2.0**53  # above it a double's shortest text is no longer its exact value, so jsonb's numeric would differ
+MAX_INTEGER = 2**64 - 1
+MIN_INTEGER = -(2**63)
+
+EXPECTATIONS = {
+    "eventId": "must be a UUID",
+    "userId": f"must be a string of 1 to {MAX_USER_ID_LENGTH} characters without control characters",
+    "eventType": f"must be one of {', '.join(get_args(EventType))}",
+    "timestamp": "must be an ISO-8601 date and time with an offset, such as 2026-01-31T12:00:00.000Z",
+    "payload": "must be a JSON object",
+}
+
+
+class Problems(msgspec.Struct, frozen=True):
+    """Why a body or record is not valid: one sentence for each problem, never empty. Holds no value of the input."""
+
+    sentences: list[str]
+
+
+_command_decoder = msgspec.json.Decoder(ActivityCommand)
+_event_decoder = msgspec.json.Decoder(UserEvent)
+_encode = msgspec.json.Encoder().encode
+
+
+def validate_user_event(body: bytes) -> ActivityCommand | Problems:
+    """Validates a partial event `{userId, eventType, payload?}`, as a client sends it (JSON, UTF-8)."""
+    try:
+        command = _command_decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return Problems(_problems(body, ActivityCommand))
+    if _is_surely_sound(command.payload, body):
+        return command
+    problems = _problems(body, ActivityCommand)
+    return Problems(problems) if problems else command
+
+
+def validate_complete_user_event(value: bytes) -> UserEvent | Problems:
+    """Validates a complete event, as a record carries it; its timestamp comes back in UTC."""
+    try:
+        event = _event_decoder.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return Problems(_problems(value, UserEvent))
+    if not _is_surely_sound(event.payload, value):
+        problems = _problems(value, UserEvent)
+        if problems:
+            return Problems(problems)
+    return event if event.timestamp.tzinfo is UTC else _in_utc(event)
+
+
+def _in_utc(event: UserEvent) -> UserEvent | Problems:
+    try:
+        return msgspec.structs.replace(event, timestamp=event.timestamp.astimezone(UTC))
+    except OverflowError:  # year 1 or 9999 with an offset that leaves the calendar
+        return Problems(["Field `timestamp` lies outside the years 1 to 9999 in UTC."])
+
+
+def _is_surely_sound(payload: dict[str, Any], raw: bytes) -> bool:
+    """False in any doubt: then the slow path decides. Costs under 1 us for a usual payload."""
+    if len(raw) > MAX_PAYLOAD_BYTES or b"\\u0000" in raw:
+        return False
+    return _values_are_sound(payload, 1)
+
+
+def _values_are_sound(container: dict[str, Any] | list[Any], depth: int) -> bool:
+    if depth > MAX_PAYLOAD_DEPTH:
+        return False
+    for value in container.values() if type(container) is dict else container:
+        kind = type(value)
+        if kind is str or kind is bool or value is None:
+            continue
+        if kind is int:
+            if not MIN_INTEGER <= value <= MAX_INTEGER:
+                return False
+        elif kind is float:
+            # Zero is in doubt: 1e-400 becomes 0.0 too, and only the text tells.
+            if not -MAX_FLOAT <= value <= MAX_FLOAT or value == 0:
+                return False
+        elif not _values_are_sound(value, depth + 1):
+            return False
+    return True
+
+
+def _problems(raw: bytes, shape: type[ActivityCommand | UserEvent]) -> list[str]:
+    """Every problem that keeps `raw` from being a valid `shape`; empty when there is none."""
+    try:
+        fields = msgspec.json.decode(raw)
+    except RecursionError:
+        return [f"The JSON is nested deeper than {MAX_PAYLOAD_DEPTH} levels."]
+    except UnicodeDecodeError:
+        return ["The JSON is not valid UTF-8."]
+    except msgspec.ValidationError:  # msgspec's word for a float that does not fit a double
+        return ["A number is too large."]
+    except msgspec.DecodeError as error:
+        return [f"The JSON is not valid: {_without_prefix(error)}."]
+    if type(fields) is not dict:
+        return ["The JSON must be an object."]
+    problems = [*_field_problems(fields, shape), *_text_problems(raw)]
+    if type(fields.get("payload")) is dict:
+        problems += _payload_problems(fields["payload"])
+    return problems
+
+
+def _without_prefix(error: msgspec.DecodeError) -> str:
+    return str(error).removeprefix("JSON is malformed: ").replace("Input data", "it")
+
+
+def _field_problems(fields: dict[str, Any], shape: type[ActivityCommand | UserEvent]) -> list[str]:
+    known = {field.encode_name: field for field in msgspec.structs.fields(shape)}
+    problems = [
+        f"Field `{name}` is required: it {EXPECTATIONS[name]}."
+        for name, field in known.items()
+        if field.required and name not in fields
+    ]
+    for name, field in known.items():
+        if name in fields and not _fits(fields[name], field.type):
+            problems.append(f"Field `{name}` {EXPECTATIONS[name]}.")
+    unknown = [name for name in fields if name not in known]
+    if unknown:
+        shown = ", ".join(f"`{_shown(name)}`" for name in unknown[:5])
+        more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+        problems.append(f"Unknown field {shown}{more}; the fields are {', '.join(known)}.")
+    return problems
+
+
+def _shown(name: str) -> str:
+    """A field name fit for an answer and a log line: short and printable."""
+    return "".join(c if c.isprintable() and c != "`" else "?" for c in name[:40])
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    try:
+        msgspec.convert(value, kind, builtin_types=(datetime,))
+    except (msgspec.ValidationError, OverflowError):
+        return False
+    return True
+
+
+def _payload_problems(payload: dict[str, Any]) -> list[str]:
+    problems = []
+    if _depth(payload) > MAX_PAYLOAD_DEPTH:
+        problems.append(f"Field `payload` is nested deeper than {MAX_PAYLOAD_DEPTH} levels.")
+    if len(_encode(payload)) > MAX_PAYLOAD_BYTES:
+        problems.append(f"Field `payload` is larger than {MAX_PAYLOAD_BYTES // 1024} KiB encoded.")
+    if any(not MIN_INTEGER <= n <= MAX_INTEGER for n in _leaves(payload, int)):
+        problems.append("Field `payload` has an integer beyond 64 bits; send it as a string.")
+    if any(not -MAX_FLOAT <= n <= MAX_FLOAT for n in _leaves(payload, float)):
+        problems.append("Field `payload` has a fractional number beyond 2^53; send it as a string.")
+    return problems
+
+
+def _depth(value: Any) -> int:
+    """Levels of nesting, without recursion of our own: hostile depth must not exhaust the stack."""
+    deepest, pending = 0, [(value, 1)]
+    while pending:
+        container, level = pending.pop()
+        deepest = max(deepest, level)
+        pending += [(child, level + 1) for child in _children(container) if type(child) in (dict, list)]
+    return deepest
+
+
+def _leaves(value: Any, kind: type) -> list[Any]:
+    found, pending = [], [value]
+    while pending:
+        item = pending.pop()
+        if type(item) is kind:
+            found.append(item)
+        pending += _children(item)
+    return found
+
+
+def _children(item: Any) -> list[Any]:
+    if type(item) is dict:
+        return list(item.values())
+    return item if type(item) is list else []
+
+
+def _text_problems(raw: bytes) -> list[str]:
+    """Problems that only the text shows: U+0000 in any string (PostgreSQL has none) and numbers that vanish."""
+    problems: list[str] = []
+
+    def number(text: str) -> float:
+        value = float(text)
+        if value == 0 and text.lower().split("e")[0].strip("-0."):
+            problems.append("A number is too small to be told from zero; send it as a string.")
+        return value
+
+    def constant(_: str) -> NoReturn:
+        raise ValueError
+
+    try:
+        parsed = json.loads(raw, parse_float=number, parse_int=len, parse_constant=constant)
+    except (ValueError, RecursionError):  # another check names it better
+        return problems
+    if _has_nul(parsed):
+        problems.append("A string contains the character U+0000, which cannot be stored.")
+    return problems
+
+
+def _has_nul(parsed: Any) -> bool:
+    pending = [parsed]
+    while pending:
+        item = pending.pop()
+        if type(item) is str and "\0" in item:
+            return True
+        if type(item) is dict:
+            pending += item.keys()
+        pending += _children(item)
+    return False

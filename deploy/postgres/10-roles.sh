@@ -1,0 +1,40 @@
+#!/bin/sh
+# Runs once, when the database volume is empty. Tables and their grants are the migrations' work; roles are not.
+#
+#   footfall            owns the database, runs the migrations
+#   footfall_projector  writes the read model     (through the group footfall_writer)
+#   footfall_query      reads it, and cannot write (through the group footfall_reader)
+set -eu
+
+: "${FOOTFALL_OWNER_PASSWORD:?is not set}"
+: "${FOOTFALL_PROJECTOR_PASSWORD:?is not set}"
+: "${FOOTFALL_QUERY_PASSWORD:?is not set}"
+
+psql --no-psqlrc --quiet --set ON_ERROR_STOP=1 --username "$POSTGRES_USER" --dbname "$POSTGRES_DB" <<'SQL'
+\getenv database POSTGRES_DB
+\getenv owner_password FOOTFALL_OWNER_PASSWORD
+\getenv projector_password FOOTFALL_PROJECTOR_PASSWORD
+\getenv query_password FOOTFALL_QUERY_PASSWORD
+
+BEGIN;
+
+CREATE ROLE footfall_writer NOLOGIN;
+CREATE ROLE footfall_reader NOLOGIN;
+
+CREATE ROLE footfall           LOGIN CREATEROLE PASSWORD :'owner_password';
+CREATE ROLE footfall_projector LOGIN            PASSWORD :'projector_password' IN ROLE footfall_writer;
+CREATE ROLE footfall_query     LOGIN            PASSWORD :'query_password'     IN ROLE footfall_reader;
+
+-- The owner may hand the groups to further logins, but does not act through them.
+GRANT footfall_writer, footfall_reader TO footfall WITH ADMIN TRUE, INHERIT FALSE, SET FALSE;
+
+ALTER ROLE footfall_query SET default_transaction_read_only = on;
+
+ALTER DATABASE :"database" OWNER TO footfall;
+REVOKE ALL ON DATABASE :"database" FROM PUBLIC;
+GRANT CONNECT ON DATABASE :"database" TO footfall_writer, footfall_reader;
+-- Large batches go through a temporary staging table.
+GRANT TEMPORARY ON DATABASE :"database" TO footfall_writer;
+
+COMMIT;
+SQL

@@ -1,0 +1,145 @@
+"""The `footfall` command. Each subcommand imports what it needs, so that `--help` is quick."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Never
+
+import rich_click as click
+from rich.console import Console
+
+state_dir_option = click.option(
+    "--state-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(".footfall"),
+    show_default=True,
+    help="Where the embedded servers keep their data.",
+)
+port_option = click.option("--port", type=click.IntRange(0, 65_535), help="Port to listen on.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="footfall")
+def cli() -> None:
+    """Footfall records what users do and answers questions about it.
+
+    `footfall up` runs everything here; the other commands run one process or one task each, configured by the
+    environment (see .env.example).
+    """
+
+
+@cli.command()
+@state_dir_option
+@click.option("--port", type=click.IntRange(1, 65_535), help="Port of the front.  [default: 3000, or any free one]")
+@click.option("--kafka-port", type=click.IntRange(1, 65_535), help="Port of Kafka.  [default: 9092, or any free one]")
+@click.option("--postgres-port", type=click.IntRange(1, 65_535), help="Port of PostgreSQL.  [default: 5432, or any]")
+@click.option("--partitions", type=click.IntRange(1, 1_000), default=6, show_default=True, help="When the topic is new.")
+@click.option("--projectors", type=click.IntRange(1, 16), default=1, show_default=True, help="Projector processes.")
+def up(
+    state_dir: Path, port: int | None, kafka_port: int | None, postgres_port: int | None, partitions: int, projectors: int
+) -> None:
+    """Run a real Kafka, a real PostgreSQL and all of Footfall until Ctrl-C."""
+    from footfall.running import RunOptions
+    from footfall.up import up as run
+
+    options = RunOptions(state_dir, port, kafka_port, postgres_port, partitions, projectors)
+    exit_with_stack_errors(lambda console: run(options, console))
+
+
+@cli.command("command-side")
+@port_option
+def command_side(port: int | None) -> None:
+    """Run the command side alone: HTTP in, Kafka out."""
+    from footfall.processes import run_command_side
+
+    sys.exit(run_command_side(port))
+
+
+@cli.command("query-side")
+@port_option
+def query_side(port: int | None) -> None:
+    """Run the query side alone: PostgreSQL in, HTTP out."""
+    from footfall.processes import run_query_side
+
+    sys.exit(run_query_side(port))
+
+
+@cli.command()
+@port_option
+def front(port: int | None) -> None:
+    """Run both sides in one process, on port 3000 unless told otherwise."""
+    from footfall.processes import run_front
+
+    sys.exit(run_front(port))
+
+
+@cli.command()
+@click.option("--port", type=click.IntRange(0, 65_535), help="Port of health and metrics.")
+def projector(port: int | None) -> None:
+    """Run one projector: Kafka in, rows out. Start as many as there are partitions, at most."""
+    from footfall.processes import run_projector_process
+
+    sys.exit(run_projector_process(port))
+
+
+@cli.command()
+@click.option("--revision", default="head", show_default=True, help="Alembic revision to bring the schema to.")
+def migrate(revision: str) -> None:
+    """Bring the database schema up to date. DATABASE_URL is the owner's."""
+    from footfall.environment import load_settings
+    from footfall.operations import MigrateSettings
+    from footfall.operations import migrate as run
+
+    settings = load_settings(MigrateSettings)
+    with readable_failures("The migration failed"):
+        run(settings, revision)
+    click.echo(f"The schema is at {revision}.")
+
+
+@cli.group()
+def topics() -> None:
+    """Kafka topics."""
+
+
+@topics.command("create")
+def topics_create() -> None:
+    """Create the topics that are missing; existing ones stay as they are."""
+    from footfall.environment import load_settings
+    from footfall.operations import TopicSettings, create_topics
+
+    settings = load_settings(TopicSettings)
+    with readable_failures("The topics were not created"):
+        for topic, outcome in create_topics(settings).items():
+            click.echo(f"{topic}: {outcome}")
+
+
+def exit_with_stack_errors(run: Callable[[Console], int]) -> Never:
+    """Runs on a console and exits with its code; a StackError is one readable text and exit 1."""
+    from footfall.embedded import StackError
+
+    console = Console()
+    try:
+        sys.exit(run(console))
+    except StackError as error:
+        click.echo(f"footfall: {error}", err=True)
+        sys.exit(1)
+
+
+@contextmanager
+def readable_failures(what: str) -> Iterator[None]:
+    """Turns a failure to reach a server into one line and exit 1."""
+    import asyncpg
+    from aiokafka.errors import KafkaError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (OSError, KafkaError, SQLAlchemyError, asyncpg.PostgresError) as error:
+        click.echo(f"footfall: {what}: {type(error).__name__}: {error}", err=True)
+        sys.exit(1)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    cli()

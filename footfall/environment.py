@@ -1,0 +1,48 @@
+"""Settings from the environment, or one readable line for each thing that is wrong with it."""
+
+import os
+import sys
+from typing import Never, TypeVar
+
+from pydantic import ValidationError
+from pydantic_settings import BaseSettings
+
+Settings = TypeVar("Settings", bound=BaseSettings)
+
+ENVIRONMENTS = ("development", "test", "production")
+
+
+def environment_name() -> str:
+    """`ENVIRONMENT`: development (the default), test or production. Exits 1 for anything else."""
+    name = os.environ.get("ENVIRONMENT", "development")
+    if name not in ENVIRONMENTS:
+        _exit_with([f"ENVIRONMENT: {name!r} is not one of {', '.join(ENVIRONMENTS)}"])
+    return name
+
+
+def load_settings(kind: type[Settings], **overrides: object) -> Settings:
+    """Reads `kind` once: overrides first, then the environment, then (in development) the file `.env`.
+
+    Exits 1 with a line for each problem, all at once; values are never shown, they may be secret.
+    """
+    env_file = ".env" if environment_name() == "development" else None
+    try:
+        return kind(_env_file=env_file, **{name: value for name, value in overrides.items() if value is not None})
+    except ValidationError as error:
+        _exit_with([f"{_variable(problem['loc'])}: {_sentence(problem)}" for problem in error.errors()])
+
+
+def _variable(location: tuple[int | str, ...]) -> str:
+    return "_".join(str(part) for part in location).upper()
+
+
+def _sentence(problem: object) -> str:
+    assert isinstance(problem, dict)
+    return "is not set, and it has no default" if problem["type"] == "missing" else str(problem["msg"])
+
+
+def _exit_with(lines: list[str]) -> Never:
+    print("footfall: the settings are not usable (see .env.example):", file=sys.stderr)
+    for line in lines:
+        print(f"  {line}", file=sys.stderr)
+    sys.exit(1)

@@ -1,0 +1,68 @@
+"""What an operator does once: migrate the schema, create the topics."""
+
+import asyncio
+from pathlib import Path
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import TopicAlreadyExistsError, for_code
+from alembic import command
+from alembic.config import Config
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+import migrations
+from contracts.record import DEAD_LETTER_TOPIC, PARTITIONS, TOPIC
+
+
+class MigrateSettings(BaseSettings):
+    """Settings of `footfall migrate`."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore")
+
+    database_url: SecretStr = Field(description="PostgreSQL URL of the database's owner (it needs CREATEROLE).")
+
+
+class TopicSettings(BaseSettings):
+    """Settings of `footfall topics create`."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore")
+
+    kafka_bootstrap_servers: str = Field("127.0.0.1:9092", description="Kafka brokers, host:port, comma separated.")
+    kafka_topic: str = Field(TOPIC, description="Topic of the events.")
+    kafka_dlq_topic: str = Field(DEAD_LETTER_TOPIC, description="Topic of the dead letters.")
+    kafka_partitions: int = Field(PARTITIONS, ge=1, le=10_000, description="Partitions of a topic when it is created.")
+    kafka_replication_factor: int = Field(1, ge=1, le=10, description="Copies of each partition; 3 in production.")
+
+
+def migrate(settings: MigrateSettings, revision: str = "head") -> None:
+    """Brings the schema to `revision`."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    url = settings.database_url.get_secret_value()
+    config.set_main_option("sqlalchemy.url", url.replace("%", "%%"))  # alembic interpolates
+    command.upgrade(config, revision)
+
+
+def create_topics(settings: TopicSettings) -> dict[str, str]:
+    """Creates the topics that are missing; says of each `created` or `exists`. Raises KafkaError."""
+    return asyncio.run(_create_topics(settings))
+
+
+async def _create_topics(settings: TopicSettings) -> dict[str, str]:
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap_servers)
+    await admin.start()
+    try:
+        wanted = [
+            NewTopic(name, settings.kafka_partitions, settings.kafka_replication_factor)
+            for name in (settings.kafka_topic, settings.kafka_dlq_topic)
+        ]
+        response = await admin.create_topics(wanted)
+    finally:
+        await admin.close()
+    outcomes = {}
+    for topic, code, *_ in response.topic_errors:
+        error = for_code(code)
+        if code and error is not TopicAlreadyExistsError:
+            raise error(f"topic {topic} was not created")
+        outcomes[topic] = "exists" if code else "created"
+    return outcomes

@@ -1,0 +1,146 @@
+"""The whole of Footfall on this machine: embedded servers, schema, topics, projector, front. For `up` and `demo`."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from pydantic import SecretStr
+from rich.console import Console
+
+from footfall.embedded import StackAddresses, StackError, StackOptions, announce_front, embedded_stack, spawn_leashed
+from footfall.operations import MigrateSettings, TopicSettings, create_topics, migrate
+
+FRONT_PORT = 3000
+READY_WITHIN = 60.0  # seconds for projector and front together
+DRAIN_WITHIN = 12.0  # seconds for a process to drain after SIGTERM
+POLL = 0.05  # seconds
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How Footfall is run. `front_port` None: 3000 if it is free, else any that is."""
+
+    state_dir: Path = Path(".footfall")
+    front_port: int | None = None
+    kafka_port: int | None = None
+    postgres_port: int | None = None
+    partitions: int = 6
+    projectors: int = 1
+
+
+@dataclass(frozen=True)
+class Running:
+    """Footfall at work. `processes` are projectors and front; each has a log file beside the state."""
+
+    front: str  # URL
+    stack: StackAddresses
+    processes: "Sequence[subprocess.Popen[bytes]]"
+    log_dir: Path
+
+    def ended(self) -> list[int]:
+        """Process ids of those that ended, though they should run."""
+        return [process.pid for process in self.processes if process.poll() is not None]
+
+
+@contextmanager
+def running_footfall(options: RunOptions, console: Console) -> Iterator[Running]:
+    """Starts everything, yields when it is ready, and stops everything whatever happens. Raises StackError."""
+    port = front_port(options.front_port)
+    stack_options = StackOptions(options.state_dir, options.kafka_port, options.postgres_port)
+    with embedded_stack(stack_options, console) as stack:
+        with console.status("Bringing schema and topics up to date"):
+            migrate(MigrateSettings(database_url=SecretStr(stack.admin_url)))
+            create_topics(
+                TopicSettings(kafka_bootstrap_servers=stack.kafka_bootstrap, kafka_partitions=options.partitions)
+            )
+        log_dir = options.state_dir / "logs"
+        log_dir.mkdir(exist_ok=True)
+        processes: list[subprocess.Popen[bytes]] = []
+        try:
+            with console.status("Starting projector and front"):
+                for number in range(1, options.projectors + 1):
+                    processes.append(start_projector(stack, log_dir / f"projector-{number}.log"))
+                processes.append(start_front(stack, port, log_dir / "front.log"))
+                running = Running(f"http://127.0.0.1:{port}", stack, processes, log_dir)
+                wait_until_ready(running)
+            announce_front(options.state_dir, running.front)
+            yield running
+        finally:
+            stop(processes)
+
+
+def front_port(asked: int | None) -> int:
+    """The port asked for, or 3000, or any that is free. Raises StackError when the one asked for is taken."""
+    for port in [asked] if asked is not None else [FRONT_PORT, 0]:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise StackError(f"Port {asked} is taken by another program. Stop it, or choose another with --port.")
+
+
+def start_projector(stack: StackAddresses, log_path: Path) -> "subprocess.Popen[bytes]":
+    """One more projector, its probes on any free port."""
+    environment = {"DATABASE_URL": stack.projector_url, "PROJECTOR_PORT": "0"}
+    return start_process(["projector"], environment, stack, log_path)
+
+
+def start_front(stack: StackAddresses, port: int, log_path: Path) -> "subprocess.Popen[bytes]":
+    """Both sides in one process."""
+    return start_process(["front", "--port", str(port)], {"DATABASE_URL": stack.query_url}, stack, log_path)
+
+
+def start_process(
+    arguments: list[str], environment: dict[str, str], stack: StackAddresses, log_path: Path
+) -> "subprocess.Popen[bytes]":
+    """`footfall <arguments>` as a child that cannot outlive us."""
+    return spawn_leashed(
+        [sys.executable, "-m", "footfall", *arguments],
+        death_signal=signal.SIGKILL,
+        env={**os.environ, "KAFKA_BOOTSTRAP_SERVERS": stack.kafka_bootstrap, **environment},
+        log_path=log_path,
+    )
+
+
+def wait_until_ready(running: Running) -> None:
+    """Returns when the front answers that everything it needs is there. Raises StackError."""
+    deadline = time.monotonic() + READY_WITHIN
+    while not answers(f"{running.front}/health/ready"):
+        if running.ended() or time.monotonic() > deadline:
+            raise StackError(f"Footfall did not become ready; see the logs in {running.log_dir}.")
+        time.sleep(POLL)
+
+
+def answers(url: str) -> bool:
+    """Whether a GET is answered with 200."""
+    try:
+        with urlopen(url, timeout=2) as response:
+            return bool(response.status == 200)
+    except (URLError, OSError):
+        return False
+
+
+def stop(processes: "Sequence[subprocess.Popen[bytes]]") -> None:
+    """Asks all to drain, front first, and kills what overstays."""
+    for process in reversed(processes):
+        if process.poll() is None:
+            process.terminate()
+    deadline = time.monotonic() + DRAIN_WITHIN
+    for process in processes:
+        try:
+            process.wait(max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

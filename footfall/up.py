@@ -1,0 +1,50 @@
+"""`footfall up`: everything, until Ctrl-C."""
+
+import signal
+import time
+from types import FrameType
+
+from rich.console import Console
+from rich.panel import Panel
+
+from footfall.running import Running, RunOptions, running_footfall
+
+WATCH = 0.5  # seconds between looks at the processes
+
+
+def up(options: RunOptions, console: Console) -> int:
+    """Runs until SIGINT or SIGTERM and returns 0; returns 1 when one of the processes ends by itself."""
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        with running_footfall(options, console) as running:
+            console.print(welcome(running))
+            while not running.ended():
+                time.sleep(WATCH)
+            console.print(f"[red]A process ended by itself (pid {running.ended()}); see the logs in {running.log_dir}.")
+            return 1
+    except KeyboardInterrupt:
+        console.print("Stopped.")
+        return 0
+
+
+def interrupt(_number: int, _frame: FrameType | None) -> None:
+    """Makes SIGTERM end us as Ctrl-C does, through every `finally`; further signals wait for the clean end."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def welcome(running: Running) -> Panel:
+    """Where everything is, and two commands to paste."""
+    front = running.front
+    post = (
+        f"curl -s {front}/events/generate -H 'Content-Type: application/json' \\\n"
+        """  -d '{"userId":"user-1","eventType":"PRODUCT_VIEW","payload":{"productId":"p-42"}}'"""
+    )
+    return Panel(
+        f"[bold]Footfall[/bold] is up at [bold]{front}[/bold]   (Ctrl-C stops everything)\n"
+        f"Kafka {running.stack.kafka_bootstrap}   logs {running.log_dir}\n\n"
+        f"{post}\n\ncurl -s {front}/events/processed",
+        expand=False,
+        border_style="dim",
+    )

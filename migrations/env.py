@@ -1,0 +1,46 @@
+"""Runs the migrations over asyncpg. The database comes from DATABASE_URL (the owner's role) or from the caller's config.
+
+It names no project module: a migration must mean the same for ever, whatever the code has become.
+"""
+
+import asyncio
+import os
+import sys
+from urllib.parse import urlsplit, urlunsplit
+
+from alembic import context
+from sqlalchemy import Connection, pool
+from sqlalchemy.ext.asyncio import create_async_engine
+
+LOCK_KEY = 0x_F007_FA11  # two migrate jobs at once: the second waits, then finds nothing to do
+
+
+def database_url() -> str:
+    url = context.config.get_main_option("sqlalchemy.url") or os.environ.get("DATABASE_URL", "")
+    if not url:
+        sys.exit("DATABASE_URL is not set: give the database owner's URL, postgresql://user:password@host:port/name")
+    return urlunsplit(urlsplit(url)._replace(scheme="postgresql+asyncpg"))
+
+
+def migrate(connection: Connection) -> None:
+    context.configure(connection=connection, version_table="footfall_migrations", transaction_per_migration=True)
+    connection.exec_driver_sql(f"SELECT pg_advisory_lock({LOCK_KEY})")
+    connection.commit()  # the lock belongs to the session, not to a transaction
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+async def main() -> None:
+    engine = create_async_engine(database_url(), poolclass=pool.NullPool)
+    async with engine.connect() as connection:
+        await connection.run_sync(migrate)
+        await connection.commit()
+    await engine.dispose()
+
+
+if context.is_offline_mode():
+    context.configure(dialect_name="postgresql", literal_binds=True, version_table="footfall_migrations")
+    with context.begin_transaction():
+        context.run_migrations()
+else:
+    asyncio.run(main())

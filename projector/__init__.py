@@ -1,0 +1,1 @@
+"""Kafka in, rows out: the process that runs projections."""

@@ -1,0 +1,62 @@
+"""What a fetch brought, made ready to commit."""
+
+from collections.abc import Mapping, Sequence
+from uuid import UUID
+
+import msgspec
+
+from projector.commit import Advance, Batch
+from projector.rows import EventRow, KafkaRecord, MalformedRecord, to_row
+
+
+class Position(msgspec.Struct, frozen=True):
+    """Where an owner stands in one partition: the next offset to process, and the epoch it holds the partition under."""
+
+    topic: str
+    partition: int
+    next_offset: int
+    epoch: int
+
+
+class Assembled(msgspec.Struct, frozen=True):
+    """A batch, the malformed records it skips, and the positions after it is committed."""
+
+    batch: Batch
+    malformed: list[MalformedRecord]
+    positions_after: list[Position]
+
+
+def assemble(fetched: Mapping[Position, Sequence[KafkaRecord]]) -> Assembled:
+    """Decodes and validates every record; keeps the first of several records of one event. Pure.
+
+    `fetched` holds, for each partition, non-empty records in offset order, all at or after its position.
+    """
+    rows: list[EventRow] = []
+    malformed: list[MalformedRecord] = []
+    advances: list[Advance] = []
+    after: list[Position] = []
+    seen: set[UUID] = set()
+    for position, records in fetched.items():
+        rows_before, malformed_before = len(rows), len(malformed)
+        for record in records:
+            row = to_row(record)
+            if isinstance(row, MalformedRecord):
+                malformed.append(row)
+            elif row.event.event_id not in seen:
+                seen.add(row.event.event_id)
+                rows.append(row)
+        new_rows, new_malformed = len(rows) - rows_before, len(malformed) - malformed_before
+        next_offset = records[-1].offset + 1
+        advances.append(
+            Advance(
+                position.topic,
+                position.partition,
+                position.epoch,
+                old_offset=position.next_offset,
+                new_offset=next_offset,
+                duplicates=len(records) - new_rows - new_malformed,
+                malformed=new_malformed,
+            )
+        )
+        after.append(Position(position.topic, position.partition, next_offset, position.epoch))
+    return Assembled(Batch(rows, advances), malformed, after)

@@ -1,0 +1,229 @@
+"""The projector's loop: fetch, assemble, commit, move on.
+
+Each lane owns a share of the partitions and one database connection at a time, so that one lane's transaction runs in
+PostgreSQL while another lane decodes.
+"""
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import stamina
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import (
+    CommitFailedError,
+    IllegalStateError,
+    KafkaError,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
+)
+
+from projector.batch import Assembled, Position, assemble
+from projector.commit import Committed, Fenced, commit_batch
+from projector.failure import TRANSIENT
+from projector.ownership import Ownership
+from projector.rows import KafkaRecord
+from projector.settings import ProjectorSettings
+from telemetry.logs import get_logger
+from telemetry.metrics import (
+    BATCHES_COMMITTED,
+    BATCHES_FENCED,
+    COMMIT_SECONDS,
+    DUPLICATES_SKIPPED,
+    EVENTS_PROJECTED,
+    MALFORMED_SKIPPED,
+    PROJECTION_RETRIES,
+)
+
+LAG_REPORT_INTERVAL = 5.0  # seconds between offset commits to Kafka, which only lag tools read
+RETRY_LATER = 0.5  # seconds before a fetch is tried again after Kafka failed it
+
+Fetched = Mapping[TopicPartition, Sequence[KafkaRecord]]
+
+
+class Projector:
+    """One projector process at work. `run` returns after `stop` is set and the batches in hand are committed."""
+
+    def __init__(
+        self, consumer: AIOKafkaConsumer, pool: Any, ownership: Ownership, settings: ProjectorSettings
+    ) -> None:
+        self._consumer = consumer
+        self._pool = pool
+        self._ownership = ownership
+        self._settings = settings
+        self._log = get_logger("projector")
+        self._accepted_gaps: set[tuple[int, int]] = set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Projects until `stop`. Raises what is neither transient nor a partition's own failure."""
+        self._consumer.subscribe([self._settings.kafka_topic], listener=self._ownership)
+        async with asyncio.TaskGroup() as tasks:
+            background = [tasks.create_task(self._ownership.keep()), tasks.create_task(self._report_lag())]
+            lanes = [tasks.create_task(self._project(lane, stop)) for lane in range(self._settings.projector_lanes)]
+            await asyncio.wait(lanes, return_when=asyncio.FIRST_EXCEPTION)
+            for task in background:
+                task.cancel()
+        await self._commit_to_group()
+
+    async def _project(self, lane: int, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            mine = self._share_of(lane)
+            if not mine:
+                await self._until_ownership_changes(stop)
+                continue
+            fetched = await self._fetch(mine)
+            with self._ownership.batch_in_hand():
+                for part in split(fetched, self._settings.batch_max_bytes):
+                    await self._apply(part, stop)
+
+    def _share_of(self, lane: int) -> list[TopicPartition]:
+        held = sorted(self._ownership.held)
+        return [
+            TopicPartition(self._settings.kafka_topic, partition)
+            for index, partition in enumerate(held)
+            if index % self._settings.projector_lanes == lane
+        ]
+
+    async def _until_ownership_changes(self, stop: asyncio.Event) -> None:
+        self._ownership.changed.clear()
+        waits = [asyncio.create_task(self._ownership.changed.wait()), asyncio.create_task(stop.wait())]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waits:
+                task.cancel()
+
+    async def _fetch(self, mine: list[TopicPartition]) -> Fetched:
+        try:
+            fetched: Fetched = await self._consumer.getmany(
+                *mine, timeout_ms=self._settings.batch_max_wait_ms, max_records=self._settings.batch_max_records
+            )
+        except OffsetOutOfRangeError as error:
+            partitions = [tp.partition for tp in error.args[0]]
+            self._ownership.stop(partitions, "offset out of range: the topic no longer holds what the checkpoint needs")
+        except NoOffsetForPartitionError:  # Kafka's group has no position; ours comes from PostgreSQL and was set since
+            pass
+        except IllegalStateError:  # revoked while we asked
+            pass
+        except KafkaError as error:
+            self._log.warning("fetch_failed", error=type(error).__name__)
+            await asyncio.sleep(RETRY_LATER)
+        else:
+            return fetched
+        return {}
+
+    async def _apply(self, fetched: Fetched, stop: asyncio.Event) -> None:
+        """Commits one batch, however long it takes; a batch that meets a defect stops its partitions."""
+        in_order = self._in_order(fetched)
+        if not in_order:
+            return
+        assembled = assemble(in_order)
+        partitions = [position.partition for position in assembled.positions_after]
+        try:
+            outcome = await self._commit(assembled, stop)
+        except Exception as error:
+            self._log.exception("batch_failed", partitions=partitions)
+            self._ownership.stop(partitions, f"defect: {type(error).__name__}")
+            return
+        if isinstance(outcome, Fenced):
+            BATCHES_FENCED.inc()
+            self._log.warning("batch_fenced", partitions=partitions, events=len(assembled.batch.rows))
+            self._ownership.lost(partitions)
+        elif outcome is not None:
+            self._ownership.advance(assembled.positions_after)
+            self._count(assembled, outcome)
+
+    async def _commit(self, assembled: Assembled, stop: asyncio.Event) -> Committed | Fenced | None:
+        """Tries until the outcome is known; None when asked to stop first.
+
+        Trying the same batch again is safe: had the lost COMMIT succeeded, the checkpoint would have moved, and the
+        second try would be fenced.
+        """
+        async for attempt in stamina.retry_context(
+            on=TRANSIENT, attempts=None, timeout=None, wait_initial=0.1, wait_max=5.0
+        ):
+            if stop.is_set() and attempt.num > 1:
+                return None
+            if attempt.num > 1:
+                PROJECTION_RETRIES.inc()
+            with attempt, COMMIT_SECONDS.time():
+                async with self._pool.acquire() as connection:
+                    return await commit_batch(connection, assembled.batch)
+        return None
+
+    def _in_order(self, fetched: Fetched) -> dict[Position, Sequence[KafkaRecord]]:
+        """The records at and after the position held; those of a partition given up meanwhile fall away."""
+        in_order: dict[Position, Sequence[KafkaRecord]] = {}
+        for tp, records in fetched.items():
+            position = self._ownership.held.get(tp.partition)
+            if position is None:
+                continue
+            if records[0].offset < position.next_offset:
+                records = [record for record in records if record.offset >= position.next_offset]
+            if records and self._follows(tp, position, records[0]):
+                in_order[position] = records
+        return in_order
+
+    def _follows(self, tp: TopicPartition, position: Position, first: KafkaRecord) -> bool:
+        """Whether nothing lies between the position and the first record.
+
+        A topic may have holes (compaction, transaction markers). A hole is believed only when it is still there
+        after a second look from the position itself; otherwise the records were left over from an older fetch.
+        """
+        hole = (tp.partition, position.next_offset)
+        if first.offset == position.next_offset or hole in self._accepted_gaps:
+            self._accepted_gaps.discard(hole)
+            return True
+        self._accepted_gaps.add(hole)
+        self._log.warning("gap", partition=tp.partition, expected=position.next_offset, found=first.offset)
+        self._consumer.seek(tp, position.next_offset)
+        return False
+
+    def _count(self, assembled: Assembled, outcome: Committed) -> None:
+        BATCHES_COMMITTED.inc()
+        EVENTS_PROJECTED.inc(outcome.stored)
+        DUPLICATES_SKIPPED.inc(outcome.duplicates)
+        MALFORMED_SKIPPED.inc(len(assembled.malformed))
+        for record in assembled.malformed:
+            self._log.warning(
+                "malformed_record_skipped",
+                topic=record.topic,
+                partition=record.partition,
+                offset=record.offset,
+                reasons=record.reasons,
+            )
+
+    async def _report_lag(self) -> None:
+        while True:
+            await asyncio.sleep(LAG_REPORT_INTERVAL)
+            await self._commit_to_group()
+
+    async def _commit_to_group(self) -> None:
+        """Tells Kafka's group how far we are. Nothing depends on it, so failing is no failure."""
+        offsets = {
+            TopicPartition(position.topic, partition): position.next_offset
+            for partition, position in self._ownership.held.items()
+        }
+        if not offsets:
+            return
+        try:
+            async with asyncio.timeout(2):
+                await self._consumer.commit(offsets)
+        except (CommitFailedError, IllegalStateError, KafkaError, TimeoutError) as error:
+            self._log.info("group_offsets_not_committed", error=type(error).__name__)
+
+
+def split(fetched: Fetched, max_bytes: int) -> Iterator[Fetched]:
+    """Cuts a fetch into parts of at most `max_bytes` of values each (a single larger record is a part of its own)."""
+    part: dict[TopicPartition, list[KafkaRecord]] = {}
+    size = 0
+    for tp, records in fetched.items():
+        for record in records:
+            length = len(record.value or b"")
+            if part and size + length > max_bytes:
+                yield part
+                part, size = {}, 0
+            part.setdefault(tp, []).append(record)
+            size += length
+    if part:
+        yield part

@@ -1,0 +1,1 @@
+"""SQL in, HTTP out. Reads only, with a read-only role."""

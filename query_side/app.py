@@ -1,0 +1,47 @@
+"""The query side's composition root: the pool and the routes that read from it."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import asyncpg
+from litestar import Litestar
+
+from query_side import queries
+from query_side.routes import event_routes
+from query_side.settings import QuerySettings
+from read_model.pool import open_pool
+from telemetry.health import DependencyState
+from telemetry.metrics import PROCESSED_EVENTS
+
+
+class QuerySide:
+    """Everything of the query side that an application needs."""
+
+    def __init__(self, settings: QuerySettings) -> None:
+        self._settings = settings
+        self._opened: asyncpg.Pool | None = None
+        self.route_handlers = event_routes(self._pool, settings)
+        self.probes = {"postgres": self._postgres_state}
+
+    @asynccontextmanager
+    async def lifespan(self, _app: Litestar) -> AsyncIterator[None]:
+        """Opens the pool; closes it, and with it every stream that still runs, on the way out."""
+        self._opened = await open_pool(
+            self._settings.database_url.get_secret_value(),
+            application="footfall-query-side",
+            min_size=2,
+            max_size=self._settings.query_pool_size,
+            server_settings={"default_transaction_read_only": "on"},
+        )
+        try:
+            yield
+        finally:
+            self._opened.terminate()
+
+    def _pool(self) -> asyncpg.Pool:
+        assert self._opened is not None, "the lifespan opens the pool before the first request"
+        return self._opened
+
+    async def _postgres_state(self) -> DependencyState:
+        PROCESSED_EVENTS.set(await queries.count_processed_events(self._pool()))
+        return DependencyState(ok=True)

@@ -1,0 +1,1 @@
+"""The read model in PostgreSQL: its tables, and how to reach it."""

@@ -1,0 +1,36 @@
+"""Connections to PostgreSQL."""
+
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+
+CONNECT_TIMEOUT = 10.0  # seconds
+
+
+def driver_url(database_url: str) -> str:
+    """The URL as asyncpg takes it: SQLAlchemy's `postgresql+asyncpg://` is accepted and stripped."""
+    parts = urlsplit(database_url)
+    return urlunsplit(parts._replace(scheme="postgresql"))
+
+
+def alchemy_url(database_url: str) -> str:
+    """The URL as SQLAlchemy takes it; plain `postgresql://` would mean psycopg there."""
+    parts = urlsplit(database_url)
+    return urlunsplit(parts._replace(scheme="postgresql+asyncpg"))
+
+
+async def open_pool(
+    database_url: str, *, application: str, min_size: int, max_size: int, server_settings: dict[str, str] | None = None
+) -> asyncpg.Pool:
+    """An asyncpg pool whose sessions run in UTC and carry `application` as their name.
+
+    Raises OSError or asyncpg.PostgresError when the first `min_size` connections cannot be made.
+    """
+    pool: asyncpg.Pool = await asyncpg.create_pool(
+        driver_url(database_url),
+        min_size=min_size,
+        max_size=max_size,
+        timeout=CONNECT_TIMEOUT,
+        server_settings={"application_name": application, "timezone": "UTC", **(server_settings or {})},
+    )
+    return pool

@@ -1,0 +1,70 @@
+"""The read model's tables, declared. `migrations/` is the schema's only author; a test compares the two.
+
+A generation is one complete set of tables with its own checkpoints, in its own schema (docs/decisions/0008); the
+views in schema `read` are what queries use.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+GENERATION = "read_g1"  # the schema of the first generation
+READ = "read"  # the schema of the stable views
+READER_ROLE = "footfall_reader"  # may select from the views
+WRITER_ROLE = "footfall_writer"  # may write the generations
+
+metadata = MetaData(schema=GENERATION)
+
+processed_events = Table(
+    "processed_events",
+    metadata,
+    # Fixed-width columns first: no padding between them, so rows are smaller.
+    Column("kafka_offset", BigInteger, nullable=False, comment="Offset of the record the event came in."),
+    Column("occurred_at", DateTime(timezone=True), nullable=False, comment="When it happened (the event's timestamp)."),
+    Column("recorded_at", DateTime(timezone=True), nullable=False, comment="When Kafka's record was made."),
+    Column(
+        "projected_at",
+        DateTime(timezone=True),
+        nullable=False,
+        server_default=text("now()"),
+        comment="When the projector stored it.",
+    ),
+    Column("event_id", Uuid, nullable=False, comment="Unique id of the event."),
+    Column("kafka_partition", Integer, nullable=False, comment="Partition of the record."),
+    Column("kafka_topic", Text, nullable=False, comment="Topic of the record."),
+    Column("user_id", Text, nullable=False, comment="Who acted."),
+    Column("event_type", Text, nullable=False, comment="LOGIN, LOGOUT or PRODUCT_VIEW."),
+    Column("payload", JSONB, nullable=False, comment="Free-form details, for SQL."),
+    Column("event_json", Text, nullable=False, comment="The event as queries answer it: rendered once, when stored."),
+    UniqueConstraint("event_id", name="processed_events_event_id_key"),
+    Index("processed_events_by_time", "occurred_at", "event_id"),
+    comment="Every event, exactly once.",
+)
+
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("topic", Text, nullable=False),
+    Column("partition", Integer, nullable=False),
+    Column("next_offset", BigInteger, nullable=False, comment="The next offset to process."),
+    Column("epoch", BigInteger, nullable=False, comment="Raised by each new owner; an older owner can change nothing."),
+    Column("owner", Text, nullable=False, comment="Who projects this partition: host, process, start."),
+    Column("stored", BigInteger, nullable=False, server_default=text("0"), comment="Events stored."),
+    Column("duplicates", BigInteger, nullable=False, server_default=text("0"), comment="Records skipped as duplicates."),
+    Column("malformed", BigInteger, nullable=False, server_default=text("0"), comment="Records skipped as malformed."),
+    Column("updated_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+    PrimaryKeyConstraint("topic", "partition", name="checkpoints_pkey"),
+    comment="Where each partition stands; moved in the same transaction as the rows.",
+)

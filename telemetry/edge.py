@@ -1,0 +1,73 @@
+"""The outermost ASGI layer of each process: request id, headers for every answer, counters, probes.
+
+It wraps the whole application because the framework's own 404 and 405 bypass middleware.
+"""
+
+import re
+import time
+from collections.abc import Mapping
+from typing import cast
+
+import uuid_utils
+
+from telemetry.asgi import App, Message, Receive, Scope, Send
+from telemetry.health import Probe, health_routes
+from telemetry.logs import get_logger
+from telemetry.metrics import HTTP_REQUESTS, HTTP_SECONDS
+
+REQUEST_ID_KEY = "footfall.request_id"  # in the ASGI scope
+SECURE_HEADERS = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
+_acceptable_id = re.compile(rb"[!-~]{1,128}").fullmatch
+
+
+def with_edge(app: App, side: str, probes: Mapping[str, Probe]) -> App:
+    """Wraps `app` and answers the probe endpoints itself. `side` labels metrics and logs."""
+    probe_routes = health_routes(side, probes)
+    log = get_logger(side)
+    seconds = HTTP_SECONDS.labels(side=side)
+    by_class = [HTTP_REQUESTS.labels(side=side, status=f"{n}xx") for n in range(6)]
+
+    async def edge(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        request_id = _request_id(scope)
+        scope[REQUEST_ID_KEY] = request_id
+        own_headers = [(b"x-request-id", request_id.encode()), *SECURE_HEADERS]
+        status = 0
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], *own_headers]
+            await send(message)
+
+        try:
+            await probe_routes.get(scope["path"], app)(scope, receive, send_with_headers)
+        finally:
+            elapsed = time.perf_counter() - started
+            seconds.observe(elapsed)
+            by_class[status // 100].inc()
+            if status >= 500 or status == 0:
+                log.warning(
+                    "request_failed",
+                    method=scope["method"],
+                    path=scope["path"],
+                    status=status,
+                    seconds=round(elapsed, 4),
+                    request_id=request_id,
+                )
+
+    return edge
+
+
+def _request_id(scope: Scope) -> str:
+    """The client's `X-Request-ID` when it is 1 to 128 visible ASCII characters, a fresh UUIDv7 otherwise."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            if _acceptable_id(value):
+                return cast(bytes, value).decode()
+            break
+    return str(uuid_utils.uuid7())

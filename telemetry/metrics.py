@@ -1,0 +1,69 @@
+"""Every metric Footfall exports: name, labels, unit and meaning. `docs/metrics.md` lists them; a test compares."""
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+REGISTRY = CollectorRegistry()
+
+LATENCY_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)  # seconds
+
+MESSAGES_PUBLISHED = Counter(
+    "messages_published", "Events that Kafka acknowledged (acks=all) to this process.", registry=REGISTRY
+)
+PUBLISH_FAILURES = Counter(
+    "publish_failures",
+    "Events not acknowledged. outcome: failed (certainly not written), unknown (may be written), refused (queue full).",
+    ["outcome"],
+    registry=REGISTRY,
+)
+COMMANDS_REJECTED = Counter(
+    "commands_rejected", "Requests refused as invalid, by HTTP status.", ["status"], registry=REGISTRY
+)
+PUBLISH_SECONDS = Histogram(
+    "publish_round_seconds",
+    "Duration of one produce round, from its start to the last acknowledgement.",
+    buckets=LATENCY_BUCKETS,
+    registry=REGISTRY,
+)
+HTTP_REQUESTS = Counter(
+    "http_requests", "Answered HTTP requests, by side and status class (2xx, 4xx, ..).", ["side", "status"], registry=REGISTRY
+)
+HTTP_SECONDS = Histogram(
+    "http_request_seconds",
+    "Time from the request line to the end of the answer.",
+    ["side"],
+    buckets=LATENCY_BUCKETS,
+    registry=REGISTRY,
+)
+
+PROCESSED_EVENTS = Gauge(
+    "processed_events", "Events in the read model, as the checkpoints count them (query side).", registry=REGISTRY
+)
+EVENTS_PROJECTED = Counter("events_projected", "Events this projector stored.", registry=REGISTRY)
+DUPLICATES_SKIPPED = Counter(
+    "duplicates_skipped", "Records of an event that was already stored, skipped by this projector.", registry=REGISTRY
+)
+MALFORMED_SKIPPED = Counter(
+    "malformed_skipped", "Records that are not a valid event, skipped by this projector.", registry=REGISTRY
+)
+BATCHES_COMMITTED = Counter("batches_committed", "Transactions this projector committed.", registry=REGISTRY)
+BATCHES_FENCED = Counter(
+    "batches_fenced", "Batches rolled back because another owner had moved the checkpoint.", registry=REGISTRY
+)
+COMMIT_SECONDS = Histogram(
+    "batch_commit_seconds",
+    "Duration of one batch transaction: rows and checkpoints.",
+    buckets=LATENCY_BUCKETS,
+    registry=REGISTRY,
+)
+PARTITIONS_OWNED = Gauge("partitions_owned", "Partitions this projector owns now.", registry=REGISTRY)
+PARTITIONS_STOPPED = Gauge(
+    "partitions_stopped", "Owned partitions that stopped with a named reason (see /health).", registry=REGISTRY
+)
+PROJECTION_RETRIES = Counter(
+    "projection_retries", "Batches given up for a transient failure and read again.", registry=REGISTRY
+)
+
+
+def exposition() -> tuple[bytes, str]:
+    """The Prometheus text exposition and its content type."""
+    return generate_latest(REGISTRY), CONTENT_TYPE_LATEST

@@ -1,0 +1,172 @@
+"""The container files: valid, healthy, restarting, without a secret, and routing each path to its side."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic_settings import BaseSettings
+from ruamel.yaml import YAML
+
+from command_side.settings import CommandSettings
+from projector.settings import ProjectorSettings
+from query_side.settings import QuerySettings
+from tests.architecture.repository import ROOT
+
+COMPOSE = ROOT / "compose.yaml"
+SERVICES: dict[str, dict[str, Any]] = YAML(typ="safe").load(COMPOSE)["services"]
+JOBS = {"migrate", "topics"}
+PROCESSES = SERVICES.keys() - JOBS
+OURS = {name for name, service in SERVICES.items() if service["image"] == "footfall:local"}
+
+
+def test_compose_file_follows_the_specification() -> None:
+    check = Path(sys.executable).with_name("check-jsonschema")
+    command = [str(check), "--builtin-schema", "vendor.compose-spec", str(COMPOSE)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_compose_file_has_the_whole_service() -> None:
+    expected = {"kafka", "postgres", "migrate", "topics", "command-side", "projector", "query-side", "nginx"}
+    assert SERVICES.keys() == expected
+    assert SERVICES["projector"]["deploy"]["replicas"] == 2
+    assert SERVICES["postgres"]["image"].startswith("postgres:18")
+    assert SERVICES["kafka"]["image"].startswith("apache/kafka:4.")
+    assert [name for name, service in SERVICES.items() if "ports" in service] == ["nginx"]
+
+
+@pytest.mark.parametrize("name", sorted(PROCESSES))
+def test_a_process_has_a_healthcheck_and_restarts(name: str) -> None:
+    assert SERVICES[name]["healthcheck"]["test"][0] == "CMD"
+    assert SERVICES[name]["restart"] == "unless-stopped"
+
+
+@pytest.mark.parametrize("name", sorted(JOBS))
+def test_a_job_ends_and_is_waited_for(name: str) -> None:
+    assert SERVICES[name]["restart"].startswith("on-failure")
+    waiting = [
+        service["depends_on"][name]["condition"]
+        for service in SERVICES.values()
+        if name in service.get("depends_on", {})
+    ]
+    assert waiting
+    assert set(waiting) == {"service_completed_successfully"}
+
+
+@pytest.mark.parametrize("name", sorted(OURS | {"nginx"}))
+def test_what_faces_clients_or_runs_our_code_is_confined(name: str) -> None:
+    service = SERVICES[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert {"cpus", "memory", "pids"} <= service["deploy"]["resources"]["limits"].keys()
+
+
+def test_each_service_reaches_only_what_it_needs() -> None:
+    reach = {name: set(service["networks"]) for name, service in SERVICES.items()}
+    assert not reach["command-side"] & reach["postgres"]
+    assert not reach["query-side"] & reach["kafka"]
+    assert not reach["nginx"] & (reach["postgres"] | reach["kafka"])
+    networks = YAML(typ="safe").load(COMPOSE)["networks"]
+    assert [name for name, network in networks.items() if not network.get("internal")] == ["public"]
+
+
+def test_no_secret_is_written_down() -> None:
+    for service in SERVICES.values():
+        for key, value in service.get("environment", {}).items():
+            if re.search("PASSWORD|SECRET|TOKEN|PEPPER", key):
+                assert re.fullmatch(r"\$\{[A-Z_]+:\?.+\}", value), f"{key} is written down, or may be empty"
+    credentials = re.findall(r"://[^:/@\s]+:([^@\s]+)@", COMPOSE.read_text())
+    assert credentials
+    assert all(re.fullmatch(r"\$\{[A-Z_]+\}", credential) for credential in credentials)
+
+
+def test_each_process_has_a_role_of_its_own() -> None:
+    roles = {
+        name: re.findall(r"://(\w+):", service["environment"]["DATABASE_URL"])[0]
+        for name, service in SERVICES.items()
+        if "DATABASE_URL" in service.get("environment", {})
+    }
+    assert roles == {"migrate": "footfall", "projector": "footfall_projector", "query-side": "footfall_query"}
+    created = (ROOT / "deploy" / "postgres" / "10-roles.sh").read_text()
+    assert all(re.search(rf"CREATE ROLE {role}\s+LOGIN", created) for role in roles.values())
+    assert "ALTER ROLE footfall_query SET default_transaction_read_only = on;" in created
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [("command-side", CommandSettings), ("projector", ProjectorSettings), ("query-side", QuerySettings)],
+)
+def test_a_process_is_given_only_settings_that_it_reads(name: str, settings: type[BaseSettings]) -> None:
+    given = SERVICES[name]["environment"].keys() - {"ENVIRONMENT"}
+    assert given <= {field.upper() for field in settings.model_fields}
+
+
+def test_every_password_can_be_generated() -> None:
+    asked_for = set(re.findall(r"\$\{([A-Z_]+):\?", COMPOSE.read_text()))
+    generated = (ROOT / "deploy" / "generate-secrets").read_text()
+    assert all(name in generated for name in asked_for)
+
+
+@pytest.mark.parametrize(
+    ("path", "upstream"),
+    [
+        ("/events/generate", "command_side"),
+        ("/events/generate/batch", "command_side"),
+        ("/health/command", "command_side"),
+        ("/health/command/ready", "command_side"),
+        ("/events/generated", "query_side"),
+        ("/events/processed", "query_side"),
+        ("/events/0197c5b2-0000-7000-8000-000000000000", "query_side"),
+        ("/users/user-1", "query_side"),
+        ("/products", "query_side"),
+        ("/activity", "query_side"),
+        ("/docs", "query_side"),
+        ("/health", "query_side"),
+        ("/health/ready", "query_side"),
+        ("/health/query/live", "query_side"),
+        ("/", "query_side"),
+        ("/metrics", None),
+        ("/health/front", None),
+    ],
+)
+def test_nginx_routes_commands_and_queries_to_their_sides(path: str, upstream: str | None) -> None:
+    assert _upstream_of(path) == upstream
+
+
+def test_nginx_speaks_for_a_side_in_its_envelope() -> None:
+    answers = re.findall(r"return (\d{3}) '(.*?)\\n';", (ROOT / "deploy" / "nginx.conf").read_text())
+    envelopes = [json.loads(body) for status, body in answers if int(status) >= 400]
+    assert len(envelopes) >= 6
+    assert all(envelope.keys() == {"success", "event", "errors", "error"} for envelope in envelopes)
+    assert all(envelope["success"] is False and envelope["error"] for envelope in envelopes)
+
+
+def test_nginx_knows_the_services_by_their_names_and_ports() -> None:
+    servers = dict(re.findall(r"server ([a-z-]+):(\d+) resolve", (ROOT / "deploy" / "nginx.conf").read_text()))
+    assert servers == {name: str(SERVICES[name]["environment"]["PORT"]) for name in ("command-side", "query-side")}
+
+
+def test_the_image_runs_as_nobody_in_particular() -> None:
+    final_stage = (ROOT / "Dockerfile").read_text().rpartition("\nFROM ")[2]
+    assert re.search(r"^USER (?!0\b|root\b)\d+:\d+$", final_stage, re.MULTILINE)
+    assert 'ENTRYPOINT ["footfall"]' in final_stage
+    assert not re.search(r"\b(gcc|build-essential|uv|pip)\b", final_stage)
+
+
+def _upstream_of(path: str) -> str | None:
+    """nginx's own rule, for the kinds of location that the file uses: exact first, then the longest prefix."""
+    locations = re.findall(
+        r"^ {8}location (?:(=|\^~) )?(/\S*) \{(.*?)^ {8}\}",
+        (ROOT / "deploy" / "nginx.conf").read_text(),
+        re.MULTILINE | re.DOTALL,
+    )
+    exact = [body for kind, name, body in locations if kind == "=" and name == path]
+    prefixes = sorted((name, body) for kind, name, body in locations if kind != "=" and path.startswith(name))
+    body = exact[0] if exact else max(prefixes, key=lambda location: len(location[0]))[1]
+    found = re.search(r"proxy_pass http://(\w+)", body)
+    return found.group(1) if found else None
