@@ -1,8 +1,8 @@
 """The log in Kafka, by group commit.
 
-aiokafka keeps one produce request in flight for each broker, and a future for each record is what makes a producer slow.
-So: everything that arrives while one produce round is in flight goes out in the next round, in one batch a partition.
-No linger is needed: an idle log sends at once, a busy one fills its batches by itself.
+aiokafka keeps one produce request in flight for each broker, and a future for each record is what makes a producer
+slow. So everything that arrives while one produce round is in flight goes out in the next round, in one batch for each
+partition. No linger is needed: an idle log sends at once, a busy one fills its batches by itself.
 """
 
 import asyncio
@@ -142,7 +142,7 @@ class KafkaEventLog:
             await self._send_in_batches(partition, waiting)
         except OUTCOME_UNKNOWN as error:
             self._settle(waiting, PublishUnknownError(), error)
-        except Exception as error:  # whatever it was, the publishers must not wait for ever
+        except Exception as error:  # noqa: BLE001 - whatever it was, the publishers must not wait for ever
             self._settle(waiting, PublishFailedError(), error)
 
     async def _send_in_batches(self, partition: int, waiting: list[_Waiting]) -> None:
@@ -190,7 +190,7 @@ class KafkaEventLog:
 
 def is_worth_a_retry(error: Exception) -> bool:
     """Kafka's own word on whether the same request may succeed a little later."""
-    return isinstance(error, KafkaError) and bool(error.retriable)
+    return isinstance(error, KafkaError) and bool(getattr(error, "retriable", False))
 
 
 def partition_chooser(partitions: int) -> Any:

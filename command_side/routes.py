@@ -1,7 +1,7 @@
 """`POST /events/generate`, straight on ASGI.
 
-A typed Litestar handler decodes lax and costs more than Kafka does (docs/decisions/0012), so this one reads the raw body
-into one strict decoder and splices the encoded event into the answer.
+A typed Litestar handler decodes lax and costs more than Kafka does (docs/decisions/0013), so this one reads the raw
+body into one strict decoder and splices the encoded event into the answer.
 """
 
 import asyncio

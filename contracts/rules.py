@@ -5,7 +5,8 @@ fails, or leaves a doubt, does the slow path run, which checks the same structs 
 """
 
 import json
-from datetime import UTC, datetime
+import re
+from datetime import UTC
 from typing import Any, NoReturn, get_args
 
 import msgspec
@@ -19,6 +20,7 @@ from contracts.event import (
     UserEvent,
 )
 
+GROWTH = 4  # encoding makes JSON longer by less than this factor; `9e15` becomes 9000000000000000.0
 MAX_FLOAT = 2.0**53  # above it a double's shortest text is no longer its exact value, so jsonb's numeric would differ
 MAX_INTEGER = 2**64 - 1
 MIN_INTEGER = -(2**63)
@@ -30,6 +32,9 @@ EXPECTATIONS = {
     "timestamp": "must be an ISO-8601 date and time with an offset, such as 2026-01-31T12:00:00.000Z",
     "payload": "must be a JSON object",
 }
+
+# One escape of a JSON string; group 1 holds it when it is half of a surrogate pair (RFC 8259, section 7).
+ESCAPE = re.compile(rb"\\u[dD][89abAB]%b\\u[dD][c-fC-F]%b|(\\u[dD][89a-fA-F]%b)|\\." % ((rb"[0-9a-fA-F]{2}",) * 3))
 
 
 class Problems(msgspec.Struct, frozen=True):
@@ -77,7 +82,9 @@ def _in_utc(event: UserEvent) -> UserEvent | Problems:
 
 def _is_surely_sound(payload: dict[str, Any], raw: bytes) -> bool:
     """False in any doubt: then the slow path decides. Costs under 1 us for a usual payload."""
-    if len(raw) > MAX_PAYLOAD_BYTES or b"\\u0000" in raw:
+    if b"\\u0000" in raw:
+        return False
+    if len(raw) > MAX_PAYLOAD_BYTES // GROWTH and len(_encode(payload)) > MAX_PAYLOAD_BYTES:
         return False
     return _values_are_sound(payload, 1)
 
@@ -85,6 +92,7 @@ def _is_surely_sound(payload: dict[str, Any], raw: bytes) -> bool:
 def _values_are_sound(container: dict[str, Any] | list[Any], depth: int) -> bool:
     if depth > MAX_PAYLOAD_DEPTH:
         return False
+    value: Any
     for value in container.values() if type(container) is dict else container:
         kind = type(value)
         if kind is str or kind is bool or value is None:
@@ -103,22 +111,40 @@ def _values_are_sound(container: dict[str, Any] | list[Any], depth: int) -> bool
 
 def _problems(raw: bytes, shape: type[ActivityCommand | UserEvent]) -> list[str]:
     """Every problem that keeps `raw` from being a valid `shape`; empty when there is none."""
+    mended = _without_lone_surrogates(raw)
+    if mended != raw:
+        return [*_problems(mended, shape), "A string contains half of a surrogate pair, which is no character."]
     try:
-        fields = msgspec.json.decode(raw)
+        fields, problems = _decoded(raw)
     except RecursionError:
         return [f"The JSON is nested deeper than {MAX_PAYLOAD_DEPTH} levels."]
     except UnicodeDecodeError:
         return ["The JSON is not valid UTF-8."]
-    except msgspec.ValidationError:  # msgspec's word for a float that does not fit a double
-        return ["A number is too large."]
     except msgspec.DecodeError as error:
         return [f"The JSON is not valid: {_without_prefix(error)}."]
     if type(fields) is not dict:
         return ["The JSON must be an object."]
-    problems = [*_field_problems(fields, shape), *_text_problems(raw)]
+    problems += [*_field_problems(fields, shape), *_text_problems(raw)]
     if type(fields.get("payload")) is dict:
         problems += _payload_problems(fields["payload"])
     return problems
+
+
+def _decoded(raw: bytes) -> tuple[Any, list[str]]:
+    """The JSON's value, and what had to be set aside to decode it. Raises msgspec.DecodeError and its like."""
+    try:
+        return msgspec.json.decode(raw), []
+    except msgspec.ValidationError:  # msgspec's word for a number that does not fit a double
+        try:
+            # Any number will do in place of the text's: its problem is named already.
+            return json.loads(raw, parse_float=len, parse_int=len), ["A number is too large; send it as a string."]
+        except json.JSONDecodeError as error:  # it is not even JSON behind that number
+            raise msgspec.DecodeError(error.msg.lower()) from error
+
+
+def _without_lone_surrogates(raw: bytes) -> bytes:
+    """The same text with each escaped half of a surrogate pair replaced, so that every other problem can be named."""
+    return ESCAPE.sub(lambda found: rb"\ufffd" if found[1] else found[0], raw)
 
 
 def _without_prefix(error: msgspec.DecodeError) -> str:
@@ -150,7 +176,7 @@ def _shown(name: str) -> str:
 
 def _fits(value: Any, kind: Any) -> bool:
     try:
-        msgspec.convert(value, kind, builtin_types=(datetime,))
+        msgspec.convert(value, kind)
     except (msgspec.ValidationError, OverflowError):
         return False
     return True
@@ -197,12 +223,12 @@ def _children(item: Any) -> list[Any]:
 
 def _text_problems(raw: bytes) -> list[str]:
     """Problems that only the text shows: U+0000 in any string (PostgreSQL has none) and numbers that vanish."""
-    problems: list[str] = []
+    problems: set[str] = set()
 
     def number(text: str) -> float:
         value = float(text)
         if value == 0 and text.lower().split("e")[0].strip("-0."):
-            problems.append("A number is too small to be told from zero; send it as a string.")
+            problems.add("A number is too small to be told from zero; send it as a string.")
         return value
 
     def constant(_: str) -> NoReturn:
@@ -211,10 +237,10 @@ def _text_problems(raw: bytes) -> list[str]:
     try:
         parsed = json.loads(raw, parse_float=number, parse_int=len, parse_constant=constant)
     except (ValueError, RecursionError):  # another check names it better
-        return problems
+        return sorted(problems)
     if _has_nul(parsed):
-        problems.append("A string contains the character U+0000, which cannot be stored.")
-    return problems
+        problems.add("A string contains the character U+0000, which cannot be stored.")
+    return sorted(problems)
 
 
 def _has_nul(parsed: Any) -> bool:

@@ -34,10 +34,17 @@ def cli() -> None:
 @click.option("--port", type=click.IntRange(1, 65_535), help="Port of the front.  [default: 3000, or any free one]")
 @click.option("--kafka-port", type=click.IntRange(1, 65_535), help="Port of Kafka.  [default: 9092, or any free one]")
 @click.option("--postgres-port", type=click.IntRange(1, 65_535), help="Port of PostgreSQL.  [default: 5432, or any]")
-@click.option("--partitions", type=click.IntRange(1, 1_000), default=6, show_default=True, help="When the topic is new.")
+@click.option(
+    "--partitions", type=click.IntRange(1, 1_000), default=6, show_default=True, help="When the topic is new."
+)
 @click.option("--projectors", type=click.IntRange(1, 16), default=1, show_default=True, help="Projector processes.")
 def up(
-    state_dir: Path, port: int | None, kafka_port: int | None, postgres_port: int | None, partitions: int, projectors: int
+    state_dir: Path,
+    port: int | None,
+    kafka_port: int | None,
+    postgres_port: int | None,
+    partitions: int,
+    projectors: int,
 ) -> None:
     """Run a real Kafka, a real PostgreSQL and all of Footfall until Ctrl-C."""
     from footfall.running import RunOptions
@@ -45,6 +52,36 @@ def up(
 
     options = RunOptions(state_dir, port, kafka_port, postgres_port, partitions, projectors)
     exit_with_stack_errors(lambda console: run(options, console))
+
+
+@cli.command()
+@click.option(
+    "--state-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(".footfall/demo"),
+    show_default=True,
+    help="Where the embedded servers keep the demo's data.",
+)
+@click.option("--port", type=click.IntRange(1, 65_535), help="Port of the front.  [default: 3000, or any free one]")
+@click.option("--events", type=click.IntRange(10, 1_000_000), default=20_000, show_default=True, help="Valid events.")
+@click.option("--users", type=click.IntRange(1, 100_000), default=500, show_default=True, help="Users they belong to.")
+@click.option("--seed", type=int, default=1, show_default=True, help="The same seed makes the same day.")
+@click.option("--connections", type=click.IntRange(1, 1_000), default=64, show_default=True, help="Posting at once.")
+@click.option("--projectors", type=click.IntRange(1, 16), default=1, show_default=True, help="Projector processes.")
+def demo(
+    state_dir: Path, port: int | None, events: int, users: int, seed: int, connections: int, projectors: int
+) -> None:
+    """Send a day of traffic through a real Kafka and a real PostgreSQL, and account for every event.
+
+    Ends by itself; exit 0 only when what was accepted is exactly what was projected.
+    """
+    from footfall.demo.command import demo as run
+    from footfall.demo.run import DemoOptions
+    from footfall.running import RunOptions
+
+    options = DemoOptions(events=events, users=users, seed=seed, connections=connections)
+    where = RunOptions(state_dir, port, projectors=projectors)
+    exit_with_stack_errors(lambda console: run(where, options, console))
 
 
 @cli.command("command-side")

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from typing import Never, TypeVar
+from typing import Any, Never, TypeVar
 
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings
@@ -20,7 +20,7 @@ def environment_name() -> str:
     return name
 
 
-def load_settings(kind: type[Settings], **overrides: object) -> Settings:
+def load_settings(kind: type[Settings], **overrides: Any) -> Settings:
     """Reads `kind` once: overrides first, then the environment, then (in development) the file `.env`.
 
     Exits 1 with a line for each problem, all at once; values are never shown, they may be secret.

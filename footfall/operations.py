@@ -13,6 +13,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 import migrations
 from contracts.record import DEAD_LETTER_TOPIC, PARTITIONS, TOPIC
 
+# The topic is the history and the only truth: a broker's default would delete it after a week.
+KEEP_FOR_EVER = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete"}
+
 
 class MigrateSettings(BaseSettings):
     """Settings of `footfall migrate`."""
@@ -27,11 +30,17 @@ class TopicSettings(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore")
 
-    kafka_bootstrap_servers: str = Field("127.0.0.1:9092", description="Kafka brokers, host:port, comma separated.")
-    kafka_topic: str = Field(TOPIC, description="Topic of the events.")
-    kafka_dlq_topic: str = Field(DEAD_LETTER_TOPIC, description="Topic of the dead letters.")
-    kafka_partitions: int = Field(PARTITIONS, ge=1, le=10_000, description="Partitions of a topic when it is created.")
-    kafka_replication_factor: int = Field(1, ge=1, le=10, description="Copies of each partition; 3 in production.")
+    kafka_bootstrap_servers: str = Field(
+        default="127.0.0.1:9092", description="Kafka brokers, host:port, comma separated."
+    )
+    kafka_topic: str = Field(default=TOPIC, description="Topic of the events.")
+    kafka_dlq_topic: str = Field(default=DEAD_LETTER_TOPIC, description="Topic of the dead letters.")
+    kafka_partitions: int = Field(
+        default=PARTITIONS, ge=1, le=10_000, description="Partitions of a topic when it is created."
+    )
+    kafka_replication_factor: int = Field(
+        default=1, ge=1, le=10, description="Copies of each partition; 3 in production."
+    )
 
 
 def migrate(settings: MigrateSettings, revision: str = "head") -> None:
@@ -53,7 +62,7 @@ async def _create_topics(settings: TopicSettings) -> dict[str, str]:
     await admin.start()
     try:
         wanted = [
-            NewTopic(name, settings.kafka_partitions, settings.kafka_replication_factor)
+            NewTopic(name, settings.kafka_partitions, settings.kafka_replication_factor, topic_configs=KEEP_FOR_EVER)
             for name in (settings.kafka_topic, settings.kafka_dlq_topic)
         ]
         response = await admin.create_topics(wanted)

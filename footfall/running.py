@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
+import psutil
 from pydantic import SecretStr
 from rich.console import Console
 
@@ -20,6 +21,7 @@ from footfall.embedded import StackAddresses, StackError, StackOptions, announce
 from footfall.operations import MigrateSettings, TopicSettings, create_topics, migrate
 
 FRONT_PORT = 3000
+PROJECTOR_PORT = 3003  # of the first projector's probes
 READY_WITHIN = 60.0  # seconds for projector and front together
 DRAIN_WITHIN = 12.0  # seconds for a process to drain after SIGTERM
 POLL = 0.05  # seconds
@@ -47,14 +49,18 @@ class Running:
     log_dir: Path
 
     def ended(self) -> list[int]:
-        """Process ids of those that ended, though they should run."""
-        return [process.pid for process in self.processes if process.poll() is not None]
+        """Process ids of those that ended, though they should run; servers included."""
+        servers = [self.stack.kafka_pid, self.stack.postgres_pid]
+        return [
+            *(process.pid for process in self.processes if process.poll() is not None),
+            *(pid for pid in servers if not runs(pid)),
+        ]
 
 
 @contextmanager
 def running_footfall(options: RunOptions, console: Console) -> Iterator[Running]:
     """Starts everything, yields when it is ready, and stops everything whatever happens. Raises StackError."""
-    port = front_port(options.front_port)
+    port = free_port(options.front_port, FRONT_PORT)
     stack_options = StackOptions(options.state_dir, options.kafka_port, options.postgres_port)
     with embedded_stack(stack_options, console) as stack:
         with console.status("Bringing schema and topics up to date"):
@@ -67,20 +73,21 @@ def running_footfall(options: RunOptions, console: Console) -> Iterator[Running]
         processes: list[subprocess.Popen[bytes]] = []
         try:
             with console.status("Starting projector and front"):
-                for number in range(1, options.projectors + 1):
-                    processes.append(start_projector(stack, log_dir / f"projector-{number}.log"))
-                processes.append(start_front(stack, port, log_dir / "front.log"))
+                probes = [free_port(None, PROJECTOR_PORT + number) for number in range(options.projectors)]
+                for probe_port in probes:
+                    processes += [start_projector(stack, probe_port, log_dir / f"projector-{probe_port}.log")]
+                processes += [start_front(stack, port, log_dir / "front.log")]
                 running = Running(f"http://127.0.0.1:{port}", stack, processes, log_dir)
-                wait_until_ready(running)
+                wait_until_ready(running, [running.front, *(f"http://127.0.0.1:{probe}" for probe in probes)])
             announce_front(options.state_dir, running.front)
             yield running
         finally:
             stop(processes)
 
 
-def front_port(asked: int | None) -> int:
-    """The port asked for, or 3000, or any that is free. Raises StackError when the one asked for is taken."""
-    for port in [asked] if asked is not None else [FRONT_PORT, 0]:
+def free_port(asked: int | None, usual: int) -> int:
+    """The port asked for, or the usual one, or any that is free. Raises StackError when the one asked for is taken."""
+    for port in [asked] if asked is not None else [usual, 0]:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -91,10 +98,9 @@ def front_port(asked: int | None) -> int:
     raise StackError(f"Port {asked} is taken by another program. Stop it, or choose another with --port.")
 
 
-def start_projector(stack: StackAddresses, log_path: Path) -> "subprocess.Popen[bytes]":
-    """One more projector, its probes on any free port."""
-    environment = {"DATABASE_URL": stack.projector_url, "PROJECTOR_PORT": "0"}
-    return start_process(["projector"], environment, stack, log_path)
+def start_projector(stack: StackAddresses, port: int, log_path: Path) -> "subprocess.Popen[bytes]":
+    """One more projector; `port` is for its probes."""
+    return start_process(["projector", "--port", str(port)], {"DATABASE_URL": stack.projector_url}, stack, log_path)
 
 
 def start_front(stack: StackAddresses, port: int, log_path: Path) -> "subprocess.Popen[bytes]":
@@ -114,19 +120,27 @@ def start_process(
     )
 
 
-def wait_until_ready(running: Running) -> None:
-    """Returns when the front answers that everything it needs is there. Raises StackError."""
+def wait_until_ready(running: Running, urls: Sequence[str]) -> None:
+    """Returns when every process answers that everything it needs is there. Raises StackError."""
     deadline = time.monotonic() + READY_WITHIN
-    while not answers(f"{running.front}/health/ready"):
+    while not all(answers(f"{url}/health/ready") for url in urls):
         if running.ended() or time.monotonic() > deadline:
             raise StackError(f"Footfall did not become ready; see the logs in {running.log_dir}.")
         time.sleep(POLL)
 
 
+def runs(pid: int) -> bool:
+    """Whether a child that somebody else waits for is still at work."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def answers(url: str) -> bool:
     """Whether a GET is answered with 200."""
     try:
-        with urlopen(url, timeout=2) as response:
+        with urlopen(url, timeout=2) as response:  # noqa: S310 - our own http:// address
             return bool(response.status == 200)
     except (URLError, OSError):
         return False

@@ -36,7 +36,7 @@ def server_of(app: App, host: str, port: int) -> Server:
     """A server that drains within `GRACE` and logs through us."""
     return Server(
         uvicorn.Config(
-            app,  # type: ignore[arg-type]  # our ASGI types are uvicorn's, less its TypedDicts
+            app,
             host=host,
             port=port,
             loop="uvloop",

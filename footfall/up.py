@@ -5,7 +5,6 @@ import time
 from types import FrameType
 
 from rich.console import Console
-from rich.panel import Panel
 
 from footfall.running import Running, RunOptions, running_footfall
 
@@ -17,7 +16,7 @@ def up(options: RunOptions, console: Console) -> int:
     signal.signal(signal.SIGTERM, interrupt)
     try:
         with running_footfall(options, console) as running:
-            console.print(welcome(running))
+            console.print(welcome(running), soft_wrap=True, highlight=False)
             while not running.ended():
                 time.sleep(WATCH)
             console.print(f"[red]A process ended by itself (pid {running.ended()}); see the logs in {running.log_dir}.")
@@ -34,17 +33,13 @@ def interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def welcome(running: Running) -> Panel:
+def welcome(running: Running) -> str:
     """Where everything is, and two commands to paste."""
     front = running.front
-    post = (
+    return (
+        f"\n[bold]Footfall is up at {front}[/bold]   (Ctrl-C stops everything)\n"
+        f"Kafka {running.stack.kafka_bootstrap}   logs in {running.log_dir}\n\n"
         f"curl -s {front}/events/generate -H 'Content-Type: application/json' \\\n"
-        """  -d '{"userId":"user-1","eventType":"PRODUCT_VIEW","payload":{"productId":"p-42"}}'"""
-    )
-    return Panel(
-        f"[bold]Footfall[/bold] is up at [bold]{front}[/bold]   (Ctrl-C stops everything)\n"
-        f"Kafka {running.stack.kafka_bootstrap}   logs {running.log_dir}\n\n"
-        f"{post}\n\ncurl -s {front}/events/processed",
-        expand=False,
-        border_style="dim",
+        """  -d '{"userId":"user-1","eventType":"PRODUCT_VIEW","payload":{"productId":"p-42"}}'\n\n"""
+        f"curl -s {front}/events/processed\n"
     )

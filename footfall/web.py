@@ -1,6 +1,6 @@
 """The sides as one ASGI application: alone in its process, or both together behind port 3000."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
@@ -20,8 +20,15 @@ FRAMEWORK_ERRORS = {404: "Not found", 405: "Method not allowed"}
 class Side(Protocol):
     """What a side brings to the application."""
 
-    route_handlers: Sequence[ASGIRouteHandler]
-    probes: dict[str, Probe]
+    @property
+    def route_handlers(self) -> Sequence[ASGIRouteHandler]:
+        """The routes."""
+        ...
+
+    @property
+    def probes(self) -> Mapping[str, Probe]:
+        """The state of each dependency, by name."""
+        ...
 
     @property
     def lifespan(self) -> Callable[[Litestar], AbstractAsyncContextManager[None]]:

@@ -1,4 +1,4 @@
-"""Runs the migrations over asyncpg. The database comes from DATABASE_URL (the owner's role) or from the caller's config.
+"""Runs the migrations over asyncpg, on the database of DATABASE_URL (the owner's role) or of the caller's config.
 
 It names no project module: a migration must mean the same for ever, whatever the code has become.
 """

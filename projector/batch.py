@@ -10,7 +10,7 @@ from projector.rows import EventRow, KafkaRecord, MalformedRecord, to_row
 
 
 class Position(msgspec.Struct, frozen=True):
-    """Where an owner stands in one partition: the next offset to process, and the epoch it holds the partition under."""
+    """Where an owner stands in one partition: the next offset to process, and the epoch under which it holds it."""
 
     topic: str
     partition: int

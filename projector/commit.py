@@ -130,7 +130,7 @@ async def _copy(connection: Connection, batch: Batch) -> Committed | Fenced:
                 "processed_events",
                 schema_name=GENERATION,
                 columns=COLUMNS,
-                source=memoryview(data),  # asyncpg takes bytes for a file name
+                source=memoryview(data),  # type: ignore[arg-type]  # bytes would be taken for a file name
                 format="binary",
             )
     except _RolledBackError:

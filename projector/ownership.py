@@ -72,7 +72,9 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
             on=(*TRANSIENT, KafkaError), attempts=None, timeout=None, wait_initial=0.1, wait_max=5.0
         ):
             with attempt:
-                positions = await self._claim_once(wanted)
+                self._hold(await self._claim_once(wanted))
+
+    def _hold(self, positions: list[Position]) -> None:
         still_assigned = [position for position in positions if position.partition in self._assigned]
         for position in still_assigned:
             try:
@@ -98,7 +100,9 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
             offsets = await self._consumer.beginning_offsets(topic_partitions)
         for tp, offset in offsets.items():
             if offset > 0:
-                self._log.warning("history_skipped", partition=tp.partition, first_offset=offset, reason=self._start_from)
+                self._log.warning(
+                    "history_skipped", partition=tp.partition, first_offset=offset, reason=self._start_from
+                )
         return {tp.partition: offset for tp, offset in offsets.items()}
 
     def advance(self, positions: Iterable[Position]) -> None:
@@ -109,7 +113,7 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
                 self.held[position.partition] = position
 
     def lost(self, partitions: Iterable[int]) -> None:
-        """Another owner moved these partitions. If the group still gives them to us, claim them again a little later."""
+        """Another owner moved these partitions; if the group still gives them to us, they are claimed a little later."""
         self._set_held({p: position for p, position in self.held.items() if p not in set(partitions)})
         asyncio.get_running_loop().call_later(RECLAIM_DELAY, self._unclaimed.set)
 

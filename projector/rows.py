@@ -6,10 +6,9 @@ The rows of a batch are encoded as PostgreSQL's binary COPY format by ourselves,
 """
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
-from uuid import UUID
 
 import msgspec
 
@@ -116,7 +115,7 @@ def copy_bytes(rows: Iterable[EventRow]) -> bytes:
     return b"".join(parts)
 
 
-def column_arrays(rows: list[EventRow]) -> tuple[list[UUID] | list[datetime] | list[int] | list[str], ...]:
+def column_arrays(rows: list[EventRow]) -> tuple[Sequence[object], ...]:
     """The rows as one array for each of `COLUMNS`, for `unnest`."""
     return (
         [row.event.event_id for row in rows],

@@ -121,7 +121,7 @@ class Projector:
         partitions = [position.partition for position in assembled.positions_after]
         try:
             outcome = await self._commit(assembled, stop)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - what is not transient is a defect, whatever it is
             self._log.exception("batch_failed", partitions=partitions)
             self._ownership.stop(partitions, f"defect: {type(error).__name__}")
             return
@@ -154,12 +154,13 @@ class Projector:
     def _in_order(self, fetched: Fetched) -> dict[Position, Sequence[KafkaRecord]]:
         """The records at and after the position held; those of a partition given up meanwhile fall away."""
         in_order: dict[Position, Sequence[KafkaRecord]] = {}
-        for tp, records in fetched.items():
+        for tp, found in fetched.items():
             position = self._ownership.held.get(tp.partition)
             if position is None:
                 continue
-            if records[0].offset < position.next_offset:
-                records = [record for record in records if record.offset >= position.next_offset]
+            records = found
+            if found[0].offset < position.next_offset:
+                records = [record for record in found if record.offset >= position.next_offset]
             if records and self._follows(tp, position, records[0]):
                 in_order[position] = records
         return in_order

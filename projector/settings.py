@@ -14,18 +14,30 @@ class ProjectorSettings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, extra="ignore")
 
     database_url: SecretStr = Field(description="PostgreSQL URL of a role that is a member of footfall_writer.")
-    kafka_bootstrap_servers: str = Field("127.0.0.1:9092", description="Kafka brokers, host:port, comma separated.")
-    kafka_topic: str = Field(TOPIC, description="Topic of the events.")
-    kafka_group_id: str = Field(CONSUMER_GROUP, description="Consumer group of the projectors.")
-    kafka_session_timeout_ms: int = Field(30_000, ge=1_000, description="A projector silent for so long is dead, ms.")
-    kafka_heartbeat_interval_ms: int = Field(3_000, ge=100, description="Between heartbeats to the group, ms.")
-    start_from: Literal["earliest", "latest"] = Field(
-        "earliest", description="Where a partition without a checkpoint begins."
+    kafka_bootstrap_servers: str = Field(
+        default="127.0.0.1:9092", description="Kafka brokers, host:port, comma separated."
     )
-    batch_max_records: int = Field(5_000, ge=1, le=50_000, description="Records in one transaction at most.")
-    batch_max_bytes: int = Field(8_388_608, ge=1_024, description="Bytes of record values in one transaction at most.")
-    batch_max_wait_ms: int = Field(100, ge=1, le=10_000, description="Longest wait of a fetch for new records, ms.")
-    projector_lanes: int = Field(2, ge=1, le=8, description="Database connections that commit side by side.")
-    projector_host: str = Field("127.0.0.1", description="Address of the projector's health and metrics.")
-    projector_port: int = Field(3003, ge=0, le=65_535, description="Port of the projector's health and metrics.")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level that is logged.")
+    kafka_topic: str = Field(default=TOPIC, description="Topic of the events.")
+    kafka_group_id: str = Field(default=CONSUMER_GROUP, description="Consumer group of the projectors.")
+    kafka_session_timeout_ms: int = Field(
+        default=30_000, ge=1_000, description="A projector silent for so long is dead, ms."
+    )
+    kafka_heartbeat_interval_ms: int = Field(default=3_000, ge=100, description="Between heartbeats to the group, ms.")
+    start_from: Literal["earliest", "latest"] = Field(
+        default="earliest", description="Where a partition without a checkpoint begins."
+    )
+    batch_max_records: int = Field(default=5_000, ge=1, le=50_000, description="Records in one transaction at most.")
+    batch_max_bytes: int = Field(
+        default=8_388_608, ge=1_024, description="Bytes of record values in one transaction at most."
+    )
+    batch_max_wait_ms: int = Field(
+        default=100, ge=1, le=10_000, description="Longest wait of a fetch for new records, ms."
+    )
+    projector_lanes: int = Field(default=2, ge=1, le=8, description="Database connections that commit side by side.")
+    projector_host: str = Field(default="127.0.0.1", description="Address of the projector's health and metrics.")
+    projector_port: int = Field(
+        default=3003, ge=0, le=65_535, description="Port of the projector's health and metrics."
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", description="Least level that is logged."
+    )

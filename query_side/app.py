@@ -7,7 +7,7 @@ import asyncpg
 from litestar import Litestar
 
 from query_side import queries
-from query_side.routes import event_routes
+from query_side.routes import EventRoutes
 from query_side.settings import QuerySettings
 from read_model.pool import open_pool
 from telemetry.health import DependencyState
@@ -20,7 +20,7 @@ class QuerySide:
     def __init__(self, settings: QuerySettings) -> None:
         self._settings = settings
         self._opened: asyncpg.Pool | None = None
-        self.route_handlers = event_routes(self._pool, settings)
+        self.route_handlers = EventRoutes(self._pool, settings).handlers()
         self.probes = {"postgres": self._postgres_state}
 
     @asynccontextmanager

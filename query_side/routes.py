@@ -17,7 +17,7 @@ from telemetry.logs import get_logger
 
 JSON = b"application/json"
 PROCESSED = "/events/processed"
-EVENT = "/events/{event_id:str}"
+EVENTS = "/events"
 
 
 def refusal(error: str) -> bytes:
@@ -42,37 +42,49 @@ def unavailable(request: Request[Any, Any, Any], error: Exception) -> Response[b
     return Response(body, status_code=503, media_type="application/json", headers={"retry-after": "2"})
 
 
-def event_routes(pool_of: Callable[[], asyncpg.Pool], settings: QuerySettings) -> list[ASGIRouteHandler]:
+class EventRoutes:
     """The routes that read events. `pool_of()` gives the pool once the lifespan has opened it."""
-    exports = asyncio.Semaphore(settings.max_exports)
-    log = get_logger("query-side")
 
-    @asgi(PROCESSED, copy_scope=False, exception_handlers=dict.fromkeys(AWAY, unavailable))
-    async def processed(scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, pool_of: Callable[[], asyncpg.Pool], settings: QuerySettings) -> None:
+        self._pool_of = pool_of
+        self._exports = asyncio.Semaphore(settings.max_exports)
+        self._export_timeout = settings.export_timeout_ms / 1000
+
+    def handlers(self) -> list[ASGIRouteHandler]:
+        """The routes for an application."""
+        away: dict[int | type[Exception], Any] = dict.fromkeys(AWAY, unavailable)
+        return [
+            asgi(PROCESSED, copy_scope=False, exception_handlers=away)(self.processed),
+            # A mount, because Litestar 2.25 answers 500 for an ASGI route with a path parameter.
+            asgi(EVENTS, is_mount=True, copy_scope=False, exception_handlers=away)(self.event),
+        ]
+
+    async def processed(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """All events as one JSON array, streamed from one snapshot."""
         if not await is_get(scope, send):
             return
-        if exports.locked():
+        if self._exports.locked():
             busy = refusal("Too many answers of all events are being streamed; try again shortly.")
             await respond(send, 503, busy, JSON, (b"retry-after", b"5"))
             return
-        async with exports, pool_of().acquire() as connection:
-            await stream_all(connection, receive, send, settings.export_timeout_ms / 1000)
+        async with self._exports, self._pool_of().acquire() as connection:
+            await self._stream_all(connection, receive, send)
 
-    @asgi(EVENT, copy_scope=False, exception_handlers=dict.fromkeys(AWAY, unavailable))
-    async def event(scope: Scope, receive: Receive, send: Send) -> None:
+    async def event(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One event by its id."""
         if not await is_get(scope, send):
             return
-        event_id = parse_event_id(scope["path_params"]["event_id"])
+        event_id = parse_event_id(scope["path"].strip("/"))
         if event_id is None:
             await respond(send, 400, refusal("The event id in the path must be a UUID."), JSON)
             return
-        found = await queries.get_event_by_id(pool_of(), event_id)
+        found = await queries.get_event_by_id(self._pool_of(), event_id)
         if found is None:
             await respond(send, 404, refusal("No such event in the read model (it may not be projected yet)."), JSON)
         else:
             await respond(send, 200, found.encode(), JSON)
 
-    async def stream_all(connection: Any, receive: Receive, send: Send, timeout: float) -> None:
+    async def _stream_all(self, connection: queries.Connection, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", JSON)]})
         gone = asyncio.create_task(until_disconnect(receive))
 
@@ -82,14 +94,12 @@ def event_routes(pool_of: Callable[[], asyncpg.Pool], settings: QuerySettings) -
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
 
         try:
-            await queries.get_all_processed_events(connection, sink, timeout)
+            await queries.get_all_processed_events(connection, sink, self._export_timeout)
             await send({"type": "http.response.body", "body": b""})
         except ClientGoneError:
-            log.info("export_abandoned_by_client")
+            get_logger("query-side").info("export_abandoned_by_client")
         finally:
             gone.cancel()
-
-    return [processed, event]
 
 
 class ClientGoneError(Exception):

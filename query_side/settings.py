@@ -11,11 +11,17 @@ class QuerySettings(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore")
 
-    host: str = Field("127.0.0.1", description="Address to listen on.")
-    port: int = Field(3002, ge=0, le=65_535, description="Port to listen on.")
+    host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    port: int = Field(default=3002, ge=0, le=65_535, description="Port to listen on.")
     database_url: SecretStr = Field(description="PostgreSQL URL of a role that is a member of footfall_reader.")
-    query_pool_size: int = Field(10, ge=2, le=100, description="Database connections of one process at most.")
-    query_timeout_ms: int = Field(5_000, ge=10, description="A single query is given up after so long, ms.")
-    max_exports: int = Field(4, ge=1, description="Answers of all events that may stream at once; more are answered 503.")
-    export_timeout_ms: int = Field(600_000, ge=1_000, description="A streaming answer is cut off after so long, ms.")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level that is logged.")
+    query_pool_size: int = Field(default=10, ge=2, le=100, description="Database connections of one process at most.")
+    query_timeout_ms: int = Field(default=5_000, ge=10, description="A single query is given up after so long, ms.")
+    max_exports: int = Field(
+        default=4, ge=1, description="Answers of all events that may stream at once; more are answered 503."
+    )
+    export_timeout_ms: int = Field(
+        default=600_000, ge=1_000, description="A streaming answer is cut off after so long, ms."
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", description="Least level that is logged."
+    )

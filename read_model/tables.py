@@ -62,7 +62,9 @@ checkpoints = Table(
     Column("epoch", BigInteger, nullable=False, comment="Raised by each new owner; an older owner can change nothing."),
     Column("owner", Text, nullable=False, comment="Who projects this partition: host, process, start."),
     Column("stored", BigInteger, nullable=False, server_default=text("0"), comment="Events stored."),
-    Column("duplicates", BigInteger, nullable=False, server_default=text("0"), comment="Records skipped as duplicates."),
+    Column(
+        "duplicates", BigInteger, nullable=False, server_default=text("0"), comment="Records skipped as duplicates."
+    ),
     Column("malformed", BigInteger, nullable=False, server_default=text("0"), comment="Records skipped as malformed."),
     Column("updated_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
     PrimaryKeyConstraint("topic", "partition", name="checkpoints_pkey"),

@@ -25,7 +25,10 @@ PUBLISH_SECONDS = Histogram(
     registry=REGISTRY,
 )
 HTTP_REQUESTS = Counter(
-    "http_requests", "Answered HTTP requests, by side and status class (2xx, 4xx, ..).", ["side", "status"], registry=REGISTRY
+    "http_requests",
+    "Answered HTTP requests, by side and status class (2xx, 4xx, ..).",
+    ["side", "status"],
+    registry=REGISTRY,
 )
 HTTP_SECONDS = Histogram(
     "http_request_seconds",

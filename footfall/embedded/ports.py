@@ -19,7 +19,7 @@ HOST = "127.0.0.1"
 USUAL_KAFKA_PORT = 9092
 USUAL_POSTGRES_PORT = 5432
 # Below Linux's and macOS's ephemeral ranges: no outgoing connection takes one between our look and the server's bind.
-SPARE_PORTS = range(20_000, 30_000)
+SPARE_PORTS = range(20_000, 22_000)
 SPARE_PORT_ATTEMPTS = 200
 
 
@@ -96,7 +96,7 @@ def taken(port: int, what: str) -> str:
 def by_whom(port: int) -> str:
     try:
         listeners = [c for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
-        pids = [c.pid for c in listeners if c.laddr.port == port and c.pid]
+        pids = [c.pid for c in listeners if c.laddr and c.laddr.port == port and c.pid]
         return f" by process {pids[0]} ({psutil.Process(pids[0]).name()})" if pids else ""
     except psutil.Error:
         return f" (`ss -ltnp sport = :{port}` may tell by whom)"

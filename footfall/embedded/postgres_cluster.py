@@ -94,20 +94,24 @@ def no_system_user(why: str) -> StackError:
 
 
 def open_the_way(path: Path, console: Console) -> None:
-    """Let the server's user walk (not read) through every directory above its data."""
-    for directory in [path, *path.parents]:
-        mode = directory.stat().st_mode
-        if not mode & stat.S_IXOTH:
-            directory.chmod(stat.S_IMODE(mode) | stat.S_IXOTH)
-            console.print(f"Made {directory} passable for other users (o+x): PostgreSQL runs as {SYSTEM_USER}")
+    """Let the server's user walk (not read) through every directory above its data and its binaries."""
+    opened = [directory for directory in [path, *path.parents, *INSTALLATION.parents] if make_passable(directory)]
+    if opened:
+        names = ", ".join(str(directory) for directory in opened)
+        console.print(f"Made passable for other users (o+x), as PostgreSQL runs as {SYSTEM_USER}: {names}")
+
+
+def make_passable(directory: Path) -> bool:
+    """Whether it had to be done."""
+    mode = stat.S_IMODE(directory.stat().st_mode)
+    if mode & stat.S_IXOTH:
+        return False
+    directory.chmod(mode | stat.S_IXOTH)
+    return True
 
 
 def open_installation() -> None:
     """A restrictive umask at installation hides the binaries from the server's user."""
-    for directory in INSTALLATION.parents:
-        mode = directory.stat().st_mode
-        if not mode & stat.S_IXOTH:
-            directory.chmod(stat.S_IMODE(mode) | stat.S_IXOTH)
     if not (BIN / "postgres").stat().st_mode & stat.S_IXOTH:
         for path in [*INSTALLATION.rglob("*"), INSTALLATION, *LIBRARIES.rglob("*"), LIBRARIES]:
             mode = stat.S_IMODE(path.stat().st_mode)

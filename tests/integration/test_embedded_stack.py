@@ -11,8 +11,11 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +27,17 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from rich.console import Console
 
-from footfall.embedded import StackAddresses, StackError, StackOptions, announce_front, embedded_stack, orphans
+from footfall.embedded import (
+    StackAddresses,
+    StackError,
+    StackOptions,
+    announce_front,
+    embedded_stack,
+    kafka_jars,
+    orphans,
+)
 from footfall.embedded.child_process import LEASH
-from footfall.embedded.kafka_jars import KAFKA_VERSION, check_digests, ensure_kafka_jars, read_pins
+from footfall.embedded.kafka_jars import KAFKA_VERSION, ensure_kafka_jars, read_pins
 from footfall.embedded.places import cache_root, open_state
 from footfall.embedded.postgres_server import forget_reused_pid
 
@@ -223,27 +234,37 @@ def test_a_port_that_was_asked_for_and_is_taken_is_named(stack: StackAddresses, 
 
 
 def test_a_jar_is_missing_and_the_network_too(stack: StackAddresses, monkeypatch: pytest.MonkeyPatch) -> None:
-    stamina.set_testing(True, attempts=1)
-    with directory() as cache, ExitStack() as undo:
-        undo.callback(stamina.set_testing, False)
+    with directory() as cache, one_attempt():
         copy_jars(cache)
+        forbid_network(monkeypatch)
         monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
-        assert ensure_kafka_jars(QUIET) == cache / "footfall" / f"kafka-{KAFKA_VERSION}"
-        (ensure_kafka_jars(QUIET) / f"kafka-clients-{KAFKA_VERSION}.jar").write_bytes(b"half")
-        for name in ("HTTPS_PROXY", "https_proxy"):
-            monkeypatch.setenv(name, "http://127.0.0.1:9")
-        with pytest.raises(StackError, match=r"org\.apache\.kafka:kafka_2\.13:.*It is needed once"):
+        assert ensure_kafka_jars(QUIET) == jars_in_cache()
+        (jars_in_cache() / f"kafka-clients-{KAFKA_VERSION}.jar").write_bytes(b"half")
+        with pytest.raises(StackError, match=r"org\.apache\.kafka:kafka_2\.13.*It is needed once"):
             ensure_kafka_jars(QUIET)
 
 
-def test_a_jar_that_is_not_the_pinned_one_is_refused(stack: StackAddresses, tmp_path: Path) -> None:
-    jars = {path.name: path for path in jars_in_cache().iterdir()}
-    pins = read_pins()
-    check_digests(jars, pins)
-    changed = tmp_path / "changed.jar"
-    changed.write_bytes(b"not Kafka")
-    with pytest.raises(StackError, match=rf"kafka-clients-{KAFKA_VERSION}\.jar"):
-        check_digests({**jars, f"kafka-clients-{KAFKA_VERSION}.jar": changed}, pins)
+def test_an_interrupted_fetch_is_completed_and_only_the_pinned_bytes_are_taken(
+    stack: StackAddresses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Maven Central is played by a server on this machine: it serves the real jars, then one that was changed."""
+    with directory() as root, one_attempt(), maven_mirror(root / "mirror") as mirror:
+        real_jars = jars_in_cache()
+        for pin in read_pins():
+            link(real_jars / pin.file_name, root / "mirror" / pin.repository_path)
+        monkeypatch.setattr(kafka_jars, "MAVEN_REPOSITORY", mirror)
+        monkeypatch.setenv("XDG_CACHE_HOME", str(root))
+        half = root / "footfall" / f"kafka-{KAFKA_VERSION}.part" / read_pins()[0].repository_path
+        half.parent.mkdir(parents=True)
+        half.write_bytes(b"half")
+        assert {jar.name for jar in ensure_kafka_jars(QUIET).iterdir()} == {pin.file_name for pin in read_pins()}
+        shutil.rmtree(jars_in_cache())
+        changed = root / "mirror" / read_pins()[-1].repository_path
+        changed.unlink()
+        changed.write_bytes(b"not the pinned one")
+        with pytest.raises(StackError, match=rf"{read_pins()[-1].file_name}, as fetched, is not the one"):
+            ensure_kafka_jars(QUIET)
+        assert not jars_in_cache().exists()
 
 
 def test_passwords_that_were_lost_are_not_replaced_in_silence(state_dir: Path) -> None:
@@ -391,6 +412,43 @@ def passable(*paths: Path) -> Iterator[None]:
 def give_tree(root: Path, user: pwd.struct_passwd) -> None:
     for path in [root, *root.rglob("*")]:
         os.chown(path, user.pw_uid, user.pw_gid)
+
+
+@contextmanager
+def one_attempt() -> Iterator[None]:
+    stamina.set_testing(True, attempts=1)
+    try:
+        yield
+    finally:
+        stamina.set_testing(False)
+
+
+def forbid_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTPS_PROXY", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # the discard port: nobody listens
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *_arguments: object) -> None:
+        pass
+
+
+@contextmanager
+def maven_mirror(root: Path) -> Iterator[str]:
+    """The URL of a server of the files below `root`."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=str(root))) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def link(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True)
+    target.symlink_to(source)
 
 
 def jars_in_cache() -> Path:

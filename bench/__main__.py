@@ -1,0 +1,58 @@
+"""`python -m bench` (or `make bench`): measures everything, shows a table, exits 1 when a goal is missed."""
+
+import sys
+from collections.abc import Callable
+
+import rich_click as click
+from rich.console import Console
+
+from bench import drain, post, report, visible
+from bench.result import Result
+from bench.stage import Stage, StageError, stage
+from footfall.embedded import StackError
+
+BENCHMARKS: dict[str, Callable[[Stage], list[Result]]] = {
+    "load_generator_limit": post.generator_limit,
+    "post_64_connections": post.throughput,
+    "post_1_connection_p50": post.latency,
+    "projector_drain": drain.drain,
+    "visible_after_201": visible.visible,
+}
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--only", multiple=True, type=click.Choice(list(BENCHMARKS)), metavar="NAME", help="Repeatable.")
+@click.option("--runs", default=3, show_default=True, type=click.IntRange(1, 20), help="Medians are of so many runs.")
+@click.option("--list", "list_only", is_flag=True, help="Name the benchmarks and what each measures.")
+def main(only: tuple[str, ...], runs: int, list_only: bool) -> None:
+    """Measure what the goals promise, each figure beside the bare work that it is compared with.
+
+    Starts its own Kafka and PostgreSQL. Progress goes to stderr; rows go to bench/results/latest.json.
+    """
+    if list_only:
+        for name, benchmark in BENCHMARKS.items():
+            click.echo(f"{name:<24} {benchmark.__doc__}")
+        return
+    results = measure(only or tuple(BENCHMARKS), runs)
+    report.write(results)
+    report.show(results, Console())
+    sys.exit(1 if report.missed(results) else 0)
+
+
+def measure(names: tuple[str, ...], runs: int) -> list[Result]:
+    """Runs the benchmarks one after the other on one stage."""
+    console = Console(stderr=True)
+    results: list[Result] = []
+    try:
+        with stage(runs, console) as at:
+            for number, name in enumerate(names, 1):
+                at.say(f"[bold]{name}[/bold] ({number} of {len(names)})")
+                results += BENCHMARKS[name](at)
+    except (StageError, StackError) as error:
+        console.print(f"[bold red]bench:[/] {error}", highlight=False)
+        sys.exit(2)
+    return results
+
+
+if __name__ == "__main__":
+    main()

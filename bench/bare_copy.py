@@ -1,0 +1,101 @@
+"""What PostgreSQL takes at best: `python -m bench.bare_copy '<BareCopy as JSON>'` prints one `Copied` as JSON.
+
+The rows are those that the projector makes of the same records, in the order they happened, encoded beforehand. Only
+the COPY transactions are timed.
+"""
+
+import asyncio
+import gc
+import sys
+import time
+from collections.abc import Sequence
+
+import asyncpg
+import msgspec
+import uvloop
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from command_side.settings import CommandSettings
+from projector.rows import COLUMNS, EventRow, copy_bytes, to_row
+from read_model.tables import GENERATION
+
+
+class BareCopy(msgspec.Struct, frozen=True):
+    """Which records, and how they are written. Partitions are split between the connections."""
+
+    topic: str
+    partitions: int
+    count: int
+    database_url: str
+    connections: int
+    rows_a_transaction: int = 5_000
+
+
+class Copied(msgspec.Struct, frozen=True):
+    """How long the transactions took."""
+
+    rows: int
+    seconds: float
+
+
+async def copy(task: BareCopy) -> Copied:
+    """Encodes everything, connects, and only then starts the clock."""
+    chunks_of = encoded(await read(task), task)
+    connections = [await connect(task.database_url) for _ in chunks_of]
+    gc.disable()
+    started = time.perf_counter()
+    await asyncio.gather(*(write(*pair) for pair in zip(connections, chunks_of, strict=True)))
+    elapsed = time.perf_counter() - started
+    for connection in connections:
+        await connection.close()
+    return Copied(task.count, elapsed)
+
+
+async def read(task: BareCopy) -> list[EventRow]:
+    """The topic's events as rows, oldest first."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=CommandSettings().kafka_bootstrap_servers, auto_offset_reset="earliest"
+    )
+    await consumer.start()
+    try:
+        consumer.assign([TopicPartition(task.topic, partition) for partition in range(task.partitions)])
+        rows: list[EventRow] = []
+        while len(rows) < task.count:
+            for records in (await consumer.getmany(timeout_ms=1000)).values():
+                rows += [row for record in records if isinstance(row := to_row(record), EventRow)]
+    finally:
+        await consumer.stop()
+    rows.sort(key=lambda row: row.event.event_id.bytes)  # UUIDv7: the order they happened in
+    return rows
+
+
+def encoded(rows: Sequence[EventRow], task: BareCopy) -> list[list[bytes]]:
+    """For each connection, its transactions' bytes."""
+    shares: list[list[EventRow]] = [[] for _ in range(task.connections)]
+    for row in rows:
+        shares[row.partition % task.connections].append(row)
+    size = task.rows_a_transaction
+    return [[copy_bytes(share[at : at + size]) for at in range(0, len(share), size)] for share in shares]
+
+
+async def connect(database_url: str) -> asyncpg.Connection:
+    """A connection with the projector's own durability."""
+    return await asyncpg.connect(database_url, server_settings={"synchronous_commit": "off"})
+
+
+async def write(connection: asyncpg.Connection, chunks: Sequence[bytes]) -> None:
+    """One COPY and one transaction for each chunk."""
+    for chunk in chunks:
+        async with connection.transaction():
+            await connection.copy_to_table(
+                "processed_events",
+                schema_name=GENERATION,
+                columns=COLUMNS,
+                source=memoryview(chunk),
+                format="binary",
+            )
+
+
+if __name__ == "__main__":
+    found = uvloop.run(copy(msgspec.json.decode(sys.argv[1], type=BareCopy)))
+    print(msgspec.json.encode(found).decode())

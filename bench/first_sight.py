@@ -1,0 +1,79 @@
+"""One client that posts and looks: `python -m bench.first_sight '<FirstSights as JSON>'` prints one `Seen` as JSON."""
+
+import gc
+import http.client
+import random
+import sys
+import time
+
+import msgspec
+
+from bench.load import quantile
+from bench.traffic import bodies
+
+WARMUP = 30  # events that are not counted
+LONGEST_PAUSE = 0.02  # seconds between events, at random, so that they meet every phase of a fetch
+GIVE_UP = 30.0  # seconds
+
+
+class FirstSights(msgspec.Struct, frozen=True):
+    """How many events, and through which port."""
+
+    port: int
+    count: int
+    seed: int = 1
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """From the 201 to the first 200, milliseconds."""
+
+    p50: float
+    p99: float
+    slowest: float
+
+
+class Created(msgspec.Struct, rename="camel"):
+    """What we read of a 201's event."""
+
+    event_id: str
+
+
+class Accepted(msgspec.Struct):
+    """What we read of a 201."""
+
+    event: Created
+
+
+def measure(task: FirstSights) -> Seen:
+    """Posts one event at a time and asks for it, again and again, until it is there."""
+    connection = http.client.HTTPConnection("127.0.0.1", task.port, timeout=GIVE_UP)
+    chance = random.Random(task.seed)
+    gc.disable()
+    waits = []
+    for body in bodies(task.seed, task.count + WARMUP):
+        time.sleep(chance.uniform(0, LONGEST_PAUSE))
+        waits.append(first_sight(connection, body))
+    waits = sorted(waits[WARMUP:])
+    return Seen(quantile(waits, 0.5) * 1000, quantile(waits, 0.99) * 1000, waits[-1] * 1000)
+
+
+def first_sight(connection: http.client.HTTPConnection, body: bytes) -> float:
+    """Seconds from the 201 to the first 200."""
+    connection.request("POST", "/events/generate", body, {"content-type": "application/json"})
+    response = connection.getresponse()
+    answer = response.read()
+    accepted_at = time.perf_counter()
+    if response.status != 201:
+        raise RuntimeError(f"POST was answered {response.status}: {answer[:200]!r}")
+    path = f"/events/{msgspec.json.decode(answer, type=Accepted).event.event_id}"
+    while (elapsed := time.perf_counter() - accepted_at) < GIVE_UP:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        response.read()
+        if response.status == 200:
+            return time.perf_counter() - accepted_at
+    raise RuntimeError(f"the event was not visible after {elapsed:g} s")
+
+
+if __name__ == "__main__":
+    print(msgspec.json.encode(measure(msgspec.json.decode(sys.argv[1], type=FirstSights))).decode())

@@ -1,0 +1,65 @@
+"""A topic with a history: `python -m bench.history '<History as JSON>'` fills it as fast as aiokafka goes."""
+
+import asyncio
+import sys
+import time
+
+import msgspec
+import uvloop
+
+from bench.traffic import events
+from command_side.app import producer_of
+from command_side.kafka_event_log import partition_chooser
+from command_side.settings import CommandSettings
+from contracts.record import EventRecord, to_record
+
+
+class History(msgspec.Struct, frozen=True):
+    """How many events, and where to."""
+
+    topic: str
+    count: int
+    seed: int = 1
+
+
+class Filled(msgspec.Struct, frozen=True):
+    """What the topic now holds."""
+
+    count: int
+    seconds: float
+
+
+async def fill(history: History) -> Filled:
+    """Writes the events in the order they happen, keyed and compressed as the command side does."""
+    producer = producer_of(CommandSettings())
+    await producer.start()
+    started = time.perf_counter()
+    try:
+        partitions = await producer.partitions_for(history.topic)
+        partition_of = partition_chooser(len(partitions))
+        open_batches = {partition: producer.create_batch() for partition in partitions}
+        for event in events(history.seed, history.count):
+            record = to_record(event, str(event.event_id))
+            partition = partition_of(record.key)
+            if not append(open_batches[partition], record):
+                await producer.send_batch(open_batches[partition], history.topic, partition=partition)
+                open_batches[partition] = producer.create_batch()
+                append(open_batches[partition], record)
+        for partition, batch in open_batches.items():
+            await producer.send_batch(batch, history.topic, partition=partition)
+        await producer.flush()
+    finally:
+        async with asyncio.timeout(10):
+            await producer.stop()
+    return Filled(history.count, time.perf_counter() - started)
+
+
+def append(batch: object, record: EventRecord) -> bool:
+    """Whether the record found room in the batch."""
+    now = int(time.time() * 1000)
+    return batch.append(timestamp=now, key=record.key, value=record.value, headers=record.headers) is not None  # type: ignore[attr-defined]
+
+
+if __name__ == "__main__":
+    found = uvloop.run(fill(msgspec.json.decode(sys.argv[1], type=History)))
+    print(msgspec.json.encode(found).decode())

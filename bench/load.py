@@ -1,0 +1,149 @@
+"""The load generator: `python -m bench.load '<Load as JSON>'` prints one `Measured` as JSON.
+
+A raw protocol on uvloop: requests are rendered beforehand, and of an answer only status and length are read, because
+whatever the generator spends is taken from the servers beside it.
+"""
+
+import asyncio
+import gc
+import itertools
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import cast
+
+import msgspec
+import uvloop
+
+from bench.traffic import bodies
+
+DISTINCT_REQUESTS = 20_000
+
+
+class Load(msgspec.Struct, frozen=True):
+    """What to send: `connections` keep-alive connections, each with one request in flight."""
+
+    port: int
+    path: str
+    connections: int
+    seconds: float
+    warmup: float = 1.0  # seconds that are not counted
+    seed: int = 1
+
+
+class Measured(msgspec.Struct, frozen=True):
+    """What came back in the counted time."""
+
+    requests: int
+    per_second: float
+    p50: float  # milliseconds
+    p99: float  # milliseconds
+    errors: int  # answers that are not 201, and lost connections; the warm-up's too
+
+
+class Tally:
+    """Latencies since `start`, and errors from the beginning."""
+
+    def __init__(self) -> None:
+        self.latencies: list[float] = []  # seconds
+        self.errors = 0
+        self.done = False
+
+    def start(self) -> None:
+        """Forgets the warm-up."""
+        self.latencies.clear()
+
+
+class Client(asyncio.Protocol):
+    """One connection that sends its next request as soon as an answer is complete."""
+
+    def __init__(self, requests: Iterator[bytes], tally: Tally) -> None:
+        self._requests = requests
+        self._tally = tally
+        self._received = b""
+        self._sent_at = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Sends the first request."""
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's own, not a subclass
+        self._send()
+
+    def _send(self) -> None:
+        self._sent_at = time.perf_counter()
+        self._transport.write(next(self._requests))
+
+    def data_received(self, data: bytes) -> None:
+        """Counts an answer once it is whole, and sends the next request."""
+        if self._received:
+            data = self._received + data
+        if not is_whole(data):
+            self._received = data
+            return
+        self._received = b""
+        self._tally.latencies.append(time.perf_counter() - self._sent_at)
+        if data[9:12] != b"201":
+            self._tally.errors += 1
+        if self._tally.done:
+            self._transport.close()
+        else:
+            self._send()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """An end that we did not ask for is an error."""
+        if not self._tally.done:
+            self._tally.errors += 1
+
+
+def is_whole(answer: bytes) -> bool:
+    """Whether head and body of an HTTP/1.1 answer with a `content-length` are there."""
+    head = answer.find(b"\r\n\r\n")
+    if head < 0:
+        return False
+    at = answer.find(b"content-length: ", 0, head + 2)
+    if at < 0:
+        raise ValueError("an answer without content-length")
+    return len(answer) >= head + 4 + int(answer[at + 16 : answer.index(b"\r", at)])
+
+
+def rendered(load: Load) -> list[bytes]:
+    """Whole HTTP requests, ready to be written."""
+    return [
+        b"POST %b HTTP/1.1\r\nhost: 127.0.0.1:%d\r\naccept: */*\r\ncontent-type: application/json\r\n"
+        b"content-length: %d\r\n\r\n%b" % (load.path.encode(), load.port, len(body), body)
+        for body in bodies(load.seed, DISTINCT_REQUESTS)
+    ]
+
+
+async def measure(load: Load) -> Measured:
+    """Sends for `warmup` + `seconds` and tells what the latter brought."""
+    tally, requests = Tally(), itertools.cycle(rendered(load))
+    loop = asyncio.get_running_loop()
+    gc.disable()
+    for _ in range(load.connections):
+        await loop.create_connection(lambda: Client(requests, tally), "127.0.0.1", load.port)
+    await asyncio.sleep(load.warmup)
+    tally.start()
+    started = time.perf_counter()
+    await asyncio.sleep(load.seconds)
+    elapsed, latencies = time.perf_counter() - started, sorted(tally.latencies)
+    tally.done = True
+    await asyncio.sleep(0.2)
+    if not latencies:
+        raise RuntimeError(f"no answer from port {load.port} within {load.seconds:g} s")
+    return Measured(
+        requests=len(latencies),
+        per_second=len(latencies) / elapsed,
+        p50=quantile(latencies, 0.5) * 1000,
+        p99=quantile(latencies, 0.99) * 1000,
+        errors=tally.errors,
+    )
+
+
+def quantile(ordered: Sequence[float], q: float) -> float:
+    """The nearest-rank quantile of values in ascending order."""
+    return ordered[min(len(ordered) - 1, int(len(ordered) * q))]
+
+
+if __name__ == "__main__":
+    found = uvloop.run(measure(msgspec.json.decode(sys.argv[1], type=Load)))
+    print(msgspec.json.encode(found).decode())

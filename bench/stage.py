@@ -1,0 +1,139 @@
+"""Where the benchmarks take place: real servers on fresh state, and processes that end with their block."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+from pydantic import SecretStr
+from rich.console import Console
+
+from footfall.embedded import StackAddresses, StackOptions, embedded_stack, spawn_leashed
+from footfall.operations import MigrateSettings, TopicSettings, create_topics, migrate
+
+READY_WITHIN = 30.0  # seconds
+END_WITHIN = 12.0  # seconds after SIGTERM
+WORK_WITHIN = 300.0  # seconds for one measuring process
+POLL = 0.02  # seconds
+
+Answer = TypeVar("Answer", bound=msgspec.Struct)
+
+
+class StageError(Exception):
+    """A process of a benchmark did not start or did not finish; the text says which and shows the end of its log."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The servers, a place for logs, how many runs each figure gets, and where progress is told."""
+
+    stack: StackAddresses
+    directory: Path
+    runs: int
+    console: Console
+
+    def say(self, text: str) -> None:
+        """One line of progress."""
+        self.console.print(f"[dim]{time.strftime('%H:%M:%S')}[/dim] {text}", highlight=False)
+
+    def topic(self, name: str, partitions: int = 6) -> str:
+        """A new topic of that name."""
+        settings = TopicSettings(
+            kafka_bootstrap_servers=self.stack.kafka_bootstrap,
+            kafka_topic=name,
+            kafka_dlq_topic=f"{name}-dlq",
+            kafka_partitions=partitions,
+        )
+        create_topics(settings)
+        return name
+
+    def migrated(self, database_url: str) -> str:
+        """The same URL, once its schema is there."""
+        migrate(MigrateSettings(database_url=SecretStr(database_url)))
+        return database_url
+
+    @contextmanager
+    def process(
+        self, name: str, module: str, *arguments: str, port: int | None = None, **environment: str
+    ) -> "Iterator[subprocess.Popen[bytes]]":
+        """`python -m module arguments` for the block; begins when `port` accepts connections (None: at once)."""
+        log_path = self.directory / f"{name}.log"
+        process = spawn_leashed(
+            [sys.executable, "-m", module, *arguments],
+            death_signal=signal.SIGKILL,
+            env=self._environment(environment),
+            log_path=log_path,
+        )
+        try:
+            if port is not None:
+                wait_for_port(port, process, log_path)
+            yield process
+        finally:
+            end(process)
+
+    def work(self, module: str, task: msgspec.Struct, result: type[Answer]) -> Answer:
+        """Runs `python -m module '<task as JSON>'` to its end and reads the JSON it prints last."""
+        command = [sys.executable, "-m", module, msgspec.json.encode(task).decode()]
+        try:
+            done = subprocess.run(
+                command, env=self._environment({}), capture_output=True, timeout=WORK_WITHIN, check=True
+            )
+        except subprocess.CalledProcessError as error:
+            raise StageError(f"{module} failed:\n{error.stderr.decode(errors='replace')[-2000:]}") from error
+        except subprocess.TimeoutExpired as error:
+            raise StageError(f"{module} took longer than {WORK_WITHIN:g} s") from error
+        return msgspec.json.decode(done.stdout.splitlines()[-1], type=result)
+
+    def _environment(self, more: dict[str, str]) -> dict[str, str]:
+        return {**os.environ, "KAFKA_BOOTSTRAP_SERVERS": self.stack.kafka_bootstrap, "LOG_LEVEL": "WARNING", **more}
+
+
+@contextmanager
+def stage(runs: int, console: Console) -> Iterator[Stage]:
+    """Starts Kafka and PostgreSQL with the settings of production on new state; removes everything after the block."""
+    directory = Path(tempfile.mkdtemp(prefix="footfall-bench-"))
+    try:
+        with embedded_stack(StackOptions(directory / "state", free_port(), free_port()), console) as stack:
+            yield Stage(stack, directory, runs, console)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for_port(port: int, process: "subprocess.Popen[bytes]", log_path: Path) -> None:
+    """Returns when the port accepts connections."""
+    deadline = time.monotonic() + READY_WITHIN
+    while True:
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise StageError(f"not ready, see the end of its log:\n{log_path.read_text(errors='replace')[-2000:]}")
+        try:
+            with socket.create_connection(("127.0.0.1", port), 1):
+                return
+        except OSError:
+            time.sleep(POLL)
+
+
+def end(process: "subprocess.Popen[bytes]") -> None:
+    """Asks the process to drain; kills it when it overstays."""
+    process.terminate()
+    try:
+        process.wait(END_WITHIN)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

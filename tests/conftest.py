@@ -1,0 +1,150 @@
+"""Fixtures: real servers for the session; a fresh topic and a fresh database for each test that asks."""
+
+import asyncio
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
+from pydantic import SecretStr
+
+from footfall.operations import MigrateSettings, TopicSettings, create_topics, migrate
+from tests import processes
+from tests.processes import Process
+from tests.servers import Servers, at_database, chosen, servers
+
+TEMPLATE = "footfall_template"
+
+hypothesis_settings.register_profile(
+    "default", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
+hypothesis_settings.load_profile("default")
+
+_serial = itertools.count(1)
+
+
+def pytest_report_header() -> str:
+    return f"servers: {chosen()}"
+
+
+@pytest.fixture(scope="session")
+def real_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """Kafka and PostgreSQL, started once; the template database is migrated once and cloned by each test."""
+    with servers(tmp_path_factory.mktemp("servers") / "state") as found:
+        asyncio.run(_run_sql(found.admin_url, f"DROP DATABASE IF EXISTS {TEMPLATE}", f"CREATE DATABASE {TEMPLATE}"))
+        migrate(MigrateSettings(database_url=SecretStr(at_database(found.admin_url, TEMPLATE))))
+        yield found
+
+
+async def _run_sql(url: str, *statements: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        for statement in statements:
+            await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+@pytest.fixture(scope="session")
+def new_database(real_servers: Servers) -> Callable[[], Servers]:
+    """Makes a migrated, empty database and returns the servers with its URLs."""
+
+    def make() -> Servers:
+        name = f"footfall_test_{next(_serial)}"
+        asyncio.run(
+            _run_sql(
+                real_servers.admin_url,
+                f"DROP DATABASE IF EXISTS {name}",
+                f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}",
+            )
+        )
+        return real_servers.with_database(name)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def new_topic(real_servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+    """Creates a topic of its own name; `new_topic(partitions=6)`."""
+    run = tmp_path_factory.getbasetemp().name
+
+    def make(partitions: int = 6) -> str:
+        name = f"user-activity-events-{run}-{next(_serial)}"
+        create_topics(
+            TopicSettings(
+                kafka_bootstrap_servers=real_servers.kafka,
+                kafka_topic=name,
+                kafka_dlq_topic=f"{name}-dlq",
+                kafka_partitions=partitions,
+            )
+        )
+        return name
+
+    return make
+
+
+class Footfall:
+    """One topic and one database, and the processes that a test starts on them."""
+
+    def __init__(self, servers: Servers, topic: str, log_dir: Path) -> None:
+        self.servers = servers
+        self.topic = topic
+        self.group = f"group-of-{topic}"
+        self._log_dir = log_dir
+        self._processes: list[Process] = []
+
+    def environment(self) -> dict[str, str]:
+        """What every process of this instance reads, except its own role's DATABASE_URL."""
+        return {
+            "KAFKA_BOOTSTRAP_SERVERS": self.servers.kafka,
+            "KAFKA_TOPIC": self.topic,
+            "KAFKA_GROUP_ID": self.group,
+        }
+
+    def start(self, command: str, *, ready: bool = True, **environment: str) -> Process:
+        """Starts `footfall <command>` with its own role; it ends with the test."""
+        url = self.servers.projector_url if command == "projector" else self.servers.query_url
+        log = self._log_dir / f"{command}-{len(self._processes)}.log"
+        settings = {"DATABASE_URL": url, **self.environment(), **environment}
+        process = processes.start(command, settings, log, ready=ready)
+        self._processes.append(process)
+        return process
+
+    def close(self) -> None:
+        """Ends what still runs, all at once."""
+        running = [process for process in self._processes if process.popen.poll() is None]
+        for process in running:
+            process.popen.kill()
+        for process in running:
+            process.popen.wait(10)
+
+
+@pytest.fixture(scope="session")
+def new_footfall(
+    new_database: Callable[[], Servers], new_topic: Callable[..., str], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Footfall]:
+    """Makes a Footfall of its own topic and database; close it, or use the `footfall` fixture."""
+
+    def make(partitions: int = 6) -> Footfall:
+        return Footfall(new_database(), new_topic(partitions), tmp_path_factory.mktemp("logs"))
+
+    return make
+
+
+@pytest.fixture
+def footfall(new_footfall: Callable[..., Footfall]) -> Iterator[Footfall]:
+    """A Footfall for one test: its processes end with it."""
+    instance = new_footfall()
+    yield instance
+    instance.close()
+
+
+@pytest.fixture(scope="module")
+def shared_footfall(new_footfall: Callable[..., Footfall]) -> Iterator[Footfall]:
+    """A Footfall for the tests of one module that do not disturb each other."""
+    instance = new_footfall()
+    yield instance
+    instance.close()

@@ -1,0 +1,120 @@
+"""The migrations are the schema's only author, and they say what `read_model/tables.py` declares."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import asyncpg
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from read_model.pool import alchemy_url
+from read_model.tables import GENERATION, metadata
+from tests.servers import Servers
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def differences(connection: Connection) -> list[object]:
+    def ours(_name: str | None, kind: str, parents: object) -> bool:
+        assert isinstance(parents, dict)
+        return kind == "schema" or parents.get("schema_name") == GENERATION
+
+    context = MigrationContext.configure(
+        connection,
+        opts={"include_schemas": True, "include_name": ours, "compare_type": True, "compare_server_default": True},
+    )
+    return list(compare_metadata(context, metadata))
+
+
+async def schema_differences(url: str) -> list[object]:
+    engine = create_async_engine(alchemy_url(url))
+    async with engine.connect() as connection:
+        found = await connection.run_sync(differences)
+    await engine.dispose()
+    return found
+
+
+async def tables_of(url: str) -> set[str]:
+    connection = await asyncpg.connect(url)
+    rows = await connection.fetch(
+        "SELECT format('%s.%s', table_schema, table_name) AS name FROM information_schema.tables "
+        "WHERE table_schema IN ('read', 'read_g1')"
+    )
+    await connection.close()
+    return {row["name"] for row in rows}
+
+
+def alembic(url: str, *arguments: str) -> str:
+    """`alembic` as an operator runs it by hand, from the repository."""
+    run = subprocess.run(
+        [sys.executable, "-m", "alembic", *arguments],
+        cwd=REPOSITORY,
+        env={**os.environ, "DATABASE_URL": url},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+def test_migrated_schema_equals_declared_schema(new_database: Callable[[], Servers]) -> None:
+    database = new_database()
+    assert asyncio.run(schema_differences(database.admin_url)) == []
+
+
+def test_the_comparison_notices_a_difference(new_database: Callable[[], Servers]) -> None:
+    database = new_database()
+
+    async def plant() -> None:
+        connection = await asyncpg.connect(database.admin_url)
+        await connection.execute(f"ALTER TABLE {GENERATION}.processed_events ALTER COLUMN user_id DROP NOT NULL")
+        await connection.close()
+
+    asyncio.run(plant())
+    assert asyncio.run(schema_differences(database.admin_url)) != []
+
+
+def test_downgrade_and_upgrade_round_trip_by_hand(new_database: Callable[[], Servers]) -> None:
+    database = new_database()
+    before = asyncio.run(tables_of(database.admin_url))
+    assert f"{GENERATION}.processed_events" in before
+    alembic(database.admin_url, "downgrade", "base")
+    assert asyncio.run(tables_of(database.admin_url)) == set()
+    alembic(database.admin_url, "upgrade", "head")
+    assert asyncio.run(tables_of(database.admin_url)) == before
+    assert asyncio.run(schema_differences(database.admin_url)) == []
+
+
+@pytest.mark.parametrize(
+    ("role", "statement"),
+    [
+        ("query", "INSERT INTO read_g1.checkpoints VALUES ('t', 0, 0, 0, '')"),
+        ("query", "SELECT * FROM read_g1.processed_events"),
+        ("query", "CREATE TABLE mine (a int)"),
+        ("projector", "DROP TABLE read_g1.processed_events"),
+        ("projector", "DELETE FROM read_g1.processed_events"),
+        ("projector", "UPDATE read_g1.processed_events SET user_id = ''"),
+    ],
+)
+def test_no_role_can_do_more_than_its_work(new_database: Callable[[], Servers], role: str, statement: str) -> None:
+    database = new_database()
+    url = {"query": database.query_url, "projector": database.projector_url}[role]
+
+    async def attempt() -> None:
+        connection = await asyncpg.connect(url)
+        try:
+            await connection.execute("SET default_transaction_read_only = off")
+            await connection.execute(statement)
+        finally:
+            await connection.close()
+
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        asyncio.run(attempt())

@@ -1,0 +1,80 @@
+"""Footfall's processes as the tests run them: real subprocesses, ready when they say so."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from footfall.embedded import spawn_leashed
+
+READY_WITHIN = 30.0  # seconds
+POLL = 0.02  # seconds
+
+
+@dataclass
+class Process:
+    """One `footfall ..` subprocess; `url` answers its probes (and the API, for a side)."""
+
+    popen: "subprocess.Popen[bytes]"
+    url: str
+    log: Path
+
+    def terminate(self, within: float = 10.0) -> int:
+        """SIGTERM; returns the exit code, which must come within so many seconds."""
+        self.popen.terminate()
+        return self.popen.wait(within)
+
+    def kill(self) -> None:
+        """SIGKILL, as a crash would."""
+        self.popen.kill()
+        self.popen.wait(10)
+
+    def log_text(self) -> str:
+        """Everything it has logged so far."""
+        return self.log.read_text()
+
+
+def free_port() -> int:
+    """A TCP port nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def start(command: str, environment: Mapping[str, str], log: Path, *, ready: bool = True) -> Process:
+    """Starts `footfall <command>` on a free port; with `ready`, returns once /health/ready answers 200."""
+    port = free_port()
+    popen = spawn_leashed(
+        [sys.executable, "-m", "footfall", command, "--port", str(port)],
+        death_signal=signal.SIGKILL,
+        env={**os.environ, "ENVIRONMENT": "test", **environment},
+        log_path=log,
+    )
+    process = Process(popen, f"http://127.0.0.1:{port}", log)
+    if ready:
+        wait_until(lambda: is_ready(process), READY_WITHIN, f"{command} to be ready; its log: {log}")
+    return process
+
+
+def is_ready(process: Process) -> bool:
+    """Whether /health/ready answers 200; fails at once when the process has ended."""
+    assert process.popen.poll() is None, f"ended with {process.popen.returncode}: {process.log_text()[-3000:]}"
+    try:
+        return httpx.get(f"{process.url}/health/ready", timeout=3).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def wait_until(condition: Callable[[], bool], within: float, what: str) -> None:
+    """Polls a condition that only the outside can see (another process, a server) until it holds."""
+    deadline = time.monotonic() + within
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {within:g} s for {what}"
+        time.sleep(POLL)
