@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.helpers import create_ssl_context
 from litestar import Litestar
 
 from command_side.kafka_event_log import KafkaEventLog
@@ -42,9 +41,8 @@ class CommandSide:
 
 def producer_of(settings: CommandSettings) -> AIOKafkaProducer:
     """An idempotent producer with acks=all; see libraries' defaults in docs/decisions/0005."""
-    secure = settings.kafka_security_protocol
     return AIOKafkaProducer(
-        bootstrap_servers=settings.kafka_bootstrap_servers,
+        **settings.client_options(),
         client_id="footfall-command-side",
         acks="all",
         enable_idempotence=True,
@@ -53,9 +51,4 @@ def producer_of(settings: CommandSettings) -> AIOKafkaProducer:
         max_batch_size=262_144,
         max_request_size=1_048_576,
         request_timeout_ms=settings.publish_timeout_ms,
-        security_protocol=secure,
-        ssl_context=create_ssl_context() if "SSL" in secure.split("_") else None,
-        sasl_mechanism=settings.kafka_sasl_mechanism,
-        sasl_plain_username=settings.kafka_sasl_username or None,
-        sasl_plain_password=settings.kafka_sasl_password.get_secret_value() or None,
     )

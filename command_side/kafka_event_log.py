@@ -17,6 +17,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import (
     KafkaError,
     KafkaTimeoutError,
+    MessageSizeTooLargeError,
     NotEnoughReplicasAfterAppendError,
     RequestTimedOutError,
 )
@@ -140,10 +141,22 @@ class KafkaEventLog:
         """Publishes the records of one partition; every publisher learns its outcome, so this never raises."""
         try:
             await self._send_in_batches(partition, waiting)
+        except MessageSizeTooLargeError as error:
+            await self._send_halves(partition, waiting, error)
         except OUTCOME_UNKNOWN as error:
             self._settle(waiting, PublishUnknownError(), error)
         except Exception as error:  # noqa: BLE001 - whatever it was, the publishers must not wait for ever
             self._settle(waiting, PublishFailedError(), error)
+
+    async def _send_halves(self, partition: int, waiting: list[_Waiting], error: Exception) -> None:
+        """The broker finds a batch too large: smaller ones may pass, and only a record too large by itself must fail."""
+        left = [one for one in waiting if not one.future.done()]
+        if len(left) <= 1:
+            self._settle(left, PublishFailedError(), error)
+            return
+        middle = len(left) // 2
+        await self._send(partition, left[:middle])
+        await self._send(partition, left[middle:])
 
     async def _send_in_batches(self, partition: int, waiting: list[_Waiting]) -> None:
         remaining = waiting

@@ -11,7 +11,8 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 import migrations
-from contracts.record import DEAD_LETTER_TOPIC, PARTITIONS, TOPIC
+from contracts.record import DEAD_LETTER_TOPIC, PARTITIONS
+from contracts.settings import KafkaSettings
 
 # The topic is the history and the only truth: a broker's default would delete it after a week.
 KEEP_FOR_EVER = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete"}
@@ -25,15 +26,9 @@ class MigrateSettings(BaseSettings):
     database_url: SecretStr = Field(description="PostgreSQL URL of the database's owner (it needs CREATEROLE).")
 
 
-class TopicSettings(BaseSettings):
+class TopicSettings(KafkaSettings):
     """Settings of `footfall topics create`."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore")
-
-    kafka_bootstrap_servers: str = Field(
-        default="127.0.0.1:9092", description="Kafka brokers, host:port, comma separated."
-    )
-    kafka_topic: str = Field(default=TOPIC, description="Topic of the events.")
     kafka_dlq_topic: str = Field(default=DEAD_LETTER_TOPIC, description="Topic of the dead letters.")
     kafka_partitions: int = Field(
         default=PARTITIONS, ge=1, le=10_000, description="Partitions of a topic when it is created."
@@ -58,7 +53,7 @@ def create_topics(settings: TopicSettings) -> dict[str, str]:
 
 
 async def _create_topics(settings: TopicSettings) -> dict[str, str]:
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap_servers)
+    admin = AIOKafkaAdminClient(**settings.client_options())
     await admin.start()
     try:
         wanted = [

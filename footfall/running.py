@@ -132,7 +132,7 @@ def wait_until_ready(running: Running, urls: Sequence[str]) -> None:
 def runs(pid: int) -> bool:
     """Whether a child that somebody else waits for is still at work."""
     try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
 

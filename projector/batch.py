@@ -1,6 +1,6 @@
 """What a fetch brought, made ready to commit."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from uuid import UUID
 
 import msgspec
@@ -16,6 +16,32 @@ class Position(msgspec.Struct, frozen=True):
     partition: int
     next_offset: int
     epoch: int
+
+
+def split(
+    fetched: Mapping[Position, Sequence[KafkaRecord]], max_bytes: int
+) -> Iterator[dict[Position, Sequence[KafkaRecord]]]:
+    """Cuts a fetch into parts of at most `max_bytes` of values each (a single larger record is a part of its own).
+
+    A later part of a partition carries the position that its earlier parts lead to, so that it applies only after them.
+    """
+    part: dict[Position, Sequence[KafkaRecord]] = {}
+    size = 0
+    for start, records in fetched.items():
+        position, first = start, 0
+        for index, record in enumerate(records):
+            length = len(record.value or b"")
+            if size + length > max_bytes and (part or index > first):
+                if index > first:
+                    part[position] = records[first:index]
+                    position = msgspec.structs.replace(position, next_offset=records[index - 1].offset + 1)
+                    first = index
+                yield part
+                part, size = {}, 0
+            size += length
+        part[position] = records[first:]
+    if part:
+        yield part
 
 
 class Assembled(msgspec.Struct, frozen=True):

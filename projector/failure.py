@@ -1,6 +1,7 @@
 """Failures are of a kind, and the kind decides (docs/decisions/0006)."""
 
 import asyncio
+import traceback
 from enum import Enum
 
 import asyncpg
@@ -26,9 +27,22 @@ TRANSIENT = (
     asyncpg.PostgresSystemError,  # I/O errors of the server
     asyncpg.InternalClientError,
     asyncpg.ReadOnlySQLTransactionError,  # a failover made our server a standby
+    asyncpg.IdleInTransactionSessionTimeoutError,  # we were frozen in the middle of a transaction
+    asyncpg.TransactionTimeoutError,
 )
 
 
 def kind_of(error: BaseException) -> Failure:
     """The kind of a failure to commit a batch. What nobody foresaw is a defect: retrying would loop for ever unseen."""
     return Failure.TRANSIENT if isinstance(error, TRANSIENT) else Failure.DEFECT
+
+
+def diagnosis(error: BaseException) -> dict[str, object]:
+    """What a log may say of a failure: no message, for PostgreSQL and its driver quote the values they refuse."""
+    return {
+        "error": type(error).__name__,
+        "sqlstate": getattr(error, "sqlstate", None),
+        "table": getattr(error, "table_name", None),
+        "constraint": getattr(error, "constraint_name", None),
+        "where": traceback.format_tb(error.__traceback__),
+    }

@@ -16,6 +16,8 @@ from telemetry.logs import get_logger
 from telemetry.metrics import PARTITIONS_OWNED, PARTITIONS_STOPPED
 
 SETTLE_TIMEOUT = 5.0  # seconds a rebalance waits for batches in hand; after that the fence protects us
+DATABASE_TIMEOUT = 60.0  # seconds for one try at a transaction; a connection that says nothing for so long is gone
+RELEASE_TIMEOUT = 5.0  # seconds to get a connection, and to give a broken one back
 RECLAIM_DELAY = 3.0  # seconds before a fenced owner that is still assigned claims again: one heartbeat interval
 
 
@@ -32,18 +34,18 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
         self._owner = owner
         self._start_from = start_from
         self._log = get_logger("projector").bind(topic=topic, owner=owner)
-        self._assigned: set[int] = set()
         self._unclaimed = asyncio.Event()
-        self._batches_in_hand = 0
+        self._in_hand = 0
         self._settled = asyncio.Event()
         self._settled.set()
+        self.assigned: frozenset[int] = frozenset()
         self.held: dict[int, Position] = {}
         self.stopped: dict[int, str] = {}
-        self.changed = asyncio.Event()
+        self.changed = asyncio.Event()  # set, and replaced, at each change of `held`
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        """Gives partitions up. Batches in hand may still commit; whoever claims next fences them."""
-        self._assigned.clear()
+        """Gives partitions up. Batches and claims in hand may still commit; whoever claims next fences them."""
+        self.assigned = frozenset()
         self._set_held({})
         try:
             async with asyncio.timeout(SETTLE_TIMEOUT):
@@ -53,9 +55,9 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Notes what the group gave us; the keeper claims it. A stopped partition gets another try."""
-        self._assigned = {tp.partition for tp in assigned}
+        self.assigned = frozenset(tp.partition for tp in assigned)
         self._set_stopped({})
-        self._log.info("partitions_assigned", partitions=sorted(self._assigned))
+        self._log.info("partitions_assigned", partitions=sorted(self.assigned))
         self._unclaimed.set()
 
     async def keep(self) -> None:
@@ -63,30 +65,35 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
         while True:
             await self._unclaimed.wait()
             self._unclaimed.clear()
-            wanted = sorted(self._assigned - self.held.keys() - self.stopped.keys())
-            if wanted:
-                await self._claim(wanted)
+            async for attempt in stamina.retry_context(
+                on=(*TRANSIENT, KafkaError), attempts=None, timeout=None, wait_initial=0.1, wait_max=2.0
+            ):
+                # What is wanted is asked anew at each try: claiming what went elsewhere would fence its new owner.
+                with attempt, self.in_hand():
+                    await self._claim(self.assigned)
 
-    async def _claim(self, wanted: list[int]) -> None:
-        async for attempt in stamina.retry_context(
-            on=(*TRANSIENT, KafkaError), attempts=None, timeout=None, wait_initial=0.1, wait_max=5.0
-        ):
-            with attempt:
-                self._hold(await self._claim_once(wanted))
+    async def _claim(self, assigned: frozenset[int]) -> None:
+        wanted = sorted(assigned - self.held.keys() - self.stopped.keys())
+        if not wanted:
+            return
+        async with asyncio.timeout(DATABASE_TIMEOUT):
+            positions = await self._claim_once(wanted)
+        if assigned is self.assigned:  # else another owner may have claimed in between; the new assignment claims again
+            self._hold(positions)
 
     def _hold(self, positions: list[Position]) -> None:
-        still_assigned = [position for position in positions if position.partition in self._assigned]
-        for position in still_assigned:
+        held = dict(self.held)
+        for position in positions:
             try:
                 self._consumer.seek(TopicPartition(self._topic, position.partition), position.next_offset)
             except IllegalStateError:  # revoked in between; the next assignment claims again
                 continue
-            self.held[position.partition] = position
-        self._log.info("partitions_claimed", positions={p.partition: p.next_offset for p in still_assigned})
-        self._set_held(self.held)
+            held[position.partition] = position
+        self._log.info("partitions_claimed", positions={p.partition: p.next_offset for p in positions})
+        self._set_held(held)
 
     async def _claim_once(self, wanted: list[int]) -> list[Position]:
-        async with self._pool.acquire() as connection:
+        async with self._pool.acquire(timeout=RELEASE_TIMEOUT) as connection:
             new = await checkpoints.without_checkpoint(connection, self._topic, wanted)
             if new:
                 await checkpoints.create(connection, self._topic, await self._origins(new))
@@ -105,41 +112,53 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
                 )
         return {tp.partition: offset for tp, offset in offsets.items()}
 
+    def holds(self, position: Position) -> bool:
+        """Whether we hold this very position: the same offset, under the same epoch."""
+        return self.held.get(position.partition) == position
+
     def advance(self, positions: Iterable[Position]) -> None:
         """Moves held positions forward after a commit; ignores those given up meanwhile."""
-        for position in positions:
-            held = self.held.get(position.partition)
-            if held is not None and held.epoch == position.epoch:
-                self.held[position.partition] = position
+        for position in self._still_held(positions):
+            self.held[position.partition] = position
 
-    def lost(self, partitions: Iterable[int]) -> None:
-        """Another owner moved these partitions; if the group still gives them to us, they are claimed a little later."""
-        self._set_held({p: position for p, position in self.held.items() if p not in set(partitions)})
+    def lost(self, positions: Iterable[Position]) -> None:
+        """Another owner moved these partitions; if the group still gives them to us, we claim them a little later."""
+        self._give_up(self._still_held(positions))
         asyncio.get_running_loop().call_later(RECLAIM_DELAY, self._unclaimed.set)
 
-    def stop(self, partitions: Iterable[int], reason: str) -> None:
+    def stop(self, positions: Iterable[Position], reason: str) -> None:
         """Stops these partitions until the next assignment; health and metrics show the reason."""
-        gone = set(partitions)
-        self._set_held({p: position for p, position in self.held.items() if p not in gone})
-        self._set_stopped(self.stopped | dict.fromkeys(gone, reason))
-        self._log.error("partitions_stopped", partitions=sorted(gone), reason=reason)
+        gone = [position.partition for position in self._give_up(self._still_held(positions))]
+        if gone:
+            self._set_stopped(self.stopped | dict.fromkeys(gone, reason))
+            self._log.error("partitions_stopped", partitions=sorted(gone), reason=reason)
 
     @contextmanager
-    def batch_in_hand(self) -> Iterator[None]:
-        """While a lane holds fetched records; a rebalance waits for the end."""
-        self._batches_in_hand += 1
+    def in_hand(self) -> Iterator[None]:
+        """While a lane holds fetched records, or a claim is under way; a rebalance waits for the end."""
+        self._in_hand += 1
         self._settled.clear()
         try:
             yield
         finally:
-            self._batches_in_hand -= 1
-            if self._batches_in_hand == 0:
+            self._in_hand -= 1
+            if self._in_hand == 0:
                 self._settled.set()
+
+    def _still_held(self, positions: Iterable[Position]) -> list[Position]:
+        """Those whose partition we hold under the same epoch. A batch may outlive the hold it was fetched under."""
+        return [p for p in positions if p.partition in self.held and self.held[p.partition].epoch == p.epoch]
+
+    def _give_up(self, positions: list[Position]) -> list[Position]:
+        gone = {position.partition for position in positions}
+        self._set_held({p: position for p, position in self.held.items() if p not in gone})
+        return positions
 
     def _set_held(self, held: dict[int, Position]) -> None:
         self.held = held
         PARTITIONS_OWNED.set(len(held))
-        self.changed.set()
+        changed, self.changed = self.changed, asyncio.Event()
+        changed.set()
 
     def _set_stopped(self, stopped: dict[int, str]) -> None:
         self.stopped = stopped

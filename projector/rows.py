@@ -7,7 +7,7 @@ The rows of a batch are encoded as PostgreSQL's binary COPY format by ourselves,
 
 import struct
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 import msgspec
@@ -20,6 +20,9 @@ COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
 COPY_TRAILER = struct.pack(">h", -1)
 POSTGRES_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 POSTGRES_EPOCH_MS = int(POSTGRES_EPOCH.timestamp() * 1000)
+UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MIN_RECORDED_AT_MS = int(datetime(1, 1, 1, tzinfo=UTC).timestamp()) * 1000
+MAX_RECORDED_AT_MS = int(datetime(9999, 12, 31, tzinfo=UTC).timestamp()) * 1000
 
 COLUMNS = (
     "event_id",
@@ -77,6 +80,9 @@ def to_row(record: KafkaRecord) -> EventRow | MalformedRecord:
     event = from_value(record.value)
     if isinstance(event, Problems):
         return MalformedRecord(record.topic, record.partition, record.offset, event.sentences)
+    if not MIN_RECORDED_AT_MS <= record.timestamp <= MAX_RECORDED_AT_MS:
+        reason = "The record's timestamp lies outside the years 1 to 9999."
+        return MalformedRecord(record.topic, record.partition, record.offset, [reason])
     return EventRow(
         event,
         record.topic,
@@ -120,7 +126,7 @@ def column_arrays(rows: list[EventRow]) -> tuple[Sequence[object], ...]:
     return (
         [row.event.event_id for row in rows],
         [row.event.timestamp for row in rows],
-        [datetime.fromtimestamp(row.recorded_at_ms / 1000, UTC) for row in rows],
+        [UNIX_EPOCH + timedelta(milliseconds=row.recorded_at_ms) for row in rows],
         [row.partition for row in rows],
         [row.offset for row in rows],
         [row.topic for row in rows],

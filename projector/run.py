@@ -5,7 +5,7 @@ PostgreSQL while another lane decodes.
 """
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import stamina
@@ -18,10 +18,10 @@ from aiokafka.errors import (
     OffsetOutOfRangeError,
 )
 
-from projector.batch import Assembled, Position, assemble
+from projector.batch import Assembled, Position, assemble, split
 from projector.commit import Committed, Fenced, commit_batch
-from projector.failure import TRANSIENT
-from projector.ownership import Ownership
+from projector.failure import TRANSIENT, diagnosis
+from projector.ownership import DATABASE_TIMEOUT, RELEASE_TIMEOUT, Ownership
 from projector.rows import KafkaRecord
 from projector.settings import ProjectorSettings
 from telemetry.logs import get_logger
@@ -37,6 +37,7 @@ from telemetry.metrics import (
 
 LAG_REPORT_INTERVAL = 5.0  # seconds between offset commits to Kafka, which only lag tools read
 RETRY_LATER = 0.5  # seconds before a fetch is tried again after Kafka failed it
+FETCH_PATIENCE = 2.0  # seconds of one fetch; in a rebalance aiokafka waits without end, and a lane must see `stop`
 
 Fetched = Mapping[TopicPartition, Sequence[KafkaRecord]]
 
@@ -52,7 +53,7 @@ class Projector:
         self._ownership = ownership
         self._settings = settings
         self._log = get_logger("projector")
-        self._accepted_gaps: set[tuple[int, int]] = set()
+        self._gaps: dict[int, tuple[int, int]] = {}  # partition: offset expected, offset found
 
     async def run(self, stop: asyncio.Event) -> None:
         """Projects until `stop`. Raises what is neither transient nor a partition's own failure."""
@@ -72,21 +73,21 @@ class Projector:
                 await self._until_ownership_changes(stop)
                 continue
             fetched = await self._fetch(mine)
-            with self._ownership.batch_in_hand():
-                for part in split(fetched, self._settings.batch_max_bytes):
+            with self._ownership.in_hand():
+                for part in split(self._in_order(lane, fetched), self._settings.batch_max_bytes):
                     await self._apply(part, stop)
 
     def _share_of(self, lane: int) -> list[TopicPartition]:
-        held = sorted(self._ownership.held)
+        """Dealt from the assigned partitions, not from the held: one that stops or is lost moves no other."""
         return [
             TopicPartition(self._settings.kafka_topic, partition)
-            for index, partition in enumerate(held)
-            if index % self._settings.projector_lanes == lane
+            for index, partition in enumerate(sorted(self._ownership.assigned))
+            if index % self._settings.projector_lanes == lane and partition in self._ownership.held
         ]
 
     async def _until_ownership_changes(self, stop: asyncio.Event) -> None:
-        self._ownership.changed.clear()
-        waits = [asyncio.create_task(self._ownership.changed.wait()), asyncio.create_task(stop.wait())]
+        changed = self._ownership.changed
+        waits = [asyncio.create_task(changed.wait()), asyncio.create_task(stop.wait())]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -95,12 +96,14 @@ class Projector:
 
     async def _fetch(self, mine: list[TopicPartition]) -> Fetched:
         try:
-            fetched: Fetched = await self._consumer.getmany(
-                *mine, timeout_ms=self._settings.batch_max_wait_ms, max_records=self._settings.batch_max_records
-            )
+            async with asyncio.timeout(FETCH_PATIENCE):
+                fetched: Fetched = await self._consumer.getmany(
+                    *mine, timeout_ms=self._settings.batch_max_wait_ms, max_records=self._settings.batch_max_records
+                )
+        except TimeoutError:
+            pass
         except OffsetOutOfRangeError as error:
-            partitions = [tp.partition for tp in error.args[0]]
-            self._ownership.stop(partitions, "offset out of range: the topic no longer holds what the checkpoint needs")
+            self._out_of_range(error.args[0])
         except NoOffsetForPartitionError:  # Kafka's group has no position; ours comes from PostgreSQL and was set since
             pass
         except IllegalStateError:  # revoked while we asked
@@ -112,23 +115,37 @@ class Projector:
             return fetched
         return {}
 
-    async def _apply(self, fetched: Fetched, stop: asyncio.Event) -> None:
-        """Commits one batch, however long it takes; a batch that meets a defect stops its partitions."""
-        in_order = self._in_order(fetched)
-        if not in_order:
+    def _out_of_range(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Stops a partition whose checkpoint the topic cannot serve; a fetch from elsewhere is only set right."""
+        for tp, offset in offsets.items():
+            position = self._ownership.held.get(tp.partition)
+            if position is not None and position.next_offset == offset:
+                reason = f"offset out of range: the topic does not hold offset {offset}, which the checkpoint needs"
+                self._ownership.stop([position], reason)
+            elif position is not None:
+                self._consumer.seek(tp, position.next_offset)
+
+    async def _apply(self, part: Mapping[Position, Sequence[KafkaRecord]], stop: asyncio.Event) -> None:
+        """Commits one batch, however long it takes; a batch that meets a defect stops its partitions.
+
+        What no longer follows the position held falls away: its partition was given up, or an earlier part of the same
+        fetch was not committed.
+        """
+        current = {position: records for position, records in part.items() if self._ownership.holds(position)}
+        if not current:
             return
-        assembled = assemble(in_order)
-        partitions = [position.partition for position in assembled.positions_after]
+        partitions = [position.partition for position in current]
         try:
+            assembled = assemble(current)
             outcome = await self._commit(assembled, stop)
         except Exception as error:  # noqa: BLE001 - what is not transient is a defect, whatever it is
-            self._log.exception("batch_failed", partitions=partitions)
-            self._ownership.stop(partitions, f"defect: {type(error).__name__}")
+            self._log.error("batch_failed", partitions=partitions, **diagnosis(error))
+            self._ownership.stop(current, f"defect: {type(error).__name__}")
             return
         if isinstance(outcome, Fenced):
             BATCHES_FENCED.inc()
             self._log.warning("batch_fenced", partitions=partitions, events=len(assembled.batch.rows))
-            self._ownership.lost(partitions)
+            self._ownership.lost(current)
         elif outcome is not None:
             self._ownership.advance(assembled.positions_after)
             self._count(assembled, outcome)
@@ -140,23 +157,27 @@ class Projector:
         second try would be fenced.
         """
         async for attempt in stamina.retry_context(
-            on=TRANSIENT, attempts=None, timeout=None, wait_initial=0.1, wait_max=5.0
+            on=TRANSIENT, attempts=None, timeout=None, wait_initial=0.1, wait_max=2.0
         ):
             if stop.is_set() and attempt.num > 1:
                 return None
             if attempt.num > 1:
                 PROJECTION_RETRIES.inc()
             with attempt, COMMIT_SECONDS.time():
-                async with self._pool.acquire() as connection:
+                async with asyncio.timeout(DATABASE_TIMEOUT), self._pool.acquire(timeout=RELEASE_TIMEOUT) as connection:
                     return await commit_batch(connection, assembled.batch)
         return None
 
-    def _in_order(self, fetched: Fetched) -> dict[Position, Sequence[KafkaRecord]]:
+    def _in_order(self, lane: int, fetched: Fetched) -> dict[Position, Sequence[KafkaRecord]]:
         """The records at and after the position held; those of a partition given up meanwhile fall away."""
         in_order: dict[Position, Sequence[KafkaRecord]] = {}
+        mine = self._share_of(lane)
         for tp, found in fetched.items():
             position = self._ownership.held.get(tp.partition)
             if position is None:
+                continue
+            if tp not in mine:  # it went to another lane while we waited, which shall read it
+                self._consumer.seek(tp, position.next_offset)
                 continue
             records = found
             if found[0].offset < position.next_offset:
@@ -168,15 +189,15 @@ class Projector:
     def _follows(self, tp: TopicPartition, position: Position, first: KafkaRecord) -> bool:
         """Whether nothing lies between the position and the first record.
 
-        A topic may have holes (compaction, transaction markers). A hole is believed only when it is still there
-        after a second look from the position itself; otherwise the records were left over from an older fetch.
+        A topic may have holes (compaction, transactions). A hole is believed only when a second look, from the position
+        itself, finds the same; otherwise the records were left over from an older fetch.
         """
-        hole = (tp.partition, position.next_offset)
-        if first.offset == position.next_offset or hole in self._accepted_gaps:
-            self._accepted_gaps.discard(hole)
+        gap = (position.next_offset, first.offset)
+        if first.offset == position.next_offset or self._gaps.get(tp.partition) == gap:
+            self._gaps.pop(tp.partition, None)
             return True
-        self._accepted_gaps.add(hole)
-        self._log.warning("gap", partition=tp.partition, expected=position.next_offset, found=first.offset)
+        self._gaps[tp.partition] = gap
+        self._log.info("gap", partition=tp.partition, expected=position.next_offset, found=first.offset)
         self._consumer.seek(tp, position.next_offset)
         return False
 
@@ -212,19 +233,3 @@ class Projector:
                 await self._consumer.commit(offsets)
         except (CommitFailedError, IllegalStateError, KafkaError, TimeoutError) as error:
             self._log.info("group_offsets_not_committed", error=type(error).__name__)
-
-
-def split(fetched: Fetched, max_bytes: int) -> Iterator[Fetched]:
-    """Cuts a fetch into parts of at most `max_bytes` of values each (a single larger record is a part of its own)."""
-    part: dict[TopicPartition, list[KafkaRecord]] = {}
-    size = 0
-    for tp, records in fetched.items():
-        for record in records:
-            length = len(record.value or b"")
-            if part and size + length > max_bytes:
-                yield part
-                part, size = {}, 0
-            part.setdefault(tp, []).append(record)
-            size += length
-    if part:
-        yield part

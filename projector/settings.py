@@ -3,21 +3,15 @@
 from typing import Literal
 
 from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from contracts.record import CONSUMER_GROUP, TOPIC
+from contracts.record import CONSUMER_GROUP
+from contracts.settings import KafkaSettings
 
 
-class ProjectorSettings(BaseSettings):
+class ProjectorSettings(KafkaSettings):
     """Settings of one projector process. Every default is the safe one."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore")
-
     database_url: SecretStr = Field(description="PostgreSQL URL of a role that is a member of footfall_writer.")
-    kafka_bootstrap_servers: str = Field(
-        default="127.0.0.1:9092", description="Kafka brokers, host:port, comma separated."
-    )
-    kafka_topic: str = Field(default=TOPIC, description="Topic of the events.")
     kafka_group_id: str = Field(default=CONSUMER_GROUP, description="Consumer group of the projectors.")
     kafka_session_timeout_ms: int = Field(
         default=30_000, ge=1_000, description="A projector silent for so long is dead, ms."

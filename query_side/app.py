@@ -31,6 +31,7 @@ class QuerySide:
             application="footfall-query-side",
             min_size=2,
             max_size=self._settings.query_pool_size,
+            query_timeout=self._settings.query_timeout_ms / 1000,
             server_settings={"default_transaction_read_only": "on"},
         )
         try:

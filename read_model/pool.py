@@ -20,9 +20,17 @@ def alchemy_url(database_url: str) -> str:
 
 
 async def open_pool(
-    database_url: str, *, application: str, min_size: int, max_size: int, server_settings: dict[str, str] | None = None
+    database_url: str,
+    *,
+    application: str,
+    min_size: int,
+    max_size: int,
+    query_timeout: float | None = None,
+    server_settings: dict[str, str] | None = None,
 ) -> asyncpg.Pool:
     """An asyncpg pool whose sessions run in UTC and carry `application` as their name.
+
+    `query_timeout`: seconds after which a statement is given up with TimeoutError, where the call names no other.
 
     Raises OSError or asyncpg.PostgresError when the first `min_size` connections cannot be made.
     """
@@ -31,6 +39,7 @@ async def open_pool(
         min_size=min_size,
         max_size=max_size,
         timeout=CONNECT_TIMEOUT,
+        command_timeout=query_timeout,
         server_settings={"application_name": application, "timezone": "UTC", **(server_settings or {})},
     )
     return pool

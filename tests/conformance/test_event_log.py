@@ -1,0 +1,230 @@
+"""One suite for every `EventLog`: what commands rely on, on the log in memory and on the one in Kafka."""
+
+import asyncio
+import random
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import msgspec
+import pytest
+import pytest_asyncio
+
+from command_side.app import producer_of
+from command_side.event_log import EventLog, LogBusyError, Position, PublishFailedError
+from command_side.kafka_event_log import KafkaEventLog
+from command_side.settings import CommandSettings
+from contracts.record import EventRecord
+from tests.conformance.memory_event_log import MemoryEventLog
+from tests.servers import Servers
+from tests.topic_reader import read_topic
+
+PARTITIONS = 3
+MAX_PENDING = 8_000
+TOO_LARGE = 1_200_000  # bytes; the broker takes 1 MiB
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """One record as it stands in the log."""
+
+    position: Position
+    record: EventRecord
+
+
+class Subject:
+    """A log under test, and a way to look into it that the log has no part in."""
+
+    def __init__(self, log: Any, read: Callable[[], Any]) -> None:
+        self.log: EventLog = log
+        self.close = log.close
+        self._read = read
+
+    async def stored(self) -> list[Stored]:
+        """Everything in the log, by partition and offset."""
+        found: list[Stored] = await self._read()
+        return found
+
+    async def publish_all(self, records: list[EventRecord]) -> list[Position | BaseException]:
+        """All at once; an outcome for each."""
+        return await asyncio.gather(*(self.log.publish(record) for record in records), return_exceptions=True)
+
+
+async def memory_subject() -> Subject:
+    log = MemoryEventLog(partitions=PARTITIONS, max_pending=MAX_PENDING, max_record_bytes=1_048_576)
+    await log.start()
+
+    async def read() -> list[Stored]:
+        return [
+            Stored(Position(number, offset), record)
+            for number, partition in enumerate(log.partitions)
+            for offset, record in enumerate(partition)
+        ]
+
+    return Subject(log, read)
+
+
+async def kafka_subject(bootstrap: str, topic: str) -> Subject:
+    settings = CommandSettings(kafka_bootstrap_servers=bootstrap, kafka_topic=topic, publish_timeout_ms=20_000)
+    log = KafkaEventLog(lambda: producer_of(settings), topic, timeout=20.0, retries=3, max_pending=MAX_PENDING)
+    await log.start()
+
+    async def read() -> list[Stored]:
+        return [
+            Stored(
+                Position(found.partition, found.offset), EventRecord(found.key, found.value, list(found.headers))
+            )
+            for found in await read_topic(bootstrap, topic)
+        ]
+
+    return Subject(log, read)
+
+
+@pytest.fixture(scope="module", params=["memory", "kafka"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def topic(kind: str, new_topic: Callable[..., str]) -> str:
+    return new_topic(PARTITIONS) if kind == "kafka" else ""
+
+
+@pytest_asyncio.fixture
+async def subject(kind: str, topic: str, real_servers: Servers) -> AsyncIterator[Subject]:
+    found = await (memory_subject() if kind == "memory" else kafka_subject(real_servers.kafka, topic))
+    yield found
+    await found.close()
+
+
+def record(key: str, value: str | bytes = b"{}") -> EventRecord:
+    return EventRecord(key.encode(), value.encode() if isinstance(value, str) else value, [("n", b"1")])
+
+
+def positions(outcomes: list[Position | BaseException]) -> list[Position]:
+    failed = [outcome for outcome in outcomes if not isinstance(outcome, Position)]
+    assert not failed
+    return [outcome for outcome in outcomes if isinstance(outcome, Position)]
+
+
+async def test_it_says_that_it_is_connected(subject: Subject) -> None:
+    assert await subject.log.connected() is True
+
+
+async def test_a_record_comes_back_byte_for_byte(subject: Subject) -> None:
+    sent = [
+        EventRecord(b"user-1", b'{"a":1}', [("event-type", b"LOGIN"), ("event-id", b"x"), ("request-id", b"~")]),
+        EventRecord("日本-😀".encode(), bytes(range(256)), [("empty", b""), ("n\u00e4me", b"\xff\x00"), ("empty", b"2")]),
+        EventRecord(b"k", b"", []),
+        EventRecord(b"\x00", b"x" * 100_000, [("h", b"y" * 1_000)]),
+    ]
+    at = positions(await subject.publish_all(sent))
+    stored = {one.position: one.record for one in await subject.stored()}
+    assert stored == dict(zip(at, sent, strict=True))
+
+
+async def test_positions_are_dense_and_rise_with_each_record(subject: Subject) -> None:
+    at = [await subject.log.publish(record(f"user-{n}")) for n in range(60)]
+    offsets = defaultdict(list)
+    for position in at:
+        offsets[position.partition].append(position.offset)
+    assert len(offsets) == PARTITIONS
+    assert all(found == list(range(len(found))) for found in offsets.values())
+
+
+async def test_records_of_one_key_share_a_partition(subject: Subject) -> None:
+    at = positions(await subject.publish_all([record(f"user-{n % 20}", f"{n}") for n in range(200)]))
+    partitions = defaultdict(set)
+    for n, position in enumerate(at):
+        partitions[n % 20].add(position.partition)
+    assert all(len(found) == 1 for found in partitions.values())
+    assert len(set.union(*partitions.values())) == PARTITIONS
+
+
+async def test_records_of_one_key_keep_their_order(subject: Subject) -> None:
+    for burst in range(5):
+        positions(await subject.publish_all([record(f"user-{n % 3}", f"{burst * 300 + n}") for n in range(300)]))
+    by_key = defaultdict(list)
+    for one in await subject.stored():
+        by_key[one.record.key].append(int(one.record.value))
+    assert {key: len(found) for key, found in by_key.items()} == {b"user-0": 500, b"user-1": 500, b"user-2": 500}
+    assert all(found == sorted(found) for found in by_key.values())
+
+
+async def test_concurrent_publishers_each_get_their_own_record_acknowledged_once(subject: Subject) -> None:
+    sent = [record(f"user-{n % 50}", f"value-{n}") for n in range(3_000)]
+    at = positions(await subject.publish_all(sent))
+    assert len(set(at)) == len(sent)
+    assert {one.position: one.record for one in await subject.stored()} == dict(zip(at, sent, strict=True))
+
+
+async def test_more_bytes_than_one_batch_holds_are_sent_in_several(subject: Subject) -> None:
+    sent = [record("user-1", f"{n:06}" + "x" * 4_000) for n in range(500)]  # 2 MB against 256 KiB
+    at = positions(await subject.publish_all(sent))
+    assert len({position.partition for position in at}) == 1
+    assert [position.offset for position in at] == list(range(500))
+    assert [one.record.value for one in await subject.stored()] == [one.value for one in sent]
+
+
+async def test_a_cancelled_publisher_disturbs_no_other(subject: Subject) -> None:
+    tasks = [asyncio.create_task(subject.log.publish(record(f"user-{n % 7}", f"{n}"))) for n in range(300)]
+    await asyncio.sleep(0)  # all have started, none is answered
+    for task in tasks[::3]:
+        task.cancel()
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    stored = {one.position: one.record.value for one in await subject.stored()}
+    for n, outcome in enumerate(outcomes):
+        if n % 3 == 0:
+            assert isinstance(outcome, asyncio.CancelledError)
+        else:
+            assert isinstance(outcome, Position)
+            assert stored[outcome] == b"%d" % n
+    assert max(Counter(stored.values()).values()) == 1
+    assert isinstance(await subject.log.publish(record("after")), Position)
+
+
+async def test_a_publisher_cancelled_in_mid_flight_disturbs_no_other(subject: Subject) -> None:
+    tasks = [asyncio.create_task(subject.log.publish(record("user", f"{n}" + "x" * 2_000))) for n in range(1_000)]
+    await tasks[0]  # the first batch is acknowledged, later ones of the same round are on their way
+    cancelled = [task for task in tasks if not task.done()][::2]
+    for task in cancelled:
+        task.cancel()
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    stored = {one.position: one.record.value for one in await subject.stored()}
+    for n, outcome in enumerate(outcomes):
+        if isinstance(outcome, Position):
+            assert stored[outcome].startswith(b"%dx" % n)
+        else:
+            assert isinstance(outcome, asyncio.CancelledError)
+            assert tasks[n] in cancelled
+
+
+async def test_beyond_max_pending_a_record_is_refused_at_once_and_not_stored(subject: Subject) -> None:
+    outcomes = await subject.publish_all([record(f"user-{n % 9}", f"{n}") for n in range(MAX_PENDING + 50)])
+    refused = [n for n, outcome in enumerate(outcomes) if isinstance(outcome, LogBusyError)]
+    assert refused == list(range(MAX_PENDING, MAX_PENDING + 50))
+    positions(outcomes[:MAX_PENDING])
+    stored = await subject.stored()
+    assert {int(one.record.value) for one in stored} == set(range(MAX_PENDING))
+    assert len(stored) == MAX_PENDING
+    assert isinstance(await subject.log.publish(record("after")), Position)
+
+
+async def test_close_publishes_what_is_pending(subject: Subject) -> None:
+    tasks = [asyncio.create_task(subject.log.publish(record(f"user-{n}", f"{n}"))) for n in range(500)]
+    await asyncio.sleep(0)  # pending, not yet sent
+    await subject.close()
+    at = positions(await asyncio.gather(*tasks, return_exceptions=True))
+    stored = {one.position: one.record.value for one in await subject.stored()}
+    assert stored == {position: b"%d" % n for n, position in enumerate(at)}
+
+
+async def test_a_record_that_is_too_large_fails_definitely_and_alone(subject: Subject) -> None:
+    before = [record(f"user-{n}", f"before-{n}") for n in range(30)]
+    after = [record(f"user-{n}", f"after-{n}") for n in range(30)]
+    large = record("user-1", random.Random(1).randbytes(TOO_LARGE))  # compression does not help
+    outcomes = await subject.publish_all([*before, large, *after])
+    assert isinstance(outcomes.pop(30), PublishFailedError)
+    at = positions(outcomes)
+    next_round = positions(await subject.publish_all(before))
+    stored = {one.position: one.record for one in await subject.stored()}
+    assert stored == dict(zip([*at, *next_round], [*before, *after, *before], strict=True))

@@ -1,0 +1,45 @@
+"""Bytes of each event version ever written. Kafka keeps them for ever, so they must decode for ever.
+
+Each file in `golden/<version>/` has `value` (the record's value, as text), `event` (what it decodes to, its timestamp
+in UTC) and `canonical` (the bytes that Footfall writes for it today). Add files; never change one.
+"""
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from contracts.event import UserEvent
+from contracts.record import encode_event, from_value
+
+GOLDEN = Path(__file__).parent / "golden"
+FILES = sorted(GOLDEN.glob("*/*.json"))
+
+
+def stated(event: dict[str, Any]) -> UserEvent:
+    return UserEvent(
+        event_id=UUID(event["eventId"]),
+        user_id=event["userId"],
+        event_type=event["eventType"],
+        timestamp=datetime.fromisoformat(event["timestamp"]),
+        payload=event["payload"],
+    )
+
+
+def test_the_golden_files_are_there() -> None:
+    assert len(FILES) >= 8
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_golden_bytes_decode_to_the_stated_event_and_encode_to_the_stated_bytes(path: Path) -> None:
+    golden = json.loads(path.read_text())
+    event = from_value(golden["value"].encode())
+    assert event == stated(golden["event"])
+    assert isinstance(event, UserEvent)
+    assert event.timestamp.utcoffset() == datetime.fromisoformat(golden["event"]["timestamp"]).utcoffset()
+    canonical = encode_event(event)
+    assert canonical == golden["canonical"].encode()
+    assert from_value(canonical) == event
