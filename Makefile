@@ -55,6 +55,7 @@ check: $(READY)  ## Check format, lint, types, import contracts, dependencies an
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
 	$(BIN)/deptry .
+	$(BIN)/python -m contracts.published
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec compose.yaml
 
 bench: $(READY)  ## Measure the goals and write bench/results/latest.json

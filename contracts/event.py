@@ -13,7 +13,10 @@ import uuid_utils
 
 EventType = Literal["LOGIN", "LOGOUT", "PRODUCT_VIEW"]
 
+DEFAULT_TENANT = "default"  # its bytes, keys and URLs are the seed's
+
 MAX_USER_ID_LENGTH = 256  # characters
+MAX_TENANT_ID_LENGTH = 64  # characters
 MAX_PAYLOAD_BYTES = 16 * 1024  # bytes of the payload as Footfall encodes it
 MAX_PAYLOAD_DEPTH = 16  # levels; the payload object itself is the first
 
@@ -21,6 +24,17 @@ MAX_PAYLOAD_DEPTH = 16  # levels; the payload object itself is the first
 # regular expressions know no `\Z`. This form means the same in both.
 NO_CONTROL_CHARACTERS = r"^(?![\s\S]*[\u0000-\u001f\u007f-\u009f])"
 
+TenantId = Annotated[
+    str,
+    msgspec.Meta(
+        min_length=1,
+        max_length=MAX_TENANT_ID_LENGTH,
+        # No `/`, which separates tenant and user in a record's key. The look-ahead is `\\Z`, see above.
+        pattern=r"^[A-Za-z0-9._-]+(?![\s\S])",
+        description="Whose events these are: 1 to 64 letters, digits, `.`, `_` or `-`.",
+        examples=["acme"],
+    ),
+]
 UserId = Annotated[
     str,
     msgspec.Meta(
@@ -55,14 +69,18 @@ class ActivityCommand(msgspec.Struct, frozen=True, rename="camel", forbid_unknow
     payload: Payload = msgspec.field(default_factory=dict)
 
 
-class UserEvent(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """An immutable fact: who did what, and when. `timestamp` is timezone-aware UTC, microseconds."""
+class UserEvent(msgspec.Struct, frozen=True, rename="camel"):
+    """An immutable fact: who did what, and when; whatever version it was written in (see `versions.py`).
 
-    event_id: EventId
+    `timestamp` is timezone-aware UTC, microseconds.
+    """
+
+    event_id: UUID
     user_id: UserId
     event_type: EventType
-    timestamp: Timestamp
-    payload: Payload = msgspec.field(default_factory=dict)
+    timestamp: datetime
+    payload: Payload
+    tenant_id: str = DEFAULT_TENANT
 
 
 def _personal_fields() -> frozenset[str]:
@@ -78,7 +96,7 @@ def _personal_fields() -> frozenset[str]:
 PERSONAL_FIELDS = _personal_fields()
 
 
-def create_user_event(command: ActivityCommand) -> UserEvent:
+def create_user_event(command: ActivityCommand, tenant_id: str = DEFAULT_TENANT) -> UserEvent:
     """The fact that a valid command becomes: a fresh UUIDv7 and the present time in UTC."""
     return UserEvent(
         event_id=UUID(int=uuid_utils.uuid7().int),
@@ -86,4 +104,5 @@ def create_user_event(command: ActivityCommand) -> UserEvent:
         event_type=command.event_type,
         timestamp=datetime.now(UTC),
         payload=command.payload,
+        tenant_id=tenant_id,
     )

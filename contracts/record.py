@@ -2,8 +2,9 @@
 
 import msgspec
 
-from contracts.event import UserEvent
+from contracts.event import DEFAULT_TENANT, UserEvent
 from contracts.rules import Problems, validate_complete_user_event
+from contracts.versions import encode_event
 
 TOPIC = "user-activity-events"
 DEAD_LETTER_TOPIC = "user-activity-events-dlq"
@@ -16,8 +17,6 @@ HEADER_REQUEST_ID = "request-id"
 
 MAX_REQUEST_ID_LENGTH = 128  # visible ASCII characters
 
-_encode = msgspec.json.Encoder().encode
-
 
 class EventRecord(msgspec.Struct, frozen=True):
     """One event, ready for Kafka. `value` is the event's JSON; `key` decides the partition."""
@@ -27,15 +26,17 @@ class EventRecord(msgspec.Struct, frozen=True):
     headers: list[tuple[str, bytes]]
 
 
-def encode_event(event: UserEvent) -> bytes:
-    """The event's JSON, UTF-8: what travels in Kafka, what a 201 shows and what queries answer."""
-    return _encode(event)
+def partition_key(event: UserEvent) -> bytes:
+    """Decides the partition, so that the events of one user stay in order: the user id, the default tenant's bare."""
+    if event.tenant_id == DEFAULT_TENANT:
+        return event.user_id.encode()
+    return f"{event.tenant_id}/{event.user_id}".encode()
 
 
 def to_record(event: UserEvent, request_id: str) -> EventRecord:
-    """Keyed by user id, so that the events of one user stay in order. `request_id`: visible ASCII."""
+    """The event ready for Kafka. `request_id`: visible ASCII."""
     return EventRecord(
-        key=event.user_id.encode(),
+        key=partition_key(event),
         value=encode_event(event),
         headers=[
             (HEADER_EVENT_TYPE, event.event_type.encode()),

@@ -14,11 +14,13 @@ import msgspec
 from contracts.event import (
     MAX_PAYLOAD_BYTES,
     MAX_PAYLOAD_DEPTH,
+    MAX_TENANT_ID_LENGTH,
     MAX_USER_ID_LENGTH,
     ActivityCommand,
     EventType,
     UserEvent,
 )
+from contracts.versions import NEWEST, UserEventV1, UserEventV2, upcast_v1, upcast_v2
 
 GROWTH = 4  # encoding makes JSON longer by less than this factor; `9e15` becomes 9000000000000000.0
 MAX_FLOAT = 2.0**53  # above it a double's shortest text is no longer its exact value, so jsonb's numeric would differ
@@ -31,20 +33,39 @@ EXPECTATIONS = {
     "eventType": f"must be one of {', '.join(get_args(EventType))}",
     "timestamp": "must be an ISO-8601 date and time with an offset, such as 2026-01-31T12:00:00.000Z",
     "payload": "must be a JSON object",
+    "tenantId": f"must be 1 to {MAX_TENANT_ID_LENGTH} letters, digits, `.`, `_` or `-`",
+    "version": "must be 2.0",
+    "_metadata": "must be an object of schema_version (1.0 or 2.0) and migrated_at (a time with an offset, or null)",
 }
+
+VERSION = re.compile(r"([0-9]{1,6})\.([0-9]{1,6})").fullmatch
 
 # One escape of a JSON string; group 1 holds it when it is half of a surrogate pair (RFC 8259, section 7).
 ESCAPE = re.compile(rb"\\u[dD][89abAB]%b\\u[dD][c-fC-F]%b|(\\u[dD][89a-fA-F]%b)|\\." % ((rb"[0-9a-fA-F]{2}",) * 3))
 
 
 class Problems(msgspec.Struct, frozen=True):
-    """Why a body or record is not valid: one sentence for each problem, never empty. Holds no value of the input."""
+    """Why a body or record is not valid: one sentence for each problem, never empty. Holds no value of the input.
+
+    `newer_version`: the event says it is of a version that this code does not know yet; a later release may read it.
+    """
 
     sentences: list[str]
+    newer_version: str | None = None
 
+
+class _Version(msgspec.Struct):
+    """Just enough of any event to tell its version."""
+
+    version: str | None = None
+
+
+Shape = type[ActivityCommand] | type[UserEventV1] | type[UserEventV2]
 
 _command_decoder = msgspec.json.Decoder(ActivityCommand)
-_event_decoder = msgspec.json.Decoder(UserEvent)
+_v1_decoder = msgspec.json.Decoder(UserEventV1)
+_v2_decoder = msgspec.json.Decoder(UserEventV2)
+_version_decoder = msgspec.json.Decoder(_Version)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -61,13 +82,39 @@ def validate_user_event(body: bytes) -> ActivityCommand | Problems:
 
 
 def validate_complete_user_event(value: bytes) -> UserEvent | Problems:
-    """Validates a complete event, as a record carries it; its timestamp comes back in UTC."""
+    """Validates a complete event of any version, as a record carries it; it comes back as the newest, in UTC."""
     try:
-        event = _event_decoder.decode(value)
+        event = upcast_v1(_v1_decoder.decode(value))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return Problems(_problems(value, UserEvent))
+        return _validate_other_version(value)
+    return _validated(event, value, UserEventV1)
+
+
+def _validate_other_version(value: bytes) -> UserEvent | Problems:
+    """What is not a sound version 1: a later version, or simply not valid."""
+    try:
+        version = _version_decoder.decode(value).version
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return Problems(_problems(value, UserEventV1))
+    if version is None:
+        return Problems(_problems(value, UserEventV1))
+    if _is_newer(version):
+        return Problems([f"The event is of version {version}, which is newer than this release knows."], version)
+    try:
+        event = upcast_v2(_v2_decoder.decode(value))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return Problems(_problems(value, UserEventV2))
+    return _validated(event, value, UserEventV2)
+
+
+def _is_newer(version: str) -> bool:
+    match = VERSION(version)
+    return match is not None and (int(match[1]), int(match[2])) > NEWEST
+
+
+def _validated(event: UserEvent, value: bytes, shape: Shape) -> UserEvent | Problems:
     if not _is_surely_sound(event.payload, value):
-        problems = _problems(value, UserEvent)
+        problems = _problems(value, shape)
         if problems:
             return Problems(problems)
     return event if event.timestamp.tzinfo is UTC else _in_utc(event)
@@ -109,7 +156,7 @@ def _values_are_sound(container: dict[str, Any] | list[Any], depth: int) -> bool
     return True
 
 
-def _problems(raw: bytes, shape: type[ActivityCommand | UserEvent]) -> list[str]:
+def _problems(raw: bytes, shape: Shape) -> list[str]:
     """Every problem that keeps `raw` from being a valid `shape`; empty when there is none."""
     mended = _without_lone_surrogates(raw)
     if mended != raw:
@@ -151,7 +198,7 @@ def _without_prefix(error: msgspec.DecodeError) -> str:
     return str(error).removeprefix("JSON is malformed: ").replace("Input data", "it")
 
 
-def _field_problems(fields: dict[str, Any], shape: type[ActivityCommand | UserEvent]) -> list[str]:
+def _field_problems(fields: dict[str, Any], shape: Shape) -> list[str]:
     known = {field.encode_name: field for field in msgspec.structs.fields(shape)}
     problems = [
         f"Field `{name}` is required: it {EXPECTATIONS[name]}."

@@ -13,8 +13,9 @@ from typing import Protocol
 import msgspec
 
 from contracts.event import UserEvent
-from contracts.record import encode_event, from_value
+from contracts.record import from_value
 from contracts.rules import Problems
+from contracts.versions import encode_event
 
 COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
 COPY_TRAILER = struct.pack(">h", -1)
@@ -125,8 +126,9 @@ def column_arrays(rows: list[EventRow]) -> tuple[Sequence[object], ...]:
     """The rows as one array for each of `COLUMNS`, for `unnest`."""
     return (
         [row.event.event_id for row in rows],
-        [row.event.timestamp for row in rows],
-        [UNIX_EPOCH + timedelta(milliseconds=row.recorded_at_ms) for row in rows],
+        # As text: asyncpg sends the first and the last moment that Python knows as infinity.
+        [row.event.timestamp.isoformat() for row in rows],
+        [(UNIX_EPOCH + timedelta(milliseconds=row.recorded_at_ms)).isoformat() for row in rows],
         [row.partition for row in rows],
         [row.offset for row in rows],
         [row.topic for row in rows],

@@ -12,8 +12,9 @@ from uuid import UUID
 
 import pytest
 
-from contracts.event import UserEvent
-from contracts.record import encode_event, from_value
+from contracts.event import DEFAULT_TENANT, UserEvent
+from contracts.record import from_value
+from contracts.versions import encode_event
 
 GOLDEN = Path(__file__).parent / "golden"
 FILES = sorted(GOLDEN.glob("*/*.json"))
@@ -26,6 +27,7 @@ def stated(event: dict[str, Any]) -> UserEvent:
         event_type=event["eventType"],
         timestamp=datetime.fromisoformat(event["timestamp"]),
         payload=event["payload"],
+        tenant_id=event.get("tenantId", DEFAULT_TENANT),
     )
 
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from contracts.event import ActivityCommand, UserEvent
 from contracts.rules import Problems, validate_complete_user_event, validate_user_event
+from contracts.versions import UserEventV1
 
 ONLY_THE_VALIDATOR = (
     "Field `payload` is nested",
@@ -28,7 +29,7 @@ ONLY_THE_VALIDATOR = (
 )
 
 command_schema = jsonschema_rs.Draft202012Validator(msgspec.json.schema(ActivityCommand), validate_formats=True)
-event_schema = jsonschema_rs.Draft202012Validator(msgspec.json.schema(UserEvent), validate_formats=True)
+event_schema = jsonschema_rs.Draft202012Validator(msgspec.json.schema(UserEventV1), validate_formats=True)
 
 
 def structural(found: object) -> list[str]:

@@ -1,0 +1,69 @@
+"""The JSON Schemas that Footfall publishes, and the check that a published one never changes.
+
+`python -m contracts.published` compares `contracts/schemas/` with the structs and exits 1 at a difference; with
+`--write` it adds the files of new versions, and still refuses to change one that is there.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from contracts.event import ActivityCommand
+from contracts.versions import PUBLISHED
+
+SCHEMAS = Path(__file__).parent / "schemas"
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def published_schemas() -> dict[str, dict[str, Any]]:
+    """File name to JSON Schema (2020-12) of the command and of every version of the event."""
+    shapes: dict[str, type[msgspec.Struct]] = {"activity-command-1.json": ActivityCommand}
+    shapes |= {f"user-event-{version}.json": shape for version, shape in PUBLISHED.items()}
+    return {name: {"$schema": DIALECT, **msgspec.json.schema(shape)} for name, shape in shapes.items()}
+
+
+def rendered(schema: dict[str, Any]) -> bytes:
+    """The schema as its file has it."""
+    return msgspec.json.format(msgspec.json.encode(schema, order="sorted"), indent=2) + b"\n"
+
+
+def differences(directory: Path = SCHEMAS) -> list[str]:
+    """One sentence for each published schema that the code no longer says, or has not published yet."""
+    found = []
+    for name, schema in published_schemas().items():
+        file = directory / name
+        if not file.exists():
+            found.append(f"{name} is not published yet: run `python -m contracts.published --write`.")
+        elif file.read_bytes() != rendered(schema):
+            found.append(f"{name} is published and never changes: undo the change, or make a new version.")
+    known = published_schemas().keys()
+    found += [
+        f"{file.name} is published, but its version is gone."
+        for file in directory.glob("*.json")
+        if file.name not in known
+    ]
+    return found
+
+
+def write_new(directory: Path = SCHEMAS) -> None:
+    """Publishes the schemas that have no file yet."""
+    directory.mkdir(exist_ok=True)
+    for name, schema in published_schemas().items():
+        if not (directory / name).exists():
+            (directory / name).write_bytes(rendered(schema))
+
+
+def main() -> None:
+    """The command; see the module's docstring."""
+    if "--write" in sys.argv[1:]:
+        write_new()
+    problems = differences()
+    for problem in problems:
+        sys.stderr.write(f"{problem}\n")
+    sys.exit(1 if problems else 0)
+
+
+if __name__ == "__main__":
+    main()

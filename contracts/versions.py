@@ -1,0 +1,81 @@
+"""Every version of the event that was ever published, and how each becomes the newest (docs/decisions/0014).
+
+A published version never changes: its JSON Schema is kept in `contracts/schemas/`, its bytes in
+`tests/contracts/golden/`. To evolve the event, add a version: a struct, an upcaster, golden bytes.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from contracts.event import DEFAULT_TENANT, EventId, EventType, Payload, TenantId, Timestamp, UserEvent, UserId
+
+NEWEST = (2, 0)
+
+
+class UserEventV1(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """Version 1, the seed's five fields. It names no version and no tenant: it belongs to the default tenant."""
+
+    event_id: EventId
+    user_id: UserId
+    event_type: EventType
+    timestamp: Timestamp
+    payload: Payload = msgspec.field(default_factory=dict)
+
+
+class Metadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """About the writing, not about the fact. `migrated_at`: when an older event was rewritten; null if it never was."""
+
+    schema_version: Literal["1.0", "2.0"]
+    migrated_at: Timestamp | None = None
+
+
+class UserEventV2(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """Version 2: whose event it is, and which version it says it is."""
+
+    version: Literal["2.0"]
+    event_id: EventId
+    tenant_id: TenantId
+    user_id: UserId
+    event_type: EventType
+    timestamp: Timestamp
+    metadata: Metadata = msgspec.field(name="_metadata")
+    payload: Payload = msgspec.field(default_factory=dict)
+
+
+PUBLISHED: dict[str, type[msgspec.Struct]] = {"1": UserEventV1, "2": UserEventV2}
+
+WRITTEN_IN_V2 = Metadata(schema_version="2.0")
+
+_encode = msgspec.json.Encoder().encode
+
+
+def upcast_v1(event: UserEventV1) -> UserEvent:
+    """Version 1 as the newest: it is the default tenant's."""
+    return UserEvent(event.event_id, event.user_id, event.event_type, event.timestamp, event.payload)
+
+
+def upcast_v2(event: UserEventV2) -> UserEvent:
+    """Version 2 is the newest; what `_metadata` says of the writing is no part of the fact."""
+    return UserEvent(event.event_id, event.user_id, event.event_type, event.timestamp, event.payload, event.tenant_id)
+
+
+def encode_event(event: UserEvent) -> bytes:
+    """The event's JSON, UTF-8: what travels in Kafka, what a 201 shows and what queries answer.
+
+    The default tenant's events are written in version 1, so that the seed's clients and consumers see the seed's bytes.
+    """
+    if event.tenant_id == DEFAULT_TENANT:
+        return _encode(UserEventV1(event.event_id, event.user_id, event.event_type, event.timestamp, event.payload))
+    return _encode(
+        UserEventV2(
+            version="2.0",
+            event_id=event.event_id,
+            tenant_id=event.tenant_id,
+            user_id=event.user_id,
+            event_type=event.event_type,
+            timestamp=event.timestamp,
+            metadata=WRITTEN_IN_V2,
+            payload=event.payload,
+        )
+    )
