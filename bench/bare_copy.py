@@ -91,7 +91,7 @@ async def write(connection: asyncpg.Connection, chunks: Sequence[bytes]) -> None
                 "processed_events",
                 schema_name=GENERATION,
                 columns=COLUMNS,
-                source=memoryview(chunk),
+                source=memoryview(chunk),  # type: ignore[arg-type]  # bytes would be taken for a file name
                 format="binary",
             )
 

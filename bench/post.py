@@ -70,7 +70,8 @@ def generator_limit(stage: Stage) -> list[Result]:
 def command_side(stage: Stage, topic: str) -> Iterator[int]:
     """One worker of the command side; gives its port."""
     port = free_port()
-    with stage.process("command-side", "footfall", "command-side", "--port", str(port), port=port, KAFKA_TOPIC=topic):
+    arguments = ("command-side", "--port", str(port))
+    with stage.process("command-side", "footfall", *arguments, port=port, environment={"KAFKA_TOPIC": topic}):
         yield port
 
 

@@ -31,7 +31,9 @@ def show(results: Sequence[Result], console: Console) -> None:
     """Prints the table, then names every goal that was missed."""
     table = Table(title="Footfall, measured", title_justify="left")
     for heading in ("what", "value", "reference", "ratio", "goal", ""):
-        table.add_column(heading, justify="right" if heading in ("value", "ratio") else "left")
+        table.add_column(
+            heading, justify="right" if heading in ("value", "ratio") else "left", no_wrap=heading == "what"
+        )
     for row in results:
         table.add_row(
             row.name,

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,8 @@ READY_WITHIN = 30.0  # seconds
 END_WITHIN = 12.0  # seconds after SIGTERM
 WORK_WITHIN = 300.0  # seconds for one measuring process
 POLL = 0.02  # seconds
+
+NOTHING: Mapping[str, str] = {}
 
 Answer = TypeVar("Answer", bound=msgspec.Struct)
 
@@ -64,7 +66,7 @@ class Stage:
 
     @contextmanager
     def process(
-        self, name: str, module: str, *arguments: str, port: int | None = None, **environment: str
+        self, name: str, module: str, *arguments: str, port: int | None = None, environment: Mapping[str, str] = NOTHING
     ) -> "Iterator[subprocess.Popen[bytes]]":
         """`python -m module arguments` for the block; begins when `port` accepts connections (None: at once)."""
         log_path = self.directory / f"{name}.log"
@@ -94,7 +96,7 @@ class Stage:
             raise StageError(f"{module} took longer than {WORK_WITHIN:g} s") from error
         return msgspec.json.decode(done.stdout.splitlines()[-1], type=result)
 
-    def _environment(self, more: dict[str, str]) -> dict[str, str]:
+    def _environment(self, more: Mapping[str, str]) -> dict[str, str]:
         return {**os.environ, "KAFKA_BOOTSTRAP_SERVERS": self.stack.kafka_bootstrap, "LOG_LEVEL": "WARNING", **more}
 
 

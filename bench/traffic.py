@@ -10,6 +10,8 @@ import uuid_utils
 
 from contracts.event import ActivityCommand, EventType, UserEvent
 
+KINDS: tuple[EventType, ...] = ("PRODUCT_VIEW", "LOGIN", "LOGOUT")
+SHARES = (80, 12, 8)  # of 100 events
 USERS = 5_000
 PRODUCTS = 2_000
 REFERRERS = ("https://www.google.com/", "https://news.example.com/today", "https://shop.example.com/sale", "direct")
@@ -22,7 +24,7 @@ def commands(seed: int) -> Iterator[ActivityCommand]:
     """Endless activity of `USERS` users: mostly product views, now and then a login or a logout."""
     chance = random.Random(seed)
     while True:
-        kind = chance.choices(("PRODUCT_VIEW", "LOGIN", "LOGOUT"), (80, 12, 8))[0]
+        kind = chance.choices(KINDS, SHARES)[0]
         yield ActivityCommand(f"user-{chance.randrange(USERS):05}", kind, payload(kind, chance))
 
 

@@ -149,7 +149,7 @@ class KafkaEventLog:
             self._settle(waiting, PublishFailedError(), error)
 
     async def _send_halves(self, partition: int, waiting: list[_Waiting], error: Exception) -> None:
-        """The broker finds a batch too large: smaller ones may pass, and only a record too large by itself must fail."""
+        """The broker finds a batch too large: smaller ones may pass; only a record too large by itself must fail."""
         left = [one for one in waiting if not one.future.done()]
         if len(left) <= 1:
             self._settle(left, PublishFailedError(), error)

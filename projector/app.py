@@ -18,13 +18,6 @@ from telemetry.health import DependencyState, Probe
 from telemetry.logs import get_logger
 
 MAX_POLL_INTERVAL_MS = 1_800_000  # while PostgreSQL is away no records are taken; that is not a dead consumer
-# A projector that was frozen, or whose machine died, in a transaction must not keep its locks from the next owner.
-LET_GO = {
-    "idle_in_transaction_session_timeout": "10s",
-    "tcp_keepalives_idle": "10",  # seconds
-    "tcp_keepalives_interval": "5",  # seconds
-    "tcp_keepalives_count": "3",
-}
 CLOSE_TIMEOUT = 5.0  # seconds; aiokafka's stop() can hang while the broker is down
 
 ServeProbes = Callable[[Mapping[str, Probe]], AbstractAsyncContextManager[None]]
@@ -54,7 +47,7 @@ async def _pool(settings: ProjectorSettings) -> AsyncIterator[Any]:
         min_size=1,
         max_size=settings.projector_lanes + 2,  # and the keeper, and a probe
         # A crash of PostgreSQL may lose the last transactions, but rows and checkpoint together: Kafka delivers again.
-        server_settings={"synchronous_commit": "off", **LET_GO},
+        server_settings={"synchronous_commit": "off"},
     )
     try:
         yield pool

@@ -20,6 +20,18 @@ WHERE topic = $1 AND partition = ANY($2::int[])
 RETURNING partition, next_offset, epoch
 """
 
+LOCK_TIMEOUT = "SET LOCAL lock_timeout = '2s'"
+
+# A session that waits for its client in the middle of a transaction, for so long, is that of a projector which is
+# frozen or whose machine is gone. Its locks would keep the next owner out. A role may end its own sessions.
+EVICT_SLEEPERS = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid()
+  AND application_name = current_setting('application_name')
+  AND state IN ('active', 'idle in transaction') AND wait_event = 'ClientRead'
+  AND xact_start < clock_timestamp() - interval '5 seconds'
+"""
+
 
 async def without_checkpoint(connection: Connection, topic: str, partitions: Sequence[int]) -> list[int]:
     """Those partitions that no projector has ever claimed."""
@@ -33,6 +45,13 @@ async def create(connection: Connection, topic: str, origins: Mapping[int, int])
 
 
 async def claim(connection: Connection, topic: str, partitions: Sequence[int], owner: str) -> list[Position]:
-    """Takes the partitions under a new epoch: from here on, no earlier owner can commit to them."""
-    rows = await connection.fetch(CLAIM, topic, list(partitions), owner)
+    """Takes the partitions under a new epoch: from here on, no earlier owner can commit to them.
+
+    Raises asyncpg.LockNotAvailableError while an earlier owner's transaction is under way. Should that owner be asleep
+    in it, a later try ends it.
+    """
+    await connection.execute(EVICT_SLEEPERS)
+    async with connection.transaction():
+        await connection.execute(LOCK_TIMEOUT)
+        rows = await connection.fetch(CLAIM, topic, list(partitions), owner)
     return [Position(topic, row["partition"], row["next_offset"], row["epoch"]) for row in rows]

@@ -79,8 +79,8 @@ WITH wanted AS (
     SELECT (SELECT count(*) FROM held) = (SELECT count(*) FROM wanted) AS yes
 ), inserted AS (
     INSERT INTO {GENERATION}.processed_events ({", ".join(COLUMNS)})
-    SELECT rows.* FROM unnest($8::uuid[], $9::timestamptz[], $10::timestamptz[], $11::int[], $12::bigint[],
-                              $13::text[], $14::text[], $15::text[], $16::jsonb[], $17::text[]) AS rows
+    SELECT rows.* FROM unnest($8::uuid[], $9::text[]::timestamptz[], $10::text[]::timestamptz[], $11::int[],
+                              $12::bigint[], $13::text[], $14::text[], $15::text[], $16::jsonb[], $17::text[]) AS rows
     WHERE (SELECT yes FROM allowed)
     ON CONFLICT (event_id) DO NOTHING
     RETURNING event_id, kafka_topic, kafka_partition

@@ -35,7 +35,7 @@ class MemoryEventLog:
     async def publish(self, record: EventRecord) -> Position:
         if len(self._pending) >= self._max_pending:
             raise LogBusyError
-        future = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
         self._pending.append((record, future))
         self._arrived.set()
         return await future

@@ -1,0 +1,136 @@
+"""Records set aside: in PostgreSQL, in the batch's transaction, in order for each key (docs/decisions/0007).
+
+Once a record of a key is parked, later records of that key are parked behind it, so that a user's events are never
+applied out of order. Records without a key belong to nobody's order and hold up nobody.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+import msgspec
+
+from projector.connection import Connection
+from projector.rows import KafkaRecord
+
+Cause = Literal["poison", "newer_version", "behind"]
+Sequence_ = tuple[int, bytes]  # partition and key: whose order it is
+
+UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Diagnosis(msgspec.Struct, frozen=True):
+    """Why a record was parked: words fit for a log, nothing of the value. `behind_offset`: what it waits behind."""
+
+    cause: Cause
+    error_class: str
+    error_message: str
+    behind_offset: int | None = None
+
+
+class DeadLetter(msgspec.Struct, frozen=True):
+    """A record as it came, and why it was parked."""
+
+    record: KafkaRecord
+    diagnosis: Diagnosis
+
+
+class Caps(msgspec.Struct, frozen=True):
+    """How many letters may be parked; the partition that would pass one stops instead of growing without end."""
+
+    of_one_key: int = 1_000
+    of_one_partition: int = 10_000
+
+
+class Parked(msgspec.Struct):
+    """What is parked in one partition now: the first offset and the number of letters of each key, and of all."""
+
+    first: dict[bytes, int] = msgspec.field(default_factory=dict)
+    count: dict[bytes, int] = msgspec.field(default_factory=dict)
+    total: int = 0
+
+    def add(self, key: bytes | None, offset: int) -> None:
+        """Counts one more letter."""
+        self.total += 1
+        if key is not None:
+            self.first.setdefault(key, offset)
+            self.count[key] = self.count.get(key, 0) + 1
+
+    def copy(self) -> "Parked":
+        """An independent copy, for a batch that may not be committed."""
+        return Parked(dict(self.first), dict(self.count), self.total)
+
+    def refusal(self, key: bytes | None, caps: Caps) -> str | None:
+        """Why one more letter of this key must not be parked, or None."""
+        if self.total >= caps.of_one_partition:
+            return f"parked: {self.total} dead letters in this partition, the cap; redrive or discard them"
+        if key is not None and self.count.get(key, 0) >= caps.of_one_key:
+            return f"parked: {caps.of_one_key} dead letters of one key, the cap; redrive or discard them"
+        return None
+
+
+PARKED = """
+SELECT kafka_partition, record_key, min(kafka_offset) AS first, count(*) AS count
+FROM {generation}.dead_letters
+WHERE state = 'parked' AND kafka_topic = $1 AND kafka_partition = ANY($2::int[])
+GROUP BY kafka_partition, record_key
+"""
+
+PARK = """
+INSERT INTO {generation}.dead_letters (kafka_topic, kafka_partition, kafka_offset, recorded_at, record_key,
+    record_value, header_names, header_values, user_id, cause, error_class, error_message, behind_offset)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+"""
+
+
+async def load_parked(
+    connection: Connection, generation: str, topic: str, partitions: Sequence[int]
+) -> dict[int, Parked]:
+    """What is parked in each of the partitions."""
+    parked = {partition: Parked() for partition in partitions}
+    for row in await connection.fetch(PARKED.format(generation=generation), topic, list(partitions)):
+        found, key = parked[row["kafka_partition"]], row["record_key"]
+        found.total += row["count"]
+        if key is not None:
+            found.first[key], found.count[key] = row["first"], row["count"]
+    return parked
+
+
+async def park(connection: Connection, generation: str, letters: Iterable[DeadLetter]) -> None:
+    """Stores the letters, in the transaction that the connection is in."""
+    await connection.executemany(PARK.format(generation=generation), [_row(letter) for letter in letters])
+
+
+def _row(letter: DeadLetter) -> tuple[object, ...]:
+    record, why = letter.record, letter.diagnosis
+    return (
+        record.topic,
+        record.partition,
+        record.offset,
+        UNIX_EPOCH + timedelta(milliseconds=record.timestamp),
+        record.key,
+        record.value,
+        [name for name, _ in record.headers],
+        [value for _, value in record.headers],
+        user_of(record.key),
+        why.cause,
+        why.error_class,
+        why.error_message,
+        why.behind_offset,
+    )
+
+
+def user_of(key: bytes | None) -> str | None:
+    """The user that a key names, if it is text that PostgreSQL can hold."""
+    try:
+        return None if key is None or b"\0" in key else key.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def by_partition(letters: Iterable[DeadLetter]) -> Mapping[int, int]:
+    """How many of the letters belong to each partition."""
+    counts: dict[int, int] = {}
+    for letter in letters:
+        counts[letter.record.partition] = counts.get(letter.record.partition, 0) + 1
+    return counts

@@ -1,0 +1,243 @@
+"""The command line as a person meets it: real subprocesses, exit codes, what is said and what is not."""
+
+import asyncio
+import os
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import asyncpg
+import httpx
+import pytest
+import rich_click as click
+
+from footfall.cli import cli
+from tests.conftest import Footfall
+from tests.processes import free_port, wait_until
+from tests.servers import Servers, at_database
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SECRET = "hunter2"
+
+
+def footfall(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """`footfall <arguments>`, run to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "footfall", *arguments],
+        cwd=REPOSITORY,
+        env={**os.environ, "ENVIRONMENT": "test", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Every command and subcommand, as one types it."""
+    yield path
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, (*path, name))
+        else:
+            yield (*path, name)
+
+
+def test_every_command_has_help() -> None:
+    found = list(commands(cli))
+    assert {" ".join(path) for path in found} >= {
+        "", "up", "demo", "command-side", "query-side", "front", "projector", "migrate", "topics", "topics create",
+    }  # fmt: skip
+    started = {
+        path: subprocess.Popen(
+            [sys.executable, "-m", "footfall", *path, "--help"],
+            cwd=REPOSITORY,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for path in found
+    }
+    for path, process in started.items():
+        said, _ = process.communicate(timeout=30)
+        assert process.returncode == 0, said
+        assert f"Usage: python -m footfall {' '.join(path)}".rstrip() in said
+        assert "--help" in said
+
+
+def test_the_version_is_the_distributions() -> None:
+    run = footfall("--version")
+    assert run.returncode == 0
+    assert re.search(r"\b\d+\.\d+\.\d+\b", run.stdout)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["nonsense"], ["command-side", "--port", "99999"], ["topics"], ["migrate", "--nonsense"]]
+)
+def test_a_wrong_command_line_is_a_usage_error(arguments: list[str]) -> None:
+    run = footfall(*arguments)
+    assert run.returncode == 2
+    assert "Usage" in run.stdout + run.stderr
+    assert "Traceback" not in run.stderr
+
+
+@pytest.fixture
+def empty_database(real_servers: Servers) -> Iterator[str]:
+    """A database without a schema; the owner's URL."""
+
+    async def run(*statements: str) -> None:
+        connection = await asyncpg.connect(real_servers.admin_url)
+        for statement in statements:
+            await connection.execute(statement)
+        await connection.close()
+
+    asyncio.run(run("DROP DATABASE IF EXISTS footfall_cli", "CREATE DATABASE footfall_cli"))
+    yield at_database(real_servers.admin_url, "footfall_cli")
+    asyncio.run(run("DROP DATABASE footfall_cli WITH (FORCE)"))
+
+
+def test_migrate_brings_the_schema_and_may_be_repeated(empty_database: str) -> None:
+    async def stored() -> int:
+        connection = await asyncpg.connect(empty_database)
+        count: int = await connection.fetchval("SELECT count(*) FROM read.processed_events")
+        await connection.close()
+        return count
+
+    for _ in range(2):
+        run = footfall("migrate", DATABASE_URL=empty_database)
+        assert (run.returncode, run.stdout) == (0, "The schema is at head.\n"), run.stderr
+        assert asyncio.run(stored()) == 0
+
+
+def assert_one_readable_line(run: "subprocess.CompletedProcess[str]", *words: str) -> None:
+    assert run.returncode == 1
+    assert run.stdout == ""
+    lines = run.stderr.splitlines()
+    assert len(lines) == 1, run.stderr
+    assert all(word in lines[0] for word in words)
+    assert SECRET not in lines[0]
+
+
+def test_migrate_without_a_database_is_one_line_and_exit_1(real_servers: Servers) -> None:
+    url = f"postgresql://footfall:{SECRET}@127.0.0.1:{free_port()}/footfall"
+    assert_one_readable_line(footfall("migrate", DATABASE_URL=url), "The migration failed")
+
+
+@pytest.mark.xfail(reason="footfall/cli.py: SQLAlchemy adds a second line, a link to its documentation")
+def test_migrate_with_a_wrong_password_is_one_line_and_exit_1(real_servers: Servers) -> None:
+    at = urlsplit(real_servers.admin_url)
+    url = f"postgresql://{at.username}:{SECRET}@{at.hostname}:{at.port}/footfall"
+    assert_one_readable_line(footfall("migrate", DATABASE_URL=url), "The migration failed", "password")
+
+
+@pytest.mark.xfail(reason="footfall/cli.py: alembic's CommandError is not among the readable failures")
+def test_migrate_to_a_revision_that_does_not_exist_is_one_line_and_exit_1(empty_database: str) -> None:
+    run = footfall("migrate", "--revision", "nonsense", DATABASE_URL=empty_database)
+    assert_one_readable_line(run, "nonsense")
+
+
+@pytest.mark.xfail(
+    reason="footfall/operations.py: DATABASE_URL is not validated; a port that is no number is a traceback"
+)
+def test_a_database_url_that_is_none_is_one_line_and_exit_1() -> None:
+    run = footfall("migrate", DATABASE_URL=f"postgresql://u:{SECRET}@127.0.0.1:port/x")
+    assert run.returncode == 1
+    assert "Traceback" not in run.stderr
+    assert SECRET not in run.stderr
+
+
+def test_topics_are_created_once(real_servers: Servers) -> None:
+    topic = f"cli-{os.getpid()}"
+    environment = {
+        "KAFKA_BOOTSTRAP_SERVERS": real_servers.kafka,
+        "KAFKA_TOPIC": topic,
+        "KAFKA_DLQ_TOPIC": f"{topic}-dlq",
+        "KAFKA_PARTITIONS": "3",
+    }
+    for outcome in ("created", "exists"):
+        run = footfall("topics", "create", **environment)
+        assert (run.returncode, run.stdout) == (0, f"{topic}: {outcome}\n{topic}-dlq: {outcome}\n"), run.stderr
+
+
+def test_topics_that_the_broker_refuses_are_one_line_and_exit_1(real_servers: Servers) -> None:
+    run = footfall(
+        "topics", "create", KAFKA_BOOTSTRAP_SERVERS=real_servers.kafka, KAFKA_TOPIC="x", KAFKA_REPLICATION_FACTOR="9"
+    )
+    assert_one_readable_line(run, "The topics were not created", "Replication")
+
+
+@pytest.mark.xfail(reason="footfall/cli.py: aiokafka's own log line comes before ours (logs are not configured here)")
+def test_topics_without_a_broker_are_one_line_and_exit_1() -> None:
+    run = footfall("topics", "create", KAFKA_BOOTSTRAP_SERVERS=f"127.0.0.1:{free_port()}")
+    assert_one_readable_line(run, "The topics were not created")
+
+
+@pytest.mark.parametrize(
+    ("command", "name"), [("command-side", "kafka"), ("query-side", "postgres"), ("projector", "postgres")]
+)
+def test_each_process_runs_alone(footfall: Footfall, command: str, name: str) -> None:
+    process = footfall.start(command)
+    ready = httpx.get(f"{process.url}/health/ready").json()
+    assert ready["side"] == command
+    assert ready["dependencies"][name]["ok"] is True
+    assert "messages_published_total" in httpx.get(f"{process.url}/metrics").text
+    assert process.terminate() == 0
+    assert "Traceback" not in process.log_text()
+
+
+def test_the_front_serves_both_sides_on_one_port(footfall: Footfall) -> None:
+    footfall.start("projector")
+    front = footfall.start("front")
+    with httpx.Client(base_url=front.url) as client:
+        answer = client.post("/events/generate", json={"userId": "user-1", "eventType": "LOGIN"})
+        assert answer.status_code == 201
+        event = answer.json()["event"]
+        wait_until(lambda: client.get(f"/events/{event['eventId']}").status_code == 200, 15, "the event to be visible")
+        assert client.get("/events/processed").json() == [event]
+        assert client.get("/events/generate").status_code == 405
+        assert set(client.get("/health").json()["dependencies"]) == {"kafka", "postgres"}
+        assert client.get("/nowhere").json()["error"] == "Not found"
+    assert front.terminate() == 0
+
+
+STARTS_BADLY = pytest.mark.xfail(reason="footfall/serve.py: a failed start exits 3 with a traceback")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [pytest.param("query-side", marks=STARTS_BADLY), pytest.param("front", marks=STARTS_BADLY), "projector"],
+)
+def test_without_postgresql_a_process_exits_1_with_a_readable_line(footfall: Footfall, command: str) -> None:
+    url = f"postgresql://u:{SECRET}@127.0.0.1:{free_port()}/x"
+    process = footfall.start(command, ready=False, DATABASE_URL=url)
+    assert process.popen.wait(20) == 1
+    said = process.log_text()
+    assert "Traceback" not in said
+    assert "Connection refused" in said or "Connect call failed" in said
+    assert len(said.splitlines()) <= 3
+    assert SECRET not in said
+
+
+@pytest.mark.parametrize("command", [pytest.param("front", marks=STARTS_BADLY), "projector"])
+def test_without_kafka_a_process_exits_1_with_a_readable_line(footfall: Footfall, command: str) -> None:
+    process = footfall.start(command, ready=False, KAFKA_BOOTSTRAP_SERVERS=f"127.0.0.1:{free_port()}")
+    assert process.popen.wait(20) == 1
+    said = process.log_text()
+    assert "Traceback" not in said
+    assert "Kafka" in said
+    assert len(said.splitlines()) <= 3
+
+
+@STARTS_BADLY
+def test_a_port_that_is_taken_is_exit_1_and_a_line_that_says_so(shared_footfall: Footfall) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        run = footfall(
+            "query-side", "--port", str(taken.getsockname()[1]), DATABASE_URL=shared_footfall.servers.query_url
+        )
+    assert run.returncode == 1
+    assert "Traceback" not in run.stderr
+    assert "address already in use" in run.stderr

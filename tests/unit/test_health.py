@@ -1,0 +1,39 @@
+"""Probes run side by side, each within its time, and never break the answer."""
+
+import asyncio
+import time
+
+import pytest
+
+from telemetry import health
+from telemetry.health import DependencyState, check
+
+
+async def ok() -> DependencyState:
+    return DependencyState(ok=True, detail="3 held")
+
+
+async def broken() -> DependencyState:
+    raise LookupError("postgresql://user:hunter2@host/database")
+
+
+async def hanging() -> DependencyState:
+    await asyncio.Event().wait()
+    raise AssertionError("nobody sets it")
+
+
+async def test_each_dependency_tells_its_own_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "PROBE_TIMEOUT", 0.1)
+    began = time.monotonic()
+    states = await check({"a": ok, "b": broken, "c": hanging, "d": hanging})
+    assert time.monotonic() - began < 1  # side by side
+    assert states == {
+        "a": DependencyState(ok=True, detail="3 held"),
+        "b": DependencyState(ok=False, detail="LookupError"),  # the name of the error, never its text
+        "c": DependencyState(ok=False, detail="no answer within 0.1 s"),
+        "d": DependencyState(ok=False, detail="no answer within 0.1 s"),
+    }
+
+
+async def test_without_dependencies_there_is_nothing_to_check() -> None:
+    assert await check({}) == {}

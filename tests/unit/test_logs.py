@@ -1,0 +1,65 @@
+"""Logs are lines of JSON that name no person and no secret."""
+
+import io
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from contracts.event import PERSONAL_FIELDS
+from telemetry.logs import configure_logs, get_logger
+
+
+@pytest.fixture
+def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Configures logging as a process does; calling it gives the lines so far."""
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    root = logging.getLogger()
+    handlers, levels = root.handlers[:], {name: logging.getLogger(name).level for name in ("", "aiokafka", "uvicorn")}
+    configure_logs("INFO", PERSONAL_FIELDS)
+    yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
+    root.handlers[:] = handlers
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
+    structlog.reset_defaults()
+
+
+def test_the_personal_fields_are_those_marked_in_the_event() -> None:
+    assert {"user_id", "userId", "payload"} <= PERSONAL_FIELDS
+    assert not {"event_id", "eventId", "event_type", "timestamp"} & PERSONAL_FIELDS
+
+
+def test_personal_and_secret_fields_are_masked(lines: Any) -> None:
+    get_logger("room").info("seen", userId="zoe", user_id="zoe", payload={"ip": "1"}, value=b"{}", password="x", n=1)
+    [line] = lines()
+    masked = {name: line[name] for name in ("userId", "user_id", "payload", "value", "password")}
+    assert set(masked.values()) == {"***"}
+    assert "zoe" not in json.dumps(line)
+    assert (line["event"], line["n"], line["level"], line["logger"]) == ("seen", 1, "info", "room")
+    assert line["timestamp"].endswith("Z")
+
+
+def test_standard_library_records_have_the_same_form(lines: Any) -> None:
+    logging.getLogger("somewhere").warning("said %s", "this")
+    [line] = lines()
+    assert (line["event"], line["level"], line["logger"]) == ("said this", "warning", "somewhere")
+
+
+def test_what_is_below_the_level_is_not_logged(lines: Any) -> None:
+    get_logger("room").debug("quiet")
+    logging.getLogger("aiokafka.conn").warning("connection lost, again")
+    assert lines() == []
+
+
+def test_an_exception_is_one_line(lines: Any) -> None:
+    try:
+        raise ValueError("why")
+    except ValueError:
+        get_logger("room").exception("failed")
+    [line] = lines()
+    assert "ValueError: why" in line["exception"]

@@ -1,0 +1,452 @@
+"""Rebalances, claims and batches that cross each other's paths: each order of events that once could go wrong.
+
+Kafka and PostgreSQL are played by hand here, because a test must choose the moment at which each of them answers.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.errors import IllegalStateError, OffsetOutOfRangeError
+from pydantic import SecretStr
+
+from contracts.versions import encode_event
+from projector import ownership as ownership_module
+from projector import run as run_module
+from projector.batch import Position, split
+from projector.commit import Batch, Committed, Fenced
+from projector.ownership import Ownership
+from projector.run import Projector
+from projector.settings import ProjectorSettings
+from tests.producing import an_event
+from tests.unit.test_projector_batch import Record
+
+TOPIC = "t"
+
+
+class HandPlayedConsumer:
+    """Knows what is assigned and where each partition was sought to; fetches what the test puts into `fetched`."""
+
+    def __init__(self) -> None:
+        self.assigned: set[int] = set()
+        self.sought: list[tuple[int, int]] = []
+        self.fetched: Any = {}
+
+    def seek(self, tp: TopicPartition, offset: int) -> None:
+        if tp.partition not in self.assigned:
+            raise IllegalStateError
+        self.sought.append((tp.partition, offset))
+
+    async def getmany(self, *_: TopicPartition, timeout_ms: int, max_records: int) -> Any:
+        assert timeout_ms
+        assert max_records
+        if isinstance(self.fetched, BaseException):
+            raise self.fetched
+        if isinstance(self.fetched, asyncio.Event):
+            await self.fetched.wait()
+        return self.fetched
+
+
+class HandPlayedCheckpoints:
+    """The checkpoint table. A claim waits while `open` is not set; `failing` holds what it raises first."""
+
+    def __init__(self) -> None:
+        self.next_offset: dict[int, int] = {}
+        self.epoch: dict[int, int] = {}
+        self.claims: list[list[int]] = []
+        self.claimed = asyncio.Event()
+        self.failing: list[Exception] = []
+        self.open = asyncio.Event()
+        self.open.set()
+
+    @asynccontextmanager
+    async def acquire(self, timeout: float) -> AsyncIterator[None]:
+        assert timeout
+        yield None
+
+    async def without_checkpoint(self, _connection: None, _topic: str, _partitions: Sequence[int]) -> list[int]:
+        return []
+
+    async def claim(self, _connection: None, topic: str, partitions: Sequence[int], owner: str) -> list[Position]:
+        assert owner == "me"
+        self.claims.append(list(partitions))
+        self.claimed.set()
+        if self.failing:
+            raise self.failing.pop(0)
+        positions = []
+        for partition in partitions:
+            self.epoch[partition] = self.epoch.get(partition, 0) + 1
+            positions.append(Position(topic, partition, self.next_offset.get(partition, 0), self.epoch[partition]))
+        await self.open.wait()
+        return positions
+
+
+class Scene:
+    """A projector whose Kafka and PostgreSQL the test plays."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, lanes: int = 2) -> None:
+        self.consumer: Any = HandPlayedConsumer()
+        self.table = HandPlayedCheckpoints()
+        self.ownership = Ownership(self.consumer, self.table, topic=TOPIC, owner="me", start_from="earliest")
+        settings = ProjectorSettings(
+            database_url=SecretStr("postgresql://nowhere/none"),
+            kafka_topic=TOPIC,
+            projector_lanes=lanes,
+            batch_max_bytes=1_024,
+        )
+        self.projector = Projector(self.consumer, self.table, self.ownership, settings)
+        self.stop = asyncio.Event()
+        self.committed: list[Batch] = []
+        self.outcomes: list[Committed | Fenced | Exception] = []
+        monkeypatch.setattr(ownership_module, "checkpoints", self.table)
+        monkeypatch.setattr(ownership_module, "RECLAIM_DELAY", 0)
+        monkeypatch.setattr(run_module, "commit_batch", self.commit_batch)
+
+    async def commit_batch(self, _connection: None, batch: Batch) -> Committed | Fenced:
+        outcome = self.outcomes.pop(0) if self.outcomes else Committed(len(batch.rows), 0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        if isinstance(outcome, Committed):
+            self.committed.append(batch)
+        return outcome
+
+    async def revoke(self) -> None:
+        await self.ownership.on_partitions_revoked([TopicPartition(TOPIC, p) for p in self.consumer.assigned])
+        self.consumer.assigned = set()
+
+    async def assign(self, *partitions: int) -> None:
+        self.consumer.assigned = set(partitions)
+        await self.ownership.on_partitions_assigned([TopicPartition(TOPIC, p) for p in partitions])
+
+    @asynccontextmanager
+    async def keeping(self) -> AsyncIterator[None]:
+        keeper = asyncio.create_task(self.ownership.keep())
+        try:
+            yield
+        finally:
+            assert not keeper.done()
+            keeper.cancel()
+
+    async def until_held(self, *partitions: int) -> None:
+        async with asyncio.timeout(5):
+            while set(self.ownership.held) != set(partitions):
+                await self.ownership.changed.wait()
+
+    async def until_claims(self, count: int) -> None:
+        async with asyncio.timeout(5):
+            while len(self.table.claims) < count:
+                self.table.claimed.clear()
+                await self.table.claimed.wait()
+
+    async def apply(self, lane: int, fetched: Mapping[TopicPartition, Sequence[Any]]) -> None:
+        """What a lane does with a fetch."""
+        for part in split(self.projector._in_order(lane, fetched), 1_024):
+            await self.projector._apply(part, self.stop)
+
+    def offsets(self) -> dict[int, int]:
+        return {p: position.next_offset for p, position in self.ownership.held.items()}
+
+    def committed_offsets(self) -> list[tuple[int, int]]:
+        return [(row.partition, row.offset) for batch in self.committed for row in batch.rows]
+
+
+@pytest.fixture
+def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
+    return Scene(monkeypatch)
+
+
+def some(partition: int, *offsets: int, size: int = 10) -> dict[TopicPartition, list[Record]]:
+    found = [Record(partition, n, encode_event(an_event(payload={"x": "x" * size}))) for n in offsets]
+    return {TopicPartition(TOPIC, partition): found}
+
+
+async def everything_else() -> None:
+    """Lets every other task run until it waits for something that the test plays."""
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+# --- claims ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_revocation_waits_for_the_claim_under_way(scene: Scene) -> None:
+    """Otherwise the late claim would fence whoever claims next."""
+    scene.table.open.clear()
+    async with scene.keeping():
+        await scene.assign(0)
+        await scene.until_claims(1)
+        revocation = asyncio.create_task(scene.revoke())
+        await everything_else()
+        assert not revocation.done()
+        scene.table.open.set()
+        await revocation
+    assert scene.ownership.held == {}
+
+
+async def test_a_claim_that_outlives_its_assignment_is_dropped_and_made_again(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the two assignments, though they are of the same partitions, another owner may have had its turn."""
+    monkeypatch.setattr(ownership_module, "SETTLE_TIMEOUT", 0.01)
+    scene.table.open.clear()
+    async with scene.keeping():
+        await scene.assign(0, 1)
+        await scene.until_claims(1)
+        await scene.revoke()
+        scene.table.epoch[0] = 9  # the other owner's turn
+        scene.table.next_offset[0] = 400
+        await scene.assign(0, 1)
+        scene.table.open.set()
+        await scene.until_held(0, 1)
+    assert scene.table.claims == [[0, 1], [0, 1]]
+    assert scene.ownership.held[0] == Position(TOPIC, 0, 400, 10)
+    assert scene.consumer.sought == [(0, 400), (1, 0)]
+
+
+async def test_a_claim_tried_again_asks_for_what_is_assigned_by_then(scene: Scene) -> None:
+    scene.table.failing = [ConnectionRefusedError()]
+    async with scene.keeping():
+        await scene.assign(0, 1, 2)
+        await scene.until_claims(1)
+        await scene.revoke()
+        await scene.assign(2)
+        await scene.until_held(2)
+    assert scene.table.claims[1:] == [[2]]
+    assert scene.table.epoch == {2: 1}
+
+
+async def test_the_same_assignment_again_is_claimed_again(scene: Scene) -> None:
+    async with scene.keeping():
+        await scene.assign(0)
+        await scene.until_held(0)
+        await scene.revoke()
+        await scene.assign(0)
+        await scene.until_held(0)
+    assert scene.ownership.held[0].epoch == 2
+
+
+async def test_a_defect_of_a_claim_ends_the_keeper_loudly(scene: Scene) -> None:
+    """The task group around it ends the process; silence would leave partitions unprojected for ever."""
+    scene.table.failing = [KeyError("surprise")]
+    keeper = asyncio.create_task(scene.ownership.keep())
+    await scene.assign(0)
+    with pytest.raises(KeyError):
+        await keeper
+
+
+# --- a batch that outlives the hold it was fetched under -------------------------------------------------------------
+
+
+async def test_a_fence_takes_nothing_from_a_newer_hold(scene: Scene) -> None:
+    async with scene.keeping():
+        await scene.assign(0, 1)
+        await scene.until_held(0, 1)
+        old = dict(scene.ownership.held)
+        await scene.revoke()
+        await scene.assign(0, 1)
+        await scene.until_held(0, 1)
+        scene.ownership.lost(old.values())
+        scene.ownership.stop(old.values(), "an old batch met a defect")
+        scene.ownership.advance([Position(TOPIC, 0, 77, old[0].epoch)])
+        assert scene.offsets() == {0: 0, 1: 0}
+        assert scene.ownership.stopped == {}
+
+
+async def test_a_lost_partition_is_claimed_again_while_it_is_assigned(scene: Scene) -> None:
+    async with scene.keeping():
+        await scene.assign(0, 1)
+        await scene.until_held(0, 1)
+        scene.table.next_offset[0] = 30
+        scene.ownership.lost([scene.ownership.held[0]])
+        assert set(scene.ownership.held) == {1}
+        await scene.until_held(0, 1)
+        assert scene.offsets() == {0: 30, 1: 0}
+
+
+async def test_a_partition_lost_and_then_revoked_is_left_alone(scene: Scene) -> None:
+    async with scene.keeping():
+        await scene.assign(0)
+        await scene.until_held(0)
+        scene.ownership.lost([scene.ownership.held[0]])
+        await scene.revoke()
+        await scene.assign(1)
+        await scene.until_held(1)
+        await everything_else()
+    assert scene.table.claims == [[0], [1]]
+
+
+async def test_records_of_an_earlier_assignment_fall_away(scene: Scene) -> None:
+    async with scene.keeping():
+        await scene.assign(0)
+        await scene.until_held(0)
+        scene.table.next_offset[0] = 20
+        await scene.revoke()
+        await scene.apply(0, some(0, 0, 1, 2))
+        await scene.assign(0)
+        await scene.until_held(0)
+        await scene.apply(0, some(0, 18, 19, 20, 21))
+    assert scene.committed_offsets() == [(0, 20), (0, 21)]
+
+
+@pytest.mark.parametrize("outcome", [Fenced(), RuntimeError("defect")])
+async def test_after_a_part_that_was_not_committed_its_later_parts_fall_away(
+    scene: Scene, outcome: Fenced | Exception
+) -> None:
+    async with scene.keeping():
+        await scene.assign(0, 2)
+        await scene.until_held(0, 2)
+        scene.outcomes = [outcome]
+        fetched = {**some(0, 0, 1, 2, 3, size=700), **some(1, 0)}
+        await scene.apply(0, fetched)
+    assert scene.committed == []
+
+
+async def test_a_batch_given_up_at_the_stop_leaves_no_gap_for_its_later_parts(scene: Scene) -> None:
+    """The database comes back just as we stop: what follows the part that was given up must not be stored."""
+    async with scene.keeping():
+        await scene.assign(0)
+        await scene.until_held(0)
+        scene.outcomes = [ConnectionResetError()]
+        scene.stop.set()
+        await scene.apply(0, some(0, 0, 1, 2, 3, size=700))
+    assert scene.committed == []
+
+
+async def test_whatever_a_record_does_to_us_its_partition_stops_and_the_lane_lives(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def assemble(_: object) -> None:
+        raise RecursionError("deeper than anyone thought")
+
+    monkeypatch.setattr(run_module, "assemble", assemble)
+    async with scene.keeping():
+        await scene.assign(0, 1)
+        await scene.until_held(0, 1)
+        await scene.apply(0, some(0, 0))
+    assert scene.ownership.stopped == {0: "defect: RecursionError"}
+    assert set(scene.ownership.held) == {1}
+
+
+# --- holes -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_hole_is_believed_at_the_second_look_and_only_as_it_was(scene: Scene) -> None:
+    async with scene.keeping():
+        await scene.assign(0)
+        await scene.until_held(0)
+        await scene.apply(0, some(0, 7, 8))  # left over from an older fetch
+        await scene.apply(0, some(0, 5, 6))  # another hole
+        await scene.apply(0, some(0, 5, 6))  # the same again
+    assert scene.consumer.sought == [(0, 0), (0, 0), (0, 0)]  # the claim's, and one for each look
+    assert scene.committed_offsets() == [(0, 5), (0, 6)]
+
+
+async def test_a_hole_does_not_excuse_the_later_parts_of_the_same_fetch(scene: Scene) -> None:
+    async with scene.keeping():
+        await scene.assign(0)
+        await scene.until_held(0)
+        await scene.apply(0, some(0, 3, 4, 5, 6, size=700))
+        assert scene.committed == []
+        await scene.apply(0, some(0, 3, 4, 5, 6, size=700))
+    assert scene.committed_offsets() == [(0, 3), (0, 4), (0, 5), (0, 6)]
+    assert len(scene.committed) == 4
+
+
+# --- lanes -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_partition_that_stops_moves_no_other_to_another_lane(scene: Scene) -> None:
+    async with scene.keeping():
+        await scene.assign(0, 1, 2, 3)
+        await scene.until_held(0, 1, 2, 3)
+        before = [scene.projector._share_of(lane) for lane in (0, 1)]
+        scene.ownership.stop([scene.ownership.held[0]], "reason")
+        after = [scene.projector._share_of(lane) for lane in (0, 1)]
+    assert [tp.partition for tp in before[0]] == [0, 2]
+    assert [tp.partition for tp in after[0]] == [2]
+    assert before[1] == after[1]
+
+
+async def test_every_lane_has_work_whatever_the_group_assigned(scene: Scene) -> None:
+    async with scene.keeping():
+        await scene.assign(0, 2, 4)
+        await scene.until_held(0, 2, 4)
+        assert [len(scene.projector._share_of(lane)) for lane in (0, 1)] == [2, 1]
+
+
+async def test_a_lane_gives_back_what_went_to_another_while_it_fetched(scene: Scene) -> None:
+    async with scene.keeping():
+        await scene.assign(1, 2)
+        await scene.until_held(1, 2)
+        await scene.revoke()
+        await scene.assign(0, 1, 2)
+        await scene.until_held(0, 1, 2)
+        scene.consumer.sought.clear()
+        await scene.apply(0, some(1, 0, 1))  # lane 0's fetch began when partition 1 was its own
+        assert scene.committed == []
+        assert scene.consumer.sought == [(1, 0)]
+        await scene.apply(1, some(1, 0, 1))
+        assert scene.committed_offsets() == [(1, 0), (1, 1)]
+
+
+async def test_no_lane_misses_a_change_of_ownership(scene: Scene) -> None:
+    """Lane 0 begins to wait, partition 0 is claimed, lane 1 begins to wait: all before lane 0's wait takes hold."""
+
+    async def claimed() -> None:
+        scene.ownership._set_held({0: Position(TOPIC, 0, 0, 1)})
+
+    waiting = asyncio.create_task(scene.projector._until_ownership_changes(scene.stop))
+    claim = asyncio.create_task(claimed())
+    idle = asyncio.create_task(scene.projector._until_ownership_changes(scene.stop))
+    async with asyncio.timeout(2):
+        await waiting
+    await claim
+    scene.stop.set()
+    await idle
+
+
+async def test_a_fetch_that_a_rebalance_holds_up_comes_back_for_the_stop(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, "FETCH_PATIENCE", 0.01)
+    scene.consumer.fetched = asyncio.Event()
+    async with asyncio.timeout(2):
+        assert await scene.projector._fetch([TopicPartition(TOPIC, 0)]) == {}
+
+
+# --- out of range ----------------------------------------------------------------------------------------------------
+
+
+async def test_only_the_checkpoint_itself_out_of_range_stops_a_partition(scene: Scene) -> None:
+    async with scene.keeping():
+        await scene.assign(0, 1)
+        await scene.until_held(0, 1)
+        mine = [TopicPartition(TOPIC, 0)]
+        scene.consumer.fetched = OffsetOutOfRangeError({mine[0]: 10**9})  # from what Kafka's group believed
+        assert await scene.projector._fetch(mine) == {}
+        assert scene.consumer.sought[-1] == (0, 0)
+        assert scene.ownership.stopped == {}
+        scene.consumer.fetched = OffsetOutOfRangeError({mine[0]: 0})
+        assert await scene.projector._fetch(mine) == {}
+        assert "offset out of range" in scene.ownership.stopped[0]
+        assert set(scene.ownership.held) == {1}
+        await scene.revoke()
+        scene.consumer.fetched = OffsetOutOfRangeError({mine[0]: 0})
+        assert await scene.projector._fetch(mine) == {}
+
+
+async def test_a_stopped_partition_gets_another_try_with_the_next_assignment(scene: Scene) -> None:
+    async with scene.keeping():
+        await scene.assign(0)
+        await scene.until_held(0)
+        scene.ownership.stop([scene.ownership.held[0]], "reason")
+        scene.ownership.lost([])  # wakes the keeper, which leaves it stopped
+        await everything_else()
+        assert scene.table.claims == [[0]]
+        await scene.revoke()
+        await scene.assign(0)
+        await scene.until_held(0)
+        assert scene.ownership.stopped == {}
