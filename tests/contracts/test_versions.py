@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from contracts import published
+from contracts import published  # pyright: ignore[reportAttributeAccessIssue]  # a module, met through its package
 from contracts.event import ActivityCommand, UserEvent, create_user_event
 from contracts.published import differences, rendered, write_new
 from contracts.record import from_value, partition_key, to_record

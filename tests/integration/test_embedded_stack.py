@@ -281,13 +281,15 @@ def test_state_survives_a_failing_body_and_a_restart(stack: StackAddresses, stat
     for left_over in (state_dir / "kafka" / "data.part", state_dir / "postgres" / "data.part"):
         left_over.mkdir(parents=True)
         (left_over / "PG_VERSION").touch()
+    children: list[psutil.Process] = []
     with pytest.raises(ZeroDivisionError), start(state_dir) as first:  # noqa: PT012 - its whole body is the subject
         assert first.kafka_bootstrap != stack.kafka_bootstrap
         asyncio.run(create_topic(first.kafka_bootstrap, "kept"))
         asyncio.run(produce(first.kafka_bootstrap, "kept", b"before"))
         asyncio.run(execute(first.admin_url, "CREATE TABLE kept (name text)", "INSERT INTO kept VALUES ('before')"))
-        children = [psutil.Process(first.kafka_pid), psutil.Process(first.postgres_pid)]
+        children += [psutil.Process(first.kafka_pid), psutil.Process(first.postgres_pid)]
         _ = 1 / 0
+    assert len(children) == 2
     assert not any(child.is_running() for child in children)
     assert (state_dir / "kafka" / "data" / ".kafka_cleanshutdown").exists()
     assert "received fast shutdown request" in (state_dir / "postgres" / "server.log").read_text()
@@ -429,7 +431,7 @@ def forbid_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class QuietHandler(SimpleHTTPRequestHandler):
-    def log_message(self, *_arguments: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it so
         pass
 
 
