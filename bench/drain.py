@@ -125,7 +125,7 @@ async def until_lined_up(stage: Stage, watch: asyncpg.Connection, processes: int
     try:
         async with asyncio.timeout(READY_WITHIN):
             while await watch.fetchval(WAITING) < processes or await stable_members(admin, group) < processes:
-                await asyncio.sleep(0.1)  # noqa: ASYNC110 - another process's doing has no event to wait for
+                await asyncio.sleep(0.1)
     except TimeoutError:
         raise StageError(f"{processes} projectors did not line up; see {stage.directory}") from None
     finally:

@@ -10,10 +10,13 @@ from typing import Any
 import asyncpg
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from projector.checkpoints import Checkpoints
+from projector.commit import GenerationWriter
 from projector.ownership import Ownership
 from projector.run import Projector
 from projector.settings import ProjectorSettings
 from read_model.pool import open_pool
+from read_model.tables import GENERATION
 from telemetry.health import DependencyState, Probe
 from telemetry.logs import get_logger
 
@@ -26,11 +29,11 @@ ServeProbes = Callable[[Mapping[str, Probe]], AbstractAsyncContextManager[None]]
 async def run_projector(settings: ProjectorSettings, stop: asyncio.Event, serve_probes: ServeProbes) -> None:
     """Projects until `stop` is set. Raises when Kafka or PostgreSQL cannot be reached at the start."""
     async with _pool(settings) as pool, _consumer(settings) as consumer:
-        ownership = Ownership(
-            consumer, pool, topic=settings.kafka_topic, owner=owner_name(), start_from=settings.start_from
-        )
+        checkpoints = Checkpoints(GENERATION, settings.kafka_topic)
+        ownership = Ownership(consumer, pool, checkpoints, owner=owner_name(), start_from=settings.start_from)
+        writer = GenerationWriter(GENERATION)
         async with serve_probes(_probes(settings, consumer, pool, ownership)):
-            await Projector(consumer, pool, ownership, settings).run(stop)
+            await Projector(consumer, pool, ownership, writer, settings).run(stop)
     get_logger("projector").info("stopped")
 
 
@@ -98,7 +101,7 @@ def _probes(
 
     async def partitions() -> DependencyState:
         if ownership.stopped:
-            reasons = "; ".join(f"{p}: {reason}" for p, reason in sorted(ownership.stopped.items()))
+            reasons = "; ".join(f"{p}: {stopped.reason}" for p, stopped in sorted(ownership.stopped.items()))
             return DependencyState(ok=False, detail=f"stopped partitions: {reasons}")
         return DependencyState(ok=True, detail=f"{len(ownership.held)} held")
 

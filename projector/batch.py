@@ -6,7 +6,9 @@ from uuid import UUID
 import msgspec
 
 from projector.commit import Advance, Batch
-from projector.rows import EventRow, KafkaRecord, MalformedRecord, to_row
+from projector.dead_letters import Caps, DeadLetter, Parked
+from projector.failure import Diagnosis
+from projector.rows import EventRow, KafkaRecord, to_row
 
 
 class Position(msgspec.Struct, frozen=True):
@@ -45,44 +47,113 @@ def split(
 
 
 class Assembled(msgspec.Struct, frozen=True):
-    """A batch, the malformed records it skips, and the positions after it is committed."""
+    """A batch, and how things stand after it is committed.
+
+    `parked_after`: what is then parked in each partition that gained letters. `refused`: partitions that cannot go
+    beyond their position after, and why.
+    """
 
     batch: Batch
-    malformed: list[MalformedRecord]
     positions_after: list[Position]
+    parked_after: dict[int, Parked]
+    refused: dict[int, str]
 
 
-def assemble(fetched: Mapping[Position, Sequence[KafkaRecord]]) -> Assembled:
+NOTHING_PARKED = Parked()
+
+
+def assemble(
+    fetched: Mapping[Position, Sequence[KafkaRecord]],
+    parked: Mapping[int, Parked],
+    caps: Caps,
+    culprit: Diagnosis | None = None,
+) -> Assembled:
     """Decodes and validates every record; keeps the first of several records of one event. Pure.
 
-    `fetched` holds, for each partition, non-empty records in offset order, all at or after its position.
+    `fetched` holds, for each partition, non-empty records in offset order, all at or after its position. What follows a
+    parked record of its key is parked behind it. `culprit`: the one record fetched is to be parked for this reason.
     """
-    rows: list[EventRow] = []
-    malformed: list[MalformedRecord] = []
-    advances: list[Advance] = []
-    after: list[Position] = []
-    seen: set[UUID] = set()
+    found = Assembled(Batch([], [], []), [], {}, {})
+    seen: set[tuple[str, UUID]] = set()
     for position, records in fetched.items():
-        rows_before, malformed_before = len(rows), len(malformed)
-        for record in records:
-            row = to_row(record)
-            if isinstance(row, MalformedRecord):
-                malformed.append(row)
-            elif row.event.event_id not in seen:
-                seen.add(row.event.event_id)
-                rows.append(row)
-        new_rows, new_malformed = len(rows) - rows_before, len(malformed) - malformed_before
-        next_offset = records[-1].offset + 1
-        advances.append(
-            Advance(
-                position.topic,
-                position.partition,
-                position.epoch,
-                old_offset=position.next_offset,
-                new_offset=next_offset,
-                duplicates=len(records) - new_rows - new_malformed,
-                malformed=new_malformed,
-            )
+        _assemble_partition(
+            found, position, records, parked.get(position.partition, NOTHING_PARKED), caps, culprit, seen
         )
-        after.append(Position(position.topic, position.partition, next_offset, position.epoch))
-    return Assembled(Batch(rows, advances), malformed, after)
+    return found
+
+
+def _assemble_partition(
+    found: Assembled,
+    position: Position,
+    records: Sequence[KafkaRecord],
+    parked: Parked,
+    caps: Caps,
+    culprit: Diagnosis | None,
+    seen: set[tuple[str, UUID]],
+) -> None:
+    rows, letters = found.batch.rows, found.batch.letters
+    first = parked.first
+    duplicates = malformed = taken = 0
+    for record in records:
+        if first and record.key in first:
+            outcome: EventRow | Diagnosis = behind(first[record.key])
+        else:
+            outcome = culprit or to_row(record)
+        if isinstance(outcome, EventRow):
+            identity = (outcome.event.tenant_id, outcome.event.event_id)
+            if identity in seen:
+                duplicates += 1
+            else:
+                seen.add(identity)
+                rows.append(outcome)
+        else:
+            refusal = parked.refusal(record.key, caps)
+            if refusal is not None:
+                found.refused[position.partition] = refusal
+                break
+            if position.partition not in found.parked_after:
+                parked = found.parked_after[position.partition] = parked.copy()
+                first = parked.first
+            parked.add(record.key, record.offset)
+            letters.append(DeadLetter(record, outcome))
+            malformed += outcome.cause != "behind"
+        taken += 1
+    if taken:
+        _advance(found, position, records[taken - 1].offset + 1, duplicates, malformed)
+
+
+def _advance(found: Assembled, position: Position, next_offset: int, duplicates: int, malformed: int) -> None:
+    topic, partition, epoch = position.topic, position.partition, position.epoch
+    found.batch.advances.append(
+        Advance(topic, partition, epoch, position.next_offset, next_offset, duplicates, malformed)
+    )
+    found.positions_after.append(Position(topic, partition, next_offset, epoch))
+
+
+def behind(first_offset: int) -> Diagnosis:
+    """Why a sound record is parked: an earlier one of its key is."""
+    return Diagnosis("behind", "Behind", f"It waits for the parked record at offset {first_offset}.", first_offset)
+
+
+def halves(
+    part: Mapping[Position, Sequence[KafkaRecord]],
+) -> tuple[dict[Position, Sequence[KafkaRecord]], dict[Position, Sequence[KafkaRecord]]] | None:
+    """The first and the second half of a part's records, or None when there is only one.
+
+    The second half of a partition carries the position that the first leads to, so it applies only after it.
+    """
+    total = sum(len(records) for records in part.values())
+    if total == 1:
+        return None
+    left: dict[Position, Sequence[KafkaRecord]] = {}
+    right: dict[Position, Sequence[KafkaRecord]] = {}
+    room = total // 2
+    for position, records in part.items():
+        count = min(room, len(records))
+        room -= count
+        if count:
+            left[position] = records[:count]
+        if count < len(records):
+            then = position.next_offset if not count else records[count - 1].offset + 1
+            right[msgspec.structs.replace(position, next_offset=then)] = records[count:]
+    return left, right

@@ -1,7 +1,11 @@
-"""One batch, one transaction: rows and checkpoints together, or neither (docs/decisions/0002).
+"""One batch, one transaction: rows, what the projections make of them, dead letters and checkpoints (decision 2).
 
 A batch carries, for each of its partitions, the checkpoint it expects to find and the epoch under which its owner holds
 the partition. If any partition has moved, nothing of the batch is stored and the outcome is `Fenced`.
+
+There are three ways to the same end. Most batches hold only new events, so two ways are optimistic: `_in_one_statement`
+for a few rows, one round trip; `_by_copy` for many. When an event turns out to be stored already, or there are dead
+letters, `_carefully` learns from PostgreSQL which events are new before it projects them.
 """
 
 from collections import Counter
@@ -9,10 +13,13 @@ from collections.abc import Sequence
 
 import asyncpg
 import msgspec
-from asyncpg.pool import PoolConnectionProxy
 
-from projector.rows import COLUMNS, EventRow, column_arrays, copy_bytes
-from read_model.tables import GENERATION
+from projector.connection import Connection
+from projector.dead_letters import DeadLetter, park
+from projector.projections import PROJECTIONS
+from projector.projections.news import news_of
+from projector.projections.projection import Projection, arguments, ctes, statement
+from projector.rows import COLUMN_TYPES, COLUMNS, EventRow, column_arrays, copy_bytes
 
 # From about this many rows COPY is quicker than one statement with arrays (measured: docs/performance.md).
 COPY_FROM_ROWS = 100
@@ -27,18 +34,19 @@ class Advance(msgspec.Struct, frozen=True):
     old_offset: int
     new_offset: int
     duplicates: int = 0  # seen within the batch itself
-    malformed: int = 0
+    malformed: int = 0  # parked for a reason of their own
 
 
 class Batch(msgspec.Struct, frozen=True):
-    """Rows with distinct event ids, in log order for each partition, and the advances that go with them."""
+    """Rows with distinct events, in log order for each partition; letters to park; and the advances of both."""
 
     rows: list[EventRow]
     advances: list[Advance]
+    letters: list[DeadLetter] = msgspec.field(default_factory=list)
 
 
 class Committed(msgspec.Struct, frozen=True):
-    """The batch is durable. `stored` + `duplicates` = its rows, plus duplicates within the batch."""
+    """The batch is stored. `stored` + `duplicates` = its rows, plus duplicates within the batch."""
 
     stored: int
     duplicates: int
@@ -48,15 +56,17 @@ class Fenced(msgspec.Struct, frozen=True):
     """Another owner holds or moved a partition of the batch; nothing was changed."""
 
 
-Connection = PoolConnectionProxy | asyncpg.Connection
+class _FencedError(Exception):
+    """Leaves the transaction block of a fenced batch, so that all it did is undone."""
 
-ADVANCE = f"""
+
+ADVANCE = """
 WITH wanted AS (
     SELECT * FROM unnest($1::text[], $2::int[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],
                          $8::bigint[])
-        AS w(topic, partition, epoch, old_offset, new_offset, stored, duplicates, malformed)
+        AS w(topic, partition, epoch, old_offset, new_offset, duplicates, malformed, stored)
 )
-UPDATE {GENERATION}.checkpoints AS c
+UPDATE {generation}.checkpoints AS c
 SET next_offset = w.new_offset, stored = c.stored + w.stored, duplicates = c.duplicates + w.duplicates,
     malformed = c.malformed + w.malformed, updated_at = now()
 FROM wanted AS w
@@ -64,114 +74,160 @@ WHERE c.topic = w.topic AND c.partition = w.partition AND c.next_offset = w.old_
 RETURNING c.partition
 """
 
-# All in one statement, so that a small batch costs one round trip. `held` locks the checkpoints; unless it holds every
-# partition of the batch, neither rows nor checkpoints change.
-INSERT_AND_ADVANCE = f"""
+ADJUST = """
+UPDATE {generation}.checkpoints AS c SET stored = c.stored - w.known, duplicates = c.duplicates + w.known
+FROM unnest($1::text[], $2::int[], $3::bigint[]) AS w(topic, partition, known)
+WHERE c.topic = w.topic AND c.partition = w.partition
+"""
+
+# `held` locks the checkpoints; unless it holds every partition of the batch, neither rows nor checkpoints change.
+IN_ONE_STATEMENT = """
 WITH wanted AS (
-    SELECT * FROM unnest($1::text[], $2::int[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[])
-        AS w(topic, partition, epoch, old_offset, new_offset, duplicates, malformed)
+    SELECT * FROM unnest($1::text[], $2::int[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],
+                         $8::bigint[])
+        AS w(topic, partition, epoch, old_offset, new_offset, duplicates, malformed, stored)
 ), held AS (
-    SELECT c.topic, c.partition FROM {GENERATION}.checkpoints AS c
+    SELECT c.topic, c.partition FROM {generation}.checkpoints AS c
     JOIN wanted AS w ON c.topic = w.topic AND c.partition = w.partition
                     AND c.next_offset = w.old_offset AND c.epoch = w.epoch
     FOR UPDATE OF c
-), allowed AS (
+), allowed AS MATERIALIZED (
     SELECT (SELECT count(*) FROM held) = (SELECT count(*) FROM wanted) AS yes
 ), inserted AS (
-    INSERT INTO {GENERATION}.processed_events ({", ".join(COLUMNS)})
-    SELECT rows.* FROM unnest($8::uuid[], $9::text[]::timestamptz[], $10::text[]::timestamptz[], $11::int[],
-                              $12::bigint[], $13::text[], $14::text[], $15::text[], $16::jsonb[], $17::text[]) AS rows
-    WHERE (SELECT yes FROM allowed)
-    ON CONFLICT (event_id) DO NOTHING
-    RETURNING event_id, kafka_topic, kafka_partition
-), counted AS (
-    SELECT w.topic, w.partition, w.new_offset, w.malformed,
-           (SELECT count(*) FROM inserted AS i WHERE i.kafka_topic = w.topic AND i.kafka_partition = w.partition)
-               AS stored,
-           (SELECT count(*) FROM unnest($13::text[], $11::int[]) AS r(topic, partition)
-            WHERE r.topic = w.topic AND r.partition = w.partition) AS rows,
-           w.duplicates
-    FROM wanted AS w
+    INSERT INTO {generation}.processed_events ({columns})
+    SELECT rows.* FROM unnest({arrays}) AS rows WHERE (SELECT yes FROM allowed)
 ), advanced AS (
-    UPDATE {GENERATION}.checkpoints AS c
-    SET next_offset = n.new_offset, stored = c.stored + n.stored, malformed = c.malformed + n.malformed,
-        duplicates = c.duplicates + n.duplicates + n.rows - n.stored, updated_at = now()
-    FROM counted AS n
-    WHERE c.topic = n.topic AND c.partition = n.partition AND (SELECT yes FROM allowed)
+    UPDATE {generation}.checkpoints AS c
+    SET next_offset = w.new_offset, stored = c.stored + w.stored, duplicates = c.duplicates + w.duplicates,
+        malformed = c.malformed + w.malformed, updated_at = now()
+    FROM wanted AS w
+    WHERE c.topic = w.topic AND c.partition = w.partition AND (SELECT yes FROM allowed)
     RETURNING c.partition
-)
-SELECT (SELECT count(*) FROM advanced) AS advanced, (SELECT count(*) FROM inserted) AS stored
+){projections}
+SELECT count(*) FROM advanced
+"""
+
+INSERT_NEW = """
+INSERT INTO {generation}.processed_events ({columns}) SELECT rows.* FROM unnest({arrays}) AS rows
+ON CONFLICT (tenant_id, event_id) DO NOTHING
+RETURNING tenant_id, event_id
 """
 
 
-async def commit_batch(connection: Connection, batch: Batch) -> Committed | Fenced:
-    """Stores the batch and moves its checkpoints. Raises what asyncpg raises; then nothing, or all of it, is stored.
-
-    After a lost connection the outcome is unknown: read the checkpoints again to learn it.
-    """
-    if len(batch.rows) < COPY_FROM_ROWS:
-        return await _insert(connection, batch)
-    try:
-        return await _copy(connection, batch)
-    except asyncpg.UniqueViolationError:
-        # Some event of the batch is stored already: COPY cannot skip rows, INSERT .. ON CONFLICT can.
-        return await _insert(connection, batch)
+def _arrays(first: int) -> str:
+    """The parameters, from `$first` on, that carry rows as one array a column."""
+    return ", ".join(f"${first + index}::{kind}" for index, kind in enumerate(COLUMN_TYPES))
 
 
-async def _copy(connection: Connection, batch: Batch) -> Committed | Fenced:
-    stored = Counter((row.topic, row.partition) for row in batch.rows)
-    data = copy_bytes(batch.rows)
-    try:
-        async with connection.transaction():
-            moved = await connection.fetch(ADVANCE, *_advance_arrays(batch.advances, stored))
-            if len(moved) != len(batch.advances):
-                raise _RolledBackError
-            await connection.copy_to_table(
-                "processed_events",
-                schema_name=GENERATION,
-                columns=COLUMNS,
-                source=memoryview(data),  # type: ignore[arg-type]  # bytes would be taken for a file name
-                format="binary",
-            )
-    except _RolledBackError:
-        return Fenced()
+class GenerationWriter:
+    """Commits batches to one generation: the schema named `generation`."""
+
+    def __init__(self, generation: str, projections: Sequence[Projection] = PROJECTIONS) -> None:
+        self.generation = generation
+        self._projections = projections
+        columns, after_positions = ", ".join(COLUMNS), 9 + len(COLUMNS)
+        parts = ctes(projections, first=after_positions, guard="(SELECT yes FROM allowed)", generation=generation)
+        self._advance = ADVANCE.format(generation=generation)
+        self._adjust = ADJUST.format(generation=generation)
+        self._in_one = IN_ONE_STATEMENT.format(
+            generation=generation, columns=columns, arrays=_arrays(9), projections=f", {parts}" if parts else ""
+        )
+        self._insert_new = INSERT_NEW.format(generation=generation, columns=columns, arrays=_arrays(1))
+        self._project = statement(projections, generation)
+
+    async def commit(self, connection: Connection, batch: Batch) -> Committed | Fenced:
+        """Stores the batch and moves its checkpoints. Raises what asyncpg raises; then nothing, or all, is stored.
+
+        After a lost connection the outcome is unknown; trying the same batch again is safe, as it would be fenced.
+        """
+        if batch.letters:
+            return await self._carefully(connection, batch)
+        try:
+            if len(batch.rows) < COPY_FROM_ROWS:
+                return await self._in_one_statement(connection, batch)
+            return await self._by_copy(connection, batch)
+        except asyncpg.UniqueViolationError:  # some event of the batch is stored already
+            return await self._carefully(connection, batch)
+
+    async def _in_one_statement(self, connection: Connection, batch: Batch) -> Committed | Fenced:
+        advanced = await connection.fetchval(
+            self._in_one,
+            *_advances(batch),
+            *column_arrays(batch.rows),
+            *arguments(self._projections, news_of(batch.rows)),
+        )
+        return _all_stored(batch) if advanced == len(batch.advances) else Fenced()
+
+    async def _by_copy(self, connection: Connection, batch: Batch) -> Committed | Fenced:
+        data = copy_bytes(batch.rows)
+        changes = arguments(self._projections, news_of(batch.rows))
+        try:
+            async with connection.transaction():
+                await self._hold_and_advance(connection, batch)
+                await connection.copy_to_table(
+                    "processed_events",
+                    schema_name=self.generation,
+                    columns=COLUMNS,
+                    source=memoryview(data),  # type: ignore[arg-type]  # bytes would be taken for a file name
+                    format="binary",
+                )
+                if self._projections:
+                    await connection.execute(self._project, *changes)
+        except _FencedError:
+            return Fenced()
+        return _all_stored(batch)
+
+    async def _carefully(self, connection: Connection, batch: Batch) -> Committed | Fenced:
+        try:
+            async with connection.transaction():
+                await self._hold_and_advance(connection, batch)
+                known = await self.apply(connection, batch.rows)
+                await self._adjust_counts(connection, known)
+                await park(connection, self.generation, batch.letters)
+        except _FencedError:
+            return Fenced()
+        all_stored = _all_stored(batch)
+        return Committed(all_stored.stored - len(known), all_stored.duplicates + len(known))
+
+    async def apply(self, connection: Connection, rows: Sequence[EventRow]) -> list[EventRow]:
+        """Stores those of the rows whose event is new, and projects them; returns the others.
+
+        Moves no checkpoint: the caller holds the partition, in the transaction that the connection is in.
+        """
+        returned = await connection.fetch(self._insert_new, *column_arrays(rows))
+        new = {(row["tenant_id"], row["event_id"]) for row in returned}
+        fresh = [row for row in rows if (row.event.tenant_id, row.event.event_id) in new]
+        if fresh and self._projections:
+            await connection.execute(self._project, *arguments(self._projections, news_of(fresh)))
+        return [row for row in rows if (row.event.tenant_id, row.event.event_id) not in new]
+
+    async def _hold_and_advance(self, connection: Connection, batch: Batch) -> None:
+        moved = await connection.fetch(self._advance, *_advances(batch))
+        if len(moved) != len(batch.advances):
+            raise _FencedError
+
+    async def _adjust_counts(self, connection: Connection, known: Sequence[EventRow]) -> None:
+        if not known:
+            return
+        counts = Counter((row.topic, row.partition) for row in known)
+        topics, partitions = zip(*counts, strict=True)
+        await connection.execute(self._adjust, list(topics), list(partitions), list(counts.values()))
+
+
+def _all_stored(batch: Batch) -> Committed:
     return Committed(len(batch.rows), sum(advance.duplicates for advance in batch.advances))
 
 
-class _RolledBackError(Exception):
-    """Leaves the transaction block of a fenced batch, so that its partial advance is undone."""
-
-
-async def _insert(connection: Connection, batch: Batch) -> Committed | Fenced:
+def _advances(batch: Batch) -> tuple[list[object], ...]:
     advances = batch.advances
-    result = await connection.fetchrow(
-        INSERT_AND_ADVANCE,
-        *_position_arrays(advances),
-        [advance.duplicates for advance in advances],
-        [advance.malformed for advance in advances],
-        *column_arrays(batch.rows),
-    )
-    assert result is not None
-    if result["advanced"] != len(advances):
-        return Fenced()
-    duplicates = sum(advance.duplicates for advance in advances) + len(batch.rows) - result["stored"]
-    return Committed(result["stored"], duplicates)
-
-
-def _advance_arrays(advances: Sequence[Advance], stored: Counter[tuple[str, int]]) -> tuple[list[object], ...]:
-    return (
-        *_position_arrays(advances),
-        [stored[advance.topic, advance.partition] for advance in advances],
-        [advance.duplicates for advance in advances],
-        [advance.malformed for advance in advances],
-    )
-
-
-def _position_arrays(advances: Sequence[Advance]) -> tuple[list[object], ...]:
+    stored = Counter((row.topic, row.partition) for row in batch.rows)
     return (
         [advance.topic for advance in advances],
         [advance.partition for advance in advances],
         [advance.epoch for advance in advances],
         [advance.old_offset for advance in advances],
         [advance.new_offset for advance in advances],
+        [advance.duplicates for advance in advances],
+        [advance.malformed for advance in advances],
+        [stored[advance.topic, advance.partition] for advance in advances],
     )

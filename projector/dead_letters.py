@@ -4,28 +4,16 @@ Once a record of a key is parked, later records of that key are parked behind it
 applied out of order. Records without a key belong to nobody's order and hold up nobody.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Literal
 
 import msgspec
 
 from projector.connection import Connection
+from projector.failure import Diagnosis
 from projector.rows import KafkaRecord
 
-Cause = Literal["poison", "newer_version", "behind"]
-Sequence_ = tuple[int, bytes]  # partition and key: whose order it is
-
 UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-class Diagnosis(msgspec.Struct, frozen=True):
-    """Why a record was parked: words fit for a log, nothing of the value. `behind_offset`: what it waits behind."""
-
-    cause: Cause
-    error_class: str
-    error_message: str
-    behind_offset: int | None = None
 
 
 class DeadLetter(msgspec.Struct, frozen=True):
@@ -126,11 +114,3 @@ def user_of(key: bytes | None) -> str | None:
         return None if key is None or b"\0" in key else key.decode()
     except UnicodeDecodeError:
         return None
-
-
-def by_partition(letters: Iterable[DeadLetter]) -> Mapping[int, int]:
-    """How many of the letters belong to each partition."""
-    counts: dict[int, int] = {}
-    for letter in letters:
-        counts[letter.record.partition] = counts.get(letter.record.partition, 0) + 1
-    return counts

@@ -3,15 +3,29 @@
 import asyncio
 import traceback
 from enum import Enum
+from typing import Literal
 
 import asyncpg
+import msgspec
+
+Cause = Literal["poison", "newer_version", "behind"]
+
+
+class Diagnosis(msgspec.Struct, frozen=True):
+    """Why a record was parked: words fit for a log, nothing of the value. `behind_offset`: what it waits behind."""
+
+    cause: Cause
+    error_class: str
+    error_message: str
+    behind_offset: int | None = None
 
 
 class Failure(Enum):
     """What a failed batch calls for."""
 
     TRANSIENT = "transient"  # the world is at fault: wait, read again, for ever
-    DEFECT = "defect"  # the code is at fault: stop and say so
+    DEFECT = "defect"  # the code or the schema is at fault: stop and say so
+    SUSPECT = "suspect"  # some record may be at fault: find it, and try it against one that is known to be good
 
 
 TRANSIENT = (
@@ -32,9 +46,15 @@ TRANSIENT = (
 )
 
 
+# What no record can cause: SQL that is wrong for this schema, privileges, features.
+DEFECT = (asyncpg.SyntaxOrAccessError, asyncpg.FeatureNotSupportedError, asyncpg.InvalidCatalogNameError)
+
+
 def kind_of(error: BaseException) -> Failure:
-    """The kind of a failure to commit a batch. What nobody foresaw is a defect: retrying would loop for ever unseen."""
-    return Failure.TRANSIENT if isinstance(error, TRANSIENT) else Failure.DEFECT
+    """The kind of a failure to apply a batch."""
+    if isinstance(error, TRANSIENT):
+        return Failure.TRANSIENT
+    return Failure.DEFECT if isinstance(error, DEFECT) else Failure.SUSPECT
 
 
 def diagnosis(error: BaseException) -> dict[str, object]:

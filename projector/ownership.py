@@ -5,12 +5,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import msgspec
 import stamina
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError
 
-from projector import checkpoints
 from projector.batch import Position
+from projector.checkpoints import Checkpoints
+from projector.dead_letters import Parked, load_parked
 from projector.failure import TRANSIENT
 from telemetry.logs import get_logger
 from telemetry.metrics import PARTITIONS_OWNED, PARTITIONS_STOPPED
@@ -21,26 +23,37 @@ RELEASE_TIMEOUT = 5.0  # seconds to get a connection, and to give a broken one b
 RECLAIM_DELAY = 3.0  # seconds before a fenced owner that is still assigned claims again: one heartbeat interval
 
 
+class Stopped(msgspec.Struct, frozen=True):
+    """Where a partition stands still, and why."""
+
+    position: Position
+    reason: str
+
+
 class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped
     """The positions this projector holds. Lanes read and move them; the keeper fills them from PostgreSQL.
 
     All of it runs on one event loop; nothing here holds a lock that a fetch could wait for (aiokafka deadlocks then).
     """
 
-    def __init__(self, consumer: AIOKafkaConsumer, pool: Any, *, topic: str, owner: str, start_from: str) -> None:
+    def __init__(
+        self, consumer: AIOKafkaConsumer, pool: Any, checkpoints: Checkpoints, *, owner: str, start_from: str
+    ) -> None:
         self._consumer = consumer
         self._pool = pool
-        self._topic = topic
+        self._checkpoints = checkpoints
+        self._topic = checkpoints.topic
         self._owner = owner
         self._start_from = start_from
-        self._log = get_logger("projector").bind(topic=topic, owner=owner)
+        self._log = get_logger("projector").bind(generation=checkpoints.generation, owner=owner)
         self._unclaimed = asyncio.Event()
         self._in_hand = 0
         self._settled = asyncio.Event()
         self._settled.set()
         self.assigned: frozenset[int] = frozenset()
         self.held: dict[int, Position] = {}
-        self.stopped: dict[int, str] = {}
+        self.parked: dict[int, Parked] = {}  # of the partitions held
+        self.stopped: dict[int, Stopped] = {}
         self.changed = asyncio.Event()  # set, and replaced, at each change of `held`
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
@@ -77,11 +90,12 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
         if not wanted:
             return
         async with asyncio.timeout(DATABASE_TIMEOUT):
-            positions = await self._claim_once(wanted)
+            positions, parked = await self._claim_once(wanted)
         if assigned is self.assigned:  # else another owner may have claimed in between; the new assignment claims again
-            self._hold(positions)
+            self._hold(positions, parked)
 
-    def _hold(self, positions: list[Position]) -> None:
+    def _hold(self, positions: list[Position], parked: dict[int, Parked]) -> None:
+        self.parked.update(parked)
         held = dict(self.held)
         for position in positions:
             try:
@@ -92,12 +106,15 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
         self._log.info("partitions_claimed", positions={p.partition: p.next_offset for p in positions})
         self._set_held(held)
 
-    async def _claim_once(self, wanted: list[int]) -> list[Position]:
+    async def _claim_once(self, wanted: list[int]) -> tuple[list[Position], dict[int, Parked]]:
+        checkpoints = self._checkpoints
         async with self._pool.acquire(timeout=RELEASE_TIMEOUT) as connection:
-            new = await checkpoints.without_checkpoint(connection, self._topic, wanted)
+            new = await checkpoints.without_checkpoint(connection, wanted)
             if new:
-                await checkpoints.create(connection, self._topic, await self._origins(new))
-            return await checkpoints.claim(connection, self._topic, wanted, self._owner)
+                await checkpoints.create(connection, await self._origins(new))
+            positions = await checkpoints.claim(connection, wanted, self._owner)
+            # After the claim: from here on nobody else parks or redrives without fencing us first.
+            return positions, await load_parked(connection, checkpoints.generation, self._topic, wanted)
 
     async def _origins(self, partitions: list[int]) -> dict[int, int]:
         topic_partitions = [TopicPartition(self._topic, partition) for partition in partitions]
@@ -127,11 +144,43 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
         asyncio.get_running_loop().call_later(RECLAIM_DELAY, self._unclaimed.set)
 
     def stop(self, positions: Iterable[Position], reason: str) -> None:
-        """Stops these partitions until the next assignment; health and metrics show the reason."""
-        gone = [position.partition for position in self._give_up(self._still_held(positions))]
+        """Stops these partitions until the next assignment, or until an operator has done something about them.
+
+        Health, metrics and the checkpoint show the reason.
+        """
+        gone = self._give_up(self._still_held(positions))
         if gone:
-            self._set_stopped(self.stopped | dict.fromkeys(gone, reason))
-            self._log.error("partitions_stopped", partitions=sorted(gone), reason=reason)
+            self._set_stopped(self.stopped | {p.partition: Stopped(p, reason) for p in gone})
+            self._log.error("partitions_stopped", partitions=sorted(p.partition for p in gone), reason=reason)
+            self._writing = asyncio.create_task(self._write_stops(gone, reason))
+
+    async def _write_stops(self, positions: list[Position], reason: str) -> None:
+        try:
+            async with asyncio.timeout(DATABASE_TIMEOUT), self._pool.acquire() as connection:
+                for position in positions:
+                    await self._checkpoints.stop(connection, position, reason)
+        except TRANSIENT as error:  # health and metrics say it all the same
+            self._log.warning("stop_not_written_down", error=type(error).__name__)
+
+    async def notice_operators(self) -> None:
+        """Claims anew what was moved under our own name: an operator redrove or discarded dead letters."""
+        ours = {p: position.epoch for p, position in self.held.items()}
+        ours |= {p: stopped.position.epoch for p, stopped in self.stopped.items()}
+        if not ours:
+            return
+        async with asyncio.timeout(DATABASE_TIMEOUT), self._pool.acquire(timeout=RELEASE_TIMEOUT) as connection:
+            now = await self._checkpoints.epochs(connection, list(ours))
+        moved = {p for p, epoch in ours.items() if now.get(p, (epoch, ""))[0] > epoch and now[p][1] == self._owner}
+        moved &= {p for p, e in ours.items() if self._epoch_of(p) == e}
+        if moved:
+            self._set_held({p: position for p, position in self.held.items() if p not in moved})
+            self._set_stopped({p: stopped for p, stopped in self.stopped.items() if p not in moved})
+            self._unclaimed.set()
+
+    def _epoch_of(self, partition: int) -> int | None:
+        if partition in self.held:
+            return self.held[partition].epoch
+        return self.stopped[partition].position.epoch if partition in self.stopped else None
 
     @contextmanager
     def in_hand(self) -> Iterator[None]:
@@ -160,6 +209,6 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
         changed, self.changed = self.changed, asyncio.Event()
         changed.set()
 
-    def _set_stopped(self, stopped: dict[int, str]) -> None:
+    def _set_stopped(self, stopped: dict[int, Stopped]) -> None:
         self.stopped = stopped
         PARTITIONS_STOPPED.set(len(stopped))

@@ -16,6 +16,7 @@ from contracts.event import UserEvent
 from contracts.record import from_value
 from contracts.rules import Problems
 from contracts.versions import encode_event
+from projector.failure import Cause, Diagnosis
 
 COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
 COPY_TRAILER = struct.pack(">h", -1)
@@ -25,18 +26,23 @@ UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MIN_RECORDED_AT_MS = int(datetime(1, 1, 1, tzinfo=UTC).timestamp()) * 1000
 MAX_RECORDED_AT_MS = int(datetime(9999, 12, 31, tzinfo=UTC).timestamp()) * 1000
 
-COLUMNS = (
-    "event_id",
-    "occurred_at",
-    "recorded_at",
-    "kafka_partition",
-    "kafka_offset",
-    "kafka_topic",
-    "user_id",
-    "event_type",
-    "payload",
-    "event_json",
-)
+# Column and the type of the array that carries it. Times go as text: asyncpg sends the first and the last moment that
+# Python knows as infinity.
+COLUMN_ARRAYS = {
+    "event_id": "uuid[]",
+    "occurred_at": "text[]::timestamptz[]",
+    "recorded_at": "text[]::timestamptz[]",
+    "kafka_partition": "int[]",
+    "kafka_offset": "bigint[]",
+    "tenant_id": "text[]",
+    "kafka_topic": "text[]",
+    "user_id": "text[]",
+    "event_type": "text[]",
+    "payload": "jsonb[]",
+    "event_json": "text[]",
+}
+COLUMNS = tuple(COLUMN_ARRAYS)
+COLUMN_TYPES = tuple(COLUMN_ARRAYS.values())
 # The fixed-width part of a row: column count, then length and value of the first five columns.
 _pack_fixed = struct.Struct(">hi16siqiqiiiq").pack
 _pack_length = struct.Struct(">i").pack
@@ -67,23 +73,14 @@ class EventRow(msgspec.Struct, frozen=True, gc=False):
     payload: bytes
 
 
-class MalformedRecord(msgspec.Struct, frozen=True):
-    """A record that is not a valid event, and why. Its value is not kept here: it may be anything."""
-
-    topic: str
-    partition: int
-    offset: int
-    reasons: list[str]
-
-
-def to_row(record: KafkaRecord) -> EventRow | MalformedRecord:
+def to_row(record: KafkaRecord) -> EventRow | Diagnosis:
     """Decodes and validates one record."""
     event = from_value(record.value)
     if isinstance(event, Problems):
-        return MalformedRecord(record.topic, record.partition, record.offset, event.sentences)
+        cause: Cause = "poison" if event.newer_version is None else "newer_version"
+        return Diagnosis(cause, "InvalidEvent", " ".join(event.sentences))
     if not MIN_RECORDED_AT_MS <= record.timestamp <= MAX_RECORDED_AT_MS:
-        reason = "The record's timestamp lies outside the years 1 to 9999."
-        return MalformedRecord(record.topic, record.partition, record.offset, [reason])
+        return Diagnosis("poison", "InvalidRecord", "The record's timestamp lies outside the years 1 to 9999.")
     return EventRow(
         event,
         record.topic,
@@ -101,17 +98,18 @@ def copy_bytes(rows: Iterable[EventRow]) -> bytes:
     for row in rows:
         event = row.event
         age = event.timestamp - POSTGRES_EPOCH
-        topic, user = row.topic.encode(), event.user_id.encode()
-        kind = event.event_type.encode()
+        tenant, topic = event.tenant_id.encode(), row.topic.encode()
+        user, kind = event.user_id.encode(), event.event_type.encode()
         parts += (
             _pack_fixed(
-                10,
+                11,
                 16, event.event_id.bytes,
                 8, (age.days * 86400 + age.seconds) * 1_000_000 + age.microseconds,
                 8, (row.recorded_at_ms - POSTGRES_EPOCH_MS) * 1000,
                 4, row.partition,
                 8, row.offset,
             ),
+            _pack_length(len(tenant)), tenant,
             _pack_length(len(topic)), topic,
             _pack_length(len(user)), user,
             _pack_length(len(kind)), kind,
@@ -122,15 +120,15 @@ def copy_bytes(rows: Iterable[EventRow]) -> bytes:
     return b"".join(parts)
 
 
-def column_arrays(rows: list[EventRow]) -> tuple[Sequence[object], ...]:
+def column_arrays(rows: Sequence[EventRow]) -> tuple[Sequence[object], ...]:
     """The rows as one array for each of `COLUMNS`, for `unnest`."""
     return (
         [row.event.event_id for row in rows],
-        # As text: asyncpg sends the first and the last moment that Python knows as infinity.
         [row.event.timestamp.isoformat() for row in rows],
         [(UNIX_EPOCH + timedelta(milliseconds=row.recorded_at_ms)).isoformat() for row in rows],
         [row.partition for row in rows],
         [row.offset for row in rows],
+        [row.event.tenant_id for row in rows],
         [row.topic for row in rows],
         [row.event.user_id for row in rows],
         [row.event.event_type for row in rows],

@@ -5,6 +5,7 @@ PostgreSQL while another lane decodes.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,9 +19,11 @@ from aiokafka.errors import (
     OffsetOutOfRangeError,
 )
 
-from projector.batch import Assembled, Position, assemble, split
-from projector.commit import Committed, Fenced, commit_batch
-from projector.failure import TRANSIENT, diagnosis
+from projector.batch import Position, assemble, halves, split
+from projector.commit import Batch, Committed, Fenced, GenerationWriter
+from projector.control import known_good_succeeds
+from projector.dead_letters import Caps
+from projector.failure import TRANSIENT, Diagnosis, Failure, diagnosis, kind_of
 from projector.ownership import DATABASE_TIMEOUT, RELEASE_TIMEOUT, Ownership
 from projector.rows import KafkaRecord
 from projector.settings import ProjectorSettings
@@ -29,9 +32,9 @@ from telemetry.metrics import (
     BATCHES_COMMITTED,
     BATCHES_FENCED,
     COMMIT_SECONDS,
+    DEAD_LETTERS_PARKED,
     DUPLICATES_SKIPPED,
     EVENTS_PROJECTED,
-    MALFORMED_SKIPPED,
     PROJECTION_RETRIES,
 )
 
@@ -39,6 +42,7 @@ LAG_REPORT_INTERVAL = 5.0  # seconds between offset commits to Kafka, which only
 RETRY_LATER = 0.5  # seconds before a fetch is tried again after Kafka failed it
 FETCH_PATIENCE = 2.0  # seconds of one fetch; in a rebalance aiokafka waits without end, and a lane must see `stop`
 
+Part = Mapping[Position, Sequence[KafkaRecord]]
 Fetched = Mapping[TopicPartition, Sequence[KafkaRecord]]
 
 
@@ -46,12 +50,19 @@ class Projector:
     """One projector process at work. `run` returns after `stop` is set and the batches in hand are committed."""
 
     def __init__(
-        self, consumer: AIOKafkaConsumer, pool: Any, ownership: Ownership, settings: ProjectorSettings
+        self,
+        consumer: AIOKafkaConsumer,
+        pool: Any,
+        ownership: Ownership,
+        writer: GenerationWriter,
+        settings: ProjectorSettings,
     ) -> None:
         self._consumer = consumer
         self._pool = pool
         self._ownership = ownership
+        self._writer = writer
         self._settings = settings
+        self._caps = Caps(settings.max_parked_of_one_key, settings.max_parked_of_one_partition)
         self._log = get_logger("projector")
         self._gaps: dict[int, tuple[int, int]] = {}  # partition: offset expected, offset found
 
@@ -125,8 +136,8 @@ class Projector:
             elif position is not None:
                 self._consumer.seek(tp, position.next_offset)
 
-    async def _apply(self, part: Mapping[Position, Sequence[KafkaRecord]], stop: asyncio.Event) -> None:
-        """Commits one batch, however long it takes; a batch that meets a defect stops its partitions.
+    async def _apply(self, part: Part, stop: asyncio.Event, culprit: Diagnosis | None = None) -> None:
+        """Commits one batch, however long it takes; when it cannot be applied, finds out which record is at fault.
 
         What no longer follows the position held falls away: its partition was given up, or an earlier part of the same
         fetch was not committed.
@@ -134,39 +145,68 @@ class Projector:
         current = {position: records for position, records in part.items() if self._ownership.holds(position)}
         if not current:
             return
-        partitions = [position.partition for position in current]
         try:
-            assembled = assemble(current)
-            outcome = await self._commit(assembled, stop)
-        except Exception as error:  # noqa: BLE001 - what is not transient is a defect, whatever it is
-            self._log.error("batch_failed", partitions=partitions, **diagnosis(error))
-            self._ownership.stop(current, f"defect: {type(error).__name__}")
+            assembled = assemble(current, self._ownership.parked, self._caps, culprit)
+            outcome = await self._commit(assembled.batch, stop) if assembled.batch.advances else None
+        except Exception as error:  # noqa: BLE001 - whatever it is, its kind decides
+            await self._on_failure(current, error, stop)
             return
         if isinstance(outcome, Fenced):
             BATCHES_FENCED.inc()
-            self._log.warning("batch_fenced", partitions=partitions, events=len(assembled.batch.rows))
+            self._log.warning("batch_fenced", partitions=[p.partition for p in current])
             self._ownership.lost(current)
-        elif outcome is not None:
+            return
+        if outcome is not None:
             self._ownership.advance(assembled.positions_after)
-            self._count(assembled, outcome)
+            self._ownership.parked.update(assembled.parked_after)
+            self._count(assembled.batch, outcome)
+        for partition, reason in assembled.refused.items():
+            self._ownership.stop([p for p in self._ownership.held.values() if p.partition == partition], reason)
 
-    async def _commit(self, assembled: Assembled, stop: asyncio.Event) -> Committed | Fenced | None:
+    async def _on_failure(self, part: Part, error: Exception, stop: asyncio.Event) -> None:
+        """Halves the batch until one record stands alone, then tries that against one known to be good.
+
+        A batch of n records with one culprit takes about 2 log2 n transactions, and all others are applied.
+        """
+        self._log.error("batch_failed", partitions=[p.partition for p in part], **diagnosis(error))
+        both = halves(part)
+        if kind_of(error) is Failure.SUSPECT and both is not None:
+            for half in both:
+                await self._apply(half, stop)
+        elif kind_of(error) is Failure.SUSPECT and await self._others_succeed(stop):
+            message = "The event is valid, but could not be applied; others can."
+            await self._apply(part, stop, Diagnosis("poison", type(error).__name__, message))
+        else:
+            self._ownership.stop(part, f"defect: {type(error).__name__}")
+
+    async def _others_succeed(self, stop: asyncio.Event) -> bool:
+        """Whether an event that was applied before could be applied now: if not, no record is to blame."""
+        async for attempt in self._retries():
+            if stop.is_set() and attempt.num > 1:
+                return False
+            with attempt:
+                async with asyncio.timeout(DATABASE_TIMEOUT), self._pool.acquire(timeout=RELEASE_TIMEOUT) as connection:
+                    return await known_good_succeeds(connection, self._writer, self._settings.kafka_topic)
+        return False
+
+    async def _commit(self, batch: Batch, stop: asyncio.Event) -> Committed | Fenced | None:
         """Tries until the outcome is known; None when asked to stop first.
 
         Trying the same batch again is safe: had the lost COMMIT succeeded, the checkpoint would have moved, and the
         second try would be fenced.
         """
-        async for attempt in stamina.retry_context(
-            on=TRANSIENT, attempts=None, timeout=None, wait_initial=0.1, wait_max=2.0
-        ):
+        async for attempt in self._retries():
             if stop.is_set() and attempt.num > 1:
                 return None
             if attempt.num > 1:
                 PROJECTION_RETRIES.inc()
             with attempt, COMMIT_SECONDS.time():
                 async with asyncio.timeout(DATABASE_TIMEOUT), self._pool.acquire(timeout=RELEASE_TIMEOUT) as connection:
-                    return await commit_batch(connection, assembled.batch)
+                    return await self._writer.commit(connection, batch)
         return None
+
+    def _retries(self) -> Any:
+        return stamina.retry_context(on=TRANSIENT, attempts=None, timeout=None, wait_initial=0.1, wait_max=2.0)
 
     def _in_order(self, lane: int, fetched: Fetched) -> dict[Position, Sequence[KafkaRecord]]:
         """The records at and after the position held; those of a partition given up meanwhile fall away."""
@@ -201,24 +241,28 @@ class Projector:
         self._consumer.seek(tp, position.next_offset)
         return False
 
-    def _count(self, assembled: Assembled, outcome: Committed) -> None:
+    def _count(self, batch: Batch, outcome: Committed) -> None:
         BATCHES_COMMITTED.inc()
         EVENTS_PROJECTED.inc(outcome.stored)
         DUPLICATES_SKIPPED.inc(outcome.duplicates)
-        MALFORMED_SKIPPED.inc(len(assembled.malformed))
-        for record in assembled.malformed:
-            self._log.warning(
-                "malformed_record_skipped",
-                topic=record.topic,
-                partition=record.partition,
-                offset=record.offset,
-                reasons=record.reasons,
-            )
+        for letter in batch.letters:
+            DEAD_LETTERS_PARKED.labels(cause=letter.diagnosis.cause).inc()
+            if letter.diagnosis.cause != "behind":
+                self._log.warning(
+                    "record_parked",
+                    topic=letter.record.topic,
+                    partition=letter.record.partition,
+                    offset=letter.record.offset,
+                    cause=letter.diagnosis.cause,
+                    reason=letter.diagnosis.error_message,
+                )
 
     async def _report_lag(self) -> None:
         while True:
             await asyncio.sleep(LAG_REPORT_INTERVAL)
             await self._commit_to_group()
+            with contextlib.suppress(*TRANSIENT):
+                await self._ownership.notice_operators()
 
     async def _commit_to_group(self) -> None:
         """Tells Kafka's group how far we are. Nothing depends on it, so failing is no failure."""

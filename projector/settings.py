@@ -27,6 +27,12 @@ class ProjectorSettings(KafkaSettings):
     batch_max_wait_ms: int = Field(
         default=100, ge=1, le=10_000, description="Longest wait of a fetch for new records, ms."
     )
+    max_parked_of_one_key: int = Field(
+        default=1_000, ge=1, description="Dead letters of one key at most; beyond, its partition stops."
+    )
+    max_parked_of_one_partition: int = Field(
+        default=10_000, ge=1, description="Dead letters of one partition at most; beyond, it stops."
+    )
     projector_lanes: int = Field(default=2, ge=1, le=8, description="Database connections that commit side by side.")
     projector_host: str = Field(default="127.0.0.1", description="Address of the projector's health and metrics.")
     projector_port: int = Field(

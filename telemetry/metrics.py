@@ -45,8 +45,11 @@ EVENTS_PROJECTED = Counter("events_projected", "Events this projector stored.", 
 DUPLICATES_SKIPPED = Counter(
     "duplicates_skipped", "Records of an event that was already stored, skipped by this projector.", registry=REGISTRY
 )
-MALFORMED_SKIPPED = Counter(
-    "malformed_skipped", "Records that are not a valid event, skipped by this projector.", registry=REGISTRY
+DEAD_LETTERS_PARKED = Counter(
+    "dead_letters_parked",
+    "Records this projector parked. cause: poison, newer_version, behind (an earlier record of its key is parked).",
+    ["cause"],
+    registry=REGISTRY,
 )
 BATCHES_COMMITTED = Counter("batches_committed", "Transactions this projector committed.", registry=REGISTRY)
 BATCHES_FENCED = Counter(
