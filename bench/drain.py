@@ -124,8 +124,8 @@ async def until_lined_up(stage: Stage, watch: asyncpg.Connection, processes: int
     await admin.start()
     try:
         async with asyncio.timeout(READY_WITHIN):
-            while await watch.fetchval(WAITING) < processes or await stable_members(admin, group) < processes:
-                await asyncio.sleep(0.1)  # noqa: ASYNC110 - another process's doing has no event to wait for
+            while await watch.fetchval(WAITING) < processes or await stable_members(admin, group) < processes:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
     except TimeoutError:
         raise StageError(f"{processes} projectors did not line up; see {stage.directory}") from None
     finally:
