@@ -11,6 +11,8 @@ from bench.result import Result
 from bench.stage import Stage, StageError, stage
 from footfall.embedded import StackError
 
+PLAIN_WIDTH = 150  # columns of the table where nobody's terminal says
+
 BENCHMARKS: dict[str, Callable[[Stage], list[Result]]] = {
     "load_generator_limit": post.generator_limit,
     "post_64_connections": post.throughput,
@@ -35,7 +37,7 @@ def main(only: tuple[str, ...], runs: int, list_only: bool) -> None:
         return
     results = measure(only or tuple(BENCHMARKS), runs)
     report.write(results)
-    report.show(results, Console())
+    report.show(results, Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH))
     sys.exit(1 if report.missed(results) else 0)
 
 

@@ -124,7 +124,7 @@ async def until_lined_up(stage: Stage, watch: asyncpg.Connection, processes: int
     await admin.start()
     try:
         async with asyncio.timeout(READY_WITHIN):
-            while await watch.fetchval(WAITING) < processes or await stable_members(admin, group) < processes:
+            while await watch.fetchval(WAITING) < processes or await stable_members(admin, group) < processes:  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
     except TimeoutError:
         raise StageError(f"{processes} projectors did not line up; see {stage.directory}") from None

@@ -20,6 +20,7 @@ from aiokafka.errors import (
     MessageSizeTooLargeError,
     NotEnoughReplicasAfterAppendError,
     RequestTimedOutError,
+    UnknownTopicOrPartitionError,
 )
 from aiokafka.partitioner import murmur2
 
@@ -71,12 +72,16 @@ class KafkaEventLog:
         self._arrived = asyncio.Event()
         self._rounds: asyncio.Task[None] | None = None
         self._closing = False
+        self._renewing = asyncio.Lock()
         self._log = get_logger("command_side")
 
     async def start(self) -> None:
         """Connects. Raises KafkaError when no broker answers or the topic does not exist."""
         self._producer = self._make_producer()
         await self._producer.start()
+        if self._topic not in (await self._producer.client.fetch_all_metadata()).topics():
+            await self._producer.stop()
+            raise UnknownTopicOrPartitionError(f"there is no topic {self._topic}: run `footfall topics create`")
         partitions = await self._producer.partitions_for(self._topic)
         self._partition_of = partition_chooser(len(partitions))
         self._rounds = asyncio.create_task(self._run_rounds(), name="produce-rounds")
@@ -139,14 +144,35 @@ class KafkaEventLog:
 
     async def _send(self, partition: int, waiting: list[_Waiting]) -> None:
         """Publishes the records of one partition; every publisher learns its outcome, so this never raises."""
+        producer = self._producer
         try:
             await self._send_in_batches(partition, waiting)
         except MessageSizeTooLargeError as error:
+            await self._renew_producer(producer)
             await self._send_halves(partition, waiting, error)
         except OUTCOME_UNKNOWN as error:
             self._settle(waiting, PublishUnknownError(), error)
         except Exception as error:  # noqa: BLE001 - whatever it was, the publishers must not wait for ever
             self._settle(waiting, PublishFailedError(), error)
+            await self._renew_producer(producer)
+
+    async def _renew_producer(self, spoiled: AIOKafkaProducer) -> None:
+        """Replaces an idempotent producer of which Kafka refused a batch for good.
+
+        The refused batch counts in the producer's sequence for its partition, so Kafka would refuse every later batch
+        as out of order, for ever (aiokafka issue 1017). A new producer has a new id, and its sequences begin anew.
+        """
+        try:
+            async with self._renewing, asyncio.timeout(self._timeout):
+                if self._producer is not spoiled:  # another partition's refusal has done it
+                    return
+                fresh = self._make_producer()
+                await fresh.start()
+                self._producer = fresh
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await spoiled.stop()
+        except (KafkaError, TimeoutError) as error:  # the next refusal tries again
+            self._log.warning("producer_not_renewed", error=type(error).__name__)
 
     async def _send_halves(self, partition: int, waiting: list[_Waiting], error: Exception) -> None:
         """The broker finds a batch too large: smaller ones may pass; only a record too large by itself must fail."""

@@ -1,5 +1,6 @@
 """The `footfall` command. Each subcommand imports what it needs, so that `--help` is quick."""
 
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -168,12 +169,15 @@ def readable_failures(what: str) -> Iterator[None]:
     """Turns a failure to reach a server into one line and exit 1."""
     import asyncpg
     from aiokafka.errors import KafkaError
+    from alembic.util import CommandError
     from sqlalchemy.exc import SQLAlchemyError
 
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what it logs before it raises is said below
     try:
         yield
-    except (OSError, KafkaError, SQLAlchemyError, asyncpg.PostgresError) as error:
-        click.echo(f"footfall: {what}: {type(error).__name__}: {error}", err=True)
+    except (OSError, ValueError, KafkaError, SQLAlchemyError, asyncpg.PostgresError, CommandError) as error:
+        cause = getattr(error, "orig", None) or error  # SQLAlchemy wraps it, and adds a link of its own
+        click.echo(f"footfall: {what}: {type(cause).__name__}: {(str(cause).splitlines() or [''])[0]}", err=True)
         sys.exit(1)
 
 

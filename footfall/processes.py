@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager
 import asyncpg
 import uvloop
 from aiokafka.errors import KafkaError
+from pydantic import Field
 
 from command_side.app import CommandSide
 from command_side.settings import CommandSettings
@@ -39,11 +40,17 @@ def run_query_side(port: int | None) -> int:
     return serve(web_app("query-side", QuerySide(settings)), settings.host, settings.port)
 
 
+class FrontSettings(CommandSettings, QuerySettings):
+    """Settings of both sides in one process."""
+
+    port: int = Field(default=3000, ge=0, le=65_535, description="Port to listen on.")
+
+
 def run_front(port: int | None) -> int:
-    """Serves both sides from one process, as the seed's clients know it; `PORT` defaults to 3000 here."""
-    command, query = load_settings(CommandSettings), load_settings(QuerySettings)
-    configure_logs(command.log_level, PERSONAL_FIELDS)
-    return serve(web_app("front", CommandSide(command), QuerySide(query)), command.host, port or 3000)
+    """Serves both sides from one process, as the seed's clients know it."""
+    settings = load_settings(FrontSettings, port=port)
+    configure_logs(settings.log_level, PERSONAL_FIELDS)
+    return serve(web_app("front", CommandSide(settings), QuerySide(settings)), settings.host, settings.port)
 
 
 def run_projector_process(port: int | None) -> int:

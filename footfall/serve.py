@@ -4,7 +4,7 @@ import asyncio
 import gc
 import signal
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from types import FrameType
 
 import uvicorn
@@ -57,7 +57,8 @@ def serve(app: App, host: str, port: int) -> int:
     """Serves until SIGTERM or SIGINT; returns the exit code: 0 after a drain, 1 when it could not start."""
     tune_garbage_collection()
     server = server_of(app, host, port)
-    server.run()
+    with suppress(SystemExit):  # uvicorn's own code for a failed start is 3
+        server.run()
     return 0 if server.started else 1
 
 

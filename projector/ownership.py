@@ -57,9 +57,8 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
         self.changed = asyncio.Event()  # set, and replaced, at each change of `held`
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        """Gives partitions up. Batches and claims in hand may still commit; whoever claims next fences them."""
-        self.assigned = frozenset()
-        self._set_held({})
+        """Gives partitions up, and waits a while for the batches and claims in hand."""
+        self.give_up()
         try:
             async with asyncio.timeout(SETTLE_TIMEOUT):
                 await self._settled.wait()
@@ -72,6 +71,11 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
         self._set_stopped({})
         self._log.info("partitions_assigned", partitions=sorted(self.assigned))
         self._unclaimed.set()
+
+    def give_up(self) -> None:
+        """Gives everything up at once. What is in hand may still commit; whoever claims next fences it."""
+        self.assigned = frozenset()
+        self._set_held({})
 
     async def keep(self) -> None:
         """Claims, for ever, what is assigned and not held. Survives any outage of PostgreSQL or Kafka."""

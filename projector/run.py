@@ -40,6 +40,8 @@ from telemetry.metrics import (
 
 LAG_REPORT_INTERVAL = 5.0  # seconds between offset commits to Kafka, which only lag tools read
 RETRY_LATER = 0.5  # seconds before a fetch is tried again after Kafka failed it
+MEMBERSHIP_CHECK_INTERVAL = 1.0  # seconds
+MEMBERSHIP_PATIENCE = 10  # failed checks in a row, each after joining the group anew
 FETCH_PATIENCE = 2.0  # seconds of one fetch; in a rebalance aiokafka waits without end, and a lane must see `stop`
 
 Part = Mapping[Position, Sequence[KafkaRecord]]
@@ -68,14 +70,41 @@ class Projector:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Projects until `stop`. Raises what is neither transient nor a partition's own failure."""
-        self._consumer.subscribe([self._settings.kafka_topic], listener=self._ownership)
+        self._join()
         async with asyncio.TaskGroup() as tasks:
-            background = [tasks.create_task(self._ownership.keep()), tasks.create_task(self._report_lag())]
+            jobs = (self._ownership.keep(), self._report_lag(), self._stay_member())
+            background = [tasks.create_task(job) for job in jobs]
             lanes = [tasks.create_task(self._project(lane, stop)) for lane in range(self._settings.projector_lanes)]
             await asyncio.wait(lanes, return_when=asyncio.FIRST_EXCEPTION)
             for task in background:
                 task.cancel()
         await self._commit_to_group()
+
+    def _join(self) -> None:
+        self._ownership.give_up()
+        self._consumer.subscribe([self._settings.kafka_topic], listener=self._ownership)
+
+    async def _stay_member(self) -> None:
+        """Joins the group anew after an error that aiokafka's background work leaves to the next fetch.
+
+        Until someone takes such an error, aiokafka stands still, and a projector without partitions fetches nothing.
+        Nor does a heartbeat ever beat again after an answer it did not expect ("loading the group", for one).
+        """
+        nowhere = TopicPartition(self._settings.kafka_topic, -1)
+        failures = 0
+        while failures < MEMBERSHIP_PATIENCE:
+            await asyncio.sleep(MEMBERSHIP_CHECK_INTERVAL)
+            try:
+                async with asyncio.timeout(FETCH_PATIENCE):
+                    await self._consumer.getmany(nowhere)
+                failures = 0
+            except TimeoutError:  # a rebalance is under way
+                continue
+            except KafkaError as error:
+                failures += 1
+                self._log.warning("membership_failed", error=type(error).__name__)
+                self._join()
+        raise KafkaError(f"the group cannot be joined, after {MEMBERSHIP_PATIENCE} tries")
 
     async def _project(self, lane: int, stop: asyncio.Event) -> None:
         while not stop.is_set():

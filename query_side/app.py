@@ -30,7 +30,7 @@ class QuerySide:
             self._settings.database_url.get_secret_value(),
             application="footfall-query-side",
             min_size=2,
-            max_size=self._settings.query_pool_size,
+            max_size=self._settings.query_pool_size + self._settings.max_exports,  # exports starve no lookup
             query_timeout=self._settings.query_timeout_ms / 1000,
             server_settings={"default_transaction_read_only": "on"},
         )

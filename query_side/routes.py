@@ -48,6 +48,7 @@ class EventRoutes:
     def __init__(self, pool_of: Callable[[], asyncpg.Pool], settings: QuerySettings) -> None:
         self._pool_of = pool_of
         self._exports = asyncio.Semaphore(settings.max_exports)
+        self._query_timeout = settings.query_timeout_ms / 1000
         self._export_timeout = settings.export_timeout_ms / 1000
 
     def handlers(self) -> list[ASGIRouteHandler]:
@@ -67,18 +68,26 @@ class EventRoutes:
             busy = refusal("Too many answers of all events are being streamed; try again shortly.")
             await respond(send, 503, busy, JSON, (b"retry-after", b"5"))
             return
-        async with self._exports, self._pool_of().acquire() as connection:
+        if scope["method"] == "HEAD":
+            await respond(send, 200, b"", JSON)
+            return
+        async with self._exports, self._pool_of().acquire(timeout=self._query_timeout) as connection:
             await self._stream_all(connection, receive, send)
 
     async def event(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One event by its id."""
         if not await is_get(scope, send):
             return
-        event_id = parse_event_id(scope["path"].strip("/"))
+        rest = scope["path"].strip("/")
+        if "/" in rest or not rest:
+            await respond(send, 404, refusal("Not found"), JSON)
+            return
+        event_id = parse_event_id(rest)
         if event_id is None:
             await respond(send, 400, refusal("The event id in the path must be a UUID."), JSON)
             return
-        found = await queries.get_event_by_id(self._pool_of(), event_id)
+        async with self._pool_of().acquire(timeout=self._query_timeout) as connection:
+            found = await queries.get_event_by_id(connection, event_id)
         if found is None:
             await respond(send, 404, refusal("No such event in the read model (it may not be projected yet)."), JSON)
         else:

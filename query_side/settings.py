@@ -14,7 +14,9 @@ class QuerySettings(BaseSettings):
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=3002, ge=0, le=65_535, description="Port to listen on.")
     database_url: SecretStr = Field(description="PostgreSQL URL of a role that is a member of footfall_reader.")
-    query_pool_size: int = Field(default=10, ge=2, le=100, description="Database connections of one process at most.")
+    query_pool_size: int = Field(
+        default=10, ge=2, le=100, description="Database connections for lookups; each export has one more."
+    )
     query_timeout_ms: int = Field(default=5_000, ge=10, description="A single query is given up after so long, ms.")
     max_exports: int = Field(
         default=4, ge=1, description="Answers of all events that may stream at once; more are answered 503."

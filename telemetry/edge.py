@@ -17,6 +17,7 @@ from telemetry.metrics import HTTP_REQUESTS, HTTP_SECONDS
 
 REQUEST_ID_KEY = "footfall.request_id"  # in the ASGI scope
 SECURE_HEADERS = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
+_causes = re.compile(r"^[ |]*([\w.]*(?:Error|Refused\w*): .*)$", re.MULTILINE).findall
 _acceptable_id = re.compile(rb"[!-~]{1,128}").fullmatch
 
 
@@ -29,7 +30,7 @@ def with_edge(app: App, side: str, probes: Mapping[str, Probe]) -> App:
 
     async def edge(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await app(scope, receive, send)
+            await app(scope, receive, with_short_failure(send))
             return
         started = time.perf_counter()
         request_id = _request_id(scope)
@@ -61,6 +62,17 @@ def with_edge(app: App, side: str, probes: Mapping[str, Probe]) -> App:
                 )
 
     return edge
+
+
+def with_short_failure(send: Send) -> Send:
+    """Cuts the traceback of a failed start down to its causes, so that the log has one readable line."""
+
+    async def send_short(message: Message) -> None:
+        if message["type"] == "lifespan.startup.failed":
+            message["message"] = "; ".join(_causes(message["message"])) or "unknown"
+        await send(message)
+
+    return send_short
 
 
 def _request_id(scope: Scope) -> str:

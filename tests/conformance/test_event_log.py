@@ -222,10 +222,7 @@ async def test_a_record_that_is_too_large_fails_definitely(subject: Subject) -> 
     assert await subject.stored() == []
 
 
-async def test_a_record_that_is_too_large_fails_alone(subject: Subject, request: pytest.FixtureRequest) -> None:
-    if isinstance(subject.log, KafkaEventLog):
-        reason = "a batch that Kafka refuses spoils the idempotent producer's sequence for its partition (trap 9)"
-        request.applymarker(pytest.mark.xfail(reason=reason))
+async def test_a_record_that_is_too_large_fails_alone(subject: Subject) -> None:
     before = [record(f"user-{n}", f"before-{n}") for n in range(30)]
     after = [record(f"user-{n}", f"after-{n}") for n in range(30)]
     outcomes = await subject.publish_all([*before, too_large("user-1"), *after])

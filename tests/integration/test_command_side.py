@@ -435,10 +435,6 @@ def test_while_kafka_is_away_every_command_is_answered_and_afterwards_all_is_wel
     assert time.monotonic() - began < 10
 
 
-STARTS_BADLY = "footfall/serve.py: a failed start exits 3 with a traceback"
-
-
-@pytest.mark.xfail(reason=STARTS_BADLY)
 def test_without_a_broker_it_does_not_start_and_says_why_in_a_line(footfall: Footfall) -> None:
     side = footfall.start("command-side", ready=False, KAFKA_BOOTSTRAP_SERVERS=f"127.0.0.1:{free_port()}")
     assert side.popen.wait(20) == 1
@@ -447,7 +443,6 @@ def test_without_a_broker_it_does_not_start_and_says_why_in_a_line(footfall: Foo
     assert len(side.log_text().splitlines()) <= 3
 
 
-@pytest.mark.xfail(reason=f"{STARTS_BADLY}; aiokafka looks for a missing topic 30 s long, at 10 log lines a second")
 def test_without_its_topic_it_does_not_start_and_says_what_to_do(footfall: Footfall) -> None:
     side = footfall.start("command-side", ready=False, KAFKA_TOPIC="nowhere")
     assert side.popen.wait(5) == 1

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -11,6 +12,8 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from aiokafka.consumer.group_coordinator import GroupCoordinator
+from aiokafka.errors import GroupLoadInProgressError
 from pydantic import SecretStr
 from rich.console import Console
 
@@ -234,31 +237,76 @@ async def no_probes(probes: Mapping[str, Probe]) -> AsyncIterator[None]:
     yield
 
 
+def project_here(footfall: Footfall, database_url: str, scenario: Callable[[], None]) -> None:
+    """Runs a projector in this process, which a test may tamper with, while `scenario` runs in a thread."""
+    settings = ProjectorSettings(
+        database_url=SecretStr(database_url),
+        kafka_bootstrap_servers=footfall.servers.kafka,
+        kafka_topic=footfall.topic,
+        kafka_group_id=footfall.group,
+        kafka_session_timeout_ms=2_000,
+        kafka_heartbeat_interval_ms=300,
+    )
+
+    async def both() -> None:
+        stop = asyncio.Event()
+        projecting = asyncio.create_task(run_projector(settings, stop, no_probes))
+        await asyncio.to_thread(scenario)
+        stop.set()
+        await projecting
+
+    asyncio.run(both())
+
+
 def test_a_connection_that_went_silent_is_given_up(
     footfall: Footfall, proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No reset, no answer: what a vanished host or a forgetful firewall looks like."""
     monkeypatch.setattr(run, "DATABASE_TIMEOUT", 0.5)
     monkeypatch.setattr(run, "RELEASE_TIMEOUT", 0.5)
-    settings = ProjectorSettings(
-        database_url=SecretStr(proxy.in_front_of(footfall.servers.projector_url)),
-        kafka_bootstrap_servers=footfall.servers.kafka,
-        kafka_topic=footfall.topic,
-        kafka_group_id=footfall.group,
-    )
 
-    async def scenario() -> None:
-        stop = asyncio.Event()
-        working = asyncio.create_task(run_projector(settings, stop, no_probes))
-        await asyncio.to_thread(produce, footfall, some_records(300))
-        await asyncio.to_thread(wait_until_processed, footfall, 300)
+    def scenario() -> None:
+        produce(footfall, some_records(300))
+        wait_until_processed(footfall, 300)
         proxy.forget()
-        await asyncio.to_thread(produce, footfall, some_records(300))
-        await asyncio.to_thread(wait_until_processed, footfall, 600)
-        stop.set()
-        await working
+        produce(footfall, some_records(300))
+        wait_until_processed(footfall, 600)
 
-    asyncio.run(scenario())
+    project_here(footfall, proxy.in_front_of(footfall.servers.projector_url), scenario)
+    assert_exactly_once(footfall)
+
+
+@pytest.mark.parametrize("work", ["_do_heartbeat", "_do_rejoin_group"])
+def test_an_error_that_aiokafka_cannot_handle_does_not_end_the_membership(
+    footfall: Footfall, monkeypatch: pytest.MonkeyPatch, work: str
+) -> None:
+    """Such as "loading the group", which a broker that has just started answers to a heartbeat."""
+    real = getattr(GroupCoordinator, work)
+    failing = threading.Event()
+
+    async def fails_once(*arguments: Any) -> Any:
+        if failing.is_set():
+            failing.clear()
+            raise GroupLoadInProgressError
+        return await real(*arguments)
+
+    monkeypatch.setattr(GroupCoordinator, work, fails_once)
+
+    def scenario() -> None:
+        produce(footfall, some_records(300))
+        wait_until_processed(footfall, 300)
+        failing.set()
+        other = start_projector(footfall)  # makes the group rebalance
+        wait_until_owning(other, 3)
+        wait_until(lambda: not failing.is_set(), 20, "the error")
+        produce(footfall, some_records(300))
+        wait_until_processed(footfall, 600)
+        wait_until_owning(other, 3)
+        other.kill()
+        produce(footfall, some_records(300))
+        wait_until_processed(footfall, 900)
+
+    project_here(footfall, footfall.servers.projector_url, scenario)
     assert_exactly_once(footfall)
 
 

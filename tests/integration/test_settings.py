@@ -67,7 +67,6 @@ def test_a_process_names_every_wrong_setting_at_once_and_exits_1(clean: Path, co
     assert SECRET not in run.stderr
 
 
-@pytest.mark.xfail(reason="footfall/processes.py: run_front loads the two sides' settings one after the other")
 def test_the_front_names_the_wrong_settings_of_both_sides_at_once(clean: Path) -> None:
     run = footfall("front", cwd=clean, PUBLISH_RETRIES="many", QUERY_POOL_SIZE="1")
     assert run.returncode == 1

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.errors import IllegalStateError, OffsetOutOfRangeError
+from aiokafka.errors import IllegalStateError, KafkaError, OffsetOutOfRangeError
 from pydantic import SecretStr
 
 from contracts.versions import encode_event
@@ -34,15 +34,19 @@ class HandPlayedConsumer:
         self.assigned: set[int] = set()
         self.sought: list[tuple[int, int]] = []
         self.fetched: Any = {}
+        self.subscribed = 0
+
+    def subscribe(self, topics: list[str], listener: object) -> None:
+        assert topics == [TOPIC]
+        assert listener
+        self.subscribed += 1
 
     def seek(self, tp: TopicPartition, offset: int) -> None:
         if tp.partition not in self.assigned:
             raise IllegalStateError
         self.sought.append((tp.partition, offset))
 
-    async def getmany(self, *_: TopicPartition, timeout_ms: int, max_records: int) -> Any:
-        assert timeout_ms
-        assert max_records
+    async def getmany(self, *_: TopicPartition, **__: int) -> Any:
         if isinstance(self.fetched, BaseException):
             raise self.fetched
         if isinstance(self.fetched, asyncio.Event):
@@ -415,6 +419,27 @@ async def test_a_fetch_that_a_rebalance_holds_up_comes_back_for_the_stop(
     scene.consumer.fetched = asyncio.Event()
     async with asyncio.timeout(2):
         assert await scene.projector._fetch([TopicPartition(TOPIC, 0)]) == {}
+
+
+# --- membership ------------------------------------------------------------------------------------------------------
+
+
+async def test_an_error_of_the_group_is_taken_though_no_partition_is_held(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """aiokafka stands still until somebody takes it; a projector that cannot join at all ends, loudly."""
+    monkeypatch.setattr(run_module, "MEMBERSHIP_CHECK_INTERVAL", 0)
+    async with scene.keeping():
+        await scene.assign(0)
+        await scene.until_held(0)
+        member = asyncio.create_task(scene.projector._stay_member())
+        await everything_else()
+        assert scene.consumer.subscribed == 0
+        scene.consumer.fetched = KafkaError("the group is loading")
+        with pytest.raises(KafkaError, match="cannot be joined"):
+            await member
+        assert scene.consumer.subscribed == run_module.MEMBERSHIP_PATIENCE
+        assert scene.ownership.held == {}
 
 
 # --- out of range ----------------------------------------------------------------------------------------------------
