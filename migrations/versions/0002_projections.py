@@ -118,11 +118,11 @@ GROUP BY tenant_id, user_id
 CREATE VIEW read.user_sessions AS
 SELECT tenant_id, user_id, session_id, started_at, ended_at, ended_by,
        greatest(ended_at - started_at, interval '0') AS duration, views,
-       products[:200] AS products, cardinality(products) > 200 AS more_products
+       products[1:200] AS products, cardinality(products) > 200 AS more_products
 FROM read_g1.user_sessions
 UNION ALL
 SELECT tenant_id, user_id, session_id, started_at, NULL, NULL, NULL, views,
-       products[:200], cardinality(products) > 200
+       products[1:200], cardinality(products) > 200
 FROM read_g1.user_sessions_open
 """,
     "product_views": """
@@ -170,7 +170,7 @@ TABLE_COMMENTS: dict[str, dict[str, str]] = {
         "ended_at": "Timestamp of what ended it; clocks may make it earlier than the start.",
         "ended_by": "LOGOUT, or LOGIN: the next one.",
         "views": "PRODUCT_VIEW events.",
-        "products": "The different products seen, in the order they first were; a 201st says that there are more.",
+        "products": "The different products, in the order they first were seen; a 201st says that there are more.",
     },
     "user_sessions_open": {
         "": "The open session of each user who has one.",
@@ -179,7 +179,7 @@ TABLE_COMMENTS: dict[str, dict[str, str]] = {
         "session_id": "Event id of the LOGIN.",
         "started_at": "Timestamp of the LOGIN.",
         "views": "PRODUCT_VIEW events so far.",
-        "products": "The different products seen so far, in the order they first were; a 201st says that there are more.",
+        "products": "The different products, in the order they first were seen; a 201st says that there are more.",
     },
     "product_views": {
         "": "Views of each product in each hour, for each partition.",
@@ -259,7 +259,7 @@ def _comments(kind: str, schema: str, comments: dict[str, dict[str, str]]) -> li
 
 def upgrade() -> None:
     for statement in statements():
-        op.execute(statement.replace("[:", r"[\:"))  # SQLAlchemy takes a colon for a parameter
+        op.execute(statement.replace("[1:", r"[1\:"))  # SQLAlchemy takes a colon for a parameter
 
 
 def downgrade() -> None:
