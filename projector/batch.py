@@ -1,7 +1,6 @@
 """What a fetch brought, made ready to commit."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from uuid import UUID
 
 import msgspec
 
@@ -25,6 +24,10 @@ def split(
 
     A later part of a partition carries the position that its earlier parts lead to, so that it applies only after them.
     """
+    if sum(len(record.value or b"") for records in fetched.values() for record in records) <= max_bytes:
+        if fetched:
+            yield dict(fetched)
+        return
     part: dict[Position, Sequence[KafkaRecord]] = {}
     size = 0
     for start, records in fetched.items():
@@ -61,15 +64,15 @@ def assemble(fetched: Mapping[Position, Sequence[KafkaRecord]]) -> Assembled:
     malformed: list[MalformedRecord] = []
     advances: list[Advance] = []
     after: list[Position] = []
-    seen: set[UUID] = set()
+    seen: set[int] = set()
     for position, records in fetched.items():
         rows_before, malformed_before = len(rows), len(malformed)
         for record in records:
             row = to_row(record)
             if isinstance(row, MalformedRecord):
                 malformed.append(row)
-            elif row.event.event_id not in seen:
-                seen.add(row.event.event_id)
+            elif (number := row.event.event_id.int) not in seen:  # UUID's own hash is Python
+                seen.add(number)
                 rows.append(row)
         new_rows, new_malformed = len(rows) - rows_before, len(malformed) - malformed_before
         next_offset = records[-1].offset + 1

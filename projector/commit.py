@@ -88,7 +88,7 @@ WITH wanted AS (
     SELECT w.topic, w.partition, w.new_offset, w.malformed,
            (SELECT count(*) FROM inserted AS i WHERE i.kafka_topic = w.topic AND i.kafka_partition = w.partition)
                AS stored,
-           (SELECT count(*) FROM unnest($13::text[], $11::int[]) AS r(topic, partition)
+           (SELECT count(*) FROM unnest($14::text[], $11::int[]) AS r(topic, partition)
             WHERE r.topic = w.topic AND r.partition = w.partition) AS rows,
            w.duplicates
     FROM wanted AS w
