@@ -7,7 +7,7 @@ from aiokafka import AIOKafkaProducer
 from litestar import Litestar
 
 from command_side.kafka_event_log import KafkaEventLog
-from command_side.routes import generate_route
+from command_side.routes import GENERATE, generate_route
 from command_side.settings import CommandSettings
 from telemetry.health import DependencyState
 
@@ -24,6 +24,7 @@ class CommandSide:
             max_pending=settings.publish_max_pending,
         )
         self.route_handlers = [generate_route(self._log, settings)]
+        self.direct_routes = {GENERATE: self.route_handlers[0].fn}  # past the router, which costs 10 us
         self.probes = {"kafka": self._kafka_state}
 
     @asynccontextmanager

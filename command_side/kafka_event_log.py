@@ -31,6 +31,9 @@ from telemetry.metrics import MESSAGES_PUBLISHED, PUBLISH_FAILURES, PUBLISH_SECO
 
 CLOSE_TIMEOUT = 5.0  # seconds; aiokafka's stop() hangs while the broker is down
 RETRY_WAIT = 0.1  # seconds before the first retry; doubles with each
+BUSY_ROUND = 8  # records; after a round of more, the next waits `BUSY_PAUSE` to become as large
+BUSY_PAUSE = 0.001  # seconds
+DEADLINE_INTERVAL = 0.05  # seconds between looks at the publishers' deadlines
 MAX_ROUND_RECORDS = 5_000  # keeps one round's answer within reach of its deadline
 
 # After these the record may be in the log all the same.
@@ -41,13 +44,14 @@ _failed, _unknown, _refused = (PUBLISH_FAILURES.labels(outcome=o) for o in ("fai
 
 
 class _Waiting:
-    """One record on its way and the future of its publisher."""
+    """One record on its way, the future of its publisher, and until when the publisher waits (loop time)."""
 
-    __slots__ = ("future", "record", "sent")
+    __slots__ = ("deadline", "future", "record", "sent")
 
-    def __init__(self, record: EventRecord, future: asyncio.Future[Position]) -> None:
+    def __init__(self, record: EventRecord, future: asyncio.Future[Position], deadline: float) -> None:
         self.record = record
         self.future = future
+        self.deadline = deadline
         self.sent = False
 
 
@@ -69,14 +73,17 @@ class KafkaEventLog:
         self._retries = retries
         self._max_pending = max_pending
         self._pending: deque[_Waiting] = deque()
+        self._unsettled: deque[_Waiting] = deque()  # in the order of their deadlines
         self._arrived = asyncio.Event()
         self._rounds: asyncio.Task[None] | None = None
+        self._deadlines: asyncio.Task[None] | None = None
         self._closing = False
         self._renewing = asyncio.Lock()
         self._log = get_logger("command_side")
 
     async def start(self) -> None:
         """Connects. Raises KafkaError when no broker answers or the topic does not exist."""
+        self._loop = asyncio.get_running_loop()
         self._producer = self._make_producer()
         await self._producer.start()
         if self._topic not in (await self._producer.client.fetch_all_metadata()).topics():
@@ -85,6 +92,7 @@ class KafkaEventLog:
         partitions = await self._producer.partitions_for(self._topic)
         self._partition_of = partition_chooser(len(partitions))
         self._rounds = asyncio.create_task(self._run_rounds(), name="produce-rounds")
+        self._deadlines = asyncio.create_task(self._enforce_deadlines(), name="publish-deadlines")
 
     async def close(self) -> None:
         """Sends what is pending, within `CLOSE_TIMEOUT`, and disconnects."""
@@ -97,6 +105,11 @@ class KafkaEventLog:
                 await self._producer.stop()
         except TimeoutError:
             self._log.warning("producer_close_timed_out", pending=len(self._pending))
+        finally:
+            if self._deadlines is not None:
+                self._deadlines.cancel()
+            for waiting in self._unsettled:
+                self._give_up(waiting)
 
     async def connected(self) -> bool:
         """Whether a broker answers a metadata request now."""
@@ -108,25 +121,42 @@ class KafkaEventLog:
         if len(self._pending) >= self._max_pending:
             _refused.inc()
             raise LogBusyError
-        waiting = _Waiting(record, asyncio.get_running_loop().create_future())
+        waiting = _Waiting(record, self._loop.create_future(), self._loop.time() + self._timeout)
         self._pending.append(waiting)
+        self._unsettled.append(waiting)
         self._arrived.set()
-        try:
-            async with asyncio.timeout(self._timeout):
-                return await waiting.future
-        except TimeoutError:
-            if waiting.sent:
-                _unknown.inc()
-                raise PublishUnknownError from None
+        return await waiting.future
+
+    async def _enforce_deadlines(self) -> None:
+        """Answers, for ever, the publishers whose time is over.
+
+        One timer for all: on Python 3.11 each `asyncio.timeout` costs three system calls (getpid, docs/performance.md).
+        """
+        while True:
+            await asyncio.sleep(DEADLINE_INTERVAL)
+            now, unsettled = self._loop.time(), self._unsettled
+            while unsettled and (unsettled[0].future.done() or unsettled[0].deadline <= now):
+                self._give_up(unsettled.popleft())
+
+    def _give_up(self, waiting: _Waiting) -> None:
+        if waiting.future.done():
+            return
+        if waiting.sent:
+            _unknown.inc()
+            waiting.future.set_exception(PublishUnknownError())
+        else:
             _failed.inc()  # it never left this process, and now it never will
-            raise PublishFailedError from None
+            waiting.future.set_exception(PublishFailedError())
 
     async def _run_rounds(self) -> None:
         while self._pending or not self._closing:
             await self._arrived.wait()
             self._arrived.clear()
             while self._pending:
-                await self._run_round(self._take_round())
+                taken = self._take_round()
+                await self._run_round(taken)
+                if len(taken) > BUSY_ROUND:  # a batch costs as much as many records: fewer, larger rounds
+                    await asyncio.sleep(BUSY_PAUSE)
 
     def _take_round(self) -> list[_Waiting]:
         """The next records whose publishers still wait."""
@@ -199,13 +229,21 @@ class KafkaEventLog:
 
         A retry is a new batch with the same event ids: were both to land, the projector would keep the first.
         """
+        try:
+            return await self._try_batch(partition, waiting)
+        except KafkaError as error:
+            if self._retries == 0 or not is_worth_a_retry(error):
+                raise
         async for attempt in stamina.retry_context(
-            on=is_worth_a_retry, attempts=self._retries + 1, timeout=self._timeout, wait_initial=RETRY_WAIT
+            on=is_worth_a_retry, attempts=self._retries, timeout=self._timeout, wait_initial=RETRY_WAIT
         ):
             with attempt:
-                batch, count = self._fill_batch(waiting)
-                return await (await self._producer.send_batch(batch, self._topic, partition=partition)), count
+                return await self._try_batch(partition, waiting)
         raise AssertionError("stamina either returns or raises")
+
+    async def _try_batch(self, partition: int, waiting: list[_Waiting]) -> tuple[Any, int]:
+        batch, count = self._fill_batch(waiting)
+        return await (await self._producer.send_batch(batch, self._topic, partition=partition)), count
 
     def _fill_batch(self, waiting: Iterable[_Waiting]) -> tuple[Any, int]:
         batch = self._producer.create_batch()

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import msgspec
-import uuid_utils
+from uuid_utils.compat import uuid7
 
 EventType = Literal["LOGIN", "LOGOUT", "PRODUCT_VIEW"]
 
@@ -40,7 +40,7 @@ UserId = Annotated[
     msgspec.Meta(
         min_length=1,
         max_length=MAX_USER_ID_LENGTH,
-        pattern=NO_CONTROL_CHARACTERS,
+        extra_json_schema={"pattern": NO_CONTROL_CHARACTERS},  # rules.py checks it: msgspec's way costs 0.4 us
         description="Who acted: 1 to 256 characters, no control characters. Events of one user keep their order.",
         examples=["user-123"],
         extra={"pii": True},
@@ -99,7 +99,7 @@ PERSONAL_FIELDS = _personal_fields()
 def create_user_event(command: ActivityCommand, tenant_id: str = DEFAULT_TENANT) -> UserEvent:
     """The fact that a valid command becomes: a fresh UUIDv7 and the present time in UTC."""
     return UserEvent(
-        event_id=UUID(int=uuid_utils.uuid7().int),
+        event_id=uuid7(),
         user_id=command.user_id,
         event_type=command.event_type,
         timestamp=datetime.now(UTC),

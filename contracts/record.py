@@ -35,9 +35,10 @@ def partition_key(event: UserEvent) -> bytes:
 
 def to_record(event: UserEvent, request_id: str) -> EventRecord:
     """The event ready for Kafka. `request_id`: visible ASCII."""
+    value = encode_event(event)
     return EventRecord(
         key=partition_key(event),
-        value=encode_event(event),
+        value=value,
         headers=[
             (HEADER_EVENT_TYPE, event.event_type.encode()),
             (HEADER_EVENT_ID, str(event.event_id).encode()),

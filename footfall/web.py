@@ -26,6 +26,11 @@ class Side(Protocol):
         ...
 
     @property
+    def direct_routes(self) -> Mapping[str, App]:
+        """Routes by path that pass by the router."""
+        ...
+
+    @property
     def probes(self) -> Mapping[str, Probe]:
         """The state of each dependency, by name."""
         ...
@@ -46,7 +51,8 @@ def web_app(name: str, *sides: Side) -> App:
         logging_config=None,
     )
     probes = {probe_name: probe for side in sides for probe_name, probe in side.probes.items()}
-    return with_edge(app, name, probes)  # type: ignore[arg-type]  # Litestar's ASGI types are narrower
+    direct = {path: route for side in sides for path, route in side.direct_routes.items()}
+    return with_edge(app, name, probes, direct)  # type: ignore[arg-type]  # Litestar's ASGI types are narrower
 
 
 def framework_error(_request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:

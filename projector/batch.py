@@ -1,7 +1,6 @@
 """What a fetch brought, made ready to commit."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from uuid import UUID
 
 import msgspec
 
@@ -27,6 +26,10 @@ def split(
 
     A later part of a partition carries the position that its earlier parts lead to, so that it applies only after them.
     """
+    if sum(len(record.value or b"") for records in fetched.values() for record in records) <= max_bytes:
+        if fetched:
+            yield dict(fetched)
+        return
     part: dict[Position, Sequence[KafkaRecord]] = {}
     size = 0
     for start, records in fetched.items():
@@ -74,7 +77,7 @@ def assemble(
     parked record of its key is parked behind it. `culprit`: the one record fetched is to be parked for this reason.
     """
     found = Assembled(Batch([], [], []), [], {}, {})
-    seen: set[tuple[str, UUID]] = set()
+    seen: set[tuple[str, int]] = set()
     for position, records in fetched.items():
         _assemble_partition(
             found, position, records, parked.get(position.partition, NOTHING_PARKED), caps, culprit, seen
@@ -89,7 +92,7 @@ def _assemble_partition(
     parked: Parked,
     caps: Caps,
     culprit: Diagnosis | None,
-    seen: set[tuple[str, UUID]],
+    seen: set[tuple[str, int]],
 ) -> None:
     rows, letters = found.batch.rows, found.batch.letters
     first = parked.first
@@ -100,7 +103,7 @@ def _assemble_partition(
         else:
             outcome = culprit or to_row(record)
         if isinstance(outcome, EventRow):
-            identity = (outcome.event.tenant_id, outcome.event.event_id)
+            identity = (outcome.event.tenant_id, outcome.event.event_id.int)  # a UUID's own hash is Python
             if identity in seen:
                 duplicates += 1
             else:

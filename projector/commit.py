@@ -24,6 +24,8 @@ from projector.rows import COLUMN_TYPES, COLUMNS, EventRow, column_arrays, copy_
 # From about this many rows COPY is quicker than one statement with arrays (measured: docs/performance.md).
 COPY_FROM_ROWS = 100
 
+EVENT_IDENTITY = "processed_events_event_id_key"  # the constraint that an event which is stored already violates
+
 
 class Advance(msgspec.Struct, frozen=True):
     """One partition's part in a batch: from which offset to which, under which epoch, and what was skipped."""
@@ -146,8 +148,10 @@ class GenerationWriter:
             if len(batch.rows) < COPY_FROM_ROWS:
                 return await self._in_one_statement(connection, batch)
             return await self._by_copy(connection, batch)
-        except asyncpg.UniqueViolationError:  # some event of the batch is stored already
-            return await self._carefully(connection, batch)
+        except asyncpg.UniqueViolationError as error:
+            if error.constraint_name != EVENT_IDENTITY:
+                raise
+            return await self._carefully(connection, batch)  # some event of the batch is stored already
 
     async def _in_one_statement(self, connection: Connection, batch: Batch) -> Committed | Fenced:
         advanced = await connection.fetchval(

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import msgspec
 
-from contracts.event import UserEvent
+from contracts.event import DEFAULT_TENANT, UserEvent
 from contracts.record import from_value
 from contracts.rules import Problems
 from contracts.versions import encode_event
@@ -34,19 +34,22 @@ COLUMN_ARRAYS = {
     "recorded_at": "text[]::timestamptz[]",
     "kafka_partition": "int[]",
     "kafka_offset": "bigint[]",
+    "user_id": "text[]",
     "tenant_id": "text[]",
     "kafka_topic": "text[]",
-    "user_id": "text[]",
     "event_type": "text[]",
     "payload": "jsonb[]",
     "event_json": "text[]",
 }
 COLUMNS = tuple(COLUMN_ARRAYS)
 COLUMN_TYPES = tuple(COLUMN_ARRAYS.values())
-# The fixed-width part of a row: column count, then length and value of the first five columns.
-_pack_fixed = struct.Struct(">hi16siqiqiiiq").pack
+# A row up to the length of its sixth column: column count, then length and value of the five of fixed width.
+_pack_head = struct.Struct(">hi16siqiqiiiqi").pack
 _pack_length = struct.Struct(">i").pack
+_pack_jsonb_length = struct.Struct(">ib").pack  # and jsonb's binary format version
 _encode_payload = msgspec.json.Encoder().encode
+_MICROSECOND = timedelta(microseconds=1)
+_PAYLOAD = b',"payload":'  # an event's last field; inside a JSON string its quotes would be escaped
 
 
 class KafkaRecord(Protocol):
@@ -81,43 +84,46 @@ def to_row(record: KafkaRecord) -> EventRow | Diagnosis:
         return Diagnosis(cause, "InvalidEvent", " ".join(event.sentences))
     if not MIN_RECORDED_AT_MS <= record.timestamp <= MAX_RECORDED_AT_MS:
         return Diagnosis("poison", "InvalidRecord", "The record's timestamp lies outside the years 1 to 9999.")
-    return EventRow(
-        event,
-        record.topic,
-        record.partition,
-        record.offset,
-        record.timestamp,
-        encode_event(event),
-        _encode_payload(event.payload),
-    )
+    event_json = encode_event(event)
+    if event.tenant_id == DEFAULT_TENANT:  # version 1 ends with its payload
+        payload = event_json[event_json.index(_PAYLOAD) + len(_PAYLOAD) : -1]
+    else:
+        payload = _encode_payload(event.payload)
+    return EventRow(event, record.topic, record.partition, record.offset, record.timestamp, event_json, payload)
 
 
 def copy_bytes(rows: Iterable[EventRow]) -> bytes:
     """The rows as one binary COPY stream of `COLUMNS`."""
     parts = [COPY_HEADER]
+    names: dict[tuple[str, str, str], bytes] = {}
     for row in rows:
-        event = row.event
-        age = event.timestamp - POSTGRES_EPOCH
-        tenant, topic = event.tenant_id.encode(), row.topic.encode()
-        user, kind = event.user_id.encode(), event.event_type.encode()
+        event, payload, event_json = row.event, row.payload, row.event_json
+        user = event.user_id.encode()
+        name = (event.tenant_id, row.topic, event.event_type)
         parts += (
-            _pack_fixed(
+            _pack_head(
                 11,
-                16, event.event_id.bytes,
-                8, (age.days * 86400 + age.seconds) * 1_000_000 + age.microseconds,
+                16, event.event_id.int.to_bytes(16, "big"),
+                8, (event.timestamp - POSTGRES_EPOCH) // _MICROSECOND,
                 8, (row.recorded_at_ms - POSTGRES_EPOCH_MS) * 1000,
                 4, row.partition,
                 8, row.offset,
+                len(user),
             ),
-            _pack_length(len(tenant)), tenant,
-            _pack_length(len(topic)), topic,
-            _pack_length(len(user)), user,
-            _pack_length(len(kind)), kind,
-            _pack_length(len(row.payload) + 1), b"\x01", row.payload,  # 1: jsonb's binary format version
-            _pack_length(len(row.event_json)), row.event_json,
+            user,
+            names.get(name) or names.setdefault(name, b"".join(map(_sized, name))),
+            _pack_jsonb_length(len(payload) + 1, 1),
+            payload,
+            _pack_length(len(event_json)),
+            event_json,
         )  # fmt: skip
     parts.append(COPY_TRAILER)
     return b"".join(parts)
+
+
+def _sized(text: str) -> bytes:
+    encoded = text.encode()
+    return _pack_length(len(encoded)) + encoded
 
 
 def column_arrays(rows: Sequence[EventRow]) -> tuple[Sequence[object], ...]:
@@ -128,9 +134,9 @@ def column_arrays(rows: Sequence[EventRow]) -> tuple[Sequence[object], ...]:
         [(UNIX_EPOCH + timedelta(milliseconds=row.recorded_at_ms)).isoformat() for row in rows],
         [row.partition for row in rows],
         [row.offset for row in rows],
+        [row.event.user_id for row in rows],
         [row.event.tenant_id for row in rows],
         [row.topic for row in rows],
-        [row.event.user_id for row in rows],
         [row.event.event_type for row in rows],
         [row.payload.decode() for row in rows],
         [row.event_json.decode() for row in rows],

@@ -10,6 +10,7 @@ from query_side import queries
 from query_side.routes import EventRoutes
 from query_side.settings import QuerySettings
 from read_model.pool import open_pool
+from telemetry.asgi import App
 from telemetry.health import DependencyState
 from telemetry.metrics import PROCESSED_EVENTS
 
@@ -21,6 +22,7 @@ class QuerySide:
         self._settings = settings
         self._opened: asyncpg.Pool | None = None
         self.route_handlers = EventRoutes(self._pool, settings).handlers()
+        self.direct_routes: dict[str, App] = {}
         self.probes = {"postgres": self._postgres_state}
 
     @asynccontextmanager

@@ -9,9 +9,9 @@ from asyncpg.pool import PoolConnectionProxy
 Connection = PoolConnectionProxy | asyncpg.Connection
 Executor = Connection | asyncpg.Pool
 
-EVENT_BY_ID = "SELECT event_json FROM read.processed_events WHERE event_id = $1"
-IS_PROCESSED = "SELECT EXISTS (SELECT FROM read.processed_events WHERE event_id = $1)"
-ALL_EVENTS = "SELECT event_json FROM read.processed_events ORDER BY occurred_at, event_id"
+EVENT_BY_ID = "SELECT event_json FROM read.processed_events WHERE tenant_id = 'default' AND event_id = $1"
+IS_PROCESSED = "SELECT EXISTS (SELECT FROM read.processed_events WHERE tenant_id = 'default' AND event_id = $1)"
+ALL_EVENTS = "SELECT event_json FROM read.processed_events WHERE tenant_id = 'default' ORDER BY occurred_at, event_id"
 PROCESSED_COUNT = "SELECT coalesce(sum(stored), 0)::bigint FROM read.checkpoints"
 CLEAR = """
 WITH counted AS (UPDATE read_g1.checkpoints SET stored = 0, duplicates = 0, malformed = 0)

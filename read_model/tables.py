@@ -48,8 +48,9 @@ processed_events = Table(
     Column("event_type", Text, nullable=False, comment="LOGIN, LOGOUT or PRODUCT_VIEW."),
     Column("payload", JSONB, nullable=False, comment="Free-form details, for SQL."),
     Column("event_json", Text, nullable=False, comment="The event as queries answer it: rendered once, when stored."),
-    UniqueConstraint("event_id", name="processed_events_event_id_key"),
-    Index("processed_events_by_time", "occurred_at", "event_id"),
+    Column("tenant_id", Text(collation="C"), nullable=False, comment="Whose event it is."),
+    UniqueConstraint("tenant_id", "event_id", name="processed_events_event_id_key"),
+    Index("processed_events_by_time", "tenant_id", "occurred_at", "event_id"),
     comment="Every event, exactly once.",
 )
 
@@ -67,6 +68,8 @@ checkpoints = Table(
     ),
     Column("malformed", BigInteger, nullable=False, server_default=text("0"), comment="Records skipped as malformed."),
     Column("updated_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+    Column("stopped_reason", Text, comment="Why its owner stopped; null while it goes on."),
+    Column("stopped_at", DateTime(timezone=True), comment="Since when it stands still."),
     PrimaryKeyConstraint("topic", "partition", name="checkpoints_pkey"),
     comment="Where each partition stands; moved in the same transaction as the rows.",
 )

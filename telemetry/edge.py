@@ -17,13 +17,17 @@ from telemetry.metrics import HTTP_REQUESTS, HTTP_SECONDS
 
 REQUEST_ID_KEY = "footfall.request_id"  # in the ASGI scope
 SECURE_HEADERS = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
+NO_ROUTES: Mapping[str, App] = {}
 _causes = re.compile(r"^[ |]*([\w.]*(?:Error|Refused\w*): .*)$", re.MULTILINE).findall
 _acceptable_id = re.compile(rb"[!-~]{1,128}").fullmatch
 
 
-def with_edge(app: App, side: str, probes: Mapping[str, Probe]) -> App:
-    """Wraps `app` and answers the probe endpoints itself. `side` labels metrics and logs."""
-    probe_routes = health_routes(side, probes)
+def with_edge(app: App, side: str, probes: Mapping[str, Probe], direct: Mapping[str, App] = NO_ROUTES) -> App:
+    """Wraps `app` and answers the probe endpoints itself. `side` labels metrics and logs.
+
+    `direct`: applications by path that need no router.
+    """
+    own_routes = {**direct, **health_routes(side, probes)}
     log = get_logger(side)
     seconds = HTTP_SECONDS.labels(side=side)
     by_class = [HTTP_REQUESTS.labels(side=side, status=f"{n}xx") for n in range(6)]
@@ -46,7 +50,7 @@ def with_edge(app: App, side: str, probes: Mapping[str, Probe]) -> App:
             await send(message)
 
         try:
-            await probe_routes.get(scope["path"], app)(scope, receive, send_with_headers)
+            await own_routes.get(scope["path"], app)(scope, receive, send_with_headers)
         finally:
             elapsed = time.perf_counter() - started
             seconds.observe(elapsed)

@@ -138,7 +138,7 @@ COMMENTS = {
     "COLUMN read_g1.dead_letters.header_names": "Names of the record's headers, in order.",
     "COLUMN read_g1.dead_letters.header_values": "Their values, in the same order.",
     "TABLE ops.generations": "Every generation of the read model, and what it is for now.",
-    "COLUMN ops.generations.state": "active (queries see it), building, paused, or standby (kept current, to roll back to).",
+    "COLUMN ops.generations.state": "active (queries see it), building, paused, standby (to roll back to).",
     "COLUMN ops.generations.max_rate": "Events a second, over all projectors, while it is built; null: no cap.",
     "COLUMN ops.generations.holds": "Partition to offset beyond which no projector goes now, for a comparison.",
     "COLUMN ops.generations.verified": "Partition to offset at which it was last found equal to the active one.",

@@ -14,11 +14,15 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from read_model import dead_letter_table, projection_tables
 from read_model.pool import alchemy_url
 from read_model.tables import GENERATION, metadata
 from tests.servers import Servers
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+DECLARED = (dead_letter_table.dead_letters, projection_tables.user_activity)  # importing them fills `metadata`
 
 
 def differences(connection: Connection) -> list[object]:
