@@ -83,21 +83,27 @@ GRANT SELECT ON read.dead_letters TO footfall_reader, footfall_writer
 
 GENERATIONS = """
 CREATE SCHEMA ops;
+CREATE SEQUENCE ops.generation_number START 2;
 CREATE TABLE ops.generations (
     name         text        NOT NULL,
     state        text        NOT NULL,
     max_rate     integer,
     holds        jsonb,
+    held_until   timestamptz,
     verified     jsonb,
     created_at   timestamptz NOT NULL DEFAULT now(),
     created_by   text        NOT NULL DEFAULT current_user,
     verified_at  timestamptz,
     promoted_at  timestamptz,
+    demoted_at   timestamptz,
     CONSTRAINT generations_pkey PRIMARY KEY (name),
     CONSTRAINT generations_name CHECK (name ~ '^read_g[1-9][0-9]{0,5}$'),
-    CONSTRAINT generations_state CHECK (state IN ('active', 'building', 'paused', 'standby'))
+    CONSTRAINT generations_state CHECK (state IN ('active', 'building', 'paused', 'standby', 'dropping')),
+    CONSTRAINT generations_max_rate CHECK (max_rate > 0)
 );
 CREATE UNIQUE INDEX generations_one_active ON ops.generations (state) WHERE state = 'active';
+CREATE UNIQUE INDEX generations_one_standby ON ops.generations (state) WHERE state = 'standby';
+CREATE UNIQUE INDEX generations_one_build ON ops.generations ((true)) WHERE state IN ('building', 'paused');
 INSERT INTO ops.generations (name, state, promoted_at) VALUES ('read_g1', 'active', now());
 CREATE TABLE ops.journal (
     id     bigint      GENERATED ALWAYS AS IDENTITY,
@@ -138,9 +144,10 @@ COMMENTS = {
     "COLUMN read_g1.dead_letters.header_names": "Names of the record's headers, in order.",
     "COLUMN read_g1.dead_letters.header_values": "Their values, in the same order.",
     "TABLE ops.generations": "Every generation of the read model, and what it is for now.",
-    "COLUMN ops.generations.state": "active (queries see it), building, paused, standby (to roll back to).",
+    "COLUMN ops.generations.state": "active (queries see it), building, paused, standby (to roll back to), dropping.",
     "COLUMN ops.generations.max_rate": "Events a second, over all projectors, while it is built; null: no cap.",
-    "COLUMN ops.generations.holds": "Partition to offset beyond which no projector goes now, for a comparison.",
+    "COLUMN ops.generations.holds": "Partition to offset beyond which no projector goes, until held_until.",
+    "COLUMN ops.generations.held_until": "When holds end by themselves, should whoever set them be gone.",
     "COLUMN ops.generations.verified": "Partition to offset at which it was last found equal to the active one.",
     "TABLE ops.journal": "What operators did, who and when.",
 }
