@@ -17,7 +17,9 @@ from footfall.environment import load_settings
 from footfall.serve import serve, serving_probes, tune_garbage_collection
 from footfall.web import web_app
 from projector.app import run_projector
+from projector.loop_guard import EXIT_STUCK
 from projector.settings import ProjectorSettings
+from projector.watchdog import StuckError
 from query_side.app import QuerySide
 from query_side.settings import QuerySettings
 from telemetry.health import Probe
@@ -64,6 +66,8 @@ def run_projector_process(port: int | None) -> int:
         for error in group.exceptions:
             get_logger("projector").critical("projector_failed", error=f"{type(error).__name__}: {error}")
         code = 1
+    except* StuckError:  # the watchdog has said why
+        code = EXIT_STUCK
     return code
 
 

@@ -1,6 +1,7 @@
 """Which partitions this projector may write, and from where: the group assigns, PostgreSQL decides."""
 
 import asyncio
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +15,7 @@ from projector.batch import Position
 from projector.checkpoints import Checkpoints
 from projector.dead_letters import Parked, load_parked
 from projector.failure import TRANSIENT
+from projector.pulse import Pulse
 from telemetry.logs import get_logger
 from telemetry.metrics import PARTITIONS_OWNED, PARTITIONS_STOPPED
 
@@ -42,7 +44,8 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
         self._consumer = consumer
         self._pool = pool
         self._checkpoints = checkpoints
-        self._topic = checkpoints.topic
+        self.topic = self._topic = checkpoints.topic
+        self.generation = checkpoints.generation
         self._owner = owner
         self._start_from = start_from
         self._log = get_logger("projector").bind(generation=checkpoints.generation, owner=owner)
@@ -50,11 +53,13 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
         self._in_hand = 0
         self._settled = asyncio.Event()
         self._settled.set()
+        self.pulse = Pulse()
+        self.joining_since: float | None = None  # by time.monotonic(); None while an assignment stands
         self.assigned: frozenset[int] = frozenset()
         self.held: dict[int, Position] = {}
         self.parked: dict[int, Parked] = {}  # of the partitions held
         self.stopped: dict[int, Stopped] = {}
-        self.changed = asyncio.Event()  # set, and replaced, at each change of `held`
+        self.changed = asyncio.Event()  # set, and replaced, whenever lanes may find other work than before
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """Gives partitions up, and waits a while for the batches and claims in hand."""
@@ -68,6 +73,7 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Notes what the group gave us; the keeper claims it. A stopped partition gets another try."""
         self.assigned = frozenset(tp.partition for tp in assigned)
+        self.joining_since = None
         self._set_stopped({})
         self._log.info("partitions_assigned", partitions=sorted(self.assigned))
         self._unclaimed.set()
@@ -75,11 +81,13 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
     def give_up(self) -> None:
         """Gives everything up at once. What is in hand may still commit; whoever claims next fences it."""
         self.assigned = frozenset()
+        self.joining_since = self.joining_since or time.monotonic()
         self._set_held({})
 
     async def keep(self) -> None:
         """Claims, for ever, what is assigned and not held. Survives any outage of PostgreSQL or Kafka."""
         while True:
+            self.pulse.turn()
             await self._unclaimed.wait()
             self._unclaimed.clear()
             async for attempt in stamina.retry_context(
@@ -87,6 +95,7 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
             ):
                 # What is wanted is asked anew at each try: claiming what went elsewhere would fence its new owner.
                 with attempt, self.in_hand():
+                    self.pulse.attempt()
                     await self._claim(self.assigned)
 
     async def _claim(self, assigned: frozenset[int]) -> None:
@@ -209,10 +218,14 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
 
     def _set_held(self, held: dict[int, Position]) -> None:
         self.held = held
-        PARTITIONS_OWNED.set(len(held))
+        PARTITIONS_OWNED.labels(generation=self.generation).set(len(held))
+        self.wake()
+
+    def wake(self) -> None:
+        """Lets lanes without work look again whether there is some."""
         changed, self.changed = self.changed, asyncio.Event()
         changed.set()
 
     def _set_stopped(self, stopped: dict[int, Stopped]) -> None:
         self.stopped = stopped
-        PARTITIONS_STOPPED.set(len(stopped))
+        PARTITIONS_STOPPED.labels(generation=self.generation).set(len(stopped))

@@ -38,6 +38,12 @@ class ProjectorSettings(KafkaSettings):
     projector_port: int = Field(
         default=3003, ge=0, le=65_535, description="Port of the projector's health and metrics."
     )
+    watchdog_interval_ms: int = Field(
+        default=15_000,
+        ge=200,
+        le=3_600_000,
+        description="A projector that stands still for so long, with work to do, is ended, ms.",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="Least level that is logged."
     )

@@ -8,6 +8,7 @@ import msgspec
 from telemetry.asgi import App, Receive, Scope, Send, respond
 from telemetry.metrics import exposition
 
+LIVENESS = "liveness"  # the probe of this name, if a process has one, decides /health/live
 PROBE_TIMEOUT = 2.0  # seconds; a dependency that takes longer is not ready
 
 JSON = b"application/json"
@@ -44,12 +45,15 @@ async def _check_one(probe: Probe) -> DependencyState:
 def health_routes(side: str, probes: Mapping[str, Probe]) -> dict[str, App]:
     """The probe endpoints by path: `/health` (the seed's), `/health/live`, `/health/ready` and `/metrics`.
 
-    `/health` and `/health/ready` answer 200 when every dependency is ok and 503 otherwise; `/health/live` only says
-    that the process answers.
+    `/health` and `/health/ready` answer 200 when every dependency is ok and 503 otherwise; `/health/live` says
+    that the process answers, and, where there is a probe `LIVENESS`, 503 when only a fresh process would help.
     """
 
     async def live(scope: Scope, receive: Receive, send: Send) -> None:
-        await respond(send, 200, _encode({"status": "ok", "side": side}), JSON)
+        states = await check({LIVENESS: probes[LIVENESS]} if LIVENESS in probes else {})
+        stuck = [state.detail for state in states.values() if not state.ok]
+        body = {"status": "stuck" if stuck else "ok", "side": side, **({"reason": stuck[0]} if stuck else {})}
+        await respond(send, 503 if stuck else 200, _encode(body), JSON)
 
     async def ready(scope: Scope, receive: Receive, send: Send) -> None:
         states = await check(probes)

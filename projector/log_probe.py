@@ -1,0 +1,88 @@
+"""A look at the log from outside: no group, a connection of its own, nothing that a stuck consumer could stop."""
+
+import asyncio
+import contextlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.structs import ConsumerRecord
+
+CLOSE_TIMEOUT = 2.0  # seconds; aiokafka's stop() can hang while the broker is down
+LOOK_MS = 100  # of one fetch
+
+
+class LogProbe:
+    """Connects at the first question and, after a failed one, anew at the next. Every question may raise KafkaError."""
+
+    def __init__(self, client_options: Mapping[str, Any], client_id: str) -> None:
+        self._options = {**client_options, "client_id": client_id}
+        self._consumer: AIOKafkaConsumer | None = None
+
+    async def ends(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """The offset after the last record of each partition; what an open transaction may still undo is beyond it."""
+        wanted = list(partitions)
+        consumer = await self._connected()
+        return dict(await consumer.end_offsets(wanted)) if wanted else {}
+
+    async def beginnings(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """The offset of the oldest record that each partition keeps."""
+        wanted = list(partitions)
+        consumer = await self._connected()
+        return dict(await consumer.beginning_offsets(wanted)) if wanted else {}
+
+    async def partitions_of(self, topic: str) -> list[TopicPartition]:
+        """The topic's partitions; none if there is no such topic."""
+        consumer = await self._connected()
+        topics = await consumer.topics()
+        found = consumer.partitions_for_topic(topic) if topic in topics else None
+        return [TopicPartition(topic, partition) for partition in sorted(found or ())]
+
+    async def first_records(
+        self, positions: Mapping[TopicPartition, int], patience: float
+    ) -> dict[TopicPartition, ConsumerRecord]:
+        """The first record at or after each position; none for a partition that has only markers and holes there.
+
+        Raises TimeoutError when that is not known after `patience` seconds, OffsetOutOfRangeError for history gone.
+        """
+        if not positions:
+            return {}
+        ends = await self.ends(positions)
+        consumer = await self._connected()
+        found: dict[TopicPartition, ConsumerRecord] = {}
+        consumer.assign(list(positions))
+        try:
+            for tp, offset in positions.items():
+                consumer.seek(tp, offset)
+            open_now = {tp for tp, offset in positions.items() if offset < ends[tp]}
+            async with asyncio.timeout(patience):
+                while open_now:
+                    for tp, records in (await consumer.getmany(*open_now, timeout_ms=LOOK_MS)).items():
+                        found.setdefault(tp, records[0])
+                    passed = {tp for tp in open_now if await consumer.position(tp) >= ends[tp]}
+                    open_now -= found.keys() | passed
+        finally:
+            consumer.unsubscribe()
+        return found
+
+    async def close(self) -> None:
+        """Ends the connection, whatever state it is in."""
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_TIMEOUT):
+                    await consumer.stop()
+
+    async def _connected(self) -> AIOKafkaConsumer:
+        if self._consumer is None:
+            consumer = AIOKafkaConsumer(
+                **self._options,
+                group_id=None,
+                enable_auto_commit=False,
+                auto_offset_reset="none",
+                isolation_level="read_committed",
+                max_partition_fetch_bytes=1,  # Kafka sends at least one batch all the same
+            )
+            self._consumer = consumer
+            await consumer.start()
+        return self._consumer

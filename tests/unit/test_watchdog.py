@@ -1,0 +1,185 @@
+"""What is stuck and what only waits: a table of two looks at a projector."""
+
+import asyncio
+import queue
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from projector.loop_guard import EXIT_STUCK, LoopGuard
+from projector.ownership import RECLAIM_DELAY
+from projector.pulse import Loop, Pulse
+from projector.run import FETCH_PATIENCE
+from projector.watchdog import ATTEMPT_PATIENCE, JOIN_PATIENCE, LEAST_SPAN, Healthy, Held, Observation, Stuck, judge
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+LANE = Loop("lane 0", 7, frozenset({0, 1}))
+TURNED = msgspec.structs.replace(LANE, turns=8)
+TRYING = msgspec.structs.replace(LANE, trying_for=30.0)
+IDLE_LANE = Loop("lane 0", 7)
+KEEPER = Loop("keeper", 3)
+
+
+def seen(*loops: Loop, **fields: object) -> Observation:
+    known = {loop.name: loop for loop in loops}
+    return Observation(**{"at": 0.0, "loops": known, **fields})  # type: ignore[arg-type]  # a table's shorthand
+
+
+def at(position: int, end: int, *, waits: bool = True) -> dict[int, Held]:
+    return {1: Held(position, end, waits)}
+
+
+STUCK = {
+    "records wait, and the position stands": (
+        seen(LANE, held=at(5, 9)),
+        seen(TURNED, held=at(5, 9)),
+        "partition 1 stands at 5, and the log ends at 9",
+    ),
+    "though more records come": (seen(LANE, held=at(5, 6)), seen(TURNED, held=at(5, 90)), "partition 1 stands at 5"),
+    "a lane with work does not turn": (seen(LANE), seen(LANE), "lane 0 does not turn"),
+    "even while Kafka is away": (seen(LANE, outage=True), seen(LANE, outage=True), "lane 0 does not turn"),
+    "a lane has ended": (seen(LANE), seen(msgspec.structs.replace(TURNED, ended=True)), "lane 0 has ended"),
+    "the keeper has ended": (seen(KEEPER), seen(msgspec.structs.replace(KEEPER, ended=True)), "keeper has ended"),
+    "one try that never ends": (
+        seen(TRYING),
+        seen(msgspec.structs.replace(LANE, trying_for=ATTEMPT_PATIENCE + 1)),
+        "lane 0 does not turn",
+    ),
+    "assigned and not claimed": (
+        seen(KEEPER, unclaimed=frozenset({2, 3})),
+        seen(KEEPER, unclaimed=frozenset({3, 4})),
+        "partitions 3 are assigned, and nobody claims them",
+    ),
+    "no assignment from a group that answers": (
+        seen(IDLE_LANE),
+        seen(IDLE_LANE, joining_for=JOIN_PATIENCE + 1),
+        "the group has assigned nothing for 121 s",
+    ),
+}
+
+HEALTHY = {
+    "it has just started": (seen(), seen(LANE, held=at(5, 9))),
+    "it moves": (seen(LANE, held=at(5, 9)), seen(TURNED, held=at(6, 9))),
+    "an idle topic": (seen(LANE, held=at(9, 9)), seen(TURNED, held=at(9, 9))),
+    "records have just come": (seen(LANE, held=at(9, 9)), seen(TURNED, held=at(9, 12))),
+    "only markers of transactions are left": (seen(LANE, held=at(5, 9)), seen(TURNED, held=at(5, 9, waits=False))),
+    "a lane without partitions rests": (seen(IDLE_LANE), seen(IDLE_LANE)),
+    "PostgreSQL is tried again": (seen(TRYING, held=at(5, 9)), seen(TRYING, held=at(5, 9))),
+    "it was until a moment ago": (seen(TRYING, held=at(5, 9)), seen(TURNED, held=at(5, 9))),
+    "Kafka is away": (seen(LANE, held=at(5, 9)), seen(TURNED, outage=True)),
+    "Kafka is back": (seen(LANE, outage=True), seen(TURNED, held=at(5, 9))),
+    "held by an operator: no lane serves it": (seen(IDLE_LANE, held=at(5, 9)), seen(IDLE_LANE, held=at(5, 9))),
+    "stopped with a reason: it is not held": (seen(LANE, held=at(5, 9)), seen(TURNED)),
+    "it was held anew at the same place": (seen(LANE), seen(TURNED, held=at(5, 9))),
+    "claiming waits for PostgreSQL": (
+        seen(msgspec.structs.replace(KEEPER, trying_for=0.5), unclaimed=frozenset({2})),
+        seen(msgspec.structs.replace(KEEPER, trying_for=0.5), unclaimed=frozenset({2})),
+    ),
+    "other partitions are to be claimed": (
+        seen(KEEPER, unclaimed=frozenset({2})),
+        seen(KEEPER, unclaimed=frozenset({3})),
+    ),
+    "a rebalance takes its time": (seen(IDLE_LANE), seen(IDLE_LANE, joining_for=JOIN_PATIENCE - 1)),
+}
+
+
+@pytest.mark.parametrize("name", STUCK)
+def test_what_should_move_and_does_not_is_stuck(name: str) -> None:
+    previous, now, reason = STUCK[name]
+    verdict = judge(previous, now)
+    assert isinstance(verdict, Stuck)
+    assert reason in verdict.reason
+
+
+@pytest.mark.parametrize("name", HEALTHY)
+def test_what_moves_or_waits_for_a_reason_is_healthy(name: str) -> None:
+    assert judge(*HEALTHY[name]) == Healthy()
+
+
+def test_every_reason_is_given() -> None:
+    verdict = judge(seen(LANE, held=at(5, 9)), seen(LANE, held=at(5, 9)))
+    assert verdict == Stuck("lane 0 does not turn; partition 1 stands at 5, and the log ends at 9")
+
+
+async def test_a_pulse_knows_its_loops_until_they_leave() -> None:
+    pulse, go_on = Pulse(), asyncio.Event()
+
+    async def lane() -> None:
+        pulse.turn({2})
+        await go_on.wait()
+        pulse.turn({2, 3})
+        pulse.attempt()
+        await asyncio.Event().wait()
+
+    async def leaver() -> None:
+        pulse.turn({4})
+        pulse.leave()
+
+    task = asyncio.create_task(lane(), name="lane 0")
+    await asyncio.create_task(leaver())
+    assert pulse.loops() == [Loop("lane 0", 1, frozenset({2}))]
+    go_on.set()
+    await asyncio.sleep(0)
+    (loop,) = pulse.loops()
+    assert (loop.turns, loop.serves) == (2, {2, 3})
+    assert loop.trying_for is not None
+    assert loop.trying_for < 1
+    task.cancel()
+    await asyncio.wait([task])
+    assert pulse.loops()[0].ended
+
+
+def test_an_attempt_outside_of_a_loop_is_nobodys() -> None:
+    async def attempt() -> None:
+        pulse = Pulse()
+        pulse.attempt()
+        assert pulse.loops() == []
+
+    asyncio.run(attempt())
+
+
+async def test_a_loop_that_is_blocked_ends_the_process_and_one_that_turns_does_not() -> None:
+    ended: list[int] = []
+    guard = LoopGuard(0.2, ended.append)
+    with guard.guarding():
+        await asyncio.sleep(0.6)  # three intervals
+        assert ended == []
+        time.sleep(0.8)  # noqa: ASYNC251 - the crime; two intervals are 0.4
+        assert ended == [EXIT_STUCK]
+
+
+def test_a_blocked_process_says_where_and_exits_70() -> None:
+    program = """
+import asyncio, threading
+from projector.loop_guard import LoopGuard
+
+async def deadlock():
+    lock = threading.Lock()
+    with LoopGuard(0.2).guarding():
+        await asyncio.sleep(0.1)
+        lock.acquire()
+        lock.acquire()
+
+asyncio.run(deadlock())
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, timeout=20, check=False
+    )
+    assert run.returncode == EXIT_STUCK
+    said = msgspec.json.decode(run.stderr)
+    assert said["reason"] == "the event loop is blocked"
+    assert any("in deadlock" in line for line in said["where"])
+
+
+def test_a_farewell_that_takes_too_long_is_cut_short() -> None:
+    ended: queue.Queue[int] = queue.Queue()
+    LoopGuard(1, ended.put).end_within(0.1, "it hangs")
+    assert ended.get(timeout=5) == EXIT_STUCK
+
+
+def test_what_is_compared_is_further_apart_than_what_a_loop_may_take() -> None:
+    assert max(FETCH_PATIENCE, RECLAIM_DELAY) + 1 < LEAST_SPAN
