@@ -96,7 +96,7 @@ def _take_all(found: Assembled, position: Position, records: Sequence[KafkaRecor
     sound = [outcome for outcome in outcomes if type(outcome) is EventRow]
     if len(sound) != len(outcomes):
         return False
-    found.batch.rows += sound
+    found.batch.rows.extend(sound)
     _advance(found, position, records[-1].offset + 1, malformed=0)
     return True
 
