@@ -10,6 +10,8 @@ from typing import Never
 import rich_click as click
 from rich.console import Console
 
+from footfall.cli_dlq import dlq
+
 state_dir_option = click.option(
     "--state-dir",
     type=click.Path(file_okay=False, path_type=Path),
@@ -150,6 +152,9 @@ def topics_create() -> None:
     with readable_failures("The topics were not created"):
         for topic, outcome in create_topics(settings).items():
             click.echo(f"{topic}: {outcome}")
+
+
+cli.add_command(dlq)
 
 
 def exit_with_stack_errors(run: Callable[[Console], int]) -> Never:

@@ -11,9 +11,11 @@ import msgspec
 
 from projector.connection import Connection
 from projector.failure import Diagnosis
-from projector.rows import KafkaRecord
+from projector.rows import MAX_RECORDED_AT_MS, MIN_RECORDED_AT_MS, UNIX_EPOCH, KafkaRecord
 
-UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+FIRST_MOMENT = datetime.min.replace(tzinfo=UTC)
+LAST_MOMENT = datetime.max.replace(tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 
 
 class DeadLetter(msgspec.Struct, frozen=True):
@@ -95,10 +97,10 @@ def _row(letter: DeadLetter) -> tuple[object, ...]:
         record.topic,
         record.partition,
         record.offset,
-        UNIX_EPOCH + timedelta(milliseconds=record.timestamp),
+        recorded_at(record.timestamp),
         record.key,
         record.value,
-        [name for name, _ in record.headers],
+        [storable(name) for name, _ in record.headers],
         [value for _, value in record.headers],
         user_of(record.key),
         why.cause,
@@ -114,3 +116,25 @@ def user_of(key: bytes | None) -> str | None:
         return None if key is None or b"\0" in key else key.decode()
     except UnicodeDecodeError:
         return None
+
+
+def recorded_at(timestamp_ms: int) -> datetime:
+    """A record's timestamp; what lies outside the calendar becomes its first or last moment."""
+    if timestamp_ms < MIN_RECORDED_AT_MS:
+        return FIRST_MOMENT
+    return LAST_MOMENT if timestamp_ms > MAX_RECORDED_AT_MS else UNIX_EPOCH + timedelta(milliseconds=timestamp_ms)
+
+
+def timestamp_ms(moment: datetime) -> int:
+    """The timestamp that `recorded_at` took, as far as it is known: one outside the calendar stays outside."""
+    return MIN_RECORDED_AT_MS - 1 if moment <= FIRST_MOMENT else (moment - UNIX_EPOCH) // _MILLISECOND
+
+
+def storable(name: str) -> str:
+    """A header's name as PostgreSQL can hold it, which knows no NUL; `header_name` gives it back."""
+    return name.replace("\\", "\\\\").replace("\0", "\\0")
+
+
+def header_name(stored: str) -> str:
+    """The header's name that `storable` took."""
+    return "\\".join(part.replace("\\0", "\0") for part in stored.split("\\\\"))

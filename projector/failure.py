@@ -57,6 +57,11 @@ def kind_of(error: BaseException) -> Failure:
     return Failure.DEFECT if isinstance(error, DEFECT) else Failure.SUSPECT
 
 
+def unappliable(error: BaseException) -> Diagnosis:
+    """Why a valid event is parked. The error's own text may quote the event, so only its class is kept."""
+    return Diagnosis("poison", type(error).__name__, "The event is valid, but could not be applied; others can.")
+
+
 def diagnosis(error: BaseException) -> dict[str, object]:
     """What a log may say of a failure: no message, for PostgreSQL and its driver quote the values they refuse."""
     return {

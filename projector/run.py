@@ -22,11 +22,15 @@ from aiokafka.errors import (
 from projector.batch import Position, assemble, halves, split
 from projector.commit import Batch, Committed, Fenced, GenerationWriter
 from projector.control import known_good_succeeds
+from projector.dead_letter_topic import producer_maker, publish_dead_letters
 from projector.dead_letters import Caps
-from projector.failure import TRANSIENT, Diagnosis, Failure, diagnosis, kind_of
+from projector.failure import TRANSIENT, Diagnosis, Failure, diagnosis, kind_of, unappliable
+from projector.generations import Orders
 from projector.ownership import DATABASE_TIMEOUT, RELEASE_TIMEOUT, Ownership
+from projector.pace import Pace
 from projector.rows import KafkaRecord
 from projector.settings import ProjectorSettings
+from read_model.generations import Generation
 from telemetry.logs import get_logger
 from telemetry.metrics import (
     BATCHES_COMMITTED,
@@ -42,6 +46,7 @@ LAG_REPORT_INTERVAL = 5.0  # seconds between offset commits to Kafka, which only
 RETRY_LATER = 0.5  # seconds before a fetch is tried again after Kafka failed it
 MEMBERSHIP_CHECK_INTERVAL = 1.0  # seconds
 MEMBERSHIP_PATIENCE = 10  # failed checks in a row, each after joining the group anew
+NO_ROOM = 0.02  # seconds before a lane that must not exceed its rate looks again
 FETCH_PATIENCE = 2.0  # seconds of one fetch; in a rebalance aiokafka waits without end, and a lane must see `stop`
 
 Part = Mapping[Position, Sequence[KafkaRecord]]
@@ -58,23 +63,29 @@ class Projector:
         ownership: Ownership,
         writer: GenerationWriter,
         settings: ProjectorSettings,
+        orders: Orders | None = None,
     ) -> None:
         self._consumer = consumer
         self._pool = pool
         self._ownership = ownership
         self._writer = writer
         self._settings = settings
+        self._orders = orders or Orders(Generation(writer.generation, "active"))
+        self._pace = Pace()
         self._caps = Caps(settings.max_parked_of_one_key, settings.max_parked_of_one_partition)
         self._log = get_logger("projector")
+        self._letters_parked = asyncio.Event()
         self._gaps: dict[int, tuple[int, int]] = {}  # partition: offset expected, offset found
 
     async def run(self, stop: asyncio.Event) -> None:
         """Projects until `stop`. Raises what is neither transient nor a partition's own failure."""
         self._join()
         async with asyncio.TaskGroup() as tasks:
-            jobs = (self._ownership.keep(), self._report_lag(), self._stay_member())
-            background = [tasks.create_task(job) for job in jobs]
-            lanes = [tasks.create_task(self._project(lane, stop)) for lane in range(self._settings.projector_lanes)]
+            jobs = {"keeper": self._ownership.keep(), "lag": self._report_lag(), "membership": self._stay_member()}
+            jobs["dead letters"] = self._publish_dead_letters()
+            background = [tasks.create_task(job, name=name) for name, job in jobs.items()]
+            count = self._settings.projector_lanes
+            lanes = [tasks.create_task(self._project(lane, stop), name=f"lane {lane}") for lane in range(count)]
             await asyncio.wait(lanes, return_when=asyncio.FIRST_EXCEPTION)
             for task in background:
                 task.cancel()
@@ -109,21 +120,32 @@ class Projector:
     async def _project(self, lane: int, stop: asyncio.Event) -> None:
         while not stop.is_set():
             mine = self._share_of(lane)
+            self._ownership.pulse.turn(tp.partition for tp in mine)
             if not mine:
                 await self._until_ownership_changes(stop)
                 continue
-            fetched = await self._fetch(mine)
+            room = self._pace.room(self._rate(), self._settings.batch_max_records)
+            if room == 0:
+                await asyncio.sleep(NO_ROOM)
+                continue
+            fetched = await self._fetch(mine, room)
+            self._pace.spend(sum(map(len, fetched.values())))
             with self._ownership.in_hand():
                 for part in split(self._in_order(lane, fetched), self._settings.batch_max_bytes):
                     await self._apply(part, stop)
+        self._ownership.pulse.leave()
 
     def _share_of(self, lane: int) -> list[TopicPartition]:
         """Dealt from the assigned partitions, not from the held: one that stops or is lost moves no other."""
         return [
             TopicPartition(self._settings.kafka_topic, partition)
             for index, partition in enumerate(sorted(self._ownership.assigned))
-            if index % self._settings.projector_lanes == lane and partition in self._ownership.held
+            if index % self._settings.projector_lanes == lane and self._may_go_on(partition)
         ]
+
+    def _may_go_on(self, partition: int) -> bool:
+        position, limit = self._ownership.held.get(partition), self._orders.limit(partition)
+        return position is not None and (limit is None or position.next_offset < limit)
 
     async def _until_ownership_changes(self, stop: asyncio.Event) -> None:
         changed = self._ownership.changed
@@ -134,11 +156,19 @@ class Projector:
             for task in waits:
                 task.cancel()
 
-    async def _fetch(self, mine: list[TopicPartition]) -> Fetched:
+    def _rate(self) -> float | None:
+        """Our share of the rate that operators allow, records a second."""
+        whole = self._orders.current.max_rate
+        if whole is None:
+            return None
+        partitions = self._consumer.partitions_for_topic(self._settings.kafka_topic) or self._ownership.held
+        return whole * len(self._ownership.held) / max(1, len(partitions))
+
+    async def _fetch(self, mine: list[TopicPartition], room: int) -> Fetched:
         try:
             async with asyncio.timeout(FETCH_PATIENCE):
                 fetched: Fetched = await self._consumer.getmany(
-                    *mine, timeout_ms=self._settings.batch_max_wait_ms, max_records=self._settings.batch_max_records
+                    *mine, timeout_ms=self._settings.batch_max_wait_ms, max_records=room
                 )
         except TimeoutError:
             pass
@@ -178,10 +208,10 @@ class Projector:
             assembled = assemble(current, self._ownership.parked, self._caps, culprit)
             outcome = await self._commit(assembled.batch, stop) if assembled.batch.advances else None
         except Exception as error:  # noqa: BLE001 - whatever it is, its kind decides
-            await self._on_failure(current, error, stop)
+            await self._on_failure(current, error, stop, culprit)
             return
         if isinstance(outcome, Fenced):
-            BATCHES_FENCED.inc()
+            BATCHES_FENCED.labels(generation=self._writer.generation).inc()
             self._log.warning("batch_fenced", partitions=[p.partition for p in current])
             self._ownership.lost(current)
             return
@@ -192,31 +222,34 @@ class Projector:
         for partition, reason in assembled.refused.items():
             self._ownership.stop([p for p in self._ownership.held.values() if p.partition == partition], reason)
 
-    async def _on_failure(self, part: Part, error: Exception, stop: asyncio.Event) -> None:
-        """Halves the batch until one record stands alone, then tries that against one known to be good.
+    async def _on_failure(self, part: Part, error: Exception, stop: asyncio.Event, culprit: Diagnosis | None) -> None:
+        """Halves the batch until one record stands alone, then tries another that is known to be good.
 
         A batch of n records with one culprit takes about 2 log2 n transactions, and all others are applied.
         """
         self._log.error("batch_failed", partitions=[p.partition for p in part], **diagnosis(error))
         both = halves(part)
-        if kind_of(error) is Failure.SUSPECT and both is not None:
+        suspect = kind_of(error) is Failure.SUSPECT and culprit is None  # a culprit that cannot be parked is a defect
+        if suspect and both is not None:
             for half in both:
                 await self._apply(half, stop)
-        elif kind_of(error) is Failure.SUSPECT and await self._others_succeed(stop):
-            message = "The event is valid, but could not be applied; others can."
-            await self._apply(part, stop, Diagnosis("poison", type(error).__name__, message))
-        else:
+            return
+        blamed = await self._others_succeed(next(iter(part.values()))[0], stop) if suspect else False
+        if blamed:
+            await self._apply(part, stop, unappliable(error))
+        elif blamed is not None:
             self._ownership.stop(part, f"defect: {type(error).__name__}")
 
-    async def _others_succeed(self, stop: asyncio.Event) -> bool:
-        """Whether an event that was applied before could be applied now: if not, no record is to blame."""
+    async def _others_succeed(self, record: KafkaRecord, stop: asyncio.Event) -> bool | None:
+        """Whether events of others can be applied now: if not, this record is not to blame. None: asked to stop."""
         async for attempt in self._retries():
             if stop.is_set() and attempt.num > 1:
-                return False
+                return None
+            self._ownership.pulse.attempt()
             with attempt:
                 async with asyncio.timeout(DATABASE_TIMEOUT), self._pool.acquire(timeout=RELEASE_TIMEOUT) as connection:
-                    return await known_good_succeeds(connection, self._writer, self._settings.kafka_topic)
-        return False
+                    return await known_good_succeeds(connection, self._writer, record.topic, besides=record.key)
+        return None
 
     async def _commit(self, batch: Batch, stop: asyncio.Event) -> Committed | Fenced | None:
         """Tries until the outcome is known; None when asked to stop first.
@@ -227,6 +260,7 @@ class Projector:
         async for attempt in self._retries():
             if stop.is_set() and attempt.num > 1:
                 return None
+            self._ownership.pulse.attempt()
             if attempt.num > 1:
                 PROJECTION_RETRIES.inc()
             with attempt, COMMIT_SECONDS.time():
@@ -251,6 +285,10 @@ class Projector:
             records = found
             if found[0].offset < position.next_offset:
                 records = [record for record in found if record.offset >= position.next_offset]
+            limit = self._orders.limit(tp.partition)
+            if limit is not None and found[-1].offset >= limit:
+                records = [record for record in records if record.offset < limit]
+                self._consumer.seek(tp, max(limit, position.next_offset))
             if records and self._follows(tp, position, records[0]):
                 in_order[position] = records
         return in_order
@@ -271,11 +309,14 @@ class Projector:
         return False
 
     def _count(self, batch: Batch, outcome: Committed) -> None:
-        BATCHES_COMMITTED.inc()
-        EVENTS_PROJECTED.inc(outcome.stored)
-        DUPLICATES_SKIPPED.inc(outcome.duplicates)
+        generation = self._writer.generation
+        BATCHES_COMMITTED.labels(generation=generation).inc()
+        EVENTS_PROJECTED.labels(generation=generation).inc(outcome.stored)
+        DUPLICATES_SKIPPED.labels(generation=generation).inc(outcome.duplicates)
+        if batch.letters:
+            self._letters_parked.set()
         for letter in batch.letters:
-            DEAD_LETTERS_PARKED.labels(cause=letter.diagnosis.cause).inc()
+            DEAD_LETTERS_PARKED.labels(cause=letter.diagnosis.cause, generation=generation).inc()
             if letter.diagnosis.cause != "behind":
                 self._log.warning(
                     "record_parked",
@@ -285,6 +326,10 @@ class Projector:
                     cause=letter.diagnosis.cause,
                     reason=letter.diagnosis.error_message,
                 )
+
+    async def _publish_dead_letters(self) -> None:
+        make, topic = producer_maker(self._settings), self._settings.kafka_dlq_topic
+        await publish_dead_letters(self._pool, make, self._writer.generation, topic, self._letters_parked)
 
     async def _report_lag(self) -> None:
         while True:

@@ -102,6 +102,7 @@ class Footfall:
             "KAFKA_BOOTSTRAP_SERVERS": self.servers.kafka,
             "KAFKA_TOPIC": self.topic,
             "KAFKA_GROUP_ID": self.group,
+            "KAFKA_DLQ_TOPIC": f"{self.topic}-dlq",
         }
 
     def start(self, command: str, *, ready: bool = True, **environment: str) -> Process:
