@@ -28,6 +28,7 @@ class LoopGuard:
         self._beats = 0
         self._over = threading.Event()
         self._timer: asyncio.TimerHandle | None = None
+        self._last: threading.Timer | None = None
 
     @contextmanager
     def guarding(self) -> Iterator[None]:
@@ -40,12 +41,14 @@ class LoopGuard:
             self._over.set()
             assert self._timer is not None
             self._timer.cancel()
+            if self._last is not None:
+                self._last.cancel()
 
     def end_within(self, seconds: float, reason: str) -> None:
-        """Ends the process after so many seconds, should it not have ended by itself."""
-        last = threading.Timer(seconds, self._give_up, (reason, []))
-        last.daemon = True
-        last.start()
+        """Ends the process after so many seconds, should the body guarded not have ended by then."""
+        self._last = threading.Timer(seconds, self._give_up, (reason, []))
+        self._last.daemon = True
+        self._last.start()
 
     def _beat(self, loop: asyncio.AbstractEventLoop) -> None:
         self._beats += 1

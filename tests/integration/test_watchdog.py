@@ -111,10 +111,12 @@ def test_a_consumer_that_returns_nothing_is_noticed_and_the_projector_ends(
 ) -> None:
     """What aiokafka's issues 625, 847 and 1154 look like from here: no error, no records, for ever."""
     real, mute = AIOKafkaConsumer.getmany, threading.Event()
+    in_vain: list[float] = []
 
     async def getmany(consumer: Any, *partitions: Any, **options: Any) -> Any:
         if mute.is_set() and consumer._group_id is not None:
             await asyncio.sleep(0.1)
+            in_vain.append(time.monotonic())
             return {}
         return await real(consumer, *partitions, **options)
 
@@ -123,6 +125,7 @@ def test_a_consumer_that_returns_nothing_is_noticed_and_the_projector_ends(
         produce(footfall, some_records(100))
         wait_until_processed(footfall, 100)
         mute.set()
+        wait_until(lambda: len(in_vain) > 12, 20, "fetches in vain by every lane")
         produce(footfall, [record_of(an_event(), 4)])
         began = time.monotonic()
         wait_until(lambda: bool(projector.stuck_reasons()), 2 * SPAN + INTERVAL + 1, "the liveness to turn")
@@ -180,8 +183,8 @@ def test_postgresql_away_is_a_reason_to_wait(footfall: Footfall) -> None:
 
 
 @pytest.fixture
-def own_broker(tmp_path: Path) -> Iterator[OwnBroker]:
-    broker = OwnBroker(tmp_path / "broker")
+def own_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnBroker]:
+    broker = OwnBroker(tmp_path_factory.mktemp("broker"))
     yield broker
     broker.kill()
 
@@ -217,7 +220,7 @@ main()
 """
 DEADLOCK = "run.assemble = lambda *_: threading.Event().wait()"
 MUTE = """
-async def fetch(self, mine):
+async def fetch(self, *_):
     import asyncio
     await asyncio.sleep(0.1)
     return {}
