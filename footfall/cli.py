@@ -11,6 +11,7 @@ import rich_click as click
 from rich.console import Console
 
 from footfall.cli_dlq import dlq
+from footfall.cli_rebuild import rebuild
 
 state_dir_option = click.option(
     "--state-dir",
@@ -155,6 +156,7 @@ def topics_create() -> None:
 
 
 cli.add_command(dlq)
+cli.add_command(rebuild)
 
 
 def exit_with_stack_errors(run: Callable[[Console], int]) -> Never:

@@ -41,19 +41,27 @@ HTTP_SECONDS = Histogram(
 PROCESSED_EVENTS = Gauge(
     "processed_events", "Events in the read model, as the checkpoints count them (query side).", registry=REGISTRY
 )
-EVENTS_PROJECTED = Counter("events_projected", "Events this projector stored.", registry=REGISTRY)
+EVENTS_PROJECTED = Counter("events_projected", "Events this projector stored.", ["generation"], registry=REGISTRY)
 DUPLICATES_SKIPPED = Counter(
-    "duplicates_skipped", "Records of an event that was already stored, skipped by this projector.", registry=REGISTRY
+    "duplicates_skipped",
+    "Records of an event that was already stored, skipped by this projector.",
+    ["generation"],
+    registry=REGISTRY,
 )
 DEAD_LETTERS_PARKED = Counter(
     "dead_letters_parked",
     "Records this projector parked. cause: poison, newer_version, behind (an earlier record of its key is parked).",
-    ["cause"],
+    ["cause", "generation"],
     registry=REGISTRY,
 )
-BATCHES_COMMITTED = Counter("batches_committed", "Transactions this projector committed.", registry=REGISTRY)
+BATCHES_COMMITTED = Counter(
+    "batches_committed", "Transactions this projector committed.", ["generation"], registry=REGISTRY
+)
 BATCHES_FENCED = Counter(
-    "batches_fenced", "Batches rolled back because another owner had moved the checkpoint.", registry=REGISTRY
+    "batches_fenced",
+    "Batches rolled back because another owner had moved the checkpoint.",
+    ["generation"],
+    registry=REGISTRY,
 )
 COMMIT_SECONDS = Histogram(
     "batch_commit_seconds",
@@ -61,9 +69,18 @@ COMMIT_SECONDS = Histogram(
     buckets=LATENCY_BUCKETS,
     registry=REGISTRY,
 )
-PARTITIONS_OWNED = Gauge("partitions_owned", "Partitions this projector owns now.", registry=REGISTRY)
+PARTITIONS_OWNED = Gauge("partitions_owned", "Partitions this projector owns now.", ["generation"], registry=REGISTRY)
 PARTITIONS_STOPPED = Gauge(
-    "partitions_stopped", "Owned partitions that stopped with a named reason (see /health).", registry=REGISTRY
+    "partitions_stopped",
+    "Owned partitions that stopped with a named reason (see /health).",
+    ["generation"],
+    registry=REGISTRY,
+)
+REBUILD_PROGRESS = Gauge(
+    "rebuild_progress",
+    "How much of the log a generation that is being built has read, 0 to 1, over all projectors.",
+    ["generation"],
+    registry=REGISTRY,
 )
 PROJECTION_RETRIES = Counter(
     "projection_retries", "Batches given up for a transient failure and read again.", registry=REGISTRY

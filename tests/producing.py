@@ -204,12 +204,12 @@ def assert_in_order(stored: Sequence[asyncpg.Record]) -> None:
 
 
 def metric(process: Process, name: str) -> float:
-    """The value of an unlabelled metric; -1 while the process does not answer."""
+    """The value of a metric, summed over its labels; -1 while the process does not answer."""
     try:
         text = httpx.get(f"{process.url}/metrics", timeout=5).text
     except httpx.TransportError:
         return -1
-    return next(float(line.split()[1]) for line in text.splitlines() if line.startswith(f"{name} "))
+    return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith((f"{name} ", f"{name}{{")))
 
 
 def wait_until_owning(process: Process, partitions: int, within: float = 30.0) -> None:

@@ -1,0 +1,163 @@
+"""`footfall rebuild`: what operators type and read (docs/rebuild.md)."""
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import rich_click as click
+from rich.console import Console
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
+force_option = click.option("--force", is_flag=True, help="Whatever is unverified, lagging or behind.")
+lag_option = click.option(
+    "--max-lag", type=click.IntRange(0), default=1_000, show_default=True, help="Events behind the log's end, at most."
+)
+wait_option = click.option(
+    "--wait", type=click.FloatRange(0), default=60, show_default=True, help="Seconds to wait for queries that run."
+)
+
+
+@click.group()
+def rebuild() -> None:
+    """Build the read model anew beside the one that serves, compare, switch, and switch back.
+
+    DATABASE_URL is the owner's. See docs/rebuild.md.
+    """
+
+
+@rebuild.command()
+@click.option("--max-rate", type=click.IntRange(1), help="Events a second, over all projectors.  [default: no cap]")
+def start(max_rate: int | None) -> None:
+    """Make an empty generation; running projectors fill it from offset 0."""
+    from footfall import rebuild as work
+
+    found = _run(lambda operator: work.start(operator, max_rate))
+    click.echo(f"{found.name} is being built. Follow it: footfall rebuild status --watch")
+
+
+@rebuild.command()
+@click.option("--watch", is_flag=True, help="A bar, until the build has reached the end of the log.")
+@json_option
+def status(watch: bool, as_json: bool) -> None:
+    """Show every generation: state, progress, rate, time left."""
+    from footfall import rebuild_show as show
+    from footfall import rebuild_status as look
+
+    if watch:
+        _run(lambda operator: show.watch(operator, Console()), alone=False)
+        return
+    found = _run(look.progress_of_all, alone=False)
+    if as_json:
+        click.echo(look.as_json(found))
+    else:
+        Console().print(show.table(found))
+
+
+@rebuild.command()
+def pause() -> None:
+    """Stop building for now; nothing is lost."""
+    from footfall import rebuild as work
+
+    click.echo(f"{_run(work.pause).name} is paused. Go on: footfall rebuild resume")
+
+
+@rebuild.command()
+@click.option("--max-rate", type=click.IntRange(0), help="A new cap, events a second; 0: none.  [default: as before]")
+def resume(max_rate: int | None) -> None:
+    """Go on building, from where it stood; also changes the cap of a build that runs."""
+    from footfall import rebuild as work
+
+    click.echo(f"{_run(lambda operator: work.resume(operator, max_rate)).name} is being built.")
+
+
+@rebuild.command()
+def cancel() -> None:
+    """Give the build up and drop it."""
+    from footfall import rebuild as work
+
+    click.echo(f"{_run(work.cancel).name} is dropped.")
+
+
+@rebuild.command()
+@click.option("--skip", multiple=True, metavar="TABLE", help="A table that is meant to differ; may be repeated.")
+@click.option(
+    "--wait", type=click.FloatRange(1), default=300, show_default=True, help="Seconds to reach the same positions."
+)
+@json_option
+def verify(skip: tuple[str, ...], wait: float, as_json: bool) -> None:
+    """Compare the build with what serves, at the same log positions; exit 1 when they differ."""
+    from footfall import rebuild_show as show
+    from footfall import rebuild_verify as work
+    from footfall.rebuild_status import as_json as in_json
+
+    console = Console(stderr=True)
+    with console.status("") as spinner:
+        found = _run(lambda operator: work.verify(operator, patience=wait, skip=skip, report=spinner.update))
+    if as_json:
+        click.echo(in_json({"equal": found.equal, **show.facts(found)}))
+    else:
+        Console().print(show.verification(found))
+    sys.exit(0 if found.equal else 1)
+
+
+@rebuild.command()
+@force_option
+@lag_option
+@wait_option
+def promote(force: bool, max_lag: int, wait: float) -> None:
+    """Let queries see the build, in one transaction; what served before is kept as standby."""
+    from footfall import rebuild_promote as work
+
+    _switched(_run(lambda operator: work.promote(operator, force=force, max_lag=max_lag, patience=wait)))
+
+
+@rebuild.command()
+@force_option
+@lag_option
+@wait_option
+def rollback(force: bool, max_lag: int, wait: float) -> None:
+    """Let queries see the standby again."""
+    from footfall import rebuild_promote as work
+
+    _switched(_run(lambda operator: work.rollback(operator, force=force, max_lag=max_lag, patience=wait)))
+
+
+@rebuild.command()
+def drop() -> None:
+    """Drop the standby: from then on there is nothing to roll back to."""
+    from footfall import rebuild as work
+
+    click.echo(f"{_run(work.drop_standby).name} is dropped.")
+
+
+def _switched(found: Any) -> None:
+    how = f"{len(found.views)} views, {found.seconds * 1000:.0f} ms"
+    click.echo(f"Queries see {found.new} now ({how}). {found.old} is standby.")
+
+
+def _run(work: Callable[[Any], Awaitable[Any]], *, alone: bool = True) -> Any:
+    from footfall.cli import readable_failures
+    from footfall.environment import load_settings
+    from footfall.rebuild import RebuildSettings, operating
+
+    settings = load_settings(RebuildSettings)
+
+    async def go() -> Any:
+        async with operating(settings, alone=alone) as operator:
+            return await work(operator)
+
+    with readable_failures("The rebuild command failed"), _refusals():
+        return asyncio.run(go())
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    from footfall.rebuild import RefusedError
+
+    try:
+        yield
+    except RefusedError as error:
+        click.echo(f"footfall: {error}", err=True)
+        sys.exit(1)

@@ -1,0 +1,255 @@
+"""What an operator does with generations: build one, hold it, give it up, drop it (docs/rebuild.md)."""
+
+import asyncio
+import getpass
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import asyncpg
+from aiokafka import TopicPartition
+from pydantic import Field, SecretStr
+
+from contracts.settings import KafkaSettings
+from projector.log_probe import LogProbe
+from read_model.generation_schema import GenerationInUseError, NotCopiedError, create_like, drop, tables_of
+from read_model.generations import (
+    BUILT,
+    Connection,
+    Generation,
+    State,
+    list_generations,
+    note,
+    positions,
+    projector_name,
+    set_state,
+)
+from read_model.pool import CONNECT_TIMEOUT, driver_url
+
+ONE_AT_A_TIME = 0x_F007_FA12  # advisory lock: two operators do not change generations at once
+LEAVE_WITHIN = 15.0  # seconds for the projectors to leave a generation that is to be dropped
+POLL = 0.1  # seconds
+
+NEXT_NAME = "SELECT 'read_g' || nextval('ops.generation_number')"
+REGISTER = "INSERT INTO ops.generations (name, state, max_rate, created_by) VALUES ($1, 'building', $2, $3)"
+FIRST_CHECKPOINTS = """
+INSERT INTO {generation}.checkpoints (topic, partition, next_offset, epoch, owner)
+SELECT $1, partition, 0, 0, '' FROM unnest($2::int[]) AS partition
+"""
+SET_RATE = "UPDATE ops.generations SET max_rate = $2 WHERE name = $1"
+FORGET = "DELETE FROM ops.generations WHERE name = $1"
+SESSIONS = """
+SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = $1
+"""
+
+
+class RebuildSettings(KafkaSettings):
+    """Settings of `footfall rebuild`."""
+
+    database_url: SecretStr = Field(description="PostgreSQL URL of the database's owner.")
+
+
+class RefusedError(Exception):
+    """The generations do not allow what was asked; the text says why, and what to do."""
+
+
+class Operator:
+    """One operator at work: a connection of the owner's role, and a look at the log."""
+
+    def __init__(self, settings: RebuildSettings, connection: asyncpg.Connection, log: LogProbe) -> None:
+        self.settings = settings
+        self.topic = settings.kafka_topic
+        self.connection = connection
+        self.log = log
+        self.name = f"{getpass.getuser()}@{socket.gethostname()}"
+
+    async def generations(self) -> list[Generation]:
+        """Every generation."""
+        return await list_generations(self.connection)
+
+    async def find(self, *states: State) -> Generation | None:
+        """The generation in one of these states, of which there is at most one."""
+        return next((found for found in await self.generations() if found.state in states), None)
+
+    async def active(self) -> Generation:
+        """The generation that queries see."""
+        found = await self.find("active")
+        if found is None:
+            raise RefusedError("No generation is active. Does DATABASE_URL name the right database?")
+        return found
+
+    async def under_construction(self) -> Generation:
+        """The generation that is being built. Raises RefusedError when there is none."""
+        found = await self.find(*BUILT)
+        if found is None:
+            raise RefusedError("No generation is being built. Begin with: footfall rebuild start")
+        return found
+
+    async def ends(self) -> dict[int, int]:
+        """The offset after the last record of each partition. Raises RefusedError when the topic is not there."""
+        found = await self.log.ends(await self._partitions())
+        return {tp.partition: offset for tp, offset in found.items()}
+
+    async def beginnings(self) -> dict[int, int]:
+        """The offset of the oldest record of each partition."""
+        found = await self.log.beginnings(await self._partitions())
+        return {tp.partition: offset for tp, offset in found.items()}
+
+    async def _partitions(self) -> list[TopicPartition]:
+        partitions = await self.log.partitions_of(self.topic)
+        if not partitions:
+            raise RefusedError(f"Kafka has no topic {self.topic}. Does KAFKA_TOPIC name the right one?")
+        return partitions
+
+    async def lag(self, generation: str) -> int:
+        """Events between the generation and the end of the log."""
+        done = await positions(self.connection, generation, self.topic)
+        return sum(max(0, end - done.get(partition, 0)) for partition, end in (await self.ends()).items())
+
+    async def connect(self) -> asyncpg.Connection:
+        """One more connection of the same role."""
+        return await _connect(self.settings)
+
+
+@asynccontextmanager
+async def operating(settings: RebuildSettings, *, alone: bool = True) -> AsyncIterator[Operator]:
+    """An operator. `alone`: no other changes generations meanwhile; raises RefusedError while one does."""
+    connection = await _connect(settings)
+    log = LogProbe(settings.client_options(), "footfall-rebuild")
+    try:
+        if alone and not await connection.fetchval("SELECT pg_try_advisory_lock($1)", ONE_AT_A_TIME):
+            raise RefusedError("Another `footfall rebuild` command is at work. Try again when it has ended.")
+        yield Operator(settings, connection, log)
+    finally:
+        await log.close()
+        await connection.close()
+
+
+async def _connect(settings: RebuildSettings) -> asyncpg.Connection:
+    return await asyncpg.connect(
+        driver_url(settings.database_url.get_secret_value()),
+        timeout=CONNECT_TIMEOUT,
+        server_settings={"application_name": "footfall-rebuild", "timezone": "UTC"},
+    )
+
+
+async def start(operator: Operator, max_rate: int | None = None) -> Generation:
+    """Makes an empty generation like the active one; running projectors begin to fill it from offset 0.
+
+    Raises RefusedError while another is built or kept, and when the topic does not reach back to offset 0.
+    """
+    if await operator.find("dropping"):
+        await _finish_dropping(operator)
+    for state, remedy in (("building", "cancel"), ("paused", "cancel"), ("standby", "drop")):
+        found = await operator.find(state)  # type: ignore[arg-type]  # the states are spelt out above
+        if found is not None:
+            raise RefusedError(f"{found.name} is {state}. To be rid of it: footfall rebuild {remedy}")
+    active = await operator.active()
+    ends = await _whole_history(operator, active)
+    connection = operator.connection
+    try:
+        async with connection.transaction():
+            name: str = await connection.fetchval(NEXT_NAME)
+            tables = await create_like(connection, active.name, name)
+            await connection.execute(FIRST_CHECKPOINTS.format(generation=name), operator.topic, sorted(ends))
+            await connection.execute(REGISTER, name, max_rate, operator.name)
+            detail = {"generation": name, "like": active.name, "tables": len(tables), "max_rate": max_rate}
+            await note(connection, operator.name, "rebuild start", detail | {"events": sum(ends.values())})
+    except NotCopiedError as error:
+        raise RefusedError(f"{error}. A rebuild cannot copy that yet.") from error
+    return await operator.under_construction()
+
+
+async def _whole_history(operator: Operator, active: Generation) -> dict[int, int]:
+    """The ends of the log, if it reaches from offset 0 to where the active generation stands."""
+    gone = {partition: first for partition, first in (await operator.beginnings()).items() if first > 0}
+    if gone:
+        missing = ", ".join(f"offsets 0 to {first - 1} of partition {p}" for p, first in sorted(gone.items()))
+        raise RefusedError(
+            f"The topic {operator.topic} no longer holds {missing}: a generation built from it would lack these "
+            "events, so it cannot replace the one that serves."
+        )
+    ends = await operator.ends()
+    stands = await positions(operator.connection, active.name, operator.topic)
+    for partition, offset in stands.items():
+        if ends.get(partition, 0) < offset:
+            raise RefusedError(
+                f"Partition {partition} of {operator.topic} ends at {ends.get(partition, 0)}, but {active.name} stands "
+                f"at {offset}: this is not the topic that {active.name} was built from."
+            )
+    return ends
+
+
+async def pause(operator: Operator) -> Generation:
+    """Lets the projectors leave the build; it keeps what it has."""
+    building = await operator.under_construction()
+    if building.state == "paused":
+        raise RefusedError(f"{building.name} is paused already.")
+    await _change(operator, building.name, "paused", "rebuild pause")
+    return building
+
+
+async def resume(operator: Operator, max_rate: int | None = None) -> Generation:
+    """Goes on with the build, from its checkpoints. `max_rate`: a new cap, 0 for none, None for the same as before."""
+    building = await operator.under_construction()
+    if max_rate is not None:
+        await operator.connection.execute(SET_RATE, building.name, max_rate or None)
+    await _change(operator, building.name, "building", "rebuild resume")
+    return building
+
+
+async def _change(operator: Operator, name: str, state: State, action: str) -> None:
+    async with operator.connection.transaction():
+        await set_state(operator.connection, name, state)
+        await note(operator.connection, operator.name, action, {"generation": name})
+
+
+async def cancel(operator: Operator) -> Generation:
+    """Gives the build up and drops it."""
+    return await _drop_when_left(operator, await operator.find(*BUILT, "dropping"), "rebuild cancel", "being built")
+
+
+async def drop_standby(operator: Operator) -> Generation:
+    """Drops the generation kept to roll back to."""
+    return await _drop_when_left(operator, await operator.find("standby", "dropping"), "rebuild drop", "kept")
+
+
+async def _drop_when_left(operator: Operator, found: Generation | None, action: str, what: str) -> Generation:
+    if found is None:
+        raise RefusedError(f"No generation is {what}, so there is nothing to drop.")
+    await _change(operator, found.name, "dropping", action)
+    await _finish_dropping(operator)
+    return found
+
+
+async def _finish_dropping(operator: Operator) -> None:
+    """Also what an operator who was interrupted left undone."""
+    connection = operator.connection
+    found = await operator.find("dropping")
+    if found is None:
+        return
+    await _until_left(connection, found.name)
+    try:
+        async with connection.transaction():
+            await connection.execute("SET LOCAL lock_timeout = '10s'")
+            await drop(connection, found.name)
+            await connection.execute(FORGET, found.name)
+            await note(connection, operator.name, "rebuild dropped", {"generation": found.name})
+    except asyncpg.LockNotAvailableError as error:
+        raise RefusedError(f"Somebody still uses {found.name}. Try again when that has ended.") from error
+    except GenerationInUseError as error:
+        raise RefusedError(f"{error}. Drop or change that first, then try again.") from error
+
+
+async def _until_left(connection: Connection, name: str) -> None:
+    """Until no projector works in it; one that is frozen is not waited for, and finds nothing when it wakes."""
+    waited = 0.0
+    while waited < LEAVE_WITHIN and await connection.fetchval(SESSIONS, projector_name(name)):
+        await asyncio.sleep(POLL)
+        waited += POLL
+
+
+async def analyze(operator: Operator, name: str) -> None:
+    """Lets PostgreSQL know the tables before queries meet them."""
+    for table in await tables_of(operator.connection, name):
+        await operator.connection.execute(f"ANALYZE {name}.{table}")

@@ -1,0 +1,154 @@
+"""One generation's loop: a consumer, a pool and a Projector of its own, so that no generation waits for another."""
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+from prometheus_client import Gauge
+
+from projector.checkpoints import Checkpoints
+from projector.commit import GenerationWriter
+from projector.failure import TRANSIENT
+from projector.generations import Orders
+from projector.ownership import Ownership
+from projector.projections.projection import PLAN_SETTINGS
+from projector.run import Projector
+from projector.settings import ProjectorSettings
+from read_model.generations import positions, projector_name
+from read_model.pool import open_pool
+from read_model.tables import GENERATION
+from telemetry.logs import get_logger
+from telemetry.metrics import PARTITIONS_OWNED, PARTITIONS_STOPPED, REBUILD_PROGRESS
+
+MAX_POLL_INTERVAL_MS = 1_800_000  # while PostgreSQL is away no records are taken; that is not a dead consumer
+CLOSE_TIMEOUT = 5.0  # seconds; aiokafka's stop() can hang while the broker is down
+BUILD_BATCH_RECORDS = 2_000  # at most, while a generation is built: what serves waits on the same event loop
+PROGRESS_INTERVAL = 2.0  # seconds between looks at how far a build has come
+
+
+class GenerationLoop:
+    """Projects the generation that `orders` names. `consumer` and `ownership` are there while `run` runs."""
+
+    def __init__(self, settings: ProjectorSettings, orders: Orders) -> None:
+        self.orders = orders
+        self._settings = settings
+        self._name = orders.name
+        self.consumer: AIOKafkaConsumer | None = None
+        self.ownership: Ownership | None = None
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Projects until `stop` is set. Raises when Kafka or PostgreSQL cannot be reached at the start."""
+        settings = self._settings
+        async with _pool(settings, self._name) as pool, _consumer(settings, self._name) as consumer:
+            checkpoints = Checkpoints(self._name, settings.kafka_topic)
+            # A build begins at the origin, whatever the first generation began with.
+            start_from = settings.start_from if self._name == GENERATION else "earliest"
+            ownership = Ownership(consumer, pool, checkpoints, owner=owner_name(), start_from=start_from)
+            self.consumer, self.ownership = consumer, ownership
+            self.orders.changed = ownership.wake
+            progress = asyncio.create_task(self._report_progress(consumer, pool))
+            try:
+                await Projector(
+                    consumer, pool, ownership, GenerationWriter(self._name), self._batches(), self.orders
+                ).run(stop)
+            finally:
+                progress.cancel()
+                self.consumer = self.ownership = None
+                for gauge in (PARTITIONS_OWNED, PARTITIONS_STOPPED):
+                    _forget(gauge, self._name)
+
+    def _batches(self) -> ProjectorSettings:
+        """A build takes smaller batches, so that what serves is delayed by less."""
+        if self.orders.current.state == "active":
+            return self._settings
+        records = min(self._settings.batch_max_records, BUILD_BATCH_RECORDS)
+        return self._settings.model_copy(update={"batch_max_records": records})
+
+    async def _report_progress(self, consumer: AIOKafkaConsumer, pool: Any) -> None:
+        try:
+            while True:
+                if self.orders.current.state == "building":
+                    with contextlib.suppress(KafkaError, *TRANSIENT):
+                        REBUILD_PROGRESS.labels(generation=self._name).set(await self._progress(consumer, pool))
+                elif self.orders.current.state == "active":
+                    _forget(REBUILD_PROGRESS, self._name)
+                await asyncio.sleep(PROGRESS_INTERVAL)
+        finally:
+            _forget(REBUILD_PROGRESS, self._name)
+
+    async def _progress(self, consumer: AIOKafkaConsumer, pool: Any) -> float:
+        topic = self._settings.kafka_topic
+        partitions = consumer.partitions_for_topic(topic) or set()
+        ends = await consumer.end_offsets([TopicPartition(topic, partition) for partition in partitions])
+        async with pool.acquire(timeout=CLOSE_TIMEOUT) as connection:
+            done = await positions(connection, self._name, topic)
+        wanted = sum(ends.values())
+        return sum(done.values()) / wanted if wanted else 1.0
+
+
+def owner_name() -> str:
+    """Names this process in checkpoints: host and process id."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def group_of(settings: ProjectorSettings, generation: str) -> str:
+    """The consumer group that shares a generation's partitions: the first generation's is the plain one."""
+    group = settings.kafka_group_id
+    return group if generation == GENERATION else f"{group}-{generation.removeprefix('read_')}"
+
+
+def _forget(gauge: Gauge, generation: str) -> None:
+    with contextlib.suppress(KeyError):
+        gauge.remove(generation)
+
+
+@asynccontextmanager
+async def _pool(settings: ProjectorSettings, generation: str) -> AsyncIterator[Any]:
+    pool = await open_pool(
+        settings.database_url.get_secret_value(),
+        application=projector_name(generation),
+        min_size=1,
+        max_size=settings.projector_lanes + 2,  # and the keeper, and a probe
+        # A crash of PostgreSQL may lose the last transactions, but rows and checkpoint together: Kafka delivers again.
+        server_settings={"synchronous_commit": "off", **PLAN_SETTINGS},
+    )
+    try:
+        yield pool
+    finally:
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await pool.close()
+        except TimeoutError:
+            pool.terminate()
+
+
+@asynccontextmanager
+async def _consumer(settings: ProjectorSettings, generation: str) -> AsyncIterator[AIOKafkaConsumer]:
+    consumer = AIOKafkaConsumer(
+        **settings.client_options(),
+        group_id=group_of(settings, generation),
+        client_id=f"footfall-projector-{owner_name()}-{generation}",
+        enable_auto_commit=False,
+        auto_offset_reset="none",
+        isolation_level="read_committed",  # what a producer aborted never happened
+        session_timeout_ms=settings.kafka_session_timeout_ms,
+        heartbeat_interval_ms=settings.kafka_heartbeat_interval_ms,
+        max_poll_interval_ms=MAX_POLL_INTERVAL_MS,
+        fetch_min_bytes=1,
+        fetch_max_wait_ms=settings.batch_max_wait_ms,
+    )
+    await consumer.start()
+    try:
+        yield consumer
+    finally:
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await consumer.stop()
+        except TimeoutError:
+            get_logger("projector").warning("consumer_close_timed_out", generation=generation)

@@ -1,0 +1,133 @@
+"""Which generations this process projects: it watches the register, and runs one loop for each that wants rows."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from projector.failure import TRANSIENT
+from read_model.generations import PROJECTED, Generation, list_generations
+from telemetry.logs import get_logger
+
+WATCH_INTERVAL = 1.0  # seconds between looks at the register
+WATCH_INTERVAL_HELD = 0.1  # seconds, while some generation is held: a comparison waits for it
+REGISTER_TIMEOUT = 10.0  # seconds for one look; whatever hangs longer is tried again
+RESTART_DELAY = 5.0  # seconds before a loop that failed is begun again, unless it is the active generation's
+
+
+class Orders:
+    """What operators want of one generation now. The watch replaces `current`; lanes read it before each fetch."""
+
+    def __init__(self, current: Generation) -> None:
+        self.name = current.name
+        self.current = current
+        self.changed: Callable[[], None] = lambda: None  # the loop that obeys sets it: something to look at
+
+    def replace(self, current: Generation) -> None:
+        """Takes new orders."""
+        if current != self.current:
+            self.current = current
+            self.changed()
+
+    def limit(self, partition: int) -> int | None:
+        """The offset beyond which the partition must not go now."""
+        return self.current.holds.get(partition)
+
+
+Loop = Callable[[Orders, asyncio.Event], Coroutine[Any, Any, None]]  # projects one generation until the event is set
+
+
+class Running:
+    """A loop at work."""
+
+    def __init__(self, orders: Orders, loop: Loop) -> None:
+        self.orders = orders
+        self.stop = asyncio.Event()
+        self.task = asyncio.create_task(loop(orders, self.stop))
+
+
+class Generations:
+    """Runs `loop` for each generation of the register that is to be projected.
+
+    A failure of the active generation's loop ends the process, for its supervisor to begin anew; any other is logged
+    and tried again, for it must not disturb what serves.
+    """
+
+    def __init__(self, pool: Any, loop: Loop) -> None:
+        self._pool = pool
+        self._loop = loop
+        self._running: dict[str, Running] = {}
+        self._not_before: dict[str, float] = {}  # generation to the event loop's time of its next try
+        self._log = get_logger("projector")
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until `stop`. Raises what the active generation's loop raises, and when the first look fails."""
+        known = await self._look()
+        try:
+            while not stop.is_set():
+                self._follow(known)
+                await self._wait(stop, held=any(generation.holds for generation in known))
+                self._bury()
+                with contextlib.suppress(*TRANSIENT):
+                    known = await self._look()
+            await self._end()
+        finally:
+            await self._abandon()
+
+    async def _look(self) -> list[Generation]:
+        async with asyncio.timeout(REGISTER_TIMEOUT):
+            return await list_generations(self._pool)
+
+    def _follow(self, known: list[Generation]) -> None:
+        """Starts, informs and stops loops, so that what runs is what the register wants."""
+        wanted = {generation.name: generation for generation in known if generation.state in PROJECTED}
+        now = asyncio.get_running_loop().time()
+        for name, running in self._running.items():
+            if name in wanted:
+                running.orders.replace(wanted[name])
+            elif not running.stop.is_set():
+                self._log.info("generation_left", generation=name)
+                running.stop.set()
+        for name, generation in wanted.items():
+            if name not in self._running and now >= self._not_before.get(name, now):
+                self._log.info("generation_joined", generation=name, state=generation.state)
+                self._running[name] = Running(Orders(generation), self._loop)
+
+    async def _wait(self, stop: asyncio.Event, *, held: bool) -> None:
+        """Until the next look is due, or a loop ended, or `stop`."""
+        stopping = asyncio.create_task(stop.wait())
+        interval = WATCH_INTERVAL_HELD if held else WATCH_INTERVAL
+        tasks = [running.task for running in self._running.values()]
+        try:
+            await asyncio.wait([stopping, *tasks], timeout=interval, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+
+    def _bury(self) -> None:
+        """Takes note of the loops that ended. Raises what ended the active generation's."""
+        for name, running in [*self._running.items()]:
+            if not running.task.done():
+                continue
+            del self._running[name]
+            error = running.task.exception()
+            if error is None:
+                continue
+            if running.orders.current.state == "active":
+                raise error
+            self._log.error("generation_failed", generation=name, error=f"{type(error).__name__}: {error}")
+            self._not_before[name] = asyncio.get_running_loop().time() + RESTART_DELAY
+
+    async def _end(self) -> None:
+        """Lets every loop commit what it has in hand."""
+        for running in self._running.values():
+            running.stop.set()
+        if self._running:
+            await asyncio.wait([running.task for running in self._running.values()])
+        self._bury()
+
+    async def _abandon(self) -> None:
+        """On the way out with an error: nothing is left running."""
+        tasks = [running.task for running in self._running.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
