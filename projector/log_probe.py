@@ -34,9 +34,10 @@ class LogProbe:
     async def partitions_of(self, topic: str) -> list[TopicPartition]:
         """The topic's partitions; none if there is no such topic."""
         consumer = await self._connected()
-        topics = await consumer.topics()
-        found = consumer.partitions_for_topic(topic) if topic in topics else None
-        return [TopicPartition(topic, partition) for partition in sorted(found or ())]
+        if topic not in await consumer.topics():
+            return []
+        await consumer.beginning_offsets([TopicPartition(topic, 0)])  # a topic's partitions are known once it is used
+        return [TopicPartition(topic, partition) for partition in sorted(consumer.partitions_for_topic(topic) or ())]
 
     async def first_records(
         self, positions: Mapping[TopicPartition, int], patience: float
