@@ -12,6 +12,7 @@ from rich.console import Console
 
 from footfall.cli_dlq import dlq
 from footfall.cli_rebuild import rebuild
+from footfall.cli_status import status
 
 state_dir_option = click.option(
     "--state-dir",
@@ -156,6 +157,7 @@ def topics_create() -> None:
 
 
 cli.add_command(dlq)
+cli.add_command(status)
 cli.add_command(rebuild)
 
 
