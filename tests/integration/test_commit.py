@@ -13,15 +13,21 @@ import pytest
 
 from contracts.event import UserEvent
 from contracts.versions import encode_event
-from projector import checkpoints, commit
-from projector.batch import Position, assemble
-from projector.commit import COPY_FROM_ROWS, Committed, Fenced, commit_batch
+from projector import commit
+from projector.batch import Assembled, Position
+from projector.batch import assemble as assemble_with
+from projector.checkpoints import Checkpoints
+from projector.commit import COPY_FROM_ROWS, Committed, Fenced, GenerationWriter
+from projector.dead_letters import Caps
 from tests.producing import an_event
 from tests.servers import Servers
 
 TOPIC = "t"
 RECORDED_AT_MS = 1_767_225_600_123  # 2026-01-01T00:00:00.123Z
 SMALL, LARGE = 5, COPY_FROM_ROWS + 5  # records: one statement, COPY
+
+checkpoints = Checkpoints("read_g1", TOPIC)
+writer = GenerationWriter("read_g1")
 
 both_paths = pytest.mark.parametrize("size", [pytest.param(SMALL, id="insert"), pytest.param(LARGE, id="copy")])
 
@@ -36,6 +42,11 @@ class Record(msgspec.Struct):
     key: bytes | None
     value: bytes | None
     headers: Iterable[tuple[str, bytes]] = ()
+
+
+def assemble(fetched: dict[Position, list[Record]]) -> Assembled:
+    """As the projector does, with nothing parked before."""
+    return assemble_with(fetched, {}, Caps())
 
 
 class Database:
@@ -54,13 +65,13 @@ class Database:
 
     async def claimed(self, *partitions: int, owner: str = "me") -> dict[int, Position]:
         async with self.connect() as connection:
-            await checkpoints.create(connection, TOPIC, dict.fromkeys(partitions, 0))
-            found = await checkpoints.claim(connection, TOPIC, partitions, owner)
+            await checkpoints.create(connection, dict.fromkeys(partitions, 0))
+            found = await checkpoints.claim(connection, partitions, owner)
             return {position.partition: position for position in found}
 
     async def commit(self, fetched: dict[Position, list[Record]]) -> Committed | Fenced:
         async with self.connect() as connection:
-            return await commit_batch(connection, assemble(fetched).batch)
+            return await writer.commit(connection, assemble(fetched).batch)
 
     async def rows(self) -> list[asyncpg.Record]:
         async with self.connect() as connection:
@@ -305,7 +316,7 @@ async def test_a_claim_in_the_middle_of_a_commit_waits_and_sees_it(database: Dat
     async with database.connect() as connection:
         async with connection.transaction():
             batch = assemble({mine: records(events(size))}).batch
-            assert await commit_batch(connection, batch) == Committed(size, 0)
+            assert await writer.commit(connection, batch) == Committed(size, 0)
             claim = asyncio.create_task(database.claimed(0, owner="other"))
             await until_blocked(database)
         theirs = (await claim)[0]
@@ -316,7 +327,7 @@ async def test_a_claim_in_the_middle_of_a_commit_waits_and_sees_it(database: Dat
 async def test_a_commit_that_waits_for_a_claim_is_fenced_after_it(database: Database, size: int) -> None:
     mine = (await database.claimed(0))[0]
     async with database.connect() as connection, connection.transaction():
-        await checkpoints.claim(connection, TOPIC, [0], "other")
+        await checkpoints.claim(connection, [0], "other")
         late = asyncio.create_task(database.commit({mine: records(events(size))}))
         await until_blocked(database)
     assert await late == Fenced()
@@ -341,15 +352,15 @@ async def test_create_never_overwrites(database: Database) -> None:
     position = (await database.claimed(0))[0]
     await database.commit({position: records(events(SMALL))})
     async with database.connect() as connection:
-        assert await checkpoints.without_checkpoint(connection, TOPIC, [0, 1]) == [1]
-        await checkpoints.create(connection, TOPIC, {0: 99, 1: 42})
-        again = await checkpoints.claim(connection, TOPIC, [0, 1], "me")
+        assert await checkpoints.without_checkpoint(connection, [0, 1]) == [1]
+        await checkpoints.create(connection, {0: 99, 1: 42})
+        again = await checkpoints.claim(connection, [0, 1], "me")
     assert {at.partition: (at.next_offset, at.epoch) for at in again} == {0: (SMALL, 2), 1: (42, 1)}
 
 
 async def test_a_claim_of_what_has_no_checkpoint_holds_nothing(database: Database) -> None:
     async with database.connect() as connection:
-        assert await checkpoints.claim(connection, TOPIC, [3], "me") == []
+        assert await checkpoints.claim(connection, [3], "me") == []
 
 
 @both_paths
@@ -360,7 +371,7 @@ async def test_a_failed_batch_changes_nothing(database: Database, size: int) -> 
     spoiled = msgspec.structs.replace(batch.rows[-1], payload=b'{"n": "\\u0000"}')
     async with database.connect() as connection:
         with pytest.raises(asyncpg.PostgresError):
-            await commit_batch(connection, msgspec.structs.replace(batch, rows=[*batch.rows[:-1], spoiled]))
+            await writer.commit(connection, msgspec.structs.replace(batch, rows=[*batch.rows[:-1], spoiled]))
         assert not connection.is_in_transaction()
     assert await database.rows() == []
     assert await database.stats() == {0: (0, 0, 0, 0)}
@@ -380,7 +391,7 @@ async def test_a_batch_at_the_edge_of_both_paths_is_stored_alike(
         ]
         later = msgspec.structs.replace(position, next_offset=len(same))
         batch = assemble({later: records([*copied_events[1:]], first=len(same))}).batch
-        assert await commit_batch(connection, batch) == Committed(len(same) - 1, 0)
+        assert await writer.commit(connection, batch) == Committed(len(same) - 1, 0)
     copied = (await database.rows())[len(same) :]
     for one, other in zip(inserted[1:], copied, strict=True):
         assert one["payload_text"] == other["payload_text"]

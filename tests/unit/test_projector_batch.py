@@ -11,7 +11,9 @@ from contracts.event import UserEvent
 from contracts.versions import encode_event
 from projector.batch import Position, assemble, split
 from projector.commit import Advance
-from projector.rows import MAX_RECORDED_AT_MS, MIN_RECORDED_AT_MS, EventRow, MalformedRecord, to_row
+from projector.dead_letters import Caps
+from projector.failure import Diagnosis
+from projector.rows import MAX_RECORDED_AT_MS, MIN_RECORDED_AT_MS, EventRow, to_row
 from tests.producing import an_event
 
 
@@ -77,18 +79,18 @@ def test_a_batch_keeps_the_first_record_of_an_event_and_counts_the_rest() -> Non
         Position("t", 0, 5, 2): [record(twice, 0, 5), Record(0, 6, None), record(twice, 0, 9)],
         Position("t", 1, 0, 4): [record(once, 1, 3), record(twice, 1, 4)],
     }
-    found = assemble(fetched)
+    found = assemble(fetched, {}, Caps())
     assert [(row.event, row.partition, row.offset) for row in found.batch.rows] == [(twice, 0, 5), (once, 1, 3)]
     assert found.batch.advances == [
         Advance("t", 0, epoch=2, old_offset=5, new_offset=10, duplicates=1, malformed=1),
         Advance("t", 1, epoch=4, old_offset=0, new_offset=5, duplicates=1, malformed=0),
     ]
     assert found.positions_after == [Position("t", 0, 10, 2), Position("t", 1, 5, 4)]
-    assert [(bad.partition, bad.offset) for bad in found.malformed] == [(0, 6)]
+    assert [(letter.record.partition, letter.record.offset) for letter in found.batch.letters] == [(0, 6)]
 
 
 def test_a_records_time_beyond_the_calendar_is_malformed() -> None:
     for timestamp in (MIN_RECORDED_AT_MS, -1, 0, MAX_RECORDED_AT_MS):
         assert isinstance(to_row(record(an_event(), timestamp=timestamp)), EventRow)
     for timestamp in (-(2**63), MIN_RECORDED_AT_MS - 1, MAX_RECORDED_AT_MS + 1, 2**63 - 1):
-        assert isinstance(to_row(record(an_event(), timestamp=timestamp)), MalformedRecord)
+        assert isinstance(to_row(record(an_event(), timestamp=timestamp)), Diagnosis)

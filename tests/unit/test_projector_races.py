@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+import asyncpg
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError, OffsetOutOfRangeError
@@ -18,6 +19,7 @@ from projector import ownership as ownership_module
 from projector import run as run_module
 from projector.batch import Position, split
 from projector.commit import Batch, Committed, Fenced
+from projector.dead_letters import Parked
 from projector.ownership import Ownership
 from projector.run import Projector
 from projector.settings import ProjectorSettings
@@ -58,6 +60,7 @@ class HandPlayedCheckpoints:
     """The checkpoint table. A claim waits while `open` is not set; `failing` holds what it raises first."""
 
     def __init__(self) -> None:
+        self.generation, self.topic = "read_g1", TOPIC
         self.next_offset: dict[int, int] = {}
         self.epoch: dict[int, int] = {}
         self.claims: list[list[int]] = []
@@ -71,10 +74,16 @@ class HandPlayedCheckpoints:
         assert timeout
         yield None
 
-    async def without_checkpoint(self, _connection: None, _topic: str, _partitions: Sequence[int]) -> list[int]:
+    async def without_checkpoint(self, _connection: None, _partitions: Sequence[int]) -> list[int]:
         return []
 
-    async def claim(self, _connection: None, topic: str, partitions: Sequence[int], owner: str) -> list[Position]:
+    async def stop(self, _connection: None, _position: Position, _reason: str) -> None:
+        pass
+
+    async def epochs(self, _connection: None, partitions: Sequence[int]) -> dict[int, tuple[int, str]]:
+        return {partition: (self.epoch.get(partition, 0), "another") for partition in partitions}
+
+    async def claim(self, _connection: None, partitions: Sequence[int], owner: str) -> list[Position]:
         assert owner == "me"
         self.claims.append(list(partitions))
         self.claimed.set()
@@ -83,33 +92,43 @@ class HandPlayedCheckpoints:
         positions = []
         for partition in partitions:
             self.epoch[partition] = self.epoch.get(partition, 0) + 1
-            positions.append(Position(topic, partition, self.next_offset.get(partition, 0), self.epoch[partition]))
+            positions.append(Position(self.topic, partition, self.next_offset.get(partition, 0), self.epoch[partition]))
         await self.open.wait()
         return positions
+
+
+async def nothing_parked(
+    _connection: None, _generation: str, _topic: str, _partitions: Sequence[int]
+) -> dict[int, Parked]:
+    return {}
 
 
 class Scene:
     """A projector whose Kafka and PostgreSQL the test plays."""
 
+    generation = "read_g1"
+
     def __init__(self, monkeypatch: pytest.MonkeyPatch, lanes: int = 2) -> None:
         self.consumer: Any = HandPlayedConsumer()
         self.table = HandPlayedCheckpoints()
-        self.ownership = Ownership(self.consumer, self.table, topic=TOPIC, owner="me", start_from="earliest")
+        writer: Any = self
+        checkpoints: Any = self.table
+        self.ownership = Ownership(self.consumer, self.table, checkpoints, owner="me", start_from="earliest")
         settings = ProjectorSettings(
             database_url=SecretStr("postgresql://nowhere/none"),
             kafka_topic=TOPIC,
             projector_lanes=lanes,
             batch_max_bytes=1_024,
         )
-        self.projector = Projector(self.consumer, self.table, self.ownership, settings)
+        self.projector = Projector(self.consumer, self.table, self.ownership, writer, settings)
         self.stop = asyncio.Event()
         self.committed: list[Batch] = []
         self.outcomes: list[Committed | Fenced | Exception] = []
-        monkeypatch.setattr(ownership_module, "checkpoints", self.table)
+        monkeypatch.setattr(ownership_module, "load_parked", nothing_parked)
+        monkeypatch.setattr(run_module, "known_good_succeeds", nothing_succeeds)
         monkeypatch.setattr(ownership_module, "RECLAIM_DELAY", 0)
-        monkeypatch.setattr(run_module, "commit_batch", self.commit_batch)
 
-    async def commit_batch(self, _connection: None, batch: Batch) -> Committed | Fenced:
+    async def commit(self, _connection: None, batch: Batch) -> Committed | Fenced:
         outcome = self.outcomes.pop(0) if self.outcomes else Committed(len(batch.rows), 0)
         if isinstance(outcome, Exception):
             raise outcome
@@ -295,7 +314,7 @@ async def test_records_of_an_earlier_assignment_fall_away(scene: Scene) -> None:
     assert scene.committed_offsets() == [(0, 20), (0, 21)]
 
 
-@pytest.mark.parametrize("outcome", [Fenced(), RuntimeError("defect")])
+@pytest.mark.parametrize("outcome", [Fenced(), asyncpg.UndefinedColumnError("no such column")])
 async def test_after_a_part_that_was_not_committed_its_later_parts_fall_away(
     scene: Scene, outcome: Fenced | Exception
 ) -> None:
@@ -322,7 +341,7 @@ async def test_a_batch_given_up_at_the_stop_leaves_no_gap_for_its_later_parts(sc
 async def test_whatever_a_record_does_to_us_its_partition_stops_and_the_lane_lives(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def assemble(_: object) -> None:
+    def assemble(*_: object) -> None:
         raise RecursionError("deeper than anyone thought")
 
     monkeypatch.setattr(run_module, "assemble", assemble)
@@ -330,7 +349,7 @@ async def test_whatever_a_record_does_to_us_its_partition_stops_and_the_lane_liv
         await scene.assign(0, 1)
         await scene.until_held(0, 1)
         await scene.apply(0, some(0, 0))
-    assert scene.ownership.stopped == {0: "defect: RecursionError"}
+    assert {p: stopped.reason for p, stopped in scene.ownership.stopped.items()} == {0: "defect: RecursionError"}
     assert set(scene.ownership.held) == {1}
 
 
@@ -418,7 +437,7 @@ async def test_a_fetch_that_a_rebalance_holds_up_comes_back_for_the_stop(
     monkeypatch.setattr(run_module, "FETCH_PATIENCE", 0.01)
     scene.consumer.fetched = asyncio.Event()
     async with asyncio.timeout(2):
-        assert await scene.projector._fetch([TopicPartition(TOPIC, 0)]) == {}
+        assert await scene.projector._fetch([TopicPartition(TOPIC, 0)], 100) == {}
 
 
 # --- membership ------------------------------------------------------------------------------------------------------
@@ -451,16 +470,16 @@ async def test_only_the_checkpoint_itself_out_of_range_stops_a_partition(scene: 
         await scene.until_held(0, 1)
         mine = [TopicPartition(TOPIC, 0)]
         scene.consumer.fetched = OffsetOutOfRangeError({mine[0]: 10**9})  # from what Kafka's group believed
-        assert await scene.projector._fetch(mine) == {}
+        assert await scene.projector._fetch(mine, 100) == {}
         assert scene.consumer.sought[-1] == (0, 0)
         assert scene.ownership.stopped == {}
         scene.consumer.fetched = OffsetOutOfRangeError({mine[0]: 0})
-        assert await scene.projector._fetch(mine) == {}
-        assert "offset out of range" in scene.ownership.stopped[0]
+        assert await scene.projector._fetch(mine, 100) == {}
+        assert "offset out of range" in scene.ownership.stopped[0].reason
         assert set(scene.ownership.held) == {1}
         await scene.revoke()
         scene.consumer.fetched = OffsetOutOfRangeError({mine[0]: 0})
-        assert await scene.projector._fetch(mine) == {}
+        assert await scene.projector._fetch(mine, 100) == {}
 
 
 async def test_a_stopped_partition_gets_another_try_with_the_next_assignment(scene: Scene) -> None:
