@@ -103,6 +103,10 @@ async def nothing_parked(
     return {}
 
 
+async def nothing_succeeds(*_: object) -> bool:
+    return False
+
+
 class Scene:
     """A projector whose Kafka and PostgreSQL the test plays."""
 
