@@ -1,6 +1,7 @@
 """Which partitions this projector may write, and from where: the group assigns, PostgreSQL decides."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -152,8 +153,19 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
             self.held[position.partition] = position
 
     def lost(self, positions: Iterable[Position]) -> None:
-        """Another owner moved these partitions; if the group still gives them to us, we claim them a little later."""
-        self._give_up(self._still_held(positions))
+        """Someone moved these partitions. An operator: we claim them at once. Another owner: if the group still gives
+        them to us, we claim them a little later.
+        """
+        gone = self._give_up(self._still_held(positions))
+        self._reclaiming = asyncio.create_task(self._reclaim([position.partition for position in gone]))
+
+    async def _reclaim(self, partitions: list[int]) -> None:
+        with contextlib.suppress(*TRANSIENT):
+            async with asyncio.timeout(RECLAIM_DELAY), self._pool.acquire(timeout=RELEASE_TIMEOUT) as connection:
+                now = await self._checkpoints.epochs(connection, partitions)
+            if all(owner == self._owner for _, owner in now.values()):
+                self._unclaimed.set()
+                return
         asyncio.get_running_loop().call_later(RECLAIM_DELAY, self._unclaimed.set)
 
     def stop(self, positions: Iterable[Position], reason: str) -> None:
@@ -169,7 +181,7 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
 
     async def _write_stops(self, positions: list[Position], reason: str) -> None:
         try:
-            async with asyncio.timeout(DATABASE_TIMEOUT), self._pool.acquire() as connection:
+            async with asyncio.timeout(DATABASE_TIMEOUT), self._pool.acquire(timeout=RELEASE_TIMEOUT) as connection:
                 for position in positions:
                     await self._checkpoints.stop(connection, position, reason)
         except TRANSIENT as error:  # health and metrics say it all the same
