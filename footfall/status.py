@@ -23,7 +23,11 @@ from read_model.tables import READ
 
 LOOK_PATIENCE = 3.0  # seconds for the first records beyond the checkpoints of one generation
 
-READABLE = "SELECT to_regclass($1) IS NOT NULL AND has_table_privilege($1, 'SELECT')"
+READABLE = """
+SELECT coalesce(bool_or(has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')), false)
+FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE n.nspname = $1 AND c.relname = 'checkpoints'
+"""
 CHECKPOINTS = "SELECT partition, next_offset, owner, stopped_reason FROM {schema}.checkpoints WHERE topic = $1"
 LETTERS = """
 SELECT cause, state, count(*) AS count FROM read.dead_letters WHERE kafka_topic = $1
@@ -132,7 +136,7 @@ class Observer:
 
     async def _schema(self, generation: Generation) -> str | None:
         """Where this role may read the checkpoints: a reader only those of the active generation, by the view."""
-        if await self._connection.fetchval(READABLE, f"{generation.name}.checkpoints"):
+        if await self._connection.fetchval(READABLE, generation.name):
             return generation.name
         return READ if generation.state == "active" else None
 
