@@ -18,16 +18,13 @@ RETRY_DELAY = 0.5  # seconds, for the queries that queued
 CATCH_UP = 2.0  # seconds in which the new generation passes the point at which the old one was stopped
 POLL = 0.005  # seconds
 
-TAKE_OVER = """
-WITH left_behind AS (
-    UPDATE ops.generations SET state = 'standby', demoted_at = now(), max_rate = NULL, holds = NULL, held_until = NULL
-    WHERE name = $1 RETURNING name
-)
-SELECT count(*) FROM left_behind
-"""
-SERVE = """
-UPDATE ops.generations SET state = 'active', promoted_at = now(), max_rate = NULL, holds = NULL, held_until = NULL
-WHERE name = $1
+SWAP = """
+UPDATE ops.generations SET
+    state = CASE name WHEN $1 THEN 'standby' ELSE 'active' END,
+    demoted_at = CASE name WHEN $1 THEN now() ELSE demoted_at END,
+    promoted_at = CASE name WHEN $2 THEN now() ELSE promoted_at END,
+    max_rate = NULL, holds = NULL, held_until = NULL
+WHERE name IN ($1, $2)
 """
 # What the old one published need not be published again.
 PUBLISHED = """
@@ -129,8 +126,7 @@ async def _switch_once(operator: Operator, old: str, new: str, action: str, forc
         if not force:
             await _until_passed(connection, new, operator.topic, seen)
         await connection.execute(PUBLISHED.format(old=old, new=new))
-        await connection.fetchval(TAKE_OVER, old)
-        await connection.execute(SERVE, new)
+        await connection.execute(SWAP, old, new)
         await note(connection, operator.name, action, {"old": old, "new": new, "forced": force, "seen": seen})
         return await point_views_at(connection, old, new)  # last: from here on queries wait for us
 

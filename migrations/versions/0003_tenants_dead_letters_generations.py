@@ -99,10 +99,10 @@ CREATE TABLE ops.generations (
     CONSTRAINT generations_pkey PRIMARY KEY (name),
     CONSTRAINT generations_name CHECK (name ~ '^read_g[1-9][0-9]{0,5}$'),
     CONSTRAINT generations_state CHECK (state IN ('active', 'building', 'paused', 'standby', 'dropping')),
-    CONSTRAINT generations_max_rate CHECK (max_rate > 0)
+    CONSTRAINT generations_max_rate CHECK (max_rate > 0),
+    CONSTRAINT generations_one_each EXCLUDE USING btree (state WITH =) WHERE (state IN ('active', 'standby'))
+        DEFERRABLE INITIALLY DEFERRED
 );
-CREATE UNIQUE INDEX generations_one_active ON ops.generations (state) WHERE state = 'active';
-CREATE UNIQUE INDEX generations_one_standby ON ops.generations (state) WHERE state = 'standby';
 CREATE UNIQUE INDEX generations_one_build ON ops.generations ((true)) WHERE state IN ('building', 'paused');
 INSERT INTO ops.generations (name, state, promoted_at) VALUES ('read_g1', 'active', now());
 CREATE TABLE ops.journal (

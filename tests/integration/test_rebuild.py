@@ -1,0 +1,339 @@
+"""`footfall rebuild`: a generation built, compared, promoted and rolled back while events flow and queries run."""
+
+import asyncio
+import json
+import re
+import threading
+import time
+from typing import Any
+
+import asyncpg
+import httpx
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.records_to_delete import RecordsToDelete
+from click.testing import CliRunner
+
+from footfall.cli import cli
+from tests.conftest import Footfall
+from tests.processes import Process, wait_until
+from tests.producing import Flow, Raw, an_event, metric, produce, record_of, sql, start_projector
+
+OLD, NEW = "read_g1", "read_g2"
+PACE = 0.02  # seconds between queries: two cores are shared by all
+
+
+def rebuild(footfall: Footfall, *arguments: str, code: int = 0) -> str:
+    """`footfall rebuild <arguments>` as an operator runs it; returns what it prints."""
+    role = {"ENVIRONMENT": "test", "DATABASE_URL": footfall.servers.admin_url, "COLUMNS": "200"}
+    run = CliRunner().invoke(cli, ["rebuild", *arguments], env={**role, **footfall.environment()})
+    assert run.exit_code == code, f"{run.output}{run.exception!r}"
+    return run.output
+
+
+def stands(footfall: Footfall) -> dict[str, dict[str, Any]]:
+    """What `rebuild status --json` says, by generation."""
+    return {found["name"]: found for found in json.loads(rebuild(footfall, "status", "--json"))}
+
+
+def done(footfall: Footfall, generation: str) -> int:
+    """Events that the generation's checkpoints have passed."""
+    found = sql(footfall.servers, f"SELECT coalesce(sum(next_offset), 0)::bigint AS done FROM {generation}.checkpoints")
+    return int(found[0]["done"])
+
+
+def wait_until_done(footfall: Footfall, generation: str, count: int, within: float = 60.0) -> None:
+    def reached() -> bool:
+        time.sleep(0.1)  # each look is a connection
+        return done(footfall, generation) >= count
+
+    wait_until(reached, within, f"{generation} to pass {count}")
+
+
+def state_of(footfall: Footfall, generation: str) -> str | None:
+    found = sql(footfall.servers, f"SELECT state FROM ops.generations WHERE name = '{generation}'")
+    return found[0]["state"] if found else None
+
+
+def journal(footfall: Footfall) -> list[str]:
+    """What operators did, in order."""
+    return [row["action"] for row in sql(footfall.servers, "SELECT action FROM ops.journal ORDER BY id")]
+
+
+def a_day(count: int) -> list[Raw]:
+    """Events of every type: users log in, look at products, log out."""
+    kinds = ("LOGIN", "PRODUCT_VIEW", "PRODUCT_VIEW", "LOGOUT", "PRODUCT_VIEW")
+    return [
+        record_of(an_event(f"user-{n % 37}", {"productId": f"p-{n % 11}"}, event_type=kinds[n // 37 % 5]))
+        for n in range(count)
+    ]
+
+
+class Queries:
+    """What clients do while generations change: lookups that must find, and counts that never fall."""
+
+    def __init__(self, query_side: Process, known: str, at_least: int, url: str) -> None:
+        self._url, self._known, self._at_least, self._database = query_side.url, known, at_least, url
+        self._ended = threading.Event()
+        self._threads = [threading.Thread(target=run, daemon=True) for run in (self._over_http, self._prepared)]
+        self.failures: list[str] = []
+        self.asked = 0
+        self.slowest = 0.0
+
+    def __enter__(self) -> "Queries":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        for thread in self._threads:
+            thread.join(30)
+        assert not any(thread.is_alive() for thread in self._threads)
+
+    def _over_http(self) -> None:
+        with httpx.Client(base_url=self._url, timeout=10) as client:
+            while not self._ended.is_set():
+                began = time.monotonic()
+                answer = client.get(f"/events/{self._known}")
+                self.slowest = max(self.slowest, time.monotonic() - began)
+                self.asked += 1
+                if answer.status_code != 200:
+                    self.failures.append(f"{answer.status_code}: {answer.text}")
+                self._ended.wait(PACE)
+
+    def _prepared(self) -> None:
+        asyncio.run(self._count())
+
+    async def _count(self) -> None:
+        """Every view, prepared once: the plans must follow the switch."""
+        connection = await asyncpg.connect(self._database)
+        try:
+            views = ("processed_events", "user_activity", "user_sessions", "product_views", "activity_hourly")
+            counts = [await connection.prepare(f"SELECT count(*) FROM read.{view}") for view in views]
+            stored = await connection.prepare("SELECT sum(stored)::bigint FROM read.checkpoints")
+            least = [self._at_least, 1, 1, 1, 1, self._at_least]
+            while not self._ended.is_set():
+                found = [await statement.fetchval() for statement in (*counts, stored)]
+                self.asked += 1
+                if any(now < before for now, before in zip(found, least, strict=True)):
+                    self.failures.append(f"{found} after {least}")
+                least = [max(pair) for pair in zip(found, least, strict=True)]
+                await asyncio.sleep(PACE)
+        except asyncpg.PostgresError as error:
+            self.failures.append(repr(error))
+        finally:
+            await connection.close()
+
+
+def test_a_rebuild_from_start_to_rollback_while_events_flow_and_queries_run(footfall: Footfall) -> None:
+    records = a_day(3_000)
+    produce(footfall, records)
+    projectors = [start_projector(footfall) for _ in range(2)]
+    wait_until_done(footfall, OLD, 3_000)
+    query_side = footfall.start("query-side")
+    known = json.loads(records[0].value or b"")["eventId"]
+    with (
+        Flow(footfall.servers.kafka, footfall.topic) as flow,
+        Queries(query_side, known, 3_000, footfall.servers.query_url) as queries,
+    ):
+        assert NEW in rebuild(footfall, "start")
+        wait_until_done(footfall, NEW, 3_000)
+        assert "not verified" in rebuild(footfall, "promote", code=1)
+        found = stands(footfall)
+        assert {name: stand["state"] for name, stand in found.items()} == {OLD: "active", NEW: "building"}
+        assert found[NEW]["projectors"] >= 2
+        assert "is verified" in rebuild(footfall, "verify")
+        print(rebuild(footfall, "promote"))
+        assert state_of(footfall, OLD) == "standby"
+        wait_until_done(footfall, NEW, 3_000 + flow.sent)
+        wait_until_done(footfall, OLD, 3_000 + flow.sent)  # it goes on, so that the way back stays short
+        rebuild(footfall, "rollback")
+        assert state_of(footfall, OLD) == "active"
+        rebuild(footfall, "promote", code=1)  # the other is standby now, not a build
+        rebuild(footfall, "rollback")  # and back again
+        assert state_of(footfall, NEW) == "active"
+        assert OLD in rebuild(footfall, "drop")
+        assert "no standby" in rebuild(footfall, "rollback", code=1)
+        wait_until_done(footfall, NEW, 3_000 + flow.sent)
+    assert queries.failures == []
+    assert queries.asked > 100
+    total = 3_000 + flow.sent
+    wait_until_done(footfall, NEW, total)
+    assert sql(footfall.servers, "SELECT count(*) AS n FROM read.processed_events")[0]["n"] == total
+    assert sql(footfall.servers, "SELECT to_regnamespace('read_g1') AS gone")[0]["gone"] is None
+    assert [metric(projector, "partitions_owned") for projector in projectors] == [3, 3]
+    for projector in projectors:
+        assert "batch_failed" not in projector.log_text()
+        assert projector.terminate() == 0
+    steps = ["start", "verify", "promote", "rollback", "rollback", "drop", "dropped"]
+    assert journal(footfall) == [f"rebuild {step}" for step in steps]
+
+
+def plant(footfall: Footfall, *statements: str) -> None:
+    """Changes rows behind Footfall's back, as the owner of the database."""
+    for statement in statements:
+        sql(footfall.servers, statement)
+
+
+def a_build(footfall: Footfall, count: int, *options: str, **environment: str) -> Process:
+    """A projector that has projected so many events, and a build that has just begun."""
+    produce(footfall, a_day(count))
+    projector = start_projector(footfall, **environment)
+    wait_until_done(footfall, OLD, count)
+    rebuild(footfall, "start", *options)
+    return projector
+
+
+def test_verify_names_the_table_the_bucket_and_the_keys_that_differ(footfall: Footfall) -> None:
+    a_build(footfall, 1_000)
+    wait_until_done(footfall, NEW, 1_000)
+    assert json.loads(rebuild(footfall, "verify", "--json"))["equal"] is True
+    plant(
+        footfall,
+        f"UPDATE {NEW}.user_activity SET product_views = product_views + 1 WHERE user_id = 'user-7'",
+        f"DELETE FROM {NEW}.product_views WHERE product_id = 'p-3' AND kafka_partition = 0",
+        f"UPDATE {NEW}.processed_events SET payload = '{{}}' WHERE kafka_partition = 1 AND kafka_offset = 5",
+        f"UPDATE {NEW}.processed_events SET projected_at = now()",  # means nothing
+        f"INSERT INTO {NEW}.activity_hourly VALUES (now(), 1, 1, 0, 'default', 'LOGIN')",
+    )
+    found = json.loads(rebuild(footfall, "verify", "--json", code=1))
+    assert found["equal"] is False
+    differing = {table["table"]: table["differing"] for table in found["tables"] if table["differing"]}
+    hows = {table: [key["how"] for bucket in buckets for key in bucket["keys"]] for table, buckets in differing.items()}
+    assert set(hows) == {"user_activity", "product_views", "processed_events", "activity_hourly"}
+    assert hows["user_activity"] == ["different"]
+    assert set(hows["product_views"]) == {"missing"}
+    assert hows["processed_events"] == ["different"]
+    assert hows["activity_hourly"] == ["extra"]
+    (bucket,) = differing["user_activity"]
+    assert json.loads(bucket["keys"][0]["key"])["user_id"] == "user-7"
+    text = rebuild(footfall, "verify", code=1)
+    assert re.search(rf"user_activity, bucket {bucket['number']}: different .*user-7", text)
+    assert "not verified" in rebuild(footfall, "promote", code=1)  # the first verification counts no longer
+    assert "NOT equal" in rebuild(footfall, "verify", "--skip", "user_activity", code=1)
+    assert sql(footfall.servers, "SELECT holds FROM ops.generations WHERE holds IS NOT NULL") == []
+    rebuild(footfall, "promote", "--force")
+    assert state_of(footfall, NEW) == "active"
+
+
+def test_promote_refuses_what_lags_and_pause_resume_cap_and_cancel_do_as_they_say(footfall: Footfall) -> None:
+    projector = a_build(footfall, 6_000, "--max-rate", "400")
+    wait_until(lambda: metric(projector, "rebuild_progress") > 0, 20, "the gauge to show progress")
+    first, began = done(footfall, NEW), time.monotonic()
+    time.sleep(3)  # what is measured is a rate
+    rate = (done(footfall, NEW) - first) / (time.monotonic() - began)
+    assert 100 <= rate <= 440, rate
+    stand = stands(footfall)[NEW]
+    assert 0 < stand["progress"] < 1
+    assert 0 < stand["events_per_second"] <= 600
+    assert stand["seconds_left"] > 1
+    assert "being built" in rebuild(footfall, "start", code=1).replace("is building", "being built")
+
+    rebuild(footfall, "pause")
+    wait_until(lambda: stands(footfall)[NEW]["projectors"] == 0, 10, "the projector to leave")
+    stood = done(footfall, NEW)
+    assert "paused" in rebuild(footfall, "verify", code=1)
+    assert "paused" in rebuild(footfall, "promote", "--force", code=1)
+    assert "paused already" in rebuild(footfall, "pause", code=1)
+    assert done(footfall, NEW) == stood
+    rebuild(footfall, "resume", "--max-rate", "500")
+    wait_until_done(footfall, NEW, stood + 100)
+    plant(footfall, f"UPDATE ops.generations SET verified = '{{}}', verified_at = now() WHERE name = '{NEW}'")
+    assert "behind the end of the log" in rebuild(footfall, "promote", code=1)
+    assert "did not get to where" in rebuild(footfall, "verify", "--wait", "2", code=1)
+    rebuild(footfall, "resume", "--max-rate", "0")
+    wait_until_done(footfall, NEW, 6_000)
+
+    assert NEW in rebuild(footfall, "cancel")
+    assert "nothing to drop" in rebuild(footfall, "cancel", code=1)
+    assert state_of(footfall, NEW) is None
+    assert sql(footfall.servers, f"SELECT to_regnamespace('{NEW}') AS gone")[0]["gone"] is None
+    produce(footfall, a_day(100))
+    wait_until_done(footfall, OLD, 6_100)
+    assert "batch_failed" not in projector.log_text()
+    assert "read_g3" in rebuild(footfall, "start")  # a number is never used twice
+
+
+async def delete_before(kafka: str, topic: str, partition: int, offset: int) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await admin.start()
+    try:
+        await admin.delete_records({TopicPartition(topic, partition): RecordsToDelete(before_offset=offset)})
+    finally:
+        await admin.close()
+
+
+def test_start_refuses_a_topic_that_does_not_reach_back_to_its_origin(footfall: Footfall) -> None:
+    produce(footfall, [record_of(an_event(f"user-{n}"), n % 6) for n in range(120)])
+    start_projector(footfall)
+    wait_until_done(footfall, OLD, 120)
+    asyncio.run(delete_before(footfall.servers.kafka, footfall.topic, 4, 15))
+    assert "offsets 0 to 14 of partition 4" in rebuild(footfall, "start", code=1)
+    assert stands(footfall).keys() == {OLD}
+    assert journal(footfall) == []
+
+
+def test_projectors_killed_again_and_again_during_a_rebuild_resume_from_its_checkpoints(footfall: Footfall) -> None:
+    kills, count = 3, 8_000
+    produce(footfall, a_day(count), compression_type="lz4")
+    projectors = [start_projector(footfall) for _ in range(2)]
+    wait_until_done(footfall, OLD, count)
+    rebuild(footfall, "start", "--max-rate", "2000")
+    for number in range(1, kills + 1):
+        wait_until_done(footfall, NEW, number * count // (kills + 2))
+        for projector in projectors:
+            projector.kill()
+        stood = done(footfall, NEW)
+        assert 0 < stood < count
+        projectors = [start_projector(footfall) for _ in range(2)]
+    rebuild(footfall, "resume", "--max-rate", "0")
+    wait_until_done(footfall, NEW, count)
+    assert "is verified" in rebuild(footfall, "verify")
+    found = sql(footfall.servers, f"SELECT sum(stored) AS stored, sum(duplicates) AS again FROM {NEW}.checkpoints")
+    assert (found[0]["stored"], found[0]["again"]) == (count, 0)
+    rebuild(footfall, "promote")
+
+
+def test_a_build_that_fails_does_not_disturb_what_serves(footfall: Footfall) -> None:
+    projector = a_build(footfall, 500, "--max-rate", "50")
+    plant(footfall, f"REVOKE ALL ON {NEW}.processed_events FROM footfall_writer")
+    wait_until(lambda: "InsufficientPrivilege" in str(stands(footfall)[NEW]["partitions"]), 30, "the build to stop")
+    produce(footfall, a_day(200))
+    wait_until_done(footfall, OLD, 700)
+    assert httpx.get(f"{projector.url}/health/ready", timeout=5).status_code == 200
+    assert "did not get to where" in rebuild(footfall, "verify", "--wait", "3", code=1)
+    rebuild(footfall, "cancel")
+    assert projector.terminate() == 0
+
+
+def test_promote_waits_for_queries_without_standing_in_the_way_of_others(footfall: Footfall) -> None:
+    a_build(footfall, 300)
+    wait_until_done(footfall, NEW, 300)
+
+    async def long_query_meanwhile(seconds: float) -> float:
+        """Holds a view as a long export does; returns the longest time another query took."""
+        long = await asyncpg.connect(footfall.servers.query_url)
+        other = await asyncpg.connect(footfall.servers.query_url)
+        slowest, began = 0.0, time.monotonic()
+        async with long.transaction():
+            await long.fetchval("SELECT count(*) FROM read.user_sessions")
+            while time.monotonic() - began < seconds:
+                asked = time.monotonic()
+                await other.fetchval("SELECT count(*) FROM read.user_sessions")
+                slowest = max(slowest, time.monotonic() - asked)
+                await asyncio.sleep(0.01)
+        await long.close()
+        await other.close()
+        return slowest
+
+    slowest: list[float] = []
+    thread = threading.Thread(target=lambda: slowest.append(asyncio.run(long_query_meanwhile(4))))
+    thread.start()
+    refused = rebuild(footfall, "promote", "--force", "--wait", "1", code=1)
+    assert "Queries read the views" in refused
+    assert state_of(footfall, OLD) == "active"
+    rebuild(footfall, "promote", "--force", "--wait", "20")
+    thread.join()
+    assert state_of(footfall, NEW) == "active"
+    assert slowest[0] < 1.5
