@@ -17,7 +17,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from contracts.event import PERSONAL_FIELDS
-from footfall.cli import readable_failures
 from footfall.dlq import DlqSettings, discard_letters, list_letters, redrive_letters, show_letter
 from footfall.environment import load_settings
 from projector.letter_filter import LetterFilter

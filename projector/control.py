@@ -13,53 +13,57 @@ from contracts.versions import encode_event
 from projector.commit import GenerationWriter
 from projector.connection import Connection
 from projector.failure import TRANSIENT
-from projector.rows import EventRow
+from projector.rows import EventRow, KafkaRecord
 
 TRIES = 3  # events, each of another user: what fails one user may fail all of that user's events
 
 LATEST = """
-SELECT event_json FROM {generation}.processed_events ORDER BY tenant_id DESC, occurred_at DESC, event_id DESC LIMIT 100
+SELECT kafka_partition, event_json FROM {generation}.processed_events
+ORDER BY tenant_id DESC, occurred_at DESC, event_id DESC LIMIT 200
 """
 
 NOBODY = "footfall-control"  # the user of an event made up for the purpose, when there is none to copy
-NOWHERE = -1  # a partition that no projector writes, so that the experiment waits for nobody's rows
 
 
 class _UndoneError(Exception):
     """Leaves the transaction of the experiment, so that nothing of it stays."""
 
 
-async def known_good_succeeds(
-    connection: Connection, writer: GenerationWriter, topic: str, besides: bytes | None = None
-) -> bool:
+async def known_good_succeeds(connection: Connection, writer: GenerationWriter, suspect: KafkaRecord) -> bool:
     """Whether an event that was applied before could be applied now, as a copy, which is undone.
 
-    Up to `TRIES` of different users are tried, none of the key `besides`, whose events may be what fails. Raises what
-    is transient: it says nothing of the record.
+    Up to `TRIES` of different users are tried, if possible of the suspect's partition, where their rows are; none of
+    the suspect's key, whose events may be what fails. Raises what is transient: it says nothing of the record.
     """
-    stored = await connection.fetch(LATEST.format(generation=writer.generation))
-    for event in _candidates([row["event_json"].encode() for row in stored], besides):
-        if await _succeeds(connection, writer, _row_of(event, topic)):
+    latest = await connection.fetch(LATEST.format(generation=writer.generation))
+    here = [row["event_json"].encode() for row in latest if row["kafka_partition"] == suspect.partition]
+    anywhere = [row["event_json"].encode() for row in latest]
+    candidates = _candidates(here, suspect.key) or _candidates(anywhere, suspect.key) or [_made_up()]
+    for event in candidates:
+        if await _succeeds(connection, writer, _row_of(event, suspect)):
             return True
     return False
 
 
 def _candidates(latest: Sequence[bytes], besides: bytes | None) -> list[UserEvent]:
-    """The latest event of each of a few users; an event of nobody when there is none."""
+    """The latest event of each of a few users."""
     found: dict[bytes, UserEvent] = {}
     for value in latest:
         event = from_value(value)
         if isinstance(event, UserEvent) and partition_key(event) != besides:
             found.setdefault(partition_key(event), event)
-    return list(found.values())[:TRIES] or [
-        UserEvent(UUID(int=0), NOBODY, "PRODUCT_VIEW", datetime.now(UTC), {"productId": NOBODY})
-    ]
+    return list(found.values())[:TRIES]
 
 
-def _row_of(event: UserEvent, topic: str) -> EventRow:
+def _made_up() -> UserEvent:
+    return UserEvent(UUID(int=0), NOBODY, "PRODUCT_VIEW", datetime.now(UTC), {"productId": NOBODY})
+
+
+def _row_of(event: UserEvent, suspect: KafkaRecord) -> EventRow:
     copy = msgspec.structs.replace(event, event_id=UUID(int=uuid_utils.uuid7().int))
     now_ms = int(datetime.now(UTC).timestamp() * 1000)
-    return EventRow(copy, topic, NOWHERE, 0, now_ms, encode_event(copy), msgspec.json.encode(copy.payload))
+    payload = msgspec.json.encode(copy.payload)
+    return EventRow(copy, suspect.topic, suspect.partition, suspect.offset, now_ms, encode_event(copy), payload)
 
 
 async def _succeeds(connection: Connection, writer: GenerationWriter, row: EventRow) -> bool:

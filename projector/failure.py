@@ -8,6 +8,8 @@ from typing import Literal
 import asyncpg
 import msgspec
 
+MAX_MESSAGE_LENGTH = 1_000  # characters
+
 Cause = Literal["poison", "newer_version", "behind"]
 
 
@@ -55,6 +57,11 @@ def kind_of(error: BaseException) -> Failure:
     if isinstance(error, TRANSIENT):
         return Failure.TRANSIENT
     return Failure.DEFECT if isinstance(error, DEFECT) else Failure.SUSPECT
+
+
+def storable_words(text: str) -> str:
+    """The text as a text column and a log can hold it: a field's name may be long, and hold NUL or half a character."""
+    return text.replace("\0", "\ufffd").encode(errors="replace").decode()[:MAX_MESSAGE_LENGTH]
 
 
 def unappliable(error: BaseException) -> Diagnosis:

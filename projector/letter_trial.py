@@ -110,7 +110,7 @@ async def _apply_one(
     except Exception as error:
         if kind_of(error) is Failure.DEFECT:
             raise _defect(error) from error
-        if not await known_good_succeeds(connection, writer, letter.topic, besides=letter.key):
+        if not await known_good_succeeds(connection, writer, letter):
             raise _defect(error) from error
         return _stop_key(letter, unappliable(error), stuck)
 

@@ -16,7 +16,7 @@ from contracts.event import DEFAULT_TENANT, UserEvent
 from contracts.record import from_value
 from contracts.rules import Problems
 from contracts.versions import encode_event
-from projector.failure import Cause, Diagnosis
+from projector.failure import Cause, Diagnosis, storable_words
 
 COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
 COPY_TRAILER = struct.pack(">h", -1)
@@ -81,7 +81,7 @@ def to_row(record: KafkaRecord) -> EventRow | Diagnosis:
     event = from_value(record.value)
     if isinstance(event, Problems):
         cause: Cause = "poison" if event.newer_version is None else "newer_version"
-        return Diagnosis(cause, "InvalidEvent", " ".join(event.sentences))
+        return Diagnosis(cause, "InvalidEvent", storable_words(" ".join(event.sentences)))
     if not MIN_RECORDED_AT_MS <= record.timestamp <= MAX_RECORDED_AT_MS:
         return Diagnosis("poison", "InvalidRecord", "The record's timestamp lies outside the years 1 to 9999.")
     event_json = encode_event(event)

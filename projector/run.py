@@ -248,7 +248,7 @@ class Projector:
             self._ownership.pulse.attempt()
             with attempt:
                 async with asyncio.timeout(DATABASE_TIMEOUT), self._pool.acquire(timeout=RELEASE_TIMEOUT) as connection:
-                    return await known_good_succeeds(connection, self._writer, record.topic, besides=record.key)
+                    return await known_good_succeeds(connection, self._writer, record)
         return None
 
     async def _commit(self, batch: Batch, stop: asyncio.Event) -> Committed | Fenced | None:

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, SecretStr
 
-from contracts.record import CONSUMER_GROUP
+from contracts.record import CONSUMER_GROUP, DEAD_LETTER_TOPIC
 from contracts.settings import KafkaSettings
 
 
@@ -27,6 +27,7 @@ class ProjectorSettings(KafkaSettings):
     batch_max_wait_ms: int = Field(
         default=100, ge=1, le=10_000, description="Longest wait of a fetch for new records, ms."
     )
+    kafka_dlq_topic: str = Field(default=DEAD_LETTER_TOPIC, description="Topic of the dead letters.")
     max_parked_of_one_key: int = Field(
         default=1_000, ge=1, description="Dead letters of one key at most; beyond, its partition stops."
     )
