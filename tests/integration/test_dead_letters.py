@@ -378,6 +378,26 @@ def test_redrives_beside_a_projector_at_work_lose_and_double_nothing(one_partiti
     assert projector.popen.poll() is None
 
 
+def test_a_redrive_that_is_killed_is_finished_by_the_next(one_partition: Footfall) -> None:
+    start_projector(one_partition)
+    count = 300
+    produce(one_partition, [raw("ann", NEWER), *(event_of("ann", n) for n in range(1, count))])
+    wait_until_passed(one_partition, count)
+    set_value(one_partition, 0, encode_event(an_event("ann", {"n": 0})))
+    environment = {**os.environ, "ENVIRONMENT": "test", "DATABASE_URL": one_partition.servers.projector_url}
+    command = [sys.executable, "-m", "footfall", "dlq", "redrive", "--rate", "20"]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as slow:
+        wait_until(lambda: bool(letters(one_partition, "redriven")), 30, "the first chunk")
+        slow.kill()
+    done = len(letters(one_partition, "redriven"))
+    assert done % 20 == 0
+    assert 0 < done < count
+    assert_accounted(one_partition)
+    assert dlq(one_partition, "redrive")["counts"] == {"stored": count - done}
+    assert numbers_of(one_partition, "ann") == list(range(count))
+    assert_accounted(one_partition)
+
+
 def test_show_keeps_the_value_to_itself_unless_asked(one_partition: Footfall) -> None:
     start_projector(one_partition)
     produce(one_partition, [raw("ann", b'["secret"]')])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from contracts.versions import encode_event
 from projector.batch import Position, assemble
 from projector.dead_letters import Caps, Parked, header_name, recorded_at, storable, timestamp_ms, user_of
-from projector.failure import Cause, storable_words
+from projector.failure import storable_words
 from projector.rows import MAX_RECORDED_AT_MS, MIN_RECORDED_AT_MS
 from tests.producing import an_event
 from tests.unit.test_projector_batch import Record
@@ -28,7 +28,7 @@ def broken(offset: int, key: bytes | None) -> Record:
 
 def outcome(
     records: list[Record], parked: Parked | None = None
-) -> tuple[list[int], Sequence[tuple[int, Cause]], str | None]:
+) -> tuple[list[int], Sequence[tuple[int, str]], str | None]:
     """Offsets applied, offsets parked with cause, and why the partition stops."""
     found = assemble({POSITION: records}, {0: parked or Parked()}, CAPS)
     letters = [(letter.record.offset, letter.diagnosis.cause) for letter in found.batch.letters]
