@@ -43,8 +43,10 @@ def drain(stage: Stage) -> list[Result]:
     stage.say(f"wrote {filled.count:,} events to Kafka at {filled.count / filled.seconds:,.0f} a second")
     contestants: dict[str, Callable[[int], float]] = {
         "one projector": lambda run: race(stage, topic, 1, run),
+        "one with all projections": lambda run: race(stage, topic, 1, run, EVERYTHING),
         "COPY on one connection": lambda run: bare_copy(stage, topic, 1, run),
         "two projectors": lambda run: race(stage, topic, 2, run),
+        "two with all projections": lambda run: race(stage, topic, 2, run, EVERYTHING),
         "COPY on two connections": lambda run: bare_copy(stage, topic, 2, run),
     }
     rates: dict[str, list[float]] = {name: [] for name in contestants}
@@ -69,22 +71,23 @@ def bare_copy(stage: Stage, topic: str, connections: int, _run: int) -> float:
     return copied.rows / copied.seconds
 
 
-def race(stage: Stage, topic: str, processes: int, run: int) -> float:
+EVENTS_ONLY, EVERYTHING = ("bench.events_only",), ("footfall", "projector")
+
+
+def race(stage: Stage, topic: str, processes: int, run: int, program: tuple[str, ...] = EVENTS_ONLY) -> float:
     """Rows/s of that many projector processes, from the release of their partitions to the last commit."""
     admin_url = fresh_database(stage, stage.stack.admin_url)
     environment = {
         "DATABASE_URL": in_database(stage.stack.projector_url, "bench"),
         "KAFKA_TOPIC": topic,
-        "KAFKA_GROUP_ID": f"bench-drain-{processes}-{run}",
+        "KAFKA_GROUP_ID": f"bench-drain-{program[0]}-{processes}-{run}",
         "PROJECTOR_PORT": "0",
     }
     with ExitStack() as running:
 
         def start() -> "list[subprocess.Popen[bytes]]":
             return [
-                running.enter_context(
-                    stage.process(f"projector-{number}", "footfall", "projector", environment=environment)
-                )
+                running.enter_context(stage.process(f"projector-{number}", *program, environment=environment))
                 for number in range(processes)
             ]
 
