@@ -3,15 +3,18 @@
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import asyncpg
+import stamina
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
 
 from projector.ownership import Ownership
-from projector.run import Projector
+from projector.run import MembershipLostError, Projector
 from projector.settings import ProjectorSettings
 from read_model.pool import open_pool
 from telemetry.health import DependencyState, Probe
@@ -23,15 +26,54 @@ CLOSE_TIMEOUT = 5.0  # seconds; aiokafka's stop() can hang while the broker is d
 ServeProbes = Callable[[Mapping[str, Probe]], AbstractAsyncContextManager[None]]
 
 
+class Stay(NamedTuple):
+    """One stay in the group: a consumer, and what it owns. A new one follows when aiokafka is beyond help."""
+
+    consumer: AIOKafkaConsumer
+    ownership: Ownership
+
+
 async def run_projector(settings: ProjectorSettings, stop: asyncio.Event, serve_probes: ServeProbes) -> None:
     """Projects until `stop` is set. Raises when Kafka or PostgreSQL cannot be reached at the start."""
-    async with _pool(settings) as pool, _consumer(settings) as consumer:
-        ownership = Ownership(
-            consumer, pool, topic=settings.kafka_topic, owner=owner_name(), start_from=settings.start_from
-        )
-        async with serve_probes(_probes(settings, consumer, pool, ownership)):
-            await Projector(consumer, pool, ownership, settings).run(stop)
+    async with _pool(settings) as pool:
+        present: deque[Stay] = deque(maxlen=1)
+        async with serve_probes(_probes(settings, present, pool)):
+            present.append(await _begin(settings, pool))
+            while await _is_lost(present[0], settings, pool, stop):
+                present.append(await _begin_again(settings, pool))
     get_logger("projector").info("stopped")
+
+
+async def _begin(settings: ProjectorSettings, pool: Any) -> Stay:
+    consumer = _consumer(settings)
+    try:
+        await consumer.start()
+    except BaseException:
+        await _close(consumer)
+        raise
+    ownership = Ownership(
+        consumer, pool, topic=settings.kafka_topic, owner=owner_name(), start_from=settings.start_from
+    )
+    return Stay(consumer, ownership)
+
+
+async def _begin_again(settings: ProjectorSettings, pool: Any) -> Stay:
+    async for attempt in stamina.retry_context(on=(KafkaError, OSError), attempts=None, timeout=None, wait_max=2.0):
+        with attempt:
+            return await _begin(settings, pool)
+    raise AssertionError("without a bound on attempts there is no end")
+
+
+async def _is_lost(stay: Stay, settings: ProjectorSettings, pool: Any, stop: asyncio.Event) -> bool:
+    """Projects, then closes the consumer; False when `stop` was the reason."""
+    try:
+        await Projector(stay.consumer, pool, stay.ownership, settings).run(stop)
+    except* MembershipLostError:
+        get_logger("projector").error("membership_lost")
+    finally:
+        stay.ownership.give_up()
+        await _close(stay.consumer)
+    return not stop.is_set()
 
 
 def owner_name() -> str:
@@ -59,9 +101,8 @@ async def _pool(settings: ProjectorSettings) -> AsyncIterator[Any]:
             pool.terminate()
 
 
-@asynccontextmanager
-async def _consumer(settings: ProjectorSettings) -> AsyncIterator[AIOKafkaConsumer]:
-    consumer = AIOKafkaConsumer(
+def _consumer(settings: ProjectorSettings) -> AIOKafkaConsumer:
+    return AIOKafkaConsumer(
         **settings.client_options(),
         group_id=settings.kafka_group_id,
         client_id=f"footfall-projector-{owner_name()}",
@@ -74,22 +115,23 @@ async def _consumer(settings: ProjectorSettings) -> AsyncIterator[AIOKafkaConsum
         fetch_min_bytes=1,
         fetch_max_wait_ms=settings.batch_max_wait_ms,
     )
-    await consumer.start()
+
+
+async def _close(consumer: AIOKafkaConsumer) -> None:
     try:
-        yield consumer
-    finally:
-        try:
-            async with asyncio.timeout(CLOSE_TIMEOUT):
-                await consumer.stop()
-        except TimeoutError:
-            get_logger("projector").warning("consumer_close_timed_out")
+        async with asyncio.timeout(CLOSE_TIMEOUT):
+            await consumer.stop()
+    except (KafkaError, TimeoutError) as error:
+        get_logger("projector").warning("consumer_not_closed", error=type(error).__name__)
 
 
-def _probes(
-    settings: ProjectorSettings, consumer: AIOKafkaConsumer, pool: asyncpg.Pool, ownership: Ownership
-) -> dict[str, Probe]:
+def _probes(settings: ProjectorSettings, present: Sequence[Stay], pool: asyncpg.Pool) -> dict[str, Probe]:
+    starting = DependencyState(ok=False, detail="starting")
+
     async def kafka() -> DependencyState:
-        await consumer.end_offsets([TopicPartition(settings.kafka_topic, 0)])
+        if not present:
+            return starting
+        await present[0].consumer.end_offsets([TopicPartition(settings.kafka_topic, 0)])
         return DependencyState(ok=True)
 
     async def postgres() -> DependencyState:
@@ -97,6 +139,9 @@ def _probes(
         return DependencyState(ok=True)
 
     async def partitions() -> DependencyState:
+        if not present:
+            return starting
+        ownership = present[0].ownership
         if ownership.stopped:
             reasons = "; ".join(f"{p}: {reason}" for p, reason in sorted(ownership.stopped.items()))
             return DependencyState(ok=False, detail=f"stopped partitions: {reasons}")
