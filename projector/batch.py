@@ -1,5 +1,6 @@
 """What a fetch brought, made ready to commit."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
@@ -60,32 +61,35 @@ def assemble(fetched: Mapping[Position, Sequence[KafkaRecord]]) -> Assembled:
 
     `fetched` holds, for each partition, non-empty records in offset order, all at or after its position.
     """
-    rows: list[EventRow] = []
-    malformed: list[MalformedRecord] = []
-    advances: list[Advance] = []
-    after: list[Position] = []
-    seen: set[int] = set()
-    for position, records in fetched.items():
-        rows_before, malformed_before = len(rows), len(malformed)
-        for record in records:
-            row = to_row(record)
-            if isinstance(row, MalformedRecord):
-                malformed.append(row)
-            elif (number := row.event.event_id.int) not in seen:  # UUID's own hash is Python
-                seen.add(number)
-                rows.append(row)
-        new_rows, new_malformed = len(rows) - rows_before, len(malformed) - malformed_before
-        next_offset = records[-1].offset + 1
-        advances.append(
-            Advance(
-                position.topic,
-                position.partition,
-                position.epoch,
-                old_offset=position.next_offset,
-                new_offset=next_offset,
-                duplicates=len(records) - new_rows - new_malformed,
-                malformed=new_malformed,
-            )
+    decoded = {position: [to_row(record) for record in records] for position, records in fetched.items()}
+    rows = [row for outcomes in decoded.values() for row in outcomes if type(row) is EventRow]
+    malformed = [row for outcomes in decoded.values() for row in outcomes if type(row) is MalformedRecord]
+    repeated: Counter[int] = Counter()
+    # A set of whole numbers, for a UUID's own hash is Python; only when some id repeats is each row looked at.
+    if len({row.event.event_id.int for row in rows}) != len(rows):
+        rows, repeated = _without_repeats(rows)
+    malformed_of = Counter(record.partition for record in malformed)
+    advances = [
+        Advance(
+            position.topic,
+            position.partition,
+            position.epoch,
+            old_offset=position.next_offset,
+            new_offset=records[-1].offset + 1,
+            duplicates=repeated[position.partition],
+            malformed=malformed_of[position.partition],
         )
-        after.append(Position(position.topic, position.partition, next_offset, position.epoch))
+        for position, records in fetched.items()
+    ]
+    after = [Position(a.topic, a.partition, a.new_offset, a.epoch) for a in advances]
     return Assembled(Batch(rows, advances), malformed, after)
+
+
+def _without_repeats(rows: list[EventRow]) -> tuple[list[EventRow], Counter[int]]:
+    """The first row of each event, and how many were left out of each partition."""
+    first: dict[int, EventRow] = {}
+    repeated: Counter[int] = Counter()
+    for row in rows:
+        if first.setdefault(row.event.event_id.int, row) is not row:
+            repeated[row.partition] += 1
+    return list(first.values()), repeated
