@@ -28,6 +28,7 @@ class BareCopy(msgspec.Struct, frozen=True):
     count: int
     database_url: str
     connections: int
+    durable: bool = True  # whether a COMMIT waits for the disk, which is PostgreSQL's default
     rows_a_transaction: int = 5_000
 
 
@@ -41,7 +42,7 @@ class Copied(msgspec.Struct, frozen=True):
 async def copy(task: BareCopy) -> Copied:
     """Encodes everything, connects, and only then starts the clock."""
     chunks_of = encoded(await read(task), task)
-    connections = [await connect(task.database_url) for _ in chunks_of]
+    connections = [await connect(task) for _ in chunks_of]
     gc.disable()
     started = time.perf_counter()
     await asyncio.gather(*(write(*pair) for pair in zip(connections, chunks_of, strict=True)))
@@ -78,9 +79,10 @@ def encoded(rows: Sequence[EventRow], task: BareCopy) -> list[list[bytes]]:
     return [[copy_bytes(share[at : at + size]) for at in range(0, len(share), size)] for share in shares]
 
 
-async def connect(database_url: str) -> asyncpg.Connection:
-    """A connection with the projector's own durability."""
-    return await asyncpg.connect(database_url, server_settings={"synchronous_commit": "off"})
+async def connect(task: BareCopy) -> asyncpg.Connection:
+    """A connection that commits as the task says."""
+    settings = {"synchronous_commit": "on" if task.durable else "off"}
+    return await asyncpg.connect(task.database_url, server_settings=settings)
 
 
 async def write(connection: asyncpg.Connection, chunks: Sequence[bytes]) -> None:

@@ -27,6 +27,7 @@ POLL = 0.005  # seconds between looks at the checkpoints
 READY_WITHIN = 40.0  # seconds
 DRAINED_WITHIN = 120.0  # seconds
 
+UNCLAIMED = f"SELECT count(*) FROM {GENERATION}.checkpoints WHERE topic = $1 AND epoch = 0"
 PROGRESS = f"SELECT coalesce(sum(next_offset), 0)::bigint FROM {GENERATION}.checkpoints WHERE topic = $1"
 STORED = f"SELECT count(*) FROM {GENERATION}.processed_events"
 WAITING = f"SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = '{GENERATION}.checkpoints'::regclass"
@@ -48,6 +49,7 @@ def drain(stage: Stage) -> list[Result]:
         "two projectors": lambda run: race(stage, topic, 2, run),
         "two with all projections": lambda run: race(stage, topic, 2, run, EVERYTHING),
         "COPY on two connections": lambda run: bare_copy(stage, topic, 2, run),
+        "COPY on one that does not wait for the disk": lambda run: bare_copy(stage, topic, 1, run, durable=False),
     }
     rates: dict[str, list[float]] = {name: [] for name in contestants}
     for run in range(stage.runs):
@@ -55,19 +57,20 @@ def drain(stage: Stage) -> list[Result]:
             rates[name].append(contestant(run))
         told = ", ".join(f"{name} {found[-1]:,.0f}" for name, found in rates.items())
         stage.say(f"drain, run {run + 1}/{stage.runs}: {told} rows/s")
-    one, copy_1, two, copy_2 = rates.values()
+    one, copy_1, two, copy_2, copy_async = rates.values()
     bare_1, bare_2 = "bare COPY, 1 connection", "bare COPY, 2 connections"
     return [
         compared("projector_drain", "rows/s", one, bare_1, copy_1, (">=", 0.35)),
         compared("projector_drain_vs_2", "rows/s", one, bare_2, copy_2, (">=", 0.4)),
         compared("projector_drain_2_processes_vs_2", "rows/s", two, bare_2, copy_2, (">=", 0.6)),
+        compared("projector_drain_vs_async", "rows/s", one, "bare COPY, synchronous_commit=off", copy_async, None),
     ]
 
 
-def bare_copy(stage: Stage, topic: str, connections: int, _run: int) -> float:
+def bare_copy(stage: Stage, topic: str, connections: int, _run: int, *, durable: bool = True) -> float:
     """Rows/s of COPY alone, in a process of its own."""
     url = fresh_database(stage, stage.stack.admin_url)
-    copied = stage.work("bench.bare_copy", BareCopy(topic, PARTITIONS, EVENTS, url, connections), Copied)
+    copied = stage.work("bench.bare_copy", BareCopy(topic, PARTITIONS, EVENTS, url, connections, durable), Copied)
     return copied.rows / copied.seconds
 
 
@@ -106,6 +109,9 @@ async def timed(
             await gate.execute(f"LOCK TABLE {GENERATION}.checkpoints IN EXCLUSIVE MODE")
             projectors = start()
             await until_lined_up(stage, watch, len(projectors), group)
+        # A claim that met the lock tries again a little later; the clock runs from the moment the last one has claimed.
+        while await watch.fetchval(UNCLAIMED, topic):  # noqa: ASYNC110 - what is awaited happens in another process
+            await asyncio.sleep(POLL)
         started = time.perf_counter()
         while await watch.fetchval(PROGRESS, topic) < EVENTS:
             if any(p.poll() is not None for p in projectors) or time.perf_counter() - started > DRAINED_WITHIN:

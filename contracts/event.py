@@ -69,7 +69,7 @@ class ActivityCommand(msgspec.Struct, frozen=True, rename="camel", forbid_unknow
     payload: Payload = msgspec.field(default_factory=dict)
 
 
-class UserEvent(msgspec.Struct, frozen=True, rename="camel"):
+class UserEvent(msgspec.Struct, frozen=True, rename="camel", gc=False):  # JSON holds no cycles
     """An immutable fact: who did what, and when; whatever version it was written in (see `versions.py`).
 
     `timestamp` is timezone-aware UTC, microseconds.

@@ -4,10 +4,9 @@ The fast path is one strict msgspec decode of the structs in `event.py` plus a w
 fails, or leaves a doubt, does the slow path run, which checks the same structs field by field and names every problem.
 """
 
-import json
 import re
 from datetime import UTC
-from typing import Any, NoReturn, get_args
+from typing import Any, get_args
 
 import msgspec
 
@@ -21,6 +20,7 @@ from contracts.event import (
     EventType,
     UserEvent,
 )
+from contracts.json_text import decoded, depth_of, leaves, text_problems, without_lone_surrogates
 from contracts.versions import NEWEST, UserEventV1, UserEventV2, upcast_v1, upcast_v2
 
 GROWTH = 4  # encoding makes JSON longer by less than this factor; `9e15` becomes 9000000000000000.0
@@ -41,9 +41,6 @@ EXPECTATIONS = {
 
 _without_control_characters = re.compile(NO_CONTROL_CHARACTERS).search
 VERSION = re.compile(r"([0-9]{1,6})\.([0-9]{1,6})").fullmatch
-
-# One escape of a JSON string; group 1 holds it when it is half of a surrogate pair (RFC 8259, section 7).
-ESCAPE = re.compile(rb"\\u[dD][89abAB]%b\\u[dD][c-fC-F]%b|(\\u[dD][89a-fA-F]%b)|\\." % ((rb"[0-9a-fA-F]{2}",) * 3))
 
 
 class Problems(msgspec.Struct, frozen=True):
@@ -161,11 +158,11 @@ def _values_are_sound(container: dict[str, Any] | list[Any], depth: int) -> bool
 
 def _problems(raw: bytes, shape: Shape) -> list[str]:
     """Every problem that keeps `raw` from being a valid `shape`; empty when there is none."""
-    mended = _without_lone_surrogates(raw)
+    mended = without_lone_surrogates(raw)
     if mended != raw:
         return [*_problems(mended, shape), "A string contains half of a surrogate pair, which is no character."]
     try:
-        fields, problems = _decoded(raw)
+        fields, problems = decoded(raw)
     except RecursionError:
         return [f"The JSON is nested deeper than {MAX_PAYLOAD_DEPTH} levels."]
     except UnicodeDecodeError:
@@ -174,27 +171,10 @@ def _problems(raw: bytes, shape: Shape) -> list[str]:
         return [f"The JSON is not valid: {_without_prefix(error)}."]
     if type(fields) is not dict:
         return ["The JSON must be an object."]
-    problems += [*_field_problems(fields, shape), *_text_problems(raw)]
+    problems += [*_field_problems(fields, shape), *text_problems(raw)]
     if type(fields.get("payload")) is dict:
         problems += _payload_problems(fields["payload"])
     return problems
-
-
-def _decoded(raw: bytes) -> tuple[Any, list[str]]:
-    """The JSON's value, and what had to be set aside to decode it. Raises msgspec.DecodeError and its like."""
-    try:
-        return msgspec.json.decode(raw), []
-    except msgspec.ValidationError:  # msgspec's word for a number that does not fit a double
-        try:
-            # Any number will do in place of the text's: its problem is named already.
-            return json.loads(raw, parse_float=len, parse_int=len), ["A number is too large; send it as a string."]
-        except json.JSONDecodeError as error:  # it is not even JSON behind that number
-            raise msgspec.DecodeError(error.msg.lower()) from error
-
-
-def _without_lone_surrogates(raw: bytes) -> bytes:
-    """The same text with each escaped half of a surrogate pair replaced, so that every other problem can be named."""
-    return ESCAPE.sub(lambda found: rb"\ufffd" if found[1] else found[0], raw)
 
 
 def _without_prefix(error: msgspec.DecodeError) -> str:
@@ -238,72 +218,12 @@ def _fits(value: Any, kind: Any) -> bool:
 
 def _payload_problems(payload: dict[str, Any]) -> list[str]:
     problems = []
-    if _depth(payload) > MAX_PAYLOAD_DEPTH:
+    if depth_of(payload) > MAX_PAYLOAD_DEPTH:
         problems.append(f"Field `payload` is nested deeper than {MAX_PAYLOAD_DEPTH} levels.")
     if len(_encode(payload)) > MAX_PAYLOAD_BYTES:
         problems.append(f"Field `payload` is larger than {MAX_PAYLOAD_BYTES // 1024} KiB encoded.")
-    if any(not MIN_INTEGER <= n <= MAX_INTEGER for n in _leaves(payload, int)):
+    if any(not MIN_INTEGER <= n <= MAX_INTEGER for n in leaves(payload, int)):
         problems.append("Field `payload` has an integer beyond 64 bits; send it as a string.")
-    if any(not -MAX_FLOAT <= n <= MAX_FLOAT for n in _leaves(payload, float)):
+    if any(not -MAX_FLOAT <= n <= MAX_FLOAT for n in leaves(payload, float)):
         problems.append("Field `payload` has a fractional number beyond 2^53; send it as a string.")
     return problems
-
-
-def _depth(value: Any) -> int:
-    """Levels of nesting, without recursion of our own: hostile depth must not exhaust the stack."""
-    deepest, pending = 0, [(value, 1)]
-    while pending:
-        container, level = pending.pop()
-        deepest = max(deepest, level)
-        pending += [(child, level + 1) for child in _children(container) if type(child) in (dict, list)]
-    return deepest
-
-
-def _leaves(value: Any, kind: type) -> list[Any]:
-    found, pending = [], [value]
-    while pending:
-        item = pending.pop()
-        if type(item) is kind:
-            found.append(item)
-        pending += _children(item)
-    return found
-
-
-def _children(item: Any) -> list[Any]:
-    if type(item) is dict:
-        return list(item.values())
-    return item if type(item) is list else []
-
-
-def _text_problems(raw: bytes) -> list[str]:
-    """Problems that only the text shows: U+0000 in any string (PostgreSQL has none) and numbers that vanish."""
-    problems: set[str] = set()
-
-    def number(text: str) -> float:
-        value = float(text)
-        if value == 0 and text.lower().split("e")[0].strip("-0."):
-            problems.add("A number is too small to be told from zero; send it as a string.")
-        return value
-
-    def constant(_: str) -> NoReturn:
-        raise ValueError
-
-    try:
-        parsed = json.loads(raw, parse_float=number, parse_int=len, parse_constant=constant)
-    except (ValueError, RecursionError):  # another check names it better
-        return sorted(problems)
-    if _has_nul(parsed):
-        problems.add("A string contains the character U+0000, which cannot be stored.")
-    return sorted(problems)
-
-
-def _has_nul(parsed: Any) -> bool:
-    pending = [parsed]
-    while pending:
-        item = pending.pop()
-        if type(item) is str and "\0" in item:
-            return True
-        if type(item) is dict:
-            pending += item.keys()
-        pending += _children(item)
-    return False

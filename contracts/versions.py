@@ -13,7 +13,7 @@ from contracts.event import DEFAULT_TENANT, EventId, EventType, Payload, TenantI
 NEWEST = (2, 0)
 
 
-class UserEventV1(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+class UserEventV1(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True, gc=False):
     """Version 1, the seed's five fields. It names no version and no tenant: it belongs to the default tenant."""
 
     event_id: EventId

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from footfall.cli_dlq import dlq
 from footfall.cli_rebuild import rebuild
-from footfall.cli_status import status
+from footfall.cli_status import replay, status
 
 state_dir_option = click.option(
     "--state-dir",
@@ -158,6 +158,7 @@ def topics_create() -> None:
 
 cli.add_command(dlq)
 cli.add_command(status)
+cli.add_command(replay)
 cli.add_command(rebuild)
 
 

@@ -73,7 +73,8 @@ def replay(
 
 def _bound(name: str, options: dict[str, Any]) -> int | datetime | None:
     """Takes the offset or the time of this name out of the options, or a usage error."""
-    offset, time = options.pop(f"{name}_offset"), options.pop(f"{name}_time")
+    offset: int | None = options.pop(f"{name}_offset")
+    time: datetime | None = options.pop(f"{name}_time")
     if offset is not None and time is not None:
         raise click.UsageError(f"--{name}-offset and --{name}-time are two ways to say the same: give one.")
     return time if offset is None else offset

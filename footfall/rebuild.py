@@ -36,6 +36,8 @@ FIRST_CHECKPOINTS = """
 INSERT INTO {generation}.checkpoints (topic, partition, next_offset, epoch, owner)
 SELECT $1, partition, 0, 0, '' FROM unnest($2::int[]) AS partition
 """
+# What operators gave up stays given up: the build passes it over instead of parking it, and all behind it, again.
+DISCARDED = "INSERT INTO {new}.dead_letters SELECT * FROM {old}.dead_letters WHERE state = 'discarded'"
 SET_RATE = "UPDATE ops.generations SET max_rate = $2 WHERE name = $1"
 FORGET = "DELETE FROM ops.generations WHERE name = $1"
 SESSIONS = """
@@ -152,6 +154,7 @@ async def start(operator: Operator, max_rate: int | None = None) -> Generation:
             name: str = await connection.fetchval(NEXT_NAME)
             tables = await create_like(connection, active.name, name)
             await connection.execute(FIRST_CHECKPOINTS.format(generation=name), operator.topic, sorted(ends))
+            await connection.execute(DISCARDED.format(old=active.name, new=name))
             await connection.execute(REGISTER, name, max_rate, operator.name)
             detail = {"generation": name, "like": active.name, "tables": len(tables), "max_rate": max_rate}
             await note(connection, operator.name, "rebuild start", detail | {"events": sum(ends.values())})

@@ -133,34 +133,30 @@ async def replay(
 async def _records(
     consumer: AIOKafkaConsumer, bounds: Mapping[TopicPartition, tuple[int, int]], tally: Tally
 ) -> AsyncIterator[ConsumerRecord]:
-    at = {tp: begin for tp, (begin, end) in bounds.items() if begin < end}
-    consumer.assign(list(at))
-    for tp, offset in at.items():
+    left = {tp: begin for tp, (begin, end) in bounds.items() if begin < end}
+    consumer.assign(list(left))
+    for tp, offset in left.items():
         consumer.seek(tp, offset)
     moved_at = time.monotonic()
-    while at:
-        if time.monotonic() - moved_at > STALL:
-            raise KafkaTimeoutError(f"nothing came of the log for {STALL:g} s")
-        fetched = await consumer.getmany(*at, timeout_ms=FETCH_MS)
-        for tp, records in fetched.items():
+    while left:
+        for tp, records in (await consumer.getmany(*left, timeout_ms=FETCH_MS)).items():
             for record in records:
                 if record.offset < bounds[tp][1]:
                     yield record
-        for tp in list(at):
-            reached = min(await consumer.position(tp), bounds[tp][1])  # beyond markers and holes too
-            if reached > at[tp]:
-                moved_at = time.monotonic()
-            tally.passed += reached - at[tp]
-            at[tp] = reached
-            if reached >= bounds[tp][1]:
-                del at[tp]
-                consumer.pause(tp)
+        reached = {tp: min(await consumer.position(tp), bounds[tp][1]) for tp in left}  # beyond markers and holes too
+        if reached != left:
+            tally.passed += sum(reached.values()) - sum(left.values())
+            left = {tp: offset for tp, offset in reached.items() if offset < bounds[tp][1]}
+            moved_at = time.monotonic()
+        elif time.monotonic() - moved_at > STALL:
+            raise KafkaTimeoutError(f"nothing came of the log for {STALL:g} s")
 
 
 async def _bounds(consumer: AIOKafkaConsumer, topic: str, span: Span) -> dict[TopicPartition, tuple[int, int]]:
-    known = consumer.partitions_for_topic(topic) if topic in await consumer.topics() else None
-    if not known:
+    if topic not in await consumer.topics():
         raise ReplayError(f"there is no topic {topic}")
+    await consumer.beginning_offsets([TopicPartition(topic, 0)])  # a topic's partitions are known once it is used
+    known = consumer.partitions_for_topic(topic) or set()
     unknown = sorted(set(span.partitions) - known)
     if unknown:
         raise ReplayError(f"{topic} has no partition {', '.join(map(str, unknown))}; it has {len(known)}")

@@ -93,7 +93,8 @@ def _row(found: Replayed) -> bytes:
     event = found.event
     time = event.timestamp.astimezone(UTC).isoformat().replace("+00:00", "Z")
     payload = _encode(event.payload).decode()
-    return f"{found.partition:>4} {found.offset:>10}  {time:<27} {event.event_type:<12} {event.user_id:<24} {payload}".encode()
+    where = f"{found.partition:>4} {found.offset:>10}"
+    return f"{where}  {time:<27} {event.event_type:<12} {event.user_id:<24} {payload}".encode()
 
 
 def load(name: str) -> Callable[[UserEvent], Any]:

@@ -81,13 +81,18 @@ def assemble(
     found = Assembled(Batch([], [], []), [], {}, {})
     for position, records in fetched.items():
         parked_here = parked.get(position.partition, NOTHING_PARKED)
-        if culprit is not None or parked_here.first or not _take_all(found, position, records):
+        plain = culprit is None and not parked_here.first and not _discarded_among(records, parked_here)
+        if not (plain and _take_all(found, position, records)):
             _take_one_by_one(found, position, records, parked_here, caps, culprit)
     rows = found.batch.rows
     # A set of whole numbers, for a UUID's own hash is Python; only when some id repeats is each row looked at.
     if len({row.event.event_id.int for row in rows}) != len(rows):
         _drop_repeats(found.batch)
     return found
+
+
+def _discarded_among(records: Sequence[KafkaRecord], parked: Parked) -> bool:
+    return bool(parked.discarded) and any(record.offset in parked.discarded for record in records)
 
 
 def _take_all(found: Assembled, position: Position, records: Sequence[KafkaRecord]) -> bool:
@@ -112,6 +117,10 @@ def _take_one_by_one(
     first = parked.first
     malformed = taken = 0
     for record in records:
+        if record.offset in parked.discarded:
+            malformed += 1
+            taken += 1
+            continue
         if first and record.key in first:
             outcome: EventRow | Diagnosis = behind(first[record.key])
         else:

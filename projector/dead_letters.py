@@ -38,6 +38,7 @@ class Parked(msgspec.Struct):
     first: dict[bytes, int] = msgspec.field(default_factory=dict)
     count: dict[bytes, int] = msgspec.field(default_factory=dict)
     total: int = 0
+    discarded: frozenset[int] = frozenset()  # offsets still to come that an operator gave up, before a rebuild
 
     def add(self, key: bytes | None, offset: int) -> None:
         """Counts one more letter."""
@@ -48,7 +49,7 @@ class Parked(msgspec.Struct):
 
     def copy(self) -> "Parked":
         """An independent copy, for a batch that may not be committed."""
-        return Parked(dict(self.first), dict(self.count), self.total)
+        return Parked(dict(self.first), dict(self.count), self.total, self.discarded)
 
     def refusal(self, key: bytes | None, caps: Caps) -> str | None:
         """Why one more letter of this key must not be parked, or None."""
@@ -64,6 +65,14 @@ SELECT kafka_partition, record_key, min(kafka_offset) AS first, count(*) AS coun
 FROM {generation}.dead_letters
 WHERE state = 'parked' AND kafka_topic = $1 AND kafka_partition = ANY($2::int[])
 GROUP BY kafka_partition, record_key
+"""
+
+# What was discarded in one generation is passed over in the next, which is built with these letters (rebuild start).
+DISCARDED = """
+SELECT kafka_partition, array_agg(kafka_offset) AS offsets
+FROM {generation}.dead_letters JOIN {generation}.checkpoints ON topic = kafka_topic AND partition = kafka_partition
+WHERE state = 'discarded' AND kafka_offset >= next_offset AND kafka_topic = $1 AND kafka_partition = ANY($2::int[])
+GROUP BY kafka_partition
 """
 
 PARK = """
@@ -83,6 +92,8 @@ async def load_parked(
         found.total += row["count"]
         if key is not None:
             found.first[key], found.count[key] = row["first"], row["count"]
+    for row in await connection.fetch(DISCARDED.format(generation=generation), topic, list(partitions)):
+        parked[row["kafka_partition"]].discarded = frozenset(row["offsets"])
     return parked
 
 

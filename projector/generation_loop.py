@@ -28,7 +28,6 @@ from telemetry.metrics import PARTITIONS_OWNED, PARTITIONS_STOPPED, REBUILD_PROG
 
 MAX_POLL_INTERVAL_MS = 1_800_000  # while PostgreSQL is away no records are taken; that is not a dead consumer
 CLOSE_TIMEOUT = 5.0  # seconds; aiokafka's stop() can hang while the broker is down
-BUILD_BATCH_RECORDS = 2_000  # at most, while a generation is built: what serves waits on the same event loop
 PROGRESS_INTERVAL = 2.0  # seconds between looks at how far a build has come
 
 
@@ -44,6 +43,13 @@ class GenerationLoop:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Projects until `stop` is set. Raises when Kafka or PostgreSQL cannot be reached at the start."""
+        try:
+            await self._project(stop)
+        finally:
+            for gauge in (PARTITIONS_OWNED, PARTITIONS_STOPPED, REBUILD_PROGRESS):
+                _forget(gauge, self._name)
+
+    async def _project(self, stop: asyncio.Event) -> None:
         settings = self._settings
         async with _pool(settings, self._name) as pool, _consumer(settings, self._name) as consumer:
             checkpoints = Checkpoints(self._name, settings.kafka_topic)
@@ -54,33 +60,20 @@ class GenerationLoop:
             self.orders.changed = ownership.wake
             progress = asyncio.create_task(self._report_progress(consumer, pool))
             try:
-                await Projector(
-                    consumer, pool, ownership, GenerationWriter(self._name), self._batches(), self.orders
-                ).run(stop)
+                writer = GenerationWriter(self._name)
+                await Projector(consumer, pool, ownership, writer, settings, self.orders).run(stop)
             finally:
                 progress.cancel()
                 self.consumer = self.ownership = None
-                for gauge in (PARTITIONS_OWNED, PARTITIONS_STOPPED):
-                    _forget(gauge, self._name)
-
-    def _batches(self) -> ProjectorSettings:
-        """A build takes smaller batches, so that what serves is delayed by less."""
-        if self.orders.current.state == "active":
-            return self._settings
-        records = min(self._settings.batch_max_records, BUILD_BATCH_RECORDS)
-        return self._settings.model_copy(update={"batch_max_records": records})
 
     async def _report_progress(self, consumer: AIOKafkaConsumer, pool: Any) -> None:
-        try:
-            while True:
-                if self.orders.current.state == "building":
-                    with contextlib.suppress(KafkaError, *TRANSIENT):
-                        REBUILD_PROGRESS.labels(generation=self._name).set(await self._progress(consumer, pool))
-                elif self.orders.current.state == "active":
-                    _forget(REBUILD_PROGRESS, self._name)
-                await asyncio.sleep(PROGRESS_INTERVAL)
-        finally:
-            _forget(REBUILD_PROGRESS, self._name)
+        while True:
+            if self.orders.current.state == "building":
+                with contextlib.suppress(KafkaError, *TRANSIENT):
+                    REBUILD_PROGRESS.labels(generation=self._name).set(await self._progress(consumer, pool))
+            else:
+                _forget(REBUILD_PROGRESS, self._name)
+            await asyncio.sleep(PROGRESS_INTERVAL)
 
     async def _progress(self, consumer: AIOKafkaConsumer, pool: Any) -> float:
         topic = self._settings.kafka_topic

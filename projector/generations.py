@@ -12,6 +12,7 @@ from telemetry.logs import get_logger
 WATCH_INTERVAL = 1.0  # seconds between looks at the register
 WATCH_INTERVAL_HELD = 0.1  # seconds, while some generation is held: a comparison waits for it
 REGISTER_TIMEOUT = 10.0  # seconds for one look; whatever hangs longer is tried again
+BACKGROUND_RECORDS = 2_000  # in one fetch, at most, of a generation that does not serve
 RESTART_DELAY = 5.0  # seconds before a loop that failed is begun again, unless it is the active generation's
 
 
@@ -28,6 +29,10 @@ class Orders:
         if current != self.current:
             self.current = current
             self.changed()
+
+    def records_at_once(self, usual: int) -> int:
+        """Records in one fetch at most: fewer where nobody waits, for what serves is on the same event loop."""
+        return usual if self.current.state == "active" else min(usual, BACKGROUND_RECORDS)
 
     def limit(self, partition: int) -> int | None:
         """The offset beyond which the partition must not go now."""

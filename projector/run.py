@@ -6,6 +6,7 @@ PostgreSQL while another lane decodes.
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -45,12 +46,16 @@ from telemetry.metrics import (
 LAG_REPORT_INTERVAL = 5.0  # seconds between offset commits to Kafka, which only lag tools read
 RETRY_LATER = 0.5  # seconds before a fetch is tried again after Kafka failed it
 MEMBERSHIP_CHECK_INTERVAL = 1.0  # seconds
-MEMBERSHIP_PATIENCE = 10  # failed checks in a row, each after joining the group anew
+MEMBERSHIP_PATIENCE = 15.0  # seconds without a successful check
 NO_ROOM = 0.02  # seconds before a lane that must not exceed its rate looks again
 FETCH_PATIENCE = 2.0  # seconds of one fetch; in a rebalance aiokafka waits without end, and a lane must see `stop`
 
 Part = Mapping[Position, Sequence[KafkaRecord]]
 Fetched = Mapping[TopicPartition, Sequence[KafkaRecord]]
+
+
+class MembershipLostError(Exception):
+    """This consumer will not be a member of its group again; make a new one."""
 
 
 class Projector:
@@ -78,7 +83,7 @@ class Projector:
         self._gaps: dict[int, tuple[int, int]] = {}  # partition: offset expected, offset found
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Projects until `stop`. Raises what is neither transient nor a partition's own failure."""
+        """Projects until `stop`. Raises a group of what is neither transient nor a partition's own failure."""
         self._join()
         async with asyncio.TaskGroup() as tasks:
             jobs = {"keeper": self._ownership.keep(), "lag": self._report_lag(), "membership": self._stay_member()}
@@ -99,23 +104,23 @@ class Projector:
         """Joins the group anew after an error that aiokafka's background work leaves to the next fetch.
 
         Until someone takes such an error, aiokafka stands still, and a projector without partitions fetches nothing.
-        Nor does a heartbeat ever beat again after an answer it did not expect ("loading the group", for one).
+        Nor does a heartbeat ever beat again after an answer it did not expect ("loading the group", for one). Some
+        errors end that background work for good: then this raises MembershipLostError.
         """
         nowhere = TopicPartition(self._settings.kafka_topic, -1)
-        failures = 0
-        while failures < MEMBERSHIP_PATIENCE:
+        member_at = time.monotonic()
+        while time.monotonic() - member_at < MEMBERSHIP_PATIENCE:
             await asyncio.sleep(MEMBERSHIP_CHECK_INTERVAL)
             try:
                 async with asyncio.timeout(FETCH_PATIENCE):
                     await self._consumer.getmany(nowhere)
-                failures = 0
+                member_at = time.monotonic()
             except TimeoutError:  # a rebalance is under way
                 continue
             except KafkaError as error:
-                failures += 1
                 self._log.warning("membership_failed", error=type(error).__name__)
                 self._join()
-        raise KafkaError(f"the group cannot be joined, after {MEMBERSHIP_PATIENCE} tries")
+        raise MembershipLostError
 
     async def _project(self, lane: int, stop: asyncio.Event) -> None:
         while not stop.is_set():
@@ -124,7 +129,7 @@ class Projector:
             if not mine:
                 await self._until_ownership_changes(stop)
                 continue
-            room = self._pace.room(self._rate(), self._settings.batch_max_records)
+            room = self._pace.room(self._rate(), self._orders.records_at_once(self._settings.batch_max_records))
             if room == 0:
                 await asyncio.sleep(NO_ROOM)
                 continue

@@ -14,8 +14,8 @@ IS_PROCESSED = "SELECT EXISTS (SELECT FROM read.processed_events WHERE tenant_id
 ALL_EVENTS = "SELECT event_json FROM read.processed_events WHERE tenant_id = 'default' ORDER BY occurred_at, event_id"
 PROCESSED_COUNT = "SELECT coalesce(sum(stored), 0)::bigint FROM read.checkpoints"
 CLEAR = """
-WITH counted AS (UPDATE read_g1.checkpoints SET stored = 0, duplicates = 0, malformed = 0)
-DELETE FROM read_g1.processed_events
+WITH counted AS (UPDATE read.checkpoints SET stored = 0, duplicates = 0, malformed = 0)
+DELETE FROM read.processed_events
 """
 
 

@@ -118,11 +118,6 @@ def test_start_from_latest_skips_what_was_there_and_earliest_does_not(
         assert {row["event_json"].encode() for row in rows(other)} == {record.value for record in new}
         assert {line["reason"] for line in logged(latest, "history_skipped")} == {"latest"}
         assert_exactly_once(footfall)
-        # START_FROM is for partitions without a checkpoint only: whoever comes later goes on where it was left.
-        latest.terminate()
-        produce(footfall, some_records(30))
-        other.start("projector", START_FROM="latest")
-        wait_until_processed(other, 70)
     finally:
         other.close()
 
@@ -291,12 +286,12 @@ def test_holes_and_aborted_transactions_lose_nothing_even_where_a_fetch_is_split
 
 
 def test_a_signal_in_the_middle_of_a_backlog_ends_it_cleanly(footfall: Footfall) -> None:
-    produce(footfall, some_records(9_000))
+    produce(footfall, some_records(5_000))
     for number, name in enumerate((signal.SIGTERM, signal.SIGINT)):
         projector = footfall.start("projector", BATCH_MAX_RECORDS="100", PROJECTOR_LANES="3")
-        wait_until_processed(footfall, 300 + 3_000 * number)
+        wait_until_processed(footfall, 300 + 1_500 * number)
         projector.popen.send_signal(name)
         assert projector.popen.wait(10) == 0
     footfall.start("projector")
-    wait_until_processed(footfall, 9_000)
+    wait_until_processed(footfall, 5_000)
     assert_exactly_once(footfall)
