@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import stamina
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from prometheus_client import Gauge
@@ -18,7 +19,7 @@ from projector.failure import TRANSIENT
 from projector.generations import Orders
 from projector.ownership import Ownership
 from projector.projections.projection import PLAN_SETTINGS
-from projector.run import Projector
+from projector.run import MembershipLostError, Projector
 from projector.settings import ProjectorSettings
 from read_model.generations import positions, projector_name
 from read_model.pool import open_pool
@@ -44,13 +45,20 @@ class GenerationLoop:
     async def run(self, stop: asyncio.Event) -> None:
         """Projects until `stop` is set. Raises when Kafka or PostgreSQL cannot be reached at the start."""
         try:
-            await self._project(stop)
+            lost = await self._project(stop)
+            while lost and not stop.is_set():  # aiokafka is beyond help: a new consumer, as soon as one can be made
+                async for attempt in stamina.retry_context(
+                    on=(KafkaError, OSError), attempts=None, timeout=None, wait_max=2.0
+                ):
+                    with attempt:
+                        lost = await self._project(stop)
         finally:
             for gauge in (PARTITIONS_OWNED, PARTITIONS_STOPPED, REBUILD_PROGRESS):
                 _forget(gauge, self._name)
 
-    async def _project(self, stop: asyncio.Event) -> None:
-        settings = self._settings
+    async def _project(self, stop: asyncio.Event) -> bool:
+        """One stay in the group; True when aiokafka lost the membership for good."""
+        settings, lost = self._settings, False
         async with _pool(settings, self._name) as pool, _consumer(settings, self._name) as consumer:
             checkpoints = Checkpoints(self._name, settings.kafka_topic)
             # A build begins at the origin, whatever the first generation began with.
@@ -62,9 +70,14 @@ class GenerationLoop:
             try:
                 writer = GenerationWriter(self._name)
                 await Projector(consumer, pool, ownership, writer, settings, self.orders).run(stop)
+            except* MembershipLostError:
+                get_logger("projector").error("membership_lost", generation=self._name)
+                lost = True
             finally:
                 progress.cancel()
+                ownership.give_up()
                 self.consumer = self.ownership = None
+        return lost
 
     async def _report_progress(self, consumer: AIOKafkaConsumer, pool: Any) -> None:
         while True:
