@@ -29,11 +29,12 @@ def rebuild() -> None:
 
 @rebuild.command()
 @click.option("--max-rate", type=click.IntRange(1), help="Events a second, over all projectors.  [default: no cap]")
-def start(max_rate: int | None) -> None:
+@click.option("--forget-discards", is_flag=True, help="Try again what `footfall dlq discard` gave up.")
+def start(max_rate: int | None, forget_discards: bool) -> None:
     """Make an empty generation; running projectors fill it from offset 0."""
     from footfall import rebuild as work
 
-    found = _run(lambda operator: work.start(operator, max_rate))
+    found = _run(lambda operator: work.start(operator, max_rate, forget_discards=forget_discards))
     click.echo(f"{found.name} is being built. Follow it: footfall rebuild status --watch")
 
 

@@ -135,9 +135,10 @@ async def _connect(settings: RebuildSettings) -> asyncpg.Connection:
     )
 
 
-async def start(operator: Operator, max_rate: int | None = None) -> Generation:
+async def start(operator: Operator, max_rate: int | None = None, *, forget_discards: bool = False) -> Generation:
     """Makes an empty generation like the active one; running projectors begin to fill it from offset 0.
 
+    What operators discarded is passed over again, unless `forget_discards`: then it is tried as any other record.
     Raises RefusedError while another is built or kept, and when the topic does not reach back to offset 0.
     """
     if await operator.find("dropping"):
@@ -154,9 +155,11 @@ async def start(operator: Operator, max_rate: int | None = None) -> Generation:
             name: str = await connection.fetchval(NEXT_NAME)
             tables = await create_like(connection, active.name, name)
             await connection.execute(FIRST_CHECKPOINTS.format(generation=name), operator.topic, sorted(ends))
-            await connection.execute(DISCARDED.format(old=active.name, new=name))
+            if not forget_discards:
+                await connection.execute(DISCARDED.format(old=active.name, new=name))
             await connection.execute(REGISTER, name, max_rate, operator.name)
             detail = {"generation": name, "like": active.name, "tables": len(tables), "max_rate": max_rate}
+            detail["forget_discards"] = forget_discards
             await note(connection, operator.name, "rebuild start", detail | {"events": sum(ends.values())})
     except NotCopiedError as error:
         raise RefusedError(f"{error}. A rebuild cannot copy that yet.") from error
