@@ -206,8 +206,7 @@ def test_whoever_reads_may_stop_reading(new_footfall: Callable[..., Footfall]) -
     assert json.loads(reading.stdout.readline())["offset"] == 0
     reading.stdout.close()
     assert reading.wait(30) == 0
-    assert "Traceback" not in reading.stderr.read()
-    assert "BrokenPipe" not in reading.stderr.read()
+    assert reading.stderr.read() == ""
     reading.stderr.close()
 
 
