@@ -1,9 +1,7 @@
 """The `footfall` command. Each subcommand imports what it needs, so that `--help` is quick."""
 
-import logging
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Never
 
@@ -11,6 +9,7 @@ import rich_click as click
 from rich.console import Console
 
 from footfall.cli_dlq import dlq
+from footfall.cli_failures import readable_failures
 from footfall.cli_rebuild import rebuild
 from footfall.cli_status import replay, status
 
@@ -171,23 +170,6 @@ def exit_with_stack_errors(run: Callable[[Console], int]) -> Never:
         sys.exit(run(console))
     except StackError as error:
         click.echo(f"footfall: {error}", err=True)
-        sys.exit(1)
-
-
-@contextmanager
-def readable_failures(what: str) -> Iterator[None]:
-    """Turns a failure to reach a server into one line and exit 1."""
-    import asyncpg
-    from aiokafka.errors import KafkaError
-    from alembic.util import CommandError
-    from sqlalchemy.exc import SQLAlchemyError
-
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what it logs before it raises is said below
-    try:
-        yield
-    except (OSError, ValueError, KafkaError, SQLAlchemyError, asyncpg.PostgresError, CommandError) as error:
-        cause = getattr(error, "orig", None) or error  # SQLAlchemy wraps it, and adds a link of its own
-        click.echo(f"footfall: {what}: {type(cause).__name__}: {(str(cause).splitlines() or [''])[0]}", err=True)
         sys.exit(1)
 
 

@@ -9,6 +9,8 @@ from typing import Any
 import rich_click as click
 from rich.console import Console
 
+from footfall.cli_failures import readable_failures
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
 force_option = click.option("--force", is_flag=True, help="Whatever is unverified, lagging or behind.")
 lag_option = click.option(
@@ -139,7 +141,6 @@ def _switched(found: Any) -> None:
 
 
 def _run(work: Callable[[Any], Awaitable[Any]], *, alone: bool = True) -> Any:
-    from footfall.cli import readable_failures
     from footfall.environment import load_settings
     from footfall.rebuild import RebuildSettings, operating
 
