@@ -149,8 +149,8 @@ async def _consumer(settings: ProjectorSettings, generation: str) -> AsyncIterat
         fetch_min_bytes=1,
         fetch_max_wait_ms=settings.batch_max_wait_ms,
     )
-    await consumer.start()
     try:
+        await consumer.start()
         yield consumer
     finally:
         try:

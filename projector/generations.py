@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from projector.batch import Position
 from projector.failure import TRANSIENT
 from read_model.generations import PROJECTED, Generation, list_generations
 from telemetry.logs import get_logger
@@ -33,6 +34,18 @@ class Orders:
     def records_at_once(self, usual: int) -> int:
         """Records in one fetch at most: fewer where nobody waits, for what serves is on the same event loop."""
         return usual if self.current.state == "active" else min(usual, BACKGROUND_RECORDS)
+
+    def rate(self, held: int, partitions: Callable[[], int]) -> float | None:
+        """What whoever holds so many of the partitions may take, records a second; None: as many as it can."""
+        whole = self.current.max_rate
+        return None if whole is None else whole * held / max(1, partitions())
+
+    def allow(self, position: Position | None) -> bool:
+        """Whether a partition that is held at this position may go on."""
+        if position is None:
+            return False
+        limit = self.limit(position.partition)
+        return limit is None or position.next_offset < limit
 
     def limit(self, partition: int) -> int | None:
         """The offset beyond which the partition must not go now."""

@@ -12,13 +12,7 @@ from typing import Any
 
 import stamina
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import (
-    CommitFailedError,
-    IllegalStateError,
-    KafkaError,
-    NoOffsetForPartitionError,
-    OffsetOutOfRangeError,
-)
+from aiokafka.errors import IllegalStateError, KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
 from projector.batch import Position, assemble, halves, split
 from projector.commit import Batch, Committed, Fenced, GenerationWriter
@@ -26,28 +20,22 @@ from projector.control import known_good_succeeds
 from projector.dead_letter_topic import producer_maker, publish_dead_letters
 from projector.dead_letters import Caps
 from projector.failure import TRANSIENT, Diagnosis, Failure, diagnosis, kind_of, unappliable
+from projector.gaps import Gaps
 from projector.generations import Orders
 from projector.ownership import DATABASE_TIMEOUT, RELEASE_TIMEOUT, Ownership
 from projector.pace import Pace
+from projector.progress import commit_to_group, count
 from projector.rows import KafkaRecord
 from projector.settings import ProjectorSettings
 from read_model.generations import Generation
 from telemetry.logs import get_logger
-from telemetry.metrics import (
-    BATCHES_COMMITTED,
-    BATCHES_FENCED,
-    COMMIT_SECONDS,
-    DEAD_LETTERS_PARKED,
-    DUPLICATES_SKIPPED,
-    EVENTS_PROJECTED,
-    PROJECTION_RETRIES,
-)
+from telemetry.metrics import BATCHES_FENCED, COMMIT_SECONDS, PROJECTION_RETRIES
 
 LAG_REPORT_INTERVAL = 5.0  # seconds between offset commits to Kafka, which only lag tools read
 RETRY_LATER = 0.5  # seconds before a fetch is tried again after Kafka failed it
 MEMBERSHIP_CHECK_INTERVAL = 1.0  # seconds
 MEMBERSHIP_PATIENCE = 15.0  # seconds without a successful check
-NO_ROOM = 0.02  # seconds before a lane that must not exceed its rate looks again
+NO_ROOM = 0.02  # seconds before a lane that may not take what is there looks again
 FETCH_PATIENCE = 2.0  # seconds of one fetch; in a rebalance aiokafka waits without end, and a lane must see `stop`
 
 Part = Mapping[Position, Sequence[KafkaRecord]]
@@ -80,7 +68,7 @@ class Projector:
         self._caps = Caps(settings.max_parked_of_one_key, settings.max_parked_of_one_partition)
         self._log = get_logger("projector")
         self._letters_parked = asyncio.Event()
-        self._gaps: dict[int, tuple[int, int]] = {}  # partition: offset expected, offset found
+        self._gaps = Gaps(consumer)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Projects until `stop`. Raises a group of what is neither transient nor a partition's own failure."""
@@ -94,7 +82,7 @@ class Projector:
             await asyncio.wait(lanes, return_when=asyncio.FIRST_EXCEPTION)
             for task in background:
                 task.cancel()
-        await self._commit_to_group()
+        await commit_to_group(self._consumer, self._ownership.held.values())
 
     def _join(self) -> None:
         self._ownership.give_up()
@@ -136,8 +124,11 @@ class Projector:
             fetched = await self._fetch(mine, room)
             self._pace.spend(sum(map(len, fetched.values())))
             with self._ownership.in_hand():
-                for part in split(self._in_order(lane, fetched), self._settings.batch_max_bytes):
+                ready = self._in_order(lane, fetched)
+                for part in split(ready, self._settings.batch_max_bytes):
                     await self._apply(part, stop)
+            if fetched and not ready:  # a second look, or a limit: neither is worth a hurry
+                await asyncio.sleep(NO_ROOM)
         self._ownership.pulse.leave()
 
     def _share_of(self, lane: int) -> list[TopicPartition]:
@@ -145,12 +136,9 @@ class Projector:
         return [
             TopicPartition(self._settings.kafka_topic, partition)
             for index, partition in enumerate(sorted(self._ownership.assigned))
-            if index % self._settings.projector_lanes == lane and self._may_go_on(partition)
+            if index % self._settings.projector_lanes == lane
+            and self._orders.allow(self._ownership.held.get(partition))
         ]
-
-    def _may_go_on(self, partition: int) -> bool:
-        position, limit = self._ownership.held.get(partition), self._orders.limit(partition)
-        return position is not None and (limit is None or position.next_offset < limit)
 
     async def _until_ownership_changes(self, stop: asyncio.Event) -> None:
         changed = self._ownership.changed
@@ -163,11 +151,8 @@ class Projector:
 
     def _rate(self) -> float | None:
         """Our share of the rate that operators allow, records a second."""
-        whole = self._orders.current.max_rate
-        if whole is None:
-            return None
-        partitions = self._consumer.partitions_for_topic(self._settings.kafka_topic) or self._ownership.held
-        return whole * len(self._ownership.held) / max(1, len(partitions))
+        held, topic = self._ownership.held, self._settings.kafka_topic
+        return self._orders.rate(len(held), lambda: len(self._consumer.partitions_for_topic(topic) or held))
 
     async def _fetch(self, mine: list[TopicPartition], room: int) -> Fetched:
         try:
@@ -223,7 +208,9 @@ class Projector:
         if outcome is not None:
             self._ownership.advance(assembled.positions_after)
             self._ownership.parked.update(assembled.parked_after)
-            self._count(assembled.batch, outcome)
+            count(self._writer.generation, assembled.batch, outcome)
+            if assembled.batch.letters:
+                self._letters_parked.set()
         for partition, reason in assembled.refused.items():
             self._ownership.stop([p for p in self._ownership.held.values() if p.partition == partition], reason)
 
@@ -294,43 +281,9 @@ class Projector:
             if limit is not None and found[-1].offset >= limit:
                 records = [record for record in records if record.offset < limit]
                 self._consumer.seek(tp, max(limit, position.next_offset))
-            if records and self._follows(tp, position, records[0]):
+            if records and self._gaps.follows(tp, position, records[0]):
                 in_order[position] = records
         return in_order
-
-    def _follows(self, tp: TopicPartition, position: Position, first: KafkaRecord) -> bool:
-        """Whether nothing lies between the position and the first record.
-
-        A topic may have holes (compaction, transactions). A hole is believed only when a second look, from the position
-        itself, finds the same; otherwise the records were left over from an older fetch.
-        """
-        gap = (position.next_offset, first.offset)
-        if first.offset == position.next_offset or self._gaps.get(tp.partition) == gap:
-            self._gaps.pop(tp.partition, None)
-            return True
-        self._gaps[tp.partition] = gap
-        self._log.info("gap", partition=tp.partition, expected=position.next_offset, found=first.offset)
-        self._consumer.seek(tp, position.next_offset)
-        return False
-
-    def _count(self, batch: Batch, outcome: Committed) -> None:
-        generation = self._writer.generation
-        BATCHES_COMMITTED.labels(generation=generation).inc()
-        EVENTS_PROJECTED.labels(generation=generation).inc(outcome.stored)
-        DUPLICATES_SKIPPED.labels(generation=generation).inc(outcome.duplicates)
-        if batch.letters:
-            self._letters_parked.set()
-        for letter in batch.letters:
-            DEAD_LETTERS_PARKED.labels(cause=letter.diagnosis.cause, generation=generation).inc()
-            if letter.diagnosis.cause != "behind":
-                self._log.warning(
-                    "record_parked",
-                    topic=letter.record.topic,
-                    partition=letter.record.partition,
-                    offset=letter.record.offset,
-                    cause=letter.diagnosis.cause,
-                    reason=letter.diagnosis.error_message,
-                )
 
     async def _publish_dead_letters(self) -> None:
         make, topic = producer_maker(self._settings), self._settings.kafka_dlq_topic
@@ -339,20 +292,6 @@ class Projector:
     async def _report_lag(self) -> None:
         while True:
             await asyncio.sleep(LAG_REPORT_INTERVAL)
-            await self._commit_to_group()
+            await commit_to_group(self._consumer, self._ownership.held.values())
             with contextlib.suppress(*TRANSIENT):
                 await self._ownership.notice_operators()
-
-    async def _commit_to_group(self) -> None:
-        """Tells Kafka's group how far we are. Nothing depends on it, so failing is no failure."""
-        offsets = {
-            TopicPartition(position.topic, partition): position.next_offset
-            for partition, position in self._ownership.held.items()
-        }
-        if not offsets:
-            return
-        try:
-            async with asyncio.timeout(2):
-                await self._consumer.commit(offsets)
-        except (CommitFailedError, IllegalStateError, KafkaError, TimeoutError) as error:
-            self._log.info("group_offsets_not_committed", error=type(error).__name__)

@@ -7,6 +7,7 @@ from pydantic_settings import BaseSettings
 
 from command_side.settings import CommandSettings
 from footfall.operations import MigrateSettings, TopicSettings
+from footfall.rebuild import RebuildSettings
 from projector.settings import ProjectorSettings
 from query_side.settings import QuerySettings
 from telemetry.metrics import REGISTRY
@@ -18,6 +19,7 @@ SETTINGS: tuple[type[BaseSettings], ...] = (
     QuerySettings,
     MigrateSettings,
     TopicSettings,
+    RebuildSettings,
 )
 
 
