@@ -16,12 +16,13 @@ import pytest
 from footfall.embedded import spawn_leashed
 from tests.conftest import Footfall
 from tests.processes import Process, free_port, is_ready, wait_until
-from tests.producing import Raw, an_event, produce, record_of, sql, wait_until_processed
+from tests.producing import Raw, an_event, processed, produce, record_of, sql, wait_until_processed
 
 ROOT = Path(__file__).resolve().parents[2]
 GUIDE = ROOT / "docs" / "adding-a-projection.md"
 NOT_COPIED = shutil.ignore_patterns(".*", "__pycache__", "bench", "node_modules")
 BLOCK = re.compile(r"^```(python|diff) (\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+Expected = Counter[tuple[str, datetime, str]]
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 DIFFERENCES = """
@@ -80,9 +81,34 @@ def in_tree(tree: Path, *command: str, **environment: str) -> None:
     assert run.returncode == 0, run.stdout + run.stderr
 
 
+def views(count: int) -> tuple[list[Raw], Expected]:
+    """Views of three referrers, a day and a half of them; and what the projection must make of them."""
+    records, expected = [], Expected()
+    for n in range(count):
+        referrer, time = ("search", "mail", "größe")[n % 3], NOON + timedelta(minutes=n % 1080)
+        records.append(record_of(an_event(f"user-{n % 20}", {"referrer": referrer}, timestamp=time)))
+        expected["default", time.replace(hour=0, minute=0), referrer] += 1
+    records += [
+        record_of(an_event("user-1", {"referrer": referrer}, event_type=kind, timestamp=NOON))
+        for referrer, kind in [(7, "PRODUCT_VIEW"), ("", "PRODUCT_VIEW"), ("x" * 257, "PRODUCT_VIEW"), ("a", "LOGIN")]
+    ]
+    return records, expected
+
+
 @pytest.fixture
-def projector(tree: Path, footfall: Footfall, tmp_path: Path) -> Iterator[Process]:
-    """The copy's projector, on a database that the copy migrated."""
+def history(footfall: Footfall) -> Expected:
+    """Events from before the projection, processed by the projector of the release before."""
+    records, expected = views(200)
+    produce(footfall, records)
+    old = footfall.start("projector")
+    wait_until_processed(footfall, len(records))
+    assert old.terminate() == 0
+    return expected
+
+
+@pytest.fixture
+def projector(tree: Path, history: Expected, footfall: Footfall, tmp_path: Path) -> Iterator[Process]:
+    """The copy's projector, on a database with a history that the copy migrated."""
     in_tree(tree, "-m", "footfall", "migrate", DATABASE_URL=footfall.servers.admin_url)
     port, log = free_port(), tmp_path / "projector.log"
     settings = {"DATABASE_URL": footfall.servers.projector_url, "ENVIRONMENT": "test", "PYTHONPATH": str(tree)}
@@ -101,29 +127,27 @@ def projector(tree: Path, footfall: Footfall, tmp_path: Path) -> Iterator[Proces
         process.kill()
 
 
-def views(count: int) -> tuple[list[Raw], Counter[tuple[str, datetime, str]]]:
-    """Views of three referrers, a day and a half of them; and what the projection must make of them."""
-    records, expected = [], Counter[tuple[str, datetime, str]]()
-    for n in range(count):
-        referrer, time = ("search", "mail", "größe")[n % 3], NOON + timedelta(minutes=n % 1080)
-        records.append(record_of(an_event(f"user-{n % 20}", {"referrer": referrer}, timestamp=time)))
-        expected["default", time.replace(hour=0, minute=0), referrer] += 1
-    records += [
-        record_of(an_event("user-1", {"referrer": referrer}, event_type=kind, timestamp=NOON))
-        for referrer, kind in [(7, "PRODUCT_VIEW"), ("", "PRODUCT_VIEW"), ("x" * 257, "PRODUCT_VIEW"), ("a", "LOGIN")]
-    ]
-    return records, expected
+def counted(footfall: Footfall) -> dict[tuple[str, datetime, str], int]:
+    stored = sql(footfall.servers, "SELECT * FROM read.referrer_daily")
+    return {(row["tenant_id"], row["day"], row["referrer"]): row["views"] for row in stored}
 
 
-def test_the_guide_leads_to_a_projection_that_counts(footfall: Footfall, projector: Process) -> None:
-    few, expected = views(60)  # one statement
+def test_the_guide_leads_to_a_projection_that_counts(
+    tree: Path, history: Expected, footfall: Footfall, projector: Process
+) -> None:
+    few, first = views(60)  # one statement
+    done = processed(footfall)
     produce(footfall, few)
-    wait_until_processed(footfall, len(few))
+    wait_until_processed(footfall, done + len(few))
     many, more = views(3_000)  # COPY
     produce(footfall, [*many, *many[:500]])  # some events twice
-    wait_until_processed(footfall, len(few) + len(many) + 500)
-    stored = sql(footfall.servers, "SELECT * FROM read.referrer_daily")
-    assert {(row["tenant_id"], row["day"], row["referrer"]): row["views"] for row in stored} == expected + more
+    wait_until_processed(footfall, done + len(few) + len(many) + 500)
+    assert counted(footfall) == first + more  # what came, not what had come before
+
+    for command in re.findall(r"^    footfall (rebuild .*?)(?: +#.*)?$", GUIDE.read_text(), re.MULTILINE):
+        environment = {**footfall.environment(), "DATABASE_URL": footfall.servers.admin_url}
+        in_tree(tree, "-m", "footfall", *command.split(), **environment)
+    assert counted(footfall) == history + first + more
     assert projector.terminate() == 0
 
 
