@@ -60,7 +60,8 @@ class LoopGuard:
             silent = silent + 1 if self._beats == seen else 0
             seen = self._beats
             if silent >= TICKS_OF_PATIENCE:
-                frame = sys._current_frames().get(loop_thread)  # noqa: SLF001 - documented, for such a purpose
+                # The underscore warns of surprises; this is what it is documented for.
+                frame = sys._current_frames().get(loop_thread)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
                 self._give_up("the event loop is blocked", traceback.format_stack(frame) if frame else [])
                 return
 

@@ -36,9 +36,18 @@ FROZEN = 2.0  # intervals; whoever slept so long was stopped from outside
 class Held(msgspec.Struct, frozen=True):
     """A partition that is held. `waits`: there is a readable record at or beyond its position."""
 
+    epoch: int
     position: int
     end: int
     waits: bool
+
+    def stands(self, before: "Held | None") -> bool:
+        """Whether it is where it was before, though there was more even then."""
+        return (
+            before is not None
+            and (before.epoch, before.position) == (self.epoch, self.position)
+            and before.end > self.position
+        )
 
 
 class Observation(msgspec.Struct, frozen=True):
@@ -87,10 +96,8 @@ def _loops(previous: Observation, now: Observation) -> Iterable[str]:
 
 def _partitions(previous: Observation, now: Observation) -> Iterable[str]:
     for partition, held in sorted(now.held.items()):
-        before = previous.held.get(partition)
-        if before is None or before.position != held.position or before.end <= held.position or not held.waits:
-            continue
-        if _served(previous, partition) and _served(now, partition):
+        stands = held.waits and held.stands(previous.held.get(partition))
+        if stands and _served(previous, partition) and _served(now, partition):
             yield f"partition {partition} stands at {held.position}, and the log ends at {held.end}"
 
 
@@ -191,7 +198,7 @@ class Watchdog:
         self._seen = {generation: self._seen.get(generation, deque()) for generation in watched}
         for generation, each in watched.items():
             seen = self._seen[generation]
-            now = await self._observe(each, seen[-1] if seen else None)
+            now = await self._observe(each, next((found for found in reversed(seen) if not found.outage), None))
             while len(seen) > 1 and now.at - seen[1].at >= max(self._interval, LEAST_SPAN):
                 seen.popleft()
             if seen and now.at - seen[0].at >= max(self._interval, LEAST_SPAN):
@@ -203,7 +210,7 @@ class Watchdog:
     async def _observe(self, watched: Watched, previous: Observation | None) -> Observation:
         at = time.monotonic()
         loops = {loop.name: loop for loop in watched.pulse.loops()}
-        positions = {p: position.next_offset for p, position in watched.held.items()}
+        positions = dict(watched.held)
         unclaimed = watched.assigned - positions.keys() - watched.stopped.keys()
         joining_for = 0.0 if watched.joining_since is None else at - max(watched.joining_since, self._away_at)
         try:
@@ -216,17 +223,20 @@ class Watchdog:
             return Observation(at, loops, unclaimed=unclaimed, outage=True)
         return Observation(at, loops, held, unclaimed, joining_for)
 
-    async def _compare(self, topic: str, positions: Mapping[int, int], previous: Observation | None) -> dict[int, Held]:
+    async def _compare(
+        self, topic: str, positions: Mapping[int, Position], previous: Observation | None
+    ) -> dict[int, Held]:
         ends = await self._probe.ends(TopicPartition(topic, partition) for partition in positions)
-        standing = {
-            tp: positions[tp.partition]
+        held = {
+            tp: Held(positions[tp.partition].epoch, positions[tp.partition].next_offset, end, waits=True)
             for tp, end in ends.items()
-            if previous is not None and _stands(previous.held.get(tp.partition), positions[tp.partition], end)
         }
+        before = previous.held if previous is not None else {}
+        standing = {tp: found.position for tp, found in held.items() if found.stands(before.get(tp.partition))}
         waiting = await self._waiting(standing)
         return {
-            tp.partition: Held(positions[tp.partition], end, waits=tp in waiting or tp not in standing)
-            for tp, end in ends.items()
+            tp.partition: msgspec.structs.replace(found, waits=tp not in standing or tp in waiting)
+            for tp, found in held.items()
         }
 
     async def _waiting(self, standing: Mapping[TopicPartition, int]) -> Iterable[TopicPartition]:
@@ -235,7 +245,3 @@ class Watchdog:
             return (await self._probe.first_records(standing, PROBE_PATIENCE)).keys()
         except OffsetOutOfRangeError:  # the projector has to find that out as well, and to stop with a reason
             return standing
-
-
-def _stands(before: Held | None, position: int, end: int) -> bool:
-    return before is not None and before.position == position < end

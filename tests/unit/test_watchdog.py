@@ -29,8 +29,8 @@ def seen(*loops: Loop, **fields: object) -> Observation:
     return Observation(**{"at": 0.0, "loops": known, **fields})  # type: ignore[arg-type]  # a table's shorthand
 
 
-def at(position: int, end: int, *, waits: bool = True) -> dict[int, Held]:
-    return {1: Held(position, end, waits)}
+def at(position: int, end: int, *, waits: bool = True, epoch: int = 1) -> dict[int, Held]:
+    return {1: Held(epoch, position, end, waits)}
 
 
 STUCK = {
@@ -74,6 +74,7 @@ HEALTHY = {
     "Kafka is back": (seen(LANE, outage=True), seen(TURNED, held=at(5, 9))),
     "held by an operator: no lane serves it": (seen(IDLE_LANE, held=at(5, 9)), seen(IDLE_LANE, held=at(5, 9))),
     "stopped with a reason: it is not held": (seen(LANE, held=at(5, 9)), seen(TURNED)),
+    "an operator moved it: it was claimed anew": (seen(LANE, held=at(5, 9)), seen(TURNED, held=at(5, 9, epoch=2))),
     "it was held anew at the same place": (seen(LANE), seen(TURNED, held=at(5, 9))),
     "claiming waits for PostgreSQL": (
         seen(msgspec.structs.replace(KEEPER, trying_for=0.5), unclaimed=frozenset({2})),
@@ -125,7 +126,7 @@ async def test_a_pulse_knows_its_loops_until_they_leave() -> None:
     go_on.set()
     await asyncio.sleep(0)
     (loop,) = pulse.loops()
-    assert (loop.turns, loop.serves) == (2, {2, 3})
+    assert (loop.turns, loop.serves) == (2, frozenset({2, 3}))
     assert loop.trying_for is not None
     assert loop.trying_for < 1
     task.cancel()
