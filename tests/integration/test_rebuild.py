@@ -254,7 +254,9 @@ def test_promote_refuses_what_lags_and_pause_resume_cap_and_cancel_do_as_they_sa
     assert "behind the end of the log" in rebuild(footfall, "promote", code=1)
     assert "did not get to where" in rebuild(footfall, "verify", "--wait", "2", code=1)
     rebuild(footfall, "resume", "--max-rate", "0")
+    assert f"{NEW} building" in rebuild(footfall, "status", "--watch")  # ends with the build
     wait_until_done(footfall, NEW, 6_000)
+    assert re.search(rf"{NEW}.*building.*100", rebuild(footfall, "status"))
 
     assert NEW in rebuild(footfall, "cancel")
     assert "nothing to drop" in rebuild(footfall, "cancel", code=1)
@@ -328,6 +330,19 @@ def test_projectors_killed_again_and_again_during_a_rebuild_resume_from_its_chec
     found = sql(footfall.servers, f"SELECT sum(stored) AS stored, sum(duplicates) AS again FROM {NEW}.checkpoints")
     assert (found[0]["stored"], found[0]["again"]) == (count, 0)
     rebuild(footfall, "promote")
+
+
+def test_a_hold_ends_by_itself_should_whoever_set_it_be_gone(footfall: Footfall) -> None:
+    a_build(footfall, 300)
+    wait_until_done(footfall, NEW, 300)
+    holds = json.dumps({str(row["partition"]): 0 for row in sql(footfall.servers, f"SELECT * FROM {NEW}.checkpoints")})
+    plant(footfall, f"UPDATE ops.generations SET holds = '{holds}', held_until = now() + '5 s' WHERE name = '{NEW}'")
+    wait_until(lambda: stands(footfall)[NEW]["held"], 5, "the hold to show")
+    time.sleep(1.5)  # longer than the projector's look at the register
+    produce(footfall, a_day(100))
+    wait_until_done(footfall, OLD, 400)
+    assert done(footfall, NEW) == 300
+    wait_until_done(footfall, NEW, 400, within=10)
 
 
 def test_a_build_that_fails_does_not_disturb_what_serves(footfall: Footfall) -> None:
