@@ -1,0 +1,104 @@
+"""`footfall up` and `footfall demo` as a stranger runs them: whole programs, on real servers of their own."""
+
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from footfall.demo.report import verdict
+from footfall.demo.run import Account
+from footfall.demo.traffic import a_day_of_traffic
+from tests.processes import free_port, wait_until
+
+pytestmark = pytest.mark.timeout(180)
+
+
+@pytest.fixture
+def state_dir() -> Iterator[Path]:
+    # Not below pytest's own directory: as root, PostgreSQL runs as another user, who may not enter it.
+    with tempfile.TemporaryDirectory(prefix="footfall-") as directory:
+        yield Path(directory) / "state"
+
+
+def footfall(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "footfall", *arguments]
+
+
+def test_the_demo_accounts_for_every_event_and_ends_by_itself(state_dir: Path) -> None:
+    sizes = ("--events", "600", "--users", "40", "--connections", "16", "--seed", "7")
+    run = subprocess.run(
+        footfall("demo", "--state-dir", str(state_dir), "--port", str(free_port()), *sizes),
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    for line in (
+        r"sent over HTTP\s+│ 800",
+        r"accepted \(201\)\s+│ 600",
+        r"rejected \(400\)\s+│ 200 of 200 invalid",
+        r"projected\s+│ 600",
+        r"duplicates skipped\s+│ 200 of 200",
+        r"malformed \w+\s+│ 50 of 50",
+        r"POST to 201\s+│ p50 [0-9.]+ ms\s+p99 [0-9.]+ ms",
+        r"201 to visible\s+│ p50 [0-9.]+ ms\s+p99 [0-9.]+ ms",
+        r"accepted = projected: 600 events",
+    ):
+        assert re.search(line, run.stdout), f"{line}\n{run.stdout}"
+    assert len(re.findall(r'^  \{"eventId":', run.stdout, re.MULTILINE)) == 3
+
+
+def test_a_demo_that_misses_an_event_says_which_and_is_not_exact() -> None:
+    account = Account(accepted={"id-1": b"{}", "id-2": b"{}"}, projected=1, missing=["id-2"])
+    assert not account.exact()
+    assert "id-2" in verdict(account)
+    doubled = Account(accepted={"id-1": b"{}"}, projected=2)
+    assert not doubled.exact()
+    assert not Account().exact()  # nothing sent proves nothing
+
+
+def test_the_same_seed_makes_the_same_day() -> None:
+    assert a_day_of_traffic(500, 30, seed=3) == a_day_of_traffic(500, 30, seed=3)
+    assert a_day_of_traffic(500, 30, seed=3) != a_day_of_traffic(500, 30, seed=4)
+    assert len(a_day_of_traffic(5_000, 3, seed=1)) == 5_000
+
+
+def test_up_prints_commands_that_work_and_ends_on_ctrl_c(state_dir: Path, tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    with output.open("w") as file:
+        up = subprocess.Popen(
+            footfall("up", "--state-dir", str(state_dir), "--port", str(free_port()), "--projectors", "2"),
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        wait_until(lambda: "/events/processed" in output.read_text() or up.poll() is not None, 90, "up to be ready")
+        post, get = re.findall(r"^curl (?:.*\\\n)*.*$", output.read_text(), re.MULTILINE)
+        _, _, url, _, header, _, body = shlex.split(post.replace("\\\n", " "))
+        accepted = httpx.post(url, content=body, headers=dict([header.split(": ")]))
+        assert accepted.status_code == 201
+        event = accepted.json()["event"]
+        *_, list_url = shlex.split(get)
+        wait_until(lambda: httpx.get(list_url).json() == [event], 20, "the event to be projected")
+        family = psutil.Process(up.pid).children(recursive=True)
+        assert len(family) >= 5  # Kafka, PostgreSQL, two projectors, the front
+        second = subprocess.run(
+            footfall("up", "--state-dir", str(state_dir)), capture_output=True, text=True, check=False
+        )
+        assert second.returncode == 1
+        assert str(up.pid) in second.stderr
+        up.send_signal(signal.SIGINT)
+        assert up.wait(40) == 0
+        assert psutil.wait_procs(family, timeout=10)[1] == []
+    finally:
+        up.kill()
+        up.wait(10)
