@@ -7,11 +7,11 @@ import asyncpg
 # The events look like the demo's product views, with the characters that COPY has to escape.
 INSERT_MANY = """
 INSERT INTO read_g1.processed_events (kafka_offset, occurred_at, recorded_at, event_id, kafka_partition, kafka_topic,
-                                      user_id, event_type, payload, event_json)
+                                      user_id, event_type, payload, event_json, tenant_id)
 SELECT n, moment, moment, id::uuid, 0, 't', 'user-' || n % 500, 'PRODUCT_VIEW', '{}',
        format('{"eventId":"%s","userId":"user-%s","eventType":"PRODUCT_VIEW","timestamp":"%s","payload":'
               '{"productId":"p-%s","referrer":"https://example.com/?q=\\"a\\\\b\\"","ip":"203.0.113.7"}}',
-              id, n % 500, to_char(moment AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), n)
+              id, n % 500, to_char(moment AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), n), 'default'
 FROM generate_series(0, $1::int - 1) AS n,
      LATERAL (SELECT '2026-01-01T00:00:00Z'::timestamptz + n * interval '1 second' AS moment,
                      '01980000-0000-7000-8000-' || lpad(to_hex(n), 12, '0') AS id) AS made

@@ -35,8 +35,8 @@ SECURE = {"x-content-type-options": "nosniff", "cache-control": "no-store", "con
 
 INSERT = """
 INSERT INTO read_g1.processed_events (kafka_offset, occurred_at, recorded_at, event_id, kafka_partition, kafka_topic,
-                                      user_id, event_type, payload, event_json)
-VALUES ($1, $2, $2, $3, 0, 't', $4, $5, $6, $7)
+                                      user_id, event_type, payload, event_json, tenant_id)
+VALUES ($1, $2, $2, $3, 0, 't', $4, $5, $6, $7, 'default')
 """
 
 INSERT_CHECKPOINT = """

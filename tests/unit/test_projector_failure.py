@@ -1,4 +1,4 @@
-"""The kind of a failure decides whether a batch is tried again for ever or its partition stops."""
+"""The kind of a failure decides: try again for ever, look for the record at fault, or stop the partition."""
 
 import asyncio
 
@@ -50,10 +50,6 @@ def test_the_worlds_faults_are_transient(error: type[Exception]) -> None:
         asyncpg.NotNullViolationError,
         asyncpg.CheckViolationError,
         asyncpg.UniqueViolationError,
-        asyncpg.InsufficientPrivilegeError,
-        asyncpg.UndefinedTableError,
-        asyncpg.UndefinedColumnError,
-        asyncpg.PostgresSyntaxError,
         asyncpg.DataCorruptedError,
         asyncpg.InvalidPasswordError,
         KeyError,
@@ -62,7 +58,22 @@ def test_the_worlds_faults_are_transient(error: type[Exception]) -> None:
         OverflowError,
     ],
 )
-def test_what_would_fail_again_is_a_defect(error: type[Exception]) -> None:
+def test_what_some_record_may_cause_is_suspect(error: type[Exception]) -> None:
+    assert kind_of(error("x")) is Failure.SUSPECT
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        asyncpg.InsufficientPrivilegeError,
+        asyncpg.UndefinedTableError,
+        asyncpg.UndefinedColumnError,
+        asyncpg.PostgresSyntaxError,
+        asyncpg.FeatureNotSupportedError,
+        asyncpg.InvalidCatalogNameError,
+    ],
+)
+def test_what_no_record_can_cause_is_a_defect(error: type[Exception]) -> None:
     assert kind_of(error("x")) is Failure.DEFECT
 
 
