@@ -207,13 +207,18 @@ def test_a_defect_stops_its_partition_with_a_name_and_loses_nothing(footfall: Fo
     assert_exactly_once(footfall)
 
 
+POISON = "SELECT DISTINCT error_message FROM read_g1.dead_letters WHERE cause = 'poison'"
+
+
 def test_a_value_that_postgresql_refuses_is_not_quoted_in_the_log(footfall: Footfall) -> None:
     sql(footfall.servers, "ALTER TABLE read_g1.processed_events ADD CONSTRAINT no_secrets CHECK (user_id !~ 'secret')")
     projector = footfall.start("projector", LOG_LEVEL="DEBUG")
     produce(footfall, [record_of(an_event("secret-user", {"pin": "secret-pin"}), p) for p in range(2)])
     produce(footfall, [record_of(an_event("secret-user", {"pin": "secret-pin"}), 2) for _ in range(150)])
-    wait_until(lambda: metric(projector, "partitions_stopped") == 3, 20, "the partitions to stop")
+    wait_until(lambda: metric(projector, "dead_letters_parked_total") == 152, 30, "the records to be parked")
     assert {line["constraint"] for line in logged(projector, "batch_failed")} == {"no_secrets"}
+    (words,) = {row["error_message"] for row in sql(footfall.servers, POISON)}
+    assert "secret" not in words
     assert "secret-user" not in projector.log_text()
     assert "secret-pin" not in projector.log_text()
 
