@@ -82,7 +82,8 @@ def _probes(settings: ProjectorSettings, pool: Any, loops: Loops) -> dict[str, P
         return DependencyState(ok=True)
 
     async def postgres() -> DependencyState:
-        await pool.fetchval("SELECT 1")
+        async with pool.acquire(timeout=CLOSE_TIMEOUT) as connection:
+            await connection.fetchval("SELECT 1")
         return DependencyState(ok=True)
 
     async def partitions() -> DependencyState:

@@ -93,8 +93,9 @@ class Generations:
             await self._abandon()
 
     async def _look(self) -> list[Generation]:
-        async with asyncio.timeout(REGISTER_TIMEOUT):
-            return await list_generations(self._pool)
+        # The bound of `acquire` is that of the release too, which a connection gone silent would hold up for ever.
+        async with asyncio.timeout(REGISTER_TIMEOUT), self._pool.acquire(timeout=REGISTER_TIMEOUT) as connection:
+            return await list_generations(connection)
 
     def _follow(self, known: list[Generation]) -> None:
         """Starts, informs and stops loops, so that what runs is what the register wants."""
