@@ -368,6 +368,7 @@ def test_promote_waits_for_queries_without_standing_in_the_way_of_others(footfal
         slowest, began = 0.0, time.monotonic()
         async with long.transaction():
             await long.fetchval("SELECT count(*) FROM read.user_sessions")
+            holding.set()
             while time.monotonic() - began < seconds:
                 asked = time.monotonic()
                 await other.fetchval("SELECT count(*) FROM read.user_sessions")
@@ -378,8 +379,10 @@ def test_promote_waits_for_queries_without_standing_in_the_way_of_others(footfal
         return slowest
 
     slowest: list[float] = []
-    thread = threading.Thread(target=lambda: slowest.append(asyncio.run(long_query_meanwhile(4))))
+    holding = threading.Event()
+    thread = threading.Thread(target=lambda: slowest.append(asyncio.run(long_query_meanwhile(6))))
     thread.start()
+    assert holding.wait(20)
     refused = rebuild(footfall, "promote", "--force", "--wait", "1", code=1)
     assert "Queries read the views" in refused
     assert state_of(footfall, OLD) == "active"
