@@ -13,7 +13,7 @@ from projector.log_probe import LogProbe
 from projector.ownership import Ownership
 from projector.settings import ProjectorSettings
 from projector.watchdog import Watchdog
-from read_model.pool import open_pool
+from read_model.pool import closing, open_pool
 from telemetry.health import LIVENESS, DependencyState, Probe
 from telemetry.logs import get_logger
 
@@ -63,14 +63,8 @@ async def _register(settings: ProjectorSettings) -> AsyncIterator[Any]:
     pool = await open_pool(
         settings.database_url.get_secret_value(), application="footfall-projector", min_size=1, max_size=2
     )
-    try:
+    async with closing(pool):
         yield pool
-    finally:
-        try:
-            async with asyncio.timeout(CLOSE_TIMEOUT):
-                await pool.close()
-        except TimeoutError:
-            pool.terminate()
 
 
 def _probes(settings: ProjectorSettings, pool: Any, loops: Loops) -> dict[str, Probe]:

@@ -22,7 +22,7 @@ from projector.projections.projection import PLAN_SETTINGS
 from projector.run import MembershipLostError, Projector
 from projector.settings import ProjectorSettings
 from read_model.generations import positions, projector_name
-from read_model.pool import open_pool
+from read_model.pool import closing, open_pool
 from read_model.tables import GENERATION
 from telemetry.logs import get_logger
 from telemetry.metrics import PARTITIONS_OWNED, PARTITIONS_STOPPED, REBUILD_PROGRESS
@@ -124,14 +124,8 @@ async def _pool(settings: ProjectorSettings, generation: str) -> AsyncIterator[A
         # A crash of PostgreSQL may lose the last transactions, but rows and checkpoint together: Kafka delivers again.
         server_settings={"synchronous_commit": "off", **PLAN_SETTINGS},
     )
-    try:
+    async with closing(pool):
         yield pool
-    finally:
-        try:
-            async with asyncio.timeout(CLOSE_TIMEOUT):
-                await pool.close()
-        except TimeoutError:
-            pool.terminate()
 
 
 @asynccontextmanager

@@ -1,10 +1,14 @@
 """Connections to PostgreSQL."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 
 CONNECT_TIMEOUT = 10.0  # seconds
+CLOSE_TIMEOUT = 5.0  # seconds; a connection gone silent would hold up the close for ever
 
 
 def driver_url(database_url: str) -> str:
@@ -43,3 +47,16 @@ async def open_pool(
         server_settings={"application_name": application, "timezone": "UTC", **(server_settings or {})},
     )
     return pool
+
+
+@asynccontextmanager
+async def closing(pool: asyncpg.Pool) -> AsyncIterator[asyncpg.Pool]:
+    """The pool for the body; afterwards it is closed, or torn down when that takes longer than `CLOSE_TIMEOUT`."""
+    try:
+        yield pool
+    finally:
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await pool.close()
+        except TimeoutError:
+            pool.terminate()
