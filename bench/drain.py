@@ -57,12 +57,14 @@ def drain(stage: Stage) -> list[Result]:
             rates[name].append(contestant(run))
         told = ", ".join(f"{name} {found[-1]:,.0f}" for name, found in rates.items())
         stage.say(f"drain, run {run + 1}/{stage.runs}: {told} rows/s")
-    one, copy_1, two, copy_2, copy_async = rates.values()
+    one, one_all, copy_1, two, two_all, copy_2, copy_async = rates.values()
     bare_1, bare_2 = "bare COPY, 1 connection", "bare COPY, 2 connections"
     return [
         compared("projector_drain", "rows/s", one, bare_1, copy_1, (">=", 0.35)),
         compared("projector_drain_vs_2", "rows/s", one, bare_2, copy_2, (">=", 0.4)),
         compared("projector_drain_2_processes_vs_2", "rows/s", two, bare_2, copy_2, (">=", 0.6)),
+        compared("projector_drain_all_vs_2", "events/s", one_all, bare_2, copy_2, (">=", 0.2)),
+        compared("projector_drain_all_2_processes_vs_2", "events/s", two_all, bare_2, copy_2, (">=", 0.33)),
         compared("projector_drain_vs_async", "rows/s", one, "bare COPY, synchronous_commit=off", copy_async, None),
     ]
 

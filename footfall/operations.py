@@ -1,10 +1,12 @@
 """What an operator does once: migrate the schema, create the topics."""
 
 import asyncio
+from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import TopicAlreadyExistsError, for_code
+from aiokafka.errors import KafkaTimeoutError, TopicAlreadyExistsError, for_code
 from alembic import command
 from alembic.config import Config
 from pydantic import Field, SecretStr
@@ -16,6 +18,9 @@ from contracts.settings import KafkaSettings
 
 # The topic is the history and the only truth: a broker's default would delete it after a week.
 KEEP_FOR_EVER = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete"}
+
+TOPIC_TIMEOUT = 30.0  # seconds until a broker must show a topic that its controller has accepted
+TOPIC_POLL = 0.05  # seconds
 
 
 class MigrateSettings(BaseSettings):
@@ -60,9 +65,14 @@ async def _create_topics(settings: TopicSettings) -> dict[str, str]:
             NewTopic(name, settings.kafka_partitions, settings.kafka_replication_factor, topic_configs=KEEP_FOR_EVER)
             for name in (settings.kafka_topic, settings.kafka_dlq_topic)
         ]
-        response = await admin.create_topics(wanted)
+        outcomes = _outcomes(await admin.create_topics(wanted))
+        await _led(admin, outcomes)
     finally:
         await admin.close()
+    return outcomes
+
+
+def _outcomes(response: Any) -> dict[str, str]:
     outcomes = {}
     for topic, code, *_ in response.topic_errors:
         error = for_code(code)
@@ -70,3 +80,23 @@ async def _create_topics(settings: TopicSettings) -> dict[str, str]:
             raise error(f"topic {topic} was not created")
         outcomes[topic] = "exists" if code else "created"
     return outcomes
+
+
+async def _led(admin: AIOKafkaAdminClient, topics: Collection[str]) -> None:
+    """Returns once each partition has a leader: the controller answers before the brokers know of a new topic (KRaft),
+    and whoever connects in between is told that there is none."""
+    try:
+        async with asyncio.timeout(TOPIC_TIMEOUT):
+            while not all(_has_leaders(topic) for topic in await admin.describe_topics(list(topics))):
+                await asyncio.sleep(TOPIC_POLL)
+    except TimeoutError:
+        raise KafkaTimeoutError(
+            f"the topics {', '.join(topics)} have no leader for every partition after {TOPIC_TIMEOUT:.0f} s: "
+            "look at the brokers' logs"
+        ) from None
+
+
+def _has_leaders(topic: dict[str, Any]) -> bool:
+    """Whether a topic's description is complete; a topic that the broker does not know yet has no partitions."""
+    partitions = topic["partitions"]
+    return bool(partitions) and all(partition["leader"] >= 0 for partition in partitions)
