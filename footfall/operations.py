@@ -87,7 +87,7 @@ async def _led(admin: AIOKafkaAdminClient, topics: Collection[str]) -> None:
     and whoever connects in between is told that there is none."""
     try:
         async with asyncio.timeout(TOPIC_TIMEOUT):
-            while not all(_has_leaders(topic) for topic in await admin.describe_topics(list(topics))):
+            while not all(_has_leaders(topic) for topic in await admin.describe_topics(list(topics))):  # noqa: ASYNC110 - a broker's state
                 await asyncio.sleep(TOPIC_POLL)
     except TimeoutError:
         raise KafkaTimeoutError(
