@@ -17,8 +17,11 @@ class Position(msgspec.Struct, frozen=True):
 class EventLog(Protocol):
     """Appends events; every implementation passes `tests/conformance/test_event_log.py`."""
 
-    async def publish(self, record: EventRecord) -> Position:
-        """Returns once the record is acknowledged by all in-sync replicas. Raises PublishError."""
+    async def publish(self, record: EventRecord) -> Position | None:
+        """Returns once the record is acknowledged by all in-sync replicas. Raises PublishError.
+
+        None: it is in the log, but the broker no longer knows where.
+        """
         ...
 
     async def connected(self) -> bool:

@@ -6,8 +6,8 @@ from contracts.record import EventRecord, to_record
 from contracts.rules import Problems, validate_user_event
 
 
-async def handle(body: bytes, request_id: str, log: EventLog) -> tuple[EventRecord, Position] | Problems:
-    """Records one activity. Returns the acknowledged record and its position, or what is wrong with the body.
+async def handle(body: bytes, request_id: str, log: EventLog) -> tuple[EventRecord, Position | None] | Problems:
+    """Records one activity. Returns the acknowledged record and its position if known, or what is wrong with the body.
 
     Raises PublishError when the log did not acknowledge the event.
     """

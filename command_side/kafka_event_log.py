@@ -48,7 +48,7 @@ class _Waiting:
 
     __slots__ = ("deadline", "future", "record", "sent")
 
-    def __init__(self, record: EventRecord, future: asyncio.Future[Position], deadline: float) -> None:
+    def __init__(self, record: EventRecord, future: asyncio.Future[Position | None], deadline: float) -> None:
         self.record = record
         self.future = future
         self.deadline = deadline
@@ -116,7 +116,7 @@ class KafkaEventLog:
         await self._producer.client.fetch_all_metadata()
         return True
 
-    async def publish(self, record: EventRecord) -> Position:
+    async def publish(self, record: EventRecord) -> Position | None:
         """See `EventLog.publish`. Raises LogBusyError, PublishFailedError or PublishUnknownError within the timeout."""
         if len(self._pending) >= self._max_pending:
             _refused.inc()
@@ -218,9 +218,10 @@ class KafkaEventLog:
         remaining = waiting
         while remaining:
             metadata, count = await self._send_batch(partition, remaining)
+            first = metadata.offset  # negative when a retry found the batch written, and the broker forgot where
             for index, one in enumerate(remaining[:count]):
                 if not one.future.done():
-                    one.future.set_result(Position(partition, metadata.offset + index))
+                    one.future.set_result(Position(partition, first + index) if first >= 0 else None)
             _published.inc(count)
             remaining = remaining[count:]
 

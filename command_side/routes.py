@@ -81,13 +81,18 @@ def generate_route(log: EventLog, settings: CommandSettings) -> ASGIRouteHandler
 
 
 async def answer(send: Send, outcome: Any) -> None:
-    """201 with the event, or 400 with every problem."""
+    """201 with the event, where to find it and its position in the log; or 400 with every problem."""
     if isinstance(outcome, Problems):
         COMMANDS_REJECTED.labels(status=400).inc()
         await respond(send, 400, envelope.invalid(outcome.sentences), JSON)
         return
-    record, _position = outcome
-    await respond(send, 201, envelope.accepted(record.value), JSON)
+    record, position = outcome
+    location = (b"location", b"/events/" + record.event_id)
+    if position is None:
+        await respond(send, 201, envelope.accepted(record.value), JSON, location)
+        return
+    token = (b"footfall-position", b"%d-%d" % (position.partition, position.offset))
+    await respond(send, 201, envelope.accepted(record.value), JSON, location, token)
 
 
 def check_headers(scope: Scope, max_bytes: int) -> None:

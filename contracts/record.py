@@ -25,6 +25,11 @@ class EventRecord(msgspec.Struct, frozen=True):
     value: bytes
     headers: list[tuple[str, bytes]]
 
+    @property
+    def event_id(self) -> bytes:
+        """The event's id as text, from the headers of a record that `to_record` made."""
+        return self.headers[1][1]
+
 
 def partition_key(event: UserEvent) -> bytes:
     """Decides the partition, so that the events of one user stay in order: the user id, the default tenant's bare."""

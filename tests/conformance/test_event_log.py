@@ -24,6 +24,9 @@ MAX_PENDING = 8_000
 TOO_LARGE = 1_200_000  # bytes; the broker takes 1 MiB
 
 
+Outcome = Position | BaseException | None
+
+
 class Stored(msgspec.Struct, frozen=True):
     """One record as it stands in the log."""
 
@@ -44,7 +47,7 @@ class Subject:
         found: list[Stored] = await self._read()
         return found
 
-    async def publish_all(self, records: list[EventRecord]) -> list[Position | BaseException]:
+    async def publish_all(self, records: list[EventRecord]) -> list[Outcome]:
         """All at once; an outcome for each."""
         return await asyncio.gather(*(self.log.publish(record) for record in records), return_exceptions=True)
 
@@ -98,7 +101,7 @@ def record(key: str, value: str | bytes = b"{}") -> EventRecord:
     return EventRecord(key.encode(), value.encode() if isinstance(value, str) else value, [("n", b"1")])
 
 
-def positions(outcomes: list[Position | BaseException]) -> list[Position]:
+def positions(outcomes: list[Outcome]) -> list[Position]:
     failed = [outcome for outcome in outcomes if not isinstance(outcome, Position)]
     assert not failed
     return [outcome for outcome in outcomes if isinstance(outcome, Position)]
@@ -121,7 +124,7 @@ async def test_a_record_comes_back_byte_for_byte(subject: Subject) -> None:
 
 
 async def test_positions_are_dense_and_rise_with_each_record(subject: Subject) -> None:
-    at = [await subject.log.publish(record(f"user-{n}")) for n in range(60)]
+    at = positions([await subject.log.publish(record(f"user-{n}")) for n in range(60)])
     offsets = defaultdict(list)
     for position in at:
         offsets[position.partition].append(position.offset)

@@ -20,6 +20,8 @@ import pytest
 from command_side import routes
 from command_side.app import CommandSide
 from command_side.settings import CommandSettings
+from contracts.event import ActivityCommand, create_user_event
+from contracts.record import EventRecord, to_record
 from footfall.embedded import StackOptions, embedded_stack
 from footfall.operations import TopicSettings, create_topics
 from footfall.web import web_app
@@ -138,6 +140,8 @@ def test_a_valid_command_becomes_an_event_in_kafka(
         for record in records_of(shared_footfall.servers.kafka, shared_footfall.topic)
         if dict(record.headers)["event-id"] == event["eventId"].encode()
     ]
+    assert answer.headers["location"] == f"/events/{event['eventId']}"
+    assert answer.headers["footfall-position"] == f"{record.partition}-{record.offset}"
     assert record.key == command["userId"].encode()
     assert json.loads(record.value) == event
     assert record.value in answer.content  # the very bytes
@@ -380,6 +384,23 @@ async def test_the_unforeseen_is_500_and_tells_nothing(
     assert (answer.status_code, answer.json()) == (500, failed("Internal server error"))
     assert SECURE.items() <= dict(answer.headers).items()
     assert answer.headers["x-request-id"] == "r"
+
+
+async def test_a_position_that_kafka_forgot_is_left_out(
+    compressed_topic: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = to_record(create_user_event(ActivityCommand("user-1", "LOGIN")), "r")
+
+    async def written_by_an_earlier_try(*_: object) -> tuple[EventRecord, None]:
+        return record, None
+
+    monkeypatch.setattr(routes, "handle", written_by_an_earlier_try)
+    settings = CommandSettings(kafka_bootstrap_servers=compressed_topic[0], kafka_topic=compressed_topic[1])
+    async with asgi_client(web_app("command-side", CommandSide(settings))) as asgi:
+        answer = await asgi.post(GENERATE, json=COMMAND)
+    assert answer.status_code == 201
+    assert answer.headers["location"] == f"/events/{answer.json()['event']['eventId']}"
+    assert "footfall-position" not in answer.headers
 
 
 def post_within_deadline(client: httpx.Client) -> int:
