@@ -51,6 +51,16 @@ processed_events = Table(
     Column("tenant_id", Text(collation="C"), nullable=False, comment="Whose event it is."),
     UniqueConstraint("tenant_id", "event_id", name="processed_events_event_id_key"),
     Index("processed_events_by_time", "tenant_id", "occurred_at", "event_id"),
+    Index("processed_events_by_user", "tenant_id", "user_id", "occurred_at", "event_id"),
+    Index(
+        "processed_events_by_product",
+        "tenant_id",
+        text("(payload ->> 'productId')"),
+        "occurred_at",
+        "event_id",
+        postgresql_where=text("event_type = 'PRODUCT_VIEW' AND length(payload ->> 'productId') <= 256"),
+    ),
+    Index("processed_events_by_position", "kafka_partition", "kafka_offset"),
     comment="Every event, exactly once.",
 )
 

@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from read_model import dead_letter_table, projection_tables
+from read_model.generation_schema import create_like
 from read_model.pool import alchemy_url
 from read_model.tables import GENERATION, metadata
 from tests.servers import Servers
@@ -122,3 +123,61 @@ def test_no_role_can_do_more_than_its_work(new_database: Callable[[], Servers], 
 
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         asyncio.run(attempt())
+
+
+INDEXES = """
+SELECT tablename, indexname, replace(indexdef, schemaname || '.', '') AS definition
+FROM pg_indexes WHERE schemaname = $1 ORDER BY 1, 2
+"""
+
+
+def test_every_generation_has_the_same_indexes_whether_migrated_or_built(
+    new_database: Callable[[], Servers],
+) -> None:
+    database = new_database()
+    alembic(database.admin_url, "downgrade", "0003")
+
+    async def build(*names: str) -> list[list[asyncpg.Record]]:
+        connection = await asyncpg.connect(database.admin_url)
+        try:
+            for name in names:
+                async with connection.transaction():
+                    await create_like(connection, GENERATION, name)
+                    await connection.execute("UPDATE ops.generations SET state = 'standby' WHERE state = 'building'")
+                    await connection.execute("INSERT INTO ops.generations VALUES ($1, 'building')", name)
+            schemas = (GENERATION, "read_g2", "read_g3")
+            return [list(await connection.fetch(INDEXES, schema)) for schema in schemas]
+        finally:
+            await connection.close()
+
+    before, built_before, _ = asyncio.run(build("read_g2"))
+    assert built_before == before
+    alembic(database.admin_url, "upgrade", "head")
+    after, built_before, built_after = asyncio.run(build("read_g3"))
+    assert {row["indexname"] for row in after} - {row["indexname"] for row in before} == {
+        "processed_events_by_user",
+        "processed_events_by_product",
+        "processed_events_by_position",
+    }
+    assert built_before == built_after == after
+    alembic(database.admin_url, "downgrade", "0003")
+    assert asyncio.run(build())[0] == before
+
+
+def test_what_calls_itself_a_product_may_be_as_long_as_a_payload(new_database: Callable[[], Servers]) -> None:
+    database = new_database()
+
+    async def insert() -> int:
+        connection = await asyncpg.connect(database.admin_url)
+        try:
+            await connection.execute(
+                f"INSERT INTO {GENERATION}.processed_events SELECT 0, now(), now(), now(), gen_random_uuid(), 0, 't', "
+                "'u', 'PRODUCT_VIEW', jsonb_build_object('productId', string_agg(md5(n::text), '')), '', 'default' "
+                "FROM generate_series(1, 500) AS n"
+            )
+            count: int = await connection.fetchval(f"SELECT count(*) FROM {GENERATION}.processed_events")
+            return count
+        finally:
+            await connection.close()
+
+    assert asyncio.run(insert()) == 1
