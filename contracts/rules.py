@@ -133,10 +133,11 @@ def _is_surely_sound(fields: ActivityCommand | UserEvent, raw: bytes) -> bool:
         return False
     if len(raw) > MAX_PAYLOAD_BYTES // GROWTH and len(_encode(payload)) > MAX_PAYLOAD_BYTES:
         return False
-    return _values_are_sound(payload, 1)
+    return values_are_sound(payload)
 
 
-def _values_are_sound(container: dict[str, Any] | list[Any], depth: int) -> bool:
+def values_are_sound(container: dict[str, Any] | list[Any], depth: int = 1) -> bool:
+    """Whether depth and numbers are within their bounds beyond doubt. `depth`: the level of `container` itself."""
     if depth > MAX_PAYLOAD_DEPTH:
         return False
     value: Any
@@ -151,7 +152,7 @@ def _values_are_sound(container: dict[str, Any] | list[Any], depth: int) -> bool
             # Zero is in doubt: 1e-400 becomes 0.0 too, and only the text tells.
             if not -MAX_FLOAT <= value <= MAX_FLOAT or value == 0:
                 return False
-        elif not _values_are_sound(value, depth + 1):
+        elif not values_are_sound(value, depth + 1):
             return False
     return True
 

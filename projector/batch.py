@@ -9,7 +9,7 @@ import msgspec
 from projector.commit import Advance, Batch
 from projector.dead_letters import Caps, DeadLetter, Parked
 from projector.failure import Diagnosis
-from projector.rows import EventRow, KafkaRecord, to_row
+from projector.rows import EventRow, KafkaRecord, to_row, to_rows
 
 
 class Position(msgspec.Struct, frozen=True):
@@ -28,7 +28,7 @@ def split(
 
     A later part of a partition carries the position that its earlier parts lead to, so that it applies only after them.
     """
-    if sum(len(record.value or b"") for records in fetched.values() for record in records) <= max_bytes:
+    if sum([len(record.value or b"") for records in fetched.values() for record in records]) <= max_bytes:
         if fetched:
             yield dict(fetched)
         return
@@ -97,11 +97,10 @@ def _discarded_among(records: Sequence[KafkaRecord], parked: Parked) -> bool:
 
 def _take_all(found: Assembled, position: Position, records: Sequence[KafkaRecord]) -> bool:
     """The usual case, at a third of the cost: every record is a sound event. False, and nothing taken, if not."""
-    outcomes = [to_row(record) for record in records]
-    sound = [outcome for outcome in outcomes if type(outcome) is EventRow]
-    if len(sound) != len(outcomes):
+    rows = to_rows(records)
+    if rows is None:
         return False
-    found.batch.rows.extend(sound)
+    found.batch.rows.extend(rows)
     _advance(found, position, records[-1].offset + 1, malformed=0)
     return True
 

@@ -164,7 +164,7 @@ class GenerationWriter:
 
     async def _by_copy(self, connection: Connection, batch: Batch) -> Committed | Fenced:
         data = copy_bytes(batch.rows)
-        changes = arguments(self._projections, news_of(batch.rows))
+        changes = arguments(self._projections, news_of(batch.rows)) if self._projections else []
         try:
             async with connection.transaction():
                 await self._hold_and_advance(connection, batch)
@@ -224,7 +224,7 @@ def _all_stored(batch: Batch) -> Committed:
 
 def _advances(batch: Batch) -> tuple[list[object], ...]:
     advances = batch.advances
-    stored = Counter((row.topic, row.partition) for row in batch.rows)
+    stored = Counter([row.partition for row in batch.rows])
     return (
         [advance.topic for advance in advances],
         [advance.partition for advance in advances],
@@ -233,5 +233,5 @@ def _advances(batch: Batch) -> tuple[list[object], ...]:
         [advance.new_offset for advance in advances],
         [advance.duplicates for advance in advances],
         [advance.malformed for advance in advances],
-        [stored[advance.topic, advance.partition] for advance in advances],
+        [stored[advance.partition] for advance in advances],
     )

@@ -8,6 +8,7 @@ The rows of a batch are encoded as PostgreSQL's binary COPY format by ourselves,
 import struct
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import repeat
 from typing import Protocol
 
 import msgspec
@@ -15,6 +16,7 @@ import msgspec
 from contracts.event import DEFAULT_TENANT, UserEvent
 from contracts.record import from_value
 from contracts.rules import Problems
+from contracts.sound_batch import sound_events
 from contracts.versions import encode_event
 from projector.failure import Cause, Diagnosis, storable_words
 
@@ -85,11 +87,25 @@ def to_row(record: KafkaRecord) -> EventRow | Diagnosis:
     if not MIN_RECORDED_AT_MS <= record.timestamp <= MAX_RECORDED_AT_MS:
         return Diagnosis("poison", "InvalidRecord", "The record's timestamp lies outside the years 1 to 9999.")
     event_json = encode_event(event)
-    if event.tenant_id == DEFAULT_TENANT:  # version 1 ends with its payload
-        payload = event_json[event_json.index(_PAYLOAD) + len(_PAYLOAD) : -1]
-    else:
-        payload = _encode_payload(event.payload)
+    payload = _payload_of(event_json) if event.tenant_id == DEFAULT_TENANT else _encode_payload(event.payload)
     return EventRow(event, record.topic, record.partition, record.offset, record.timestamp, event_json, payload)
+
+
+def to_rows(records: Sequence[KafkaRecord]) -> list[EventRow] | None:
+    """All records of one partition at once; None when not every one of them is plainly sound."""
+    found = sound_events([record.value for record in records])
+    times = [record.timestamp for record in records]
+    if found is None or min(times) < MIN_RECORDED_AT_MS or max(times) > MAX_RECORDED_AT_MS:
+        return None
+    topic, partition = repeat(records[0].topic), repeat(records[0].partition)
+    offsets = [record.offset for record in records]
+    payloads = map(_payload_of, found.rendered)
+    return list(map(EventRow, found.events, topic, partition, offsets, times, found.rendered, payloads))
+
+
+def _payload_of(event_json: bytes) -> bytes:
+    """The payload of an event rendered in version 1, which ends with it."""
+    return event_json[event_json.index(_PAYLOAD) + len(_PAYLOAD) : -1]
 
 
 def copy_bytes(rows: Iterable[EventRow]) -> bytes:
