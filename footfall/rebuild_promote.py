@@ -10,6 +10,7 @@ import asyncpg
 from footfall.rebuild import Operator, RefusedError, analyze
 from read_model.generation_schema import GenerationInUseError, point_views_at
 from read_model.generations import Connection, Generation, note, positions
+from read_model.progress import WAKE
 from read_model.tables import READ
 
 MAX_LAG = 1_000  # events behind the end of the log, at most, unless told otherwise
@@ -128,6 +129,7 @@ async def _switch_once(operator: Operator, old: str, new: str, action: str, forc
         await connection.execute(PUBLISHED.format(old=old, new=new))
         await connection.execute(SWAP, old, new)
         await note(connection, operator.name, action, {"old": old, "new": new, "forced": force, "seen": seen})
+        await connection.execute(WAKE)
         return await point_views_at(connection, old, new)  # last: from here on queries wait for us
 
 

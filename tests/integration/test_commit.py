@@ -19,6 +19,7 @@ from projector.batch import assemble as assemble_with
 from projector.checkpoints import Checkpoints
 from projector.commit import COPY_FROM_ROWS, Committed, Fenced, GenerationWriter
 from projector.dead_letters import Caps
+from read_model.progress import CHANNEL
 from tests.producing import an_event
 from tests.servers import Servers
 
@@ -54,6 +55,7 @@ class Database:
 
     def __init__(self, servers: Servers) -> None:
         self.url = servers.projector_url
+        self.owner_url = servers.admin_url
 
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[asyncpg.Connection]:
@@ -396,3 +398,34 @@ async def test_a_batch_at_the_edge_of_both_paths_is_stored_alike(
     for one, other in zip(inserted[1:], copied, strict=True):
         assert one["payload_text"] == other["payload_text"]
         assert (one["user_id"], one["occurred_at"]) == (other["user_id"], other["occurred_at"])
+
+
+@asynccontextmanager
+async def heard(url: str) -> AsyncIterator[asyncio.Queue[str]]:
+    """What a session that listens is told, as it comes."""
+    told: asyncio.Queue[str] = asyncio.Queue()
+    connection = await asyncpg.connect(url)
+    await connection.add_listener(CHANNEL, lambda *said: told.put_nowait(said[2]))
+    try:
+        yield told
+    finally:
+        await connection.close()
+
+
+@both_paths
+async def test_a_commit_of_what_queries_see_wakes_readers_once(database: Database, size: int) -> None:
+    held = await database.claimed(0, 1)
+    async with heard(database.url) as told:
+        batch = {held[0]: records([an_event() for _ in range(size)]), held[1]: records([an_event()], partition=1)}
+        assert isinstance(await database.commit(batch), Committed)
+        async with asyncio.timeout(10):
+            assert await told.get() == CHANNEL
+        owner = await asyncpg.connect(database.owner_url)
+        await owner.execute("UPDATE ops.generations SET state = 'standby'")
+        moved = msgspec.structs.replace(held[0], next_offset=size)
+        assert isinstance(await database.commit({moved: records([an_event()], first=size)}), Committed)
+        await owner.execute("SELECT pg_notify($1, 'after the standby')", CHANNEL)
+        await owner.close()
+        async with asyncio.timeout(10):
+            await told.get()
+        assert told.empty()  # one for the first commit, none for that of a generation that nobody reads
