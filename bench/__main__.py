@@ -6,7 +6,7 @@ from collections.abc import Callable
 import rich_click as click
 from rich.console import Console
 
-from bench import drain, post, report, visible
+from bench import drain, million, post, report, visible
 from bench.result import Result
 from bench.stage import Stage, StageError, stage
 from footfall.embedded import StackError
@@ -19,6 +19,7 @@ BENCHMARKS: dict[str, Callable[[Stage], list[Result]]] = {
     "post_1_connection_p50": post.latency,
     "projector_drain": drain.drain,
     "visible_after_201": visible.visible,
+    "a_million_events": million.million,
 }
 
 
