@@ -1,6 +1,7 @@
 """The processes of Footfall, each as one function that runs it to its end and returns its exit code."""
 
 import asyncio
+import os
 import signal
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
@@ -16,6 +17,7 @@ from contracts.event import PERSONAL_FIELDS
 from footfall.environment import load_settings
 from footfall.serve import serve, serving_probes, tune_garbage_collection
 from footfall.web import web_app
+from projector import failpoints
 from projector.app import run_projector
 from projector.loop_guard import EXIT_STUCK
 from projector.settings import ProjectorSettings
@@ -58,6 +60,7 @@ def run_front(port: int | None) -> int:
 def run_projector_process(port: int | None) -> int:
     """Projects until SIGTERM or SIGINT: the batch in hand is committed first."""
     settings = load_settings(ProjectorSettings, projector_port=port)
+    failpoints.arm(os.environ)
     configure_logs(settings.log_level, PERSONAL_FIELDS)
     code = 0
     try:

@@ -16,6 +16,7 @@ import msgspec
 
 from projector.connection import Connection
 from projector.dead_letters import DeadLetter, park
+from projector.failpoints import reached
 from projector.projections import PROJECTIONS
 from projector.projections.news import news_of
 from projector.projections.projection import Projection, arguments, ctes, statement
@@ -148,6 +149,12 @@ class GenerationWriter:
 
         After a lost connection the outcome is unknown; trying the same batch again is safe, as it would be fenced.
         """
+        await reached("before_transaction")
+        outcome = await self._store(connection, batch)
+        await reached("after_commit")
+        return outcome
+
+    async def _store(self, connection: Connection, batch: Batch) -> Committed | Fenced:
         if batch.letters:
             return await self._carefully(connection, batch)
         try:
@@ -174,6 +181,7 @@ class GenerationWriter:
         try:
             async with connection.transaction():
                 await self._hold_and_advance(connection, batch)
+                await reached("after_checkpoint")
                 await connection.copy_to_table(
                     "processed_events",
                     schema_name=self.generation,
@@ -181,8 +189,11 @@ class GenerationWriter:
                     source=memoryview(data),  # type: ignore[arg-type]  # bytes would be taken for a file name
                     format="binary",
                 )
+                await reached("after_rows")
                 if self._projections:
                     await connection.execute(self._project, *changes)
+                await reached("after_projections")
+                await reached("before_commit")
         except _FencedError:
             return Fenced()
         return _all_stored(batch)
@@ -191,9 +202,11 @@ class GenerationWriter:
         try:
             async with connection.transaction():
                 await self._hold_and_advance(connection, batch)
+                await reached("after_checkpoint")
                 known = await self.apply(connection, batch.rows)
                 await self._adjust_counts(connection, known)
                 await park(connection, self.generation, batch.letters)
+                await reached("before_commit")
         except _FencedError:
             return Fenced()
         all_stored = _all_stored(batch)

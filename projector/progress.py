@@ -8,6 +8,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from projector.batch import Position
 from projector.commit import Batch, Committed
+from projector.failpoints import reached
 from telemetry.logs import get_logger
 from telemetry.metrics import BATCHES_COMMITTED, DEAD_LETTERS_PARKED, DUPLICATES_SKIPPED, EVENTS_PROJECTED
 
@@ -37,6 +38,7 @@ async def commit_to_group(consumer: AIOKafkaConsumer, positions: Iterable[Positi
     offsets = {TopicPartition(p.topic, p.partition): p.next_offset for p in positions}
     if not offsets:
         return
+    await reached("before_offset_commit")
     try:
         async with asyncio.timeout(GROUP_COMMIT_TIMEOUT):
             await consumer.commit(offsets)

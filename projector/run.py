@@ -19,6 +19,7 @@ from projector.commit import Batch, Committed, Fenced, GenerationWriter
 from projector.control import known_good_succeeds
 from projector.dead_letter_topic import producer_maker, publish_dead_letters
 from projector.dead_letters import Caps
+from projector.failpoints import reached
 from projector.failure import TRANSIENT, Diagnosis, Failure, diagnosis, kind_of, unappliable
 from projector.gaps import Gaps
 from projector.generations import Orders
@@ -123,6 +124,7 @@ class Projector:
                 continue
             fetched = await self._fetch(mine, room)
             self._pace.spend(sum(map(len, fetched.values())))
+            await reached("after_fetch")
             with self._ownership.in_hand():
                 ready = self._in_order(lane, fetched)
                 for part in split(ready, self._settings.batch_max_bytes):
@@ -196,6 +198,7 @@ class Projector:
             return
         try:
             assembled = assemble(current, self._ownership.parked, self._caps, culprit)
+            await reached("after_assemble")
             outcome = await self._commit(assembled.batch, stop) if assembled.batch.advances else None
         except Exception as error:  # noqa: BLE001 - whatever it is, its kind decides
             await self._on_failure(current, error, stop, culprit)
