@@ -7,12 +7,18 @@ import asyncpg
 from litestar import Litestar
 
 from query_side import queries
+from query_side.cursors import Cursors, cursors_of
+from query_side.event_pages import EventPages
 from query_side.routes import EventRoutes
 from query_side.settings import QuerySettings
 from read_model.pool import open_pool
 from telemetry.asgi import App
 from telemetry.health import DependencyState
 from telemetry.metrics import PROCESSED_EVENTS
+
+# Every hot query walks one range of one index in its order and stops early. What the planner would rather do, to gather
+# a whole range and sort it, costs more the more there is.
+SESSION = {"default_transaction_read_only": "on", "enable_bitmapscan": "off", "max_parallel_workers_per_gather": "0"}
 
 
 class QuerySide:
@@ -21,8 +27,11 @@ class QuerySide:
     def __init__(self, settings: QuerySettings) -> None:
         self._settings = settings
         self._opened: asyncpg.Pool | None = None
-        self.route_handlers = EventRoutes(self._pool, settings).handlers()
-        self.direct_routes: dict[str, App] = {}
+        self._sealed: Cursors | None = None
+        pages = EventPages(self._pool, self._cursors, settings)
+        events = EventRoutes(self._pool, pages, settings.query_timeout_ms / 1000)
+        self.route_handlers = events.handlers()
+        self.direct_routes: dict[str, App] = events.direct()
         self.probes = {"postgres": self._postgres_state}
 
     @asynccontextmanager
@@ -34,9 +43,11 @@ class QuerySide:
             min_size=2,
             max_size=self._settings.query_pool_size + self._settings.max_exports,  # exports starve no lookup
             query_timeout=self._settings.query_timeout_ms / 1000,
-            server_settings={"default_transaction_read_only": "on"},
+            server_settings=SESSION,
+            stateless=True,
         )
         try:
+            self._sealed = await cursors_of(self._opened, self._settings.cursor_secret.get_secret_value())
             yield
         finally:
             self._opened.terminate()
@@ -44,6 +55,10 @@ class QuerySide:
     def _pool(self) -> asyncpg.Pool:
         assert self._opened is not None, "the lifespan opens the pool before the first request"
         return self._opened
+
+    def _cursors(self) -> Cursors:
+        assert self._sealed is not None, "the lifespan finds the key before the first request"
+        return self._sealed
 
     async def _postgres_state(self) -> DependencyState:
         PROCESSED_EVENTS.set(await queries.count_processed_events(self._pool()))

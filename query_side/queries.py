@@ -1,6 +1,6 @@
-"""Every query by name. The seed's event store had these four; SQL stands here and nowhere else on the query side."""
+"""The queries that the seed's event store had, by name, and how many rows are streamed."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from uuid import UUID
 
 import asyncpg
@@ -8,6 +8,7 @@ from asyncpg.pool import PoolConnectionProxy
 
 Connection = PoolConnectionProxy | asyncpg.Connection
 Executor = Connection | asyncpg.Pool
+Sink = Callable[[bytes], Awaitable[None]]
 
 EVENT_BY_ID = "SELECT event_json FROM read.processed_events WHERE tenant_id = 'default' AND event_id = $1"
 IS_PROCESSED = "SELECT EXISTS (SELECT FROM read.processed_events WHERE tenant_id = 'default' AND event_id = $1)"
@@ -41,31 +42,35 @@ async def count_processed_events(executor: Executor) -> int:
     return count
 
 
-async def get_all_processed_events(
-    connection: Connection, sink: Callable[[bytes], Awaitable[None]], timeout: float
+async def get_all_processed_events(connection: Connection, sink: Sink, timeout: float) -> None:
+    """Streams all events, oldest first, into `sink`: chunks of some 500 KiB of whole lines, each the JSON of an event.
+
+    `timeout`: seconds for the whole of it.
+    """
+    await copy_lines(connection, ALL_EVENTS, (), sink, timeout)
+
+
+async def copy_lines(
+    connection: Connection, query: str, arguments: Sequence[object], sink: Sink, timeout: float
 ) -> None:
-    """Streams all events, oldest first, as one JSON array into `sink`, in chunks of some 500 KiB.
+    """Streams the only column of `query`, JSON, into `sink` as lines.
 
     One COPY is one snapshot, whatever is written meanwhile; it is read only as fast as `sink` takes it, so memory does
-    not grow with the number of events. `timeout`: seconds for the whole of it.
+    not grow with the number of rows. PostgreSQL itself quotes `arguments`, as COPY takes no parameters.
     """
-    opened = False
 
     async def on_rows(rows: bytes) -> None:
-        nonlocal opened
-        await sink((b",\n" if opened else b"[") + json_rows(rows))
-        opened = True
+        await sink(unescaped(rows))
 
-    await connection.copy_from_query(ALL_EVENTS, output=on_rows, format="text", timeout=timeout)
-    await sink(b"]" if opened else b"[]")
+    await connection.copy_from_query(query, *arguments, output=on_rows, format="text", timeout=timeout)
 
 
-def json_rows(copied: bytes) -> bytes:
-    """Rows of COPY's text format, each one JSON document, as elements of a JSON array.
+def unescaped(copied: bytes) -> bytes:
+    """Rows of COPY's text format, each one JSON document, as lines.
 
     JSON has no raw control characters, so the backslash is all that COPY escapes in it.
     """
-    return copied[:-1].replace(b"\n", b",\n").replace(b"\\\\", b"\\")
+    return copied.replace(b"\\\\", b"\\")
 
 
 async def clear(connection: Connection, environment: str) -> None:

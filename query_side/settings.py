@@ -2,8 +2,10 @@
 
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MIN_SECRET_LENGTH = 16  # characters
 
 
 class QuerySettings(BaseSettings):
@@ -24,6 +26,16 @@ class QuerySettings(BaseSettings):
     export_timeout_ms: int = Field(
         default=600_000, ge=1_000, description="A streaming answer is cut off after so long, ms."
     )
+    cursor_secret: SecretStr = Field(
+        default=SecretStr(""), description="Key that signs cursors, at least 16 characters; empty: the database's own."
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="Least level that is logged."
     )
+
+    @field_validator("cursor_secret")
+    @classmethod
+    def _cannot_be_guessed(cls, secret: SecretStr) -> SecretStr:
+        if 0 < len(secret.get_secret_value()) < MIN_SECRET_LENGTH:
+            raise ValueError(f"must have at least {MIN_SECRET_LENGTH} characters, or be empty")
+        return secret

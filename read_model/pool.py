@@ -6,6 +6,9 @@ from contextlib import asynccontextmanager
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+Connection = PoolConnectionProxy | asyncpg.Connection
 
 CONNECT_TIMEOUT = 10.0  # seconds
 CLOSE_TIMEOUT = 5.0  # seconds; a connection gone silent would hold up the close for ever
@@ -31,10 +34,13 @@ async def open_pool(
     max_size: int,
     query_timeout: float | None = None,
     server_settings: dict[str, str] | None = None,
+    stateless: bool = False,
 ) -> asyncpg.Pool:
     """An asyncpg pool whose sessions run in UTC and carry `application` as their name.
 
     `query_timeout`: seconds after which a statement is given up with TimeoutError, where the call names no other.
+    `stateless`: whoever takes a connection leaves nothing behind in its session (SET, LISTEN, locks, cursors), so that
+    giving it back costs no round trip.
 
     Raises OSError or asyncpg.PostgresError when the first `min_size` connections cannot be made.
     """
@@ -44,9 +50,14 @@ async def open_pool(
         max_size=max_size,
         timeout=CONNECT_TIMEOUT,
         command_timeout=query_timeout,
+        reset=_leave_as_it_is if stateless else None,
         server_settings={"application_name": application, "timezone": "UTC", **(server_settings or {})},
     )
     return pool
+
+
+async def _leave_as_it_is(_connection: Connection) -> None:
+    """asyncpg itself still ends a transaction that was left open."""
 
 
 @asynccontextmanager

@@ -10,34 +10,26 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
-from uuid import UUID
 
 import asyncpg
 import httpx
 import psutil
 import pytest
 
-from contracts.event import UserEvent
 from contracts.versions import encode_event
 from query_side import queries
 from tests.conftest import Footfall
 from tests.many_events import event_path, fill
 from tests.processes import Process, wait_until
 from tests.servers import Servers
+from tests.stored_events import NOON, event, store, store_async, wire
 from tests.tcp_proxy import TcpProxy, tcp_proxy
 
 PROCESSED = "/events/processed"
 MILLION = 1_000_000
 MEMORY = 64 * 1024 * 1024  # bytes that a million events may add
-NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 AWAY = "The read model is not available; try again shortly."
 SECURE = {"x-content-type-options": "nosniff", "cache-control": "no-store", "content-type": "application/json"}
-
-INSERT = """
-INSERT INTO read_g1.processed_events (kafka_offset, occurred_at, recorded_at, event_id, kafka_partition, kafka_topic,
-                                      user_id, event_type, payload, event_json, tenant_id)
-VALUES ($1, $2, $2, $3, 0, 't', $4, $5, $6, $7, 'default')
-"""
 
 INSERT_CHECKPOINT = """
 INSERT INTO read_g1.checkpoints (topic, partition, next_offset, epoch, owner, stored) VALUES ('t', $1, 9, 1, 'o', $2)
@@ -48,52 +40,12 @@ def failed(error: str) -> dict[str, Any]:
     return {"success": False, "event": None, "errors": None, "error": error}
 
 
-def event(number: int, **fields: Any) -> UserEvent:
-    """An event whose id and time tell its number."""
-    made = {
-        "event_id": UUID(int=(0x0198_0000_0000_7000_8000 << 48) + number),
-        "user_id": f"user-{number}",
-        "event_type": "LOGIN",
-        "timestamp": NOON + timedelta(seconds=number),
-        "payload": {"n": number},
-    }
-    return UserEvent(**{**made, **fields})
-
-
-def wire(one: UserEvent) -> Any:
-    return json.loads(encode_event(one))
-
-
 async def run_sql(url: str, statement: str, *arguments: Any) -> None:
     connection = await asyncpg.connect(url)
     try:
         await connection.execute(statement, *arguments, timeout=100)
     finally:
         await connection.close()
-
-
-async def store_async(url: str, events: list[UserEvent]) -> None:
-    connection = await asyncpg.connect(url)
-    try:
-        rows = [
-            (
-                number,
-                one.timestamp,
-                one.event_id,
-                one.user_id,
-                one.event_type,
-                json.dumps(one.payload),
-                encode_event(one).decode(),
-            )
-            for number, one in enumerate(events)
-        ]
-        await connection.executemany(INSERT, rows)
-    finally:
-        await connection.close()
-
-
-def store(url: str, *events: UserEvent) -> None:
-    asyncio.run(store_async(url, list(events)))
 
 
 def client_of(process: Process) -> httpx.Client:
@@ -187,7 +139,7 @@ def test_a_million_events_stream_in_one_snapshot_with_constant_memory(
     process = psutil.Process(side.popen.pid)
     before = most = process.memory_info().rss
     newlines, head, tail = 0, b"", b""
-    with client.stream("GET", PROCESSED) as answer:
+    with client.stream("GET", PROCESSED, headers={"accept-encoding": "identity"}) as answer:
         assert answer.status_code == 200
         for number, chunk in enumerate(answer.iter_raw()):
             if number == 0:
@@ -403,7 +355,7 @@ async def test_the_four_named_queries(read_model: Servers) -> None:
         assert await queries.get_event_by_id(connection, missing.event_id) is None
         assert await queries.count_processed_events(connection) == 1
         await queries.get_all_processed_events(connection, sink, timeout=10)
-        assert b"".join(chunks) == b"[" + encode_event(stored) + b"]"
+        assert b"".join(chunks) == encode_event(stored) + b"\n"
 
         for environment in ("production", "development", "", "TEST"):
             with pytest.raises(queries.ClearRefusedError, match="rebuild"):

@@ -1,11 +1,12 @@
-"""PostgreSQL's COPY text becomes the elements of a JSON array."""
+"""PostgreSQL's COPY text becomes lines, and the elements of a JSON array."""
 
 import json
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from query_side.queries import json_rows
+from query_side.formats import JsonArray
+from query_side.queries import unescaped
 
 texts = st.text() | st.sampled_from(["\\", "\\\\", "\\N", "\\.", "\n", '"', "\\u0000", "\\n"])
 
@@ -18,5 +19,7 @@ def copied(documents: list[str]) -> bytes:
 @given(st.lists(st.dictionaries(texts, texts, max_size=4), min_size=1, max_size=5), st.booleans())
 def test_rows_become_elements(rows: list[dict[str, str]], ascii_only: bool) -> None:
     documents = [json.dumps(row, ensure_ascii=ascii_only) for row in rows]
-    assert json.loads(b"[" + json_rows(copied(documents)) + b"]") == rows
-    assert json_rows(copied(documents)) == ",\n".join(documents).encode()
+    lines = unescaped(copied(documents))
+    assert lines == "".join(f"{document}\n" for document in documents).encode()
+    array = JsonArray()
+    assert json.loads(array.rows(lines) + array.end()) == rows

@@ -1,0 +1,123 @@
+"""The formats in which events are answered.
+
+Each format is rendered from the same thing: lines, each of which is the JSON of one event. Nothing is kept between two
+chunks of lines but what the format itself needs.
+"""
+
+import csv
+import io
+from collections.abc import Callable
+from typing import Protocol
+
+from query_side.event_lines import lines_decoder
+from query_side.negotiation import ARROW, CSV, JSON, NDJSON, PARQUET
+
+CSV_HEADER = ("eventId", "userId", "eventType", "timestamp", "payload")
+# A spreadsheet takes a cell that begins so for a formula (OWASP, "CSV Injection").
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+class Rendering(Protocol):
+    """One answer in one format. `slow`: rendering some 500 KiB of lines takes milliseconds."""
+
+    content_type: bytes
+    compressible: bool
+    slow: bool
+
+    def rows(self, lines: bytes) -> bytes:
+        """The next events: at least one whole line."""
+        ...
+
+    def end(self) -> bytes:
+        """What comes after the last event."""
+        ...
+
+
+class JsonArray:
+    """One JSON array; an event a line."""
+
+    content_type = JSON.encode()
+    compressible = True
+    slow = False
+
+    def __init__(self) -> None:
+        self._opened = False
+
+    def rows(self, lines: bytes) -> bytes:
+        """The next elements."""
+        before = b",\n" if self._opened else b"["
+        self._opened = True
+        return before + lines[:-1].replace(b"\n", b",\n")
+
+    def end(self) -> bytes:
+        """The closing bracket."""
+        return b"]" if self._opened else b"[]"
+
+
+class JsonLines:
+    """Newline-delimited JSON: the lines as they are."""
+
+    content_type = NDJSON.encode()
+    compressible = True
+    slow = False
+
+    def rows(self, lines: bytes) -> bytes:
+        """The lines."""
+        return lines
+
+    def end(self) -> bytes:
+        """Nothing."""
+        return b""
+
+
+class Csv:
+    """RFC 4180 with a header; a quote before each cell that a spreadsheet would take for a formula."""
+
+    content_type = b"text/csv; charset=utf-8; header=present"
+    compressible = True
+    slow = True
+
+    def __init__(self) -> None:
+        self._head = ",".join(CSV_HEADER) + "\r\n"
+
+    def rows(self, lines: bytes) -> bytes:
+        """The next rows, the header before the first of them."""
+        out = io.StringIO()
+        csv.writer(out).writerows(
+            (one.event_id, safe_cell(one.user_id), one.event_type, one.timestamp, bytes(one.payload).decode())
+            for one in lines_decoder.decode_lines(lines)
+        )
+        head, self._head = self._head, ""
+        return (head + out.getvalue()).encode()
+
+    def end(self) -> bytes:
+        """The header, if there was no row."""
+        return self._head.encode()
+
+
+def safe_cell(text: str) -> str:
+    """The text as no spreadsheet takes it for a formula."""
+    return f"'{text}" if text.startswith(FORMULA_STARTS) else text
+
+
+def arrow() -> Rendering:
+    """An Arrow IPC stream. pyarrow is loaded when it is first asked for: it takes some 40 MiB."""
+    from query_side.arrow_formats import ArrowStream  # noqa: PLC0415
+
+    return ArrowStream()
+
+
+def parquet() -> Rendering:
+    """A Parquet file. pyarrow is loaded when it is first asked for."""
+    from query_side.arrow_formats import ParquetFile  # noqa: PLC0415
+
+    return ParquetFile()
+
+
+RENDERINGS: dict[str, Callable[[], Rendering]] = {
+    JSON: JsonArray,
+    NDJSON: JsonLines,
+    CSV: Csv,
+    ARROW: arrow,
+    PARQUET: parquet,
+}

@@ -1,0 +1,143 @@
+"""Pages of events and exports of them: keyset by time and id, so that page 10,000 costs what page 1 costs.
+
+What is asked for is always one range of one index, from a place (inclusive) to a place (exclusive). A place is the
+index's leading column where there is one (user or product), a time and an event id. Row comparisons and an ORDER BY
+that begins with that column leave the planner no other index to follow.
+"""
+
+import struct
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Annotated, NamedTuple
+from uuid import UUID
+
+import msgspec
+
+from query_side.filters import EventFilter
+from query_side.queries import Connection, copy_lines, get_all_processed_events
+
+EVERYTHING = EventFilter()
+
+LEAST_ID, GREATEST_ID = UUID(int=0), UUID(int=2**128 - 1)
+UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+LAST_MOMENT = datetime.max.replace(tzinfo=UTC)
+
+# Times travel as text: asyncpg takes the first and the last moment that Python knows for infinity.
+# The parameters of every statement, whether it uses the last three or not, are these:
+FROM_PLACE, TO_PLACE = "$1::text::timestamptz, $2::uuid", "$3::text::timestamptz, $4::uuid"
+LIMIT, USER, PRODUCT, TYPES = "$5::bigint", "$6::text", "$7::text", "$8::text[]"
+
+PRODUCT_OF = "payload ->> 'productId'"
+OF_A_PRODUCT = f"event_type = 'PRODUCT_VIEW' AND length({PRODUCT_OF}) <= 256"  # as the index has it
+ONLY_TEXT = "jsonb_typeof(payload -> 'productId') = 'string'"
+SAME_PRODUCT = f"payload @> jsonb_build_object('productId', {PRODUCT})"  # which no index knows: the user's is followed
+UNUSED = "({} IS NULL OR true)"  # gives a parameter its type
+
+_place = struct.Struct(">q16s")  # microseconds since 1970, event id
+
+
+class Place(NamedTuple):
+    """Where an event stands in the order of time."""
+
+    time: datetime
+    event_id: UUID
+
+    def packed(self) -> bytes:
+        """As a cursor carries it."""
+        return _place.pack((self.time - UNIX_EPOCH) // MICROSECOND, self.event_id.bytes)
+
+
+def unpacked(payload: bytes) -> Place:
+    """The place of a genuine cursor."""
+    microseconds, event_id = _place.unpack(payload)
+    return Place(UNIX_EPOCH + timedelta(microseconds=microseconds), UUID(bytes=event_id))
+
+
+class Page(NamedTuple):
+    """The JSON of each event, and the place of the last one if more follow."""
+
+    events: list[str]
+    last: Place | None
+
+
+class _Identity(msgspec.Struct, rename="camel"):
+    event_id: UUID
+    timestamp: Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+_identity = msgspec.json.Decoder(_Identity)
+
+
+async def fetch_page(connection: Connection, wanted: EventFilter, after: Place | None, limit: int) -> Page:
+    """At most `limit` events after that place, in the filter's order."""
+    rows = await connection.fetch(sql(wanted), *arguments(wanted, after, limit + 1))
+    events = [row[0] for row in rows[:limit]]
+    if len(rows) <= limit:
+        return Page(events, None)
+    last = _identity.decode(events[-1])
+    return Page(events, Place(last.timestamp.astimezone(UTC), last.event_id))
+
+
+async def export(
+    connection: Connection, wanted: EventFilter, sink: Callable[[bytes], Awaitable[None]], timeout: float
+) -> None:
+    """All that the filter lets through, from one snapshot, into `sink`: chunks of whole lines, each an event's JSON."""
+    if wanted == EVERYTHING:
+        await get_all_processed_events(connection, sink, timeout)
+    else:
+        await copy_lines(connection, sql(wanted), arguments(wanted, None, None), sink, timeout)
+
+
+def sql(wanted: EventFilter) -> str:
+    """The statement for a filter."""
+    scope = "user" if wanted.user_id is not None else "product" if wanted.product_id is not None else "time"
+    also_product = scope == "user" and wanted.product_id is not None
+    return _sql(scope, also_product, bool(wanted.event_types), wanted.descending)
+
+
+@lru_cache
+def _sql(scope: str, also_product: bool, typed: bool, descending: bool) -> str:
+    leading, value = {"user": ("user_id, ", f"{USER}, "), "product": (f"({PRODUCT_OF}), ", f"{PRODUCT}, ")}.get(
+        scope, ("", "")
+    )
+    key = f"{leading}occurred_at, event_id"
+    conditions = [
+        "tenant_id = 'default'",
+        f"({key}) >= ({value}{FROM_PLACE})",
+        f"({key}) < ({value}{TO_PLACE})",
+        *([OF_A_PRODUCT, ONLY_TEXT] if scope == "product" else []),
+        *(["event_type = 'PRODUCT_VIEW'", SAME_PRODUCT] if also_product else []),
+        *([f"event_type = ANY({TYPES})"] if typed else []),
+        *([] if scope == "user" else [UNUSED.format(USER)]),
+        *([] if scope == "product" or also_product else [UNUSED.format(PRODUCT)]),
+        *([] if typed else [UNUSED.format(TYPES)]),
+    ]
+    order = [f"{column} DESC" if descending else column for column in key.split(", ")]
+    lines = (
+        "SELECT event_json FROM read.processed_events",
+        "WHERE " + "\n  AND ".join(conditions),
+        "ORDER BY " + ", ".join(order),
+        f"LIMIT {LIMIT}",
+    )
+    return "\n".join(lines)
+
+
+def arguments(wanted: EventFilter, after: Place | None, limit: int | None) -> tuple[object, ...]:
+    """The parameters for a filter's statement, after a place or from the beginning."""
+    low: tuple[str, UUID] = (wanted.since.isoformat() if wanted.since else "-infinity", LEAST_ID)
+    high: tuple[str, UUID] = (wanted.until.isoformat() if wanted.until else "infinity", LEAST_ID)
+    if after is not None and wanted.descending:
+        high = (after.time.isoformat(), after.event_id)
+    elif after is not None:
+        low = _just_after(after)
+    return (*low, *high, limit, wanted.user_id, wanted.product_id, wanted.event_types)
+
+
+def _just_after(place: Place) -> tuple[str, UUID]:
+    if place.event_id < GREATEST_ID:
+        return place.time.isoformat(), UUID(int=place.event_id.int + 1)
+    if place.time < LAST_MOMENT:
+        return (place.time + MICROSECOND).isoformat(), LEAST_ID
+    return "infinity", LEAST_ID
