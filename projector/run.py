@@ -12,7 +12,7 @@ from typing import Any
 
 import stamina
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import IllegalStateError, KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
+from aiokafka.errors import KafkaError
 
 from projector.batch import Position, assemble, halves, split
 from projector.commit import Batch, Committed, Fenced, GenerationWriter
@@ -21,6 +21,7 @@ from projector.dead_letter_topic import producer_maker, publish_dead_letters
 from projector.dead_letters import Caps
 from projector.failpoints import reached
 from projector.failure import TRANSIENT, Diagnosis, Failure, diagnosis, kind_of, unappliable
+from projector.fetch import FETCH_PATIENCE, Fetched, Fetcher
 from projector.gaps import Gaps
 from projector.generations import Orders
 from projector.ownership import DATABASE_TIMEOUT, RELEASE_TIMEOUT, Ownership
@@ -33,14 +34,11 @@ from telemetry.logs import get_logger
 from telemetry.metrics import BATCHES_FENCED, COMMIT_SECONDS, PROJECTION_RETRIES
 
 LAG_REPORT_INTERVAL = 5.0  # seconds between offset commits to Kafka, which only lag tools read
-RETRY_LATER = 0.5  # seconds before a fetch is tried again after Kafka failed it
 MEMBERSHIP_CHECK_INTERVAL = 1.0  # seconds
 MEMBERSHIP_PATIENCE = 15.0  # seconds without a successful check
 NO_ROOM = 0.02  # seconds before a lane that may not take what is there looks again
-FETCH_PATIENCE = 2.0  # seconds of one fetch; in a rebalance aiokafka waits without end, and a lane must see `stop`
 
 Part = Mapping[Position, Sequence[KafkaRecord]]
-Fetched = Mapping[TopicPartition, Sequence[KafkaRecord]]
 
 
 class MembershipLostError(Exception):
@@ -70,6 +68,7 @@ class Projector:
         self._log = get_logger("projector")
         self._letters_parked = asyncio.Event()
         self._gaps = Gaps(consumer)
+        self._fetcher = Fetcher(consumer, ownership, settings.batch_max_wait_ms)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Projects until `stop`. Raises a group of what is neither transient nor a partition's own failure."""
@@ -122,7 +121,7 @@ class Projector:
             if room == 0:
                 await asyncio.sleep(NO_ROOM)
                 continue
-            fetched = await self._fetch(mine, room)
+            fetched = await self._fetcher.fetch(mine, room)
             self._pace.spend(sum(map(len, fetched.values())))
             await reached("after_fetch")
             with self._ownership.in_hand():
@@ -155,37 +154,6 @@ class Projector:
         """Our share of the rate that operators allow, records a second."""
         held, topic = self._ownership.held, self._settings.kafka_topic
         return self._orders.rate(len(held), lambda: len(self._consumer.partitions_for_topic(topic) or held))
-
-    async def _fetch(self, mine: list[TopicPartition], room: int) -> Fetched:
-        try:
-            async with asyncio.timeout(FETCH_PATIENCE):
-                fetched: Fetched = await self._consumer.getmany(
-                    *mine, timeout_ms=self._settings.batch_max_wait_ms, max_records=room
-                )
-        except TimeoutError:
-            pass
-        except OffsetOutOfRangeError as error:
-            self._out_of_range(error.args[0])
-        except NoOffsetForPartitionError:  # Kafka's group has no position; ours comes from PostgreSQL and was set since
-            pass
-        except IllegalStateError:  # revoked while we asked
-            pass
-        except KafkaError as error:
-            self._log.warning("fetch_failed", error=type(error).__name__)
-            await asyncio.sleep(RETRY_LATER)
-        else:
-            return fetched
-        return {}
-
-    def _out_of_range(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """Stops a partition whose checkpoint the topic cannot serve; a fetch from elsewhere is only set right."""
-        for tp, offset in offsets.items():
-            position = self._ownership.held.get(tp.partition)
-            if position is not None and position.next_offset == offset:
-                reason = f"offset out of range: the topic does not hold offset {offset}, which the checkpoint needs"
-                self._ownership.stop([position], reason)
-            elif position is not None:
-                self._consumer.seek(tp, position.next_offset)
 
     async def _apply(self, part: Part, stop: asyncio.Event, culprit: Diagnosis | None = None) -> None:
         """Commits one batch, however long it takes; when it cannot be applied, finds out which record is at fault.

@@ -11,6 +11,7 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.records_to_delete import RecordsToDelete
+from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 
 from contracts.versions import encode_event
 from tests.conftest import Footfall
@@ -248,6 +249,40 @@ def test_history_that_is_gone_stops_its_partition_and_no_other(footfall: Footfal
     assert moved == {0: 20, 1: 50, 2: 50, 3: 5000, 4: 50, 5: 50}
     stored = Counter(row["kafka_partition"] for row in rows(footfall))
     assert stored == {0: 20, 1: 50, 2: 50, 3: 20, 4: 50, 5: 50}
+
+
+class NotUtf8(str):
+    """A header's name whose bytes are no UTF-8: a producer of another make may write such."""
+
+    def encode(self, *_: object) -> bytes:
+        return b"\xff\xfe"
+
+
+async def produce_unreadable(kafka: str, topic: str, partition: int) -> None:
+    """One record that a broker takes and aiokafka cannot read; its pure Python builder lets us make one."""
+    producer = AIOKafkaProducer(bootstrap_servers=kafka)
+    await producer.start()
+    try:
+        batch = producer.create_batch()
+        batch._builder = _DefaultRecordBatchBuilderPy(2, 0, 0, -1, -1, -1, 16_384)
+        batch.append(timestamp=1, key=b"user", value=b"{}", headers=[(NotUtf8("name"), b"value")])
+        await (await producer.send_batch(batch, topic, partition=partition))
+    finally:
+        await producer.stop()
+
+
+def test_a_record_that_the_client_cannot_read_stops_its_partition_and_no_other(footfall: Footfall) -> None:
+    asyncio.run(produce_unreadable(footfall.servers.kafka, footfall.topic, 2))
+    produce(footfall, [record_of(an_event(f"user-{n}"), n % 6) for n in range(60)])
+    projector = footfall.start("projector", ready=False)
+    wait_until(lambda: metric(projector, "partitions_stopped") == 1, 20, "the partition to stop")
+    wait_until_processed(footfall, 50)
+    assert readiness(projector)["status"] == 503
+    assert "2: unreadable record" in readiness(projector)["detail"]
+    produce(footfall, [record_of(an_event("later"), n) for n in (0, 1, 3, 4, 5)])
+    wait_until_processed(footfall, 55)
+    assert checkpoints(footfall)[2]["next_offset"] == 0
+    assert projector.terminate() == 0
 
 
 async def produce_transactions(kafka: str, topic: str, parts: list[tuple[bool, list[Raw]]]) -> None:

@@ -15,11 +15,13 @@ from aiokafka.errors import IllegalStateError, KafkaError, OffsetOutOfRangeError
 from pydantic import SecretStr
 
 from contracts.versions import encode_event
+from projector import fetch as fetch_module
 from projector import ownership as ownership_module
 from projector import run as run_module
 from projector.batch import Position, split
 from projector.commit import Batch, Committed, Fenced
 from projector.dead_letters import Parked
+from projector.fetch import Fetcher
 from projector.ownership import Ownership
 from projector.run import MembershipLostError, Projector
 from projector.settings import ProjectorSettings
@@ -125,6 +127,7 @@ class Scene:
             batch_max_bytes=1_024,
         )
         self.projector = Projector(self.consumer, self.table, self.ownership, writer, settings)
+        self.fetcher = Fetcher(self.consumer, self.ownership, settings.batch_max_wait_ms)
         self.stop = asyncio.Event()
         self.committed: list[Batch] = []
         self.outcomes: list[Committed | Fenced | Exception] = []
@@ -438,10 +441,10 @@ async def test_no_lane_misses_a_change_of_ownership(scene: Scene) -> None:
 async def test_a_fetch_that_a_rebalance_holds_up_comes_back_for_the_stop(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_module, "FETCH_PATIENCE", 0.01)
+    monkeypatch.setattr(fetch_module, "FETCH_PATIENCE", 0.01)
     scene.consumer.fetched = asyncio.Event()
     async with asyncio.timeout(2):
-        assert await scene.projector._fetch([TopicPartition(TOPIC, 0)], 100) == {}
+        assert await scene.fetcher.fetch([TopicPartition(TOPIC, 0)], 100) == {}
 
 
 # --- membership ------------------------------------------------------------------------------------------------------
@@ -476,16 +479,16 @@ async def test_only_the_checkpoint_itself_out_of_range_stops_a_partition(scene: 
         await scene.until_held(0, 1)
         mine = [TopicPartition(TOPIC, 0)]
         scene.consumer.fetched = OffsetOutOfRangeError({mine[0]: 10**9})  # from what Kafka's group believed
-        assert await scene.projector._fetch(mine, 100) == {}
+        assert await scene.fetcher.fetch(mine, 100) == {}
         assert scene.consumer.sought[-1] == (0, 0)
         assert scene.ownership.stopped == {}
         scene.consumer.fetched = OffsetOutOfRangeError({mine[0]: 0})
-        assert await scene.projector._fetch(mine, 100) == {}
+        assert await scene.fetcher.fetch(mine, 100) == {}
         assert "offset out of range" in scene.ownership.stopped[0].reason
         assert set(scene.ownership.held) == {1}
         await scene.revoke()
         scene.consumer.fetched = OffsetOutOfRangeError({mine[0]: 0})
-        assert await scene.projector._fetch(mine, 100) == {}
+        assert await scene.fetcher.fetch(mine, 100) == {}
 
 
 async def test_a_stopped_partition_gets_another_try_with_the_next_assignment(scene: Scene) -> None:

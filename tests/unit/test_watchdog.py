@@ -10,10 +10,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from projector.fetch import FETCH_PATIENCE
 from projector.loop_guard import EXIT_STUCK, LoopGuard
 from projector.ownership import RECLAIM_DELAY
 from projector.pulse import Loop, Pulse
-from projector.run import FETCH_PATIENCE
 from projector.watchdog import ATTEMPT_PATIENCE, JOIN_PATIENCE, LEAST_SPAN, Healthy, Held, Observation, Stuck, judge
 
 REPOSITORY = Path(__file__).resolve().parents[2]
