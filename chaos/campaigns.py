@@ -1,0 +1,173 @@
+"""The campaigns: how much of what is done, and what must be reached before the checker looks."""
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+
+from chaos import nemesis
+from chaos.cast import Cast
+from chaos.curtain import Verdict, begin, finish
+from chaos.mutants import MUTANTS, Mutant
+from chaos.nemesis import HARMS, PROJECTORS, ROLES, Step, Tally, inflict, schedule
+from chaos.servers import Servers
+
+MUTANT_PATIENCE = 5.0  # seconds for a mutant to reach the end of the log; some never do
+SHORT_MUTANTS = ("no unique constraint", "swallowed error", "stale projection", "new event id on retry")
+KILLS, KILL_EVENTS = 100, 200_000
+COMMITS, ZOMBIES = 100, 30
+STEPS_OF_A_ROUND = 40
+
+
+class Round(msgspec.Struct):
+    """One cast's life: what was done to it, and the verdict. `passed`: clean, or, for a mutant, caught."""
+
+    name: str
+    seed: int
+    seconds: float
+    done: dict[str, int]
+    not_run: dict[str, int]
+    verdict: Verdict
+    passed: bool
+
+
+class Campaign:
+    """Servers, a directory, a seed, and where progress is told."""
+
+    def __init__(
+        self,
+        servers: Servers,
+        directory: Path,
+        console: Console,
+        seed: int,
+        rounds: int,
+        mutants: tuple[str, ...] = tuple(MUTANTS),
+    ) -> None:
+        self.servers, self.directory, self.seed, self.rounds, self.chosen = servers, directory, seed, rounds, mutants
+        self._console = console
+        self._casts = 0
+
+    def say(self, text: str) -> None:
+        """One line of progress."""
+        self._console.print(f"[dim]{time.strftime('%H:%M:%S')}[/dim] {text}", highlight=False)
+
+    def round(
+        self,
+        name: str,
+        act: Callable[[Cast, Tally], None],
+        *,
+        mutant: tuple[str, Mutant] | None = None,
+        per_second: float = 900.0,
+        generation: str = "read_g1",
+    ) -> Round:
+        """One cast: started, harmed by `act`, mended, compared."""
+        started, tally = time.monotonic(), Tally()
+        self._casts += 1
+        program = _program(mutant)
+        schema = mutant[1].schema if mutant else ""
+        cast = Cast(
+            self.servers,
+            self.directory,
+            f"chaos-{self._casts}",
+            seed=self.seed,
+            program=program,
+            per_second=per_second,
+            schema=schema,
+        )
+        if mutant:
+            cast.roles["query"].wanted = False
+        try:
+            begin(cast)
+            act(cast, tally)
+            found = finish(cast, patience=MUTANT_PATIENCE if mutant else 90.0, generation=generation)
+        finally:
+            cast.close()
+        passed = bool(found.findings.keys() & set(mutant[1].expected)) if mutant else not found.findings
+        seconds = round(time.monotonic() - started, 1)
+        return Round(name, self.seed, seconds, dict(tally.done), dict(tally.not_run), found, passed)
+
+    def steps(self, cast: Cast, tally: Tally, steps: list[Step], *, more: int = 100) -> None:
+        """Inflicts a schedule, telling each step."""
+        for step in steps:
+            inflict(cast, step, tally, more=more)
+            self.say(f"{step}; {cast.counter.acknowledged:,} acknowledged")
+
+    def mutants(self, names: tuple[str, ...]) -> list[Round]:
+        """Each of these mutants in a cast of its own."""
+        rounds = []
+        for name in names:
+            mutant = MUTANTS[name]
+            found = self.round(f"mutant: {name}", lambda cast, _, m=mutant: m.provoke(cast), mutant=(name, mutant))  # type: ignore[misc]
+            kinds = ", ".join(f"{kind} {count}" for kind, count in found.verdict.findings.items())
+            self.say(f"mutant: {name}: {'caught' if found.passed else '[red]NOT CAUGHT[/red]'} ({kinds or 'nothing'})")
+            rounds.append(found)
+        return rounds
+
+
+def _program(mutant: tuple[str, Mutant] | None) -> Callable[[str], list[str]]:
+    if mutant is None:
+        return lambda _: ["footfall"]
+    name, found = mutant
+    return lambda role: ["chaos.mutant", name] if role.startswith(found.role) else ["footfall"]
+
+
+def short(campaign: Campaign) -> list[Round]:
+    """Every harm and a kill of each role, then four mutants; further rounds with ROUNDS=."""
+    rounds = []
+    for number in range(campaign.rounds):
+        everything = dict.fromkeys(HARMS, 1)
+        count = len(everything) - 1 + len(ROLES) if number == 0 else STEPS_OF_A_ROUND
+        steps = schedule(campaign.seed + number, SHORT if number == 0 else everything, count)
+        rounds.append(campaign.round(f"round {number + 1}", lambda c, t, s=steps: campaign.steps(c, t, s)))  # type: ignore[misc]
+    return rounds + campaign.mutants(SHORT_MUTANTS)
+
+
+SHORT: Mapping[str, int] = {name: 1 for name in HARMS}
+
+
+def kills(campaign: Campaign) -> list[Round]:
+    """100 kills over all roles, with 200,000 acknowledged events."""
+    steps = schedule(campaign.seed, {"kill": 1}, KILLS)
+
+    def act(cast: Cast, tally: Tally) -> None:
+        campaign.steps(cast, tally, steps, more=KILL_EVENTS // KILLS)
+        cast.wait_until(lambda: cast.counter.look() >= KILL_EVENTS, 240.0, f"{KILL_EVENTS:,} acknowledged events")
+
+    return [campaign.round("100 kills over all roles", act, per_second=1_500.0)]
+
+
+def commits(campaign: Campaign) -> list[Round]:
+    """100 swallowed answers to COMMIT."""
+    steps = [Step(n, "swallow_commit", PROJECTORS[n % 2], 0.0, "1") for n in range(1, 3 * COMMITS)]
+
+    def act(cast: Cast, tally: Tally) -> None:
+        for step in steps:
+            if tally.done["swallowed COMMIT"] >= COMMITS:
+                return
+            inflict(cast, step, tally, more=50)
+            if step.number % 10 == 0:
+                campaign.say(f"{tally.done['swallowed COMMIT']} swallowed")
+
+    return [campaign.round("100 swallowed COMMIT answers", act)]
+
+
+def zombies(campaign: Campaign) -> list[Round]:
+    """30 projectors frozen for longer than their session, that wake again."""
+    steps = schedule(campaign.seed, {"zombie": 1}, ZOMBIES)
+    return [campaign.round("30 zombie pauses", lambda cast, tally: campaign.steps(cast, tally, steps))]
+
+
+def all_mutants(campaign: Campaign) -> list[Round]:
+    """Every planted fault: each must be caught."""
+    return campaign.mutants(campaign.chosen)
+
+
+CAMPAIGNS: dict[str, Callable[[Campaign], list[Round]]] = {
+    "short": short,
+    "kills": kills,
+    "commits": commits,
+    "zombies": zombies,
+    "mutants": all_mutants,
+}

@@ -1,0 +1,190 @@
+"""What every read model must hold, worked out from the log alone: plain Python, and none of Footfall's code.
+
+The rules are those of the documentation (docs/adding-a-projection.md and the comments of the migrations), written a
+second time, event by event and without batches, so that a mistake of the projector's is not repeated here.
+"""
+
+import json
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+Key = tuple[Any, ...]
+Row = dict[str, Any]
+Tables = dict[str, dict[Key, Row]]  # table to its rows by key
+
+KEYS: dict[str, tuple[str, ...]] = {
+    "processed_events": ("tenant_id", "event_id"),
+    "user_activity": ("tenant_id", "user_id", "kafka_partition"),
+    "user_sessions": ("tenant_id", "user_id", "kafka_partition", "session_id"),
+    "user_sessions_open": ("tenant_id", "user_id", "kafka_partition"),
+    "product_views": ("tenant_id", "hour", "product_id", "kafka_partition"),
+    "product_views_users": ("tenant_id", "hour", "user_id", "kafka_partition"),
+    "activity_hourly": ("tenant_id", "hour", "event_type", "kafka_partition"),
+    "activity_hourly_users": ("tenant_id", "hour", "user_id", "kafka_partition"),
+}
+BITS = {"LOGIN": 1, "LOGOUT": 2, "PRODUCT_VIEW": 4}
+KEPT_PRODUCTS = 201  # of a session
+
+
+class Record(NamedTuple):
+    """One record of the log, as a plain consumer reads it."""
+
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: dict[str, bytes]
+
+
+class Event(NamedTuple):
+    """A record's event, decoded by the standard library."""
+
+    event_id: UUID
+    user_id: str
+    event_type: str
+    timestamp: datetime
+    payload: dict[str, Any]
+    tenant_id: str
+
+
+def decode(value: bytes) -> Event:
+    """The event in a record's value. Raises ValueError or KeyError for what is none."""
+    fields = json.loads(value)
+    return Event(
+        UUID(fields["eventId"]),
+        fields["userId"],
+        fields["eventType"],
+        datetime.fromisoformat(fields["timestamp"]).astimezone(UTC),
+        fields["payload"],
+        fields.get("tenantId", "default"),
+    )
+
+
+def fold(records: Iterable[Record]) -> Tables:
+    """All tables, from records in the order of each partition; of several records of one event, the first counts."""
+    tables: Tables = {table: {} for table in KEYS}
+    for record in records:
+        assert record.value is not None
+        event = decode(record.value)
+        if (event.tenant_id, event.event_id) not in tables["processed_events"]:
+            tables["processed_events"][event.tenant_id, event.event_id] = _event_row(record, event)
+            _user_activity(tables["user_activity"], record.partition, event)
+            _sessions(tables, record.partition, event)
+            _product_views(tables, record.partition, event)
+            _activity_hourly(tables, record.partition, event)
+    return tables
+
+
+def _event_row(record: Record, event: Event) -> Row:
+    assert record.value is not None
+    return {
+        "tenant_id": event.tenant_id,
+        "event_id": event.event_id,
+        "kafka_partition": record.partition,
+        "kafka_offset": record.offset,
+        "user_id": event.user_id,
+        "event_type": event.event_type,
+        "occurred_at": event.timestamp,
+        "payload": event.payload,
+        "event_json": record.value.decode(),
+    }
+
+
+def _user_activity(table: dict[Key, Row], partition: int, event: Event) -> None:
+    at, kind, product = event.timestamp, event.event_type, _product(event)
+    row = table.setdefault(
+        (event.tenant_id, event.user_id, partition),
+        {
+            "tenant_id": event.tenant_id,
+            "user_id": event.user_id,
+            "kafka_partition": partition,
+            "first_seen": at,
+            "last_seen": at,
+            **dict.fromkeys(("logins", "logouts", "product_views"), 0),
+            **dict.fromkeys(("last_login_at", "logged_in", "changed_at", "last_product_id", "last_product_at")),
+        },
+    )
+    row["first_seen"], row["last_seen"] = min(row["first_seen"], at), max(row["last_seen"], at)
+    row[{"LOGIN": "logins", "LOGOUT": "logouts", "PRODUCT_VIEW": "product_views"}[kind]] += 1
+    if kind == "LOGIN":
+        row["last_login_at"] = at
+    if kind in ("LOGIN", "LOGOUT"):
+        row["logged_in"], row["changed_at"] = kind == "LOGIN", at
+    if product is not None:
+        row["last_product_id"], row["last_product_at"] = product, at
+
+
+def _sessions(tables: Tables, partition: int, event: Event) -> None:
+    owner = (event.tenant_id, event.user_id, partition)
+    now, ended = tables["user_sessions_open"], tables["user_sessions"]
+    if event.event_type == "PRODUCT_VIEW":
+        if owner in now:
+            product, seen = _product(event), now[owner]["products"]
+            now[owner]["views"] += 1
+            if product is not None and product not in seen and len(seen) < KEPT_PRODUCTS:
+                seen.append(product)
+        return
+    if owner in now:
+        session = now.pop(owner)
+        ended[(*owner, session["session_id"])] = {
+            **session,
+            "ended_at": event.timestamp,
+            "ended_by": event.event_type,
+        }
+    if event.event_type == "LOGIN":
+        now[owner] = {
+            "tenant_id": event.tenant_id,
+            "user_id": event.user_id,
+            "kafka_partition": partition,
+            "session_id": event.event_id,
+            "started_at": event.timestamp,
+            "views": 0,
+            "products": [],
+        }
+
+
+def _product_views(tables: Tables, partition: int, event: Event) -> None:
+    product = _product(event)
+    if product is None:
+        return
+    hour = _hour(event)
+    head = {"tenant_id": event.tenant_id, "hour": hour, "kafka_partition": partition}
+    visit = tables["product_views_users"].setdefault(
+        (event.tenant_id, hour, event.user_id, partition), {**head, "user_id": event.user_id, "products": []}
+    )
+    row = tables["product_views"].setdefault(
+        (event.tenant_id, hour, product, partition), {**head, "product_id": product, "views": 0, "users": 0}
+    )
+    row["views"] += 1
+    if product not in visit["products"]:
+        visit["products"].append(product)
+        row["users"] += 1
+
+
+def _activity_hourly(tables: Tables, partition: int, event: Event) -> None:
+    hour, kind = _hour(event), event.event_type
+    head = {"tenant_id": event.tenant_id, "hour": hour, "kafka_partition": partition}
+    visit = tables["activity_hourly_users"].setdefault(
+        (event.tenant_id, hour, event.user_id, partition), {**head, "user_id": event.user_id, "types": 0}
+    )
+    row = tables["activity_hourly"].setdefault(
+        (event.tenant_id, hour, kind, partition), {**head, "event_type": kind, "events": 0, "users": 0}
+    )
+    row["events"] += 1
+    if not visit["types"] & BITS[kind]:
+        visit["types"] |= BITS[kind]
+        row["users"] += 1
+
+
+def _hour(event: Event) -> datetime:
+    return event.timestamp.replace(minute=0, second=0, microsecond=0)
+
+
+def _product(event: Event) -> str | None:
+    product = event.payload.get("productId") if event.event_type == "PRODUCT_VIEW" else None
+    fit = isinstance(product, str) and 0 < len(product) <= 256
+    if not fit or any(ord(c) < 32 or 127 <= ord(c) < 160 for c in str(product)):
+        return None
+    return str(product)

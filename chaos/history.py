@@ -1,0 +1,97 @@
+"""What the producers of load asked for and what they were told: JSON lines, one for each moment of an operation.
+
+`invoke` before the request is sent, then `ok` (201, with the event as answered), `fail` (certainly not recorded) or
+`info` (nobody knows). An operation without an end, because its client died, is as unknown as an `info`.
+"""
+
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+Outcome = Literal["ok", "fail", "info"]
+
+
+class Line(msgspec.Struct, omit_defaults=True):
+    """One line. `at`: seconds since 1970. `event` is the JSON of the answer, byte for byte."""
+
+    at: float
+    op: str
+    kind: Literal["invoke", "ok", "fail", "info"]
+    user: str = ""
+    type: str = ""
+    payload: dict[str, Any] = {}
+    event: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    why: str = ""
+
+
+class Operation(msgspec.Struct):
+    """One operation, whole."""
+
+    op: str
+    user: str
+    type: str
+    payload: dict[str, Any]
+    outcome: Outcome = "info"
+    event: bytes = b""
+
+
+class Writer:
+    """Appends to a history; each line is in the file before the call returns, so that a SIGKILL loses none."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("ab", buffering=0)
+        self._encode = msgspec.json.Encoder().encode
+
+    def invoke(self, op: str, user: str, kind: str, payload: dict[str, Any]) -> None:
+        """Says what is about to be asked for."""
+        self._write(Line(time.time(), op, "invoke", user=user, type=kind, payload=payload))
+
+    def end(self, op: str, outcome: Outcome, *, event: bytes = b"", why: str = "") -> None:
+        """Says what came of it."""
+        self._write(Line(time.time(), op, outcome, event=msgspec.Raw(event) if event else msgspec.UNSET, why=why))
+
+    def _write(self, line: Line) -> None:
+        self._file.write(self._encode(line) + b"\n")
+
+
+class Counter:
+    """Counts the outcomes in a history that grows, reading each byte once."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._read = 0
+        self._rest = b""
+        self.acknowledged = 0
+        self.unknown = 0
+
+    def look(self) -> int:
+        """Operations acknowledged so far."""
+        if self._path.exists():
+            with self._path.open("rb") as file:
+                file.seek(self._read)
+                new = file.read()
+            self._read += len(new)
+            *lines, self._rest = (self._rest + new).split(b"\n")
+            self.acknowledged += sum(b'"kind":"ok"' in line[:120] for line in lines)
+            self.unknown += sum(b'"kind":"info"' in line[:120] for line in lines)
+        return self.acknowledged
+
+
+def read(path: Path) -> list[Operation]:
+    """Every operation in the order of its invocation. A line torn by a SIGKILL is passed over."""
+    decoder = msgspec.json.Decoder(Line)
+    found: dict[str, Operation] = {}
+    for text in path.read_bytes().split(b"\n"):
+        try:
+            line = decoder.decode(text)
+        except msgspec.DecodeError:
+            continue
+        if line.kind == "invoke":
+            found[line.op] = Operation(line.op, line.user, line.type, line.payload)
+        else:
+            found[line.op].outcome = line.kind
+            if line.event is not msgspec.UNSET:
+                found[line.op].event = bytes(line.event)
+    return list(found.values())

@@ -1,0 +1,10 @@
+"""`python -m chaos.mutant NAME ..`: Footfall with a planted fault, otherwise `footfall ..`."""
+
+import sys
+
+from chaos.mutants import MUTANTS
+from footfall.cli import main
+
+if __name__ == "__main__":
+    MUTANTS[sys.argv.pop(1)].plant()
+    main()

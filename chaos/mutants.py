@@ -1,0 +1,266 @@
+"""Planted faults: what the checker must catch. Each is a small patch of the running product, and what provokes it.
+
+`python -m chaos.mutant NAME ..` applies the patch and then is `footfall ..`.
+"""
+
+import asyncio
+import itertools
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from uuid_utils.compat import uuid7
+
+import projector.run
+from chaos.cast import Cast
+from chaos.fold import KEYS
+from chaos.provoke import ack_nothing, crashes, echoes, failing_database, fresh_echoes, nothing, rebalances, zombies
+from command_side import kafka_event_log
+from command_side.event_log import Position
+from projector import batch, commit
+from projector.commit import Committed, Fenced, GenerationWriter
+from projector.dead_letters import park
+from projector.failure import Diagnosis
+from projector.ownership import Ownership
+from projector.run import Projector
+
+FENCE = "AND c.next_offset = w.old_offset AND c.epoch = w.epoch"
+ROWS = tuple(f"rows of {table}" for table in KEYS)
+UNIQUE = "ALTER TABLE read_g1.processed_events DROP CONSTRAINT processed_events_event_id_key"
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A fault: in which role, how it gets there, what provokes it, and what the checker must call it (one of)."""
+
+    role: str  # projector or command
+    plant: Callable[[], None]
+    provoke: Callable[[Cast], None]
+    expected: tuple[str, ...]
+    schema: str = ""
+
+
+def leaves_the_product_as_it_is() -> None:
+    """Nothing: the fault is in the schema."""
+
+
+def checkpoint_before_rows() -> None:
+    """The checkpoint moves in a transaction of its own, before the rows."""
+
+    async def store(self: Any, connection: Any, todo: Any) -> Committed | Fenced:
+        try:
+            async with connection.transaction():
+                await self._hold_and_advance(connection, todo)
+        except commit._FencedError:
+            return Fenced()
+        await asyncio.sleep(0.3)
+        async with connection.transaction():
+            known = await self.apply(connection, todo.rows)
+            await self._adjust_counts(connection, known)
+            await park(connection, self.generation, todo.letters)
+        return Committed(len(todo.rows) - len(known), len(known))
+
+    _replace(GenerationWriter, "commit", store)
+
+
+def no_fence() -> None:
+    """Neither the offset nor the epoch of a checkpoint is compared."""
+    for name in ("ADVANCE", "IN_ONE_STATEMENT"):
+        sql = getattr(commit, name)
+        assert FENCE in sql
+        _replace(commit, name, sql.replace(FENCE, ""))
+
+
+def swallows_errors() -> None:
+    """A batch that fails is dropped, and the checkpoint moves on."""
+
+    async def try_once(self: Any, todo: Any, stop: Any) -> Committed | Fenced:
+        try:
+            async with asyncio.timeout(10), self._pool.acquire() as connection:
+                outcome: Committed | Fenced = await self._writer.commit(connection, todo)
+                return outcome
+        except Exception:  # noqa: BLE001 - the fault
+            while True:
+                try:
+                    async with asyncio.timeout(10), self._pool.acquire() as connection, connection.transaction():
+                        await self._writer._hold_and_advance(connection, todo)
+                        return Committed(0, 0)
+                except commit._FencedError:
+                    return Fenced()
+                except Exception:  # noqa: BLE001
+                    await asyncio.sleep(0.1)
+
+    _replace(Projector, "_commit", try_once)
+
+
+def commits_on_rebalance() -> None:
+    """A revoked partition's checkpoint moves to where the consumer has fetched, whatever was stored."""
+    usual, slow = Ownership.on_partitions_revoked, GenerationWriter.commit
+
+    async def revoked(self: Any, partitions: Any) -> None:
+        partitions = list(partitions)
+        async with self._pool.acquire() as connection:
+            for tp in partitions:
+                if tp.partition in self.held:
+                    sql = "UPDATE read_g1.checkpoints SET next_offset = $1 WHERE topic = $2 AND partition = $3"
+                    await connection.execute(sql, await self._consumer.position(tp), tp.topic, tp.partition)
+        await usual(self, partitions)
+
+    async def slowly(self: Any, connection: Any, todo: Any) -> Committed | Fenced:
+        await asyncio.sleep(0.3)
+        return await slow(self, connection, todo)
+
+    _replace(Ownership, "on_partitions_revoked", revoked)
+    _replace(GenerationWriter, "commit", slowly)
+
+
+def projects_duplicates() -> None:
+    """Projections fold every row of a batch, also those that ON CONFLICT passed over."""
+    usual = GenerationWriter.apply
+
+    async def apply(self: Any, connection: Any, rows: Any) -> Any:
+        known = await usual(self, connection, rows)
+        if known:
+            folded = commit.arguments(self._projections, commit.news_of(known))
+            await connection.execute(self._project, *folded)
+        return known
+
+    _replace(GenerationWriter, "apply", apply)
+
+
+def keeps_repeats() -> None:
+    """Several records of one event in one batch are all taken."""
+    _replace(batch, "_drop_repeats", lambda _: None)
+
+
+def projects_in_reverse() -> None:
+    """Projections see a batch's events in the wrong order, so that an older one has the last word."""
+    usual = commit.news_of
+    _replace(commit, "news_of", lambda rows: usual(list(reversed(rows))))
+
+
+def _after_assembly(change: Callable[[Any], None]) -> None:
+    usual = projector.run.assemble
+
+    def assemble(*arguments: Any, **options: Any) -> Any:
+        found = usual(*arguments, **options)
+        change(found)
+        return found
+
+    _replace(projector.run, "assemble", assemble)
+
+
+def moves_one_too_far() -> None:
+    """The checkpoint names the offset after the next."""
+
+    def change(found: Any) -> None:
+        advances, positions = found.batch.advances, found.positions_after
+        advances[:] = [msgspec.structs.replace(a, new_offset=a.new_offset + 1) for a in advances]
+        positions[:] = [msgspec.structs.replace(p, next_offset=p.next_offset + 1) for p in positions]
+
+    _after_assembly(change)
+
+
+def drops_the_last_record() -> None:
+    """Of each batch with several rows, the last is forgotten."""
+    _after_assembly(lambda found: found.batch.rows.pop() if len(found.batch.rows) > 1 else None)
+
+
+def rounds_numbers() -> None:
+    """Payloads are encoded anew, with fewer decimals."""
+
+    def change(found: Any) -> None:
+        for index, row in enumerate(found.batch.rows):
+            if "price" in row.event.payload:
+                payload = row.event.payload | {"price": round(row.event.payload["price"])}
+                found.batch.rows[index] = msgspec.structs.replace(row, payload=msgspec.json.encode(payload))
+
+    _after_assembly(change)
+
+
+def parks_by_mistake() -> None:
+    """Now and then a sound batch is set aside as poison."""
+    usual, turn = projector.run.assemble, itertools.count(1)
+
+    def assemble(fetched: Any, parked: Any, caps: Any, culprit: Any = None) -> Any:
+        mistaken = Diagnosis("poison", "Mistake", "planted") if next(turn) % 4 == 0 else None
+        return usual(fetched, parked, caps, culprit or mistaken)
+
+    _replace(projector.run, "assemble", assemble)
+
+
+def new_id_on_retry() -> None:
+    """The command side sends a batch whose answer it doubts again, under new event ids."""
+    log = kafka_event_log.KafkaEventLog
+    usual, chance = log._send_batch, random.Random(1)
+
+    async def send(self: Any, partition: int, waiting: Any) -> Any:
+        answer = await usual(self, partition, waiting)
+        if chance.random() < 0.02:
+            kept = [one.record for one in waiting]
+            for one in waiting:
+                one.record = _under_a_new_id(one.record)
+            await usual(self, partition, waiting)
+            for one, record in zip(waiting, kept, strict=True):
+                one.record = record
+        return answer
+
+    _replace(log, "_send_batch", send)
+
+
+def _under_a_new_id(record: Any) -> Any:
+    old, new = dict(record.headers)["event-id"], str(uuid7()).encode()
+    headers = [(name, new if name == "event-id" else value) for name, value in record.headers]
+    return msgspec.structs.replace(record, value=record.value.replace(old, new), headers=headers)
+
+
+def scatters_users() -> None:
+    """Now and then a record goes to another partition than its user's."""
+    usual, chance = kafka_event_log.partition_chooser, random.Random(1)
+
+    def chooser(partitions: int) -> Callable[[bytes], int]:
+        choose = usual(partitions)
+        return lambda key: chance.randrange(partitions) if chance.random() < 0.02 else int(choose(key))
+
+    _replace(kafka_event_log, "partition_chooser", chooser)
+
+
+def acknowledges_early() -> None:
+    """A command is answered before Kafka has answered."""
+    log = kafka_event_log.KafkaEventLog
+    usual, under_way = log.publish, set()
+
+    async def publish(self: Any, *arguments: Any, **options: Any) -> Position:
+        task = asyncio.ensure_future(usual(self, *arguments, **options))
+        under_way.add(task)
+        task.add_done_callback(lambda done: (under_way.discard(done), done.exception()))
+        return Position(0, 0)
+
+    _replace(log, "publish", publish)
+
+
+def _replace(owner: Any, name: str, value: Any) -> None:
+    """Puts `value` in the place of what must be there: a mutant of nothing would look like a fault not caught."""
+    getattr(owner, name)
+    setattr(owner, name, value)
+
+
+MUTANTS: dict[str, Mutant] = {
+    "no unique constraint": Mutant("projector", leaves_the_product_as_it_is, echoes, ("duplicated",), UNIQUE),
+    "checkpoint before rows": Mutant("projector", checkpoint_before_rows, crashes, ("lost",)),
+    "no fence": Mutant("projector", no_fence, zombies, ("checkpoints", "lost", "duplicated", *ROWS)),
+    "swallowed error": Mutant("projector", swallows_errors, failing_database, ("lost",)),
+    "commit on rebalance without data": Mutant("projector", commits_on_rebalance, rebalances, ("lost",)),
+    "duplicates projected": Mutant("projector", projects_duplicates, echoes, ROWS),
+    "repeats within a batch projected": Mutant("projector", keeps_repeats, fresh_echoes, ROWS),
+    "stale projection": Mutant("projector", projects_in_reverse, fresh_echoes, ROWS),
+    "offset plus two": Mutant("projector", moves_one_too_far, nothing, ("lost", "checkpoints")),
+    "last record of a batch dropped": Mutant("projector", drops_the_last_record, nothing, ("lost",)),
+    "payload encoded wrongly": Mutant("projector", rounds_numbers, nothing, ("corrupted",)),
+    "sound events parked": Mutant("projector", parks_by_mistake, nothing, ("dead letters",)),
+    "new event id on retry": Mutant("command", new_id_on_retry, nothing, ("duplicated",)),
+    "users scattered over partitions": Mutant("command", scatters_users, nothing, ("reordered",)),
+    "acknowledged before Kafka": Mutant("command", acknowledges_early, ack_nothing, ("lost",)),
+}

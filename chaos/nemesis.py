@@ -1,0 +1,266 @@
+"""The nemeses: what is done to the cast. Which, when and to whom comes from one seed, so that any run can be repeated."""
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+from aiokafka.errors import KafkaError
+
+from chaos.cast import SESSION_TIMEOUT, Cast
+from chaos.echo import echo
+from footfall.embedded.kafka_broker import is_in_service
+from projector.failpoints import POINTS, VARIABLE
+
+ROLES = ("broker", "postgres", "command", "projector-1", "projector-2", "query", "load")
+PROJECTORS = ("projector-1", "projector-2")
+IN_TRANSACTION = POINTS[2:8]  # where a failure is one of the database's
+RECOVERY_WITHIN = 60.0  # seconds until commands are acknowledged again
+AT_WORK_WITHIN = 15.0  # seconds until a projector that has just started commits
+BROKER_WITHIN = 40.0  # seconds
+
+
+class Step(msgspec.Struct, frozen=True):
+    """One thing to do: to whom, for how long (seconds), and details that only this harm knows."""
+
+    number: int
+    harm: str
+    role: str
+    seconds: float
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.number:3} {self.harm} {self.role} {self.seconds:.2f} s {self.detail}".rstrip()
+
+
+class Tally:
+    """What has been done: harms as planned, and what counts of it."""
+
+    def __init__(self) -> None:
+        self.done: Counter[str] = Counter()
+        self.not_run: Counter[str] = Counter()
+
+
+def schedule(seed: int, harms: Mapping[str, int], count: int) -> list[Step]:
+    """So many steps, drawn by weight; first each harm once, kills once for each role, so that none is left out."""
+    chance = random.Random(seed)
+    names = [name for name, weight in harms.items() if weight]
+    drawn = [(name, None) for name in names if name != "kill"]
+    drawn += [("kill", role) for role in ROLES] if "kill" in names else []
+    chance.shuffle(drawn)
+    while len(drawn) < count:
+        drawn.append((chance.choices(names, [harms[name] for name in names])[0], None))
+    return [_step(chance, number, *one) for number, one in enumerate(drawn[:count], 1)]
+
+
+def _step(chance: random.Random, number: int, harm: str, role: str | None) -> Step:
+    seconds = chance.uniform(0.3, 1.5)
+    if harm in ("kill", "restart", "pause"):
+        role = role or chance.choice(ROLES)
+    elif harm in ("swallow_produce", "cut_kafka", "delay_kafka"):
+        role = "command"
+    elif harm in ("full_disk", "echo", "rebalance"):
+        role = {"full_disk": "postgres", "echo": "broker", "rebalance": "projector-3"}[harm]
+    else:
+        role = chance.choice(PROJECTORS)
+    if harm == "zombie" or (harm == "pause" and role in PROJECTORS):
+        seconds = SESSION_TIMEOUT + chance.uniform(0.8, 2.0)
+    detail = ""
+    if harm == "failpoint":
+        action = chance.choice(("kill", "kill", "fail", "sleep:1.5"))
+        point = chance.choice(IN_TRANSACTION if action == "fail" else POINTS)
+        detail = f"{point}={action}@{chance.randrange(1, 4)}"
+    elif harm == "zombie":
+        detail = chance.choice(("with a commit in hand", "at any moment"))
+    elif harm == "echo":
+        detail = f"{chance.randrange(6)} {chance.choice(('first', 'last'))}"
+    elif harm == "rebalance":
+        detail = chance.choice(("leaves", "dies"))
+    elif harm == "swallow_commit":
+        detail = "1"
+    return Step(number, harm, role, seconds, detail)
+
+
+def inflict(cast: Cast, step: Step, tally: Tally, *, more: int = 100) -> None:
+    """Does one step, and waits until so many more events have been acknowledged: the next meets a system at work."""
+    HARMS[step.harm](cast, step, tally)
+    cast.wait_until(cast.acknowledged_more(more), RECOVERY_WITHIN, f"commands to be accepted again after {step}")
+
+
+def _kill(cast: Cast, step: Step, tally: Tally) -> None:
+    cast.wait(step.seconds)
+    cast.wait_until(lambda: cast.runs(step.role), BROKER_WITHIN, f"{step.role} to run")
+    cast.kill(step.role)
+    tally.done[f"kill {step.role}"] += 1
+
+
+def _restart(cast: Cast, step: Step, tally: Tally) -> None:
+    cast.wait_until(lambda: cast.runs(step.role), BROKER_WITHIN, f"{step.role} to run")
+    cast.terminate(step.role)
+    cast.wait(step.seconds)
+    tally.done["restart"] += 1
+
+
+def _pause(cast: Cast, step: Step, tally: Tally) -> None:
+    cast.wait_until(lambda: cast.runs(step.role), BROKER_WITHIN, f"{step.role} to run")
+    cast.freeze(step.role)
+    cast.wait(step.seconds)
+    cast.thaw(step.role)
+    tally.done[f"pause {step.role}"] += 1
+
+
+def _zombie(cast: Cast, step: Step, tally: Tally) -> None:
+    """Freezes a projector for longer than its session, at best when a commit of it is on the way."""
+    proxy = cast.proxies[step.role]
+    at_work = until_at_work(cast, step.role)
+    in_hand = False
+    if at_work and step.detail.startswith("with"):
+        proxy.hold()
+        in_hand = cast.holds_within(proxy.holding.is_set, 5.0)
+    cast.freeze(step.role)
+    cast.wait(step.seconds)
+    cast.thaw(step.role)
+    proxy.release()
+    tally.done["zombie"] += 1
+    tally.done["zombie with a commit in hand"] += in_hand
+
+
+def until_at_work(cast: Cast, role: str) -> bool:
+    """Waits until the projector commits; False if it does not, for it may have no partition."""
+    proxy = cast.proxies[role]
+    before = proxy.commits
+    return cast.holds_within(lambda: proxy.commits > before + 1, AT_WORK_WITHIN)
+
+
+def _swallow_commit(cast: Cast, step: Step, tally: Tally) -> None:
+    proxy = cast.proxies[step.role]
+    wanted = int(step.detail or 1)
+    before = proxy.swallowed
+    proxy.swallow(wanted)
+    cast.holds_within(lambda: proxy.swallowed >= before + wanted, 10.0)
+    proxy.swallow(0)
+    tally.done["swallowed COMMIT"] += proxy.swallowed - before
+
+
+def _swallow_produce(cast: Cast, step: Step, tally: Tally) -> None:
+    proxy = cast.servers.kafka_proxy
+    before = proxy.swallowed
+    proxy.swallow(1)
+    cast.holds_within(lambda: proxy.swallowed > before, 10.0)
+    proxy.swallow(0)
+    tally.done["swallowed Produce"] += proxy.swallowed - before
+
+
+def _cut_postgres(cast: Cast, step: Step, tally: Tally) -> None:
+    cast.proxies[step.role].cut()
+    cast.wait(step.seconds)
+    cast.proxies[step.role].mend()
+    tally.done["cut PostgreSQL"] += 1
+
+
+def _cut_kafka(cast: Cast, step: Step, tally: Tally) -> None:
+    cast.servers.kafka_proxy.cut()
+    cast.wait(step.seconds)
+    cast.servers.kafka_proxy.mend()
+    tally.done["cut Kafka"] += 1
+
+
+def _delay_postgres(cast: Cast, step: Step, tally: Tally) -> None:
+    cast.proxies[step.role].delay = 0.15
+    cast.wait(2 * step.seconds)
+    cast.proxies[step.role].delay = 0.0
+    tally.done["delay PostgreSQL"] += 1
+
+
+def _delay_kafka(cast: Cast, step: Step, tally: Tally) -> None:
+    cast.servers.kafka_proxy.delay = 0.15
+    cast.wait(2 * step.seconds)
+    cast.servers.kafka_proxy.delay = 0.0
+    tally.done["delay Kafka"] += 1
+
+
+def _rebalance(cast: Cast, step: Step, tally: Tally) -> None:
+    """A third projector comes, and goes as it should or does not."""
+    role = cast.roles[step.role]
+    role.wanted = True
+    until_at_work(cast, step.role)
+    cast.wait(step.seconds)
+    role.wanted = False
+    if cast.runs(step.role):
+        (cast.kill if step.detail == "dies" else cast.terminate)(step.role)
+    tally.done["rebalance"] += 1
+
+
+def _full_disk(cast: Cast, step: Step, tally: Tally) -> None:
+    if not cast.servers.disk_mounted:
+        tally.not_run["full disk"] += 1
+        return
+    cast.servers.fill_disk()
+    cast.wait(2 + step.seconds)
+    cast.servers.free_disk()
+    tally.done["full disk"] += 1
+
+
+def _failpoint(cast: Cast, step: Step, tally: Tally) -> None:
+    """Starts a projector anew with a point armed, while a backlog grows, so that its batches are of every size."""
+    cast.wait_until(lambda: cast.runs(step.role), BROKER_WITHIN, f"{step.role} to run")
+    cast.roles[step.role].extra = {VARIABLE: step.detail}
+    cast.kill(step.role)
+    cast.wait(2 + step.seconds)
+    tally.done["failpoint"] += 1
+
+
+def _echo(cast: Cast, step: Step, tally: Tally) -> None:
+    kafka = cast.servers.kafka
+    cast.wait_until(lambda: is_in_service(int(kafka.rpartition(":")[2])), BROKER_WITHIN, "the broker to answer")
+    partition, which = step.detail.split()
+    for attempt in range(3):
+        try:
+            sent = asyncio.run(echo(kafka, cast.topic, int(partition), first=which == "first"))
+            tally.done["echoed records"] += sent
+        except (KafkaError, TimeoutError, OSError):
+            cast.wait(1.0 + attempt)
+        else:
+            return
+
+
+HARMS: dict[str, Callable[[Cast, Step, Tally], None]] = {
+    "kill": _kill,
+    "restart": _restart,
+    "pause": _pause,
+    "zombie": _zombie,
+    "swallow_commit": _swallow_commit,
+    "swallow_produce": _swallow_produce,
+    "cut_postgres": _cut_postgres,
+    "cut_kafka": _cut_kafka,
+    "delay_postgres": _delay_postgres,
+    "delay_kafka": _delay_kafka,
+    "rebalance": _rebalance,
+    "full_disk": _full_disk,
+    "failpoint": _failpoint,
+    "echo": _echo,
+}
+
+
+def mend(cast: Cast) -> None:
+    """Ends every harm: everybody runs, every way is open."""
+    for proxy in cast.proxies.values():
+        proxy.delay = 0.0
+        proxy.swallow(0)
+        proxy.release()
+    cast.servers.kafka_proxy.delay = 0.0
+    cast.servers.free_disk()
+    for name in cast.roles:
+        cast.thaw(name)
+
+
+def shown(steps: Sequence[Step]) -> str:
+    """The schedule as lines."""
+    return "\n".join(str(step) for step in steps)
+
+
+def since(moment: float) -> float:
+    """Seconds since that `time.monotonic()`."""
+    return time.monotonic() - moment

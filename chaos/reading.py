@@ -1,0 +1,98 @@
+"""The evidence, read by plain clients: the whole topic by aiokafka, whole tables by asyncpg."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import KafkaError
+from asyncpg import PostgresError
+
+from chaos import history
+from chaos.compare import Evidence
+from chaos.fold import KEYS, Record, Row
+
+__all__ = ["KafkaError", "PostgresError", "evidence", "lag", "one", "read_tables", "read_topic"]
+
+READ_WITHIN = 120.0  # seconds
+LAG = "SELECT partition, next_offset FROM {generation}.checkpoints WHERE topic = $1"
+
+
+async def evidence(kafka: str, topic: str, database: str, path: Path, generation: str = "read_g1") -> Evidence:
+    """Everything, at rest: nothing may be written meanwhile."""
+    async with asyncio.timeout(READ_WITHIN):
+        records, ends = await read_topic(kafka, topic)
+        return Evidence(history.read(path), records, ends, await read_tables(database, topic, generation))
+
+
+async def read_topic(kafka: str, topic: str) -> tuple[list[Record], dict[int, int]]:
+    """Every committed record, in the order of each partition, and the end offsets."""
+    async with _consumer(kafka, topic) as consumer:
+        ends = await consumer.end_offsets(consumer.assignment())
+        await consumer.seek_to_beginning()
+        found: list[Record] = []
+        while any([await consumer.position(tp) < end for tp, end in ends.items()]):
+            for records in (await consumer.getmany(timeout_ms=200, max_records=20_000)).values():
+                found += [Record(r.partition, r.offset, r.key, r.value, dict(r.headers)) for r in records]
+        return found, {tp.partition: end for tp, end in ends.items()}
+
+
+@asynccontextmanager
+async def _consumer(kafka: str, topic: str) -> AsyncIterator[AIOKafkaConsumer]:
+    """Of all partitions, for it is in no group."""
+    consumer = AIOKafkaConsumer(
+        topic, bootstrap_servers=kafka, auto_offset_reset="earliest", isolation_level="read_committed"
+    )
+    await consumer.start()
+    try:
+        yield consumer
+    finally:
+        await consumer.stop()
+
+
+async def read_tables(database: str, topic: str, generation: str) -> dict[str, Sequence[Row]]:
+    """Every row of every table of a generation."""
+    connection = await asyncpg.connect(database)
+    await connection.set_type_codec("jsonb", encoder=json.dumps, decoder=json.loads, schema="pg_catalog")
+    try:
+        found: dict[str, Sequence[Row]] = {}
+        for table in KEYS:
+            found[table] = _plain(await connection.fetch(f"SELECT * FROM {generation}.{table}"))
+        letters = "SELECT * FROM {}.dead_letters WHERE kafka_topic = $1".format(generation)
+        found["dead_letters"] = _plain(await connection.fetch(letters, topic))
+        checkpoints = "SELECT * FROM {}.checkpoints WHERE topic = $1".format(generation)
+        found["checkpoints"] = _plain(await connection.fetch(checkpoints, topic))
+    finally:
+        await connection.close()
+    return found
+
+
+def _plain(rows: Sequence[Any]) -> list[Row]:
+    return [dict(row) for row in rows]
+
+
+async def lag(kafka: str, topic: str, database: str, generation: str = "read_g1") -> int:
+    """Records between the checkpoints and the end of the log; negative where a checkpoint is beyond it."""
+    async with _consumer(kafka, topic) as consumer:
+        ends = await consumer.end_offsets(consumer.assignment())
+    connection = await asyncpg.connect(database)
+    try:
+        rows = await connection.fetch(LAG.format(generation=generation), topic)
+    finally:
+        await connection.close()
+    at = {row["partition"]: row["next_offset"] for row in rows}
+    behind = [end - at.get(tp.partition, 0) for tp, end in ends.items()]
+    return sum(behind) if all(b >= 0 for b in behind) else min(behind)
+
+
+async def one(database: str) -> None:
+    """Returns when PostgreSQL answers. Raises OSError or PostgresError."""
+    connection = await asyncpg.connect(database, timeout=5)
+    try:
+        await connection.fetchval("SELECT 1")
+    finally:
+        await connection.close()

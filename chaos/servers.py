@@ -1,0 +1,170 @@
+"""Broker and PostgreSQL as processes that may be killed and started again on their state, and proxies before them."""
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+from rich.console import Console
+
+from bench.stage import free_port
+from chaos.proxy import Proxy
+from chaos.wire import KafkaWire
+from footfall.embedded.child_process import Child, stop_children
+from footfall.embedded.kafka_broker import (
+    JVM_FLAGS,
+    KafkaBroker,
+    begin_format,
+    finish_format,
+    run_java,
+    server_properties,
+    wait_for_broker,
+)
+from footfall.embedded.kafka_jars import ensure_kafka_jars
+from footfall.embedded.places import StatePaths, open_state
+from footfall.embedded.postgres_cluster import open_cluster
+from footfall.embedded.postgres_roles import OWNER, PROJECTOR, QUERY, ensure_roles, load_passwords, role_url
+from footfall.embedded.postgres_server import start_server, wait_for_server
+
+DISK_BYTES = 4 * 1024**3  # of the file system that PostgreSQL gets to itself, where one can be mounted
+SPARED_BYTES = (1_000, 300_000, 1_000_000, 4_000_000)  # room that a full disk may still have: the first that works
+
+
+class Servers:
+    """The two servers. `kafka` leads to the broker, `proxied_kafka` to the proxy before it."""
+
+    def __init__(self, paths: StatePaths, jars: Path, console: Console) -> None:
+        self.postgres_port, kafka, controller, self._behind_proxy = (free_port() for _ in range(4))
+        self._broker = KafkaBroker(paths.kafka, jars, kafka, controller)
+        self.kafka = self._broker.bootstrap
+        self.kafka_proxy = Proxy(("127.0.0.1", self._behind_proxy), KafkaWire)
+        self.proxied_kafka = f"127.0.0.1:{self.kafka_proxy.port}"
+        self._disk = paths.postgres
+        self.disk_mounted = _mount(self._disk)
+        formatting = begin_format(self._broker)
+        self._passwords = load_passwords(paths.secrets, cluster_exists=False)
+        self._cluster = open_cluster(paths.postgres, self._passwords.superuser, True, console)
+        if formatting:
+            finish_format(self._broker, formatting)
+        self._last: dict[str, Child] = {}
+
+    def start(self) -> None:
+        """Starts both, and waits for both."""
+        broker, postgres = self._run_broker(), self._run_postgres()
+        wait_for_server(self._cluster, postgres)
+        ensure_roles(self.postgres_port, self._passwords)
+        wait_for_broker(self._broker, broker)
+
+    def start_broker(self) -> "subprocess.Popen[bytes]":
+        """Starts the broker; it is not ready yet."""
+        return self._run_broker().process
+
+    def start_postgres(self) -> "subprocess.Popen[bytes]":
+        """Starts PostgreSQL; it is not ready yet."""
+        return self._run_postgres().process
+
+    def running(self, name: str) -> "subprocess.Popen[bytes]":
+        """The latest process of `broker` or `postgres`."""
+        return self._last[name].process
+
+    def wait(self) -> None:
+        """Returns when both are ready."""
+        wait_for_server(self._cluster, self._last["postgres"])
+        wait_for_broker(self._broker, self._last["broker"])
+
+    def url(self, role: str, database: str, port: int | None = None) -> str:
+        """The URL of `owner`, `projector` or `query`, without TLS, so that a proxy can read along."""
+        passwords = self._passwords
+        login, password = {
+            "owner": (OWNER, passwords.owner),
+            "projector": (PROJECTOR, passwords.projector),
+            "query": (QUERY, passwords.query),
+        }[role]
+        plain = role_url(port or self.postgres_port, login, password)
+        return plain.rpartition("/")[0] + f"/{database}?sslmode=disable"
+
+    def fill_disk(self) -> None:
+        """Leaves PostgreSQL's file system without room."""
+        usage = shutil.disk_usage(self._disk)
+        for spared in SPARED_BYTES:  # PostgreSQL writes meanwhile, and no file system shrinks below what it holds
+            if _remount(self._disk, usage.used + spared):
+                return
+
+    def free_disk(self) -> None:
+        """Gives the room back."""
+        if self.disk_mounted:
+            _remount(self._disk, DISK_BYTES)
+
+    def stop(self) -> None:
+        """Ends both, and frees what is theirs."""
+        self.free_disk()
+        for child in self._last.values():
+            with suppress(psutil.Error):
+                psutil.Process(child.process.pid).resume()
+        self.kafka_proxy.cut()
+        stop_children(self._last.values())
+        if self.disk_mounted:
+            _run("umount", "--lazy", str(self._disk))
+
+    def _run_broker(self) -> Child:
+        broker = self._broker
+        broker.properties.write_text(server_properties(broker, broker.data) + self._proxied_listener())
+        process = run_java(broker, JVM_FLAGS, ["kafka.Kafka", str(broker.properties)])
+        self._last["broker"] = Child("Kafka", process, broker.log_path, signal.SIGTERM, 10.0)
+        return self._last["broker"]
+
+    def _run_postgres(self) -> Child:
+        self._last["postgres"] = start_server(self._cluster, self.postgres_port, True)
+        return self._last["postgres"]
+
+    def _proxied_listener(self) -> str:
+        """A broker tells its clients where to go on; those that come through the proxy must be told the proxy."""
+        broker = self._broker
+        return f"""
+listeners=PLAINTEXT://127.0.0.1:{broker.port},PROXIED://127.0.0.1:{self._behind_proxy},\
+CONTROLLER://127.0.0.1:{broker.controller_port}
+advertised.listeners=PLAINTEXT://127.0.0.1:{broker.port},PROXIED://{self.proxied_kafka}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT
+"""
+
+
+def _mount(directory: Path) -> bool:
+    """Whether the directory now is a file system of its own, in memory."""
+    options = f"size={DISK_BYTES},mode=0711"
+    return _run("mount", "-t", "tmpfs", "-o", options, "footfall-chaos", str(directory))
+
+
+def _remount(directory: Path, size: int) -> bool:
+    return _run("mount", "-o", f"remount,size={size}", str(directory))
+
+
+def _run(*command: str) -> bool:
+    try:
+        return subprocess.run(command, check=False, capture_output=True).returncode == 0
+    except OSError:
+        return False
+
+
+@contextmanager
+def servers(console: Console, logs: Path | None = None) -> Iterator[tuple[Servers, Path]]:
+    """Both servers at work on new state, and a directory for logs and histories (`logs`; None: one that is removed)."""
+    directory = Path(tempfile.mkdtemp(prefix="footfall-chaos-"))
+    directory.chmod(0o711)
+    jars = ensure_kafka_jars(console)
+    found = None
+    try:
+        with console.status("Starting Kafka and PostgreSQL"):
+            found = Servers(open_state(directory / "state"), jars, console)
+            found.start()
+        if logs is not None:
+            logs.mkdir(parents=True, exist_ok=True)
+        yield found, logs or directory
+    finally:
+        if found is not None:
+            found.stop()
+        shutil.rmtree(directory, ignore_errors=True)
