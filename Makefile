@@ -13,7 +13,7 @@ endif
 
 BIN := .venv/bin
 READY := .venv/.ready
-ROOMS := bench command_side contracts footfall migrations projector query_side read_model telemetry
+ROOMS := bench chaos command_side contracts footfall migrations projector query_side read_model telemetry
 
 # Shell text that sets $$python to the first interpreter that is new enough, or ends with what to do about it.
 define find_python
@@ -33,7 +33,7 @@ export UV_PYTHON_DOWNLOADS := never
 unexport VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check bench clean
+.PHONY: help demo up test check bench chaos clean
 .DELETE_ON_ERROR:
 
 help:  ## Show this list
@@ -60,6 +60,9 @@ check: $(READY)  ## Check format, lint, types, import contracts, dependencies an
 
 bench: $(READY)  ## Measure the goals and write bench/results/latest.json
 	$(BIN)/python -m bench $(ARGS)
+
+chaos: $(READY)  ## Kill, freeze and cut off everything under load, then account for every event (SEED= ROUNDS= ARGS="--help")
+	$(BIN)/python -m chaos $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(ARGS)
 
 clean:  ## Remove the environment, the caches and the embedded servers' data
 	rm -rf .venv .tools .footfall .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist

@@ -21,6 +21,13 @@ RESULTS = Path(__file__).with_name("results")
 PLAIN_WIDTH = 150  # columns of the table where nobody's terminal says
 
 
+def _list(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        for name, run in CAMPAIGNS.items():
+            click.echo(f"{name:<10} {run.__doc__}")
+        context.exit()
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--campaign", type=click.Choice(list(CAMPAIGNS)), default="short", show_default=True)
 @click.option("--mutants", is_flag=True, help="The same as --campaign mutants.")
@@ -29,7 +36,7 @@ PLAIN_WIDTH = 150  # columns of the table where nobody's terminal says
 @click.option("--write", is_flag=True, help="Keep the figures in chaos/results/CAMPAIGN.json.")
 @click.option("--logs", type=click.Path(file_okay=False, path_type=Path), help="Keep logs and histories there.")
 @click.option("--only", multiple=True, type=click.Choice(list(MUTANTS)), metavar="NAME", help="These mutants alone.")
-@click.option("--list", "list_only", is_flag=True, help="Name the campaigns and what each does.")
+@click.option("--list", is_flag=True, is_eager=True, expose_value=False, callback=_list, help="Name the campaigns.")
 def main(
     campaign: str,
     mutants: bool,
@@ -38,17 +45,12 @@ def main(
     write: bool,
     logs: Path | None,
     only: tuple[str, ...],
-    list_only: bool,
 ) -> None:
     """Kill, freeze, cut off and starve real servers and processes under load, then account for every event.
 
     A checker that shares no code with Footfall compares what was acknowledged, what Kafka holds and what PostgreSQL
     holds. Exit 0: nothing lost, doubled, invented, reordered, altered or miscounted; and every mutant caught.
     """
-    if list_only:
-        for name, run in CAMPAIGNS.items():
-            click.echo(f"{name:<10} {run.__doc__}")
-        return
     name = "mutants" if mutants or only else campaign
     seed = random.SystemRandom().randrange(1_000_000) if seed is None else seed
     console = Console(stderr=True)

@@ -7,15 +7,15 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
-from chaos import nemesis
 from chaos.cast import Cast
 from chaos.curtain import Verdict, begin, finish
 from chaos.mutants import MUTANTS, Mutant
 from chaos.nemesis import HARMS, PROJECTORS, ROLES, Step, Tally, inflict, schedule
+from chaos.provoke import NEED_TWO
 from chaos.servers import Servers
 
 MUTANT_PATIENCE = 5.0  # seconds for a mutant to reach the end of the log; some never do
-SHORT_MUTANTS = ("no unique constraint", "swallowed error", "stale projection", "new event id on retry")
+SHORT_MUTANTS = ("no unique constraint", "last record of a batch dropped", "new event id on retry")
 KILLS, KILL_EVENTS = 100, 200_000
 COMMITS, ZOMBIES = 100, 30
 STEPS_OF_A_ROUND = 40
@@ -59,7 +59,7 @@ class Campaign:
         act: Callable[[Cast, Tally], None],
         *,
         mutant: tuple[str, Mutant] | None = None,
-        per_second: float = 900.0,
+        per_second: float = 400.0,
         generation: str = "read_g1",
     ) -> Round:
         """One cast: started, harmed by `act`, mended, compared."""
@@ -78,6 +78,7 @@ class Campaign:
         )
         if mutant:
             cast.roles["query"].wanted = False
+            cast.roles["projector-2"].wanted = mutant[1].provoke in NEED_TWO
         try:
             begin(cast)
             act(cast, tally)
@@ -114,7 +115,7 @@ def _program(mutant: tuple[str, Mutant] | None) -> Callable[[str], list[str]]:
 
 
 def short(campaign: Campaign) -> list[Round]:
-    """Every harm and a kill of each role, then four mutants; further rounds with ROUNDS=."""
+    """Every harm and a kill of each role, then three mutants; further rounds with ROUNDS=."""
     rounds = []
     for number in range(campaign.rounds):
         everything = dict.fromkeys(HARMS, 1)
@@ -124,7 +125,7 @@ def short(campaign: Campaign) -> list[Round]:
     return rounds + campaign.mutants(SHORT_MUTANTS)
 
 
-SHORT: Mapping[str, int] = {name: 1 for name in HARMS}
+SHORT: Mapping[str, int] = dict.fromkeys(HARMS, 1)
 
 
 def kills(campaign: Campaign) -> list[Round]:
@@ -150,13 +151,15 @@ def commits(campaign: Campaign) -> list[Round]:
             if step.number % 10 == 0:
                 campaign.say(f"{tally.done['swallowed COMMIT']} swallowed")
 
-    return [campaign.round("100 swallowed COMMIT answers", act)]
+    return [campaign.round("100 swallowed COMMIT answers", act, per_second=900.0)]
 
 
 def zombies(campaign: Campaign) -> list[Round]:
     """30 projectors frozen for longer than their session, that wake again."""
     steps = schedule(campaign.seed, {"zombie": 1}, ZOMBIES)
-    return [campaign.round("30 zombie pauses", lambda cast, tally: campaign.steps(cast, tally, steps))]
+    return [
+        campaign.round("30 zombie pauses", lambda cast, tally: campaign.steps(cast, tally, steps), per_second=900.0)
+    ]
 
 
 def all_mutants(campaign: Campaign) -> list[Round]:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -133,6 +134,10 @@ class Cast:
         role = self.roles[name]
         return role.process is not None and role.process.poll() is None and not role.frozen
 
+    def projectors(self) -> list[str]:
+        """The projectors that are to run."""
+        return [name for name, role in self.roles.items() if name.startswith("projector") and role.wanted]
+
     def end(self, *names: str) -> None:
         """Asks these roles to end, for good, and waits."""
         for name in names:
@@ -248,10 +253,8 @@ class Cast:
 
 
 def _send(process: psutil.Process, number: signal.Signals) -> None:
-    try:
+    with suppress(psutil.NoSuchProcess):
         process.send_signal(number)
-    except psutil.NoSuchProcess:
-        pass
 
 
 def prepare(servers: Servers) -> None:

@@ -20,6 +20,7 @@ KINDS = (
     "checkpoints",  # not at the end of the log, or sums that do not add up
     *(f"rows of {table}" for table in KEYS if table != "processed_events"),
 )
+Landed = defaultdict[str, dict[UUID, tuple[Record, Event]]]  # operation to its events, by id
 MAX_EXAMPLES = 5  # of each kind
 
 
@@ -88,20 +89,10 @@ def _decoded(found: Findings, records: Iterable[Record]) -> tuple[list[Record], 
 def _history_against_log(
     found: Findings, operations: Sequence[Operation], records: Sequence[Record], events: Sequence[Event]
 ) -> None:
-    by_op: defaultdict[str, dict[UUID, tuple[Record, Event]]] = defaultdict(dict)
+    by_op: Landed = defaultdict(dict)
     for record, event in zip(records, events, strict=True):
         by_op[str(event.payload.get("op"))].setdefault(event.event_id, (record, event))
-    known = {operation.op: operation for operation in operations}
-    for op, landed in by_op.items():
-        if op not in known:
-            found.add("phantom", f"the log holds operation {op}, which nobody asked for")
-        elif known[op].outcome == "fail":
-            found.add("phantom", f"operation {op} was refused, and is in the log")
-        if len(landed) > 1:
-            found.add("duplicated", f"operation {op} is in the log as {len(landed)} events")
-        for record, event in landed.values():
-            if op in known and not _is_what_was_asked(known[op], event):
-                found.add("corrupted", f"record {record.partition}-{record.offset} is not what {op} asked for")
+    _what_landed(found, by_op, {operation.op: operation for operation in operations})
     for operation in operations:
         if operation.outcome != "ok":
             continue
@@ -110,6 +101,20 @@ def _history_against_log(
             found.add("lost", f"operation {operation.op} of {operation.user} was acknowledged and is not in the log")
         elif operation.event not in values:
             found.add("corrupted", f"operation {operation.op} was answered with other bytes than the log holds")
+
+
+def _what_landed(found: Findings, by_op: Landed, known: dict[str, Operation]) -> None:
+    for op, landed in by_op.items():
+        if op not in known:
+            found.add("phantom", f"the log holds operation {op}, which nobody asked for")
+            continue
+        if known[op].outcome == "fail":
+            found.add("phantom", f"operation {op} was refused, and is in the log")
+        if len(landed) > 1:
+            found.add("duplicated", f"operation {op} is in the log as {len(landed)} events")
+        for record, event in landed.values():
+            if not _is_what_was_asked(known[op], event):
+                found.add("corrupted", f"record {record.partition}-{record.offset} is not what {op} asked for")
 
 
 def _is_what_was_asked(operation: Operation, event: Event) -> bool:

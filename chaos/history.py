@@ -52,6 +52,10 @@ class Writer:
         """Says what came of it."""
         self._write(Line(time.time(), op, outcome, event=msgspec.Raw(event) if event else msgspec.UNSET, why=why))
 
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
     def _write(self, line: Line) -> None:
         self._file.write(self._encode(line) + b"\n")
 

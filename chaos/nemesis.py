@@ -1,4 +1,4 @@
-"""The nemeses: what is done to the cast. Which, when and to whom comes from one seed, so that any run can be repeated."""
+"""The nemeses: what is done to the cast. Which, when and to whom comes from one seed: any schedule can be repeated."""
 
 import asyncio
 import random
@@ -16,6 +16,17 @@ from projector.failpoints import POINTS, VARIABLE
 
 ROLES = ("broker", "postgres", "command", "projector-1", "projector-2", "query", "load")
 PROJECTORS = ("projector-1", "projector-2")
+VICTIMS: Mapping[str, Sequence[str]] = {  # of what is not done to projectors
+    "kill": ROLES,
+    "restart": ROLES,
+    "pause": ROLES,
+    "swallow_produce": ["command"],
+    "cut_kafka": ["command"],
+    "delay_kafka": ["command"],
+    "full_disk": ["postgres"],
+    "echo": ["broker"],
+    "rebalance": ["projector-3"],
+}
 IN_TRANSACTION = POINTS[2:8]  # where a failure is one of the database's
 RECOVERY_WITHIN = 60.0  # seconds until commands are acknowledged again
 AT_WORK_WITHIN = 15.0  # seconds until a projector that has just started commits
@@ -47,7 +58,7 @@ def schedule(seed: int, harms: Mapping[str, int], count: int) -> list[Step]:
     """So many steps, drawn by weight; first each harm once, kills once for each role, so that none is left out."""
     chance = random.Random(seed)
     names = [name for name, weight in harms.items() if weight]
-    drawn = [(name, None) for name in names if name != "kill"]
+    drawn: list[tuple[str, str | None]] = [(name, None) for name in names if name != "kill"]
     drawn += [("kill", role) for role in ROLES] if "kill" in names else []
     chance.shuffle(drawn)
     while len(drawn) < count:
@@ -57,30 +68,22 @@ def schedule(seed: int, harms: Mapping[str, int], count: int) -> list[Step]:
 
 def _step(chance: random.Random, number: int, harm: str, role: str | None) -> Step:
     seconds = chance.uniform(0.3, 1.5)
-    if harm in ("kill", "restart", "pause"):
-        role = role or chance.choice(ROLES)
-    elif harm in ("swallow_produce", "cut_kafka", "delay_kafka"):
-        role = "command"
-    elif harm in ("full_disk", "echo", "rebalance"):
-        role = {"full_disk": "postgres", "echo": "broker", "rebalance": "projector-3"}[harm]
-    else:
-        role = chance.choice(PROJECTORS)
+    role = role or chance.choice(VICTIMS.get(harm, PROJECTORS))
     if harm == "zombie" or (harm == "pause" and role in PROJECTORS):
         seconds = SESSION_TIMEOUT + chance.uniform(0.8, 2.0)
-    detail = ""
+    return Step(number, harm, role, seconds, _detail(chance, harm))
+
+
+def _detail(chance: random.Random, harm: str) -> str:
     if harm == "failpoint":
         action = chance.choice(("kill", "kill", "fail", "sleep:1.5"))
         point = chance.choice(IN_TRANSACTION if action == "fail" else POINTS)
-        detail = f"{point}={action}@{chance.randrange(1, 4)}"
-    elif harm == "zombie":
-        detail = chance.choice(("with a commit in hand", "at any moment"))
-    elif harm == "echo":
-        detail = f"{chance.randrange(6)} {chance.choice(('first', 'last'))}"
-    elif harm == "rebalance":
-        detail = chance.choice(("leaves", "dies"))
-    elif harm == "swallow_commit":
-        detail = "1"
-    return Step(number, harm, role, seconds, detail)
+        return f"{point}={action}@{chance.randrange(1, 4)}"
+    if harm == "zombie":
+        return chance.choice(("with a commit in hand", "at any moment"))
+    if harm == "echo":
+        return f"{chance.randrange(6)} {chance.choice(('first', 'last'))}"
+    return chance.choice(("leaves", "dies")) if harm == "rebalance" else ""
 
 
 def inflict(cast: Cast, step: Step, tally: Tally, *, more: int = 100) -> None:

@@ -1,4 +1,4 @@
-"""A TCP proxy that does harm on request: cuts, delays, holds a request back, or swallows one answer and nothing else."""
+"""A TCP proxy that does harm on request: cuts, delays, holds a request back, or swallows one answer and no other."""
 
 import socket
 import threading

@@ -62,9 +62,9 @@ async def read_tables(database: str, topic: str, generation: str) -> dict[str, S
         found: dict[str, Sequence[Row]] = {}
         for table in KEYS:
             found[table] = _plain(await connection.fetch(f"SELECT * FROM {generation}.{table}"))
-        letters = "SELECT * FROM {}.dead_letters WHERE kafka_topic = $1".format(generation)
+        letters = f"SELECT * FROM {generation}.dead_letters WHERE kafka_topic = $1"
         found["dead_letters"] = _plain(await connection.fetch(letters, topic))
-        checkpoints = "SELECT * FROM {}.checkpoints WHERE topic = $1".format(generation)
+        checkpoints = f"SELECT * FROM {generation}.checkpoints WHERE topic = $1"
         found["checkpoints"] = _plain(await connection.fetch(checkpoints, topic))
     finally:
         await connection.close()

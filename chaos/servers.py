@@ -1,6 +1,5 @@
 """Broker and PostgreSQL as processes that may be killed and started again on their state, and proxies before them."""
 
-import os
 import shutil
 import signal
 import subprocess

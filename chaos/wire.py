@@ -14,6 +14,8 @@ IDLE = b"I"  # PostgreSQL's transaction status
 class Wire(Protocol):
     """One connection, seen from the middle. Feeds may end anywhere in a frame."""
 
+    failed: bool  # what was asked for in a request whose answer was swallowed was refused
+
     def requests(self, data: bytes) -> list[tuple[bytes, bool]]:
         """Whole frames from the client; whether each is one whose answer matters."""
         ...
@@ -44,7 +46,7 @@ class PostgresWire:
         self._writing: set[bytes] = set()  # names of prepared statements
         self._status = IDLE
         self._losing = False
-        self.failed = False  # the commit whose answer was swallowed was refused
+        self.failed = False
 
     def requests(self, data: bytes) -> list[tuple[bytes, bool]]:
         """See Wire."""
