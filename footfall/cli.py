@@ -11,6 +11,7 @@ from rich.console import Console
 from footfall.cli_dlq import dlq
 from footfall.cli_failures import readable_failures
 from footfall.cli_rebuild import rebuild
+from footfall.cli_reporting import grant_reporter, sql
 from footfall.cli_status import replay, status
 
 state_dir_option = click.option(
@@ -159,6 +160,8 @@ cli.add_command(dlq)
 cli.add_command(status)
 cli.add_command(replay)
 cli.add_command(rebuild)
+cli.add_command(grant_reporter)
+cli.add_command(sql)
 
 
 def exit_with_stack_errors(run: Callable[[Console], int]) -> Never:

@@ -1,5 +1,6 @@
 """The whole of Footfall on this machine: embedded servers, schema, topics, projector, front. For `up` and `demo`."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -18,6 +19,7 @@ from pydantic import SecretStr
 from rich.console import Console
 
 from footfall.embedded import StackAddresses, StackError, StackOptions, announce_front, embedded_stack, spawn_leashed
+from footfall.local_reporter import grant_local
 from footfall.operations import MigrateSettings, TopicSettings, create_topics, migrate
 
 FRONT_PORT = 3000
@@ -65,6 +67,7 @@ def running_footfall(options: RunOptions, console: Console) -> Iterator[Running]
     with embedded_stack(stack_options, console) as stack:
         with console.status("Bringing schema and topics up to date"):
             migrate(MigrateSettings(database_url=SecretStr(stack.admin_url)))
+            asyncio.run(grant_local(stack.admin_url))
             create_topics(
                 TopicSettings(kafka_bootstrap_servers=stack.kafka_bootstrap, kafka_partitions=options.partitions)
             )

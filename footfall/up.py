@@ -34,7 +34,7 @@ def interrupt(_number: int, _frame: FrameType | None) -> None:
 
 
 def welcome(running: Running) -> str:
-    """Where everything is, and two commands to paste."""
+    """Where everything is, and three commands to paste."""
     front = running.front
     return (
         f"\n[bold]Footfall is up at {front}[/bold]   (Ctrl-C stops everything)\n"
@@ -42,4 +42,5 @@ def welcome(running: Running) -> str:
         f"curl -s {front}/events/generate -H 'Content-Type: application/json' \\\n"
         """  -d '{"userId":"user-1","eventType":"PRODUCT_VIEW","payload":{"productId":"p-42"}}'\n\n"""
         f"curl -s {front}/events/processed\n"
+        f"footfall sql --state-dir {running.log_dir.parent}\n"
     )

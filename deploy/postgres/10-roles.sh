@@ -36,5 +36,8 @@ GRANT CONNECT ON DATABASE :"database" TO footfall_writer, footfall_reader;
 -- Large batches go through a temporary staging table.
 GRANT TEMPORARY ON DATABASE :"database" TO footfall_writer;
 
+-- PostgreSQL lets every role make large objects, those that only read too.
+REVOKE EXECUTE ON FUNCTION lo_create(oid), lo_creat(integer), lo_from_bytea(oid, bytea) FROM PUBLIC;
+
 COMMIT;
 SQL

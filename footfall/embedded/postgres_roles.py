@@ -14,6 +14,8 @@ from footfall.embedded.stack_error import StackError
 DATABASE = "footfall"
 OWNER, PROJECTOR, QUERY = "footfall", "footfall_projector", "footfall_query"
 PSQL_TIMEOUT_SECONDS = 30.0
+NO_LARGE_OBJECTS = """\
+REVOKE EXECUTE ON FUNCTION lo_create(oid), lo_creat(integer), lo_from_bytea(oid, bytea) FROM PUBLIC;"""
 
 
 @dataclass(frozen=True)
@@ -95,4 +97,9 @@ GRANT footfall_writer TO {PROJECTOR};
 GRANT footfall_reader TO {QUERY};
 SELECT 'CREATE DATABASE {DATABASE} OWNER {OWNER}'
   WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = '{DATABASE}') \\gexec
+-- PostgreSQL lets every role make large objects, those that only read too; databases made later come from template1.
+\\connect template1
+{NO_LARGE_OBJECTS}
+\\connect {DATABASE}
+{NO_LARGE_OBJECTS}
 """  # noqa: S608 - names are constants, passwords our own hexadecimal

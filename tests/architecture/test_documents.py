@@ -8,6 +8,8 @@ from pydantic_settings import BaseSettings
 from command_side.settings import CommandSettings
 from footfall.operations import MigrateSettings, TopicSettings
 from footfall.rebuild import RebuildSettings
+from footfall.reporters import GrantReporterSettings
+from footfall.sql_prompt import SqlSettings
 from projector.settings import ProjectorSettings
 from query_side.settings import QuerySettings
 from telemetry.metrics import REGISTRY
@@ -20,6 +22,8 @@ SETTINGS: tuple[type[BaseSettings], ...] = (
     MigrateSettings,
     TopicSettings,
     RebuildSettings,
+    GrantReporterSettings,
+    SqlSettings,
 )
 
 

@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from read_model import dead_letter_table, projection_tables
 from read_model.generation_schema import create_like
 from read_model.pool import alchemy_url
+from read_model.reporting import VIEWS, Column, ReportingView
 from read_model.tables import GENERATION, metadata
 from tests.servers import Servers
 
@@ -50,7 +51,7 @@ async def tables_of(url: str) -> set[str]:
     connection = await asyncpg.connect(url)
     rows = await connection.fetch(
         "SELECT format('%s.%s', table_schema, table_name) AS name FROM information_schema.tables "
-        "WHERE table_schema IN ('read', 'read_g1')"
+        "WHERE table_schema IN ('read', 'read_g1', 'reporting')"
     )
     await connection.close()
     return {row["name"] for row in rows}
@@ -75,16 +76,50 @@ def test_migrated_schema_equals_declared_schema(new_database: Callable[[], Serve
     assert asyncio.run(schema_differences(database.admin_url)) == []
 
 
+VIEWS_AS_THEY_ARE = """
+SELECT c.relname AS view, obj_description(c.oid, 'pg_class') AS view_comment, a.attname AS name,
+       format_type(a.atttypid, a.atttypmod) AS type, col_description(c.oid, a.attnum) AS comment,
+       coalesce('security_barrier=true' = ANY (c.reloptions), false) AS barrier
+FROM pg_class AS c JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0
+WHERE c.relnamespace = 'reporting'::regnamespace ORDER BY c.relname, a.attnum
+"""
+
+
+async def reporting_views(url: str) -> dict[str, ReportingView]:
+    """The views of schema `reporting` as the catalog has them; each is behind a barrier."""
+    connection = await asyncpg.connect(url)
+    rows = await connection.fetch(VIEWS_AS_THEY_ARE)
+    await connection.close()
+    columns: dict[str, list[Column]] = {}
+    for row in rows:
+        columns.setdefault(row["view"], []).append(Column(row["name"], row["type"], row["comment"]))
+        assert row["barrier"], f"a reader's condition could see other tenants' rows of {row['view']}"
+    comments = {row["view"]: row["view_comment"] for row in rows}
+    return {view: ReportingView(comments[view], tuple(found)) for view, found in columns.items()}
+
+
+def test_reporting_views_are_as_declared_and_each_has_comments(new_database: Callable[[], Servers]) -> None:
+    migrated = asyncio.run(reporting_views(new_database().admin_url))
+    assert migrated == VIEWS
+    uncommented = [
+        f"{name}.{column.name}" for name, view in migrated.items() for column in view.columns if not column.comment
+    ]
+    assert not uncommented
+    assert all(view.comment for view in migrated.values())
+
+
 def test_the_comparison_notices_a_difference(new_database: Callable[[], Servers]) -> None:
     database = new_database()
 
     async def plant() -> None:
         connection = await asyncpg.connect(database.admin_url)
         await connection.execute(f"ALTER TABLE {GENERATION}.processed_events ALTER COLUMN user_id DROP NOT NULL")
+        await connection.execute("COMMENT ON COLUMN reporting.users.events IS NULL")
         await connection.close()
 
     asyncio.run(plant())
     assert asyncio.run(schema_differences(database.admin_url)) != []
+    assert asyncio.run(reporting_views(database.admin_url)) != VIEWS
 
 
 def test_downgrade_and_upgrade_round_trip_by_hand(new_database: Callable[[], Servers]) -> None:
@@ -96,6 +131,7 @@ def test_downgrade_and_upgrade_round_trip_by_hand(new_database: Callable[[], Ser
     alembic(database.admin_url, "upgrade", "head")
     assert asyncio.run(tables_of(database.admin_url)) == before
     assert asyncio.run(schema_differences(database.admin_url)) == []
+    assert asyncio.run(reporting_views(database.admin_url)) == VIEWS
 
 
 @pytest.mark.parametrize(
