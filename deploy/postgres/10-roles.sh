@@ -36,8 +36,11 @@ GRANT CONNECT ON DATABASE :"database" TO footfall_writer, footfall_reader;
 -- Large batches go through a temporary staging table.
 GRANT TEMPORARY ON DATABASE :"database" TO footfall_writer;
 
--- PostgreSQL lets every role make large objects, those that only read too.
+-- PostgreSQL lets every role make large objects, those that only read too; databases made later come from template1.
 REVOKE EXECUTE ON FUNCTION lo_create(oid), lo_creat(integer), lo_from_bytea(oid, bytea) FROM PUBLIC;
 
 COMMIT;
+
+\connect template1
+REVOKE EXECUTE ON FUNCTION lo_create(oid), lo_creat(integer), lo_from_bytea(oid, bytea) FROM PUBLIC;
 SQL

@@ -1,5 +1,6 @@
 """`footfall up` and `footfall demo` as a stranger runs them: whole programs, on real servers of their own."""
 
+import os
 import re
 import shlex
 import signal
@@ -89,6 +90,15 @@ def test_up_prints_commands_that_work_and_ends_on_ctrl_c(state_dir: Path, tmp_pa
         event = accepted.json()["event"]
         *_, list_url = shlex.split(get)
         wait_until(lambda: httpx.get(list_url).json() == [event], 20, "the event to be projected")
+        (ask,) = re.findall(r"^footfall (sql .*)$", output.read_text(), re.MULTILINE)
+        asked = subprocess.run(
+            footfall(*shlex.split(ask), "--csv", "-c", "SELECT user_id, product_views FROM users"),
+            env={name: value for name, value in os.environ.items() if name != "REPORTING_DATABASE_URL"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert asked.stdout == "user_id,product_views\nuser-1,1\n", asked.stderr
         family = psutil.Process(up.pid).children(recursive=True)
         assert len(family) >= 5  # Kafka, PostgreSQL, two projectors, the front
         second = subprocess.run(
