@@ -7,7 +7,7 @@ promotion changes nothing about them. `security_barrier`: no condition of a read
 from alembic import op
 
 revision = "0005"
-down_revision = "0003"
+down_revision = "0004"
 branch_labels = None
 depends_on = None
 

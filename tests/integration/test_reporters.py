@@ -69,6 +69,7 @@ FORBIDDEN = [
     "SELECT * FROM read.processed_events",
     "SELECT * FROM read.user_activity",
     "SELECT * FROM ops.generations",
+    "SELECT value FROM ops.secrets",
     "SELECT * FROM public.footfall_migrations",
     "SELECT rolpassword FROM pg_authid",
     "SELECT * FROM pg_statistic",
