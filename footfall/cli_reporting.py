@@ -75,8 +75,8 @@ def sql(commands: tuple[str, ...], file: Path | None, csv: bool, state_dir: Path
     from footfall.environment import load_settings
     from footfall.sql_prompt import NoPsqlError, SqlSettings, run_psql
 
-    given = load_settings(SqlSettings).reporting_database_url
-    url = given.get_secret_value() if given else _local_url(state_dir, "REPORTING_DATABASE_URL", owner=False)
+    given = load_settings(SqlSettings).reporting_database_url.get_secret_value()
+    url = given or _local_url(state_dir, "REPORTING_DATABASE_URL", owner=False)
     with readable_failures("sql"), readable_refusals():
         asyncio.run(reporters.check(url))
     try:

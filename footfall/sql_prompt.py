@@ -21,7 +21,7 @@ class SqlSettings(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore")
 
-    reporting_database_url: SecretStr | None = Field(default=None, description="PostgreSQL URL of a reporter.")
+    reporting_database_url: SecretStr = Field(default=SecretStr(""), description="PostgreSQL URL of a reporter.")
 
 
 class NoPsqlError(Exception):

@@ -133,10 +133,10 @@ def footfall_sql(url: str, *arguments: str) -> "subprocess.CompletedProcess[str]
 
 def test_the_page_answers_twelve_questions_with_what_psql_prints(shop: Shop) -> None:
     assert [number for number, *_ in QUESTIONS] == [str(number) for number in range(1, 13)]
-    commands = [text for _, _, statement, _ in QUESTIONS for text in ("-c", statement, "-c", r"\echo ---")]
+    commands = [text for _, _, statement, _ in QUESTIONS for text in ("-c", statement, "-c", r"\echo @@@")]
     run = footfall_sql(shop.url, *commands)
     assert run.returncode == 0, run.stderr
-    answers = [answer.strip("\n") for answer in run.stdout.split("---\n")[:-1] if answer]
+    answers = [answer.strip("\n") for answer in run.stdout.split("@@@\n")[:-1]]
     for (_, question, _, written), answer in zip(QUESTIONS, answers, strict=True):
         said = "\n".join(line.rstrip() for line in answer.splitlines())
         assert said == written.strip("\n"), f"docs/sql.md, {question!r}: psql prints now\n{said}"

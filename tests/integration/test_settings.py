@@ -13,11 +13,19 @@ from pydantic_settings import BaseSettings
 from command_side.settings import CommandSettings
 from footfall.environment import load_settings
 from footfall.operations import MigrateSettings, TopicSettings
+from footfall.sql_prompt import SqlSettings
 from projector.settings import ProjectorSettings
 from query_side.settings import QuerySettings
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-CLASSES: list[type[BaseSettings]] = [CommandSettings, QuerySettings, ProjectorSettings, MigrateSettings, TopicSettings]
+CLASSES: list[type[BaseSettings]] = [
+    CommandSettings,
+    QuerySettings,
+    ProjectorSettings,
+    MigrateSettings,
+    TopicSettings,
+    SqlSettings,
+]
 SECRET = "hunter2"
 COMMANDS = {
     "command-side": {"PUBLISH_RETRIES": "many", "KAFKA_COMPRESSION": SECRET, "PORT": "99999"},
