@@ -16,8 +16,9 @@ from uuid_utils.compat import uuid7
 from chaos.cast import Cast
 from chaos.fold import KEYS
 from chaos.provoke import ack_nothing, crashes, echoes, failing_database, fresh_echoes, nothing, rebalances, zombies
-from command_side import kafka_event_log
+from command_side import kafka_event_log, produce_round
 from command_side.event_log import Position
+from command_side.kafka_producer import KafkaProducer
 from projector import batch as _batch
 from projector import commit as _commit
 from projector import run as _run
@@ -200,20 +201,23 @@ def parks_by_mistake() -> None:
 
 def new_id_on_retry() -> None:
     """The command side sends a batch whose answer it doubts again, under new event ids."""
-    usual, chance = log._send_batch, random.Random(1)
+    producer: Any = KafkaProducer
+    usual, chance = producer.submit, random.Random(1)
 
-    async def send(self: Any, partition: int, waiting: Any) -> Any:
-        answer = await usual(self, partition, waiting)
+    async def submit(self: Any, partition: int, waiting: Any) -> Any:
+        sent, count = await usual(self, partition, waiting)
         if chance.random() < 0.02:
+            await sent
             kept = [one.record for one in waiting]
             for one in waiting:
                 one.record = _under_a_new_id(one.record)
-            await usual(self, partition, waiting)
+            again, _ = await usual(self, partition, waiting)
+            await again
             for one, record in zip(waiting, kept, strict=True):
                 one.record = record
-        return answer
+        return sent, count
 
-    _replace(log, "_send_batch", send)
+    _replace(producer, "submit", submit)
 
 
 def _under_a_new_id(record: Any) -> Any:
@@ -224,13 +228,13 @@ def _under_a_new_id(record: Any) -> Any:
 
 def scatters_users() -> None:
     """Now and then a record goes to another partition than its user's."""
-    usual, chance = kafka_event_log.partition_chooser, random.Random(1)
+    usual, chance = produce_round.partition_chooser, random.Random(1)
 
     def chooser(partitions: int) -> Callable[[bytes], int]:
         choose = usual(partitions)
         return lambda key: chance.randrange(partitions) if chance.random() < 0.02 else int(choose(key))
 
-    _replace(kafka_event_log, "partition_chooser", chooser)
+    _replace(produce_round, "partition_chooser", chooser)
 
 
 def acknowledges_early() -> None:

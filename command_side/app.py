@@ -6,10 +6,16 @@ from contextlib import asynccontextmanager
 from aiokafka import AIOKafkaProducer
 from litestar import Litestar
 
+from command_side.batch import Batches
+from command_side.batch_route import batch_route
+from command_side.handle import Commands
+from command_side.idempotency import RecentKeys
 from command_side.kafka_event_log import KafkaEventLog
-from command_side.routes import GENERATE, generate_route
+from command_side.routes import generate_route
 from command_side.settings import CommandSettings
 from telemetry.health import DependencyState
+
+ANSWER_TIMEOUT_MS = 8_000  # a connection that is silent for so long is replaced; the request is sent again
 
 
 class CommandSide:
@@ -23,8 +29,13 @@ class CommandSide:
             retries=settings.publish_retries,
             max_pending=settings.publish_max_pending,
         )
-        self.route_handlers = [generate_route(self._log, settings)]
-        self.direct_routes = {GENERATE: self.route_handlers[0].fn}  # past the router, which costs 10 us
+        keys = RecentKeys(max_bytes=settings.idempotency_memory_bytes, window=settings.idempotency_window_ms / 1000)
+        self.route_handlers = [
+            generate_route(Commands(self._log, keys), settings),
+            batch_route(Batches(self._log, keys), settings),
+        ]
+        # Past the router, which costs 10 us.
+        self.direct_routes = {path: route.fn for route in self.route_handlers for path in route.paths}
         self.probes = {"kafka": self._kafka_state}
 
     @asynccontextmanager
@@ -37,6 +48,9 @@ class CommandSide:
             await self._log.close()
 
     async def _kafka_state(self) -> DependencyState:
+        state = self._log.circuit_state
+        if state != "closed":
+            return DependencyState(ok=False, detail=f"the circuit is {state}: Kafka does not answer")
         return DependencyState(ok=await self._log.connected())
 
 
@@ -51,5 +65,5 @@ def producer_of(settings: CommandSettings) -> AIOKafkaProducer:
         compression_type=None if settings.kafka_compression == "none" else settings.kafka_compression,
         max_batch_size=262_144,
         max_request_size=1_048_576,
-        request_timeout_ms=settings.publish_timeout_ms,
+        request_timeout_ms=min(settings.publish_timeout_ms, ANSWER_TIMEOUT_MS),
     )

@@ -1,18 +1,50 @@
 """One command, start to end: validate, create the event, publish it."""
 
-from command_side.event_log import EventLog, Position
-from contracts.event import create_user_event
+from command_side.event_log import EventLog, Position, PublishError, PublishUnknownError
+from command_side.idempotency import KeyConflict, RecentKeys
+from contracts.event import ActivityCommand, create_user_event
 from contracts.record import EventRecord, to_record
 from contracts.rules import Problems, validate_user_event
 
+Accepted = tuple[EventRecord, Position | None]
 
-async def handle(body: bytes, request_id: str, log: EventLog) -> tuple[EventRecord, Position | None] | Problems:
-    """Records one activity. Returns the acknowledged record and its position if known, or what is wrong with the body.
 
-    Raises PublishError when the log did not acknowledge the event.
-    """
-    command = validate_user_event(body)
-    if isinstance(command, Problems):
-        return command
-    record = to_record(create_user_event(command), request_id)
-    return record, await log.publish(record)
+class Commands:
+    """Records activities in a log."""
+
+    def __init__(self, log: EventLog, keys: RecentKeys) -> None:
+        self._log = log
+        self._keys = keys
+
+    async def handle(self, body: bytes, request_id: str, key: bytes | None = None) -> Accepted | Problems | KeyConflict:
+        """Records one activity. Returns the acknowledged record and its position if known, or why it was refused.
+
+        With an idempotency key, every repeat is the same event. Raises PublishError when it was not acknowledged.
+        """
+        command = validate_user_event(body)
+        if isinstance(command, Problems):
+            return command
+        if key is not None:
+            return await self._once(key, command, request_id)
+        record = to_record(create_user_event(command), request_id)
+        return record, await self._log.publish(record)
+
+    async def _once(self, key: bytes, command: ActivityCommand, request_id: str) -> Accepted | KeyConflict:
+        known = self._keys.claim(key, command, request_id)
+        if isinstance(known, KeyConflict):
+            return known
+        if not known.lead():
+            outcome = await known.outcome()
+            if isinstance(outcome, PublishError):
+                raise outcome
+            return known.record, outcome
+        try:
+            position = await self._log.publish(known.record)
+        except PublishError as error:
+            known.settle(error)
+            raise
+        except BaseException:  # cancelled: the record may be on its way
+            known.settle(PublishUnknownError())
+            raise
+        known.settle(position)
+        return known.record, position

@@ -6,53 +6,38 @@ partition. No linger is needed: an idle log sends at once, a busy one fills its 
 """
 
 import asyncio
-import time
 from collections import deque
-from collections.abc import Callable, Iterable
-from functools import lru_cache
-from typing import Any
+from collections.abc import Callable, Sequence
 
-import stamina
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import (
-    KafkaError,
-    KafkaTimeoutError,
-    MessageSizeTooLargeError,
-    NotEnoughReplicasAfterAppendError,
-    RequestTimedOutError,
-    UnknownTopicOrPartitionError,
-)
-from aiokafka.partitioner import murmur2
 
-from command_side.event_log import LogBusyError, Position, PublishFailedError, PublishUnknownError
+from command_side.circuit import Circuit, UnansweredError
+from command_side.event_log import (
+    LogBusyError,
+    LogUnavailableError,
+    Outcome,
+    Position,
+    PublishError,
+    PublishFailedError,
+    PublishUnknownError,
+)
+from command_side.kafka_producer import CLOSE_TIMEOUT, KafkaProducer
+from command_side.produce_round import COUNT_FAILURE, ProduceRound, fail
+from command_side.waiting import Group, Waiting
 from contracts.record import EventRecord
 from telemetry.logs import get_logger
-from telemetry.metrics import MESSAGES_PUBLISHED, PUBLISH_FAILURES, PUBLISH_SECONDS
+from telemetry.metrics import PUBLISH_SECONDS
 
-CLOSE_TIMEOUT = 5.0  # seconds; aiokafka's stop() hangs while the broker is down
-RETRY_WAIT = 0.1  # seconds before the first retry; doubles with each
 BUSY_ROUND = 8  # records; after a round of more, the next waits `BUSY_PAUSE` to become as large
 BUSY_PAUSE = 0.001  # seconds
-DEADLINE_INTERVAL = 0.05  # seconds between looks at the publishers' deadlines
+TICK = 0.05  # seconds between looks at deadlines and at the round in flight
 MAX_ROUND_RECORDS = 5_000  # keeps one round's answer within reach of its deadline
 
-# After these the record may be in the log all the same.
-OUTCOME_UNKNOWN = (KafkaTimeoutError, RequestTimedOutError, NotEnoughReplicasAfterAppendError)
-
-_published = MESSAGES_PUBLISHED
-_failed, _unknown, _refused = (PUBLISH_FAILURES.labels(outcome=o) for o in ("failed", "unknown", "refused"))
-
-
-class _Waiting:
-    """One record on its way, the future of its publisher, and until when the publisher waits (loop time)."""
-
-    __slots__ = ("deadline", "future", "record", "sent")
-
-    def __init__(self, record: EventRecord, future: asyncio.Future[Position | None], deadline: float) -> None:
-        self.record = record
-        self.future = future
-        self.deadline = deadline
-        self.sent = False
+# A round unanswered for this long is a failure of the circuit, and for each time as long again another.
+PATIENCE = 1.0  # seconds
+FAILURES = 3
+PROBE_INTERVAL = 1.0  # seconds; a probe may take as long, too
+STUCK_PROBES = 8  # answered while the round in flight stays unanswered: the producer hangs and is replaced
 
 
 class KafkaEventLog:
@@ -67,32 +52,26 @@ class KafkaEventLog:
         retries: int,
         max_pending: int,
     ) -> None:
-        self._make_producer = make_producer  # called inside the event loop that the producer belongs to
-        self._topic = topic
+        self._producer = KafkaProducer(make_producer, topic, timeout=timeout, retries=retries)
         self._timeout = timeout  # seconds
-        self._retries = retries
         self._max_pending = max_pending
-        self._pending: deque[_Waiting] = deque()
-        self._unsettled: deque[_Waiting] = deque()  # in the order of their deadlines
+        self._pending: deque[Waiting] = deque()
+        self._unsettled: deque[Waiting] = deque()  # in the order of their deadlines
         self._arrived = asyncio.Event()
-        self._rounds: asyncio.Task[None] | None = None
-        self._deadlines: asyncio.Task[None] | None = None
         self._closing = False
-        self._renewing = asyncio.Lock()
+        self._in_flight: list[Waiting] = []  # the round that Kafka has not answered
+        self._round_failures = 0  # how often the round in flight has counted as a failure
+        self._circuit = Circuit("kafka", failures=FAILURES, retry=PROBE_INTERVAL)
+        self._stuck_probes = 0
+        self._tasks: list[asyncio.Task[None]] = []
         self._log = get_logger("command_side")
 
     async def start(self) -> None:
         """Connects. Raises KafkaError when no broker answers or the topic does not exist."""
         self._loop = asyncio.get_running_loop()
-        self._producer = self._make_producer()
-        await self._producer.start()
-        if self._topic not in (await self._producer.client.fetch_all_metadata()).topics():
-            await self._producer.stop()
-            raise UnknownTopicOrPartitionError(f"there is no topic {self._topic}: run `footfall topics create`")
-        partitions = await self._producer.partitions_for(self._topic)
-        self._partition_of = partition_chooser(len(partitions))
+        self._round = ProduceRound(self._producer, await self._producer.start())
         self._rounds = asyncio.create_task(self._run_rounds(), name="produce-rounds")
-        self._deadlines = asyncio.create_task(self._enforce_deadlines(), name="publish-deadlines")
+        self._tasks = [asyncio.create_task(self._watch(), name="publish-deadlines")]
 
     async def close(self) -> None:
         """Sends what is pending, within `CLOSE_TIMEOUT`, and disconnects."""
@@ -100,53 +79,111 @@ class KafkaEventLog:
         self._arrived.set()
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT):
-                if self._rounds is not None:
-                    await self._rounds
+                await self._rounds
                 await self._producer.stop()
         except TimeoutError:
             self._log.warning("producer_close_timed_out", pending=len(self._pending))
         finally:
-            if self._deadlines is not None:
-                self._deadlines.cancel()
+            for task in self._tasks:
+                task.cancel()
             for waiting in self._unsettled:
                 self._give_up(waiting)
 
     async def connected(self) -> bool:
         """Whether a broker answers a metadata request now."""
-        await self._producer.client.fetch_all_metadata()
+        await self._producer.ask()
         return True
 
+    @property
+    def circuit_state(self) -> str:
+        """`closed`: commands are taken; `open` or `half-open`: they are refused until Kafka answers a probe."""
+        return self._circuit.state
+
     async def publish(self, record: EventRecord) -> Position | None:
-        """See `EventLog.publish`. Raises LogBusyError, PublishFailedError or PublishUnknownError within the timeout."""
-        if len(self._pending) >= self._max_pending:
-            _refused.inc()
-            raise LogBusyError
-        waiting = _Waiting(record, self._loop.create_future(), self._loop.time() + self._timeout)
+        """See `EventLog.publish`. Answered or raised within the timeout."""
+        self._check_room(1)
+        waiting = Waiting(record, self._loop.create_future(), self._loop.time() + self._timeout)
         self._pending.append(waiting)
         self._unsettled.append(waiting)
         self._arrived.set()
         return await waiting.future
 
-    async def _enforce_deadlines(self) -> None:
-        """Answers, for ever, the publishers whose time is over.
+    async def publish_all(self, records: Sequence[EventRecord]) -> list[Outcome]:
+        """See `EventLog.publish_all`. Answered within the timeout."""
+        if not records:
+            return []
+        self._check_room(len(records))
+        group = Group(records, self._loop.create_future(), self._loop.time() + self._timeout)
+        self._pending.extend(group.members)
+        self._unsettled.extend(group.members)
+        self._arrived.set()
+        return await group.future
+
+    def _check_room(self, records: int) -> None:
+        if not self._circuit.closed:
+            raise self._refused(LogUnavailableError, records)
+        if self._pending and len(self._pending) + records > self._max_pending:
+            raise self._refused(LogBusyError, records)
+
+    def _refused(self, error: type[PublishError], records: int) -> PublishError:
+        COUNT_FAILURE[error](records)
+        return error()
+
+    async def _watch(self) -> None:
+        """Answers, for ever, the publishers whose time is over, and tells the circuit of rounds without an answer.
 
         One timer for all: on Python 3.11 each `asyncio.timeout` costs three system calls (getpid, docs/performance.md).
         """
         while True:
-            await asyncio.sleep(DEADLINE_INTERVAL)
+            await asyncio.sleep(TICK)
             now, unsettled = self._loop.time(), self._unsettled
-            while unsettled and (unsettled[0].future.done() or unsettled[0].deadline <= now):
+            while unsettled and (unsettled[0].settled() or unsettled[0].deadline <= now):
                 self._give_up(unsettled.popleft())
+            if self._in_flight and now - self._round_began > PATIENCE * (self._round_failures + 1):
+                self._round_failures += 1
+                await self._circuit.failed()
+                if not self._circuit.closed:
+                    await self._sit_out()
 
-    def _give_up(self, waiting: _Waiting) -> None:
-        if waiting.future.done():
+    async def _sit_out(self) -> None:
+        """The circuit is open: what was not sent is answered at once; probes until Kafka answers."""
+        while self._pending:
+            fail([self._pending.popleft()], LogUnavailableError)
+        if not any(task.get_name() == "circuit-probe" and not task.done() for task in self._tasks):
+            self._tasks[1:] = [asyncio.create_task(self._probe_until_closed(), name="circuit-probe")]
+
+    async def _probe_until_closed(self) -> None:
+        self._stuck_probes = 0
+        while not self._circuit.closed:
+            await asyncio.sleep(PROBE_INTERVAL * 1.05)  # the circuit takes no probe before its time
+            await self._circuit.attempt(self._probe)
+
+    async def _probe(self) -> None:
+        try:
+            async with asyncio.timeout(PROBE_INTERVAL):
+                await self._producer.ask()
+        except Exception as error:
+            raise UnansweredError from error
+        if not self._in_flight:
             return
-        if waiting.sent:
-            _unknown.inc()
-            waiting.future.set_exception(PublishUnknownError())
-        else:
-            _failed.inc()  # it never left this process, and now it never will
-            waiting.future.set_exception(PublishFailedError())
+        self._stuck_probes += 1
+        if self._stuck_probes >= STUCK_PROBES:
+            await self._start_afresh()
+        raise UnansweredError
+
+    async def _start_afresh(self) -> None:
+        """Kafka answers, only the round in flight never ends: gives it up and goes on with a new producer."""
+        self._stuck_probes = 0
+        self._rounds.cancel()
+        fail(self._in_flight, PublishUnknownError)
+        await self._producer.renew(self._producer.current)
+        self._in_flight = []
+        self._rounds = asyncio.create_task(self._run_rounds(), name="produce-rounds")
+        self._arrived.set()
+
+    def _give_up(self, waiting: Waiting) -> None:
+        """Its time is over. What was not sent never left this process, and now it never will."""
+        fail([waiting], PublishUnknownError if waiting.sent else PublishFailedError)
 
     async def _run_rounds(self) -> None:
         while self._pending or not self._closing:
@@ -158,124 +195,17 @@ class KafkaEventLog:
                 if len(taken) > BUSY_ROUND:  # a batch costs as much as many records: fewer, larger rounds
                     await asyncio.sleep(BUSY_PAUSE)
 
-    def _take_round(self) -> list[_Waiting]:
+    def _take_round(self) -> list[Waiting]:
         """The next records whose publishers still wait."""
         count = min(len(self._pending), MAX_ROUND_RECORDS)
         taken = [self._pending.popleft() for _ in range(count)]
-        return [waiting for waiting in taken if not waiting.future.done()]
+        return [waiting for waiting in taken if not waiting.settled()]
 
-    async def _run_round(self, waiting: list[_Waiting]) -> None:
-        by_partition: dict[int, list[_Waiting]] = {}
-        for one in waiting:
-            one.sent = True
-            by_partition.setdefault(self._partition_of(one.record.key), []).append(one)
-        with PUBLISH_SECONDS.time():
-            await asyncio.gather(*(self._send(partition, group) for partition, group in by_partition.items()))
-
-    async def _send(self, partition: int, waiting: list[_Waiting]) -> None:
-        """Publishes the records of one partition; every publisher learns its outcome, so this never raises."""
-        producer = self._producer
-        try:
-            await self._send_in_batches(partition, waiting)
-        except MessageSizeTooLargeError as error:
-            await self._renew_producer(producer)
-            await self._send_halves(partition, waiting, error)
-        except OUTCOME_UNKNOWN as error:
-            self._settle(waiting, PublishUnknownError(), error)
-        except Exception as error:  # noqa: BLE001 - whatever it was, the publishers must not wait for ever
-            self._settle(waiting, PublishFailedError(), error)
-            await self._renew_producer(producer)
-
-    async def _renew_producer(self, spoiled: AIOKafkaProducer) -> None:
-        """Replaces an idempotent producer of which Kafka refused a batch for good.
-
-        The refused batch counts in the producer's sequence for its partition, so Kafka would refuse every later batch
-        as out of order, for ever (aiokafka issue 1017). A new producer has a new id, and its sequences begin anew.
-        """
-        try:
-            async with self._renewing, asyncio.timeout(self._timeout):
-                if self._producer is not spoiled:  # another partition's refusal has done it
-                    return
-                fresh = self._make_producer()
-                await fresh.start()
-                self._producer = fresh
-            async with asyncio.timeout(CLOSE_TIMEOUT):
-                await spoiled.stop()
-        except (KafkaError, TimeoutError) as error:  # the next refusal tries again
-            self._log.warning("producer_not_renewed", error=type(error).__name__)
-
-    async def _send_halves(self, partition: int, waiting: list[_Waiting], error: Exception) -> None:
-        """The broker finds a batch too large: smaller ones may pass; only a record too large by itself must fail."""
-        left = [one for one in waiting if not one.future.done()]
-        if len(left) <= 1:
-            self._settle(left, PublishFailedError(), error)
-            return
-        middle = len(left) // 2
-        await self._send(partition, left[:middle])
-        await self._send(partition, left[middle:])
-
-    async def _send_in_batches(self, partition: int, waiting: list[_Waiting]) -> None:
-        remaining = waiting
-        while remaining:
-            metadata, count = await self._send_batch(partition, remaining)
-            first = metadata.offset  # negative when a retry found the batch written, and the broker forgot where
-            for index, one in enumerate(remaining[:count]):
-                if not one.future.done():
-                    one.future.set_result(Position(partition, first + index) if first >= 0 else None)
-            _published.inc(count)
-            remaining = remaining[count:]
-
-    async def _send_batch(self, partition: int, waiting: list[_Waiting]) -> tuple[Any, int]:
-        """Sends as many of the records as fit into one batch, with retries; returns its metadata and their number.
-
-        A retry is a new batch with the same event ids: were both to land, the projector would keep the first.
-        """
-        try:
-            return await self._try_batch(partition, waiting)
-        except KafkaError as error:
-            if self._retries == 0 or not is_worth_a_retry(error):
-                raise
-        async for attempt in stamina.retry_context(
-            on=is_worth_a_retry, attempts=self._retries, timeout=self._timeout, wait_initial=RETRY_WAIT
-        ):
-            with attempt:
-                return await self._try_batch(partition, waiting)
-        raise AssertionError("stamina either returns or raises")
-
-    async def _try_batch(self, partition: int, waiting: list[_Waiting]) -> tuple[Any, int]:
-        batch, count = self._fill_batch(waiting)
-        return await (await self._producer.send_batch(batch, self._topic, partition=partition)), count
-
-    def _fill_batch(self, waiting: Iterable[_Waiting]) -> tuple[Any, int]:
-        batch = self._producer.create_batch()
-        now = int(time.time() * 1000)
-        count = 0
-        for one in waiting:
-            record = one.record
-            if batch.append(timestamp=now, key=record.key, value=record.value, headers=record.headers) is None:
-                break
-            count += 1
-        return batch, count
-
-    def _settle(self, waiting: list[_Waiting], outcome: Exception, cause: Exception) -> None:
-        counter = _unknown if isinstance(outcome, PublishUnknownError) else _failed
-        self._log.error("publish_failed", error=type(cause).__name__, events=len(waiting))
-        for one in waiting:
-            if not one.future.done():
-                counter.inc()
-                one.future.set_exception(outcome)
-
-
-def is_worth_a_retry(error: Exception) -> bool:
-    """Kafka's own word on whether the same request may succeed a little later."""
-    return isinstance(error, KafkaError) and bool(getattr(error, "retriable", False))
-
-
-def partition_chooser(partitions: int) -> Any:
-    """Kafka's default partitioner (murmur2 of the key, as every Java client does), remembered for recent keys."""
-
-    @lru_cache(maxsize=65_536)
-    def choose(key: bytes) -> int:
-        return int((murmur2(key) & 0x7FFFFFFF) % partitions)
-
-    return choose
+    async def _run_round(self, waiting: list[Waiting]) -> None:
+        began = self._round_began = self._loop.time()
+        self._round_failures, self._in_flight = 0, waiting
+        await self._round.run(waiting)
+        self._in_flight = []
+        PUBLISH_SECONDS.observe(self._loop.time() - began)
+        if self._circuit.suspicious:
+            await self._circuit.succeeded()

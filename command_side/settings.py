@@ -25,8 +25,17 @@ class CommandSettings(KafkaSettings):
         default=10_000, ge=1, description="Commands that may wait for Kafka at once; more are answered 503."
     )
     max_body_bytes: int = Field(default=65_536, ge=256, le=1_048_576, description="Largest request body, bytes.")
+    batch_max_body_bytes: int = Field(
+        default=1_048_576, ge=256, le=16_777_216, description="Largest request body of a batch, bytes."
+    )
     body_timeout_ms: int = Field(
         default=10_000, ge=100, description="A request body must have arrived within so long, ms."
+    )
+    idempotency_window_ms: int = Field(
+        default=600_000, ge=0, description="A process remembers an idempotency key for so long, ms."
+    )
+    idempotency_memory_bytes: int = Field(
+        default=33_554_432, ge=0, description="Memory for idempotency keys, bytes; the oldest are forgotten first."
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="Least level that is logged."

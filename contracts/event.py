@@ -96,10 +96,12 @@ def _personal_fields() -> frozenset[str]:
 PERSONAL_FIELDS = _personal_fields()
 
 
-def create_user_event(command: ActivityCommand, tenant_id: str = DEFAULT_TENANT) -> UserEvent:
-    """The fact that a valid command becomes: a fresh UUIDv7 and the present time in UTC."""
+def create_user_event(
+    command: ActivityCommand, tenant_id: str = DEFAULT_TENANT, event_id: UUID | None = None
+) -> UserEvent:
+    """The fact that a valid command becomes: a fresh UUIDv7, unless its id is derived, and the present time in UTC."""
     return UserEvent(
-        event_id=uuid7(),
+        event_id=event_id or uuid7(),
         user_id=command.user_id,
         event_type=command.event_type,
         timestamp=datetime.now(UTC),

@@ -14,6 +14,7 @@ PARTITIONS = 6
 HEADER_EVENT_TYPE = "event-type"
 HEADER_EVENT_ID = "event-id"
 HEADER_REQUEST_ID = "request-id"
+HEADER_FINGERPRINT = "command-fingerprint"  # only on the event of a command with an idempotency key
 
 MAX_REQUEST_ID_LENGTH = 128  # visible ASCII characters
 
@@ -38,18 +39,16 @@ def partition_key(event: UserEvent) -> bytes:
     return f"{event.tenant_id}/{event.user_id}".encode()
 
 
-def to_record(event: UserEvent, request_id: str) -> EventRecord:
-    """The event ready for Kafka. `request_id`: visible ASCII."""
-    value = encode_event(event)
-    return EventRecord(
-        key=partition_key(event),
-        value=value,
-        headers=[
-            (HEADER_EVENT_TYPE, event.event_type.encode()),
-            (HEADER_EVENT_ID, str(event.event_id).encode()),
-            (HEADER_REQUEST_ID, request_id.encode()),
-        ],
-    )
+def to_record(event: UserEvent, request_id: str, fingerprint: bytes | None = None) -> EventRecord:
+    """The event ready for Kafka. `request_id`: visible ASCII. `fingerprint`: of its command, if that had a key."""
+    headers = [
+        (HEADER_EVENT_TYPE, event.event_type.encode()),
+        (HEADER_EVENT_ID, str(event.event_id).encode()),
+        (HEADER_REQUEST_ID, request_id.encode()),
+    ]
+    if fingerprint is not None:
+        headers.append((HEADER_FINGERPRINT, fingerprint))
+    return EventRecord(partition_key(event), encode_event(event), headers)
 
 
 def from_value(value: bytes | None) -> UserEvent | Problems:

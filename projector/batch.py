@@ -7,6 +7,7 @@ from uuid import UUID
 import msgspec
 
 from projector.commit import Advance, Batch
+from projector.conflicts import differ
 from projector.dead_letters import Caps, DeadLetter, Parked
 from projector.failure import Diagnosis
 from projector.rows import EventRow, KafkaRecord, to_row, to_rows
@@ -147,8 +148,11 @@ def _drop_repeats(batch: Batch) -> None:
     first: dict[tuple[str, UUID], EventRow] = {}
     repeats: Counter[int] = Counter()
     for row in batch.rows:
-        if first.setdefault((row.event.tenant_id, row.event.event_id), row) is not row:
+        kept = first.setdefault((row.event.tenant_id, row.event.event_id), row)
+        if kept is not row:
             repeats[row.partition] += 1
+            if differ(kept.event, row.event):
+                batch.conflicts.append(row)
     batch.rows[:] = first.values()
     batch.advances[:] = [
         msgspec.structs.replace(advance, duplicates=repeats[advance.partition]) for advance in batch.advances

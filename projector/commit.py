@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import asyncpg
 import msgspec
 
+from projector.conflicts import conflicting
 from projector.connection import Connection
 from projector.dead_letters import DeadLetter, park
 from projector.failpoints import reached
@@ -47,13 +48,18 @@ class Batch(msgspec.Struct, frozen=True):
     rows: list[EventRow]
     advances: list[Advance]
     letters: list[DeadLetter] = msgspec.field(default_factory=list)
+    conflicts: list[EventRow] = msgspec.field(default_factory=list)  # repeats within the batch that differ
 
 
 class Committed(msgspec.Struct, frozen=True):
-    """The batch is stored. `stored` + `duplicates` = its rows, plus duplicates within the batch."""
+    """The batch is stored. `stored` + `duplicates` = its rows, plus duplicates within the batch.
+
+    `conflicts`: duplicates that differ from the event under whose id they came.
+    """
 
     stored: int
     duplicates: int
+    conflicts: int = 0
 
 
 class Fenced(msgspec.Struct, frozen=True):
@@ -204,13 +210,18 @@ class GenerationWriter:
                 await self._hold_and_advance(connection, batch)
                 await reached("after_checkpoint")
                 known = await self.apply(connection, batch.rows)
+                differing = await conflicting(connection, self.generation, known)
                 await self._adjust_counts(connection, known)
                 await park(connection, self.generation, batch.letters)
                 await reached("before_commit")
         except _FencedError:
             return Fenced()
         all_stored = _all_stored(batch)
-        return Committed(all_stored.stored - len(known), all_stored.duplicates + len(known))
+        return Committed(
+            all_stored.stored - len(known),
+            all_stored.duplicates + len(known),
+            all_stored.conflicts + len(differing),
+        )
 
     async def apply(self, connection: Connection, rows: Sequence[EventRow]) -> list[EventRow]:
         """Stores those of the rows whose event is new, and projects them; returns the others.
@@ -238,7 +249,8 @@ class GenerationWriter:
 
 
 def _all_stored(batch: Batch) -> Committed:
-    return Committed(len(batch.rows), sum(advance.duplicates for advance in batch.advances))
+    duplicates = sum(advance.duplicates for advance in batch.advances)
+    return Committed(len(batch.rows), duplicates, len(batch.conflicts))
 
 
 def _advances(batch: Batch) -> tuple[list[object], ...]:

@@ -10,7 +10,13 @@ from projector.batch import Position
 from projector.commit import Batch, Committed
 from projector.failpoints import reached
 from telemetry.logs import get_logger
-from telemetry.metrics import BATCHES_COMMITTED, DEAD_LETTERS_PARKED, DUPLICATES_SKIPPED, EVENTS_PROJECTED
+from telemetry.metrics import (
+    BATCHES_COMMITTED,
+    DEAD_LETTERS_PARKED,
+    DUPLICATES_SKIPPED,
+    EVENTS_PROJECTED,
+    IDEMPOTENCY_CONFLICTS,
+)
 
 GROUP_COMMIT_TIMEOUT = 2.0  # seconds
 
@@ -20,6 +26,7 @@ def count(generation: str, batch: Batch, outcome: Committed) -> None:
     BATCHES_COMMITTED.labels(generation=generation).inc()
     EVENTS_PROJECTED.labels(generation=generation).inc(outcome.stored)
     DUPLICATES_SKIPPED.labels(generation=generation).inc(outcome.duplicates)
+    IDEMPOTENCY_CONFLICTS.labels(generation=generation).inc(outcome.conflicts)
     for letter in batch.letters:
         DEAD_LETTERS_PARKED.labels(cause=letter.diagnosis.cause, generation=generation).inc()
         if letter.diagnosis.cause != "behind":

@@ -11,8 +11,15 @@ MESSAGES_PUBLISHED = Counter(
 )
 PUBLISH_FAILURES = Counter(
     "publish_failures",
-    "Events not acknowledged. outcome: failed (certainly not written), unknown (may be written), refused (queue full).",
+    "Events not acknowledged. outcome: failed (certainly not written), unknown (may be written), "
+    "refused (queue full), unavailable (the circuit is open).",
     ["outcome"],
+    registry=REGISTRY,
+)
+CIRCUIT_STATE = Gauge(
+    "kafka_circuit_state",
+    "1 for the state that the circuit breaker in front of Kafka is in: closed, half-open or open; 0 for the others.",
+    ["state"],
     registry=REGISTRY,
 )
 COMMANDS_REJECTED = Counter(
@@ -45,6 +52,12 @@ EVENTS_PROJECTED = Counter("events_projected", "Events this projector stored.", 
 DUPLICATES_SKIPPED = Counter(
     "duplicates_skipped",
     "Records of an event that was already stored, skipped by this projector.",
+    ["generation"],
+    registry=REGISTRY,
+)
+IDEMPOTENCY_CONFLICTS = Counter(
+    "idempotency_conflicts",
+    "Duplicates that differ from the stored event of their id: an idempotency key was used for two commands.",
     ["generation"],
     registry=REGISTRY,
 )

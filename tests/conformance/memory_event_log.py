@@ -3,8 +3,9 @@
 import asyncio
 import zlib
 from collections import deque
+from collections.abc import Sequence
 
-from command_side.event_log import LogBusyError, Position, PublishFailedError
+from command_side.event_log import LogBusyError, Outcome, Position, PublishError, PublishFailedError
 from contracts.record import EventRecord
 
 
@@ -39,6 +40,15 @@ class MemoryEventLog:
         self._pending.append((record, future))
         self._arrived.set()
         return await future
+
+    async def publish_all(self, records: Sequence[EventRecord]) -> list[Outcome]:
+        if self._pending and len(self._pending) + len(records) > self._max_pending:
+            raise LogBusyError
+        futures: list[asyncio.Future[Position]] = [asyncio.get_running_loop().create_future() for _ in records]
+        self._pending.extend(zip(records, futures, strict=True))
+        self._arrived.set()
+        outcomes = await asyncio.gather(*futures, return_exceptions=True)
+        return [outcome for outcome in outcomes if isinstance(outcome, Position | PublishError)]
 
     async def _run_rounds(self) -> None:
         while self._pending or not self._closing:

@@ -24,7 +24,7 @@ MAX_PENDING = 8_000
 TOO_LARGE = 1_200_000  # bytes; the broker takes 1 MiB
 
 
-Outcome = Position | BaseException | None
+Ended = Position | BaseException | None
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -47,7 +47,7 @@ class Subject:
         found: list[Stored] = await self._read()
         return found
 
-    async def publish_all(self, records: list[EventRecord]) -> list[Outcome]:
+    async def publish_all(self, records: list[EventRecord]) -> list[Ended]:
         """All at once; an outcome for each."""
         return await asyncio.gather(*(self.log.publish(record) for record in records), return_exceptions=True)
 
@@ -101,7 +101,7 @@ def record(key: str, value: str | bytes = b"{}") -> EventRecord:
     return EventRecord(key.encode(), value.encode() if isinstance(value, str) else value, [("n", b"1")])
 
 
-def positions(outcomes: list[Outcome]) -> list[Position]:
+def positions(outcomes: list[Ended]) -> list[Position]:
     failed = [outcome for outcome in outcomes if not isinstance(outcome, Position)]
     assert not failed
     return [outcome for outcome in outcomes if isinstance(outcome, Position)]
@@ -164,6 +164,32 @@ async def test_more_bytes_than_one_batch_holds_are_sent_in_several(subject: Subj
     assert len({position.partition for position in at}) == 1
     assert [position.offset for position in at] == list(range(500))
     assert [one.record.value for one in await subject.stored()] == [one.value for one in sent]
+
+
+async def test_records_published_together_each_have_their_outcome_in_order(subject: Subject) -> None:
+    sent = [record(f"user-{n % 20}", f"{n}") for n in range(700)]
+    sent[300] = too_large("user-3")
+    alone = asyncio.create_task(subject.log.publish(record("alone")))
+    outcomes = await subject.log.publish_all(sent)
+    assert isinstance(outcomes[300], PublishFailedError)
+    at = positions([outcome for n, outcome in enumerate(outcomes) if n != 300])
+    stored = {one.position: one.record for one in await subject.stored()}
+    assert [stored[position].value for position in at] == [one.value for n, one in enumerate(sent) if n != 300]
+    assert isinstance(await alone, Position)
+    by_key = defaultdict(list)
+    for one in await subject.stored():
+        by_key[one.record.key].append(one.record.value)
+    assert all(found == sorted(found, key=int) for key, found in by_key.items() if key != b"alone")
+    assert await subject.log.publish_all([]) == []
+
+
+async def test_records_that_find_no_room_together_are_all_refused(subject: Subject) -> None:
+    first = asyncio.create_task(subject.log.publish_all([record("user", f"{n}") for n in range(MAX_PENDING)]))
+    await asyncio.sleep(0)
+    with pytest.raises(LogBusyError):
+        await subject.log.publish_all([record("user", "late")] * 2)
+    positions(list(await first))
+    assert len(await subject.stored()) == MAX_PENDING
 
 
 async def test_a_cancelled_publisher_disturbs_no_other(subject: Subject) -> None:

@@ -1,15 +1,12 @@
 """The command side over real HTTP and a real Kafka: the seed's contract as a table, and what happens around it."""
 
 import json
-import os
 import re
-import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -17,16 +14,14 @@ from uuid import UUID
 import httpx
 import pytest
 
-from command_side import routes
 from command_side.app import CommandSide
+from command_side.handle import Commands
 from command_side.settings import CommandSettings
 from contracts.event import ActivityCommand, create_user_event
 from contracts.record import EventRecord, to_record
-from footfall.embedded import StackOptions, embedded_stack
-from footfall.operations import TopicSettings, create_topics
 from footfall.web import web_app
 from tests.conftest import Footfall
-from tests.processes import Process, free_port, start, wait_until
+from tests.processes import Process, free_port
 from tests.servers import Servers
 from tests.topic_reader import read_topic, records_of
 
@@ -377,7 +372,7 @@ async def test_the_unforeseen_is_500_and_tells_nothing(
     async def broken(*_: object) -> None:
         raise LookupError("the secret cause")
 
-    monkeypatch.setattr(routes, "handle", broken)
+    monkeypatch.setattr(Commands, "handle", broken)
     settings = CommandSettings(kafka_bootstrap_servers=compressed_topic[0], kafka_topic=compressed_topic[1])
     async with asgi_client(web_app("command-side", CommandSide(settings))) as asgi:
         answer = await asgi.post(GENERATE, json=COMMAND, headers={"x-request-id": "r"})
@@ -394,67 +389,13 @@ async def test_a_position_that_kafka_forgot_is_left_out(
     async def written_by_an_earlier_try(*_: object) -> tuple[EventRecord, None]:
         return record, None
 
-    monkeypatch.setattr(routes, "handle", written_by_an_earlier_try)
+    monkeypatch.setattr(Commands, "handle", written_by_an_earlier_try)
     settings = CommandSettings(kafka_bootstrap_servers=compressed_topic[0], kafka_topic=compressed_topic[1])
     async with asgi_client(web_app("command-side", CommandSide(settings))) as asgi:
         answer = await asgi.post(GENERATE, json=COMMAND)
     assert answer.status_code == 201
     assert answer.headers["location"] == f"/events/{answer.json()['event']['eventId']}"
     assert "footfall-position" not in answer.headers
-
-
-def post_within_deadline(client: httpx.Client) -> int:
-    """The status of one POST, which must be answered in the envelope before its deadline."""
-    began = time.monotonic()
-    answer = client.post(GENERATE, json=COMMAND)
-    assert time.monotonic() - began < DEADLINE + SLACK
-    body = answer.json()
-    assert list(body) == ["success", "event", "errors", "error"]
-    if answer.status_code != 201:
-        assert body == failed(body["error"])
-        assert "Kafka" in body["error"]
-        assert answer.status_code in (500, 503)
-        assert (answer.status_code == 503) == ("retry-after" in answer.headers)
-    return answer.status_code
-
-
-def test_while_kafka_is_away_every_command_is_answered_and_afterwards_all_is_well(tmp_path: Path) -> None:
-    options = StackOptions(tmp_path / "state", durable=False)
-    with embedded_stack(options) as stack:
-        kafka = stack.kafka_bootstrap
-        create_topics(TopicSettings(kafka_bootstrap_servers=kafka, kafka_topic="t", kafka_dlq_topic="t-dlq"))
-        environment = {"PUBLISH_TIMEOUT_MS": str(int(DEADLINE * 1000)), "KAFKA_TOPIC": "t"}
-        side = start("command-side", {**environment, "KAFKA_BOOTSTRAP_SERVERS": kafka}, tmp_path / "side.log")
-        client = httpx.Client(base_url=side.url, timeout=20)
-        assert post_within_deadline(client) == 201
-
-        os.kill(stack.kafka_pid, signal.SIGSTOP)  # a broker that accepts connections and says nothing
-        try:
-            with ThreadPoolExecutor(8) as pool:
-                answered = list(pool.map(lambda _: post_within_deadline(client), range(16)))
-            assert set(answered) <= {500, 503}
-            assert client.get("/health/ready").status_code == 503
-        finally:
-            os.kill(stack.kafka_pid, signal.SIGCONT)
-        wait_until(lambda: post_within_deadline(client) == 201, 30, "a command to be accepted after the silence")
-
-    for _ in range(2):  # nothing listens on Kafka's port any more
-        assert post_within_deadline(client) in (500, 503)
-    ready = client.get("/health/ready")
-    assert ready.status_code == 503
-    assert ready.json()["dependencies"]["kafka"]["ok"] is False
-    assert client.get("/health/live").status_code == 200
-
-    with embedded_stack(options) as stack:
-        assert stack.kafka_bootstrap == kafka
-        wait_until(lambda: post_within_deadline(client) == 201, 30, "a command to be accepted after the restart")
-        wait_until(lambda: client.get("/health/ready").status_code == 200, 10, "readiness")
-        ids = [dict(record.headers)["event-id"] for record in records_of(kafka, "t")]
-        assert len(ids) == len(set(ids))
-    client.close()
-    began = time.monotonic()
-    assert side.terminate() == 0  # Kafka is gone again, and the producer has nobody to say goodbye to
-    assert time.monotonic() - began < 10
 
 
 def test_without_a_broker_it_does_not_start_and_says_why_in_a_line(footfall: Footfall) -> None:
@@ -467,6 +408,6 @@ def test_without_a_broker_it_does_not_start_and_says_why_in_a_line(footfall: Foo
 
 def test_without_its_topic_it_does_not_start_and_says_what_to_do(footfall: Footfall) -> None:
     side = footfall.start("command-side", ready=False, KAFKA_TOPIC="nowhere")
-    assert side.popen.wait(5) == 1
+    assert side.popen.wait(20) == 1
     assert "footfall topics create" in side.log_text()
     assert len(side.log_text().splitlines()) <= 3

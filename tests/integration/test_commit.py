@@ -205,6 +205,29 @@ async def test_stats_are_counted_for_each_partition(database: Database, size: in
 
 
 @both_paths
+async def test_a_duplicate_that_differs_is_a_conflict_and_the_first_is_kept(database: Database, size: int) -> None:
+    position = (await database.claimed(0))[0]
+    old = events(size)
+    assert isinstance(old[0], UserEvent)
+    first: UserEvent = old[0]
+    later = [  # the same id with another time is the same event; with another user, type or payload it is not
+        msgspec.structs.replace(first, timestamp=first.timestamp + timedelta(seconds=1)),
+        msgspec.structs.replace(first, user_id="another"),
+        msgspec.structs.replace(first, event_type="LOGOUT"),
+        msgspec.structs.replace(first, payload={"n": "other"}),
+    ]
+    assert await database.commit({position: records([*old, *later])}) == Committed(size, 4, 3)
+    after = msgspec.structs.replace(position, next_offset=size + 4)
+    for n, repeat in enumerate(later):
+        at = msgspec.structs.replace(after, next_offset=size + 4 + n)
+        outcome = await database.commit({at: records([repeat], first=size + 4 + n)})
+        assert outcome == Committed(0, 1, 1 if n else 0)
+    [kept] = [row for row in await database.rows() if row["event_id"] == first.event_id]
+    assert json.loads(kept["event_json"])["userId"] == first.user_id
+    assert kept["occurred_at"] == first.timestamp
+
+
+@both_paths
 async def test_what_is_stored_already_is_a_duplicate(database: Database, size: int) -> None:
     position = (await database.claimed(0))[0]
     old, new = events(size), events(size)

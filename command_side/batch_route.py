@@ -1,0 +1,128 @@
+"""`POST /events/generate/batch`: many commands in one request, each with its own result (docs/batches.md)."""
+
+from collections.abc import Sequence
+from urllib.parse import parse_qsl
+
+import msgspec
+from litestar import asgi
+from litestar.handlers import ASGIRouteHandler
+
+from command_side import envelope
+from command_side.answers import KEY_CONFLICT, PUBLISH_ANSWERS, RETRY_AFTER, answer_failure
+from command_side.batch import Batches, ItemResult, Recorded, items_of
+from command_side.event_log import Position, PublishError
+from command_side.idempotency import KeyConflict
+from command_side.incoming import JSON, ClientGoneError, Head, RefusedError, read_body, read_head
+from command_side.settings import CommandSettings
+from contracts.rules import Problems
+from telemetry.asgi import Receive, Scope, Send, respond
+from telemetry.edge import REQUEST_ID_KEY
+from telemetry.metrics import COMMANDS_REJECTED
+
+BATCH = "/events/generate/batch"
+NDJSON = b"application/x-ndjson"
+MEDIA_TYPES = (JSON, NDJSON)
+
+NOT_PUBLISHED = "Not published: the batch is atomic and another of its items was refused."
+KEY_IS_THE_ITEMS = "A batch has no Idempotency-Key of its own; give each item its `idempotencyKey`."
+BAD_QUERY = "The only query parameter is `atomic`: true or false."
+
+_encode = msgspec.json.Encoder().encode
+
+
+def batch_route(batches: Batches, settings: CommandSettings) -> ASGIRouteHandler:
+    """The route that records many activities."""
+    max_bytes, body_timeout = settings.batch_max_body_bytes, settings.body_timeout_ms / 1000
+
+    @asgi(BATCH, copy_scope=False)
+    async def generate_batch(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            head = read_head(scope, max_bytes, MEDIA_TYPES)
+            atomic = wants_all_or_none(scope, head)
+            body = await read_body(receive, max_bytes, body_timeout)
+            items = items_of(body, lines=head.media_type == NDJSON)
+            if isinstance(items, Problems):
+                COMMANDS_REJECTED.labels(status=400).inc()
+                await respond(send, 400, envelope.invalid(items.sentences), JSON)
+                return
+            results = await batches.handle(items, scope[REQUEST_ID_KEY], atomic=atomic)
+        except ClientGoneError:
+            return
+        except Exception as error:  # noqa: BLE001 - this route passes by the framework and its last resort
+            await answer_failure(scope, send, error)
+        else:
+            await answer(send, results)
+
+    return generate_batch
+
+
+def wants_all_or_none(scope: Scope, head: Head) -> bool:
+    """`?atomic=true`. Raises RefusedError for any other query, and for a key where it has no meaning."""
+    if head.idempotency_key is not None:
+        raise RefusedError(400, KEY_IS_THE_ITEMS)
+    query: bytes = scope["query_string"]
+    if not query:
+        return False
+    parameters = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+    if parameters not in ([("atomic", "true")], [("atomic", "false")]):
+        raise RefusedError(400, BAD_QUERY)
+    return parameters[0][1] == "true"
+
+
+async def answer(send: Send, results: Sequence[ItemResult]) -> None:
+    """The results in order, under the status that sums them up."""
+    statuses = []
+    rendered_results = []
+    for result in results:
+        status, text = rendered(result)
+        statuses.append(status)
+        rendered_results.append(text)
+    accepted, unknown = statuses.count(201), statuses.count(503)
+    body = b'{"success":%b,"accepted":%d,"rejected":%d,"unknown":%d,"results":[%b]}' % (
+        b"true" if accepted == len(results) else b"false",
+        accepted,
+        len(results) - accepted - unknown,
+        unknown,
+        b",".join(rendered_results),
+    )
+    status = overall(statuses)
+    if status in (400, 422):
+        COMMANDS_REJECTED.labels(status=status).inc()
+    await respond(send, status, body, JSON, *([RETRY_AFTER] if status == 503 else []))
+
+
+def overall(statuses: Sequence[int]) -> int:
+    """One status for all: 503 when any outcome is unknown; 201 or the common refusal when all agree; else 207."""
+    found = set(statuses)
+    if 503 in found:
+        return 503
+    refusals = found - {424}  # items of an atomic batch that nothing is wrong with
+    if len(refusals) == 1:
+        return refusals.pop()
+    return 207 if 201 in found else 400
+
+
+def rendered(result: ItemResult) -> tuple[int, bytes]:
+    """Status and JSON of one result: the envelope's four keys, `status`, and `position` where it is known."""
+    if isinstance(result, Recorded):
+        outcome = result.outcome
+        if isinstance(outcome, PublishError):
+            answered = PUBLISH_ANSWERS[type(outcome)]
+            return answered.status, refused(answered.status, answered.error)
+        return 201, recorded(result.record.value, outcome)
+    if isinstance(result, Problems):
+        return 400, b'{"status":400,' + envelope.invalid(result.sentences)[1:]
+    if isinstance(result, KeyConflict):
+        return 422, refused(422, KEY_CONFLICT)
+    return 424, refused(424, NOT_PUBLISHED)
+
+
+def recorded(event_json: bytes, position: Position | None) -> bytes:
+    """The result of an item that was accepted."""
+    token = b"null" if position is None else b'"%d-%d"' % (position.partition, position.offset)
+    return b'{"status":201,"success":true,"event":%b,"errors":null,"error":null,"position":%b}' % (event_json, token)
+
+
+def refused(status: int, error: str) -> bytes:
+    """The result of an item that was not."""
+    return b'{"status":%d,%b' % (status, envelope.failed(error)[1:])

@@ -1,0 +1,124 @@
+"""What comes in: the head of a request, checked before its body is looked at, and the body within its bounds."""
+
+import asyncio
+import types
+from collections.abc import Collection
+from typing import Any, NamedTuple
+
+from command_side.idempotency import is_valid_key
+from telemetry.asgi import Receive, Scope
+
+JSON = b"application/json"
+CLOSE = (b"connection", b"close")
+BAD_KEY = "The header `Idempotency-Key` must be 1 to 255 visible ASCII characters, once."
+
+
+class ClientGoneError(Exception):
+    """The client left before its body was complete; nobody waits for an answer."""
+
+
+class RefusedError(Exception):
+    """A request that is answered before its body is looked at."""
+
+    def __init__(self, status: int, error: str, *headers: tuple[bytes, bytes]) -> None:
+        super().__init__(error)
+        self.status, self.error, self.headers = status, error, headers
+
+
+class Head(NamedTuple):
+    """What the headers say of the body."""
+
+    media_type: bytes = JSON
+    idempotency_key: bytes | None = None
+    length: int | None = None  # bytes; None: the body comes in chunks, or there is none
+
+
+PLAIN = (JSON,)
+
+
+def read_head(scope: Scope, max_bytes: int, media_types: Collection[bytes] = PLAIN) -> Head:
+    """Raises RefusedError for what the body cannot be: another method, another media type, encoded, too large."""
+    if scope["method"] != "POST":
+        raise RefusedError(405, f"Method {scope['method']} is not allowed here; use POST.", (b"allow", b"POST"))
+    media_type, key, length = JSON, None, None
+    for name, value in scope["headers"]:
+        if name == b"content-type":
+            media_type = checked_media_type(value, media_types)
+        elif name == b"content-encoding" and value.lower() != b"identity":
+            raise RefusedError(415, "Content-Encoding is not supported; send the body as it is.")
+        elif name == b"content-length":
+            length = int(value)
+            if length > max_bytes:
+                raise RefusedError(413, too_large(max_bytes), CLOSE)
+        elif name == b"idempotency-key":
+            if key is not None or not is_valid_key(value):
+                raise RefusedError(400, BAD_KEY)
+            key = value
+    return Head(media_type, key, length)
+
+
+def checked_media_type(value: bytes, allowed: Collection[bytes]) -> bytes:
+    """The media type without its parameters. Raises RefusedError when it is not allowed, or not in UTF-8."""
+    media_type, _, parameters = value.lower().partition(b";")
+    media_type = media_type.strip()
+    if media_type not in allowed:
+        names = " or ".join(name.decode() for name in allowed)
+        raise RefusedError(415, f"Content-Type must be {names}.")
+    charset = parameters.partition(b"charset=")[2].strip(b' "')
+    if charset and charset not in (b"utf-8", b"utf8"):
+        raise RefusedError(415, "The charset must be UTF-8.")
+    return media_type
+
+
+async def read_body(receive: Receive, max_bytes: int, timeout: float) -> bytes:
+    """The whole body, never holding more than `max_bytes`. Raises TimeoutError after `timeout` seconds.
+
+    A small body has arrived with its head, so `receive` returns without waiting. Looking whether it does spares the
+    timer: on Python 3.11 `asyncio.timeout` makes three system calls (docs/performance.md).
+    """
+    receiving: Any = receive()
+    try:
+        waits_for = receiving.send(None)
+    except StopIteration as arrived:
+        message = arrived.value
+    else:
+        async with asyncio.timeout(timeout):
+            message = await resumed(receiving, waits_for)
+            return await read_rest(message, receive, max_bytes)
+    if not message.get("more_body", False):
+        return await read_rest(message, receive, max_bytes)
+    async with asyncio.timeout(timeout):
+        return await read_rest(message, receive, max_bytes)
+
+
+@types.coroutine
+def resumed(coroutine: Any, waits_for: Any) -> Any:
+    """Awaits the rest of a coroutine that was started by hand and waits for the future `waits_for`."""
+    try:
+        while True:
+            try:
+                value = yield waits_for
+            except BaseException as error:  # noqa: BLE001 - a cancellation above all: the coroutine decides
+                waits_for = coroutine.throw(error)
+            else:
+                waits_for = coroutine.send(value)
+    except StopIteration as end:
+        return end.value
+
+
+async def read_rest(message: Any, receive: Receive, max_bytes: int) -> bytes:
+    body: bytes = message.get("body", b"")
+    while message.get("more_body", False):
+        if len(body) > max_bytes:
+            break
+        message = await receive()
+        body += message.get("body", b"")
+    if message["type"] == "http.disconnect":
+        raise ClientGoneError
+    if len(body) > max_bytes:
+        raise RefusedError(413, too_large(max_bytes), CLOSE)
+    return body
+
+
+def too_large(max_bytes: int) -> str:
+    return f"The body is larger than {max_bytes // 1024} KiB."

@@ -1,0 +1,138 @@
+"""One produce round: records of many publishers, one batch for each partition, an outcome for everyone."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+from aiokafka.errors import (
+    KafkaTimeoutError,
+    MessageSizeTooLargeError,
+    NotEnoughReplicasAfterAppendError,
+    RequestTimedOutError,
+)
+from aiokafka.partitioner import murmur2
+
+from command_side.event_log import (
+    LogBusyError,
+    LogUnavailableError,
+    Position,
+    PublishError,
+    PublishFailedError,
+    PublishUnknownError,
+)
+from command_side.kafka_producer import WEDGED, KafkaProducer
+from command_side.waiting import Waiting
+from telemetry.logs import get_logger
+from telemetry.metrics import MESSAGES_PUBLISHED, PUBLISH_FAILURES
+
+# After these the record may be in the log all the same.
+OUTCOME_UNKNOWN = (KafkaTimeoutError, RequestTimedOutError, NotEnoughReplicasAfterAppendError, *WEDGED)
+
+COUNT_FAILURE: dict[type[PublishError], Callable[[float], None]] = {
+    kind: PUBLISH_FAILURES.labels(outcome=outcome).inc
+    for kind, outcome in (
+        (PublishFailedError, "failed"),
+        (PublishUnknownError, "unknown"),
+        (LogBusyError, "refused"),
+        (LogUnavailableError, "unavailable"),
+    )
+}
+
+
+class ProduceRound:
+    """Runs rounds, one at a time, through a producer."""
+
+    def __init__(self, producer: KafkaProducer, partitions: int) -> None:
+        self._producer = producer
+        self._partition_of = partition_chooser(partitions)
+
+    async def run(self, waiting: Sequence[Waiting]) -> None:
+        """Publishes the records; every publisher learns its outcome, so this never raises."""
+        by_partition: dict[int, list[Waiting]] = {}
+        for one in waiting:
+            one.sent = True
+            by_partition.setdefault(self._partition_of(one.record.key), []).append(one)
+        submitted = [
+            (partition, group, await self._submit(partition, group)) for partition, group in by_partition.items()
+        ]
+        left: list[tuple[int, list[Waiting], Exception | None]] = []
+        for partition, group, batch in submitted:
+            try:
+                if isinstance(batch, Exception):
+                    raise batch
+                count = batch[1]
+                self._acknowledge(partition, group[:count], (await batch[0]).offset)
+            except Exception as error:  # noqa: BLE001 - sorted out by `_send`
+                left.append((partition, group, error))
+            else:
+                if count < len(group):
+                    left.append((partition, group[count:], None))
+        if left:
+            await asyncio.gather(*(self._send(*one) for one in left))
+
+    async def _submit(self, partition: int, waiting: list[Waiting]) -> tuple[Any, int] | Exception:
+        try:
+            return await self._producer.submit(partition, waiting)
+        except Exception as error:  # noqa: BLE001 - sorted out by `_send`
+            return error
+
+    async def _send(self, partition: int, waiting: list[Waiting], error: Exception | None) -> None:
+        """Publishes what is left of one partition's round, after `error` if there was one.
+
+        Every publisher learns its outcome, so this never raises.
+        """
+        producer, remaining, cause = self._producer.current, waiting, error
+        try:
+            if error is not None and isinstance(error, MessageSizeTooLargeError):
+                raise error
+            while remaining:
+                metadata, count = await self._producer.retry(partition, remaining, cause)
+                self._acknowledge(partition, remaining[:count], metadata.offset)
+                remaining, cause = remaining[count:], None
+        except MessageSizeTooLargeError as too_large:
+            await self._producer.renew(producer)
+            await self._send_halves(partition, remaining, too_large)
+        except OUTCOME_UNKNOWN as unanswered:
+            self._settle_failed(remaining, PublishUnknownError, unanswered)
+        except Exception as refused:  # noqa: BLE001 - whatever it was, the publishers must not wait for ever
+            self._settle_failed(remaining, PublishFailedError, refused)
+            await self._producer.renew(producer)
+
+    async def _send_halves(self, partition: int, waiting: list[Waiting], error: Exception) -> None:
+        """The broker finds a batch too large: smaller ones may pass; only a record too large by itself must fail."""
+        left = [one for one in waiting if not one.settled()]
+        if len(left) <= 1:
+            self._settle_failed(left, PublishFailedError, error)
+            return
+        middle = len(left) // 2
+        await self._send(partition, left[:middle], None)
+        await self._send(partition, left[middle:], None)
+
+    def _acknowledge(self, partition: int, waiting: Sequence[Waiting], first: int) -> None:
+        """`first`: the offset of the first; negative when a retry found the batch written and Kafka forgot where."""
+        for index, one in enumerate(waiting):
+            one.settle(Position(partition, first + index) if first >= 0 else None)
+        MESSAGES_PUBLISHED.inc(len(waiting))
+
+    def _settle_failed(self, waiting: Sequence[Waiting], outcome: type[PublishError], cause: Exception) -> None:
+        get_logger("command_side").error("publish_failed", error=type(cause).__name__, events=len(waiting))
+        fail(waiting, outcome)
+
+
+def fail(waiting: Sequence[Waiting], error: type[PublishError]) -> None:
+    """Tells those who still wait, and counts them."""
+    for one in waiting:
+        if not one.settled():
+            COUNT_FAILURE[error](1)
+            one.fail(error)
+
+
+def partition_chooser(partitions: int) -> Any:
+    """Kafka's default partitioner (murmur2 of the key, as every Java client does), remembered for recent keys."""
+
+    @lru_cache(maxsize=65_536)
+    def choose(key: bytes) -> int:
+        return int((murmur2(key) & 0x7FFFFFFF) % partitions)
+
+    return choose

@@ -1,0 +1,79 @@
+"""Records on their way, and their publishers: each alone with a future of its own, or many behind one."""
+
+import asyncio
+from collections.abc import Sequence
+
+from command_side.event_log import Outcome, Position, PublishError
+from contracts.record import EventRecord
+
+
+class Waiting:
+    """One record, the future of its publisher, and until when the publisher waits (loop time)."""
+
+    __slots__ = ("deadline", "future", "record", "sent")
+
+    def __init__(self, record: EventRecord, future: asyncio.Future[Position | None], deadline: float) -> None:
+        self.record = record
+        self.future = future
+        self.deadline = deadline
+        self.sent = False
+
+    def settled(self) -> bool:
+        """Whether nobody waits any more: answered, or its publisher has left."""
+        return self.future.done()
+
+    def settle(self, position: Position | None) -> None:
+        """It is in the log."""
+        if not self.future.done():
+            self.future.set_result(position)
+
+    def fail(self, error: type[PublishError]) -> None:
+        """It is not, or nobody knows."""
+        if not self.future.done():
+            self.future.set_exception(error())
+
+
+class Group:
+    """Records that were handed over together: one future for the outcomes of all, in their order."""
+
+    def __init__(self, records: Sequence[EventRecord], future: asyncio.Future[list[Outcome]], deadline: float) -> None:
+        self.future = future
+        self.outcomes: list[Outcome] = [None] * len(records)
+        self.missing = len(records)
+        self.members = [Member(record, self, index, deadline) for index, record in enumerate(records)]
+
+
+class Member(Waiting):
+    """One record of a group."""
+
+    __slots__ = ("_done", "_group", "_index")
+
+    def __init__(self, record: EventRecord, group: Group, index: int, deadline: float) -> None:  # no future of its own
+        self.record = record
+        self.deadline = deadline
+        self.sent = False
+        self._group = group
+        self._index = index
+        self._done = False
+
+    def settled(self) -> bool:
+        """See `Waiting.settled`."""
+        return self._done or self._group.future.done()
+
+    def settle(self, position: Position | None) -> None:
+        """See `Waiting.settle`."""
+        self._note(position)
+
+    def fail(self, error: type[PublishError]) -> None:
+        """See `Waiting.fail`."""
+        self._note(error())
+
+    def _note(self, outcome: Outcome) -> None:
+        if self._done:
+            return
+        self._done = True
+        group = self._group
+        group.outcomes[self._index] = outcome
+        group.missing -= 1
+        if not group.missing and not group.future.done():
+            group.future.set_result(group.outcomes)

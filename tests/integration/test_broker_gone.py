@@ -1,0 +1,211 @@
+"""Kafka goes away and comes back: every command is answered in time, and what was answered 201 is there."""
+
+import asyncio
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from aiokafka import TopicPartition
+
+from command_side import kafka_event_log, kafka_producer
+from command_side.app import producer_of
+from command_side.event_log import LogUnavailableError, Position, PublishUnknownError
+from command_side.kafka_event_log import KafkaEventLog
+from command_side.settings import CommandSettings
+from contracts.record import EventRecord
+from footfall.embedded import StackOptions, embedded_stack
+from footfall.operations import TopicSettings, create_topics
+from tests.processes import Process, start, wait_until
+from tests.servers import Servers
+from tests.topic_reader import records_of
+
+GENERATE = "/events/generate"
+DEADLINE = 1.0  # seconds
+SLACK = 2.0  # seconds that a busy machine may add to a deadline
+OUTAGE = 60.0 if os.environ.get("FOOTFALL_LONG") else 5.0  # seconds
+RECOVERY = 15.0  # seconds after Kafka's return
+CLIENTS = 8
+AWAY = "Kafka does not answer. Nothing was recorded; try again shortly."
+UNKNOWN = (
+    "Kafka did not answer in time: whether the event was recorded is unknown. Repeat the request with the same "
+    "Idempotency-Key; without one, a repeat may be a second event."
+)
+NOT_PUBLISHED = "The event could not be published: Kafka did not take it. Nothing was recorded; try again."
+
+
+class Load:
+    """Clients that post one command after the other, and what they were told."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._ended = threading.Event()
+        self.accepted: list[str] = []
+        self.refused: Counter[tuple[int, str]] = Counter()
+        self.slowest = 0.0
+        self.wrong: list[str] = []
+        self._threads = [threading.Thread(target=self._run, args=(n,)) for n in range(CLIENTS)]
+
+    def __enter__(self) -> "Load":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        for thread in self._threads:
+            thread.join(40)
+            assert not thread.is_alive()
+
+    def _run(self, number: int) -> None:
+        with httpx.Client(base_url=self._url, timeout=30) as client:
+            while not self._ended.is_set():
+                began = time.monotonic()
+                answer = client.post(GENERATE, json={"userId": f"user-{number}", "eventType": "LOGIN"})
+                self.slowest = max(self.slowest, time.monotonic() - began)
+                body = answer.json()
+                if answer.status_code == 201:
+                    self.accepted.append(body["event"]["eventId"])
+                    continue
+                self.refused[answer.status_code, body["error"]] += 1
+                if (answer.status_code == 503) != ("retry-after" in answer.headers):
+                    self.wrong.append(f"{answer.status_code} {answer.headers}")
+                self._ended.wait(0.05)  # a client that was refused waits
+
+
+@contextmanager
+def paused(pid: int) -> Iterator[None]:
+    """A broker that keeps its connections and says nothing."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def health(side: Process) -> httpx.Response:
+    return httpx.get(f"{side.url}/health/ready", timeout=10)
+
+
+def test_a_broker_that_is_silent_and_one_that_is_gone(tmp_path: Path) -> None:
+    """FOOTFALL_LONG=1: away for 60 s each time."""
+    options = StackOptions(tmp_path / "state", durable=False)
+    settings = {"PUBLISH_TIMEOUT_MS": str(int(DEADLINE * 1000)), "KAFKA_TOPIC": "t"}
+    with embedded_stack(options) as stack:
+        kafka = stack.kafka_bootstrap
+        create_topics(TopicSettings(kafka_bootstrap_servers=kafka, kafka_topic="t", kafka_dlq_topic="t-dlq"))
+        side = start("command-side", {**settings, "KAFKA_BOOTSTRAP_SERVERS": kafka}, tmp_path / "side.log")
+        with Load(side.url) as silent:
+            wait_until(lambda: len(silent.accepted) > 50, 20, "the load to flow")
+            with paused(stack.kafka_pid):
+                began = time.monotonic()
+                wait_until(lambda: silent.refused[503, AWAY] > 0, 10, "the circuit to open")
+                state = health(side)
+                assert state.status_code == 503
+                assert state.json()["dependencies"]["kafka"]["detail"].startswith("the circuit is open")
+                assert 'kafka_circuit_state{state="open"} 1.0' in httpx.get(f"{side.url}/metrics").text
+                assert httpx.get(f"{side.url}/health/live").status_code == 200
+                at_once = time.monotonic()
+                assert httpx.post(side.url + GENERATE, json={"userId": "u", "eventType": "LOGIN"}).status_code == 503
+                assert time.monotonic() - at_once < 0.5
+                threading.Event().wait(max(0.0, OUTAGE - (time.monotonic() - began)))  # the length of the outage
+            assert_recovers(silent)
+        wait_until(lambda: health(side).status_code == 200, 10, "readiness")
+        assert_answered_well(silent)
+        assert silent.refused[503, UNKNOWN] > 0
+        assert set(silent.accepted) <= set(event_ids(kafka))
+
+    with Load(side.url) as gone:  # nothing listens on Kafka's port any more
+        wait_until(lambda: gone.refused[503, AWAY] > 0, 20, "the circuit to open")
+        threading.Event().wait(OUTAGE if OUTAGE > 5 else 0)
+        with embedded_stack(options) as stack:
+            assert stack.kafka_bootstrap == kafka
+            assert_recovers(gone)
+            wait_until(lambda: len(gone.accepted) > 50, 20, "the load to flow")
+            gone.__exit__()
+            ids = event_ids(kafka)
+            assert set(silent.accepted) | set(gone.accepted) <= set(ids)
+            assert len(ids) == len(set(ids))  # aiokafka's own retries are idempotent
+    assert_answered_well(gone)
+    began = time.monotonic()
+    assert side.terminate() == 0  # Kafka is gone again, and the producer has nobody to say goodbye to
+    assert time.monotonic() - began < 10
+
+
+def assert_recovers(load: Load) -> None:
+    before = len(load.accepted)
+    wait_until(lambda: len(load.accepted) > before, RECOVERY, "a command to be accepted after Kafka's return")
+
+
+def assert_answered_well(load: Load) -> None:
+    assert not load.wrong
+    assert load.slowest < DEADLINE + SLACK
+    assert load.refused.keys() <= {(503, AWAY), (503, UNKNOWN), (500, NOT_PUBLISHED)}
+
+
+def event_ids(kafka: str) -> list[str]:
+    return [dict(record.headers)["event-id"].decode() for record in records_of(kafka, "t")]
+
+
+@contextmanager
+def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with monkeypatch.context() as patch:
+        patch.setattr(kafka_event_log, "PATIENCE", 0.2)
+        patch.setattr(kafka_event_log, "PROBE_INTERVAL", 0.3)
+        patch.setattr(kafka_event_log, "STUCK_PROBES", 2)
+        patch.setattr(kafka_producer, "CLOSE_TIMEOUT", 0.5)
+        yield
+
+
+def record(n: int) -> EventRecord:
+    return EventRecord(f"user-{n % 5}".encode(), b"%d" % n, [])
+
+
+async def started_log(real_servers: Servers, topic: str) -> KafkaEventLog:
+    settings = CommandSettings(kafka_bootstrap_servers=real_servers.kafka, kafka_topic=topic)
+    log = KafkaEventLog(lambda: producer_of(settings), topic, timeout=20.0, retries=3, max_pending=10_000)
+    await log.start()
+    return log
+
+
+@pytest.fixture
+def topic(new_topic: Callable[..., str]) -> str:
+    return new_topic(1)
+
+
+async def test_a_producer_out_of_sequence_is_replaced_and_nobody_notices(real_servers: Servers, topic: str) -> None:
+    log = await started_log(real_servers, topic)
+    assert isinstance(await log.publish(record(0)), Position)
+    spoiled = log._producer.current
+    spoiled._txn_manager.increment_sequence_number(TopicPartition(topic, 0), 7)  # Kafka will miss seven records
+    outcomes = await asyncio.gather(*(log.publish(record(n)) for n in range(1, 50)))
+    assert outcomes == [Position(0, n) for n in range(1, 50)]
+    assert log._producer.current is not spoiled
+    await log.close()
+
+
+async def test_a_producer_that_hangs_though_kafka_answers_is_replaced(
+    real_servers: Servers, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with _quick(monkeypatch):
+        log = await started_log(real_servers, topic)
+        assert isinstance(await log.publish(record(0)), Position)
+        hanging = log._producer.current
+        hanging._sender._muted_partitions.add(TopicPartition(topic, 0))  # it takes batches and never sends them
+        with pytest.raises(PublishUnknownError):
+            await log.publish(record(1))
+        with pytest.raises(LogUnavailableError):
+            await log.publish(record(2))
+        async with asyncio.timeout(RECOVERY):
+            while log.circuit_state != "closed":  # noqa: ASYNC110 - the circuit tells nobody
+                await asyncio.sleep(0.05)
+        assert log._producer.current is not hanging
+        assert isinstance(await log.publish(record(3)), Position)
+        hanging._sender.sender_task.cancel()  # it would wait for ever
+        await log.close()
