@@ -9,8 +9,10 @@ from litestar import Litestar
 from query_side import queries
 from query_side.cursors import Cursors, cursors_of
 from query_side.event_pages import EventPages
+from query_side.openapi.routes import documentation_routes
 from query_side.routes import EventRoutes
 from query_side.settings import QuerySettings
+from query_side.users import UserRoutes
 from read_model.pool import open_pool
 from telemetry.asgi import App
 from telemetry.health import DependencyState
@@ -29,8 +31,10 @@ class QuerySide:
         self._opened: asyncpg.Pool | None = None
         self._sealed: Cursors | None = None
         pages = EventPages(self._pool, self._cursors, settings)
-        events = EventRoutes(self._pool, pages, settings.query_timeout_ms / 1000)
-        self.route_handlers = events.handlers()
+        timeout = settings.query_timeout_ms / 1000
+        events = EventRoutes(self._pool, pages, timeout)
+        users = UserRoutes(self._pool, self._cursors, pages, timeout)
+        self.route_handlers = [*events.handlers(), *users.handlers(), *documentation_routes()]
         self.direct_routes: dict[str, App] = events.direct()
         self.probes = {"postgres": self._postgres_state}
 
