@@ -254,7 +254,7 @@ def test_history_that_is_gone_stops_its_partition_and_no_other(footfall: Footfal
 class NotUtf8(str):
     """A header's name whose bytes are no UTF-8: a producer of another make may write such."""
 
-    def encode(self, *_: object) -> bytes:
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
         return b"\xff\xfe"
 
 
