@@ -41,7 +41,8 @@ def run_query_side(port: int | None) -> int:
     """Serves the query side until SIGTERM or SIGINT."""
     settings = load_settings(QuerySettings, port=port)
     configure_logs(settings.log_level, PERSONAL_FIELDS)
-    return serve(web_app("query-side", QuerySide(settings)), settings.host, settings.port)
+    side = QuerySide(settings)
+    return serve(web_app("query-side", side, guard=side.guard), settings.host, settings.port, side.end_streams)
 
 
 class FrontSettings(CommandSettings, QuerySettings):
@@ -54,7 +55,9 @@ def run_front(port: int | None) -> int:
     """Serves both sides from one process, as the seed's clients know it."""
     settings = load_settings(FrontSettings, port=port)
     configure_logs(settings.log_level, PERSONAL_FIELDS)
-    return serve(web_app("front", CommandSide(settings), QuerySide(settings)), settings.host, settings.port)
+    queries = QuerySide(settings)
+    app = web_app("front", CommandSide(settings), queries, guard=queries.guard)
+    return serve(app, settings.host, settings.port, queries.end_streams)
 
 
 def run_projector_process(port: int | None) -> int:

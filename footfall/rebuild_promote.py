@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import asyncpg
 
 from footfall.rebuild import Operator, RefusedError, analyze
+from read_model import late_events
 from read_model.generation_schema import GenerationInUseError, point_views_at
 from read_model.generations import Connection, Generation, note, positions
 from read_model.progress import WAKE
@@ -127,6 +128,7 @@ async def _switch_once(operator: Operator, old: str, new: str, action: str, forc
         if not force:
             await _until_passed(connection, new, operator.topic, seen)
         await connection.execute(PUBLISHED.format(old=old, new=new))
+        await connection.execute(late_events.PROMOTED.format(old=old, new=new))
         await connection.execute(SWAP, old, new)
         await note(connection, operator.name, action, {"old": old, "new": new, "forced": force, "seen": seen})
         await connection.execute(WAKE)

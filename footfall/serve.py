@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import signal
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from types import FrameType
 
@@ -22,10 +22,13 @@ BACKLOG = 2048  # connections waiting to be accepted
 class Server(uvicorn.Server):
     """uvicorn's server, except that a signal it obeyed is not raised again: a drained process exits 0."""
 
+    on_exit: Callable[[], None] = staticmethod(lambda: None)  # called once it is asked to end, before it waits
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stops accepting; a second Ctrl-C stops waiting for requests in flight."""
         self.force_exit = self.should_exit and sig == signal.SIGINT
         self.should_exit = True
+        self.on_exit()
 
     async def serve_unsignalled(self) -> None:
         """Serves as a part of a process that handles its own signals."""
@@ -53,10 +56,14 @@ def server_of(app: App, host: str, port: int) -> Server:
     )
 
 
-def serve(app: App, host: str, port: int) -> int:
-    """Serves until SIGTERM or SIGINT; returns the exit code: 0 after a drain, 1 when it could not start."""
+def serve(app: App, host: str, port: int, on_exit: Callable[[], None] = lambda: None) -> int:
+    """Serves until SIGTERM or SIGINT; returns the exit code: 0 after a drain, 1 when it could not start.
+
+    `on_exit` ends what would otherwise never end; it is called from a signal handler.
+    """
     tune_garbage_collection()
     server = server_of(app, host, port)
+    server.on_exit = on_exit
     with suppress(SystemExit):  # uvicorn's own code for a failed start is 3
         server.run()
     return 0 if server.started else 1

@@ -41,9 +41,9 @@ class Side(Protocol):
         ...
 
 
-def web_app(name: str, *sides: Side) -> App:
-    """All routes and probes of `sides` under one edge; `name` labels metrics and logs."""
-    app = Litestar(
+def web_app(name: str, *sides: Side, guard: Callable[[App], App] = lambda app: app) -> App:
+    """All routes and probes of `sides` under one edge; `name` labels metrics and logs. `guard` is before the routes."""
+    app: Any = Litestar(
         route_handlers=[route for side in sides for route in side.route_handlers],
         lifespan=[side.lifespan for side in sides],
         exception_handlers={HTTPException: framework_error, Exception: unforeseen_error},
@@ -52,7 +52,7 @@ def web_app(name: str, *sides: Side) -> App:
     )
     probes = {probe_name: probe for side in sides for probe_name, probe in side.probes.items()}
     direct = {path: route for side in sides for path, route in side.direct_routes.items()}
-    return with_edge(app, name, probes, direct)  # type: ignore[arg-type]  # Litestar's ASGI types are narrower
+    return with_edge(guard(app), name, probes, direct)
 
 
 def framework_error(_request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:

@@ -21,6 +21,7 @@ from projector.connection import Connection
 from projector.failure import Diagnosis
 from projector.letter_filter import MATCHES, LetterFilter
 from projector.letter_trial import Letter, RedriveError, Tried, letter_of, try_letters
+from read_model import late_events
 from read_model.progress import WAKE
 
 CHUNK = 500  # letters in one transaction at most: the partition's owner waits for so long
@@ -238,6 +239,8 @@ class Redrive:
         still = [(letter, why) for letter, why in outcomes if isinstance(why, Diagnosis)]
         offsets = [letter.offset for letter in applied]
         await connection.execute(self._sql(RESOLVE), *place, offsets, "redriven", self._options.actor, 1)
+        came = [letter.offset for letter, outcome in outcomes if outcome == "stored"]
+        await connection.execute(self._sql(late_events.ADD), *place, came)
         # A letter with a cause of its own keeps it while it waits behind another.
         said = [(letter, why) for letter, why in still if why.cause != "behind" or letter.cause == "behind"]
         await connection.execute(
@@ -250,10 +253,9 @@ class Redrive:
             [why.error_message for _, why in said],
             [why.behind_offset for _, why in said],
         )
-        stored = sum(outcome == "stored" for _, outcome in outcomes)
         malformed = sum(letter.cause == "behind" and why.cause != "behind" for letter, why in still)
         malformed -= sum(letter.cause != "behind" for letter in applied)
-        await connection.execute(self._sql(COUNT), *place, stored, len(applied) - stored, malformed)
+        await connection.execute(self._sql(COUNT), *place, len(came), len(applied) - len(came), malformed)
 
 
 class _Pace:

@@ -22,6 +22,7 @@ AWAY = (
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
     asyncpg.TooManyConnectionsError,
+    asyncpg.SerializationError,  # on a replica: replay needed what the query read
 )
 
 

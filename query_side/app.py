@@ -9,6 +9,7 @@ from litestar import Litestar
 from query_side import queries
 from query_side.cursors import Cursors, cursors_of
 from query_side.event_pages import EventPages
+from query_side.live import Live
 from query_side.openapi.routes import documentation_routes
 from query_side.routes import EventRoutes
 from query_side.settings import QuerySettings
@@ -32,17 +33,19 @@ class QuerySide:
         self._sealed: Cursors | None = None
         pages = EventPages(self._pool, self._cursors, settings)
         timeout = settings.query_timeout_ms / 1000
-        events = EventRoutes(self._pool, pages, timeout)
+        self._live = Live(self._pool, self._cursors, settings)
+        events = EventRoutes(self._pool, pages, self._live.status, timeout)
         users = UserRoutes(self._pool, self._cursors, pages, timeout)
-        self.route_handlers = [*events.handlers(), *users.handlers(), *documentation_routes()]
-        self.direct_routes: dict[str, App] = events.direct()
+        live = self._live.handlers()
+        self.route_handlers = [*live, *events.handlers(), *users.handlers(), *documentation_routes()]
+        self.direct_routes: dict[str, App] = {path: self.guard(route) for path, route in events.direct().items()}
         self.probes = {"postgres": self._postgres_state}
 
     @asynccontextmanager
     async def lifespan(self, _app: Litestar) -> AsyncIterator[None]:
         """Opens the pool; closes it, and with it every stream that still runs, on the way out."""
         self._opened = await open_pool(
-            self._settings.database_url.get_secret_value(),
+            self._settings.reading_url(),
             application="footfall-query-side",
             min_size=2,
             max_size=self._settings.query_pool_size + self._settings.max_exports,  # exports starve no lookup
@@ -52,9 +55,18 @@ class QuerySide:
         )
         try:
             self._sealed = await cursors_of(self._opened, self._settings.cursor_secret.get_secret_value())
-            yield
+            async with self._live.running():
+                yield
         finally:
             self._opened.terminate()
+
+    def guard(self, app: App) -> App:
+        """Every query may name positions to wait for: one guard before all of them."""
+        return self._live.fresh(app)
+
+    def end_streams(self) -> None:
+        """Ends what would otherwise never end. May be called from a signal handler."""
+        self._live.end_streams()
 
     def _pool(self) -> asyncpg.Pool:
         assert self._opened is not None, "the lifespan opens the pool before the first request"

@@ -1,6 +1,6 @@
 """`GET /events/processed` and `GET /events/{eventId}`, straight on ASGI: the answers are JSON already."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from hashlib import blake2b
 from uuid import UUID
 
@@ -20,8 +20,15 @@ EVENTS = "/events"
 class EventRoutes:
     """The routes that read events. `pool_of()` gives the pool once the lifespan has opened it."""
 
-    def __init__(self, pool_of: Callable[[], asyncpg.Pool], pages: EventPages, query_timeout: float) -> None:
+    def __init__(
+        self,
+        pool_of: Callable[[], asyncpg.Pool],
+        pages: EventPages,
+        status: Callable[[UUID, Scope, Send], Awaitable[None]],
+        query_timeout: float,
+    ) -> None:
         self._pool_of = pool_of
+        self._status = status
         self._query_timeout = query_timeout
         self._processed = guarded(pages.processed)
         self._event = guarded(self.event)
@@ -39,13 +46,16 @@ class EventRoutes:
         return {PROCESSED: self._processed}
 
     async def event(self, scope: Scope, _receive: Receive, send: Send) -> None:
-        """One event by its id. It never changes, so its tag is that of its bytes."""
-        rest = scope["path"].strip("/")
-        if "/" in rest or not rest:
+        """One event by its id, or its status. An event never changes, so its tag is that of its bytes."""
+        text, _, facet = scope["path"].strip("/").partition("/")
+        if not text or facet not in ("", "status"):
             raise RefusedError(404, NOT_FOUND)
-        event_id = parse_event_id(rest)
+        event_id = parse_event_id(text)
         if event_id is None:
             raise RefusedError(400, "The event id in the path must be a UUID.")
+        if facet == "status":
+            await self._status(event_id, scope, send)
+            return
         async with self._pool_of().acquire(timeout=self._query_timeout) as connection:
             found = await queries.get_event_by_id(connection, event_id)
         if found is None:

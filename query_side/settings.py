@@ -16,6 +16,11 @@ class QuerySettings(BaseSettings):
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=3002, ge=0, le=65_535, description="Port to listen on.")
     database_url: SecretStr = Field(description="PostgreSQL URL of a role that is a member of footfall_reader.")
+    replica_database_url: SecretStr = Field(
+        default=SecretStr(""),
+        description="PostgreSQL URL of a replica: queries read there, and DATABASE_URL, the primary, only notifies.",
+    )
+    kafka_topic: str = Field(default="user-activity-events", description="Topic of the events.")
     query_pool_size: int = Field(
         default=10, ge=2, le=100, description="Database connections for lookups; each export has one more."
     )
@@ -29,6 +34,12 @@ class QuerySettings(BaseSettings):
     cursor_secret: SecretStr = Field(
         default=SecretStr(""), description="Key that signs cursors, at least 16 characters; empty: the database's own."
     )
+    max_streams: int = Field(
+        default=2_000, ge=1, description="Clients that may follow the live feed at once; more are answered 503."
+    )
+    stream_heartbeat_ms: int = Field(
+        default=15_000, ge=100, description="Between signs of life on a stream with nothing to tell, ms."
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="Least level that is logged."
     )
@@ -39,3 +50,11 @@ class QuerySettings(BaseSettings):
         if 0 < len(secret.get_secret_value()) < MIN_SECRET_LENGTH:
             raise ValueError(f"must have at least {MIN_SECRET_LENGTH} characters, or be empty")
         return secret
+
+    def reading_url(self) -> str:
+        """Where queries read."""
+        return (self.replica_database_url if self.on_replica() else self.database_url).get_secret_value()
+
+    def on_replica(self) -> bool:
+        """Whether that is another server than the one that notifies."""
+        return bool(self.replica_database_url.get_secret_value())

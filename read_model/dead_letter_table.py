@@ -5,6 +5,7 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
+    Computed,
     DateTime,
     Index,
     Integer,
@@ -16,6 +17,9 @@ from sqlalchemy import (
 )
 
 from read_model.tables import metadata
+
+# The header is whatever its producer wrote: escaped, so that it is text, and cut, so that an index can hold it.
+EVENT_ID = "left(encode(header_values[array_position(header_names, 'event-id')], 'escape'), 64)"
 
 _KEY = ("kafka_topic", "kafka_partition", "kafka_offset")
 
@@ -53,10 +57,12 @@ dead_letters = Table(
     Column("record_value", LargeBinary, comment="The record's value, byte for byte."),
     Column("header_names", ARRAY(Text), nullable=False, comment="Names of the record's headers, in order."),
     Column("header_values", ARRAY(LargeBinary), nullable=False, comment="Their values, in the same order."),
+    Column("event_id", Text, Computed(EVENT_ID, persisted=True), comment="Its event, as the header event-id names it."),
     PrimaryKeyConstraint(*_KEY, name="dead_letters_pkey"),
     CheckConstraint("cause IN ('poison', 'newer_version', 'behind')", name="dead_letters_cause"),
     CheckConstraint("state IN ('parked', 'redriven', 'discarded')", name="dead_letters_state"),
     Index("dead_letters_parked", *_KEY, postgresql_where=text("state = 'parked'")),
+    Index("dead_letters_by_event", "event_id"),
     Index("dead_letters_unpublished", *_KEY, postgresql_where=text("published_at IS NULL")),
     comment="Records that could not be applied, and those parked behind them, as they came.",
 )

@@ -98,6 +98,10 @@ REBUILD_PROGRESS = Gauge(
 PROJECTION_RETRIES = Counter(
     "projection_retries", "Batches given up for a transient failure and read again.", registry=REGISTRY
 )
+STREAMS_OPEN = Gauge("streams_open", "Clients that follow the live feed of this query side now.", registry=REGISTRY)
+STREAMS_DROPPED = Counter(
+    "streams_dropped", "Clients of the live feed dropped because they took events too slowly.", registry=REGISTRY
+)
 
 
 def exposition() -> tuple[bytes, str]:

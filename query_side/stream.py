@@ -1,0 +1,163 @@
+"""`GET /events/stream`: what comes, as Server-Sent Events; before that, what a client missed."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import asyncpg
+
+from query_side.answers import AWAY, RefusedError, header, until_disconnect
+from query_side.cursors import Cursors
+from query_side.feed import Page, cursor_of, read_page, vector_of
+from query_side.parameters import Parameters
+from query_side.positions import Vector, passes
+from query_side.since import NOW, beginning_of
+from query_side.tail import RETRY, Client, Filter, Tail, heartbeat_of, last_words, piece_of
+from telemetry.asgi import Receive, Scope, Send
+from telemetry.logs import get_logger
+
+CATCH_UP_LIMIT = 500  # entries in one reading for one client
+MAX_CATCHING_UP = 8  # clients that read for themselves at once; others wait for their turn
+SEND_TIMEOUT = 30.0  # seconds in which a client must take something of what it is sent
+EVENT_TYPES = ("LOGIN", "LOGOUT", "PRODUCT_VIEW")
+HEADERS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"x-accel-buffering", b"no"),  # to proxies: pass each event on at once
+]
+
+
+class Streams:
+    """The streams of one process: at most `most`, each a client of one tail."""
+
+    def __init__(
+        self,
+        tail: Tail,
+        pool_of: Callable[[], asyncpg.Pool],
+        cursors_of: Callable[[], Cursors],
+        topic: str,
+        most: int,
+        heartbeat: float,
+    ) -> None:
+        self._tail, self._pool_of, self._cursors_of, self._topic = tail, pool_of, cursors_of, topic
+        self._most, self._open = most, 0
+        self._heartbeat = heartbeat
+        self._catching_up = asyncio.Semaphore(MAX_CATCHING_UP)
+        self._clients: set[Client] = set()
+        self._ending = False
+
+    def end_all(self) -> None:
+        """Ends every stream, for the process is about to; new ones are refused."""
+        self._ending = True
+        for client in [*self._clients]:
+            client.end("shutdown")
+
+    async def stream(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Events from `Last-Event-ID`, else from `since`, else from now on, until either side ends it."""
+        if self._ending or self._open >= self._most:
+            raise RefusedError(503, "Too many streams are open; try again shortly.", (b"retry-after", b"5"))
+        wants, since = await self._asked(scope)
+        if scope["method"] == "HEAD":
+            await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+            await send({"type": "http.response.body", "body": b""})
+            return
+        client = Client(wants)
+        self._open += 1
+        self._clients.add(client)
+        gone = asyncio.create_task(until_disconnect(receive))
+        work = asyncio.create_task(self._follow(client, since, send))
+        try:
+            with self._tail.kept_awake():
+                await asyncio.wait([gone, work], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._tail.leave(client)
+            self._clients.discard(client)
+            self._open -= 1
+            gone.cancel()
+            work.cancel()
+            await asyncio.wait([work])
+        if not work.cancelled():
+            work.result()
+
+    async def _asked(self, scope: Scope) -> tuple[Filter, Vector | None]:
+        parameters = Parameters(scope["query_string"], ("since", "userId", "productId"), ("eventType",))
+        wants = Filter(
+            parameters.text("userId"), parameters.choices("eventType", EVENT_TYPES), parameters.text("productId")
+        )
+        parameters.check()
+        last = header(scope, b"last-event-id")
+        if last:
+            found = vector_of(self._cursors_of(), self._topic, last.decode("latin-1"))
+            if found is None:
+                raise RefusedError(400, errors=["Last-Event-ID is no cursor of this feed."])
+            return wants, found
+        if parameters.raw("since") in (None, NOW):
+            return wants, None
+        return wants, await beginning_of(self._pool_of(), self._cursors_of(), self._topic, parameters, NOW)
+
+    async def _follow(self, client: Client, since: Vector | None, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+        try:
+            async for piece in self._pieces(client, since):
+                async with asyncio.timeout(SEND_TIMEOUT):
+                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+            if client.ended is not None:
+                async with asyncio.timeout(SEND_TIMEOUT):
+                    await send({"type": "http.response.body", "body": last_words(client.ended)})
+        except TimeoutError:  # it takes nothing, not even the reason why it is dropped
+            get_logger("query-side").info("stream_client_stuck", seconds=SEND_TIMEOUT)
+
+    async def _pieces(self, client: Client, since: Vector | None) -> AsyncIterator[bytes]:
+        at = await self._tail.position()
+        yield b"retry: 2000\n" + heartbeat_of(self._cursor(at if since is None else since))
+        if since is None:
+            at = self._tail.join(client)
+        else:
+            async for piece in self._missed(client, since):
+                yield piece
+        while piece := await client.take():
+            yield piece
+
+    async def _missed(self, client: Client, since: Vector) -> AsyncIterator[bytes]:
+        """What lies between a cursor and the tail. The client has joined the tail when this ends, without gap.
+
+        First up to where the tail was; then, joined, what came in the meantime. No reading goes beyond the tail, so
+        nothing that the tail will give is read here.
+        """
+        at = since
+        joined_at: Vector | None = None
+        while client.ended is None:
+            tail = joined_at or await self._tail.position()
+            if not passes(tail, at):  # the client has read at another process, which is ahead of ours
+                yield await self._beat_until_move(at)
+                continue
+            try:
+                page = await self._read(at, tail)
+            except AWAY:
+                await asyncio.sleep(RETRY)
+                yield heartbeat_of(self._cursor(at))
+                continue
+            at = page.end
+            yield self._rendered(page, client.wants)
+            if page.more:
+                continue
+            if joined_at is not None:
+                return
+            joined_at = self._tail.join(client)
+
+    async def _read(self, at: Vector, tail: Vector) -> Page:
+        async with self._catching_up:
+            return await read_page(self._pool_of(), self._topic, at, CATCH_UP_LIMIT, tail)
+
+    async def _beat_until_move(self, at: Vector) -> bytes:
+        try:
+            async with asyncio.timeout(self._heartbeat):
+                await self._tail.next_move()
+        except TimeoutError:
+            pass
+        return heartbeat_of(self._cursor(at))
+
+    def _rendered(self, page: Page, wants: Filter) -> bytes:
+        pieces = [piece_of(step, self._cursor(at)) for step, at in page.walk() if wants.takes(step)]
+        return b"".join(pieces) + heartbeat_of(self._cursor(page.end))
+
+    def _cursor(self, at: Vector) -> str:
+        return cursor_of(self._cursors_of(), self._topic, at)

@@ -1,0 +1,28 @@
+"""The ledger of events that became visible below a checkpoint (docs/decisions/0015).
+
+Readers of the feed have passed their offsets, so the ledger numbers them, for each partition in the order in which they
+were committed: whoever writes here holds the partition's checkpoint until the end of the transaction.
+"""
+
+# Events of one partition ($1, $2) at the offsets $3, redriven in a generation that queries see.
+ADD = """
+INSERT INTO ops.late_events (topic, partition, number, kafka_offset)
+SELECT $1, $2, coalesce((SELECT max(number) FROM ops.late_events WHERE topic = $1 AND partition = $2), 0)
+               + row_number() OVER (ORDER BY kafka_offset), kafka_offset
+FROM unnest($3::bigint[]) AS came(kafka_offset)
+WHERE (SELECT state FROM ops.generations WHERE name = '{generation}') = 'active'
+"""
+
+# At a promotion: what was parked or given up in the old generation, and is a row in the new one, or may become one.
+PROMOTED = """
+INSERT INTO ops.late_events (topic, partition, number, kafka_offset)
+SELECT kafka_topic, kafka_partition,
+       coalesce((SELECT max(number) FROM ops.late_events WHERE topic = kafka_topic AND partition = kafka_partition), 0)
+       + row_number() OVER (PARTITION BY kafka_topic, kafka_partition ORDER BY kafka_offset), kafka_offset
+FROM {old}.dead_letters AS letter
+WHERE state <> 'redriven'
+  AND (EXISTS (SELECT FROM {new}.processed_events AS e WHERE e.kafka_partition = letter.kafka_partition
+                  AND e.kafka_offset = letter.kafka_offset AND e.kafka_topic = letter.kafka_topic)
+       OR kafka_offset >= (SELECT next_offset FROM {new}.checkpoints
+                           WHERE topic = kafka_topic AND partition = kafka_partition))
+"""

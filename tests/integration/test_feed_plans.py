@@ -1,0 +1,75 @@
+"""What the feed's statements cost: a page reads its own rows, by index, however long the log is."""
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import asyncpg
+import pytest
+
+from query_side import feed, fresh, positions, since, status
+from tests.many_events import fill
+from tests.producing import sql
+from tests.servers import Servers
+
+COUNT = 100_000
+LIMIT = 100
+
+
+@pytest.fixture(scope="module")
+def database(new_database: Callable[[], Servers]) -> Iterator[Servers]:
+    servers = new_database()
+    fill(servers.admin_url, COUNT)
+    sql(servers, f"INSERT INTO read_g1.checkpoints (topic, partition, next_offset, epoch, owner) SELECT 't', p, "
+        f"CASE p WHEN 0 THEN {COUNT} ELSE 0 END, 1, 'o' FROM generate_series(0, 5) AS p")  # fmt: skip
+    sql(servers, "INSERT INTO ops.late_events (topic, partition, number, kafka_offset) "
+        "SELECT 't', 0, n, n FROM generate_series(1, 50) AS n")  # fmt: skip
+    sql(servers, "ANALYZE")
+    yield servers
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for child in plan.get("Plans", []):
+        yield from nodes(child)
+
+
+async def explained(url: str, statement: str, mode: str, *arguments: Any) -> list[dict[str, Any]]:
+    """The nodes of the plan, executed as the query side would, with a plan for any or for these arguments."""
+    connection = await asyncpg.connect(url, server_settings={"plan_cache_mode": f"force_{mode}_plan"})
+    try:
+        found = await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", *arguments)
+        return list(nodes(json.loads(found)[0]["Plan"]))
+    finally:
+        await connection.close()
+
+
+MIDDLE = ([0], [COUNT // 2], [50])
+NOWHERE: tuple[list[int], list[int], list[int]] = ([], [], [])
+EVENT = "01980000-0000-7000-8000-000000000007"
+MOMENT = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+STATEMENTS: dict[str, tuple[str, tuple[Any, ...], int]] = {
+    "page": (feed.PAGE, ("t", *MIDDLE, *NOWHERE, False, LIMIT), LIMIT),
+    "page that is bounded": (feed.PAGE, ("t", *MIDDLE, [0], [COUNT], [50], True, LIMIT), LIMIT),
+    "page at the end": (feed.PAGE, ("t", [0], [COUNT], [50], *NOWHERE, False, LIMIT), 0),
+    "page of late events": (feed.PAGE, ("t", [0], [COUNT], [10], *NOWHERE, False, LIMIT), 40),
+    "search for a time": (since.PROBE, ("t", MOMENT, [0, 0], [3, COUNT // 2], [COUNT, COUNT]), 2),
+    "where it stands": (positions.STANDS, ("t",), 0),
+    "set aside": (fresh.SET_ASIDE, ("t", [0], [5]), 0),
+    "event": (status.EVENT, (EVENT,), 1),
+    "letters of an event": (status.LETTERS_OF_EVENT, (EVENT, "t"), 0),
+    "letter": (status.LETTER_AT, ("t", 0, 7), 0),
+}
+
+
+@pytest.mark.parametrize("mode", ["generic", "custom"])
+@pytest.mark.parametrize("name", STATEMENTS)
+async def test_every_statement_reads_by_index_and_only_its_own_rows(database: Servers, name: str, mode: str) -> None:
+    statement, arguments, most = STATEMENTS[name]
+    plan = await explained(database.query_url, statement, mode, *arguments)
+    events = [node for node in plan if node.get("Relation Name") == "processed_events"]
+    for node in events:
+        assert node["Node Type"] in ("Index Scan", "Index Only Scan"), node
+    assert sum(node["Actual Rows"] * node["Actual Loops"] for node in events) <= most + 1
