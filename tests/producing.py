@@ -4,7 +4,8 @@ import asyncio
 import json
 import threading
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -32,6 +33,7 @@ class Raw:
     key: bytes | None = None
     partition: int | None = None
     timestamp_ms: int | None = None
+    headers: Sequence[tuple[str, bytes]] = ()
 
 
 def an_event(user: str = "user-1", payload: dict[str, Any] | None = None, **fields: Any) -> UserEvent:
@@ -62,7 +64,12 @@ async def send(kafka: str, topic: str, records: Iterable[Raw], **options: Any) -
     try:
         sent = [
             await producer.send(
-                topic, record.value, key=record.key, partition=record.partition, timestamp_ms=record.timestamp_ms
+                topic,
+                record.value,
+                key=record.key,
+                partition=record.partition,
+                timestamp_ms=record.timestamp_ms,
+                headers=list(record.headers),
             )
             for record in records
         ]
@@ -142,6 +149,29 @@ async def _fetch(url: str, statement: str) -> list[asyncpg.Record]:
 def sql(servers: Servers, statement: str) -> list[asyncpg.Record]:
     """Runs one statement as the owner of the database."""
     return asyncio.run(_fetch(servers.admin_url, statement))
+
+
+@contextmanager
+def holding_checkpoints(servers: Servers) -> Iterator[None]:
+    """Projectors cannot commit while the body runs: their checkpoints are locked."""
+    locked, release = threading.Event(), threading.Event()
+
+    async def hold() -> None:
+        connection = await asyncpg.connect(servers.admin_url)
+        async with connection.transaction():
+            await connection.execute("LOCK TABLE read_g1.checkpoints IN SHARE ROW EXCLUSIVE MODE")
+            locked.set()
+            await asyncio.to_thread(release.wait)
+        await connection.close()
+
+    thread = threading.Thread(target=lambda: asyncio.run(hold()), daemon=True)
+    thread.start()
+    assert locked.wait(10)
+    try:
+        yield
+    finally:
+        release.set()
+        thread.join(10)
 
 
 def rows(footfall: Footfall) -> list[asyncpg.Record]:

@@ -18,7 +18,7 @@ LIMIT = 100
 
 
 @pytest.fixture(scope="module")
-def database(new_database: Callable[[], Servers]) -> Iterator[Servers]:
+def database(new_database: Callable[[], Servers]) -> Servers:
     servers = new_database()
     fill(servers.admin_url, COUNT)
     sql(servers, f"INSERT INTO read_g1.checkpoints (topic, partition, next_offset, epoch, owner) SELECT 't', p, "
@@ -26,7 +26,7 @@ def database(new_database: Callable[[], Servers]) -> Iterator[Servers]:
     sql(servers, "INSERT INTO ops.late_events (topic, partition, number, kafka_offset) "
         "SELECT 't', 0, n, n FROM generate_series(1, 50) AS n")  # fmt: skip
     sql(servers, "ANALYZE")
-    yield servers
+    return servers
 
 
 def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
