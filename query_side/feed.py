@@ -1,8 +1,8 @@
 """Everything since: pages of the log in its order, from a cursor's vector to where each partition stands.
 
 Rows and checkpoints are committed together, so in one snapshot every event below a checkpoint is there: a page that
-ends at a checkpoint, or before it, skips nothing. Redriven events appear below it; the ledger of late events has them in
-the order of their commits, and a cursor carries how far it has read that ledger too (docs/decisions/0015).
+ends at a checkpoint, or before it, skips nothing. Redriven events appear below it; the ledger of late events has them
+in the order of their commits, and a cursor carries how far it has read that ledger too (docs/decisions/0015).
 """
 
 from collections.abc import Iterator

@@ -43,13 +43,10 @@ END $$
 """
 
 ADD = """
-EXECUTE format('ALTER TABLE %I.dead_letters ADD COLUMN event_id text GENERATED ALWAYS AS ({}) STORED', generation);
-EXECUTE format('COMMENT ON COLUMN %I.dead_letters.event_id IS ''Its event, as the header event-id names it.''',
-               generation);
-EXECUTE format('CREATE INDEX dead_letters_by_event ON %I.dead_letters (event_id)', generation);
+EXECUTE format('CREATE INDEX dead_letters_by_event ON %I.dead_letters (({}))', generation);
 """.format(EVENT_ID.replace("'", "''"))
 
-DROP = "EXECUTE format('ALTER TABLE %I.dead_letters DROP COLUMN event_id', generation);"
+DROP = "EXECUTE format('DROP INDEX %I.dead_letters_by_event', generation);"
 
 COLUMNS = """kafka_topic, kafka_partition, kafka_offset, recorded_at, parked_at, cause, state, error_class,
 error_message, behind_offset, attempts, published_at, resolved_at, resolved_by"""
@@ -67,7 +64,9 @@ def upgrade() -> None:
     for statement in LATE_EVENTS.split(";\n"):
         op.execute(statement)
     op.execute(IN_EVERY_GENERATION.format(statements=ADD))
-    op.execute(VIEW.format(columns=f"{COLUMNS}, event_id"))
+    event_id = EVENT_ID.replace("'", "''")
+    op.execute(VIEW.format(columns=f"{COLUMNS}, {event_id} AS event_id"))
+    op.execute("COMMENT ON COLUMN read.dead_letters.event_id IS 'Its event, as the header event-id names it.'")
 
 
 def downgrade() -> None:

@@ -1,4 +1,4 @@
-"""The feed on the real servers: by pages and as a stream, in the order of the log, nothing skipped, nothing repeated."""
+"""The feed on the real servers: by pages and as a stream, in the log's order, nothing skipped, nothing repeated."""
 
 import json
 from collections.abc import Callable, Iterator

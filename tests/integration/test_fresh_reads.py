@@ -204,5 +204,6 @@ def test_a_lost_listening_session_comes_back(shared_footfall: Footfall, client: 
             event_id, position = post(client)
             assert ask(event_id, position, 1) == 503
             proxy.mend()
-            wait_until(lambda asked=(event_id, position): ask(*asked, 5) == 200, 20, "the read model to be back")
+            asked = (event_id, position)
+            wait_until(lambda: ask(*asked, 5) == 200, 20, "the read model to be back")  # noqa: B023 - called at once
     assert side.terminate() == 0
