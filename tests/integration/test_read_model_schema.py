@@ -194,6 +194,7 @@ def test_every_generation_has_the_same_indexes_whether_migrated_or_built(
         "processed_events_by_user",
         "processed_events_by_product",
         "processed_events_by_position",
+        "dead_letters_by_event",
     }
     assert built_before == built_after == after
     alembic(database.admin_url, "downgrade", "0003")
