@@ -2,7 +2,7 @@
 
 Rows and checkpoints are committed together, so in one snapshot every event below a checkpoint is there: a page that
 ends at a checkpoint, or before it, skips nothing. Redriven events appear below it; the ledger of late events has them
-in the order of their commits, and a cursor carries how far it has read that ledger too (docs/decisions/0015).
+in the order of their commits, and a cursor carries how far it has read that ledger too (docs/decisions/0016).
 """
 
 from collections.abc import Iterator

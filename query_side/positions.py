@@ -17,7 +17,7 @@ MAX_WAIT = 30.0  # seconds
 _position = re.compile(r"([0-9]{1,6})-([0-9]{1,18})").fullmatch
 _wait = re.compile(rb'(?:^|,)\s*wait\s*=\s*"?([0-9]{1,9})"?\s*(?:;[^,]*)?(?=,|$)', re.IGNORECASE).search
 
-# The last number of the ledger belongs to the same snapshot as the checkpoint (docs/decisions/0015).
+# The last number of the ledger belongs to the same snapshot as the checkpoint (docs/decisions/0016).
 STANDS = """
 SELECT partition, next_offset,
        coalesce((SELECT max(number) FROM ops.late_events AS l WHERE l.topic = c.topic AND l.partition = c.partition), 0)

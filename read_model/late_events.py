@@ -1,4 +1,4 @@
-"""The ledger of events that became visible below a checkpoint (docs/decisions/0015).
+"""The ledger of events that became visible below a checkpoint (docs/decisions/0016).
 
 Readers of the feed have passed their offsets, so the ledger numbers them, for each partition in the order in which they
 were committed: whoever writes here holds the partition's checkpoint until the end of the transaction.
