@@ -4,6 +4,7 @@ import json
 import random
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -11,12 +12,22 @@ import rich_click as click
 from rich.console import Console
 from rich.table import Table
 
-from chaos.campaigns import CAMPAIGNS, Campaign, Round
+from chaos import campaigns
+from chaos.campaigns import Campaign, Round
 from chaos.cast import ChaosError, prepare
 from chaos.mutants import MUTANTS
+from chaos.rebuilding import rebuild
 from chaos.servers import servers
 from footfall.embedded import StackError
 
+CAMPAIGNS: dict[str, Callable[[Campaign], list[Round]]] = {
+    "short": campaigns.short,
+    "kills": campaigns.kills,
+    "commits": campaigns.commits,
+    "zombies": campaigns.zombies,
+    "rebuild": rebuild,
+    "mutants": campaigns.all_mutants,
+}
 RESULTS = Path(__file__).with_name("results")
 PLAIN_WIDTH = 150  # columns of the table where nobody's terminal says
 

@@ -1,19 +1,20 @@
 """The campaigns: how much of what is done, and what must be reached before the checker looks."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 from rich.console import Console
 
 from chaos.cast import Cast
-from chaos.curtain import Verdict, begin, finish
+from chaos.curtain import GENERATION, Verdict, begin, finish
 from chaos.mutants import MUTANTS, Mutant
 from chaos.nemesis import HARMS, PROJECTORS, ROLES, Step, Tally, inflict, schedule
 from chaos.provoke import NEED_TWO
 from chaos.servers import Servers
 
+PATIENCE = 90.0  # seconds until everything is projected
 MUTANT_PATIENCE = 5.0  # seconds for a mutant to reach the end of the log; some never do
 SHORT_MUTANTS = ("no unique constraint", "last record of a batch dropped", "new event id on retry")
 KILLS, KILL_EVENTS = 100, 200_000
@@ -31,6 +32,10 @@ class Round(msgspec.Struct):
     not_run: dict[str, int]
     verdict: Verdict
     passed: bool
+
+
+Act = Callable[[Cast, Tally], None]
+NamedMutant = tuple[str, Mutant]
 
 
 class Campaign:
@@ -53,41 +58,50 @@ class Campaign:
         """One line of progress."""
         self._console.print(f"[dim]{time.strftime('%H:%M:%S')}[/dim] {text}", highlight=False)
 
-    def round(
+    def round(self, name: str, act: Act, *, mutant: NamedMutant | None = None, per_second: float = 400.0) -> Round:
+        """One cast: started, harmed by `act`, mended, compared."""
+        return self.rounds_of(name, act, mutant=mutant, per_second=per_second)[0]
+
+    def rounds_of(
         self,
         name: str,
-        act: Callable[[Cast, Tally], None],
+        act: Act,
         *,
-        mutant: tuple[str, Mutant] | None = None,
+        mutant: NamedMutant | None = None,
         per_second: float = 400.0,
-        generation: str = "read_g1",
-    ) -> Round:
-        """One cast: started, harmed by `act`, mended, compared."""
+        generations: Sequence[str] = (GENERATION,),
+    ) -> list[Round]:
+        """The same, compared in several generations: a round for each, of one cast."""
         started, tally = time.monotonic(), Tally()
+        cast = self._cast(mutant, per_second)
+        try:
+            begin(cast)
+            act(cast, tally)
+            verdicts = finish(cast, patience=MUTANT_PATIENCE if mutant else PATIENCE, generations=generations)
+        finally:
+            cast.close()
+        seconds, done, not_run = round(time.monotonic() - started, 1), dict(tally.done), dict(tally.not_run)
+        names = [name, *(f"{name}: {generation}" for generation in generations[1:])]
+        return [
+            Round(title, self.seed, seconds, done, not_run, found, _passed(found, mutant))
+            for title, found in zip(names, verdicts, strict=True)
+        ]
+
+    def _cast(self, mutant: NamedMutant | None, per_second: float) -> Cast:
         self._casts += 1
-        program = _program(mutant)
-        schema = mutant[1].schema if mutant else ""
         cast = Cast(
             self.servers,
             self.directory,
             f"chaos-{self._casts}",
             seed=self.seed,
-            program=program,
+            program=_program(mutant),
             per_second=per_second,
-            schema=schema,
+            schema=mutant[1].schema if mutant else "",
         )
         if mutant:
             cast.roles["query"].wanted = False
             cast.roles["projector-2"].wanted = mutant[1].provoke in NEED_TWO
-        try:
-            begin(cast)
-            act(cast, tally)
-            found = finish(cast, patience=MUTANT_PATIENCE if mutant else 90.0, generation=generation)
-        finally:
-            cast.close()
-        passed = bool(found.findings.keys() & set(mutant[1].expected)) if mutant else not found.findings
-        seconds = round(time.monotonic() - started, 1)
-        return Round(name, self.seed, seconds, dict(tally.done), dict(tally.not_run), found, passed)
+        return cast
 
     def steps(self, cast: Cast, tally: Tally, steps: list[Step], *, more: int = 100) -> None:
         """Inflicts a schedule, telling each step."""
@@ -107,7 +121,11 @@ class Campaign:
         return rounds
 
 
-def _program(mutant: tuple[str, Mutant] | None) -> Callable[[str], list[str]]:
+def _passed(found: Verdict, mutant: NamedMutant | None) -> bool:
+    return bool(found.findings.keys() & set(mutant[1].expected)) if mutant else not found.findings
+
+
+def _program(mutant: NamedMutant | None) -> Callable[[str], list[str]]:
     if mutant is None:
         return lambda _: ["footfall"]
     name, found = mutant
@@ -133,7 +151,7 @@ def kills(campaign: Campaign) -> list[Round]:
     steps = schedule(campaign.seed, {"kill": 1}, KILLS)
 
     def act(cast: Cast, tally: Tally) -> None:
-        campaign.steps(cast, tally, steps, more=KILL_EVENTS // KILLS)
+        campaign.steps(cast, tally, steps, more=KILL_EVENTS // KILLS // 4)
         cast.wait_until(lambda: cast.counter.look() >= KILL_EVENTS, 240.0, f"{KILL_EVENTS:,} acknowledged events")
 
     return [campaign.round("100 kills over all roles", act, per_second=1_500.0)]
@@ -165,12 +183,3 @@ def zombies(campaign: Campaign) -> list[Round]:
 def all_mutants(campaign: Campaign) -> list[Round]:
     """Every planted fault: each must be caught."""
     return campaign.mutants(campaign.chosen)
-
-
-CAMPAIGNS: dict[str, Callable[[Campaign], list[Round]]] = {
-    "short": short,
-    "kills": kills,
-    "commits": commits,
-    "zombies": zombies,
-    "mutants": all_mutants,
-}

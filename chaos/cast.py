@@ -70,7 +70,7 @@ class Cast:
         schema: str = "",
     ) -> None:
         self.servers, self.topic, self.name, self._seed = servers, name, name, seed
-        self._program, self._per_second = program, per_second
+        self._program, self.per_second = program, per_second  # the load's, from its next start
         self.directory = directory / name
         self.directory.mkdir(exist_ok=True)
         self.history = self.directory / "history.jsonl"
@@ -237,7 +237,7 @@ class Cast:
 
     def _load(self) -> Popen:
         epoch, ports = self.roles["load"].starts, self._ports
-        load = Load(ports["command"], ports["query"], str(self.history), epoch, self._seed, per_second=self._per_second)
+        load = Load(ports["command"], ports["query"], str(self.history), epoch, self._seed, per_second=self.per_second)
         return spawn_leashed(
             [sys.executable, "-m", "chaos.load", msgspec.json.encode(load).decode()],
             death_signal=signal.SIGKILL,

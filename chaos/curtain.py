@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 
 import msgspec
 
@@ -10,6 +11,7 @@ from chaos.cast import Cast
 from chaos.compare import Findings, check
 from footfall.embedded.kafka_broker import is_in_service
 
+GENERATION = "read_g1"
 READY_WITHIN = 60.0  # seconds until broker and PostgreSQL answer again
 SETTLED_WITHIN = 90.0  # seconds until the checkpoints are at the end of the log
 
@@ -33,18 +35,20 @@ def begin(cast: Cast, events: int = 50) -> None:
     cast.wait_until(lambda: cast.logged("partitions_claimed") > 0, 60.0, "a projector to claim partitions")
 
 
-def finish(cast: Cast, *, patience: float = SETTLED_WITHIN, generation: str = "read_g1") -> Verdict:
-    """Mends, lets the system come to rest, and compares."""
+def finish(
+    cast: Cast, *, patience: float = SETTLED_WITHIN, generations: Sequence[str] = (GENERATION,)
+) -> list[Verdict]:
+    """Mends, lets the system come to rest, and compares: a verdict for each of the generations."""
     nemesis.mend(cast)
     started = time.monotonic()
     cast.end("load")
     cast.wait_until(lambda: _answers(cast), READY_WITHIN, "broker and PostgreSQL to answer")
     cast.wait(1.0)  # what the command side still holds may land
     cast.end("command", "query", "projector-3")
-    cast.holds_within(lambda: asyncio.run(_lag(cast, generation)) == 0, patience)
+    cast.holds_within(lambda: all(asyncio.run(_lag(cast, name)) == 0 for name in generations), patience)
     settled = time.monotonic() - started
     cast.end("projector-1", "projector-2")
-    return verdict(cast, settled, generation)
+    return [verdict(cast, settled, name) for name in generations]
 
 
 def verdict(cast: Cast, settled: float, generation: str) -> Verdict:
@@ -72,7 +76,7 @@ def _answers(cast: Cast) -> bool:
 
 def _connects(cast: Cast) -> bool:
     try:
-        asyncio.run(reading.one(cast.servers.url("owner", cast.database)))
+        reading.value(cast.servers.url("owner", cast.database), "SELECT 1")
     except (OSError, reading.PostgresError):
         return False
     return True

@@ -16,7 +16,7 @@ from chaos import history
 from chaos.compare import Evidence
 from chaos.fold import KEYS, Record, Row
 
-__all__ = ["KafkaError", "PostgresError", "evidence", "lag", "one", "read_tables", "read_topic"]
+__all__ = ["KafkaError", "PostgresError", "evidence", "lag", "read_tables", "read_topic", "value"]
 
 READ_WITHIN = 120.0  # seconds
 LAG = "SELECT partition, next_offset FROM {generation}.checkpoints WHERE topic = $1"
@@ -89,10 +89,14 @@ async def lag(kafka: str, topic: str, database: str, generation: str = "read_g1"
     return sum(behind) if all(b >= 0 for b in behind) else min(behind)
 
 
-async def one(database: str) -> None:
-    """Returns when PostgreSQL answers. Raises OSError or PostgresError."""
+def value(database: str, sql: str) -> object:
+    """The one value that a statement returns. Raises OSError or PostgresError."""
+    return asyncio.run(_value(database, sql))
+
+
+async def _value(database: str, sql: str) -> object:
     connection = await asyncpg.connect(database, timeout=5)
     try:
-        await connection.fetchval("SELECT 1")
+        return await connection.fetchval(sql)
     finally:
         await connection.close()

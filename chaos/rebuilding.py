@@ -1,0 +1,77 @@
+"""A rebuild under fire: a generation is built while projectors, broker and PostgreSQL are killed, then promoted."""
+
+import subprocess
+import sys
+
+import asyncpg
+
+from chaos import reading
+from chaos.campaigns import Campaign, Round
+from chaos.cast import Cast, ChaosError
+from chaos.nemesis import Tally, inflict, mend, schedule
+
+HISTORY = 60_000  # events in the log when the rebuild begins
+HISTORY_WITHIN = 240.0  # seconds
+KILLS = 20
+MAX_RATE = 400  # events a second, so that the build outlives the kills
+BEGUN_WITHIN, BUILT_WITHIN = 60.0, 180.0  # seconds
+COMMAND_WITHIN = 120.0  # seconds for one `footfall rebuild ..`
+TRIES = 5  # of a command that meets a server which is just starting
+NEW = "read_g2"
+
+
+def rebuild(campaign: Campaign) -> list[Round]:
+    """20 kills in one rebuild, which ends verified and promoted."""
+
+    def act(cast: Cast, tally: Tally) -> None:
+        cast.wait_until(lambda: cast.counter.look() >= HISTORY, HISTORY_WITHIN, f"{HISTORY:,} acknowledged events")
+        cast.per_second = 150.0
+        cast.terminate("load")
+        _footfall(cast, "rebuild", "start", "--max-rate", str(MAX_RATE))
+        cast.wait_until(lambda: _passed(cast, NEW) > 0, BEGUN_WITHIN, "the build to begin")
+        for step in schedule(campaign.seed, {"kill": 1}, KILLS):
+            inflict(cast, step, tally, more=20)
+            passed, whole = _passed(cast, NEW), cast.counter.acknowledged
+            campaign.say(f"{step}; {passed:,} of {whole:,} events rebuilt")
+            tally.done["kills while it was being built"] += 0 <= passed < HISTORY
+        mend(cast)
+        _footfall(cast, "rebuild", "resume", "--max-rate", "0")
+        cast.wait_until(lambda: _passed(cast, NEW) >= HISTORY, BUILT_WITHIN, "the build to reach the history's end")
+        _footfall(cast, "rebuild", "verify")
+        _footfall(cast, "rebuild", "promote")
+        tally.done["verified and promoted"] += 1
+        campaign.say("verified and promoted")
+
+    return campaign.rounds_of("20 kills in one rebuild", act, per_second=2_500.0, generations=(NEW, "read_g1"))
+
+
+def _footfall(cast: Cast, *arguments: str) -> str:
+    """Runs `footfall ..` as an operator does, who tries again while a server is only just back."""
+    environment = {**cast.environment(), "DATABASE_URL": cast.servers.url("owner", cast.database)}
+    said = ""
+    for _ in range(TRIES):
+        try:
+            done = subprocess.run(
+                [sys.executable, "-m", "footfall", *arguments],
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=COMMAND_WITHIN,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise ChaosError(f"footfall {' '.join(arguments)} took longer than {COMMAND_WITHIN:g} s") from None
+        said = done.stdout + done.stderr
+        if done.returncode == 0:
+            return said
+        cast.wait(2.0)
+    raise ChaosError(f"footfall {' '.join(arguments)} failed: {said[-1500:]}")
+
+
+def _passed(cast: Cast, generation: str) -> int:
+    """Events that the generation's checkpoints have passed; -1 while PostgreSQL does not say."""
+    sql = f"SELECT coalesce(sum(next_offset), 0)::bigint FROM {generation}.checkpoints"
+    try:
+        return int(str(reading.value(cast.servers.url("owner", cast.database), sql)))
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        return -1
