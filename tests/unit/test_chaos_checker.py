@@ -9,9 +9,12 @@ from uuid import UUID
 
 import pytest
 
+from chaos.compare import KINDS as KINDS_OF_FINDINGS
 from chaos.compare import Evidence, check
 from chaos.fold import Record, decode, fold
 from chaos.history import Operation, Writer, read
+from chaos.mutants import MUTANTS
+from chaos.nemesis import HARMS, ROLES, schedule
 from chaos.wire import KafkaWire, PostgresWire
 
 START = datetime(2026, 1, 31, 12, 59, 58, tzinfo=UTC)
@@ -266,3 +269,16 @@ def test_only_the_answer_to_the_produce_request_is_lost() -> None:
     wire.lose(first)
     answers = wire.answers(b"".join((8).to_bytes(4, "big") + n.to_bytes(4, "big") + b"...." for n in (6, 7)))
     assert [wire.is_lost(answer) for answer in answers] == [False, True]
+
+
+def test_the_same_seed_gives_the_same_schedule_and_leaves_no_harm_out() -> None:
+    everything = dict.fromkeys(HARMS, 1)
+    steps = schedule(7, everything, 60)
+    assert steps == schedule(7, everything, 60) != schedule(8, everything, 60)
+    assert {step.harm for step in steps[:20]} == HARMS.keys()
+    assert {step.role for step in steps[:20] if step.harm == "kill"} == set(ROLES)
+
+
+def test_every_mutant_names_what_it_must_be_called() -> None:
+    assert len(MUTANTS) >= 12
+    assert all(set(mutant.expected) <= {*KINDS_OF_FINDINGS, "rows of processed_events"} for mutant in MUTANTS.values())
