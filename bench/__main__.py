@@ -6,7 +6,7 @@ from collections.abc import Callable
 import rich_click as click
 from rich.console import Console
 
-from bench import drain, million, post, report, visible
+from bench import drain, million, overload, post, report, visible
 from bench.result import Result
 from bench.stage import Stage, StageError, stage
 from footfall.embedded import StackError
@@ -17,6 +17,7 @@ BENCHMARKS: dict[str, Callable[[Stage], list[Result]]] = {
     "load_generator_limit": post.generator_limit,
     "post_64_connections": post.throughput,
     "post_1_connection_p50": post.latency,
+    "overload_goodput": overload.overload,
     "projector_drain": drain.drain,
     "visible_after_201": visible.visible,
     "a_million_events": million.million,

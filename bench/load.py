@@ -29,6 +29,7 @@ class Load(msgspec.Struct, frozen=True):
     seconds: float
     warmup: float = 1.0  # seconds that are not counted
     seed: int = 1
+    refused_wait: float | None = None  # seconds that a client waits after a 503; None: a 503 is an error
 
 
 class Measured(msgspec.Struct, frozen=True):
@@ -39,6 +40,8 @@ class Measured(msgspec.Struct, frozen=True):
     p50: float  # milliseconds
     p99: float  # milliseconds
     errors: int  # answers that are not 201, and lost connections; the warm-up's too
+    refused: int = 0  # 503s in the counted time, where they are no errors
+    refused_p99: float = 0.0  # milliseconds
 
 
 class Tally:
@@ -46,20 +49,23 @@ class Tally:
 
     def __init__(self) -> None:
         self.latencies: list[float] = []  # seconds
+        self.refusals: list[float] = []  # seconds
         self.errors = 0
         self.done = False
 
     def start(self) -> None:
         """Forgets the warm-up."""
         self.latencies.clear()
+        self.refusals.clear()
 
 
 class Client(asyncio.Protocol):
     """One connection that sends its next request as soon as an answer is complete."""
 
-    def __init__(self, requests: Iterator[bytes], tally: Tally) -> None:
+    def __init__(self, requests: Iterator[bytes], tally: Tally, refused_wait: float | None) -> None:
         self._requests = requests
         self._tally = tally
+        self._refused_wait = refused_wait
         self._received = b""
         self._sent_at = 0.0
 
@@ -69,6 +75,8 @@ class Client(asyncio.Protocol):
         self._send()
 
     def _send(self) -> None:
+        if self._transport.is_closing():
+            return
         self._sent_at = time.perf_counter()
         self._transport.write(next(self._requests))
 
@@ -80,7 +88,12 @@ class Client(asyncio.Protocol):
             self._received = data
             return
         self._received = b""
-        self._tally.latencies.append(time.perf_counter() - self._sent_at)
+        took = time.perf_counter() - self._sent_at
+        if data[9:12] == b"503" and self._refused_wait is not None:
+            self._tally.refusals.append(took)
+            asyncio.get_running_loop().call_later(self._refused_wait, self._send)
+            return
+        self._tally.latencies.append(took)
         if data[9:12] != b"201":
             self._tally.errors += 1
         if self._tally.done:
@@ -120,7 +133,7 @@ async def measure(load: Load) -> Measured:
     loop = asyncio.get_running_loop()
     gc.disable()
     for _ in range(load.connections):
-        await loop.create_connection(lambda: Client(requests, tally), "127.0.0.1", load.port)
+        await loop.create_connection(lambda: Client(requests, tally, load.refused_wait), "127.0.0.1", load.port)
     await asyncio.sleep(load.warmup)
     tally.start()
     started = time.perf_counter()
@@ -136,6 +149,8 @@ async def measure(load: Load) -> Measured:
         p50=quantile(latencies, 0.5) * 1000,
         p99=quantile(latencies, 0.99) * 1000,
         errors=tally.errors,
+        refused=len(tally.refusals),
+        refused_p99=quantile(sorted(tally.refusals), 0.99) * 1000 if tally.refusals else 0.0,
     )
 
 

@@ -1,6 +1,7 @@
 """`POST /events/generate`: throughput at 64 connections, latency at one, each beside what it is compared with."""
 
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
 from bench.load import Load, Measured
@@ -67,11 +68,21 @@ def generator_limit(stage: Stage) -> list[Result]:
 
 
 @contextmanager
-def command_side(stage: Stage, topic: str) -> Iterator[int]:
-    """One worker of the command side; gives its port."""
+def command_side_process(
+    stage: Stage, topic: str, environment: Mapping[str, str]
+) -> "Iterator[tuple[subprocess.Popen[bytes], int]]":
+    """One worker of the command side with settings of its own, and its port."""
     port = free_port()
     arguments = ("command-side", "--port", str(port))
-    with stage.process("command-side", "footfall", *arguments, port=port, environment={"KAFKA_TOPIC": topic}):
+    settings = {"KAFKA_TOPIC": topic, **environment}
+    with stage.process("command-side", "footfall", *arguments, port=port, environment=settings) as process:
+        yield process, port
+
+
+@contextmanager
+def command_side(stage: Stage, topic: str) -> Iterator[int]:
+    """One worker of the command side; gives its port."""
+    with command_side_process(stage, topic, {}) as (_, port):
         yield port
 
 

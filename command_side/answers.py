@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from command_side import envelope
+from command_side.admission import OverloadedError
 from command_side.event_log import (
     LogBusyError,
     LogUnavailableError,
@@ -23,6 +24,7 @@ OUTCOME_UNKNOWN = (
     "Idempotency-Key; without one, a repeat may be a second event."
 )
 BUSY = "Too many events wait for Kafka. Nothing was recorded; try again shortly."
+OVERLOADED = "Too many requests are in flight. Nothing was recorded; try again shortly."
 AWAY = "Kafka does not answer. Nothing was recorded; try again shortly."
 KEY_CONFLICT = (
     "The Idempotency-Key was used for another command. Nothing was recorded; use a new key for a new command."
@@ -56,6 +58,8 @@ async def answer_failure(scope: Scope, send: Send, error: Exception) -> None:
     """Answers whatever a route raised; the unforeseen with 500 and nothing of its cause, which the log has."""
     if isinstance(error, RefusedError):
         await refuse(send, error.status, error.error, *error.headers)
+    elif isinstance(error, OverloadedError):
+        await refuse(send, 503, OVERLOADED, RETRY_AFTER)
     elif isinstance(error, TimeoutError):
         await refuse(send, 408, BODY_TOO_SLOW, CLOSE)
     elif isinstance(error, PublishError):

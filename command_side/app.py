@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from aiokafka import AIOKafkaProducer
 from litestar import Litestar
 
+from command_side.admission import Admission
 from command_side.batch import Batches
 from command_side.batch_route import batch_route
 from command_side.handle import Commands
@@ -30,9 +31,10 @@ class CommandSide:
             max_pending=settings.publish_max_pending,
         )
         keys = RecentKeys(max_bytes=settings.idempotency_memory_bytes, window=settings.idempotency_window_ms / 1000)
+        admission = Admission(max_requests=settings.max_requests_in_flight, max_bytes=settings.max_bytes_in_flight)
         self.route_handlers = [
-            generate_route(Commands(self._log, keys), settings),
-            batch_route(Batches(self._log, keys), settings),
+            generate_route(Commands(self._log, keys), admission, settings),
+            batch_route(Batches(self._log, keys), admission, settings),
         ]
         # Past the router, which costs 10 us.
         self.direct_routes = {path: route.fn for route in self.route_handlers for path in route.paths}

@@ -8,6 +8,7 @@ from litestar import asgi
 from litestar.handlers import ASGIRouteHandler
 
 from command_side import envelope
+from command_side.admission import Admission, OverloadedError
 from command_side.answers import KEY_CONFLICT, PUBLISH_ANSWERS, RETRY_AFTER, answer_failure
 from command_side.batch import Batches, ItemResult, Recorded, items_of
 from command_side.event_log import Position, PublishError
@@ -30,7 +31,7 @@ BAD_QUERY = "The only query parameter is `atomic`: true or false."
 _encode = msgspec.json.Encoder().encode
 
 
-def batch_route(batches: Batches, settings: CommandSettings) -> ASGIRouteHandler:
+def batch_route(batches: Batches, admission: Admission, settings: CommandSettings) -> ASGIRouteHandler:
     """The route that records many activities."""
     max_bytes, body_timeout = settings.batch_max_body_bytes, settings.body_timeout_ms / 1000
 
@@ -39,6 +40,11 @@ def batch_route(batches: Batches, settings: CommandSettings) -> ASGIRouteHandler
         try:
             head = read_head(scope, max_bytes, MEDIA_TYPES)
             atomic = wants_all_or_none(scope, head)
+            size = admission.enter(head.length, max_bytes)
+        except (RefusedError, OverloadedError) as error:
+            await answer_failure(scope, send, error)
+            return
+        try:
             body = await read_body(receive, max_bytes, body_timeout)
             items = items_of(body, lines=head.media_type == NDJSON)
             if isinstance(items, Problems):
@@ -52,6 +58,8 @@ def batch_route(batches: Batches, settings: CommandSettings) -> ASGIRouteHandler
             await answer_failure(scope, send, error)
         else:
             await answer(send, results)
+        finally:
+            admission.leave(size)
 
     return generate_batch
 

@@ -8,10 +8,11 @@ from litestar import asgi
 from litestar.handlers import ASGIRouteHandler
 
 from command_side import envelope
+from command_side.admission import Admission, OverloadedError
 from command_side.answers import KEY_CONFLICT, answer_failure, refuse
 from command_side.handle import Accepted, Commands
 from command_side.idempotency import KeyConflict
-from command_side.incoming import JSON, ClientGoneError, read_body, read_head
+from command_side.incoming import JSON, ClientGoneError, RefusedError, read_body, read_head
 from command_side.settings import CommandSettings
 from contracts.rules import Problems
 from telemetry.asgi import Receive, Scope, Send, respond
@@ -21,7 +22,7 @@ from telemetry.metrics import COMMANDS_REJECTED
 GENERATE = "/events/generate"
 
 
-def generate_route(commands: Commands, settings: CommandSettings) -> ASGIRouteHandler:
+def generate_route(commands: Commands, admission: Admission, settings: CommandSettings) -> ASGIRouteHandler:
     """The route that records one activity."""
     max_bytes, body_timeout = settings.max_body_bytes, settings.body_timeout_ms / 1000
 
@@ -29,6 +30,11 @@ def generate_route(commands: Commands, settings: CommandSettings) -> ASGIRouteHa
     async def generate(scope: Scope, receive: Receive, send: Send) -> None:
         try:
             head = read_head(scope, max_bytes)
+            size = admission.enter(head.length, max_bytes)
+        except (RefusedError, OverloadedError) as error:
+            await answer_failure(scope, send, error)
+            return
+        try:
             body = await read_body(receive, max_bytes, body_timeout)
             outcome = await commands.handle(body, scope[REQUEST_ID_KEY], head.idempotency_key)
         except ClientGoneError:
@@ -37,6 +43,8 @@ def generate_route(commands: Commands, settings: CommandSettings) -> ASGIRouteHa
             await answer_failure(scope, send, error)
         else:
             await answer(send, outcome)
+        finally:
+            admission.leave(size)
 
     return generate
 

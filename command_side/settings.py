@@ -31,6 +31,12 @@ class CommandSettings(KafkaSettings):
     body_timeout_ms: int = Field(
         default=10_000, ge=100, description="A request body must have arrived within so long, ms."
     )
+    max_requests_in_flight: int = Field(
+        default=512, ge=1, description="POST requests at once; more are answered 503 before their body is read."
+    )
+    max_bytes_in_flight: int = Field(
+        default=33_554_432, ge=1, description="Bytes of request bodies at once; more are answered 503."
+    )
     idempotency_window_ms: int = Field(
         default=600_000, ge=0, description="A process remembers an idempotency key for so long, ms."
     )

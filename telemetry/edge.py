@@ -5,6 +5,7 @@ It wraps the whole application because the framework's own 404 and 405 bypass mi
 
 import re
 import time
+from collections import Counter
 from collections.abc import Mapping
 from typing import cast
 
@@ -16,6 +17,7 @@ from telemetry.logs import get_logger
 from telemetry.metrics import HTTP_REQUESTS, HTTP_SECONDS
 
 REQUEST_ID_KEY = "footfall.request_id"  # in the ASGI scope
+LOG_INTERVAL = 1.0  # seconds between log lines of failed requests of one status
 SECURE_HEADERS = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
 NO_ROUTES: Mapping[str, App] = {}
 _causes = re.compile(r"^[ |]*([\w.]*(?:Error|Refused\w*): .*)$", re.MULTILINE).findall
@@ -28,7 +30,7 @@ def with_edge(app: App, side: str, probes: Mapping[str, Probe], direct: Mapping[
     `direct`: applications by path that need no router.
     """
     own_routes = {**direct, **health_routes(side, probes)}
-    log = get_logger(side)
+    failures = FailedRequests(side)
     seconds = HTTP_SECONDS.labels(side=side)
     by_class = [HTTP_REQUESTS.labels(side=side, status=f"{n}xx") for n in range(6)]
 
@@ -56,16 +58,38 @@ def with_edge(app: App, side: str, probes: Mapping[str, Probe], direct: Mapping[
             seconds.observe(elapsed)
             by_class[status // 100].inc()
             if status >= 500 or status == 0:
-                log.warning(
-                    "request_failed",
-                    method=scope["method"],
-                    path=scope["path"],
-                    status=status,
-                    seconds=round(elapsed, 4),
-                    request_id=request_id,
-                )
+                failures.tell(scope, status, elapsed, request_id)
 
     return edge
+
+
+class FailedRequests:
+    """Logs failed requests: the first of each status in a second, and how many more there were since the last line.
+
+    Overload must not be made worse by a log line for each request that is refused.
+    """
+
+    def __init__(self, side: str) -> None:
+        self._log = get_logger(side)
+        self._told_at: dict[int, float] = {}  # by status; seconds
+        self._untold: Counter[int] = Counter()
+
+    def tell(self, scope: Scope, status: int, elapsed: float, request_id: str) -> None:
+        """Logs or counts one failed request that took `elapsed` seconds."""
+        now = time.monotonic()
+        if now - self._told_at.get(status, -LOG_INTERVAL) < LOG_INTERVAL:
+            self._untold[status] += 1
+            return
+        self._told_at[status] = now
+        self._log.warning(
+            "request_failed",
+            method=scope["method"],
+            path=scope["path"],
+            status=status,
+            seconds=round(elapsed, 4),
+            request_id=request_id,
+            untold=self._untold.pop(status, 0),
+        )
 
 
 def with_short_failure(send: Send) -> Send:

@@ -22,8 +22,15 @@ CIRCUIT_STATE = Gauge(
     ["state"],
     registry=REGISTRY,
 )
+COMMANDS_IN_FLIGHT = Gauge("commands_in_flight", "POST requests that are not answered yet.", registry=REGISTRY)
+COMMAND_BYTES_IN_FLIGHT = Gauge(
+    "command_bytes_in_flight", "Bytes of the bodies of the POST requests that are not answered yet.", registry=REGISTRY
+)
 COMMANDS_REJECTED = Counter(
-    "commands_rejected", "Requests refused as invalid, by HTTP status.", ["status"], registry=REGISTRY
+    "commands_rejected",
+    "Requests refused as invalid (4xx) or for overload (503), by HTTP status.",
+    ["status"],
+    registry=REGISTRY,
 )
 PUBLISH_SECONDS = Histogram(
     "publish_round_seconds",
