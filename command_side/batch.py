@@ -8,7 +8,7 @@ from command_side.event_log import EventLog, Outcome, PublishError, PublishUnkno
 from command_side.idempotency import KeyConflict, RecentKeys, Remembered, is_valid_key
 from contracts.event import ActivityCommand, create_user_event
 from contracts.record import EventRecord, to_record
-from contracts.rules import Problems, validate_user_event
+from contracts.rules import Problems, repetition_problems, validate_user_event
 
 MAX_ITEMS = 1_000
 
@@ -126,6 +126,8 @@ def validated(item: bytes) -> Valid | Problems:
     """One item's command and its key, if it has one."""
     key: bytes | None = None
     if KEY_FIELD in item:
+        if repetitions := repetition_problems(item):  # without its key it is encoded anew, and they would be gone
+            return Problems(repetitions)
         try:
             item, key = without_key(item)
         except (msgspec.DecodeError, UnicodeDecodeError):

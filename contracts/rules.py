@@ -21,6 +21,7 @@ from contracts.event import (
     UserEvent,
 )
 from contracts.json_text import decoded, depth_of, leaves, text_problems, without_lone_surrogates
+from contracts.repeated_keys import repeated_key, surely_repeats_no_key
 from contracts.versions import NEWEST, UserEventV1, UserEventV2, upcast_v1, upcast_v2
 
 GROWTH = 4  # encoding makes JSON longer by less than this factor; `9e15` becomes 9000000000000000.0
@@ -69,12 +70,16 @@ _encode = msgspec.json.Encoder().encode
 
 
 def validate_user_event(body: bytes) -> ActivityCommand | Problems:
-    """Validates a partial event `{userId, eventType, payload?}`, as a client sends it (JSON, UTF-8)."""
+    """Validates a partial event `{userId, eventType, payload?}`, as a client sends it (JSON, UTF-8).
+
+    A key that is repeated in one object is refused here: parsers differ in which value they keep. A record that is in
+    the log already keeps the last one, as it always did: history must stay readable.
+    """
     try:
         command = _command_decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return Problems(_problems(body, ActivityCommand))
-    if _is_surely_sound(command, body):
+    if _is_surely_sound(command, body) and surely_repeats_no_key(command, body):
         return command
     problems = _problems(body, ActivityCommand)
     return Problems(problems) if problems else command
@@ -173,9 +178,17 @@ def _problems(raw: bytes, shape: Shape) -> list[str]:
     if type(fields) is not dict:
         return ["The JSON must be an object."]
     problems += [*_field_problems(fields, shape), *text_problems(raw)]
+    if shape is ActivityCommand:
+        problems += repetition_problems(raw)
     if type(fields.get("payload")) is dict:
         problems += _payload_problems(fields["payload"])
     return problems
+
+
+def repetition_problems(raw: bytes) -> list[str]:
+    """A sentence about a key that is repeated in one object, at any depth; empty when there is none."""
+    key = repeated_key(raw)
+    return [] if key is None else [f"Key `{_shown(key)}` occurs more than once in one object."]
 
 
 def _without_prefix(error: msgspec.DecodeError) -> str:

@@ -9,6 +9,7 @@ from types import FrameType
 
 import uvicorn
 
+from footfall.bounded_http import LOOK_INTERVAL, BoundedHttp, close_overdue
 from telemetry.asgi import App
 from telemetry.edge import with_edge
 from telemetry.health import Probe, only_probes
@@ -17,6 +18,7 @@ from telemetry.logs import get_logger
 GRACE = 8  # seconds for requests in flight after SIGTERM; the whole process ends within 10
 KEEP_ALIVE = 75  # seconds
 BACKLOG = 2048  # connections waiting to be accepted
+TICKS_BETWEEN_LOOKS = round(LOOK_INTERVAL / 0.1)  # uvicorn ticks ten times a second
 
 
 class Server(uvicorn.Server):
@@ -29,6 +31,12 @@ class Server(uvicorn.Server):
         self.force_exit = self.should_exit and sig == signal.SIGINT
         self.should_exit = True
         self.on_exit()
+
+    async def on_tick(self, counter: int) -> bool:
+        """uvicorn's clock: connections that are overdue end with it."""
+        if counter % TICKS_BETWEEN_LOOKS == 0:
+            close_overdue(self.server_state.connections, asyncio.get_running_loop().time())
+        return await super().on_tick(counter)
 
     async def serve_unsignalled(self) -> None:
         """Serves as a part of a process that handles its own signals."""
@@ -43,7 +51,7 @@ def server_of(app: App, host: str, port: int) -> Server:
             host=host,
             port=port,
             loop="uvloop",
-            http="httptools",
+            http=BoundedHttp,
             ws="none",
             access_log=False,
             log_config=None,

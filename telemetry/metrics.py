@@ -44,6 +44,12 @@ HTTP_REQUESTS = Counter(
     ["side", "status"],
     registry=REGISTRY,
 )
+HTTP_REFUSED = Counter(
+    "http_requests_refused",
+    "Requests ended before they were whole: no HTTP (400), too slow (408), target (414) or head (431) too large.",
+    ["status"],
+    registry=REGISTRY,
+)
 HTTP_SECONDS = Histogram(
     "http_request_seconds",
     "Time from the request line to the end of the answer.",

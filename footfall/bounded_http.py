@@ -1,0 +1,198 @@
+"""HTTP/1.1 within bounds: what uvicorn leaves open to clients that are slow, endless or hostile.
+
+uvicorn with httptools takes a head of any size, waits for it for ever, answers what is no HTTP in plain text, and goes
+on reading a body that nobody wants any more. Here each of these ends: 400, 408, 414 or 431 in the envelope, and the
+connection is closed.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from http import HTTPStatus
+from types import SimpleNamespace
+from typing import Any
+
+import uuid_utils
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from command_side import envelope
+from telemetry.edge import SECURE_HEADERS
+from telemetry.metrics import HTTP_REFUSED
+
+MAX_HEADERS = 100  # fields of one request, trailers included
+MAX_HEAD_BYTES = 32_768  # of names, values and target; also of anything else that is no body
+MAX_TARGET_BYTES = 8_192
+HEAD_TIMEOUT = 10.0  # seconds from the first byte, or from connecting, to the end of the head
+LINGER = 2.0  # seconds to take in the rest of what is answered already: a reset could cost the client the answer
+LOOK_INTERVAL = 1.0  # seconds between looks at the deadlines
+
+MALFORMED = (400, "The request is not valid HTTP/1.1.")
+TOO_SLOW = (408, "The request's head took too long to arrive.")
+UPGRADE = (400, "There is nothing to upgrade to: send the request without the header `Upgrade`.")
+LONG_TARGET = (414, f"The request target is longer than {MAX_TARGET_BYTES // 1024} KiB.")
+LARGE_HEAD = (431, f"The request's head is larger than {MAX_HEAD_BYTES // 1024} KiB or has over {MAX_HEADERS} headers.")
+
+BODY_HEADERS = {b"content-length", b"transfer-encoding"}
+
+Refusal = tuple[int, str]
+
+
+class OutOfBoundsError(Exception):
+    """Stops the parser; what to answer is noted already."""
+
+
+class BoundedHttp(HttpToolsProtocol):
+    """One connection. `close_overdue` must be called now and then for its deadlines to hold."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._refusal: Refusal = MALFORMED
+        self._unsettled = 0  # bytes received since the last head or piece of a body was complete
+        self._head_since: float | None = None  # loop time; None while no head is due
+        self._linger_since: float | None = None  # loop time; None unless more arrives of what is answered
+        self._deaf = False  # what arrives is thrown away
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A head is due from now on."""
+        super().connection_made(transport)
+        self._connection = transport
+        self._head_since = self.loop.time()
+        # What uvicorn closes, here and in its request cycle, is closed gently.
+        self.transport = SimpleNamespace(  # type: ignore[assignment]
+            write=transport.write,
+            is_closing=lambda: self._deaf or transport.is_closing(),
+            close=self._close,
+            get_extra_info=transport.get_extra_info,
+        )
+
+    def data_received(self, data: bytes) -> None:
+        """Feeds the parser, and refuses what grows without becoming a request."""
+        if self._deaf:
+            return
+        if self._head_since is None and self._unanswered() is None:
+            self._head_since = self.loop.time()
+        self._unsettled += len(data)
+        super().data_received(data)
+        if self._unsettled > MAX_HEAD_BYTES and not self.transport.is_closing():
+            self._refuse(LARGE_HEAD)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """As uvicorn's, up to `MAX_HEADERS`."""
+        if len(self.headers) == MAX_HEADERS:
+            self._stop(LARGE_HEAD)
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        """The head is here; unless it is too large, its request begins."""
+        if len(self.url) > MAX_TARGET_BYTES:
+            self._stop(LONG_TARGET)
+        if self._unsettled > MAX_HEAD_BYTES:  # it, or a body that came with it
+            size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+            if size > MAX_HEAD_BYTES:
+                self._stop(LARGE_HEAD)
+        assert self.parser is not None  # it is calling
+        if self.parser.should_upgrade() and not BODY_HEADERS.isdisjoint(name for name, _ in self.headers):
+            self._stop(UPGRADE)  # the parser would drop the body
+        self._unsettled = 0
+        self._head_since = None
+        super().on_headers_complete()
+        self.headers = []  # trailers are no headers
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of a body, which its reader bounds."""
+        self._unsettled = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The whole request is here."""
+        self._unsettled = 0
+        self._linger_since = None
+        if self.cycle.response_complete:
+            self.cycle.more_body = False
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Answered: the rest of a body may still come, but not for long."""
+        if self.cycle.response_complete and self.cycle.more_body:  # of a pipeline, `cycle` is the last
+            self._linger_since = self.loop.time()
+        super().on_response_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """What uvicorn calls when the parser stopped."""
+        self._refuse(self._refusal)
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """A client may ask for what there is not (Java's asks for HTTP/2 each time); it is answered in HTTP/1.1."""
+
+    def close_if_overdue(self, now: float) -> None:
+        """`now`: loop time."""
+        if self._linger_since is not None and now - self._linger_since > LINGER:
+            self._connection.close()
+        elif self._head_since is not None and now - self._head_since > HEAD_TIMEOUT:
+            if self._unsettled:
+                self._refuse(TOO_SLOW)
+            else:  # it never asked for anything
+                self.transport.close()
+
+    def _stop(self, refusal: Refusal) -> None:
+        self._refusal = refusal
+        raise OutOfBoundsError
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """Answers and closes, unless an earlier request is still owed its answer: then closes after that."""
+        status, error = refusal
+        HTTP_REFUSED.labels(status=status).inc()
+        owed = self._unanswered()
+        if owed is not None and not owed.more_body:
+            owed.keep_alive = False
+            self.flow.pause_reading()
+            return
+        if not (self.pipeline or self._linger_since is not None or (owed is not None and owed.response_started)):
+            self.transport.write(answer(status, error))
+        if owed is not None:  # its reader waits for the rest
+            owed.disconnected = True
+            owed.message_event.set()
+        self._close(unread=True)
+
+    def _close(self, *, unread: bool = False) -> None:
+        """Closes at once, unless the client may be sending still: then it may do so for `LINGER`, unheard."""
+        last = self._last_request()
+        if self._deaf or not (unread or (last is not None and last.more_body)):
+            self._connection.close()
+        elif not self._connection.is_closing():
+            self._deaf = True
+            self._linger_since = self.loop.time()
+            self.flow.resume_reading()
+            self._connection.write_eof()
+
+    def _last_request(self) -> RequestResponseCycle | None:
+        """The last request whose head is complete; uvicorn's type does not say that there may be none."""
+        return self.cycle
+
+    def _unanswered(self) -> RequestResponseCycle | None:
+        """That request, if its answer is not complete."""
+        last = self._last_request()
+        return None if last is None or last.response_complete else last
+
+
+def answer(status: int, error: str) -> bytes:
+    """A whole response that closes its connection."""
+    body = envelope.failed(error)
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+        (b"connection", b"close"),
+        (b"x-request-id", str(uuid_utils.uuid7()).encode()),
+        *SECURE_HEADERS,
+    ]
+    head = b"HTTP/1.1 %d %b\r\n" % (status, HTTPStatus(status).phrase.encode())
+    return head + b"".join(b"%b: %b\r\n" % header for header in headers) + b"\r\n" + body
+
+
+def close_overdue(connections: Iterable[Any], now: float) -> None:
+    """Ends the connections whose deadline has passed. `now`: loop time."""
+    for connection in list(connections):
+        if isinstance(connection, BoundedHttp):
+            connection.close_if_overdue(now)
