@@ -6,7 +6,7 @@ from collections.abc import Callable
 import rich_click as click
 from rich.console import Console
 
-from bench import drain, million, overload, post, report, visible
+from bench import drain, million, overload, post, read, report, visible
 from bench.result import Result
 from bench.stage import Stage, StageError, stage
 from footfall.embedded import StackError
@@ -21,6 +21,7 @@ BENCHMARKS: dict[str, Callable[[Stage], list[Result]]] = {
     "projector_drain": drain.drain,
     "visible_after_201": visible.visible,
     "a_million_events": million.million,
+    "read": read.read,
 }
 
 

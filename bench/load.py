@@ -30,6 +30,7 @@ class Load(msgspec.Struct, frozen=True):
     warmup: float = 1.0  # seconds that are not counted
     seed: int = 1
     refused_wait: float | None = None  # seconds that a client waits after a 503; None: a 503 is an error
+    gets: list[str] = []  # paths that are asked for in turn by GET, and answer 200; instead of POSTs, which answer 201
 
 
 class Measured(msgspec.Struct, frozen=True):
@@ -39,7 +40,7 @@ class Measured(msgspec.Struct, frozen=True):
     per_second: float
     p50: float  # milliseconds
     p99: float  # milliseconds
-    errors: int  # answers that are not 201, and lost connections; the warm-up's too
+    errors: int  # answers of another status, and lost connections; the warm-up's too
     refused: int = 0  # 503s in the counted time, where they are no errors
     refused_p99: float = 0.0  # milliseconds
 
@@ -62,10 +63,11 @@ class Tally:
 class Client(asyncio.Protocol):
     """One connection that sends its next request as soon as an answer is complete."""
 
-    def __init__(self, requests: Iterator[bytes], tally: Tally, refused_wait: float | None) -> None:
+    def __init__(self, requests: Iterator[bytes], tally: Tally, load: Load) -> None:
         self._requests = requests
         self._tally = tally
-        self._refused_wait = refused_wait
+        self._refused_wait = load.refused_wait
+        self._expected = b"200" if load.gets else b"201"
         self._received = b""
         self._sent_at = 0.0
 
@@ -94,7 +96,7 @@ class Client(asyncio.Protocol):
             asyncio.get_running_loop().call_later(self._refused_wait, self._send)
             return
         self._tally.latencies.append(took)
-        if data[9:12] != b"201":
+        if data[9:12] != self._expected:
             self._tally.errors += 1
         if self._tally.done:
             self._transport.close()
@@ -120,6 +122,9 @@ def is_whole(answer: bytes) -> bool:
 
 def rendered(load: Load) -> list[bytes]:
     """Whole HTTP requests, ready to be written."""
+    if load.gets:
+        head = f"HTTP/1.1\r\nhost: 127.0.0.1:{load.port}\r\naccept: */*\r\n\r\n"
+        return [f"GET {path} {head}".encode() for path in load.gets]
     return [
         b"POST %b HTTP/1.1\r\nhost: 127.0.0.1:%d\r\naccept: */*\r\ncontent-type: application/json\r\n"
         b"content-length: %d\r\n\r\n%b" % (load.path.encode(), load.port, len(body), body)
@@ -133,7 +138,7 @@ async def measure(load: Load) -> Measured:
     loop = asyncio.get_running_loop()
     gc.disable()
     for _ in range(load.connections):
-        await loop.create_connection(lambda: Client(requests, tally, load.refused_wait), "127.0.0.1", load.port)
+        await loop.create_connection(lambda: Client(requests, tally, load), "127.0.0.1", load.port)
     await asyncio.sleep(load.warmup)
     tally.start()
     started = time.perf_counter()

@@ -1,0 +1,64 @@
+"""What pages are compared with: `python -m bench.reference_pages PORT`, a bare ASGI application on asyncpg.
+
+It runs the query side's own statements over a plain asyncpg pool and joins the rows: no parameters checked, no cursor,
+no `Link`, no format, nothing around it. `/array` is all events by one fetch.
+"""
+
+import os
+import sys
+
+import asyncpg
+
+from footfall.serve import serve
+from query_side import pages, queries
+from query_side.filters import EventFilter
+from query_side.parameters import Parameters
+from read_model.pool import driver_url
+from telemetry.asgi import Receive, Scope, Send, respond
+
+LIMIT = 100
+NONE: tuple[object, ...] = ()
+
+
+class BarePages:
+    """The application."""
+
+    def __init__(self, database_url: str) -> None:
+        self._url = driver_url(database_url)
+        self._by_user = pages.sql(EventFilter(user_id=""))
+        self._by_time = pages.sql(EventFilter())
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One page by user, or by time, or everything."""
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+            return
+        if scope["path"] == "/array":
+            statement, arguments = queries.ALL_EVENTS, NONE
+        else:
+            name, _, value = scope["query_string"].partition(b"&")[0].partition(b"=")
+            if name == b"userId":
+                wanted = EventFilter(user_id=value.decode())
+                statement = self._by_user
+            else:
+                wanted = EventFilter(since=Parameters(b"from=" + value, ("from",)).moment("from"))
+                statement = self._by_time
+            arguments = pages.arguments(wanted, None, LIMIT)
+        async with self._pool.acquire() as connection:
+            rows = await connection.fetch(statement, *arguments)
+        body = b"[" + ",".join([row[0] for row in rows]).encode() + b"]"
+        await respond(send, 200, body, b"application/json")
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                self._pool = await asyncpg.create_pool(self._url, min_size=10, max_size=10)
+            await send({"type": f"{message['type']}.complete"})
+            if message["type"] == "lifespan.shutdown":
+                await self._pool.close()
+                return
+
+
+if __name__ == "__main__":
+    sys.exit(serve(BarePages(os.environ["DATABASE_URL"]), "127.0.0.1", int(sys.argv[1])))
