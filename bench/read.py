@@ -23,7 +23,7 @@ MILLION, ARRAY = 1_000_000, 100_000
 PATHS = {
     "user": [f"/events/processed?userId=user-{n * 37 % USERS}&limit=100" for n in range(500)],
     "time": [f"/events/processed?from={moment(n * 1_999 % MILLION)}&limit=100" for n in range(500)],
-    "first": ["/events/processed?order=asc&limit=100"],
+    "first": [f"/events/processed?from={moment(0)}&limit=100"],
     "far": [f"/events/processed?from={moment(MILLION - 200)}&limit=100"],
 }
 BARE = "bare ASGI + asyncpg, same SQL"

@@ -90,7 +90,7 @@ def test_no_page_and_no_export_skips_or_repeats_while_generations_change(footfal
     try:
         rebuild(footfall, "promote")
         assert state_of(footfall, NEW) == "active"
-        for _ in range(4):
+        for _ in range(2):
             rebuild(footfall, "rollback")
     finally:
         for reader in readers:
