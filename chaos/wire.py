@@ -38,13 +38,16 @@ class Wire(Protocol):
 
 
 class PostgresWire:
-    """What commits: the simple query COMMIT; or, outside a transaction, the execution of a statement that inserts."""
+    """What matters is what commits a batch: the simple query COMMIT, in a transaction that copied or inserted rows; or,
+    outside a transaction, the execution of a statement that inserts.
+    """
 
     def __init__(self) -> None:
         self._from_client, self._from_server = b"", b""
         self._started = False
         self._writing: set[bytes] = set()  # names of prepared statements
         self._status = IDLE
+        self._wrote = False  # in the transaction that is open
         self._losing = False
         self.failed = False
 
@@ -70,14 +73,14 @@ class PostgresWire:
         if not self._started:
             return False
         kind, body = frame[:1], frame[5:]
-        if kind == b"Q":
-            return body.upper().startswith(b"COMMIT")
         if kind == b"P":
             name, query = body.split(b"\0", 2)[:2]
             (self._writing.add if b"INSERT INTO" in query else self._writing.discard)(name)
-        if kind == b"B" and self._status == IDLE:
-            return body.split(b"\0", 2)[1] in self._writing
-        return False
+        inserts = kind == b"B" and body.split(b"\0", 2)[1] in self._writing
+        if kind == b"Q" and body.upper().startswith(b"COMMIT"):
+            return self._wrote
+        self._wrote = (self._wrote and self._status != IDLE) or inserts or kind == b"d"
+        return inserts and self._status == IDLE
 
     def answers(self, data: bytes) -> list[bytes]:
         """See Wire."""

@@ -235,17 +235,29 @@ def _frame(kind: bytes, body: bytes) -> bytes:
 
 def test_a_commit_is_recognised_wherever_a_chunk_ends() -> None:
     startup = (8).to_bytes(4, "big") + b"\0\3\0\0"
-    requests = startup + _frame(b"Q", b"BEGIN;\0") + _frame(b"Q", b"COMMIT;\0")
+    requests = startup + _frame(b"Q", b"BEGIN;\0") + _frame(b"d", b"rows") + _frame(b"Q", b"COMMIT;\0")
     for size in (1, 3, len(requests)):
         cut = PostgresWire()
         found = [f for i in range(0, len(requests), size) for f in cut.requests(requests[i : i + size])]
-        assert [matters for _, matters in found] == [False, False, True]
+        assert [matters for _, matters in found] == [False, False, False, True]
         assert b"".join(frame for frame, _ in found) == requests
     wire = PostgresWire()
     wire.lose(wire.requests(requests)[-1][0])
     answers = wire.answers(_frame(b"C", b"COMMIT\0") + _frame(b"Z", b"I"))
     assert [wire.is_lost(answer) for answer in answers] == [True, True]
     assert [wire.is_last_lost(answer) for answer in answers] == [False, True]
+
+
+def test_a_commit_that_wrote_no_rows_does_not_matter() -> None:
+    wire = PostgresWire()
+    wire.requests((8).to_bytes(4, "big") + b"\0\3\0\0")
+    wire.requests(_frame(b"Q", b"BEGIN;\0"))
+    wire.answers(_frame(b"Z", b"T"))
+    wire.requests(_frame(b"d", b"rows"))
+    assert [matters for _, matters in wire.requests(_frame(b"Q", b"COMMIT;\0"))] == [True]
+    wire.answers(_frame(b"Z", b"I"))
+    wire.requests(_frame(b"Q", b"BEGIN;\0"))
+    assert [matters for _, matters in wire.requests(_frame(b"Q", b"COMMIT;\0"))] == [False]
 
 
 def test_a_statement_that_inserts_commits_by_itself_outside_a_transaction() -> None:
