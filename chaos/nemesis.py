@@ -80,7 +80,7 @@ def _detail(chance: random.Random, harm: str) -> str:
         point = chance.choice(IN_TRANSACTION if action == "fail" else POINTS)
         return f"{point}={action}@{chance.randrange(1, 4)}"
     if harm == "zombie":
-        return chance.choice(("with a commit in hand", "at any moment"))
+        return chance.choice((*(["with a commit in hand"] * 3), "at any moment"))
     if harm == "echo":
         return f"{chance.randrange(6)} {chance.choice(('first', 'last'))}"
     return chance.choice(("leaves", "dies")) if harm == "rebalance" else ""
