@@ -158,16 +158,19 @@ def kills(campaign: Campaign) -> list[Round]:
 
 
 def commits(campaign: Campaign) -> list[Round]:
-    """100 swallowed answers to COMMIT."""
-    steps = [Step(n, "swallow_commit", PROJECTORS[n % 2], 0.0, "1") for n in range(1, 3 * COMMITS)]
+    """100 batches whose COMMIT was carried out and its answer swallowed."""
+    steps = [Step(n, "swallow_commit", PROJECTORS[n % 2], 0.0) for n in range(1, 4 * COMMITS)]
 
     def act(cast: Cast, tally: Tally) -> None:
         for step in steps:
-            if tally.done["swallowed COMMIT"] >= COMMITS:
+            # The answer to a second try, which is fenced, may be swallowed too: that is none of the hundred.
+            if cast.logged("batch_fenced") >= COMMITS and tally.done["swallowed COMMIT"] >= COMMITS:
                 return
             inflict(cast, step, tally, more=50)
             if step.number % 10 == 0:
-                campaign.say(f"{tally.done['swallowed COMMIT']} swallowed")
+                campaign.say(
+                    f"{tally.done['swallowed COMMIT']} swallowed, {cast.logged('batch_fenced')} batches fenced"
+                )
 
     return [campaign.round("100 swallowed COMMIT answers", act, per_second=900.0)]
 
