@@ -45,6 +45,8 @@ class Progress:
     def interest(self) -> Iterator[None]:
         """For the body, each notification is followed by a look."""
         self._interested += 1
+        if self._on_replica:
+            self._told.set()  # from now on it is polled
         try:
             yield
         finally:
