@@ -19,7 +19,7 @@ from tests.feeds import Told, page, stream
 from tests.integration.test_rebuild import rebuild
 from tests.producing import send, some_records, sql, start_projector
 
-EVENTS = int(os.environ.get("FEED_PROOF_EVENTS", "20000"))
+EVENTS = int(os.environ.get("FEED_PROOF_EVENTS", "10000"))
 READERS = 8  # of each kind
 PROJECTORS = 4
 ID = slice(len('{"eventId":"'), len('{"eventId":"') + 36)  # of an event's JSON
