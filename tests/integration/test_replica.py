@@ -44,7 +44,8 @@ WITH moved AS (
 )
 INSERT INTO read_g1.processed_events (kafka_offset, occurred_at, recorded_at, event_id, kafka_partition, kafka_topic,
                                       user_id, event_type, payload, event_json, tenant_id)
-SELECT kafka_offset, now(), now(), $1::uuid, 0, 't', 'u', 'LOGIN', '{}', format('{"eventId":"%s"}', $1::uuid), 'default' FROM moved
+SELECT kafka_offset, now(), now(), $1::uuid, 0, 't', 'u', 'LOGIN', '{}', format('{"eventId":"%s"}', $1::uuid), 'default'
+FROM moved
 RETURNING kafka_offset
 """
 
