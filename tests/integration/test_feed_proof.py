@@ -7,7 +7,7 @@ import asyncio
 import os
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -82,11 +82,15 @@ def follow_by_stream(urls: list[str], seed: int) -> list[str]:
     """Follows the stream; every other reader leaves it now and then, and comes back to another process."""
     chance, told = random.Random(seed), Told()
     while len(told.events) < EVENTS:
-        stay = len(told.events) + (chance.randrange(1, EVENTS // 4) if seed % 2 else EVENTS)
+        enough = min(EVENTS, len(told.events) + (chance.randrange(1, EVENTS // 4) if seed % 2 else EVENTS))
         since = {} if told.last_id else {"since": "beginning"}
         with stream(chance.choice(urls), told, **since) as live:
-            live.read_until(lambda told, stay=stay: len(told.events) >= min(stay, EVENTS))
+            live.read_until(has(enough))
     return [data[ID] for _, data in told.events]
+
+
+def has(count: int) -> Callable[[Told], bool]:
+    return lambda told: len(told.events) >= count
 
 
 def test_eight_pagers_and_eight_streams_skip_nothing_and_repeat_nothing(busy: Footfall) -> None:

@@ -19,11 +19,10 @@ from pydantic import SecretStr
 from rich.console import Console
 
 from footfall.embedded.child_process import Child, stop_children
-from footfall.embedded.postgres_cluster import BIN, PostgresCluster, give, open_cluster
+from footfall.embedded.postgres_cluster import BIN, SUPERUSER, PostgresCluster, give, open_cluster
 from footfall.embedded.postgres_roles import (
     OWNER,
     QUERY,
-    SUPERUSER,
     Passwords,
     ensure_roles,
     role_url,
@@ -189,7 +188,8 @@ def test_a_replica_that_stands_still_refuses_and_answers_once_it_goes_on(
         status = client.get(f"/events/{event_id}/status", params={"position": position}, headers={"prefer": "wait=0"})
         assert status.json()["status"] == "accepted"
         assert client.get(f"/events/{event_id}").status_code == 404  # without a position: what the replica has
-        waiting = thread.submit(client.get, f"/events/{event_id}", headers={**headers, "prefer": "wait=30"})
+        patient = {"footfall-position": position, "prefer": "wait=30"}
+        waiting = thread.submit(client.get, f"/events/{event_id}", headers=patient)
         pair.on_replica("SELECT pg_wal_replay_resume()")
         assert waiting.result(40).status_code == 200
         live.read_until(lambda told: len(told.events) == 3)
