@@ -9,12 +9,13 @@ from pathlib import Path
 import msgspec
 
 from query_side.openapi.event_paths import EVENT_PATHS
+from query_side.openapi.feed_paths import FEED_PATHS, waiting
 from query_side.openapi.shapes import Json, components
 from query_side.openapi.user_paths import USER_PATHS
 
 FILE = Path(__file__).resolve().parents[2] / "docs" / "openapi" / "query-side.json"
 
-PATHS: Json = {**EVENT_PATHS, **USER_PATHS}
+PATHS: Json = waiting({**EVENT_PATHS, **USER_PATHS, **FEED_PATHS})
 
 
 def document() -> Json:

@@ -8,6 +8,7 @@ from query_side import projections
 from query_side.filters import DEFAULT_LIMIT, EVENT_TYPES, MAX_LIMIT, ORDERS
 from query_side.negotiation import ARROW, CSV, JSON, NDJSON, PARQUET
 from query_side.parameters import MAX_TEXT_LENGTH
+from query_side.status import Status
 
 Json = dict[str, Any]
 
@@ -62,6 +63,7 @@ def components() -> Json:
         projections.UserSession,
         projections.ProductViews,
         projections.HourOfActivity,
+        Status,
     )
     _, found = msgspec.json.schema_components(structs, ref_template="#/components/schemas/{name}")
     return {"Event": EVENT, "Refusal": REFUSAL, **found}
@@ -182,9 +184,15 @@ METHOD_NOT_ALLOWED = refused(
     headers={"Allow": {"description": "The methods.", "schema": {"const": "GET, HEAD"}}},
 )
 UNAVAILABLE = refused(
-    "The database is away, or too many exports run.",
+    "The database is away, too many exports or streams run, or a position was not reached in time.",
     "The read model is not available; try again shortly.",
-    headers=RETRY_AFTER,
+    headers={
+        **RETRY_AFTER,
+        "Footfall-Reached": {
+            "description": "How far the read model is in the partition of a position that was not reached.",
+            "schema": {"type": "string"},
+        },
+    },
 )
 
 

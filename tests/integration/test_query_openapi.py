@@ -26,7 +26,7 @@ def side(shared_footfall: Footfall) -> Process:
     kinds = ("LOGIN", "PRODUCT_VIEW", "LOGOUT")
     events = [an_event(f"user-{n % 3 or 123}", {"productId": "p-42"}, event_type=kinds[n % 7 % 3]) for n in range(200)]
     projector = start_projector(shared_footfall)
-    produce(shared_footfall, [record_of(one) for one in events])
+    produce(shared_footfall, [record_of(one, 0) for one in events])
     wait_until_processed(shared_footfall, len(events))
     projector.terminate()
     return shared_footfall.start("query-side")
@@ -38,18 +38,23 @@ def test_no_answer_deviates_from_the_document(side: Process, tmp_path: Path) -> 
         "run",
         f"{side.url}/openapi/query-side.json",
         "--phases=examples,coverage,fuzzing",
-        "--max-examples=15",
+        "--max-examples=10",
+        "--exclude-path=/events/stream",  # it never ends
+        "--header=Prefer: wait=0",  # positions are made up: nobody waits for them
         # A cursor of the right form that nobody sealed, or `from` after `to`, is refused; a schema cannot say so.
         "--exclude-checks=positive_data_acceptance",
         "--seed=1",
         "--no-color",
     ]
+    # 503 is what a position that is not reached is answered; that it has no other cause here, the log tells.
+    config = '[checks.not_a_server_error]\nexpected-statuses = ["2xx", "3xx", "4xx", 503]\n'
+    (tmp_path / "schemathesis.toml").write_text(config)
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=100)
     assert run.returncode == 0, run.stdout[-4000:] + run.stderr
     cases = re.search(r"(\d+) generated, (\d+) passed", run.stdout)
     assert cases is not None, run.stdout[-2000:]
     assert int(cases[1]) >= 400
-    assert "unforeseen_error" not in side.log_text()
+    assert not re.search("unforeseen_error|read_model_unavailable", side.log_text())
 
 
 def test_the_document_is_served_as_its_file_has_it(side: Process) -> None:
