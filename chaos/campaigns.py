@@ -14,8 +14,7 @@ from chaos.nemesis import HARMS, PROJECTORS, ROLES, Step, Tally, inflict, schedu
 from chaos.provoke import NEED_TWO
 from chaos.servers import Servers
 
-PATIENCE = 90.0  # seconds until everything is projected
-MUTANT_PATIENCE = 5.0  # seconds for a mutant to reach the end of the log; some never do
+STANDSTILL = {False: 90.0, True: 4.0}  # seconds; a mutant may never come to the end of the log
 SHORT_MUTANTS = ("no unique constraint", "last record of a batch dropped", "new event id on retry")
 KILLS, KILL_EVENTS = 100, 200_000
 COMMITS, ZOMBIES = 100, 30
@@ -77,7 +76,7 @@ class Campaign:
         try:
             begin(cast)
             act(cast, tally)
-            verdicts = finish(cast, patience=MUTANT_PATIENCE if mutant else PATIENCE, generations=generations)
+            verdicts = finish(cast, standstill=STANDSTILL[mutant is not None], generations=generations)
         finally:
             cast.close()
         seconds, done, not_run = round(time.monotonic() - started, 1), dict(tally.done), dict(tally.not_run)
