@@ -12,6 +12,7 @@ from command_side.batch_route import batch_route
 from command_side.handle import Commands
 from command_side.idempotency import RecentKeys
 from command_side.kafka_event_log import KafkaEventLog
+from command_side.quick_gzip import use_quick_gzip
 from command_side.routes import generate_route
 from command_side.settings import CommandSettings
 from telemetry.health import DependencyState
@@ -23,6 +24,7 @@ class CommandSide:
     """Everything of the command side that an application needs."""
 
     def __init__(self, settings: CommandSettings) -> None:
+        use_quick_gzip()
         self._log = KafkaEventLog(
             lambda: producer_of(settings),
             settings.kafka_topic,

@@ -6,8 +6,8 @@ import msgspec
 
 from command_side.event_log import EventLog, Outcome, PublishError, PublishUnknownError
 from command_side.idempotency import KeyConflict, RecentKeys, Remembered, is_valid_key
-from contracts.event import ActivityCommand, create_user_event
-from contracts.record import EventRecord, to_record
+from contracts.event import ActivityCommand
+from contracts.record import EventRecord, new_record
 from contracts.rules import Problems, repetition_problems, validate_user_event
 
 MAX_ITEMS = 1_000
@@ -90,7 +90,7 @@ class Batches:
             return item
         if item.key is not None:
             return self._keys.claim(item.key, item.command, request_id)
-        return to_record(create_user_event(item.command), request_id)
+        return new_record(item.command, request_id)
 
     async def _publish(self, claims: Sequence[Claim]) -> list[ItemResult]:
         led = [isinstance(claim, Remembered) and claim.lead() for claim in claims]

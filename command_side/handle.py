@@ -2,8 +2,8 @@
 
 from command_side.event_log import EventLog, Position, PublishError, PublishUnknownError
 from command_side.idempotency import KeyConflict, RecentKeys
-from contracts.event import ActivityCommand, create_user_event
-from contracts.record import EventRecord, to_record
+from contracts.event import ActivityCommand
+from contracts.record import EventRecord, new_record
 from contracts.rules import Problems, validate_user_event
 
 Accepted = tuple[EventRecord, Position | None]
@@ -26,7 +26,7 @@ class Commands:
             return command
         if key is not None:
             return await self._once(key, command, request_id)
-        record = to_record(create_user_event(command), request_id)
+        record = new_record(command, request_id)
         return record, await self._log.publish(record)
 
     async def _once(self, key: bytes, command: ActivityCommand, request_id: str) -> Accepted | KeyConflict:

@@ -1,10 +1,13 @@
 """How one event travels: topic, group, key, headers and the one codec."""
 
-import msgspec
+from datetime import UTC, datetime
 
-from contracts.event import DEFAULT_TENANT, UserEvent
+import msgspec
+from uuid_utils import uuid7
+
+from contracts.event import DEFAULT_TENANT, ActivityCommand, UserEvent
 from contracts.rules import Problems, validate_complete_user_event
-from contracts.versions import encode_event
+from contracts.versions import encode_event, encode_new_event
 
 TOPIC = "user-activity-events"
 DEAD_LETTER_TOPIC = "user-activity-events-dlq"
@@ -49,6 +52,20 @@ def to_record(event: UserEvent, request_id: str, fingerprint: bytes | None = Non
     if fingerprint is not None:
         headers.append((HEADER_FINGERPRINT, fingerprint))
     return EventRecord(partition_key(event), encode_event(event), headers)
+
+
+def new_record(command: ActivityCommand, request_id: str) -> EventRecord:
+    """The record that a valid command of the default tenant becomes: `to_record(create_user_event(..), ..)`."""
+    event_id = str(uuid7())
+    return EventRecord(
+        command.user_id.encode(),
+        encode_new_event(command, event_id, datetime.now(UTC)),
+        [
+            (HEADER_EVENT_TYPE, command.event_type.encode()),
+            (HEADER_EVENT_ID, event_id.encode()),
+            (HEADER_REQUEST_ID, request_id.encode()),
+        ],
+    )
 
 
 def from_value(value: bytes | None) -> UserEvent | Problems:

@@ -4,11 +4,22 @@ A published version never changes: its JSON Schema is kept in `contracts/schemas
 `tests/contracts/golden/`. To evolve the event, add a version: a struct, an upcaster, golden bytes.
 """
 
-from typing import Literal
+from datetime import datetime
+from typing import Any, Literal
 
 import msgspec
 
-from contracts.event import DEFAULT_TENANT, EventId, EventType, Payload, TenantId, Timestamp, UserEvent, UserId
+from contracts.event import (
+    DEFAULT_TENANT,
+    ActivityCommand,
+    EventId,
+    EventType,
+    Payload,
+    TenantId,
+    Timestamp,
+    UserEvent,
+    UserId,
+)
 
 NEWEST = (2, 0)
 
@@ -58,6 +69,21 @@ def upcast_v1(event: UserEventV1) -> UserEvent:
 def upcast_v2(event: UserEventV2) -> UserEvent:
     """Version 2 is the newest; what `_metadata` says of the writing is no part of the fact."""
     return UserEvent(event.event_id, event.user_id, event.event_type, event.timestamp, event.payload, event.tenant_id)
+
+
+class _NewEvent(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """Version 1 as the command side writes it: the id is text already."""
+
+    event_id: str
+    user_id: str
+    event_type: str
+    timestamp: datetime
+    payload: dict[str, Any]
+
+
+def encode_new_event(command: ActivityCommand, event_id: str, timestamp: datetime) -> bytes:
+    """`encode_event` of the default tenant's new event, byte for byte, without making a UUID object (1 us)."""
+    return _encode(_NewEvent(event_id, command.user_id, command.event_type, timestamp, command.payload))
 
 
 def encode_event(event: UserEvent) -> bytes:

@@ -15,6 +15,8 @@ import uuid_utils
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from command_side import envelope
+from footfall.joined_writes import JoinedWrites
+from telemetry.asgi import HOLD_KEY
 from telemetry.edge import SECURE_HEADERS
 from telemetry.metrics import HTTP_REFUSED
 
@@ -54,11 +56,11 @@ class BoundedHttp(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A head is due from now on."""
         super().connection_made(transport)
-        self._connection = transport
+        self._connection = JoinedWrites(transport)
         self._head_since = self.loop.time()
         # What uvicorn closes, here and in its request cycle, is closed gently.
         self.transport = SimpleNamespace(  # type: ignore[assignment]
-            write=transport.write,
+            write=self._connection.write,
             is_closing=lambda: self._deaf or transport.is_closing(),
             close=self._close,
             get_extra_info=transport.get_extra_info,
@@ -97,6 +99,7 @@ class BoundedHttp(HttpToolsProtocol):
             self._stop(UPGRADE)  # the parser would drop the body
         self._unsettled = 0
         self._head_since = None
+        self.scope[HOLD_KEY] = self._connection.hold  # type: ignore[typeddict-unknown-key]
         super().on_headers_complete()
         self.headers = []  # trailers are no headers
 

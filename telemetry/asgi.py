@@ -10,6 +10,10 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
+HOLD_KEY = "footfall.hold"  # in the scope, where the server can write head and body at once: takes further headers
+WHOLE_KEY = "footfall.whole"  # in the start of an answer whose one body follows at once
+
+
 async def respond(send: Send, status: int, body: bytes, content_type: bytes, *headers: tuple[bytes, bytes]) -> None:
     """Sends one whole response; `headers` come after content-type and content-length."""
     await send(
@@ -17,6 +21,7 @@ async def respond(send: Send, status: int, body: bytes, content_type: bytes, *he
             "type": "http.response.start",
             "status": status,
             "headers": [(b"content-type", content_type), (b"content-length", b"%d" % len(body)), *headers],
+            WHOLE_KEY: bool(body),
         }
     )
     await send({"type": "http.response.body", "body": body})

@@ -11,14 +11,15 @@ from typing import cast
 
 import uuid_utils
 
-from telemetry.asgi import App, Message, Receive, Scope, Send
+from telemetry.asgi import HOLD_KEY, WHOLE_KEY, App, Message, Receive, Scope, Send
 from telemetry.health import Probe, health_routes
 from telemetry.logs import get_logger
-from telemetry.metrics import HTTP_REQUESTS, HTTP_SECONDS
+from telemetry.metrics import HTTP_TALLY
 
 REQUEST_ID_KEY = "footfall.request_id"  # in the ASGI scope
 LOG_INTERVAL = 1.0  # seconds between log lines of failed requests of one status
 SECURE_HEADERS = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
+SECURE_LINES = b"".join(b"%b: %b\r\n" % header for header in SECURE_HEADERS)
 NO_ROUTES: Mapping[str, App] = {}
 _causes = re.compile(r"^[ |]*([\w.]*(?:Error|Refused\w*): .*)$", re.MULTILINE).findall
 _acceptable_id = re.compile(rb"[!-~]{1,128}").fullmatch
@@ -31,8 +32,7 @@ def with_edge(app: App, side: str, probes: Mapping[str, Probe], direct: Mapping[
     """
     own_routes = {**direct, **health_routes(side, probes)}
     failures = FailedRequests(side)
-    seconds = HTTP_SECONDS.labels(side=side)
-    by_class = [HTTP_REQUESTS.labels(side=side, status=f"{n}xx") for n in range(6)]
+    note = HTTP_TALLY.of(side).note
 
     async def edge(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -41,22 +41,24 @@ def with_edge(app: App, side: str, probes: Mapping[str, Probe], direct: Mapping[
         started = time.perf_counter()
         request_id = _request_id(scope)
         scope[REQUEST_ID_KEY] = request_id
-        own_headers = [(b"x-request-id", request_id.encode()), *SECURE_HEADERS]
+        hold = scope.get(HOLD_KEY) if scope["method"] != "HEAD" else None  # the answer to HEAD has no body to wait for
         status = 0
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], *own_headers]
+                if hold is not None and message.get(WHOLE_KEY):
+                    hold(b"x-request-id: %b\r\n%b" % (request_id.encode(), SECURE_LINES))
+                else:
+                    message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode()), *SECURE_HEADERS]
             await send(message)
 
         try:
             await own_routes.get(scope["path"], app)(scope, receive, send_with_headers)
         finally:
             elapsed = time.perf_counter() - started
-            seconds.observe(elapsed)
-            by_class[status // 100].inc()
+            note(status, elapsed)
             if status >= 500 or status == 0:
                 failures.tell(scope, status, elapsed, request_id)
 

@@ -2,6 +2,8 @@
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from telemetry.http_tally import HttpTally
+
 REGISTRY = CollectorRegistry()
 
 LATENCY_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)  # seconds
@@ -38,23 +40,12 @@ PUBLISH_SECONDS = Histogram(
     buckets=LATENCY_BUCKETS,
     registry=REGISTRY,
 )
-HTTP_REQUESTS = Counter(
-    "http_requests",
-    "Answered HTTP requests, by side and status class (2xx, 4xx, ..).",
-    ["side", "status"],
-    registry=REGISTRY,
-)
+HTTP_TALLY = HttpTally(LATENCY_BUCKETS)  # http_requests by side and status, http_request_seconds by side
+REGISTRY.register(HTTP_TALLY)
 HTTP_REFUSED = Counter(
     "http_requests_refused",
     "Requests ended before they were whole: no HTTP (400), too slow (408), target (414) or head (431) too large.",
     ["status"],
-    registry=REGISTRY,
-)
-HTTP_SECONDS = Histogram(
-    "http_request_seconds",
-    "Time from the request line to the end of the answer.",
-    ["side"],
-    buckets=LATENCY_BUCKETS,
     registry=REGISTRY,
 )
 

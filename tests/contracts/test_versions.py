@@ -1,5 +1,6 @@
 """Versions: old ones are read for ever, newer ones are recognised, published ones never change."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from contracts import published  # pyright: ignore[reportAttributeAccessIssue]  # a module, met through its package
 from contracts.event import ActivityCommand, UserEvent, create_user_event
 from contracts.published import differences, rendered, write_new
-from contracts.record import from_value, partition_key, to_record
+from contracts.record import from_value, new_record, partition_key, to_record
 from contracts.rules import Problems
 
 V2: dict[str, Any] = {
@@ -93,3 +94,13 @@ def test_a_changed_published_schema_is_refused(tmp_path: Path, monkeypatch: pyte
     write_new(tmp_path)
     assert [line.split()[0] for line in differences(tmp_path)] == ["user-event-1.json"]
     assert rendered(changed["user-event-1.json"]) not in [file.read_bytes() for file in tmp_path.iterdir()]
+
+
+def test_a_new_record_is_the_record_of_its_event() -> None:
+    command = ActivityCommand("日本-😀 \\ \"'", "PRODUCT_VIEW", {"ä": [1, None, 1.5, {"b": True}]})
+    made = new_record(command, "r-1")
+    event = from_value(made.value)
+    assert isinstance(event, UserEvent)
+    assert event.event_id.version == 7
+    assert abs((datetime.now(UTC) - event.timestamp).total_seconds()) < 5
+    assert made == to_record(event, "r-1")
