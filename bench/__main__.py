@@ -6,7 +6,7 @@ from collections.abc import Callable
 import rich_click as click
 from rich.console import Console
 
-from bench import drain, million, overload, post, read, report, visible
+from bench import batches, drain, million, overload, post, read, report, visible
 from bench.result import Result
 from bench.stage import Stage, StageError, stage
 from footfall.embedded import StackError
@@ -16,7 +16,9 @@ PLAIN_WIDTH = 150  # columns of the table where nobody's terminal says
 BENCHMARKS: dict[str, Callable[[Stage], list[Result]]] = {
     "load_generator_limit": post.generator_limit,
     "post_64_connections": post.throughput,
+    "post_256_connections": post.throughput_256,
     "post_1_connection_p50": post.latency,
+    "batch_gzip": batches.batches,
     "overload_goodput": overload.overload,
     "projector_drain": drain.drain,
     "visible_after_201": visible.visible,

@@ -29,6 +29,7 @@ class Load(msgspec.Struct, frozen=True):
     seconds: float
     warmup: float = 1.0  # seconds that are not counted
     seed: int = 1
+    items: int = 1  # commands in a request; more than one make a JSON array
     refused_wait: float | None = None  # seconds that a client waits after a 503; None: a 503 is an error
     gets: list[str] = []  # paths that are asked for in turn by GET, and answer 200; instead of POSTs, which answer 201
 
@@ -128,8 +129,16 @@ def rendered(load: Load) -> list[bytes]:
     return [
         b"POST %b HTTP/1.1\r\nhost: 127.0.0.1:%d\r\naccept: */*\r\ncontent-type: application/json\r\n"
         b"content-length: %d\r\n\r\n%b" % (load.path.encode(), load.port, len(body), body)
-        for body in bodies(load.seed, DISTINCT_REQUESTS)
+        for body in request_bodies(load)
     ]
+
+
+def request_bodies(load: Load) -> list[bytes]:
+    """A command each, or arrays of commands."""
+    commands = bodies(load.seed, DISTINCT_REQUESTS)
+    if load.items == 1:
+        return commands
+    return [b"[%b]" % b",".join(commands[first : first + load.items]) for first in range(0, len(commands), load.items)]
 
 
 async def measure(load: Load) -> Measured:

@@ -99,7 +99,7 @@ class BoundedHttp(HttpToolsProtocol):
             self._stop(UPGRADE)  # the parser would drop the body
         self._unsettled = 0
         self._head_since = None
-        self.scope[HOLD_KEY] = self._connection.hold  # type: ignore[typeddict-unknown-key]
+        self.scope[HOLD_KEY] = self._connection.hold  # type: ignore[literal-required]
         super().on_headers_complete()
         self.headers = []  # trailers are no headers
 
