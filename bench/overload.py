@@ -10,7 +10,7 @@ from bench.stage import Stage
 INSIDE = 64  # requests in flight that are let in; as many connections make the peak
 CLIENTS = 10 * INSIDE
 SECONDS = 10.0  # of each measurement
-REFUSED_WAIT = 0.25  # seconds that a refused client waits, a quarter of what Retry-After asks for
+REFUSED_WAIT = 1.0  # seconds that a refused client waits: what Retry-After asks for
 
 
 def overload(stage: Stage) -> list[Result]:

@@ -93,6 +93,7 @@ def health(side: Process) -> httpx.Response:
     return httpx.get(f"{side.url}/health/ready", timeout=10)
 
 
+@pytest.mark.timeout(400 if OUTAGE > 5 else 120)
 def test_a_broker_that_is_silent_and_one_that_is_gone(tmp_path: Path) -> None:
     """FOOTFALL_LONG=1: away for 60 s each time."""
     options = StackOptions(tmp_path / "state", durable=False)
