@@ -75,14 +75,16 @@ def main(
                 console.print("A file system of its own could not be mounted: [bold]a full disk is not run[/bold].")
             results = CAMPAIGNS[name](Campaign(found, directory, console, seed, rounds, only or tuple(MUTANTS)))
     except (ChaosError, StackError) as error:
-        console.print(f"[bold red]chaos:[/] {error}", highlight=False)
+        console.print(f"[bold red]chaos:[/] {error}\nThe same, logs kept: {again} --logs DIR", highlight=False)
         sys.exit(2)
     show(results, Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH))
     console.print(f"took {time.monotonic() - started:.0f} s", highlight=False)
     if write:
         keep(name, again, results)
     if not all(result.passed for result in results):
-        console.print(f"[bold red]chaos:[/] failed. The same schedule again: {again}", highlight=False)
+        console.print(
+            f"[bold red]chaos:[/] failed. The same schedule again, logs kept: {again} --logs DIR", highlight=False
+        )
         sys.exit(1)
 
 

@@ -113,7 +113,7 @@ class Cast:
     def wait_until(self, condition: Callable[[], bool], within: float, what: str) -> None:
         """Tends until the condition holds. Raises ChaosError after `within` seconds."""
         if not self.holds_within(condition, within):
-            raise ChaosError(f"waited {within:g} s for {what}; logs in {self.directory}")
+            raise ChaosError(f"waited {within:g} s for {what}")
 
     def holds_within(self, condition: Callable[[], bool], within: float) -> bool:
         """Whether the condition came to hold; tends meanwhile."""
