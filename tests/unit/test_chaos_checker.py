@@ -1,6 +1,8 @@
 """The checker finds each kind of difference, planted by hand into evidence in which all is well."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -16,6 +18,7 @@ from chaos.history import Operation, Writer, read
 from chaos.mutants import MUTANTS
 from chaos.nemesis import HARMS, ROLES, schedule
 from chaos.wire import KafkaWire, PostgresWire
+from tests.architecture.repository import ROOT
 
 START = datetime(2026, 1, 31, 12, 59, 58, tzinfo=UTC)
 KINDS = [
@@ -294,3 +297,8 @@ def test_the_same_seed_gives_the_same_schedule_and_leaves_no_harm_out() -> None:
 def test_every_mutant_names_what_it_must_be_called() -> None:
     assert len(MUTANTS) >= 12
     assert all(set(mutant.expected) <= {*KINDS_OF_FINDINGS, "rows of processed_events"} for mutant in MUTANTS.values())
+
+
+def test_every_mutant_still_finds_what_it_replaces() -> None:
+    plant = "from chaos.mutants import MUTANTS\nfor mutant in MUTANTS.values(): mutant.plant()"
+    subprocess.run([sys.executable, "-c", plant], check=True, timeout=60, cwd=ROOT)
