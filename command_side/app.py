@@ -9,6 +9,7 @@ from litestar import Litestar
 from command_side.admission import Admission
 from command_side.batch import Batches
 from command_side.batch_route import batch_route
+from command_side.documents import document_routes
 from command_side.handle import Commands
 from command_side.idempotency import RecentKeys
 from command_side.kafka_event_log import KafkaEventLog
@@ -34,12 +35,13 @@ class CommandSide:
         )
         keys = RecentKeys(max_bytes=settings.idempotency_memory_bytes, window=settings.idempotency_window_ms / 1000)
         admission = Admission(max_requests=settings.max_requests_in_flight, max_bytes=settings.max_bytes_in_flight)
-        self.route_handlers = [
+        commands = [
             generate_route(Commands(self._log, keys), admission, settings),
             batch_route(Batches(self._log, keys), admission, settings),
         ]
         # Past the router, which costs 10 us.
-        self.direct_routes = {path: route.fn for route in self.route_handlers for path in route.paths}
+        self.direct_routes = {path: route.fn for route in commands for path in route.paths}
+        self.route_handlers = [*commands, *document_routes()]
         self.probes = {"kafka": self._kafka_state}
 
     @asynccontextmanager

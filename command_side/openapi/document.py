@@ -1,0 +1,54 @@
+"""The document, put together, and the check that its file says the same.
+
+`python -m command_side.openapi.document` exits 1 when `docs/openapi/command-side.json` differs; `--write` writes it.
+"""
+
+import sys
+from pathlib import Path
+
+import msgspec
+
+from command_side.openapi.paths import PATHS
+from command_side.openapi.shapes import Json, components
+
+FILE = Path(__file__).resolve().parents[2] / "docs" / "openapi" / "command-side.json"
+
+
+def document() -> Json:
+    """The OpenAPI 3.1 document."""
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Footfall: commands",
+            "version": "1",
+            "summary": "Record what users do.",
+            "description": (
+                "Every answer has an `X-Request-ID`; every refusal is the envelope `Refusal`. The schemas of the event "
+                "are under `/schema/events/`, the topic is described at `/asyncapi/user-activity-events.json`."
+            ),
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
+        "paths": PATHS,
+        "components": {"schemas": components()},
+    }
+
+
+def rendered() -> bytes:
+    """The document as its file has it, and as it is served."""
+    return msgspec.json.format(msgspec.json.encode(document()), indent=2) + b"\n"
+
+
+def main() -> None:
+    """The command; see the module's docstring."""
+    if "--write" in sys.argv[1:]:
+        FILE.parent.mkdir(exist_ok=True)
+        FILE.write_bytes(rendered())
+    if not FILE.exists() or FILE.read_bytes() != rendered():
+        sys.stderr.write(
+            f"{FILE.name} is not what the code says: run `python -m command_side.openapi.document --write`.\n"
+        )
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

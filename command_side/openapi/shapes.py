@@ -1,0 +1,140 @@
+"""What the paths share: schemas from the structs of `contracts/`, headers, and refusals in the envelope."""
+
+from typing import Any
+
+import msgspec
+
+from contracts.event import ActivityCommand
+from contracts.rules import MAX_FLOAT, MAX_INTEGER, MIN_INTEGER
+from contracts.versions import UserEventV1
+
+Json = dict[str, Any]
+
+JSON = "application/json"
+
+UUID_PATTERN = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+# Sentences of the validator that are no part of JSON Schema (the sum of bytes, levels) stay with the description.
+TEXT: Json = {"type": "string", "pattern": "^[^\\u0000]*$"}
+PAYLOAD_VALUE: Json = {
+    "description": "Anything that PostgreSQL returns as it was: no U+0000, and numbers within these bounds.",
+    "anyOf": [
+        {"type": ["null", "boolean"]},
+        TEXT,
+        {"type": "integer", "minimum": MIN_INTEGER, "maximum": MAX_INTEGER},
+        {"type": "number", "minimum": -MAX_FLOAT, "maximum": MAX_FLOAT},
+        {"type": "array", "items": {"$ref": "#/components/schemas/PayloadValue"}},
+        {
+            "type": "object",
+            "propertyNames": TEXT,
+            "additionalProperties": {"$ref": "#/components/schemas/PayloadValue"},
+        },
+    ],
+}
+IDEMPOTENCY_KEY: Json = {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"}
+POSITION: Json = {"type": "string", "pattern": "^[0-9]+-[0-9]+$"}
+
+EXAMPLE_COMMAND: Json = {
+    "userId": "user-123",
+    "eventType": "PRODUCT_VIEW",
+    "payload": {"productId": "p-42", "referrer": "https://example.com/"},
+}
+EXAMPLE_EVENT: Json = {
+    "eventId": "0197d0c1-7b8a-7cc3-98c4-dc0c0c07398f",
+    "userId": "user-123",
+    "eventType": "PRODUCT_VIEW",
+    "timestamp": "2026-01-31T12:00:00.123456Z",
+    "payload": {"productId": "p-42", "referrer": "https://example.com/"},
+}
+
+
+def reference(name: str) -> Json:
+    """A schema of `components`."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def envelope(event: Json, errors: Json, error: Json, *, success: bool) -> Json:
+    """The four keys of every answer."""
+    properties = {"success": {"const": success}, "event": event, "errors": errors, "error": error}
+    return {
+        "type": "object",
+        "required": list(properties),
+        "additionalProperties": False,
+        "properties": properties,
+    }
+
+
+NULL: Json = {"type": "null"}
+SENTENCES: Json = {"type": "array", "items": {"type": "string"}, "minItems": 1}
+REFUSAL: Json = {
+    **envelope(NULL, {"anyOf": [SENTENCES, NULL]}, {"type": ["string", "null"]}, success=False),
+    "description": "Why nothing was recorded: one sentence in `error`, or one for each problem in `errors`.",
+}
+
+
+def item_result() -> Json:
+    """What became of one item of a batch."""
+    accepted = envelope(reference("Event"), NULL, NULL, success=True)
+    refused = envelope(NULL, {"anyOf": [SENTENCES, NULL]}, {"type": ["string", "null"]}, success=False)
+    accepted["properties"] |= {"status": {"const": 201}, "position": {"anyOf": [POSITION, NULL]}}
+    accepted["required"] = [*accepted["required"], "status", "position"]
+    refused["properties"] |= {"status": {"enum": [400, 422, 424, 500, 503]}}
+    refused["required"] = [*refused["required"], "status"]
+    return {"oneOf": [accepted, refused]}
+
+
+def components() -> Json:
+    """Schemas by name; commands and events come from the structs that decode and encode them."""
+    _, found = msgspec.json.schema_components(
+        (ActivityCommand, UserEventV1), ref_template="#/components/schemas/{name}"
+    )
+    command, event = found["ActivityCommand"], found["UserEventV1"]
+    command["properties"]["payload"] |= {
+        "propertyNames": TEXT,
+        "additionalProperties": reference("PayloadValue"),
+    }
+    command["examples"] = [EXAMPLE_COMMAND]
+    item = {**command, "description": "A command of a batch, which may have an idempotency key of its own."}
+    item["properties"] = {**command["properties"], "idempotencyKey": IDEMPOTENCY_KEY}
+    item["examples"] = [{**EXAMPLE_COMMAND, "idempotencyKey": "login-77"}]
+    event = {**event, "required": list(event["properties"]), "examples": [EXAMPLE_EVENT]}  # an answer has every field
+    counts = {name: {"type": "integer", "minimum": 0} for name in ("accepted", "rejected", "unknown")}
+    return {
+        "Command": command,
+        "BatchItem": item,
+        "PayloadValue": PAYLOAD_VALUE,
+        "Event": event,
+        "Accepted": envelope(reference("Event"), NULL, NULL, success=True),
+        "Refusal": REFUSAL,
+        "ItemResult": item_result(),
+        "BatchAnswer": {
+            "type": "object",
+            "description": "What became of each item, in order; the three numbers add up to the items.",
+            "required": ["success", *counts, "results"],
+            "additionalProperties": False,
+            "properties": {
+                "success": {"type": "boolean", "description": "All were accepted."},
+                **counts,
+                "results": {"type": "array", "minItems": 1, "maxItems": 1000, "items": reference("ItemResult")},
+            },
+        },
+    }
+
+
+# --- responses -------------------------------------------------------------------------------------------------------
+
+REQUEST_ID: Json = {"X-Request-ID": {"description": "The request's id, also in the log.", "schema": {"type": "string"}}}
+RETRY_AFTER: Json = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 0}}}
+
+
+def answered(description: str, schema: Json, example: Any, headers: Json | None = None) -> Json:
+    """A response with JSON."""
+    content = {JSON: {"schema": schema, "example": example}}
+    return {"description": description, "headers": {**REQUEST_ID, **(headers or {})}, "content": content}
+
+
+def refused(description: str, sentence: str, headers: Json | None = None, *, listed: bool = False) -> Json:
+    """A refusal in the envelope; with `listed`, its sentences stand in `errors`."""
+    example: Json = {"success": False, "event": None, "errors": None, "error": sentence}
+    if listed:
+        example |= {"errors": [sentence], "error": None}
+    return answered(description, reference("Refusal"), example, headers)

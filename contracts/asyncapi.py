@@ -1,0 +1,223 @@
+"""The AsyncAPI 3.0 document of the topics, from the definitions that both ends of them use.
+
+`python -m contracts.asyncapi` exits 1 when `docs/asyncapi/user-activity-events.json` differs; `--write` writes it.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any, get_args
+
+import msgspec
+
+from contracts.event import DEFAULT_TENANT, EventType
+from contracts.record import (
+    CONSUMER_GROUP,
+    DEAD_LETTER_TOPIC,
+    HEADER_EVENT_ID,
+    HEADER_EVENT_TYPE,
+    HEADER_FINGERPRINT,
+    HEADER_REQUEST_ID,
+    MAX_REQUEST_ID_LENGTH,
+    PARTITIONS,
+    TOPIC,
+)
+from contracts.versions import UserEventV1, UserEventV2
+
+Json = dict[str, Any]
+
+FILE = Path(__file__).resolve().parents[1] / "docs" / "asyncapi" / "user-activity-events.json"
+BINDING_VERSION = "0.5.0"  # of AsyncAPI's Kafka bindings
+
+EXAMPLE_ID = "0197d0c1-7b8a-7cc3-98c4-dc0c0c07398f"
+EXAMPLE_FIELDS: Json = {
+    "userId": "user-123",
+    "eventType": "PRODUCT_VIEW",
+    "timestamp": "2026-01-31T12:00:00.123456Z",
+    "payload": {"productId": "p-42"},
+}
+EXAMPLE_V1: Json = {"eventId": EXAMPLE_ID, **EXAMPLE_FIELDS}
+EXAMPLE_V2: Json = {
+    "version": "2.0",
+    "eventId": EXAMPLE_ID,
+    "tenantId": "acme",
+    **EXAMPLE_FIELDS,
+    "_metadata": {"schema_version": "2.0", "migrated_at": None},
+}
+EXAMPLE_HEADERS: Json = {
+    HEADER_EVENT_TYPE: "PRODUCT_VIEW",
+    HEADER_EVENT_ID: EXAMPLE_ID,
+    HEADER_REQUEST_ID: "trace-42",
+}
+
+MOMENT: Json = {"type": "string", "format": "date-time"}
+NUMBER: Json = {"type": "string", "pattern": "^[0-9]+$"}
+
+DIAGNOSIS: Json = {
+    "footfall-dlq-topic": {"type": "string", "description": "Where the record is."},
+    "footfall-dlq-partition": NUMBER,
+    "footfall-dlq-offset": NUMBER,
+    "footfall-dlq-cause": {
+        "enum": ["poison", "newer_version", "behind"],
+        "description": "`behind`: nothing is wrong with it, it waits for an earlier record of its key.",
+    },
+    "footfall-dlq-error-class": {"type": "string"},
+    "footfall-dlq-error-message": {"type": "string", "description": "What was wrong; it quotes no value."},
+    "footfall-dlq-attempts": {**NUMBER, "description": "How often it had been tried."},
+    "footfall-dlq-recorded-at": {**MOMENT, "description": "When the record was made."},
+    "footfall-dlq-parked-at": {**MOMENT, "description": "When it was set aside."},
+}
+VALUE_OMITTED = "footfall-dlq-value-omitted"
+
+
+def document() -> Json:
+    """The AsyncAPI 3.0 document."""
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "Footfall: the log",
+            "version": "1",
+            "description": "The topic of the events is the history and the only truth; everything else is derived.",
+            "license": {"name": "MIT"},
+        },
+        "defaultContentType": "application/json",
+        "channels": {"userActivityEvents": _events_channel(), "deadLetters": _dead_letters_channel()},
+        "operations": _operations(),
+        "components": {"messages": _messages(), "schemas": _schemas()},
+    }
+
+
+def _events_channel() -> Json:
+    return {
+        "address": TOPIC,
+        "title": "Events",
+        "description": "Every event, for ever. Those of one user are in one partition, in order.",
+        "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in ("userEventV1", "userEventV2")},
+        "bindings": {
+            "kafka": {
+                "topic": TOPIC,
+                "partitions": PARTITIONS,
+                "topicConfiguration": {"cleanup.policy": ["delete"], "retention.ms": -1},
+                "bindingVersion": BINDING_VERSION,
+            }
+        },
+    }
+
+
+def _dead_letters_channel() -> Json:
+    return {
+        "address": DEAD_LETTER_TOPIC,
+        "title": "Dead letters",
+        "description": "Records that could not be applied, with their diagnosis; each at least once, in order.",
+        "messages": {"deadLetter": {"$ref": "#/components/messages/deadLetter"}},
+        "bindings": {"kafka": {"topic": DEAD_LETTER_TOPIC, "bindingVersion": BINDING_VERSION}},
+    }
+
+
+def _operations() -> Json:
+    events, letters = {"$ref": "#/channels/userActivityEvents"}, {"$ref": "#/channels/deadLetters"}
+    return {
+        "publishEvent": {
+            "action": "send",
+            "channel": events,
+            "summary": "The command side publishes each accepted command, acknowledged by all in-sync replicas.",
+        },
+        "projectEvent": {
+            "action": "receive",
+            "channel": events,
+            "summary": "The projector applies each event once.",
+            "description": "Positions are kept in PostgreSQL; the group only assigns partitions.",
+            "bindings": {
+                "kafka": {"groupId": {"type": "string", "const": CONSUMER_GROUP}, "bindingVersion": BINDING_VERSION}
+            },
+        },
+        "publishDeadLetter": {
+            "action": "send",
+            "channel": letters,
+            "summary": "The projector publishes what it has set aside.",
+        },
+    }
+
+
+def _messages() -> Json:
+    return {
+        "userEventV1": _event_message(
+            f"An event of the tenant `{DEFAULT_TENANT}`",
+            "UserEventV1",
+            {"type": "string", "description": "The user id."},
+            EXAMPLE_V1,
+        ),
+        "userEventV2": _event_message(
+            "An event of any other tenant",
+            "UserEventV2",
+            {"type": "string", "description": "`tenant/user`."},
+            EXAMPLE_V2,
+        ),
+        "deadLetter": {
+            "name": "DeadLetter",
+            "title": "A record that was set aside",
+            "summary": "Key, value and headers are the record's own; the diagnosis comes after them.",
+            "headers": {"$ref": "#/components/schemas/DeadLetterHeaders"},
+            "payload": {"description": "The record's value as it was: any bytes, or none."},
+            "contentType": "application/octet-stream",
+            "bindings": {"kafka": {"bindingVersion": BINDING_VERSION}},
+        },
+    }
+
+
+def _event_message(title: str, schema: str, key: Json, example: Json) -> Json:
+    return {
+        "name": schema,
+        "title": title,
+        "headers": {"$ref": "#/components/schemas/EventHeaders"},
+        "payload": {"$ref": f"#/components/schemas/{schema}"},
+        "bindings": {"kafka": {"key": key, "bindingVersion": BINDING_VERSION}},
+        "examples": [{"headers": EXAMPLE_HEADERS, "payload": example}],
+    }
+
+
+def _schemas() -> Json:
+    _, events = msgspec.json.schema_components((UserEventV1, UserEventV2), ref_template="#/components/schemas/{name}")
+    headers: Json = {
+        "type": "object",
+        "required": [HEADER_EVENT_TYPE, HEADER_EVENT_ID, HEADER_REQUEST_ID],
+        "properties": {
+            HEADER_EVENT_TYPE: {"enum": list(get_args(EventType))},
+            HEADER_EVENT_ID: {"type": "string", "format": "uuid"},
+            HEADER_REQUEST_ID: {
+                "type": "string",
+                "pattern": f"^[!-~]{{1,{MAX_REQUEST_ID_LENGTH}}}$",
+                "description": "The `X-Request-ID` of the command.",
+            },
+            HEADER_FINGERPRINT: {
+                "type": "string",
+                "pattern": "^[0-9a-f]{64}$",
+                "description": "Only with an idempotency key: SHA-256 of user, type and payload of the command.",
+            },
+        },
+    }
+    omitted = {**NUMBER, "description": "Bytes of the value that was left out; only where it would not fit."}
+    letter: Json = {
+        "type": "object",
+        "required": list(DIAGNOSIS),
+        "properties": {**DIAGNOSIS, VALUE_OMITTED: omitted},
+    }
+    return {**events, "EventHeaders": headers, "DeadLetterHeaders": letter}
+
+
+def rendered() -> bytes:
+    """The document as its file has it, and as it is served."""
+    return msgspec.json.format(msgspec.json.encode(document()), indent=2) + b"\n"
+
+
+def main() -> None:
+    """The command; see the module's docstring."""
+    if "--write" in sys.argv[1:]:
+        FILE.parent.mkdir(exist_ok=True)
+        FILE.write_bytes(rendered())
+    if not FILE.exists() or FILE.read_bytes() != rendered():
+        sys.stderr.write(f"{FILE.name} is not what the code says: run `python -m contracts.asyncapi --write`.\n")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

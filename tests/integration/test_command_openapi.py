@@ -1,0 +1,159 @@
+"""The command side does what its OpenAPI document says, and the documents say what the code says."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import jsonschema_rs
+import pytest
+
+from command_side.documents import ASYNCAPI, OPENAPI
+from command_side.openapi import document
+from contracts.asyncapi import FILE as TOPICS_FILE
+from contracts.asyncapi import document as topics_document
+from contracts.asyncapi import rendered as rendered_topics
+from contracts.event import UserEvent
+from contracts.published import SCHEMAS, published_schemas
+from contracts.rules import validate_complete_user_event
+from projector.dead_letter_topic import diagnosis_headers
+from tests.conftest import Footfall
+from tests.processes import Process
+from tests.topic_reader import records_of
+
+ROOT = Path(__file__).parents[2]
+DOCUMENT = document.document()
+TOPICS = topics_document()
+COMMAND = {"userId": "u", "eventType": "LOGIN"}
+
+
+@pytest.fixture(scope="module")
+def side(shared_footfall: Footfall) -> Process:
+    return shared_footfall.start("command-side")
+
+
+def test_no_answer_deviates_from_the_document(side: Process, tmp_path: Path) -> None:
+    """The short form; more with `schemathesis --config-file tests/contracts/schemathesis.toml run .. -n 10000`."""
+    command = [
+        str(Path(sys.executable).with_name("schemathesis")),
+        f"--config-file={ROOT / 'tests/contracts/schemathesis.toml'}",
+        "run",
+        side.url + OPENAPI,
+        "--phases=examples,coverage,fuzzing",
+        "--max-examples=40",
+        "--seed=1",
+        "--no-color",
+    ]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=100)
+    assert run.returncode == 0, run.stdout[-4000:] + run.stderr
+    cases = re.search(r"(\d+) generated, (\d+) passed", run.stdout)
+    assert cases is not None, run.stdout[-2000:]
+    assert int(cases[1]) >= 100
+    assert "unforeseen_error" not in side.log_text()
+
+
+def served() -> dict[str, Path]:
+    files = {f"/schema/events/{name}": SCHEMAS / name for name in published_schemas()}
+    return {OPENAPI: document.FILE, ASYNCAPI: TOPICS_FILE, **files}
+
+
+def test_each_document_is_served_as_its_file_has_it(side: Process) -> None:
+    paths = served()
+    assert len(paths) >= 5
+    for path, file in paths.items():
+        answer = httpx.get(side.url + path, timeout=10)
+        assert (answer.status_code, answer.content) == (200, file.read_bytes()), path
+        assert answer.headers["content-type"].startswith("application/")
+        assert httpx.head(side.url + path).status_code == 200
+        refused = httpx.post(side.url + path)
+        assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD")
+    assert httpx.get(f"{side.url}/schema/events/user-event-99.json").status_code == 404
+
+
+def test_what_is_recorded_is_what_the_served_schema_says(side: Process) -> None:
+    schema = httpx.get(f"{side.url}/schema/events/user-event-1.json").json()
+    event = httpx.post(f"{side.url}/events/generate", json=COMMAND).json()["event"]
+    jsonschema_rs.Draft202012Validator(schema, validate_formats=True).validate(event)
+
+
+def schemas_with_examples(node: Any) -> Iterator[tuple[Any, Any]]:
+    """Every schema that has an example beside it or in it, with the example."""
+    if isinstance(node, dict):
+        if "schema" in node and "example" in node:
+            yield node["schema"], node["example"]
+        for example in node.get("examples", ()):
+            yield node, example
+        for child in node.values():
+            yield from schemas_with_examples(child)
+    elif isinstance(node, list):
+        for child in node:
+            yield from schemas_with_examples(child)
+
+
+def test_every_example_is_an_example() -> None:
+    found = list(schemas_with_examples(DOCUMENT))
+    assert len(found) >= 25
+    for schema, example in found:
+        jsonschema_rs.validator_for({**schema, "components": DOCUMENT["components"]}).validate(example)
+
+
+def test_every_answer_with_json_has_an_example() -> None:
+    for path, operations in DOCUMENT["paths"].items():
+        for status, response in operations["post"]["responses"].items():
+            assert all("example" in content for content in response["content"].values()), (path, status)
+
+
+# --- the topic -------------------------------------------------------------------------------------------------------
+
+
+def topic_schema(name: str) -> jsonschema_rs.Validator:
+    schema = {"$ref": f"#/components/schemas/{name}", "components": TOPICS["components"]}
+    return jsonschema_rs.validator_for(schema, validate_formats=True)
+
+
+def test_every_reference_of_the_topics_document_leads_somewhere() -> None:
+    text = rendered_topics().decode()
+    references = set(re.findall(r'"\$ref": "#/([^"]+)"', text))
+    assert len(references) >= 6
+    for reference in references:
+        node: Any = TOPICS
+        for step in reference.split("/"):
+            node = node[step]
+
+
+def test_records_in_kafka_are_as_the_document_says(side: Process, shared_footfall: Footfall) -> None:
+    keyed = {"Idempotency-Key": "asyncapi-1", "X-Request-ID": "trace-7"}
+    assert httpx.post(f"{side.url}/events/generate", json=COMMAND, headers=keyed).status_code == 201
+    assert httpx.post(f"{side.url}/events/generate", json=COMMAND).status_code == 201
+    records = records_of(shared_footfall.servers.kafka, shared_footfall.topic)
+    assert len(records) >= 2
+    for record in records[-50:]:
+        headers = {name: value.decode() for name, value in record.headers}
+        topic_schema("EventHeaders").validate(headers)
+        assert set(headers) <= set(TOPICS["components"]["schemas"]["EventHeaders"]["properties"])
+        event = validate_complete_user_event(record.value)
+        assert isinstance(event, UserEvent)
+        topic_schema("UserEventV1").validate(json.loads(record.value))
+    assert any(name == "command-fingerprint" for record in records for name, _ in record.headers)
+
+
+def test_the_examples_of_the_topic_are_events() -> None:
+    for message in ("userEventV1", "userEventV2"):
+        [example] = TOPICS["components"]["messages"][message]["examples"]
+        event = validate_complete_user_event(json.dumps(example["payload"]).encode())
+        assert isinstance(event, UserEvent)
+        topic_schema("EventHeaders").validate(example["headers"])
+
+
+def test_the_diagnosis_is_the_one_that_the_projector_writes() -> None:
+    class Row(dict[str, Any]):
+        def __missing__(self, name: str) -> Any:
+            return datetime.now(UTC) if name.endswith("_at") else "1"
+
+    names = [name for name, _ in diagnosis_headers(Row())]  # type: ignore[arg-type]
+    assert names == TOPICS["components"]["schemas"]["DeadLetterHeaders"]["required"]
