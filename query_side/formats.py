@@ -6,7 +6,7 @@ chunks of lines but what the format itself needs.
 
 import csv
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from query_side.event_lines import lines_decoder
@@ -52,6 +52,11 @@ class JsonArray:
     def end(self) -> bytes:
         """The closing bracket."""
         return b"]" if self._opened else b"[]"
+
+
+def json_array(events: Sequence[str]) -> bytes:
+    """What `JsonArray` makes of these events, in one go: most pages are this."""
+    return b"[" + ",\n".join(events).encode() + b"]"
 
 
 class JsonLines:

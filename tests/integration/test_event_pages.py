@@ -4,6 +4,8 @@ import csv
 import gzip
 import io
 import json
+import subprocess
+import sys
 import zlib
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -14,6 +16,7 @@ from uuid import UUID
 import asyncpg
 import httpx
 import msgspec
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -24,6 +27,7 @@ from query_side import pages
 from query_side.app import SESSION
 from query_side.cursors import cursors_of
 from query_side.filters import EventFilter
+from tests.architecture.repository import ROOT
 from tests.conftest import Footfall
 from tests.many_events import fill
 from tests.processes import Process
@@ -236,6 +240,11 @@ def test_the_client_chooses_the_format(client: httpx.Client, accept: str, answer
         assert "application/vnd.apache.parquet" in answer.json()["error"]
     else:
         assert answer.headers["content-type"].partition(";")[0] == answered
+
+
+def test_pyarrow_is_loaded_by_those_who_ask_for_it() -> None:
+    code = "import sys, query_side.app; sys.exit('pyarrow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, timeout=60).returncode == 0
 
 
 def test_answers_are_compressed_where_the_client_takes_it_and_it_pays(client: httpx.Client) -> None:
@@ -464,14 +473,22 @@ async def test_a_page_far_in_costs_what_the_first_costs(many: Footfall) -> None:
         assert await blocks(place) <= first + 5
 
 
-def test_export_of_each_format_streams_in_bounded_pieces(many: Footfall, client: httpx.Client) -> None:
+def test_export_of_each_format_streams_in_bounded_pieces_and_memory(
+    many: Footfall, side: Process, client: httpx.Client
+) -> None:
+    process = psutil.Process(side.popen.pid)
     for media_type in FORMATS[1:]:
-        sizes = []
+        client.get(
+            f"{PROCESSED}?limit=1000", headers={"accept": media_type}
+        ).raise_for_status()  # what it loads is loaded
+        before = process.memory_info().rss
         with client.stream("GET", PROCESSED, headers={"accept": media_type, "accept-encoding": "identity"}) as answer:
             assert answer.status_code == 200
             sizes = [len(piece) for piece in answer.iter_raw()]
         assert len(sizes) > 2
         assert max(sizes) < 8_000_000
+        grown = (process.memory_info().rss - before) / 2**20
+        assert grown < 64, f"{media_type}: {grown:.0f} MiB"
     packed = zlib.decompressobj(16 + zlib.MAX_WBITS)
     lines = 0
     with client.stream("GET", PROCESSED, headers={"accept": NDJSON, "accept-encoding": "gzip"}) as answer:
