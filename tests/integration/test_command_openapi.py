@@ -38,7 +38,7 @@ def side(shared_footfall: Footfall) -> Process:
 
 
 def test_no_answer_deviates_from_the_document(side: Process, tmp_path: Path) -> None:
-    """The short form; more with `schemathesis --config-file tests/contracts/schemathesis.toml run .. -n 10000`."""
+    """The short form; `--max-examples=10000` against a running command side is the long one."""
     command = [
         str(Path(sys.executable).with_name("schemathesis")),
         f"--config-file={ROOT / 'tests/contracts/schemathesis.toml'}",
