@@ -76,7 +76,12 @@ class Stream:
         query = str(httpx.QueryParams(parameters))
         last = f"Last-Event-ID: {self.told.last_id}\r\n" if self.told.last_id else ""
         assert parts.hostname is not None
-        self._socket = socket.create_connection((parts.hostname, parts.port or 80), timeout)
+        self._socket = socket.socket()
+        self._socket.settimeout(timeout)
+        self._socket.setsockopt(
+            socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536
+        )  # what is not read soon holds up the server
+        self._socket.connect((parts.hostname, parts.port or 80))
         self._socket.sendall(f"GET {STREAM}?{query} HTTP/1.1\r\nHost: {parts.netloc}\r\n{last}\r\n".encode())
         self.head = self._until(b"\r\n\r\n").decode()
         self.status = int(self.head.split(" ", 2)[1])

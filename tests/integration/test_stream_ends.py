@@ -1,0 +1,74 @@
+"""How streams end: for a client that is too slow, and for a server that stops; with a reason, and to be resumed."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.conftest import Footfall
+from tests.feeds import Told, page, stream
+from tests.processes import wait_until
+from tests.producing import an_event, metric, produce, record_of, start_projector
+
+LARGE = 700  # events of 16 KB: more than sockets and the queue of a client hold
+
+
+@pytest.fixture(scope="module")
+def footfall(new_footfall: Any) -> Iterator[Footfall]:
+    instance: Footfall = new_footfall(partitions=2)
+    start_projector(instance)
+    yield instance
+    instance.close()
+
+
+def has(count: int) -> Callable[[Told], bool]:
+    return lambda told: len(told.ids()) == count
+
+
+def test_a_slow_client_is_told_why_it_is_dropped_and_misses_nothing(footfall: Footfall) -> None:
+    side = footfall.start("query-side")
+    records = [record_of(an_event(f"user-{n}", {"n": n, "text": "x" * 15_900})) for n in range(LARGE)]
+    ids = [json.loads(record.value or b"")["eventId"] for record in records]
+    told, quick = Told(), Told()
+    with stream(side.url, told) as slow:
+        slow.read_until(lambda told: bool(told.last_id))
+        with stream(side.url, quick) as attentive:
+            attentive.read_until(lambda told: bool(told.last_id))
+            for first in range(0, LARGE, 100):
+                produce(footfall, records[first : first + 100])
+                attentive.read_until(has(first + 100))  # the other one is in nobody's way
+        wait_until(lambda: metric(side, "streams_dropped_total") == 1, 20, "the slow client to be dropped")
+        slow.read_until(lambda told: bool(told.ends()))
+        assert told.ends() == ["slow"]
+        slow.read_until(lambda _: False)  # the answer is whole
+        assert slow.ended
+    assert 0 < len(told.ids()) < LARGE
+    with stream(side.url, told) as again:
+        again.read_until(has(LARGE))
+    assert sorted(told.ids()) == sorted(quick.ids()) == sorted(ids)
+    assert metric(side, "streams_open") == 0
+
+
+def test_a_server_that_stops_ends_its_streams_and_another_goes_on(footfall: Footfall) -> None:
+    first, second = footfall.start("query-side"), footfall.start("query-side")
+    told = Told()
+    with httpx.Client(base_url=first.url) as client:
+        _, cursor, _ = page(client, "now")
+    told.last_id = cursor
+    with stream(first.url, told) as live:
+        live.read_until(lambda told: bool(told.comments))
+        records = [record_of(an_event("sid", {"n": n})) for n in range(6)]
+        produce(footfall, records[:3])
+        live.read_until(has(3))
+        began = time.monotonic()
+        assert first.terminate() == 0
+        assert time.monotonic() - began < 5  # not the eight seconds that a request may have
+        live.read_until(lambda _: False)
+    assert told.ends() == ["shutdown"]
+    produce(footfall, records[3:])
+    with stream(second.url, told) as again:
+        again.read_until(has(6))
+    assert told.ids() == [json.loads(record.value or b"")["eventId"] for record in records]
