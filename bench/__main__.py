@@ -6,7 +6,7 @@ from collections.abc import Callable
 import rich_click as click
 from rich.console import Console
 
-from bench import batches, drain, million, overload, post, read, report, visible
+from bench import batches, drain, live, million, overload, post, read, report, visible
 from bench.result import Result
 from bench.stage import Stage, StageError, stage
 from footfall.embedded import StackError
@@ -24,6 +24,8 @@ BENCHMARKS: dict[str, Callable[[Stage], list[Result]]] = {
     "visible_after_201": visible.visible,
     "a_million_events": million.million,
     "read": read.read,
+    "streams_1000": live.streams,
+    "fresh_read": live.fresh_reads,
 }
 
 

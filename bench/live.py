@@ -1,0 +1,70 @@
+"""What follows the read model as it moves: a thousand streams of one process, and reads of what was just written."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import psutil
+
+from bench.first_sight import FirstSights, Seen
+from bench.result import Result, absolute
+from bench.sse_client import Followed, Followers
+from bench.stage import Stage, free_port
+
+CLIENTS = 1_000
+EVENTS = 50  # posted in a run of streams
+PAIRS = 600  # in a run of fresh reads
+MIB = 1024 * 1024
+
+
+@contextmanager
+def front(stage: Stage, name: str) -> "Iterator[tuple[int, psutil.Process]]":
+    """A front and a projector on a topic of their own: the front's port and process."""
+    topic = stage.topic(f"bench-{name}")
+    stage.migrated(stage.stack.admin_url)
+    port = free_port()
+    projector = {"DATABASE_URL": stage.stack.projector_url, "KAFKA_TOPIC": topic, "PROJECTOR_PORT": "0"}
+    environment = {"DATABASE_URL": stage.stack.query_url, "KAFKA_TOPIC": topic}
+    with ExitStack() as running:
+        running.enter_context(stage.process(f"{name}-projector", "footfall", "projector", environment=projector))
+        arguments = ("front", "--port", str(port))
+        process = running.enter_context(
+            stage.process(f"{name}-front", "footfall", *arguments, port=port, environment=environment)
+        )
+        yield port, psutil.Process(process.pid)
+
+
+def streams(stage: Stage) -> list[Result]:
+    """From a POST to the last of 1,000 clients of one process that has the event, and that process's memory."""
+    measured, memory = [], []
+    with front(stage, "streams") as (port, process):
+        for run in range(stage.runs):
+            measured.append(stage.work("bench.sse_client", Followers(port, CLIENTS, EVENTS), Followed))
+            memory.append(resident(process) / MIB)
+            stage.say(
+                f"{CLIENTS} streams, run {run + 1}/{stage.runs}: p99 {measured[-1].p99:.0f} ms, {memory[-1]:.0f} MiB"
+            )
+    return [
+        absolute("streams_1000_last_client_p50", "ms", [one.p50 for one in measured]),
+        absolute("streams_1000_last_client_p99", "ms", [one.p99 for one in measured], ("<=", 1_000)),
+        absolute("streams_1000_events_missing", "events", [one.missing for one in measured], ("==", 0)),
+        absolute("streams_1000_resident_memory", "MiB", memory, ("<=", 300)),
+    ]
+
+
+def resident(process: psutil.Process) -> int:
+    """Of the process and its children, bytes: a leash may stand between."""
+    return sum(one.memory_info().rss for one in (process, *process.children(recursive=True)))
+
+
+def fresh_reads(stage: Stage) -> list[Result]:
+    """From sending a GET with the position of a 201 to its answer, which must have the event."""
+    measured = []
+    with front(stage, "fresh") as (port, _):
+        for run in range(stage.runs):
+            measured.append(stage.work("bench.first_sight", FirstSights(port, PAIRS, seed=run, by_position=True), Seen))
+            p50, p99 = measured[-1].p50, measured[-1].p99
+            stage.say(f"fresh reads, run {run + 1}/{stage.runs}: p50 {p50:.2f} ms, p99 {p99:.2f} ms")
+    return [
+        absolute("fresh_read_p50", "ms", [one.p50 for one in measured], ("<=", 8)),
+        absolute("fresh_read_p99", "ms", [one.p99 for one in measured], ("<=", 50)),
+    ]
