@@ -17,7 +17,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from command_side.settings import CommandSettings
 from projector.rows import COLUMNS, EventRow, copy_bytes, to_row
-from read_model.tables import GENERATION
+from read_model.names import GENERATION
 
 
 class BareCopy(msgspec.Struct, frozen=True):

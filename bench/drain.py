@@ -19,7 +19,7 @@ from bench.bare_copy import BareCopy, Copied
 from bench.history import Filled, History
 from bench.result import Result, compared
 from bench.stage import Stage, StageError
-from read_model.tables import GENERATION
+from read_model.names import GENERATION
 
 EVENTS = 300_000
 PARTITIONS = 6

@@ -14,7 +14,7 @@ from bench.history import Filled, History
 from bench.paced import Answered, Paced
 from bench.result import Result, absolute, compared
 from bench.stage import Stage, StageError, free_port
-from read_model.tables import GENERATION
+from read_model.names import GENERATION
 
 EVENTS = 1_000_000
 DRAINED_WITHIN = 300.0  # seconds

@@ -93,7 +93,7 @@ def demo(
 @port_option
 def command_side(port: int | None) -> None:
     """Run the command side alone: HTTP in, Kafka out."""
-    from footfall.processes import run_command_side
+    from footfall.command_process import run_command_side
 
     sys.exit(run_command_side(port))
 
@@ -102,7 +102,7 @@ def command_side(port: int | None) -> None:
 @port_option
 def query_side(port: int | None) -> None:
     """Run the query side alone: PostgreSQL in, HTTP out."""
-    from footfall.processes import run_query_side
+    from footfall.query_process import run_query_side
 
     sys.exit(run_query_side(port))
 
@@ -111,7 +111,7 @@ def query_side(port: int | None) -> None:
 @port_option
 def front(port: int | None) -> None:
     """Run both sides in one process, on port 3000 unless told otherwise."""
-    from footfall.processes import run_front
+    from footfall.front_process import run_front
 
     sys.exit(run_front(port))
 
@@ -120,7 +120,7 @@ def front(port: int | None) -> None:
 @click.option("--port", type=click.IntRange(0, 65_535), help="Port of health and metrics.")
 def projector(port: int | None) -> None:
     """Run one projector: Kafka in, rows out. Start as many as there are partitions, at most."""
-    from footfall.processes import run_projector_process
+    from footfall.projector_process import run_projector_process
 
     sys.exit(run_projector_process(port))
 

@@ -11,8 +11,8 @@ from footfall.rebuild import Operator, RefusedError, analyze
 from read_model import late_events
 from read_model.generation_schema import GenerationInUseError, point_views_at
 from read_model.generations import Connection, Generation, note, positions
+from read_model.names import READ
 from read_model.progress import WAKE
-from read_model.tables import READ
 
 MAX_LAG = 1_000  # events behind the end of the log, at most, unless told otherwise
 LOCK_PATIENCE_MS = 200  # milliseconds; queries queue behind us for so long, for each view

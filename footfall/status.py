@@ -18,8 +18,8 @@ from projector.generation_loop import group_of
 from projector.log_probe import LogProbe
 from projector.settings import ProjectorSettings
 from read_model.generations import PROJECTED, Generation, list_generations
+from read_model.names import READ
 from read_model.pool import CONNECT_TIMEOUT, driver_url
-from read_model.tables import READ
 
 LOOK_PATIENCE = 3.0  # seconds for the first records beyond the checkpoints of one generation
 

@@ -22,8 +22,8 @@ from projector.projections.projection import PLAN_SETTINGS
 from projector.run import MembershipLostError, Projector
 from projector.settings import ProjectorSettings
 from read_model.generations import positions, projector_name
+from read_model.names import GENERATION
 from read_model.pool import closing, open_pool
-from read_model.tables import GENERATION
 from telemetry.logs import get_logger
 from telemetry.metrics import PARTITIONS_OWNED, PARTITIONS_STOPPED, REBUILD_PROGRESS
 

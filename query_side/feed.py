@@ -13,7 +13,7 @@ import msgspec
 
 from query_side.cursors import Cursors
 from query_side.positions import ORIGIN, Mark, Vector
-from read_model.tables import READ
+from read_model.names import READ
 
 # $1 topic; $2-$4 the cursor; $5-$7 how far to read, unless $8 says that the checkpoints are all there is; $9 limit.
 #

@@ -7,7 +7,7 @@ import asyncpg
 from query_side.answers import RefusedError, guarded
 from query_side.positions import Position, positions_of, wait_of, without_position
 from query_side.progress import Progress
-from read_model.tables import READ
+from read_model.names import READ
 from telemetry.asgi import App, Receive, Scope, Send
 
 MAX_WAITING = 1_000  # requests that may wait at once; more are refused at once

@@ -9,7 +9,7 @@ from query_side.cursors import Cursors
 from query_side.feed import vector_of
 from query_side.parameters import Parameters
 from query_side.positions import ORIGIN, Mark, Vector, stands
-from read_model.tables import READ
+from read_model.names import READ
 
 BEGINNING, NOW = "beginning", "now"
 

@@ -10,7 +10,7 @@ import msgspec
 
 from query_side.answers import RefusedError
 from query_side.positions import Position
-from read_model.tables import READ
+from read_model.names import READ
 
 EVENT = f"""
 SELECT kafka_partition, kafka_offset, occurred_at, recorded_at, projected_at

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from read_model.generations import Connection
-from read_model.tables import READ
+from read_model.names import READ
 
 TABLES = """
 SELECT c.oid, c.relname AS name, c.reloptions AS options, obj_description(c.oid, 'pg_class') AS comment

@@ -20,10 +20,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-GENERATION = "read_g1"  # the schema of the first generation
-READ = "read"  # the schema of the stable views
-READER_ROLE = "footfall_reader"  # may select from the views
-WRITER_ROLE = "footfall_writer"  # may write the generations
+from read_model.names import GENERATION
 
 metadata = MetaData(schema=GENERATION)
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from projector.projections.news import News
-from read_model.tables import GENERATION
+from read_model.names import GENERATION
 
 ChangeRows = Sequence[tuple[object, ...]]
 Fold = Callable[[News], tuple[ChangeRows, ...]]

@@ -16,9 +16,10 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from read_model import dead_letter_table, projection_tables
 from read_model.generation_schema import create_like
+from read_model.names import GENERATION
 from read_model.pool import alchemy_url
 from read_model.reporting import VIEWS, Column, ReportingView
-from read_model.tables import GENERATION, metadata
+from read_model.tables import metadata
 from tests.servers import Servers
 
 REPOSITORY = Path(__file__).resolve().parents[2]

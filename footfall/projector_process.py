@@ -1,4 +1,4 @@
-"""The processes of Footfall, each as one function that runs it to its end and returns its exit code."""
+"""`footfall projector`, run to its end."""
 
 import asyncio
 import os
@@ -9,55 +9,19 @@ from contextlib import AbstractAsyncContextManager
 import asyncpg
 import uvloop
 from aiokafka.errors import KafkaError
-from pydantic import Field
 
-from command_side.app import CommandSide
-from command_side.settings import CommandSettings
 from contracts.event import PERSONAL_FIELDS
 from footfall.environment import load_settings
-from footfall.serve import serve, serving_probes, tune_garbage_collection
-from footfall.web import web_app
+from footfall.serve import serving_probes, tune_garbage_collection
 from projector import failpoints
 from projector.app import run_projector
 from projector.loop_guard import EXIT_STUCK
 from projector.settings import ProjectorSettings
 from projector.watchdog import StuckError
-from query_side.app import QuerySide
-from query_side.settings import QuerySettings
 from telemetry.health import Probe
 from telemetry.logs import configure_logs, get_logger
 
 DRAIN_DEADLINE = 9.0  # seconds from the signal to the end of the process, whatever still hangs
-
-
-def run_command_side(port: int | None) -> int:
-    """Serves the command side until SIGTERM or SIGINT."""
-    settings = load_settings(CommandSettings, port=port)
-    configure_logs(settings.log_level, PERSONAL_FIELDS)
-    return serve(web_app("command-side", CommandSide(settings)), settings.host, settings.port)
-
-
-def run_query_side(port: int | None) -> int:
-    """Serves the query side until SIGTERM or SIGINT."""
-    settings = load_settings(QuerySettings, port=port)
-    configure_logs(settings.log_level, PERSONAL_FIELDS)
-    side = QuerySide(settings)
-    return serve(web_app("query-side", side, guard=side.guard), settings.host, settings.port, side.end_streams)
-
-
-class FrontSettings(CommandSettings, QuerySettings):
-    """Settings of both sides in one process."""
-
-    port: int = Field(default=3000, ge=0, le=65_535, description="Port to listen on.")
-
-
-def run_front(port: int | None) -> int:
-    """Serves both sides from one process, as the seed's clients know it."""
-    settings = load_settings(FrontSettings, port=port)
-    configure_logs(settings.log_level, PERSONAL_FIELDS)
-    queries = QuerySide(settings)
-    app = web_app("front", CommandSide(settings), queries, guard=queries.guard)
-    return serve(app, settings.host, settings.port, queries.end_streams)
 
 
 def run_projector_process(port: int | None) -> int:

@@ -1,0 +1,17 @@
+"""`footfall query-side`."""
+
+from contracts.event import PERSONAL_FIELDS
+from footfall.environment import load_settings
+from footfall.serve import serve
+from footfall.web import web_app
+from query_side.app import QuerySide
+from query_side.settings import QuerySettings
+from telemetry.logs import configure_logs
+
+
+def run_query_side(port: int | None) -> int:
+    """Serves the query side until SIGTERM or SIGINT."""
+    settings = load_settings(QuerySettings, port=port)
+    configure_logs(settings.log_level, PERSONAL_FIELDS)
+    side = QuerySide(settings)
+    return serve(web_app("query-side", side, guard=side.guard), settings.host, settings.port, side.end_streams)
