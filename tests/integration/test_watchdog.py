@@ -225,7 +225,7 @@ async def fetch(self, *_):
     await asyncio.sleep(0.1)
     return {}
 
-run.Projector._fetch = fetch
+run.Fetcher.fetch = fetch
 """
 
 
