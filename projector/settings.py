@@ -34,7 +34,7 @@ class ProjectorSettings(KafkaSettings):
     max_parked_of_one_partition: int = Field(
         default=10_000, ge=1, description="Dead letters of one partition at most; beyond, it stops."
     )
-    projector_lanes: int = Field(default=2, ge=1, le=8, description="Database connections that commit side by side.")
+    projector_lanes: int = Field(default=3, ge=1, le=8, description="Database connections that commit side by side.")
     projector_host: str = Field(default="127.0.0.1", description="Address of the projector's health and metrics.")
     projector_port: int = Field(
         default=3003, ge=0, le=65_535, description="Port of the projector's health and metrics."
