@@ -1,12 +1,8 @@
 """Whether JSON repeats a key within one object: decoders keep the last value and say nothing.
 
-The exact answer takes a second parse. A proof that no key is repeated is usually cheaper, because each key is followed
-by one colon outside of strings:
-
-    colons in the text  >=  keys in the text  >=  keys that were decoded
-
-So when the first equals the last no key was dropped. Colons within strings (URLs, times) are subtracted; an escape can
-hide a colon from the text, so a backslash leaves it to the second parse.
+The exact answer takes a second parse. A proof that no key is repeated is usually cheaper, as the text may show how many
+keys it has. Without a backslash a quotation mark within a string cannot be, so a mark and a colon after it end a key;
+and unless there is white space before some colon, all keys end so. No key was dropped if as many were decoded.
 """
 
 import json
@@ -21,12 +17,11 @@ def surely_repeats_no_key(command: ActivityCommand, raw: bytes) -> bool:
     """True beyond doubt, when `raw` was decoded to `command`, whose payload is of a bounded depth; under 1 us."""
     payload = command.payload
     keys = (3 if payload or _has_empty_payload(command, raw) else 2) + _keys_in(payload)
-    colons = raw.count(b":")
-    if colons == keys:
+    if raw.count(b":") == keys:  # a colon at least for each key, whatever else there is
         return True
-    if b"\\" in raw:
+    if b"\\" in raw or b" :" in raw or b"\n:" in raw or b"\t:" in raw or b"\r:" in raw:
         return False
-    return colons - command.user_id.count(":") - _colons_in(payload) == keys
+    return raw.count(b'":') == keys
 
 
 def _has_empty_payload(command: ActivityCommand, raw: bytes) -> bool:
@@ -62,18 +57,4 @@ def _keys_in(container: Container) -> int:
     for value in values:
         if type(value) is dict or type(value) is list:
             count += _keys_in(value)
-    return count
-
-
-def _colons_in(container: Container) -> int:
-    values: Any = container
-    count = 0
-    if type(container) is dict:
-        values = container.values()
-        count = sum(key.count(":") for key in container)
-    for value in values:
-        if type(value) is str:
-            count += value.count(":")
-        elif type(value) is dict or type(value) is list:
-            count += _colons_in(value)
     return count

@@ -14,6 +14,7 @@ WATCH_INTERVAL = 1.0  # seconds between looks at the register
 WATCH_INTERVAL_HELD = 0.1  # seconds, while some generation is held: a comparison waits for it
 REGISTER_TIMEOUT = 10.0  # seconds for one look; whatever hangs longer is tried again
 BACKGROUND_RECORDS = 2_000  # in one fetch, at most, of a generation that does not serve
+COURTESY = 1.0  # how long such a generation rests after each batch, as a part of the time that the batch took
 RESTART_DELAY = 5.0  # seconds before a loop that failed is begun again, unless it is the active generation's
 
 
@@ -31,9 +32,23 @@ class Orders:
             self.current = current
             self.changed()
 
+    def serves(self) -> bool:
+        """Whether queries see this generation. One that nobody waits for works in small steps, on one lane, and rests
+        as long as it works: what serves shares its processors, its PostgreSQL and its event loop.
+        """
+        return self.current.state == "active"
+
     def records_at_once(self, usual: int) -> int:
-        """Records in one fetch at most: fewer where nobody waits, for what serves is on the same event loop."""
-        return usual if self.current.state == "active" else min(usual, BACKGROUND_RECORDS)
+        """Records in one fetch at most."""
+        return usual if self.serves() else min(usual, BACKGROUND_RECORDS)
+
+    def lanes(self, usual: int) -> int:
+        """How many lanes share the partitions."""
+        return usual if self.serves() else 1
+
+    def rest(self, spent: float) -> float:
+        """Seconds to leave to others after a batch that took `spent`."""
+        return 0 if self.serves() else spent * COURTESY
 
     def rate(self, held: int, partitions: Callable[[], int]) -> float | None:
         """What whoever holds so many of the partitions may take, records a second; None: as many as it can."""

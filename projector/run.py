@@ -124,20 +124,25 @@ class Projector:
             fetched = await self._fetcher.fetch(mine, room)
             self._pace.spend(sum(map(len, fetched.values())))
             await reached("after_fetch")
+            began = time.monotonic()
             with self._ownership.in_hand():
                 ready = self._in_order(lane, fetched)
                 for part in split(ready, self._settings.batch_max_bytes):
                     await self._apply(part, stop)
+            rest = self._orders.rest(time.monotonic() - began)
             if fetched and not ready:  # a second look, or a limit: neither is worth a hurry
-                await asyncio.sleep(NO_ROOM)
+                rest = NO_ROOM
+            if rest:
+                await asyncio.sleep(rest)
         self._ownership.pulse.leave()
 
     def _share_of(self, lane: int) -> list[TopicPartition]:
         """Dealt from the assigned partitions, not from the held: one that stops or is lost moves no other."""
+        lanes = self._orders.lanes(self._settings.projector_lanes)
         return [
             TopicPartition(self._settings.kafka_topic, partition)
             for index, partition in enumerate(sorted(self._ownership.assigned))
-            if index % self._settings.projector_lanes == lane
+            if index % lanes == lane
             and self._orders.allow(self._ownership.held.get(partition))
         ]
 

@@ -20,7 +20,7 @@ class ProjectorSettings(KafkaSettings):
     start_from: Literal["earliest", "latest"] = Field(
         default="earliest", description="Where a partition without a checkpoint begins."
     )
-    batch_max_records: int = Field(default=5_000, ge=1, le=50_000, description="Records in one transaction at most.")
+    batch_max_records: int = Field(default=8_000, ge=1, le=50_000, description="Records in one transaction at most.")
     batch_max_bytes: int = Field(
         default=8_388_608, ge=1_024, description="Bytes of record values in one transaction at most."
     )
