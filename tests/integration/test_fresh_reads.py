@@ -1,6 +1,7 @@
 """Read your writes and the life of an event, over HTTP: never a stale answer, and what is parked says so."""
 
 import json
+import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +24,7 @@ from tests.producing import (
 )
 from tests.tcp_proxy import TcpProxy, tcp_proxy
 
-PAIRS = 500
+PAIRS = 10_000 if os.environ.get("FOOTFALL_LONG") else 500
 CLIENTS = 4
 EVENT = {"userId": "fay", "eventType": "PRODUCT_VIEW", "payload": {"productId": "p-1"}}
 
