@@ -6,7 +6,7 @@ from collections.abc import Callable
 import rich_click as click
 from rich.console import Console
 
-from bench import batches, drain, live, million, overload, post, read, report, visible
+from bench import batches, drain, live, million, overload, peer, post, read, report, visible
 from bench.result import Result
 from bench.stage import Stage, StageError, stage
 from footfall.embedded import StackError
@@ -18,6 +18,7 @@ BENCHMARKS: dict[str, Callable[[Stage], list[Result]]] = {
     "post_64_connections": post.throughput,
     "post_256_connections": post.throughput_256,
     "post_1_connection_p50": post.latency,
+    "post_two_workers": peer.peer,
     "batch_gzip": batches.batches,
     "overload_goodput": overload.overload,
     "projector_drain": drain.drain,

@@ -117,6 +117,8 @@ def is_whole(answer: bytes) -> bool:
         return False
     at = answer.find(b"content-length: ", 0, head + 2)
     if at < 0:
+        at = answer.find(b"Content-Length: ", 0, head + 2)  # node's spelling
+    if at < 0:
         raise ValueError("an answer without content-length")
     return len(answer) >= head + 4 + int(answer[at + 16 : answer.index(b"\r", at)])
 

@@ -73,7 +73,7 @@ class Stage:
         process = spawn_leashed(
             [sys.executable, "-m", module, *arguments],
             death_signal=signal.SIGKILL,
-            env=self._environment(environment),
+            env=self.environment(environment),
             log_path=log_path,
         )
         try:
@@ -88,7 +88,7 @@ class Stage:
         command = [sys.executable, "-m", module, msgspec.json.encode(task).decode()]
         try:
             done = subprocess.run(
-                command, env=self._environment({}), capture_output=True, timeout=WORK_WITHIN, check=True
+                command, env=self.environment({}), capture_output=True, timeout=WORK_WITHIN, check=True
             )
         except subprocess.CalledProcessError as error:
             raise StageError(f"{module} failed:\n{error.stderr.decode(errors='replace')[-2000:]}") from error
@@ -96,7 +96,8 @@ class Stage:
             raise StageError(f"{module} took longer than {WORK_WITHIN:g} s") from error
         return msgspec.json.decode(done.stdout.splitlines()[-1], type=result)
 
-    def _environment(self, more: Mapping[str, str]) -> dict[str, str]:
+    def environment(self, more: Mapping[str, str]) -> dict[str, str]:
+        """Ours, with where Kafka is and what `more` says."""
         return {**os.environ, "KAFKA_BOOTSTRAP_SERVERS": self.stack.kafka_bootstrap, "LOG_LEVEL": "WARNING", **more}
 
 
