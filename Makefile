@@ -56,9 +56,7 @@ check: $(READY)  ## Check format, lint, types, import contracts, dependencies an
 	$(BIN)/lint-imports
 	$(BIN)/deptry .
 	$(BIN)/python -m contracts.published
-	$(BIN)/python -m contracts.asyncapi
-	$(BIN)/python -m command_side.openapi.document
-	$(BIN)/python -m query_side.openapi.document
+	$(BIN)/python -m footfall.documents
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec compose.yaml
 
 bench: $(READY)  ## Measure the goals and write bench/results/latest.json

@@ -1,9 +1,8 @@
 """The AsyncAPI 3.0 document of the topics, from the definitions that both ends of them use.
 
-`python -m contracts.asyncapi` exits 1 when `docs/asyncapi/user-activity-events.json` differs; `--write` writes it.
+`python -m footfall.documents` compares it with its file, `docs/asyncapi/user-activity-events.json`.
 """
 
-import sys
 from pathlib import Path
 from typing import Any, get_args
 
@@ -207,17 +206,3 @@ def _schemas() -> Json:
 def rendered() -> bytes:
     """The document as its file has it, and as it is served."""
     return msgspec.json.format(msgspec.json.encode(document()), indent=2) + b"\n"
-
-
-def main() -> None:
-    """The command; see the module's docstring."""
-    if "--write" in sys.argv[1:]:
-        FILE.parent.mkdir(exist_ok=True)
-        FILE.write_bytes(rendered())
-    if not FILE.exists() or FILE.read_bytes() != rendered():
-        sys.stderr.write(f"{FILE.name} is not what the code says: run `python -m contracts.asyncapi --write`.\n")
-        sys.exit(1)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,9 +1,8 @@
-"""The document, put together from the modules of paths, and the check that its file says the same.
+"""The document, put together from the modules of paths.
 
-`python -m query_side.openapi.document` exits 1 when `docs/openapi/query-side.json` differs; `--write` writes it.
+`python -m footfall.documents` compares it with its file, `docs/openapi/query-side.json`.
 """
 
-import sys
 from pathlib import Path
 
 import msgspec
@@ -40,19 +39,3 @@ def document() -> Json:
 def rendered() -> bytes:
     """The document as its file has it, and as it is served."""
     return msgspec.json.format(msgspec.json.encode(document()), indent=2) + b"\n"
-
-
-def main() -> None:
-    """The command; see the module's docstring."""
-    if "--write" in sys.argv[1:]:
-        FILE.parent.mkdir(exist_ok=True)
-        FILE.write_bytes(rendered())
-    if not FILE.exists() or FILE.read_bytes() != rendered():
-        sys.stderr.write(
-            f"{FILE.name} is not what the code says: run `python -m query_side.openapi.document --write`.\n"
-        )
-        sys.exit(1)
-
-
-if __name__ == "__main__":
-    main()

@@ -4,7 +4,6 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from contracts.published import SCHEMAS, published_schemas
 from contracts.rules import validate_complete_user_event
 from projector.dead_letter_topic import diagnosis_headers
 from tests.conftest import Footfall
+from tests.openapi_examples import schemas_with_examples
 from tests.processes import Process
 from tests.topic_reader import records_of
 
@@ -79,20 +79,6 @@ def test_what_is_recorded_is_what_the_served_schema_says(side: Process) -> None:
     schema = httpx.get(f"{side.url}/schema/events/user-event-1.json").json()
     event = httpx.post(f"{side.url}/events/generate", json=COMMAND).json()["event"]
     jsonschema_rs.Draft202012Validator(schema, validate_formats=True).validate(event)
-
-
-def schemas_with_examples(node: Any) -> Iterator[tuple[Any, Any]]:
-    """Every schema that has an example beside it or in it, with the example."""
-    if isinstance(node, dict):
-        if "schema" in node and "example" in node:
-            yield node["schema"], node["example"]
-        for example in node.get("examples", ()):
-            yield node, example
-        for child in node.values():
-            yield from schemas_with_examples(child)
-    elif isinstance(node, list):
-        for child in node:
-            yield from schemas_with_examples(child)
 
 
 def test_every_example_is_an_example() -> None:

@@ -4,9 +4,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import jsonschema_rs
@@ -15,6 +13,7 @@ import pytest
 from contracts.published import published_schemas
 from query_side.openapi import document
 from tests.conftest import Footfall
+from tests.openapi_examples import schemas_with_examples
 from tests.processes import Process
 from tests.producing import an_event, produce, record_of, start_projector, wait_until_processed
 
@@ -85,22 +84,8 @@ def test_an_event_is_what_the_contract_publishes() -> None:
         assert told == {key: schema.get(key) for key in told}, name
 
 
-def examples(node: Any) -> Iterator[tuple[Any, Any]]:
-    """Every schema of the document that has an example beside it or in it, with the example."""
-    if isinstance(node, dict):
-        if "schema" in node and "example" in node:
-            yield node["schema"], node["example"]
-        for example in node.get("examples", ()):
-            yield node, example
-        for child in node.values():
-            yield from examples(child)
-    elif isinstance(node, list):
-        for child in node:
-            yield from examples(child)
-
-
 def test_every_example_is_an_example() -> None:
-    found = list(examples(json.loads(document.rendered())))
+    found = list(schemas_with_examples(json.loads(document.rendered())))
     assert len(found) >= 40
     for schema, example in found:
         jsonschema_rs.validator_for({**schema, "components": DOCUMENT["components"]}).validate(example)

@@ -1,0 +1,30 @@
+"""The documents that the code writes, and the check that their files in `docs/` say the same.
+
+`python -m footfall.documents` exits 1 when a file differs; `--write` writes them.
+"""
+
+import sys
+
+from command_side.openapi import document as commands
+from contracts import asyncapi
+from query_side.openapi import document as queries
+
+DOCUMENTS = {module.FILE: module.rendered for module in (asyncapi, commands, queries)}
+
+
+def main() -> None:
+    """The command; see the module's docstring."""
+    differing = []
+    for file, rendered in DOCUMENTS.items():
+        if "--write" in sys.argv[1:]:
+            file.parent.mkdir(exist_ok=True)
+            file.write_bytes(rendered())
+        if not file.exists() or file.read_bytes() != rendered():
+            differing.append(file.name)
+    for name in differing:
+        sys.stderr.write(f"{name} is not what the code says: run `python -m footfall.documents --write`.\n")
+    sys.exit(1 if differing else 0)
+
+
+if __name__ == "__main__":
+    main()
