@@ -14,7 +14,9 @@ from uuid import UUID
 import asyncpg
 import httpx
 import uuid_utils.compat
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.records_to_delete import RecordsToDelete
 from aiokafka.structs import ConsumerRecord
 
 from contracts.event import UserEvent
@@ -262,3 +264,13 @@ def logged(process: Process, event: str) -> list[dict[str, Any]]:
     """The log lines of one kind."""
     lines = [json.loads(line) for line in process.log_text().splitlines() if line.startswith("{")]
     return [line for line in lines if line.get("event") == event]
+
+
+async def delete_before(kafka: str, topic: str, partition: int, offset: int) -> None:
+    """Takes the beginning of a partition away, as retention would."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await admin.start()
+    try:
+        await admin.delete_records({TopicPartition(topic, partition): RecordsToDelete(before_offset=offset)})
+    finally:
+        await admin.close()

@@ -10,7 +10,6 @@ import httpx
 import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.admin.records_to_delete import RecordsToDelete
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 
 from contracts.versions import encode_event
@@ -22,6 +21,7 @@ from tests.producing import (
     an_event,
     assert_exactly_once,
     checkpoints,
+    delete_before,
     logged,
     metric,
     processed,
@@ -209,15 +209,6 @@ def test_a_restart_resumes_from_postgresql_and_not_from_kafkas_group(footfall: F
     assert is_ready(projector)
     assert_exactly_once(footfall)
     assert sum(row["duplicates"] for row in checkpoints(footfall).values()) == 0
-
-
-async def delete_before(kafka: str, topic: str, partition: int, offset: int) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
-    await admin.start()
-    try:
-        await admin.delete_records({TopicPartition(topic, partition): RecordsToDelete(before_offset=offset)})
-    finally:
-        await admin.close()
 
 
 def readiness(projector: Process) -> dict[str, Any]:

@@ -10,16 +10,13 @@ from unittest.mock import patch
 
 import asyncpg
 import httpx
-from aiokafka import TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.admin.records_to_delete import RecordsToDelete
 from click.testing import CliRunner
 
 from footfall import dlq_terminal
 from footfall.cli import cli
 from tests.conftest import Footfall
 from tests.processes import Process, wait_until
-from tests.producing import Flow, Raw, an_event, metric, produce, record_of, sql, start_projector
+from tests.producing import Flow, Raw, an_event, delete_before, metric, produce, record_of, sql, start_projector
 from tests.topic_reader import records_of
 
 OLD, NEW = "read_g1", "read_g2"
@@ -291,15 +288,6 @@ def test_what_operators_discarded_is_passed_over_and_what_they_redrove_is_applie
     letters = records_of(footfall.servers.kafka, f"{footfall.topic}-dlq")
     offsets = [dict(letter.headers)["footfall-dlq-offset"] for letter in letters]
     assert len(offsets) == len(set(offsets)) >= 5  # nothing is published again by the new generation
-
-
-async def delete_before(kafka: str, topic: str, partition: int, offset: int) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
-    await admin.start()
-    try:
-        await admin.delete_records({TopicPartition(topic, partition): RecordsToDelete(before_offset=offset)})
-    finally:
-        await admin.close()
 
 
 def test_start_refuses_a_topic_that_does_not_reach_back_to_its_origin(footfall: Footfall) -> None:
