@@ -2,9 +2,9 @@
 
 from query_side.openapi.shapes import (
     CURSOR_PARAMETER,
+    EVENT_ID_IN_PATH,
     EVENT_TYPE,
     EXAMPLE_EVENT,
-    EXAMPLE_ID,
     FROM,
     ORDER,
     PRODUCT_ID,
@@ -48,14 +48,7 @@ EVENT_PATHS: Json = {
             "description": "With `If-None-Match`, 304 to a client that has it already.",
             "tags": ["events"],
             "parameters": [
-                {
-                    "name": "eventId",
-                    "in": "path",
-                    "required": True,
-                    "description": "The event's id.",
-                    "schema": {"type": "string", "format": "uuid"},
-                    "example": EXAMPLE_ID,
-                },
+                EVENT_ID_IN_PATH,
                 {
                     "name": "If-None-Match",
                     "in": "header",

@@ -3,6 +3,7 @@
 import msgspec
 
 from query_side.openapi.shapes import (
+    EVENT_ID_IN_PATH,
     EVENT_TYPE,
     EXAMPLE_CURSOR,
     EXAMPLE_EVENT,
@@ -87,16 +88,7 @@ FEED_PATHS: Json = {
             "summary": "The life of one event",
             "description": "With `position`, of the record there; waits for it as long as `Prefer: wait` says.",
             "tags": ["events"],
-            "parameters": [
-                {
-                    "name": "eventId",
-                    "in": "path",
-                    "required": True,
-                    "description": "The event's id.",
-                    "schema": {"type": "string", "format": "uuid"},
-                    "example": EXAMPLE_ID,
-                }
-            ],
+            "parameters": [EVENT_ID_IN_PATH],
             "responses": responses(
                 answered(
                     "What became of it.",

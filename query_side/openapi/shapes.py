@@ -93,6 +93,14 @@ def limit(most: int = MAX_LIMIT, default: int = DEFAULT_LIMIT) -> Json:
     return parameter("limit", "How many at most.", schema, example=min(default, 100))
 
 
+EVENT_ID_IN_PATH: Json = {
+    "name": "eventId",
+    "in": "path",
+    "required": True,
+    "description": "The event's id.",
+    "schema": {"type": "string", "format": "uuid"},
+    "example": EXAMPLE_ID,
+}
 USER_ID_IN_PATH: Json = {
     "name": "id",
     "in": "path",
