@@ -9,6 +9,7 @@ from command_side.idempotency import KeyConflict, RecentKeys, Remembered, is_val
 from contracts.event import ActivityCommand
 from contracts.record import EventRecord, new_record
 from contracts.rules import Problems, repetition_problems, validate_user_event
+from contracts.sound_commands import new_records
 
 MAX_ITEMS = 1_000
 
@@ -69,11 +70,24 @@ class Batches:
         self._log = log
         self._keys = keys
 
-    async def handle(self, items: Sequence[bytes], request_id: str, *, atomic: bool) -> list[ItemResult]:
-        """What became of each item, in order. With `atomic` none is published unless all are valid.
+    async def handle(
+        self, body: bytes, request_id: str, *, lines: bool, atomic: bool
+    ) -> Sequence[ItemResult] | Problems:
+        """What became of each item of an array or of lines, in order; or why there are none.
 
-        Raises LogBusyError or LogUnavailableError when the log takes nothing at all.
+        With `atomic` none is published unless all are valid. Raises LogBusyError or LogUnavailableError when the log
+        takes nothing at all.
         """
+        records = new_records(body, request_id, lines=lines, at_most=MAX_ITEMS)
+        if records is not None:
+            return list(map(Recorded, records, await self._log.publish_all(records)))
+        items = items_of(body, lines=lines)
+        if isinstance(items, Problems):
+            return items
+        return await self._one_by_one(items, request_id, atomic=atomic)
+
+    async def _one_by_one(self, items: Sequence[bytes], request_id: str, *, atomic: bool) -> list[ItemResult]:
+        """The items that leave a doubt together: each is judged by itself."""
         checked = [validated(item) for item in items]
         if atomic and any(isinstance(item, Problems) for item in checked):
             return [item if isinstance(item, Problems) else NotPublished() for item in checked]

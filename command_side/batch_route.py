@@ -10,7 +10,7 @@ from litestar.handlers import ASGIRouteHandler
 from command_side import envelope
 from command_side.admission import Admission, OverloadedError
 from command_side.answers import KEY_CONFLICT, PUBLISH_ANSWERS, RETRY_AFTER, answer_failure
-from command_side.batch import Batches, ItemResult, Recorded, items_of
+from command_side.batch import Batches, ItemResult, Recorded
 from command_side.event_log import Position, PublishError
 from command_side.idempotency import KeyConflict
 from command_side.incoming import JSON, ClientGoneError, Head, RefusedError, read_body, read_head
@@ -46,12 +46,8 @@ def batch_route(batches: Batches, admission: Admission, settings: CommandSetting
             return
         try:
             body = await read_body(receive, max_bytes, body_timeout)
-            items = items_of(body, lines=head.media_type == NDJSON)
-            if isinstance(items, Problems):
-                COMMANDS_REJECTED.labels(status=400).inc()
-                await respond(send, 400, envelope.invalid(items.sentences), JSON)
-                return
-            results = await batches.handle(items, scope[REQUEST_ID_KEY], atomic=atomic)
+            lines = head.media_type == NDJSON
+            results = await batches.handle(body, scope[REQUEST_ID_KEY], lines=lines, atomic=atomic)
         except ClientGoneError:
             return
         except Exception as error:  # noqa: BLE001 - this route passes by the framework and its last resort
@@ -77,8 +73,12 @@ def wants_all_or_none(scope: Scope, head: Head) -> bool:
     return parameters[0][1] == "true"
 
 
-async def answer(send: Send, results: Sequence[ItemResult]) -> None:
-    """The results in order, under the status that sums them up."""
+async def answer(send: Send, results: Sequence[ItemResult] | Problems) -> None:
+    """The results in order, under the status that sums them up; or 400 when the body as a whole is no batch."""
+    if isinstance(results, Problems):
+        COMMANDS_REJECTED.labels(status=400).inc()
+        await respond(send, 400, envelope.invalid(results.sentences), JSON)
+        return
     statuses = []
     rendered_results = []
     for result in results:

@@ -1,7 +1,8 @@
 """Many events at once: the projector's usual case, at a third of the cost of one by one (docs/performance.md).
 
 When every value is plainly a sound event of version 1, a few calls of C decode, check and render all of them. Any doubt
-is None; then each value is judged by itself, with the sentences of `rules.py`.
+is None; then each value is judged by itself, with the sentences of `rules.py`. Batches of commands go the same way, see
+`sound_commands.py`.
 """
 
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from itertools import chain
 
 import msgspec
 
-from contracts.event import MAX_PAYLOAD_BYTES, UserEvent
+from contracts.event import MAX_PAYLOAD_BYTES, ActivityCommand, UserEvent
 from contracts.rules import GROWTH, values_are_sound
 from contracts.versions import UserEventV1, upcast_v1
 
@@ -32,12 +33,8 @@ def sound_events(values: Sequence[bytes | None]) -> SoundEvents | None:
     """What `validate_complete_user_event` makes of each value, if all are plainly sound and of version 1."""
     if None in values:
         return None
-    lines = b"\n".join(values)  # type: ignore[arg-type]  # None was ruled out
-    # No value holds a line feed, and one object ends and another begins at each: `}` and `{` never meet within JSON. So
-    # if there are as many events as values, each of them stands for one.
-    if not lines.count(b"\n") == lines.count(b"}\n{") == len(values) - 1:
-        return None
-    if b"\\u0000" in lines or _is_long(values):
+    lines = objects_on_lines(values)  # type: ignore[arg-type]  # None was ruled out
+    if lines is None or b"\\u0000" in lines or _is_long(values):
         return None
     try:
         written: list[UserEventV1] = _decode_lines(lines)
@@ -48,15 +45,27 @@ def sound_events(values: Sequence[bytes | None]) -> SoundEvents | None:
     return SoundEvents(list(map(upcast_v1, written)), _encode_lines(written).split(b"\n")[:-1])
 
 
+def objects_on_lines(values: Sequence[bytes]) -> bytes | None:
+    """The values as lines of JSON. If as many objects are decoded from them as there are values, each stands for one.
+
+    No value holds a line feed, and one object ends and another begins at each: `}` and `{` never meet within JSON.
+    """
+    lines = b"\n".join(values)
+    return lines if lines.count(b"\n") == lines.count(b"}\n{") == len(values) - 1 else None
+
+
 def _is_long(values: Sequence[bytes | None]) -> bool:
     return max(map(len, values)) > MAX_PAYLOAD_BYTES // GROWTH  # type: ignore[arg-type]
 
 
 def _are_sound(written: Sequence[UserEventV1]) -> bool:
-    if not "".join([event.user_id for event in written]).isprintable():
+    return {event.timestamp.tzinfo for event in written} == {UTC} and plainly_sound(written)
+
+
+def plainly_sound(decoded: Sequence[UserEventV1 | ActivityCommand]) -> bool:
+    """Whether users, and the depth and numbers of payloads, are within their bounds beyond doubt."""
+    if not "".join([one.user_id for one in decoded]).isprintable():
         return False
-    if {event.timestamp.tzinfo for event in written} != {UTC}:
-        return False
-    values = list(chain.from_iterable([event.payload.values() for event in written]))
+    values = list(chain.from_iterable([one.payload.values() for one in decoded]))
     # One look at each value's type; what is not plain is judged as `rules.py` does, each value in a list of its own.
     return set(map(type, values)) <= PLAIN or values_are_sound([value for value in values if type(value) not in PLAIN])
