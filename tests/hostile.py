@@ -1,20 +1,30 @@
 """The hostile corpus: bodies and heads as data, and a raw client that sends them (tests/contracts/hostile).
 
+What goes on on one connection beyond one request is in tests/framing.py.
+
 Each line is one case. Text stands for bytes in Latin-1; `{"repeat": text, "times": n}` for many of the same.
 """
 
 import re
 import socket
-from contextlib import suppress
+import statistics
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 import msgspec
 
 CORPUS = Path(__file__).parent / "contracts" / "hostile"
 READ_WITHIN = 20.0  # seconds
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+GENERATE = "/events/generate"
+COMMAND = {"userId": "witness", "eventType": "LOGIN"}
+MOST_STEPS = 5_000  # in which one request is sent
 
 _length = re.compile(rb"\r\ncontent-length: (\d+)\r\n", re.IGNORECASE)
 
@@ -67,14 +77,23 @@ def corpus(name: str) -> list[Case]:
 
 def connected(url: str) -> socket.socket:
     address = urlsplit(url)
-    return socket.create_connection((address.hostname or "", address.port or 0), READ_WITHIN)
+    connection = socket.create_connection((address.hostname or "", address.port or 0), READ_WITHIN)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection
 
 
-def asked(url: str, sent: bytes) -> Answer:
-    """Sends all that the server takes, and reads its answer; an answer that never comes fails."""
+def send(connection: socket.socket, sent: bytes, step: int | None = None) -> None:
+    """Sends all that the server takes, `step` bytes at a time: it may have heard enough, and its answer is there."""
+    step = max(step, len(sent) // MOST_STEPS) if step else len(sent) or 1
+    with suppress(OSError):
+        for start in range(0, len(sent), step):
+            connection.sendall(sent[start : start + step])
+
+
+def asked(url: str, sent: bytes, step: int | None = None) -> Answer:
+    """Sends the bytes, and reads the answer; an answer that never comes fails."""
     with connected(url) as connection:
-        with suppress(OSError):  # it has heard enough: its answer is there already
-            connection.sendall(sent)
+        send(connection, sent, step)
         received = b""
         while not is_whole(received := received.removeprefix(CONTINUE), bodiless=sent.startswith(b"HEAD ")):
             chunk = connection.recv(65_536)
@@ -88,3 +107,29 @@ def is_whole(received: bytes, *, bodiless: bool) -> bool:
     head, ended, body = received.partition(b"\r\n\r\n")
     length = _length.search(head + b"\r\n")
     return bool(ended) and (bodiless or length is None or len(body) >= int(length[1]))
+
+
+@contextmanager
+def served_meanwhile(url: str) -> Iterator[None]:
+    """Another client is answered 201 all the while, and soon."""
+    waits: list[float] = []
+    over = threading.Event()
+
+    def witness() -> None:
+        with httpx.Client(base_url=url, timeout=20) as client:
+            while not over.is_set() or not waits:
+                began = time.monotonic()
+                assert client.post(GENERATE, json=COMMAND).status_code == 201
+                waits.append(time.monotonic() - began)
+                over.wait(0.01)
+
+    thread = threading.Thread(target=witness)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(30)
+    assert waits
+    assert statistics.median(waits) < 0.25
+    assert max(waits) < 3.0

@@ -1,11 +1,8 @@
 """Hostile and slow clients: each is answered with its 4xx or closed, in bounded memory, while others are served."""
 
 import socket
-import statistics
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -14,11 +11,9 @@ import pytest
 
 from footfall.bounded_http import HEAD_TIMEOUT, LINGER
 from tests.conftest import Footfall
-from tests.hostile import Case, asked, connected, corpus
+from tests.hostile import COMMAND, GENERATE, Case, asked, connected, corpus, served_meanwhile
 from tests.processes import Process
 
-GENERATE = "/events/generate"
-COMMAND = {"userId": "witness", "eventType": "LOGIN"}
 BODY_TIMEOUT = 3.0  # seconds
 SLOW_CLIENTS = 40  # of each kind
 SLACK = 4.0  # seconds that a busy machine may add to a deadline
@@ -104,32 +99,6 @@ def slow_ones_all_the_while(
     slow_heads: SlowClients, slow_bodies: SlowClients, slow_rests: SlowClients, silent_ones: SlowClients
 ) -> None:
     """They trickle while everything else in this module happens."""
-
-
-@contextmanager
-def served_meanwhile(url: str) -> Iterator[None]:
-    """Another client is answered 201 all the while, and soon."""
-    waits: list[float] = []
-    over = threading.Event()
-
-    def witness() -> None:
-        with httpx.Client(base_url=url, timeout=20) as client:
-            while not over.is_set() or not waits:
-                began = time.monotonic()
-                assert client.post(GENERATE, json=COMMAND).status_code == 201
-                waits.append(time.monotonic() - began)
-                over.wait(0.01)
-
-    thread = threading.Thread(target=witness)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join(30)
-    assert waits
-    assert statistics.median(waits) < 0.25
-    assert max(waits) < 3.0
 
 
 def resident(process: Process) -> int:

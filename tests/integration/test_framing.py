@@ -1,0 +1,55 @@
+"""Where one request ends and the next begins: pipelines, smuggling, lengths that lie, wherever the packets were cut."""
+
+import httpx
+import pytest
+
+from tests.conftest import Footfall
+from tests.framing import Conversation, conversations, deviation
+from tests.hostile import COMMAND, GENERATE, asked, corpus, served_meanwhile
+from tests.processes import Process
+from tests.topic_reader import records_of
+
+CONVERSATIONS = conversations()
+
+
+@pytest.fixture(scope="module")
+def side(shared_footfall: Footfall) -> Process:
+    return shared_footfall.start("command-side")
+
+
+def sent_in_all(conversation: Conversation) -> str:
+    return "".join(part if isinstance(part, str) else part.repeat for turn in conversation.turns for part in turn.sent)
+
+
+def test_the_conversations_are_many_and_their_names_are_unique() -> None:
+    assert len({conversation.name for conversation in CONVERSATIONS}) == len(CONVERSATIONS) >= 150
+    assert sum("X-Request-ID: hidden" in sent_in_all(conversation) for conversation in CONVERSATIONS) >= 30
+    for end in ("open", "closed", "refused 400"):
+        assert sum(conversation.end == end for conversation in CONVERSATIONS) >= 20
+
+
+@pytest.mark.parametrize("step", [None, 7, 1], ids=["at once", "by 7 bytes", "by 1 byte"])
+def test_each_conversation_has_its_answers_in_order_and_its_end(side: Process, step: int | None) -> None:
+    with served_meanwhile(side.url):
+        found = [deviation(side.url, conversation, step) for conversation in CONVERSATIONS]
+    assert [one for one in found if one is not None] == []
+    assert httpx.post(side.url + GENERATE, json=COMMAND).status_code == 201
+    assert "unforeseen_error" not in side.log_text()
+    assert "Traceback" not in side.log_text()
+
+
+@pytest.mark.parametrize("step", [7, 1], ids=["by 7 bytes", "by 1 byte"])
+def test_a_head_has_its_answer_wherever_it_is_cut(side: Process, step: int) -> None:
+    cases = corpus("heads")
+    statuses = {case.name: asked(side.url, case.request(GENERATE), step).status for case in cases}
+    assert statuses == {case.name: case.status for case in cases}
+
+
+def test_a_request_within_the_body_of_another_is_never_recorded(side: Process, shared_footfall: Footfall) -> None:
+    for conversation in CONVERSATIONS:
+        if "X-Request-ID: hidden" in sent_in_all(conversation):
+            assert deviation(side.url, conversation) is None
+    records = records_of(shared_footfall.servers.kafka, shared_footfall.topic)
+    found = {dict(record.headers)["request-id"] for record in records}
+    assert b"after" in found  # those that the conversations ended with
+    assert b"hidden" not in found
