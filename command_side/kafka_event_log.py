@@ -23,7 +23,7 @@ from command_side.event_log import (
 )
 from command_side.kafka_producer import CLOSE_TIMEOUT, KafkaProducer
 from command_side.produce_round import COUNT_FAILURE, ProduceRound, fail
-from command_side.waiting import Group, Waiting
+from command_side.waiting import Group, Waiting, members_of
 from contracts.record import EventRecord
 from telemetry.logs import get_logger
 from telemetry.metrics import PUBLISH_SECONDS
@@ -113,9 +113,10 @@ class KafkaEventLog:
         if not records:
             return []
         self._check_room(len(records))
-        group = Group(records, self._loop.create_future(), self._loop.time() + self._timeout)
-        self._pending.extend(group.members)
-        self._unsettled.extend(group.members)
+        group = Group(len(records), self._loop.create_future())
+        members = members_of(group, records, self._loop.time() + self._timeout)
+        self._pending.extend(members)
+        self._unsettled.extend(members)
         self._arrived.set()
         return await group.future
 

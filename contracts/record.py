@@ -22,7 +22,7 @@ HEADER_FINGERPRINT = "command-fingerprint"  # only on the event of a command wit
 MAX_REQUEST_ID_LENGTH = 128  # visible ASCII characters
 
 
-class EventRecord(msgspec.Struct, frozen=True):
+class EventRecord(msgspec.Struct, frozen=True, gc=False):  # texts hold no cycles
     """One event, ready for Kafka. `value` is the event's JSON; `key` decides the partition."""
 
     key: bytes
