@@ -9,6 +9,7 @@ from litestar.exceptions import HTTPException
 from litestar.handlers import ASGIRouteHandler
 
 from command_side import envelope
+from footfall.docs_page import DOCS, docs_route
 from telemetry.asgi import App
 from telemetry.edge import with_edge
 from telemetry.health import Probe
@@ -36,6 +37,11 @@ class Side(Protocol):
         ...
 
     @property
+    def documents(self) -> Mapping[str, Callable[[], dict[str, Any]]]:
+        """Its OpenAPI document, by the path that serves it."""
+        ...
+
+    @property
     def lifespan(self) -> Callable[[Litestar], AbstractAsyncContextManager[None]]:
         """Connects on the way in, drains on the way out."""
         ...
@@ -52,7 +58,8 @@ def web_app(name: str, *sides: Side, guard: Callable[[App], App] = lambda app: a
     )
     probes = {probe_name: probe for side in sides for probe_name, probe in side.probes.items()}
     direct = {path: route for side in sides for path, route in side.direct_routes.items()}
-    return with_edge(guard(app), name, probes, direct)
+    documents = {path: document for side in sides for path, document in side.documents.items()}
+    return with_edge(guard(app), name, probes, {**direct, DOCS: docs_route(documents)})
 
 
 def framework_error(_request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:

@@ -10,7 +10,8 @@ from query_side import queries
 from query_side.cursors import Cursors, cursors_of
 from query_side.event_pages import EventPages
 from query_side.live import Live
-from query_side.openapi.routes import documentation_routes
+from query_side.openapi.document import document
+from query_side.openapi.routes import DOCUMENT, document_route
 from query_side.routes import EventRoutes
 from query_side.settings import QuerySettings
 from query_side.users import UserRoutes
@@ -37,9 +38,10 @@ class QuerySide:
         events = EventRoutes(self._pool, pages, self._live.status, timeout)
         users = UserRoutes(self._pool, self._cursors, pages, timeout)
         live = self._live.handlers()
-        self.route_handlers = [*live, *events.handlers(), *users.handlers(), *documentation_routes()]
+        self.route_handlers = [*live, *events.handlers(), *users.handlers(), document_route()]
         self.direct_routes: dict[str, App] = {path: self.guard(route) for path, route in events.direct().items()}
         self.probes = {"postgres": self._postgres_state}
+        self.documents = {DOCUMENT: document}
 
     @asynccontextmanager
     async def lifespan(self, _app: Litestar) -> AsyncIterator[None]:

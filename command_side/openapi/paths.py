@@ -3,6 +3,7 @@
 from command_side import answers, batch_route
 from command_side.incoming import too_large
 from command_side.openapi.shapes import (
+    EXAMPLE_BATCH,
     EXAMPLE_COMMAND,
     EXAMPLE_EVENT,
     IDEMPOTENCY_KEY,
@@ -75,7 +76,9 @@ GENERATE_PATH: Json = {
         ],
         "requestBody": {
             "required": True,
-            "description": "At most 64 KiB. Its payload is at most 16 KiB encoded and 16 levels deep. No key twice.",
+            "description": "At most 64 KiB. Its payload is at most 16 KiB encoded and 16 levels deep. No key twice. "
+            "JSON Schema has no words for these; for programs, the numbers are in `x-` keywords.",
+            "x-max-bytes": LIMITS["max_body_bytes"],
             "content": {JSON: {"schema": reference("Command"), "example": EXAMPLE_COMMAND}},
         },
         "responses": {
@@ -150,12 +153,13 @@ BATCH_PATH: Json = {
         ],
         "requestBody": {
             "required": True,
-            "description": f"At most 1 MiB. Each item is a command; as lines of JSON too (`{NDJSON}`), one item each.",
+            "description": "At most 1 MiB. Each item is a command, with the bounds of one. As lines of JSON, "
+            f"`{NDJSON}`, each item is one line and an empty line is none; the schema is that of the items in their "
+            "order, as OpenAPI 3.2 reads such media types.",
+            "x-max-bytes": LIMITS["batch_max_body_bytes"],
             "content": {
-                JSON: {
-                    "schema": {"type": "array", "minItems": 1, "maxItems": 1000, "items": reference("BatchItem")},
-                    "example": [{**EXAMPLE_COMMAND, "idempotencyKey": "login-77"}],
-                },
+                JSON: {"schema": reference("Batch"), "example": EXAMPLE_BATCH},
+                NDJSON: {"schema": reference("Batch"), "example": EXAMPLE_BATCH},
             },
         },
         "responses": {

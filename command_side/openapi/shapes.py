@@ -4,7 +4,8 @@ from typing import Any
 
 import msgspec
 
-from contracts.event import ActivityCommand
+from command_side.batch import MAX_ITEMS
+from contracts.event import MAX_PAYLOAD_BYTES, MAX_PAYLOAD_DEPTH, ActivityCommand
 from contracts.rules import MAX_FLOAT, MAX_INTEGER, MIN_INTEGER
 from contracts.versions import UserEventV1
 
@@ -13,7 +14,6 @@ Json = dict[str, Any]
 JSON = "application/json"
 
 UUID_PATTERN = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-# Sentences of the validator that are no part of JSON Schema (the sum of bytes, levels) stay with the description.
 TEXT: Json = {"type": "string", "pattern": "^[^\\u0000]*$"}
 PAYLOAD_VALUE: Json = {
     "description": "Anything that PostgreSQL returns as it was: no U+0000, and numbers within these bounds.",
@@ -38,6 +38,10 @@ EXAMPLE_COMMAND: Json = {
     "eventType": "PRODUCT_VIEW",
     "payload": {"productId": "p-42", "referrer": "https://example.com/"},
 }
+EXAMPLE_BATCH: list[Json] = [
+    {"userId": "user-123", "eventType": "LOGIN", "idempotencyKey": "login-77"},
+    EXAMPLE_COMMAND,
+]
 EXAMPLE_EVENT: Json = {
     "eventId": "0197d0c1-7b8a-7cc3-98c4-dc0c0c07398f",
     "userId": "user-123",
@@ -89,6 +93,9 @@ def components() -> Json:
     )
     command, event = found["ActivityCommand"], found["UserEventV1"]
     command["properties"]["payload"] |= {
+        # What JSON Schema cannot say: the size as encoded, and levels, of which this object is the first.
+        "x-max-encoded-bytes": MAX_PAYLOAD_BYTES,
+        "x-max-levels": MAX_PAYLOAD_DEPTH,
         "propertyNames": TEXT,
         "additionalProperties": reference("PayloadValue"),
     }
@@ -101,6 +108,7 @@ def components() -> Json:
     return {
         "Command": command,
         "BatchItem": item,
+        "Batch": {"type": "array", "minItems": 1, "maxItems": MAX_ITEMS, "items": reference("BatchItem")},
         "PayloadValue": PAYLOAD_VALUE,
         "Event": event,
         "Accepted": envelope(reference("Event"), NULL, NULL, success=True),
@@ -114,7 +122,7 @@ def components() -> Json:
             "properties": {
                 "success": {"type": "boolean", "description": "All were accepted."},
                 **counts,
-                "results": {"type": "array", "minItems": 1, "maxItems": 1000, "items": reference("ItemResult")},
+                "results": {"type": "array", "minItems": 1, "maxItems": MAX_ITEMS, "items": reference("ItemResult")},
             },
         },
     }

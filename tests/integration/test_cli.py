@@ -15,8 +15,11 @@ import httpx
 import pytest
 import rich_click as click
 
+from command_side.openapi.document import document as command_document
 from footfall.cli import cli
+from query_side.openapi.document import document as query_document
 from tests.conftest import Footfall
+from tests.docs_pages import assert_docs_show
 from tests.processes import free_port, wait_until
 from tests.servers import Servers, at_database
 
@@ -195,6 +198,8 @@ def test_the_front_serves_both_sides_on_one_port(footfall: Footfall) -> None:
         assert client.get("/events/generate").status_code == 405
         assert set(client.get("/health").json()["dependencies"]) == {"kafka", "postgres"}
         assert client.get("/nowhere").json()["error"] == "Not found"
+    documents = {"/openapi/command-side.json": command_document(), "/openapi/query-side.json": query_document()}
+    assert_docs_show(front.url, documents)
     assert front.terminate() == 0
 
 

@@ -1,9 +1,8 @@
 """The command side does what its OpenAPI document says, and the documents say what the code says."""
 
+import html
 import json
 import re
-import subprocess
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 
 from command_side.documents import ASYNCAPI, OPENAPI
 from command_side.openapi import document
+from command_side.openapi.shapes import EXAMPLE_BATCH
 from contracts.asyncapi import FILE as TOPICS_FILE
 from contracts.asyncapi import document as topics_document
 from contracts.asyncapi import rendered as rendered_topics
@@ -22,11 +22,12 @@ from contracts.published import SCHEMAS, published_schemas
 from contracts.rules import validate_complete_user_event
 from projector.dead_letter_topic import diagnosis_headers
 from tests.conftest import Footfall
+from tests.docs_pages import assert_docs_show
 from tests.openapi_examples import schemas_with_examples
 from tests.processes import Process
+from tests.schemathesis_runs import LONG, RUN_WITHIN, SEEDS, cases_without_deviation
 from tests.topic_reader import records_of
 
-ROOT = Path(__file__).parents[2]
 DOCUMENT = document.document()
 TOPICS = topics_document()
 COMMAND = {"userId": "u", "eventType": "LOGIN"}
@@ -37,23 +38,14 @@ def side(shared_footfall: Footfall) -> Process:
     return shared_footfall.start("command-side")
 
 
-def test_no_answer_deviates_from_the_document(side: Process, tmp_path: Path) -> None:
-    """The short form; `--max-examples=10000` against a running command side is the long one."""
-    command = [
-        str(Path(sys.executable).with_name("schemathesis")),
-        f"--config-file={ROOT / 'tests/contracts/schemathesis.toml'}",
-        "run",
-        side.url + OPENAPI,
-        "--phases=examples,coverage,fuzzing",
-        "--max-examples=40",
-        "--seed=1",
-        "--no-color",
-    ]
-    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=100)
-    assert run.returncode == 0, run.stdout[-4000:] + run.stderr
-    cases = re.search(r"(\d+) generated, (\d+) passed", run.stdout)
-    assert cases is not None, run.stdout[-2000:]
-    assert int(cases[1]) >= 100
+@pytest.mark.timeout(RUN_WITHIN + 60)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_no_answer_deviates_from_the_document(side: Process, tmp_path: Path, seed: int) -> None:
+    """FOOTFALL_LONG=1: five seeds, over 20,000 cases together."""
+    examples = 2_500 if LONG else 40
+    url = side.url + OPENAPI
+    cases = cases_without_deviation(url, "schemathesis_commands.toml", seed, examples, cwd=tmp_path)
+    assert cases >= (4_000 if LONG else 100)
     assert "unforeseen_error" not in side.log_text()
 
 
@@ -73,6 +65,13 @@ def test_each_document_is_served_as_its_file_has_it(side: Process) -> None:
         refused = httpx.post(side.url + path)
         assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD")
     assert httpx.get(f"{side.url}/schema/events/user-event-99.json").status_code == 404
+
+
+def test_the_page_shows_commands_and_how_a_batch_is_sent_in_lines(side: Process) -> None:
+    assert_docs_show(side.url, {OPENAPI: DOCUMENT})
+    text = html.unescape(httpx.get(f"{side.url}/docs").text)
+    sent = text.partition("<code>application/x-ndjson</code></p><pre>")[2].partition("</pre>")[0]
+    assert [json.loads(line) for line in sent.splitlines()] == EXAMPLE_BATCH
 
 
 def test_what_is_recorded_is_what_the_served_schema_says(side: Process) -> None:

@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import httpx
@@ -13,9 +11,11 @@ import pytest
 from contracts.published import published_schemas
 from query_side.openapi import document
 from tests.conftest import Footfall
+from tests.docs_pages import assert_docs_show
 from tests.openapi_examples import schemas_with_examples
 from tests.processes import Process
 from tests.producing import an_event, produce, record_of, start_projector, wait_until_processed
+from tests.schemathesis_runs import LONG, RUN_WITHIN, SEEDS, cases_without_deviation
 
 DOCUMENT = document.document()
 
@@ -31,28 +31,20 @@ def side(shared_footfall: Footfall) -> Process:
     return shared_footfall.start("query-side")
 
 
-def test_no_answer_deviates_from_the_document(side: Process, tmp_path: Path) -> None:
-    command = [
-        str(Path(sys.executable).with_name("schemathesis")),
-        "run",
+@pytest.mark.timeout(RUN_WITHIN + 60)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_no_answer_deviates_from_the_document(side: Process, tmp_path: Path, seed: int) -> None:
+    """FOOTFALL_LONG=1: five seeds, over 20,000 cases together."""
+    cases = cases_without_deviation(
         f"{side.url}/openapi/query-side.json",
-        "--phases=examples,coverage,fuzzing",
-        "--max-examples=10",
+        "schemathesis_queries.toml",
+        seed,
+        250 if LONG else 10,
         "--exclude-path=/events/stream",  # it never ends
         "--header=Prefer: wait=0",  # positions are made up: nobody waits for them
-        # A cursor of the right form that nobody sealed, or `from` after `to`, is refused; a schema cannot say so.
-        "--exclude-checks=positive_data_acceptance",
-        "--seed=1",
-        "--no-color",
-    ]
-    # 503 is what a position that is not reached is answered; that it has no other cause here, the log tells.
-    config = '[checks.not_a_server_error]\nexpected-statuses = ["2xx", "3xx", "4xx", 503]\n'
-    (tmp_path / "schemathesis.toml").write_text(config)
-    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=100)
-    assert run.returncode == 0, run.stdout[-4000:] + run.stderr
-    cases = re.search(r"(\d+) generated, (\d+) passed", run.stdout)
-    assert cases is not None, run.stdout[-2000:]
-    assert int(cases[1]) >= 400
+        cwd=tmp_path,
+    )
+    assert cases >= (4_000 if LONG else 400)
     assert not re.search("unforeseen_error|read_model_unavailable", side.log_text())
 
 
@@ -64,14 +56,7 @@ def test_the_document_is_served_as_its_file_has_it(side: Process) -> None:
 
 
 def test_the_page_shows_every_path_and_loads_nothing(side: Process) -> None:
-    answer = httpx.get(f"{side.url}/docs", timeout=10)
-    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
-    assert answer.headers["content-security-policy"].startswith("default-src 'none'")
-    text = answer.text
-    for path in DOCUMENT["paths"]:
-        assert f"<code>{path}</code></h2>" in text
-    assert not re.search(r"<(script|link|img|iframe|object|embed|video|audio)\b|@import|url\(", text)
-    assert not re.search(r"\b(?:href|src)=\"(?!#|/openapi/query-side\.json\")", text)
+    assert_docs_show(side.url, {"/openapi/query-side.json": DOCUMENT})
 
 
 def test_an_event_is_what_the_contract_publishes() -> None:
