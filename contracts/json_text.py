@@ -9,6 +9,10 @@ import msgspec
 # One escape of a JSON string; group 1 holds it when it is half of a surrogate pair (RFC 8259, section 7).
 ESCAPE = re.compile(rb"\\u[dD][89abAB]%b\\u[dD][c-fC-F]%b|(\\u[dD][89a-fA-F]%b)|\\." % ((rb"[0-9a-fA-F]{2}",) * 3))
 
+MANY_ZEROS = b"0" * 320  # no double but zero is below 10^-324
+# The beginning of a number with a negative exponent, which only such a character precedes; or of a text like it.
+_small_number = re.compile(rb"[:,\[\s]-?[0-9][0-9.]*[eE]-").search
+
 
 def decoded(raw: bytes) -> tuple[Any, list[str]]:
     """The JSON's value, and what had to be set aside to decode it. Raises msgspec.DecodeError and its like."""
@@ -73,6 +77,13 @@ def text_problems(raw: bytes) -> list[str]:
     if _has_nul(parsed):
         problems.add("A string contains the character U+0000, which cannot be stored.")
     return sorted(problems)
+
+
+def surely_no_number_vanishes(raw: bytes) -> bool:
+    """Whether every zero was written as one, beyond doubt; under 0.2 us for a usual event."""
+    if MANY_ZEROS in raw:
+        return False
+    return (b"e-" not in raw and b"E-" not in raw) or _small_number(raw) is None
 
 
 def _has_nul(parsed: Any) -> bool:

@@ -20,8 +20,15 @@ from contracts.event import (
     EventType,
     UserEvent,
 )
-from contracts.json_text import decoded, depth_of, leaves, text_problems, without_lone_surrogates
-from contracts.repeated_keys import repeated_key, surely_repeats_no_key
+from contracts.json_text import (
+    decoded,
+    depth_of,
+    leaves,
+    surely_no_number_vanishes,
+    text_problems,
+    without_lone_surrogates,
+)
+from contracts.repeated_keys import Container, repeated_key, surely_repeats_no_key
 from contracts.versions import NEWEST, UserEventV1, UserEventV2, upcast_v1, upcast_v2
 
 GROWTH = 4  # encoding makes JSON longer by less than this factor; `9e15` becomes 9000000000000000.0
@@ -138,11 +145,16 @@ def _is_surely_sound(fields: ActivityCommand | UserEvent, raw: bytes) -> bool:
         return False
     if len(raw) > MAX_PAYLOAD_BYTES // GROWTH and len(_encode(payload)) > MAX_PAYLOAD_BYTES:
         return False
-    return values_are_sound(payload)
+    return values_are_sound(payload, raw)
 
 
-def values_are_sound(container: dict[str, Any] | list[Any], depth: int = 1) -> bool:
-    """Whether depth and numbers are within their bounds beyond doubt. `depth`: the level of `container` itself."""
+def values_are_sound(container: Container, raw: bytes) -> bool:
+    """Whether depth and numbers are within their bounds beyond doubt. `raw`: the text of which it is a part."""
+    return _values_are_sound(container) or (surely_no_number_vanishes(raw) and _values_are_sound(container, zeros=True))
+
+
+def _values_are_sound(container: Container, depth: int = 1, *, zeros: bool = False) -> bool:
+    """`depth`: the level of `container` itself. `zeros`: whether 0.0 is sound; 1e-400 becomes it, too."""
     if depth > MAX_PAYLOAD_DEPTH:
         return False
     value: Any
@@ -154,10 +166,9 @@ def values_are_sound(container: dict[str, Any] | list[Any], depth: int = 1) -> b
             if not MIN_INTEGER <= value <= MAX_INTEGER:
                 return False
         elif kind is float:
-            # Zero is in doubt: 1e-400 becomes 0.0 too, and only the text tells.
-            if not -MAX_FLOAT <= value <= MAX_FLOAT or value == 0:
+            if not -MAX_FLOAT <= value <= MAX_FLOAT or (value == 0 and not zeros):
                 return False
-        elif not values_are_sound(value, depth + 1):
+        elif not _values_are_sound(value, depth + 1, zeros=zeros):
             return False
     return True
 

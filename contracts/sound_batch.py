@@ -40,7 +40,7 @@ def sound_events(values: Sequence[bytes | None]) -> SoundEvents | None:
         written: list[UserEventV1] = _decode_lines(lines)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    if len(written) != len(values) or not _are_sound(written):
+    if len(written) != len(values) or not _are_sound(written, lines):
         return None
     return SoundEvents(list(map(upcast_v1, written)), _encode_lines(written).split(b"\n")[:-1])
 
@@ -58,14 +58,16 @@ def _is_long(values: Sequence[bytes | None]) -> bool:
     return max(map(len, values)) > MAX_PAYLOAD_BYTES // GROWTH  # type: ignore[arg-type]
 
 
-def _are_sound(written: Sequence[UserEventV1]) -> bool:
-    return {event.timestamp.tzinfo for event in written} == {UTC} and plainly_sound(written)
+def _are_sound(written: Sequence[UserEventV1], lines: bytes) -> bool:
+    return {event.timestamp.tzinfo for event in written} == {UTC} and plainly_sound(written, lines)
 
 
-def plainly_sound(decoded: Sequence[UserEventV1 | ActivityCommand]) -> bool:
-    """Whether users, and the depth and numbers of payloads, are within their bounds beyond doubt."""
+def plainly_sound(decoded: Sequence[UserEventV1 | ActivityCommand], raw: bytes) -> bool:
+    """Whether users, and the depth and numbers of payloads, are within their bounds beyond doubt. `raw`: their text."""
     if not "".join([one.user_id for one in decoded]).isprintable():
         return False
     values = list(chain.from_iterable([one.payload.values() for one in decoded]))
     # One look at each value's type; what is not plain is judged as `rules.py` does, each value in a list of its own.
-    return set(map(type, values)) <= PLAIN or values_are_sound([value for value in values if type(value) not in PLAIN])
+    if set(map(type, values)) <= PLAIN:
+        return True
+    return values_are_sound([value for value in values if type(value) not in PLAIN], raw)

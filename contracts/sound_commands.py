@@ -43,7 +43,7 @@ def new_records(body: bytes, request_id: str, *, lines: bool, at_most: int) -> l
     None, too, for no items or more than `at_most`. They were accepted together: all have the same timestamp.
     """
     commands = _decoded(body, lines=lines)
-    if not commands or len(commands) > at_most or not plainly_sound(commands):
+    if not commands or len(commands) > at_most or not plainly_sound(commands, body):
         return None
     event_ids = [str(uuid7()) for _ in commands]
     rendered = encode_new_events(commands, event_ids, datetime.now(UTC))

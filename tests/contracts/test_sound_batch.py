@@ -21,7 +21,10 @@ def value(payload: str = "{}", **fields: Any) -> bytes:
     return f'{json.dumps(head)[:-1]},"payload":{payload}}}'.encode("utf-8", "surrogatepass")
 
 
-SOUND = value('{"productId":"p-1","price":12.5,"count":3,"mfa":true,"none":null,"tags":["a",{"b":1}]}', userId="Ünï")
+SOUND = value(
+    '{"productId":"p-1","price":12.5,"discount":0.0,"count":3,"mfa":true,"none":null,"tags":["a",{"b":1}]}',
+    userId="Ünï",
+)
 PLAIN = value('{"productId":"p-1"}')
 
 # Each is refused, or needs a second look: one by one, the slow way decides.

@@ -28,7 +28,9 @@ def records(items: list[str], *, lines: bool = False) -> list[EventRecord] | Non
 
 
 PLAIN = item('{"productId":"p-1","referrer":"https://example.com:80/"}')
-SOUND = item('{"price":12.5,"count":3,"mfa":true,"none":null,"tags":["a:b",{":":"\\":"}]}', userId="Ünï:")
+SOUND = item(
+    '{"price":12.5,"discount":0.0,"count":3,"mfa":true,"none":null,"tags":["a:b",{":":"\\":"}]}', userId="Ünï:"
+)
 NO_PAYLOAD = '{"userId":"u","eventType":"LOGOUT"}'
 SPACED = '{ "userId" : "a : b" , "eventType" :\t"LOGOUT" , "payload" : { } }'
 
