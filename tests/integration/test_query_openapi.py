@@ -39,7 +39,7 @@ def test_no_answer_deviates_from_the_document(side: Process, tmp_path: Path, see
         f"{side.url}/openapi/query-side.json",
         "schemathesis_queries.toml",
         seed,
-        250 if LONG else 10,
+        400 if LONG else 10,
         "--exclude-path=/events/stream",  # it never ends
         "--header=Prefer: wait=0",  # positions are made up: nobody waits for them
         cwd=tmp_path,
