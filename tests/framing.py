@@ -7,11 +7,12 @@ closed, whether the refusal could still be told or an earlier answer was the las
 
 import re
 import socket
+from collections.abc import Iterator
 from typing import Literal
 
 import msgspec
 
-from tests.hostile import CORPUS, Repeated, connected, joined, send
+from tests.hostile import CORPUS, Repeated, asked, connected, joined, send
 
 AFTER_ID = "after"
 AFTER = (
@@ -19,6 +20,7 @@ AFTER = (
     % AFTER_ID.encode()
     + b'{"userId":"u","eventType":"LOGIN"}'
 )
+PROBE = b"GET /health/live HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n"
 
 _length = re.compile(rb"\r\ncontent-length: (\d+)\r\n", re.IGNORECASE)
 _given_id = re.compile(rb"\r\nx-request-id: ([a-z0-9]{1,9})\r\n")  # the server's own are longer
@@ -95,7 +97,23 @@ def deviation(url: str, conversation: Conversation, step: int | None = None) -> 
             answers = [heard.final(bodiless=bodiless) if answer != "100" else heard.next() for answer in turn.answers]
             if answers != turn.answers:
                 return f"{conversation.name}: {answers} instead of {turn.answers}"
+            if not answers:
+                has_read_all(url)
         return wrong_end(connection, heard, conversation)
+
+
+def has_read_all(url: str) -> None:
+    """Returns once the server's one loop has gone round, so that it has read what was sent before."""
+    assert asked(url, PROBE).status == 200
+
+
+def cuts_in_two(conversation: Conversation) -> Iterator[Conversation]:
+    """The same conversation of one turn, its bytes in two parts, cut at every place."""
+    [turn] = conversation.turns
+    sent = joined(turn.sent).decode("latin-1")
+    for at in range(1, len(sent)):
+        turns = [Turn([sent[:at]], []), Turn([sent[at:]], turn.answers)]
+        yield Conversation(f"{conversation.name}, cut at {at}", turns, conversation.end)
 
 
 def wrong_end(connection: socket.socket, heard: Heard, conversation: Conversation) -> str | None:

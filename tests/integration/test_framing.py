@@ -4,12 +4,13 @@ import httpx
 import pytest
 
 from tests.conftest import Footfall
-from tests.framing import Conversation, conversations, deviation
+from tests.framing import Conversation, conversations, cuts_in_two, deviation
 from tests.hostile import COMMAND, GENERATE, asked, corpus, served_meanwhile
 from tests.processes import Process
 from tests.topic_reader import records_of
 
 CONVERSATIONS = conversations()
+NULS = ("NUL", "two NULs", "three NULs")
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +37,14 @@ def test_each_conversation_has_its_answers_in_order_and_its_end(side: Process, s
     assert httpx.post(side.url + GENERATE, json=COMMAND).status_code == 201
     assert "unforeseen_error" not in side.log_text()
     assert "Traceback" not in side.log_text()
+
+
+@pytest.mark.parametrize("name", ["two requests at once", *(f"a sound command, then {many}" for many in NULS)])
+def test_a_command_has_its_answer_wherever_the_bytes_are_cut_in_two(side: Process, name: str) -> None:
+    [conversation] = (one for one in CONVERSATIONS if one.name == name)
+    found = [deviation(side.url, cut) for cut in cuts_in_two(conversation)]
+    assert len(found) > 100
+    assert [one for one in found if one is not None] == []
 
 
 @pytest.mark.parametrize("step", [7, 1], ids=["by 7 bytes", "by 1 byte"])
