@@ -9,13 +9,14 @@ from litestar import Litestar
 from command_side.admission import Admission
 from command_side.batch import Batches
 from command_side.batch_route import batch_route
+from command_side.direct import direct_commands
 from command_side.documents import OPENAPI, document_routes
 from command_side.handle import Commands
 from command_side.idempotency import RecentKeys
 from command_side.kafka_event_log import KafkaEventLog
 from command_side.openapi.document import document
 from command_side.quick_gzip import use_quick_gzip
-from command_side.routes import generate_route
+from command_side.routes import GENERATE, generate_route
 from command_side.settings import CommandSettings
 from telemetry.health import DependencyState
 
@@ -42,6 +43,7 @@ class CommandSide:
         ]
         # Past the router, which costs 10 us.
         self.direct_routes = {path: route.fn for route in commands for path in route.paths}
+        self.exchanges = {GENERATE.encode(): direct_commands(self._log, keys, admission, settings)}
         self.route_handlers = [*commands, *document_routes()]
         self.probes = {"kafka": self._kafka_state}
         self.documents = {OPENAPI: document}

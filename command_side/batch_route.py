@@ -13,7 +13,7 @@ from command_side.answers import KEY_CONFLICT, PUBLISH_ANSWERS, RETRY_AFTER, ans
 from command_side.batch import Batches, ItemResult, Recorded
 from command_side.event_log import Position, PublishError
 from command_side.idempotency import KeyConflict
-from command_side.incoming import JSON, ClientGoneError, Head, RefusedError, read_body, read_head
+from command_side.incoming import JSON, ClientGoneError, Head, RefusedError, read_body, read_head, while_wanted
 from command_side.settings import CommandSettings
 from contracts.rules import Problems
 from telemetry.asgi import Receive, Scope, Send, respond
@@ -47,7 +47,7 @@ def batch_route(batches: Batches, admission: Admission, settings: CommandSetting
         try:
             body = await read_body(receive, max_bytes, body_timeout)
             lines = head.media_type == NDJSON
-            results = await batches.handle(body, scope[REQUEST_ID_KEY], lines=lines, atomic=atomic)
+            results = await while_wanted(scope, batches.handle(body, scope[REQUEST_ID_KEY], lines=lines, atomic=atomic))
         except ClientGoneError:
             return
         except Exception as error:  # noqa: BLE001 - this route passes by the framework and its last resort

@@ -1,6 +1,6 @@
 """The log as commands see it: publish a record, learn its position, or learn why not."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -39,6 +39,14 @@ class LogUnavailableError(PublishError):
 Outcome = Position | PublishError | None
 
 
+class Handed(Protocol):
+    """A record that a log has taken from a publisher who waits for a call."""
+
+    def withdraw(self) -> None:
+        """The publisher has left: it is not called any more, and a record that was not sent never will be."""
+        ...
+
+
 class EventLog(Protocol):
     """Appends events; every implementation passes `tests/conformance/test_event_log.py`."""
 
@@ -46,6 +54,17 @@ class EventLog(Protocol):
         """Returns once the record is acknowledged by all in-sync replicas. Raises PublishError.
 
         None: it is in the log, but the broker no longer knows where.
+        """
+        ...
+
+    def has_room(self) -> bool:
+        """Whether it would take another record now."""
+        ...
+
+    def hand_over(self, record: EventRecord, tell: Callable[[Outcome], None]) -> Handed:
+        """As `publish`, without a task that waits: `tell` is called once with the outcome, and must not raise.
+
+        Raises LogBusyError or LogUnavailableError when it does not take the record; then `tell` is never called.
         """
         ...
 

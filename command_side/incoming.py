@@ -2,11 +2,13 @@
 
 import asyncio
 import types
-from collections.abc import Collection
-from typing import Any, NamedTuple
+from collections.abc import Collection, Coroutine
+from typing import Any, NamedTuple, TypeVar
 
 from command_side.idempotency import is_valid_key
-from telemetry.asgi import Receive, Scope
+from telemetry.asgi import WHEN_GONE_KEY, Headers, Receive, Scope
+
+T = TypeVar("T")
 
 JSON = b"application/json"
 CLOSE = (b"connection", b"close")
@@ -14,7 +16,7 @@ BAD_KEY = "The header `Idempotency-Key` must be 1 to 255 visible ASCII character
 
 
 class ClientGoneError(Exception):
-    """The client left before its body was complete; nobody waits for an answer."""
+    """The client left; nobody waits for an answer."""
 
 
 class RefusedError(Exception):
@@ -40,8 +42,13 @@ def read_head(scope: Scope, max_bytes: int, media_types: Collection[bytes] = PLA
     """Raises RefusedError for what the body cannot be: another method, another media type, encoded, too large."""
     if scope["method"] != "POST":
         raise RefusedError(405, f"Method {scope['method']} is not allowed here; use POST.", (b"allow", b"POST"))
+    return read_headers(scope["headers"], max_bytes, media_types)
+
+
+def read_headers(headers: Headers, max_bytes: int, media_types: Collection[bytes] = PLAIN) -> Head:
+    """As `read_head`, of a POST."""
     media_type, key, length = JSON, None, None
-    for name, value in scope["headers"]:
+    for name, value in headers:
         if name == b"content-type":
             media_type = checked_media_type(value, media_types)
         elif name == b"content-encoding" and value.lower() != b"identity":
@@ -118,6 +125,29 @@ async def read_rest(message: Any, receive: Receive, max_bytes: int) -> bytes:
     if len(body) > max_bytes:
         raise RefusedError(413, too_large(max_bytes), CLOSE)
     return body
+
+
+async def while_wanted(scope: Scope, work: Coroutine[Any, Any, T]) -> T:
+    """What `work` returns. Raises ClientGoneError, and cancels it, when the client leaves."""
+    when_gone = scope.get(WHEN_GONE_KEY)
+    if when_gone is None:
+        return await work
+    task, gone = asyncio.ensure_future(work), False
+
+    def leave() -> None:
+        nonlocal gone
+        gone = True
+        task.cancel()
+
+    when_gone(leave)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        if gone:
+            raise ClientGoneError from None
+        raise
+    finally:
+        when_gone(None)
 
 
 def too_large(max_bytes: int) -> str:

@@ -23,7 +23,7 @@ from command_side.event_log import (
 )
 from command_side.kafka_producer import CLOSE_TIMEOUT, KafkaProducer
 from command_side.produce_round import COUNT_FAILURE, ProduceRound, fail
-from command_side.waiting import Group, Waiting, members_of
+from command_side.waiting import Group, Told, Waiting, members_of
 from contracts.record import EventRecord
 from telemetry.logs import get_logger
 from telemetry.metrics import PUBLISH_SECONDS
@@ -103,10 +103,20 @@ class KafkaEventLog:
         """See `EventLog.publish`. Answered or raised within the timeout."""
         self._check_room(1)
         waiting = Waiting(record, self._loop.create_future(), self._loop.time() + self._timeout)
+        self._enqueue(waiting)
+        return await waiting.future
+
+    def hand_over(self, record: EventRecord, tell: Callable[[Outcome], None]) -> Told:
+        """See `EventLog.hand_over`. Told within the timeout."""
+        self._check_room(1)
+        waiting = Told(record, tell, self._loop.time() + self._timeout)
+        self._enqueue(waiting)
+        return waiting
+
+    def _enqueue(self, waiting: Waiting) -> None:
         self._pending.append(waiting)
         self._unsettled.append(waiting)
         self._arrived.set()
-        return await waiting.future
 
     async def publish_all(self, records: Sequence[EventRecord]) -> list[Outcome]:
         """See `EventLog.publish_all`. Answered within the timeout."""
@@ -120,15 +130,22 @@ class KafkaEventLog:
         self._arrived.set()
         return await group.future
 
-    def _check_room(self, records: int) -> None:
-        if not self._circuit.closed:
-            raise self._refused(LogUnavailableError, records)
-        if self._pending and len(self._pending) + records > self._max_pending:
-            raise self._refused(LogBusyError, records)
+    def has_room(self, records: int = 1) -> bool:
+        """See `EventLog.has_room`."""
+        return self._refusal(records) is None
 
-    def _refused(self, error: type[PublishError], records: int) -> PublishError:
-        COUNT_FAILURE[error](records)
-        return error()
+    def _check_room(self, records: int) -> None:
+        refusal = self._refusal(records)
+        if refusal is not None:
+            COUNT_FAILURE[refusal](records)
+            raise refusal
+
+    def _refusal(self, records: int) -> type[PublishError] | None:
+        if not self._circuit.closed:
+            return LogUnavailableError
+        if self._pending and len(self._pending) + records > self._max_pending:
+            return LogBusyError
+        return None
 
     async def _watch(self) -> None:
         """Answers, for ever, the publishers whose time is over, and tells the circuit of rounds without an answer.

@@ -12,7 +12,7 @@ from command_side.admission import Admission, OverloadedError
 from command_side.answers import KEY_CONFLICT, answer_failure, refuse
 from command_side.handle import Accepted, Commands
 from command_side.idempotency import KeyConflict
-from command_side.incoming import JSON, ClientGoneError, RefusedError, read_body, read_head
+from command_side.incoming import JSON, ClientGoneError, RefusedError, read_body, read_head, while_wanted
 from command_side.settings import CommandSettings
 from contracts.rules import Problems
 from telemetry.asgi import Receive, Scope, Send, respond
@@ -36,7 +36,9 @@ def generate_route(commands: Commands, admission: Admission, settings: CommandSe
             return
         try:
             body = await read_body(receive, max_bytes, body_timeout)
-            outcome = await commands.handle(body, scope[REQUEST_ID_KEY], head.idempotency_key)
+            work = commands.handle(body, scope[REQUEST_ID_KEY], head.idempotency_key)
+            # What has a key is wanted by its repeats.
+            outcome = await (while_wanted(scope, work) if head.idempotency_key is None else work)
         except ClientGoneError:
             return
         except Exception as error:  # noqa: BLE001 - this route passes by the framework and its last resort

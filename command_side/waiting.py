@@ -1,10 +1,11 @@
-"""Records on their way, and their publishers: each alone with a future of its own, or many behind one."""
+"""Records on their way, and their publishers: each with a future or a call of its own, or many behind one future."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from command_side.event_log import Outcome, Position, PublishError
 from contracts.record import EventRecord
+from telemetry.logs import get_logger
 
 
 class Waiting:
@@ -31,6 +32,43 @@ class Waiting:
         """It is not, or nobody knows."""
         if not self.future.done():
             self.future.set_exception(error())
+
+
+class Told(Waiting):
+    """A record whose publisher is told the outcome by a call: no future, and no turn of the event loop."""
+
+    __slots__ = ("_tell",)
+
+    def __init__(self, record: EventRecord, tell: Callable[[Outcome], None], deadline: float) -> None:  # no future
+        self.record = record
+        self.deadline = deadline
+        self.sent = False
+        self._tell: Callable[[Outcome], None] | None = tell  # None: told
+
+    def withdraw(self) -> None:
+        """See `Handed.withdraw`."""
+        self._tell = None
+
+    def settled(self) -> bool:
+        """See `Waiting.settled`."""
+        return self._tell is None
+
+    def settle(self, position: Position | None) -> None:
+        """See `Waiting.settle`."""
+        self._end(position)
+
+    def fail(self, error: type[PublishError]) -> None:
+        """See `Waiting.fail`."""
+        self._end(error())
+
+    def _end(self, outcome: Outcome) -> None:
+        tell, self._tell = self._tell, None  # the publisher knows us: a cycle, which the collector would have to find
+        if tell is None:
+            return
+        try:
+            tell(outcome)
+        except Exception as error:  # noqa: BLE001 - the others of its round are still to be told
+            get_logger("command_side").error("publisher_failed", exc_info=error)
 
 
 class Group:

@@ -82,14 +82,22 @@ def validate_user_event(body: bytes) -> ActivityCommand | Problems:
     A key that is repeated in one object is refused here: parsers differ in which value they keep. A record that is in
     the log already keeps the last one, as it always did: history must stay readable.
     """
+    command = sound_command(body)
+    if command is not None:
+        return command
+    problems = _problems(body, ActivityCommand)
+    return Problems(problems) if problems else _command_decoder.decode(body)
+
+
+def sound_command(body: bytes) -> ActivityCommand | None:
+    """The command that `validate_user_event` finds, when it is plainly valid; None in any doubt."""
     try:
         command = _command_decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return Problems(_problems(body, ActivityCommand))
+        return None
     if _is_surely_sound(command, body) and surely_repeats_no_key(command, body):
         return command
-    problems = _problems(body, ActivityCommand)
-    return Problems(problems) if problems else command
+    return None
 
 
 def validate_complete_user_event(value: bytes) -> UserEvent | Problems:

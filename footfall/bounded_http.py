@@ -6,7 +6,7 @@ connection is closed.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from command_side import envelope
 from footfall.joined_writes import JoinedWrites
-from telemetry.asgi import HOLD_KEY
+from telemetry.asgi import HOLD_KEY, WHEN_GONE_KEY
 from telemetry.edge import SECURE_HEADERS
 from telemetry.metrics import HTTP_REFUSED
 
@@ -25,10 +25,12 @@ MAX_HEAD_BYTES = 32_768  # of names, values and target; also of anything else th
 MAX_TARGET_BYTES = 8_192
 HEAD_TIMEOUT = 10.0  # seconds from the first byte, or from connecting, to the end of the head
 LINGER = 2.0  # seconds to take in the rest of what is answered already: a reset could cost the client the answer
+UNREAD_TIMEOUT = 60.0  # seconds in which a client must take in something of an answer that it was sent
 LOOK_INTERVAL = 1.0  # seconds between looks at the deadlines
 
 MALFORMED = (400, "The request is not valid HTTP/1.1.")
 TOO_SLOW = (408, "The request's head took too long to arrive.")
+CROWDED = (503, "Too many connections are open. Nothing was recorded; try again shortly.")
 UPGRADE = (400, "There is nothing to upgrade to: send the request without the header `Upgrade`.")
 LONG_TARGET = (414, f"The request target is longer than {MAX_TARGET_BYTES // 1024} KiB.")
 LARGE_HEAD = (431, f"The request's head is larger than {MAX_HEAD_BYTES // 1024} KiB or has over {MAX_HEADERS} headers.")
@@ -45,13 +47,17 @@ class OutOfBoundsError(Exception):
 class BoundedHttp(HttpToolsProtocol):
     """One connection. `close_overdue` must be called now and then for its deadlines to hold."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, max_connections: int, **kwargs: Any) -> None:
+        """`max_connections`: of this process; one more is answered 503 and closed."""
         super().__init__(*args, **kwargs)
+        self._max_connections = max_connections
+        self._unread_since: float | None = None  # loop time; None unless the client lets too much lie
         self._refusal: Refusal = MALFORMED
         self._unsettled = 0  # bytes received since the last head or piece of a body was complete
         self._head_since: float | None = None  # loop time; None while no head is due
         self._linger_since: float | None = None  # loop time; None unless more arrives of what is answered
         self._deaf = False  # what arrives is thrown away
+        self._leave: Callable[[], object] | None = None  # what the request in work does when its client leaves
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A head is due from now on."""
@@ -65,12 +71,35 @@ class BoundedHttp(HttpToolsProtocol):
             close=self._close,
             get_extra_info=transport.get_extra_info,
         )
+        if len(self.connections) > self._max_connections:
+            self._refuse(CROWDED)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client has left, or was made to."""
+        super().connection_lost(exc)
+        leave, self._leave = self._leave, None
+        if leave is not None:
+            leave()
+
+    def pause_writing(self) -> None:
+        """The client lets lie what it was sent: its answer waits, but not for ever."""
+        self._unread_since = self.loop.time()
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        """It took most of it."""
+        self._unread_since = None
+        super().resume_writing()
+
+    def when_gone(self, leave: Callable[[], object] | None) -> None:
+        """`leave` is called, once, if the connection ends before another request's `leave` takes its place."""
+        self._leave = leave
 
     def data_received(self, data: bytes) -> None:
         """Feeds the parser, and refuses what grows without becoming a request."""
         if self._deaf:
             return
-        if self._head_since is None and self._unanswered() is None:
+        if self._head_since is None and self.unanswered() is None:
             self._head_since = self.loop.time()
         self._unsettled += len(data)
         super().data_received(data)
@@ -86,8 +115,8 @@ class BoundedHttp(HttpToolsProtocol):
             self.expect_100_continue = True
         self.headers.append((name, value))
 
-    def on_headers_complete(self) -> None:
-        """The head is here; unless it is too large, its request begins."""
+    def check_head(self) -> None:
+        """The head is here: stops the parser unless it is within its bounds."""
         if len(self.url) > MAX_TARGET_BYTES:
             self._stop(LONG_TARGET)
         if self._unsettled > MAX_HEAD_BYTES:  # it, or a body that came with it
@@ -99,7 +128,12 @@ class BoundedHttp(HttpToolsProtocol):
             self._stop(UPGRADE)  # the parser would drop the body
         self._unsettled = 0
         self._head_since = None
+
+    def on_headers_complete(self) -> None:
+        """Unless its head is too large, the request begins."""
+        self.check_head()
         self.scope[HOLD_KEY] = self._connection.hold  # type: ignore[literal-required]
+        self.scope[WHEN_GONE_KEY] = self.when_gone  # type: ignore[literal-required]
         super().on_headers_complete()
         self.headers = []  # trailers are no headers
 
@@ -133,6 +167,8 @@ class BoundedHttp(HttpToolsProtocol):
         """`now`: loop time."""
         if self._linger_since is not None and now - self._linger_since > LINGER:
             self._connection.close()
+        elif self._unread_since is not None and now - self._unread_since > UNREAD_TIMEOUT:
+            self._connection.abort()
         elif self._head_since is not None and now - self._head_since > HEAD_TIMEOUT:
             if self._unsettled:
                 self._refuse(TOO_SLOW)
@@ -147,7 +183,7 @@ class BoundedHttp(HttpToolsProtocol):
         """Answers and closes, unless an earlier request is still owed its answer: then closes after that."""
         status, error = refusal
         HTTP_REFUSED.labels(status=status).inc()
-        owed = self._unanswered()
+        owed = self.unanswered()
         if owed is not None and not owed.more_body:
             owed.keep_alive = False
             self.flow.pause_reading()
@@ -174,7 +210,7 @@ class BoundedHttp(HttpToolsProtocol):
         """The last request whose head is complete; uvicorn's type does not say that there may be none."""
         return self.cycle
 
-    def _unanswered(self) -> RequestResponseCycle | None:
+    def unanswered(self) -> RequestResponseCycle | None:
         """That request, if its answer is not complete."""
         last = self._last_request()
         return None if last is None or last.response_complete else last

@@ -13,4 +13,4 @@ def run_command_side(port: int | None) -> int:
     """Serves the command side until SIGTERM or SIGINT."""
     settings = load_settings(CommandSettings, port=port)
     configure_logs(settings.log_level, PERSONAL_FIELDS)
-    return serve(web_app("command-side", CommandSide(settings)), settings.host, settings.port)
+    return serve(web_app("command-side", CommandSide(settings)), settings.host, settings.port, settings.max_connections)

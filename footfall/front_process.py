@@ -25,4 +25,4 @@ def run_front(port: int | None) -> int:
     configure_logs(settings.log_level, PERSONAL_FIELDS)
     queries = QuerySide(settings)
     app = web_app("front", CommandSide(settings), queries, guard=queries.guard)
-    return serve(app, settings.host, settings.port, queries.end_streams)
+    return serve(app, settings.host, settings.port, settings.max_connections, queries.end_streams)

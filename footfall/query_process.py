@@ -14,4 +14,5 @@ def run_query_side(port: int | None) -> int:
     settings = load_settings(QuerySettings, port=port)
     configure_logs(settings.log_level, PERSONAL_FIELDS)
     side = QuerySide(settings)
-    return serve(web_app("query-side", side, guard=side.guard), settings.host, settings.port, side.end_streams)
+    app = web_app("query-side", side, guard=side.guard)
+    return serve(app, settings.host, settings.port, settings.max_connections, side.end_streams)

@@ -2,21 +2,27 @@
 
 import asyncio
 import gc
+import resource
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from types import FrameType
 
 import uvicorn
 
 from footfall.bounded_http import LOOK_INTERVAL, BoundedHttp, close_overdue
+from footfall.direct_http import DirectHttp
 from telemetry.asgi import App
-from telemetry.edge import with_edge
+from telemetry.edge import Edge
 from telemetry.health import Probe, only_probes
 from telemetry.logs import get_logger
 
 GRACE = 8  # seconds for requests in flight after SIGTERM; the whole process ends within 10
 KEEP_ALIVE = 75  # seconds
+MAX_CONNECTIONS = 4_000
+PROBE_CONNECTIONS = 100  # where only probes are served
+FURTHER_FILES = 256  # beside the connections: to Kafka, to PostgreSQL, modules, pipes
 BACKLOG = 2048  # connections waiting to be accepted
 TICKS_BETWEEN_LOOKS = round(LOOK_INTERVAL / 0.1)  # uvicorn ticks ten times a second
 
@@ -43,15 +49,18 @@ class Server(uvicorn.Server):
         await self._serve()
 
 
-def server_of(app: App, host: str, port: int) -> Server:
+def server_of(app: App, host: str, port: int, max_connections: int) -> Server:
     """A server that drains within `GRACE` and logs through us."""
+    http: Callable[..., BoundedHttp] = partial(BoundedHttp, max_connections=max_connections)
+    if isinstance(app, Edge):
+        http = partial(DirectHttp, max_connections=max_connections, edge=app)
     return Server(
         uvicorn.Config(
             app,
             host=host,
             port=port,
             loop="uvloop",
-            http=BoundedHttp,
+            http=http,  # type: ignore[arg-type]
             ws="none",
             access_log=False,
             log_config=None,
@@ -64,17 +73,32 @@ def server_of(app: App, host: str, port: int) -> Server:
     )
 
 
-def serve(app: App, host: str, port: int, on_exit: Callable[[], None] = lambda: None) -> int:
+def serve(
+    app: App,
+    host: str,
+    port: int,
+    max_connections: int = MAX_CONNECTIONS,
+    on_exit: Callable[[], None] = lambda: None,
+) -> int:
     """Serves until SIGTERM or SIGINT; returns the exit code: 0 after a drain, 1 when it could not start.
 
     `on_exit` ends what would otherwise never end; it is called from a signal handler.
     """
     tune_garbage_collection()
-    server = server_of(app, host, port)
+    allow_open_files(max_connections + FURTHER_FILES)
+    server = server_of(app, host, port, max_connections)
     server.on_exit = on_exit
     with suppress(SystemExit):  # uvicorn's own code for a failed start is 3
         server.run()
     return 0 if server.started else 1
+
+
+def allow_open_files(files: int) -> None:
+    """Raises this process's soft limit as far as it may; many systems begin at 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = files if hard == resource.RLIM_INFINITY else min(files, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def tune_garbage_collection() -> None:
@@ -87,7 +111,7 @@ def tune_garbage_collection() -> None:
 @asynccontextmanager
 async def serving_probes(side: str, host: str, port: int, probes: Mapping[str, Probe]) -> AsyncIterator[None]:
     """Serves only the probe endpoints while the body runs, on the loop that is running."""
-    server = server_of(with_edge(only_probes, side, probes), host, port)
+    server = server_of(Edge(only_probes, side, probes), host, port, PROBE_CONNECTIONS)
     task = asyncio.create_task(server.serve_unsignalled())
     try:
         yield

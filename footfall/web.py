@@ -10,8 +10,8 @@ from litestar.handlers import ASGIRouteHandler
 
 from command_side import envelope
 from footfall.docs_page import DOCS, docs_route
-from telemetry.asgi import App
-from telemetry.edge import with_edge
+from telemetry.asgi import App, Takes
+from telemetry.edge import Edge
 from telemetry.health import Probe
 from telemetry.logs import get_logger
 
@@ -32,6 +32,11 @@ class Side(Protocol):
         ...
 
     @property
+    def exchanges(self) -> Mapping[bytes, Takes]:
+        """By path, what may answer a POST without a task."""
+        ...
+
+    @property
     def probes(self) -> Mapping[str, Probe]:
         """The state of each dependency, by name."""
         ...
@@ -47,7 +52,7 @@ class Side(Protocol):
         ...
 
 
-def web_app(name: str, *sides: Side, guard: Callable[[App], App] = lambda app: app) -> App:
+def web_app(name: str, *sides: Side, guard: Callable[[App], App] = lambda app: app) -> Edge:
     """All routes and probes of `sides` under one edge; `name` labels metrics and logs. `guard` is before the routes."""
     app: Any = Litestar(
         route_handlers=[route for side in sides for route in side.route_handlers],
@@ -59,7 +64,8 @@ def web_app(name: str, *sides: Side, guard: Callable[[App], App] = lambda app: a
     probes = {probe_name: probe for side in sides for probe_name, probe in side.probes.items()}
     direct = {path: route for side in sides for path, route in side.direct_routes.items()}
     documents = {path: document for side in sides for path, document in side.documents.items()}
-    return with_edge(guard(app), name, probes, {**direct, DOCS: docs_route(documents)})
+    exchanges = {path: takes for side in sides for path, takes in side.exchanges.items()}
+    return Edge(guard(app), name, probes, {**direct, DOCS: docs_route(documents)}, exchanges)
 
 
 def framework_error(_request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:

@@ -16,7 +16,7 @@ from query_side.routes import EventRoutes
 from query_side.settings import QuerySettings
 from query_side.users import UserRoutes
 from read_model.pool import open_pool
-from telemetry.asgi import App
+from telemetry.asgi import App, Takes
 from telemetry.health import DependencyState
 from telemetry.metrics import PROCESSED_EVENTS
 
@@ -39,6 +39,7 @@ class QuerySide:
         users = UserRoutes(self._pool, self._cursors, pages, timeout)
         live = self._live.handlers()
         self.route_handlers = [*live, *events.handlers(), *users.handlers(), document_route()]
+        self.exchanges: dict[bytes, Takes] = {}
         self.direct_routes: dict[str, App] = {path: self.guard(route) for path, route in events.direct().items()}
         self.probes = {"postgres": self._postgres_state}
         self.documents = {DOCUMENT: document}

@@ -15,6 +15,9 @@ class QuerySettings(BaseSettings):
 
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=3002, ge=0, le=65_535, description="Port to listen on.")
+    max_connections: int = Field(
+        default=4_000, ge=1, description="Open connections of one process; one more is answered 503 and closed."
+    )
     database_url: SecretStr = Field(description="PostgreSQL URL of a role that is a member of footfall_reader.")
     replica_database_url: SecretStr = Field(
         default=SecretStr(""),

@@ -7,11 +7,10 @@ import re
 import time
 from collections import Counter
 from collections.abc import Mapping
-from typing import cast
 
 import uuid_utils
 
-from telemetry.asgi import HOLD_KEY, WHOLE_KEY, App, Message, Receive, Scope, Send
+from telemetry.asgi import HOLD_KEY, WHOLE_KEY, App, Headers, Message, Receive, Scope, Send, Takes
 from telemetry.health import Probe, health_routes
 from telemetry.logs import get_logger
 from telemetry.metrics import HTTP_TALLY
@@ -21,25 +20,39 @@ LOG_INTERVAL = 1.0  # seconds between log lines of failed requests of one status
 SECURE_HEADERS = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
 SECURE_LINES = b"".join(b"%b: %b\r\n" % header for header in SECURE_HEADERS)
 NO_ROUTES: Mapping[str, App] = {}
+NO_EXCHANGES: Mapping[bytes, Takes] = {}
 _causes = re.compile(r"^[ |]*([\w.]*(?:Error|Refused\w*): .*)$", re.MULTILINE).findall
 _acceptable_id = re.compile(rb"[!-~]{1,128}").fullmatch
 
 
-def with_edge(app: App, side: str, probes: Mapping[str, Probe], direct: Mapping[str, App] = NO_ROUTES) -> App:
-    """Wraps `app` and answers the probe endpoints itself. `side` labels metrics and logs.
+class Edge:
+    """The layer around `app`, itself an ASGI application."""
 
-    `direct`: applications by path that need no router.
-    """
-    own_routes = {**direct, **health_routes(side, probes)}
-    failures = FailedRequests(side)
-    note = HTTP_TALLY.of(side).note
+    def __init__(
+        self,
+        app: App,
+        side: str,
+        probes: Mapping[str, Probe],
+        direct: Mapping[str, App] = NO_ROUTES,
+        exchanges: Mapping[bytes, Takes] = NO_EXCHANGES,
+    ) -> None:
+        """`side` labels metrics and logs. `direct`: applications by path that need no router.
 
-    async def edge(scope: Scope, receive: Receive, send: Send) -> None:
+        `exchanges`: by path, what may take a POST before it becomes a request of `app`; the server has to offer it.
+        """
+        self._app = app
+        self._own_routes = {**direct, **health_routes(side, probes)}
+        self._failures = FailedRequests(side)
+        self._note = HTTP_TALLY.of(side).note
+        self.exchanges = exchanges
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
         if scope["type"] != "http":
-            await app(scope, receive, with_short_failure(send))
+            await self._app(scope, receive, with_short_failure(send))
             return
         started = time.perf_counter()
-        request_id = _request_id(scope)
+        request_id = request_id_of(scope["headers"])
         scope[REQUEST_ID_KEY] = request_id
         hold = scope.get(HOLD_KEY) if scope["method"] != "HEAD" else None  # the answer to HEAD has no body to wait for
         status = 0
@@ -49,20 +62,27 @@ def with_edge(app: App, side: str, probes: Mapping[str, Probe], direct: Mapping[
             if message["type"] == "http.response.start":
                 status = message["status"]
                 if hold is not None and message.get(WHOLE_KEY):
-                    hold(b"x-request-id: %b\r\n%b" % (request_id.encode(), SECURE_LINES))
+                    hold(common_lines(request_id))
                 else:
                     message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode()), *SECURE_HEADERS]
             await send(message)
 
         try:
-            await own_routes.get(scope["path"], app)(scope, receive, send_with_headers)
+            await self._own_routes.get(scope["path"], self._app)(scope, receive, send_with_headers)
         finally:
-            elapsed = time.perf_counter() - started
-            note(status, elapsed)
-            if status >= 500 or status == 0:
-                failures.tell(scope, status, elapsed, request_id)
+            self.answered(scope["method"], scope["path"], status, started, request_id)
 
-    return edge
+    def answered(self, method: str, path: str, status: int, started: float, request_id: str) -> None:
+        """Counts an answer; logs it if it failed. `status` 0: none was possible. `started`: of `time.perf_counter`."""
+        elapsed = time.perf_counter() - started
+        self._note(status, elapsed)
+        if status >= 500 or status == 0:
+            self._failures.tell(method, path, status, elapsed, request_id)
+
+
+def common_lines(request_id: str) -> bytes:
+    """The headers of every answer, each with its end of line."""
+    return b"x-request-id: %b\r\n%b" % (request_id.encode(), SECURE_LINES)
 
 
 class FailedRequests:
@@ -76,7 +96,7 @@ class FailedRequests:
         self._told_at: dict[int, float] = {}  # by status; seconds
         self._untold: Counter[int] = Counter()
 
-    def tell(self, scope: Scope, status: int, elapsed: float, request_id: str) -> None:
+    def tell(self, method: str, path: str, status: int, elapsed: float, request_id: str) -> None:
         """Logs or counts one failed request that took `elapsed` seconds."""
         now = time.monotonic()
         if now - self._told_at.get(status, -LOG_INTERVAL) < LOG_INTERVAL:
@@ -85,8 +105,8 @@ class FailedRequests:
         self._told_at[status] = now
         self._log.warning(
             "request_failed",
-            method=scope["method"],
-            path=scope["path"],
+            method=method,
+            path=path,
             status=status,
             seconds=round(elapsed, 4),
             request_id=request_id,
@@ -105,11 +125,11 @@ def with_short_failure(send: Send) -> Send:
     return send_short
 
 
-def _request_id(scope: Scope) -> str:
+def request_id_of(headers: Headers) -> str:
     """The client's `X-Request-ID` when it is 1 to 128 visible ASCII characters, a fresh UUIDv7 otherwise."""
-    for name, value in scope["headers"]:
+    for name, value in headers:
         if name == b"x-request-id":
             if _acceptable_id(value):
-                return cast(bytes, value).decode()
+                return value.decode()
             break
     return str(uuid_utils.uuid7())

@@ -44,7 +44,8 @@ HTTP_TALLY = HttpTally(LATENCY_BUCKETS)  # http_requests by side and status, htt
 REGISTRY.register(HTTP_TALLY)
 HTTP_REFUSED = Counter(
     "http_requests_refused",
-    "Requests ended before they were whole: no HTTP (400), too slow (408), target (414) or head (431) too large.",
+    "Requests ended before they were whole: no HTTP (400), too slow (408), target (414) or head (431) too large, "
+    "one connection too many (503).",
     ["status"],
     registry=REGISTRY,
 )

@@ -3,10 +3,33 @@
 import asyncio
 import zlib
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from command_side.event_log import LogBusyError, Outcome, Position, PublishError, PublishFailedError
 from contracts.record import EventRecord
+
+Tell = Callable[[Outcome], None]
+
+
+class Pending:
+    """One record, and whom to tell unless nobody waits any more."""
+
+    def __init__(self, record: EventRecord, tell: Tell, is_wanted: Callable[[], bool] = lambda: True) -> None:
+        self.record = record
+        self._tell = tell
+        self._is_wanted = is_wanted
+        self._withdrawn = False
+
+    def withdraw(self) -> None:
+        self._withdrawn = True
+
+    def wanted(self) -> bool:
+        return not self._withdrawn and self._is_wanted()
+
+    def tell(self, outcome: Outcome) -> None:
+        with suppress(LookupError):  # a bug of the publisher is none of the others'
+            self._tell(outcome)
 
 
 class MemoryEventLog:
@@ -16,7 +39,7 @@ class MemoryEventLog:
         self.partitions: list[list[EventRecord]] = [[] for _ in range(partitions)]
         self._max_pending = max_pending
         self._max_record_bytes = max_record_bytes
-        self._pending: deque[tuple[EventRecord, asyncio.Future[Position]]] = deque()
+        self._pending: deque[Pending] = deque()
         self._arrived = asyncio.Event()
         self._closing = False
         self._rounds: asyncio.Task[None] | None = None
@@ -33,36 +56,48 @@ class MemoryEventLog:
     async def connected(self) -> bool:
         return True
 
-    async def publish(self, record: EventRecord) -> Position:
-        if len(self._pending) >= self._max_pending:
+    def has_room(self, records: int = 1) -> bool:
+        return not self._pending or len(self._pending) + records <= self._max_pending
+
+    def hand_over(self, record: EventRecord, tell: Tell) -> Pending:
+        if not self.has_room():
             raise LogBusyError
-        future: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
-        self._pending.append((record, future))
+        pending = Pending(record, tell)
+        self._pending.append(pending)
         self._arrived.set()
-        return await future
+        return pending
+
+    async def publish(self, record: EventRecord) -> Position | None:
+        [outcome] = await self.publish_all([record])
+        if isinstance(outcome, PublishError):
+            raise outcome
+        return outcome
 
     async def publish_all(self, records: Sequence[EventRecord]) -> list[Outcome]:
-        if self._pending and len(self._pending) + len(records) > self._max_pending:
+        if not self.has_room(len(records)):
             raise LogBusyError
-        futures: list[asyncio.Future[Position]] = [asyncio.get_running_loop().create_future() for _ in records]
-        self._pending.extend(zip(records, futures, strict=True))
+        futures: list[asyncio.Future[Outcome]] = [asyncio.get_running_loop().create_future() for _ in records]
+        self._pending.extend(
+            Pending(record, future.set_result, lambda future=future: not future.done())  # type: ignore[misc]
+            for record, future in zip(records, futures, strict=True)
+        )
         self._arrived.set()
-        outcomes = await asyncio.gather(*futures, return_exceptions=True)
-        return [outcome for outcome in outcomes if isinstance(outcome, Position | PublishError)]
+        return await asyncio.gather(*futures)
 
     async def _run_rounds(self) -> None:
         while self._pending or not self._closing:
             await self._arrived.wait()
             self._arrived.clear()
             while self._pending:
-                self._append(*self._pending.popleft())
+                self._append(self._pending.popleft())
 
-    def _append(self, record: EventRecord, future: asyncio.Future[Position]) -> None:
-        if future.done():  # its publisher was cancelled
+    def _append(self, pending: Pending) -> None:
+        if not pending.wanted():
             return
+        record = pending.record
         if len(record.value) > self._max_record_bytes:
-            future.set_exception(PublishFailedError())
+            pending.tell(PublishFailedError())
             return
         number = zlib.crc32(record.key) % len(self.partitions)
         self.partitions[number].append(record)
-        future.set_result(Position(number, len(self.partitions[number]) - 1))
+        pending.tell(Position(number, len(self.partitions[number]) - 1))

@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -11,7 +12,7 @@ import pytest
 import pytest_asyncio
 
 from command_side.app import producer_of
-from command_side.event_log import EventLog, LogBusyError, Position, PublishFailedError
+from command_side.event_log import EventLog, LogBusyError, Outcome, Position, PublishFailedError
 from command_side.kafka_event_log import KafkaEventLog
 from command_side.settings import CommandSettings
 from contracts.record import EventRecord
@@ -234,6 +235,74 @@ async def test_beyond_max_pending_a_record_is_refused_at_once_and_not_stored(sub
     assert {int(one.record.value) for one in stored} == set(range(MAX_PENDING))
     assert len(stored) == MAX_PENDING
     assert isinstance(await subject.log.publish(record("after")), Position)
+
+
+async def told(subject: Subject, sent: list[EventRecord], withdrawn: slice = slice(0, 0)) -> list[Outcome]:
+    """Hands the records over, withdraws some at once, and returns what was told of the others, in their order."""
+    outcomes: dict[int, list[Outcome]] = {n: [] for n in range(len(sent))}
+    all_told = asyncio.Event()
+    left = set(range(len(sent))) - set(range(len(sent))[withdrawn])
+
+    def tell(n: int, outcome: Outcome) -> None:
+        outcomes[n].append(outcome)
+        left.discard(n)
+        if not left:
+            all_told.set()
+
+    handed = [subject.log.hand_over(one, partial(tell, n)) for n, one in enumerate(sent)]
+    for one in handed[withdrawn]:
+        one.withdraw()
+    async with asyncio.timeout(20):
+        await all_told.wait()
+    await subject.log.publish(record("after"))  # a second call would have come by now
+    assert all(len(found) == 1 for n, found in outcomes.items() if n not in range(len(sent))[withdrawn])
+    assert not any(outcomes[n] for n in range(len(sent))[withdrawn])
+    return [found[0] for found in outcomes.values() if found]
+
+
+async def test_who_hands_over_is_told_the_position_once(subject: Subject) -> None:
+    sent = [record(f"user-{n % 20}", f"{n}") for n in range(500)]
+    at = positions(list(await told(subject, sent)))
+    stored = {one.position: one.record for one in await subject.stored()}
+    assert [stored[position] for position in at] == sent
+
+
+async def test_what_is_withdrawn_before_it_was_sent_is_never_stored(subject: Subject) -> None:
+    sent = [record(f"user-{n % 20}", f"{n}") for n in range(300)]
+    positions(list(await told(subject, sent, slice(0, None, 3))))
+    stored = {one.record.value for one in await subject.stored()}
+    assert stored == {b"%d" % n for n in range(300) if n % 3} | {b"{}"}
+
+
+async def test_who_hands_over_what_is_too_large_is_told_so(subject: Subject) -> None:
+    outcomes = await told(subject, [record("a"), too_large("b"), record("c")])
+    assert [isinstance(outcome, PublishFailedError) for outcome in outcomes] == [False, True, False]
+
+
+async def test_a_publisher_that_raises_when_it_is_told_disturbs_no_other(subject: Subject) -> None:
+    def broken(_: Outcome) -> None:
+        raise LookupError("a bug of the publisher")
+
+    others = [asyncio.create_task(subject.log.publish(record("user", f"{n}"))) for n in range(3)]
+    await asyncio.sleep(0)
+    subject.log.hand_over(record("user", "3"), broken)
+    others.append(asyncio.create_task(subject.log.publish(record("user", "4"))))
+    positions(await asyncio.gather(*others, return_exceptions=True))
+    assert [one.record.value for one in await subject.stored()] == [b"%d" % n for n in range(5)]
+
+
+async def test_beyond_max_pending_nothing_is_taken_over(subject: Subject) -> None:
+    sent = [record(f"user-{n % 9}", f"{n}") for n in range(MAX_PENDING)]
+    assert subject.log.has_room()
+    told_of: list[Outcome] = []
+    for one in sent:
+        subject.log.hand_over(one, told_of.append)
+    assert not subject.log.has_room()
+    with pytest.raises(LogBusyError):
+        subject.log.hand_over(record("late"), told_of.append)
+    await subject.close()
+    positions(list(told_of))
+    assert len(told_of) == len(await subject.stored()) == MAX_PENDING
 
 
 async def test_close_publishes_what_is_pending(subject: Subject) -> None:

@@ -1,0 +1,368 @@
+"""POSTs that are answered without a task, beside the same on ASGI; clients that leave; connections within bounds."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from command_side import direct
+from command_side.app import CommandSide
+from command_side.produce_round import ProduceRound
+from command_side.settings import CommandSettings
+from footfall import bounded_http, serve
+from footfall.serve import Server, server_of
+from footfall.web import web_app
+from telemetry.asgi import App, Receive, Scope, Send
+from telemetry.metrics import REGISTRY
+from tests.servers import Servers
+from tests.topic_reader import read_topic
+
+DIRECT, ON_ASGI = "/events/generate", "/events/generate?"  # a target with a query is not offered
+MAX_CONNECTIONS = 40
+WITHIN = 20.0  # seconds
+
+
+class Gate:
+    """Holds back every produce round while it is shut."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._open, self.held = asyncio.Event(), asyncio.Event()
+        self._open.set()
+        run = ProduceRound.run
+
+        async def gated(produce_round: ProduceRound, waiting: Any) -> None:
+            if not self._open.is_set():
+                self.held.set()
+            await self._open.wait()
+            await run(produce_round, waiting)
+
+        monkeypatch.setattr(ProduceRound, "run", gated)
+
+    def shut(self) -> None:
+        self._open.clear()
+
+    def open(self) -> None:
+        self._open.set()
+
+
+class Side:
+    """One command side in this process, behind the real server, with a topic of its own."""
+
+    def __init__(self, port: int, gate: Gate, server: Server, bootstrap: str, topic: str) -> None:
+        self.port, self.gate, self.server = port, gate, server
+        self._bootstrap, self._topic = bootstrap, topic
+        self._clients: list[Client] = []
+
+    async def connect(self) -> "Client":
+        self._clients.append(Client(*await asyncio.open_connection("127.0.0.1", self.port)))
+        return self._clients[-1]
+
+    async def close(self) -> None:
+        self.gate.open()
+        for client in self._clients:
+            client.writer.close()
+            with suppress(ConnectionError):
+                await client.writer.wait_closed()
+
+    async def stored(self) -> list[str]:
+        """The users of all events in the topic."""
+        return [json.loads(record.value)["userId"] for record in await read_topic(self._bootstrap, self._topic)]
+
+    async def hold_back(self, *requests: bytes) -> "list[Client]":
+        """Sends one request that waits in a produce round, then the others, which wait behind it; their clients."""
+        self.gate.shut()
+        clients = []
+        for request in (post("first"), *requests):
+            clients.append(await self.connect())
+            clients[-1].writer.write(request)
+            await until(lambda: in_flight() == len(clients))
+            await within(self.gate.held.wait())
+        return clients
+
+
+class Client:
+    """One connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    async def answer(self) -> tuple[int, dict[str, str], Any]:
+        """Status, headers and body of the next answer."""
+        head = (await within(self.reader.readuntil(b"\r\n\r\n"))).decode().split("\r\n")
+        headers = dict(line.split(": ", 1) for line in head[1:-2])
+        body = await within(self.reader.readexactly(int(headers["content-length"])))
+        return int(head[0].split(" ")[1]), headers, json.loads(body)
+
+    async def ask(self, request: bytes) -> tuple[int, dict[str, str], Any]:
+        self.writer.write(request)
+        return await self.answer()
+
+    async def is_closed(self) -> bool:
+        rest: bytes = await within(self.reader.read(1))
+        return rest == b""
+
+
+async def within(work: Any) -> Any:
+    async with asyncio.timeout(WITHIN):
+        return await work
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """The loop is ours: whatever is to happen happens between its turns."""
+    async with asyncio.timeout(WITHIN):
+        while not condition():  # noqa: ASYNC110 - what the server does has no event
+            await asyncio.sleep(0.001)
+
+
+def in_flight() -> float:
+    return REGISTRY.get_sample_value("commands_in_flight") or 0.0
+
+
+def post(user: str = "user-1", *headers: str, target: str = DIRECT, body: bytes | None = None) -> bytes:
+    if body is None:
+        body = json.dumps({"userId": user, "eventType": "LOGIN"}).encode()
+    lines = [f"POST {target} HTTP/1.1", "Host: here", f"Content-Length: {len(body)}", *headers, "", ""]
+    return "\r\n".join(lines).encode() + body
+
+
+@asynccontextmanager
+async def served(app: App, max_connections: int = MAX_CONNECTIONS) -> AsyncIterator[Server]:
+    server = server_of(app, "127.0.0.1", 0, max_connections)
+    task = asyncio.create_task(server.serve_unsignalled())
+    await until(lambda: server.started)
+    try:
+        yield server
+    finally:
+        server.should_exit = True
+        await within(task)
+
+
+def port_of(server: Server) -> int:
+    return int(server.servers[0].sockets[0].getsockname()[1])
+
+
+@pytest.fixture
+def topic(new_topic: Callable[..., str]) -> str:
+    return new_topic(2)
+
+
+@pytest_asyncio.fixture
+async def side(real_servers: Servers, topic: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Side]:
+    settings = CommandSettings(kafka_bootstrap_servers=real_servers.kafka, kafka_topic=topic)
+    gate = Gate(monkeypatch)
+    async with served(web_app("command-side", CommandSide(settings))) as server:
+        found = Side(port_of(server), gate, server, real_servers.kafka, topic)
+        yield found
+        await found.close()
+
+
+@pytest.fixture
+def takers(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The user of each command that went the direct way."""
+    begun: list[str] = []
+    begin = direct.Publishing.begin
+
+    def noted(publishing: direct.Publishing, log: Any) -> None:
+        begun.append(json.loads(publishing._record.value)["userId"])
+        begin(publishing, log)
+
+    monkeypatch.setattr(direct.Publishing, "begin", noted)
+    return begun
+
+
+REQUESTS = {
+    "valid": post("a"),
+    "request id": post("a", "X-Request-ID: mine"),
+    "bad request id": post("a", "X-Request-ID: " + "x" * 129),
+    "payload": post(body=b'{"userId":"a","eventType":"PRODUCT_VIEW","payload":{"productId":"p","n":[1,2.5]}}'),
+    "media type": post("a", "Content-Type: Application/JSON; charset=utf-8"),
+    "wrong media type": post("a", "Content-Type: text/plain"),
+    "bad key": post("a", "Idempotency-Key: a b"),
+    "invalid": post(body=b'{"userId":"","eventType":"LOGIN"}'),
+    "no JSON": post(body=b"{"),
+    "repeated key": post(body=b'{"userId":"a","userId":"b","eventType":"LOGIN"}'),
+    "large": post(body=b" " * 70_000),
+    "no body": post(body=b""),
+}
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+async def test_the_direct_way_answers_what_asgi_answers(side: Side, name: str) -> None:
+    client = await side.connect()
+    status, headers, body = await client.ask(REQUESTS[name])
+    other = await side.connect()
+    other_status, other_headers, other_body = await other.ask(
+        REQUESTS[name].replace(DIRECT.encode(), ON_ASGI.encode(), 1)
+    )
+    assert (status, list(headers)) == (other_status, list(other_headers))
+    for changing in ("location", "footfall-position", "x-request-id"):
+        if name != "request id" or changing != "x-request-id":
+            assert (headers.pop(changing, None) is None) == (other_headers.pop(changing, None) is None)
+    assert headers == other_headers
+    for event in (body["event"], other_body["event"]):
+        if event:
+            assert event.pop("eventId")
+            assert event.pop("timestamp")
+    assert body == other_body
+
+
+async def test_what_is_usual_goes_the_direct_way_and_nothing_else(side: Side, takers: list[str]) -> None:
+    client = await side.connect()
+    for number, request in enumerate(
+        [
+            post("direct-1"),
+            post("asgi", target=ON_ASGI),
+            post("direct-2", "Idempotency-Key: k"),
+            post("direct-2", "Idempotency-Key: k"),  # a repeat
+            post("direct-3"),
+        ]
+    ):
+        status, _, body = await client.ask(request)
+        assert status == 201, (number, body)
+    assert takers == ["direct-1", "direct-2", "direct-3"]
+    assert sorted(await side.stored()) == ["asgi", "direct-1", "direct-2", "direct-3"]
+
+
+async def test_a_body_that_comes_in_pieces_is_as_good(side: Side, takers: list[str]) -> None:
+    client = await side.connect()
+    request = post("pieces")
+    for cut in (10, request.index(b"\r\n\r\n") + 2, request.index(b"\r\n\r\n") + 4, len(request) - 1):
+        client.writer.write(request[:cut])
+        await client.writer.drain()
+        await until(lambda: any(connection._unsettled or connection.cycle for connection in connections(side)))
+        assert (await client.ask(request[cut:]))[0] == 201
+        client.writer.close()
+        client = await side.connect()
+    assert len(await side.stored()) == 4
+
+
+def connections(side: Side) -> list[Any]:
+    return list(side.server.server_state.connections)
+
+
+async def test_pipelined_requests_are_answered_in_their_order_whichever_way_they_go(side: Side) -> None:
+    side.gate.shut()
+    client = await side.connect()
+    client.writer.write(post("0"))
+    await within(side.gate.held.wait())
+    users = [str(number) for number in range(1, 12)]
+    for user in users:  # ahead of the first answer
+        client.writer.write(post(user, target=ON_ASGI if int(user) % 3 == 0 else DIRECT))
+        await client.writer.drain()
+    client.writer.write(b"".join(post(f"together-{user}") for user in users))
+    side.gate.open()
+    answered = [(await client.answer())[2]["event"]["userId"] for _ in range(1 + 2 * len(users))]
+    assert answered == ["0", *users, *(f"together-{user}" for user in users)]
+    assert sorted(await side.stored()) == sorted(answered)
+
+
+async def test_who_sends_on_without_waiting_for_answers_is_not_read_any_more(side: Side) -> None:
+    side.gate.shut()
+    client = await side.connect()
+    client.writer.write(post("0"))
+    await within(side.gate.held.wait())
+    many = post("more", "X: " + "x" * 4_000)
+    count = 500  # 2 MB
+    client.writer.write(many * count)
+    [connection] = connections(side)
+    await until(lambda: connection.flow.read_paused)
+    assert len(connection._ahead) < 10 * bounded_http.MAX_HEAD_BYTES
+    side.gate.open()
+    assert (await client.answer())[2]["event"]["userId"] == "0"
+    assert {(await client.answer())[0] for _ in range(count)} == {201}
+
+
+async def test_a_client_that_leaves_takes_back_what_was_not_sent(side: Side) -> None:
+    many = json.dumps([{"userId": "batch", "eventType": "LOGIN"}] * 100).encode()
+    clients = await side.hold_back(
+        post("leaves"),
+        post("leaves", target=ON_ASGI),
+        post(target="/events/generate/batch", body=many),
+        post("keyed", "Idempotency-Key: one"),
+        post("keyed-on-asgi", "Idempotency-Key: two", target=ON_ASGI),
+        post("stays"),
+    )
+    first, *leaving, stays = clients
+    for client in (first, *leaving):
+        client.writer.close()
+    await until(lambda: in_flight() == 2)  # who stays, and the keyed one on ASGI, which waits for its outcome
+    side.gate.open()
+    assert (await stays.answer())[0] == 201
+    await until(lambda: in_flight() == 0)
+    # What was in the round already is in the log; and what has a key is wanted by its repeats.
+    assert sorted(await side.stored()) == ["first", "keyed", "keyed-on-asgi", "stays"]
+    again = await side.connect()
+    for key in ("one", "two"):
+        user = {"one": "keyed", "two": "keyed-on-asgi"}[key]
+        assert (await again.ask(post(user, f"Idempotency-Key: {key}")))[0] == 201
+    assert len(await side.stored()) == 4
+
+
+async def test_what_raises_is_left_to_asgi(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> None:
+        raise LookupError("a bug")
+
+    monkeypatch.setattr(direct, "sound_command", broken)
+    client = await side.connect()
+    assert (await client.ask(post("a")))[0] == 201
+    assert in_flight() == 0
+
+
+async def test_one_connection_too_many_is_503_and_closed(side: Side) -> None:
+    clients = [await side.connect() for _ in range(MAX_CONNECTIONS)]
+    for client in clients:
+        assert (await client.ask(post("a")))[0] == 201
+    late = await side.connect()
+    status, headers, body = await late.answer()
+    assert (status, body["success"], headers["connection"]) == (503, False, "close")
+    assert await late.is_closed()
+    clients.pop().writer.close()
+    await until(lambda: len(connections(side)) < MAX_CONNECTIONS)
+    assert (await (await side.connect()).ask(post("a")))[0] == 201
+
+
+async def test_an_idle_connection_is_closed(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = await side.connect()
+    assert (await client.ask(post("a")))[0] == 201
+    [connection] = connections(side)
+    assert connection.timeout_keep_alive == serve.KEEP_ALIVE
+    monkeypatch.setattr(connection, "timeout_keep_alive", 0.2)
+    assert await client.is_closed()
+
+
+async def test_who_reads_nothing_of_its_answer_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounded_http, "UNREAD_TIMEOUT", 0.2)
+    ended = asyncio.Event()
+
+    async def endless(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            while not ended.is_set():
+                await send({"type": "http.response.body", "body": b"x" * 65_536, "more_body": True})
+                if not connections_of(server):
+                    ended.set()
+
+    async with served(endless) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port_of(server), limit=1024)
+        writer.write(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
+        await within(ended.wait())
+        assert len(reader._buffer) < 10_000_000  # type: ignore[attr-defined]
+        writer.close()
+
+
+def connections_of(server: Server) -> set[Any]:
+    return server.server_state.connections
+
+
+async def test_a_server_that_ends_answers_first_what_it_took(side: Side) -> None:
+    clients = await side.hold_back(post("second"))
+    side.server.should_exit = True
+    await until(lambda: not side.server.servers[0].is_serving())
+    side.gate.open()
+    for client in clients:
+        assert (await client.answer())[0] == 201
+        assert await client.is_closed()
