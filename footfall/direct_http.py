@@ -26,6 +26,7 @@ class DirectHttp(BoundedHttp):
         super().__init__(*args, **kwargs)
         self._edge = edge
         self._chunk = b""  # that is being parsed
+        self._began_here = False  # whether the request that is being parsed began in this chunk
         self._takes: Takes | None = None  # of the request that is kept from uvicorn
         self._head: Headers = []
         self._body = b""
@@ -42,10 +43,15 @@ class DirectHttp(BoundedHttp):
             if len(self._ahead) > MAX_AHEAD:
                 self.flow.pause_reading()
             return
-        self._chunk, self._idle_since = data, None
+        self._chunk, self._began_here, self._idle_since = data, False, None
         super().data_received(data)
         if self._takes is not None:
             self._offer()
+
+    def on_message_begin(self) -> None:
+        """Its first byte."""
+        self._began_here = True
+        super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         """Keeps a request that may be taken from uvicorn until it is whole."""
@@ -115,7 +121,8 @@ class DirectHttp(BoundedHttp):
         parser = self.parser
         assert parser is not None  # it is calling
         return (
-            parser.get_method() == b"POST"
+            self._began_here
+            and parser.get_method() == b"POST"
             and parser.get_http_version() == "1.1"
             and parser.should_keep_alive()
             and not parser.should_upgrade()
@@ -125,7 +132,10 @@ class DirectHttp(BoundedHttp):
         )
 
     def _ends_the_chunk(self) -> bool:
-        """Whether the body is the last that was received. False, too, for one in HTTP's chunks."""
+        """Whether the body is the last that was received: behind the first empty line, as the request began here.
+
+        False, too, for a body in HTTP's chunks.
+        """
         return self._chunk.find(b"\r\n\r\n") + 4 + len(self._body) == len(self._chunk)
 
     def _offer(self) -> None:

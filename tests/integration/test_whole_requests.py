@@ -244,6 +244,22 @@ def connections(side: Side) -> list[Any]:
     return list(side.server.server_state.connections)
 
 
+async def test_what_follows_a_request_does_not_spoil_its_answer_wherever_they_were_cut(side: Side) -> None:
+    """A body that begins with an empty line looks like the end of a head that was cut within its own."""
+    body = b'\r\n\r\n{"userId":"cut","eventType":"LOGIN"}'
+    request = post(body=body)
+    end = request.index(b"\r\n\r\n") + 4
+    for before in range(4):
+        for after in range(6):
+            client = await side.connect()
+            client.writer.write(request[: end - before])
+            await until(lambda: any(connection._unsettled or connection.cycle for connection in connections(side)))
+            status, _, answer = await client.ask(request[end - before :] + b"\x00" * after)
+            assert (before, after, status, answer["success"]) == (before, after, 201, True)
+            client.writer.close()
+            await client.writer.wait_closed()
+
+
 async def test_pipelined_requests_are_answered_in_their_order_whichever_way_they_go(side: Side) -> None:
     side.gate.shut()
     client = await side.connect()
