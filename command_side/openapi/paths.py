@@ -1,4 +1,4 @@
-"""The paths: commands, and what an operator or a program asks a process."""
+"""The paths of commands."""
 
 from command_side import answers, batch_route
 from command_side.incoming import too_large
