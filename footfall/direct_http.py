@@ -184,8 +184,9 @@ class WholeRequest:
 
     def answer(self, status: int, body: bytes, content_type: bytes, lines: bytes = b"") -> None:
         """See `Exchange`."""
-        self._edge.answered("POST", self._connection.url.decode(), status, self._started, self.request_id)
+        path = self._connection.url.decode()
         self._connection.finish(
             b"%bcontent-type: %b\r\ncontent-length: %d\r\n%b%b\r\n%b"
             % (STATUS_LINE[status], content_type, len(body), lines, common_lines(self.request_id), body)
         )
+        self._edge.answered("POST", path, status, self._started, self.request_id)
