@@ -9,7 +9,7 @@ from litestar import Litestar
 from command_side.admission import Admission
 from command_side.batch import Batches
 from command_side.batch_route import batch_route
-from command_side.direct import direct_commands
+from command_side.direct import DirectCommands
 from command_side.documents import OPENAPI, document_routes
 from command_side.handle import Commands
 from command_side.idempotency import RecentKeys
@@ -43,7 +43,7 @@ class CommandSide:
         ]
         # Past the router, which costs 10 us.
         self.direct_routes = {path: route.fn for route in commands for path in route.paths}
-        self.exchanges = {GENERATE.encode(): direct_commands(self._log, keys, admission, settings)}
+        self.exchanges = {GENERATE.encode(): DirectCommands(self._log, keys, admission, settings).take}
         self.route_handlers = [*commands, *document_routes()]
         self.probes = {"kafka": self._kafka_state}
         self.documents = {OPENAPI: document}

@@ -5,39 +5,57 @@ Anything else, and any doubt, is left to the route on ASGI (`routes.py`), whose 
 
 from command_side import envelope
 from command_side.admission import Admission, OverloadedError
-from command_side.answers import PUBLISH_ANSWERS
+from command_side.answers import OVERLOADED, PUBLISH_ANSWERS, RETRY_AFTER
 from command_side.event_log import EventLog, Outcome, PublishError
 from command_side.idempotency import KeyConflict, RecentKeys, Remembered
 from command_side.incoming import JSON, RefusedError, read_headers
 from command_side.settings import CommandSettings
 from contracts.record import EventRecord, new_record
 from contracts.rules import sound_command
-from telemetry.asgi import Exchange, Takes
+from telemetry.asgi import Exchange
+from telemetry.metrics import COMMANDS_REJECTED
 
 
-def direct_commands(log: EventLog, keys: RecentKeys, admission: Admission, settings: CommandSettings) -> Takes:
+class DirectCommands:
     """What takes the exchanges of `POST /events/generate`."""
-    max_bytes = settings.max_body_bytes
 
-    def take(exchange: Exchange) -> bool:
-        body = exchange.body
+    def __init__(self, log: EventLog, keys: RecentKeys, admission: Admission, settings: CommandSettings) -> None:
+        self._log = log
+        self._keys = keys
+        self._admission = admission
+        self._max_bytes = settings.max_body_bytes
+
+    def take(self, exchange: Exchange) -> bool:
+        """See `telemetry.asgi.Takes`."""
         try:
-            key = read_headers(exchange.headers, max_bytes).idempotency_key
-            command = sound_command(body) if log.has_room() else None
-            if command is None:
-                return False
-            size = admission.enter(len(body), max_bytes)
-        except (RefusedError, OverloadedError):
+            key = read_headers(exchange.headers, self._max_bytes).idempotency_key
+            size = self._admission.enter(len(exchange.body), self._max_bytes)
+        except RefusedError:
             return False
-        known = None if key is None else keys.claim(key, command, exchange.request_id)
-        if isinstance(known, KeyConflict) or (known is not None and known.in_use()):
-            admission.leave(size)
-            return False
-        record = new_record(command, exchange.request_id) if known is None else known.record
-        Publishing(exchange, record, known, admission, size).begin(log)
-        return True
+        except OverloadedError:  # to refuse must cost less than to accept
+            COMMANDS_REJECTED.labels(status=503).inc()
+            exchange.answer(503, envelope.failed(OVERLOADED), JSON, lines_of(RETRY_AFTER))
+            return True
+        publishing = None
+        try:
+            publishing = self._begun(exchange, key, size)
+        finally:
+            if publishing is None:
+                self._admission.leave(size)
+        return publishing is not None
 
-    return take
+    def _begun(self, exchange: Exchange, key: bytes | None, size: int) -> "Publishing | None":
+        """None: it is not plainly valid, a repeat, or the log has no room."""
+        command = sound_command(exchange.body) if self._log.has_room() else None
+        if command is None:
+            return None
+        known = None if key is None else self._keys.claim(key, command, exchange.request_id)
+        if isinstance(known, KeyConflict) or (known is not None and known.in_use()):
+            return None
+        record = new_record(command, exchange.request_id) if known is None else known.record
+        publishing = Publishing(exchange, record, known, self._admission, size)
+        publishing.begin(self._log)
+        return publishing
 
 
 class Publishing:
@@ -78,11 +96,15 @@ class Publishing:
         self._admission.leave(self._size)
         if isinstance(outcome, PublishError):
             status, text, headers = PUBLISH_ANSWERS[type(outcome)]
-            lines = b"".join([b"%b: %b\r\n" % header for header in headers])
-            self._exchange.answer(status, envelope.failed(text), JSON, lines)
+            self._exchange.answer(status, envelope.failed(text), JSON, lines_of(*headers))
             return
         record = self._record
         lines = b"location: /events/%b\r\n" % record.event_id
         if outcome is not None:
             lines += b"footfall-position: %d-%d\r\n" % (outcome.partition, outcome.offset)
         self._exchange.answer(201, envelope.accepted(record.value), JSON, lines)
+
+
+def lines_of(*headers: tuple[bytes, bytes]) -> bytes:
+    """Headers as `Exchange.answer` wants them."""
+    return b"".join([b"%b: %b\r\n" % header for header in headers])

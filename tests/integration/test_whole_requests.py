@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 
 from command_side import direct
+from command_side.admission import Admission, OverloadedError
 from command_side.app import CommandSide
 from command_side.produce_round import ProduceRound
 from command_side.settings import CommandSettings
@@ -208,6 +209,17 @@ async def test_the_direct_way_answers_what_asgi_answers(side: Side, name: str) -
             assert event.pop("eventId")
             assert event.pop("timestamp")
     assert body == other_body
+
+
+async def test_what_is_too_much_is_refused_alike_both_ways(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OverloadedError
+
+    monkeypatch.setattr(Admission, "enter", full)
+    client = await side.connect()
+    direct_, on_asgi = [await client.ask(post("a", "X-Request-ID: r", target=way)) for way in (DIRECT, ON_ASGI)]
+    assert direct_ == on_asgi
+    assert (direct_[0], direct_[1]["retry-after"]) == (503, "1")
 
 
 async def test_what_is_usual_goes_the_direct_way_and_nothing_else(side: Side, takers: list[str]) -> None:
