@@ -11,6 +11,7 @@ import msgspec
 from query_side.answers import RefusedError
 
 MAX_FIELDS = 50  # `name=value` in one query string
+MAX_REPEATS = 40  # of one parameter that may be repeated
 MAX_TEXT_LENGTH = 256  # characters of a user id or a product id
 
 _control_character = re.compile(r"[\u0000-\u001f\u007f-\u009f]").search
@@ -22,7 +23,7 @@ _Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 class Parameters:
     """The parameters of one request. Each reader returns a value or notes a sentence; `check` refuses if there are any.
 
-    `single` may come once, `repeatable` up to `MAX_FIELDS` times; what is neither is unknown.
+    `single` may come once, `repeatable` up to `MAX_REPEATS` times; what is neither is unknown.
     """
 
     def __init__(self, query_string: bytes, single: Collection[str], repeatable: Collection[str] = ()) -> None:
@@ -79,6 +80,8 @@ class Parameters:
         values = self._values.get(name, [])
         if any(value not in choices for value in values):
             self.problems.append(f"Parameter `{name}` must be one of {', '.join(choices)}.")
+        if len(values) > MAX_REPEATS:
+            self.problems.append(f"Parameter `{name}` is given more than {MAX_REPEATS} times.")
         return tuple(choice for choice in choices if choice in values)
 
     def number(self, name: str, most: int) -> int | None:

@@ -7,7 +7,7 @@ import msgspec
 from query_side import projections
 from query_side.filters import DEFAULT_LIMIT, EVENT_TYPES, MAX_LIMIT, ORDERS
 from query_side.negotiation import ARROW, CSV, JSON, NDJSON, PARQUET
-from query_side.parameters import MAX_TEXT_LENGTH
+from query_side.parameters import MAX_REPEATS, MAX_TEXT_LENGTH
 from query_side.status import Status
 
 Json = dict[str, Any]
@@ -120,7 +120,7 @@ PRODUCT_ID = parameter("productId", "Views of this product.", NAME, example="p-4
 EVENT_TYPE = parameter(
     "eventType",
     "Only this type; may be repeated.",
-    {"type": "array", "items": {"enum": list(EVENT_TYPES)}, "maxItems": 40},
+    {"type": "array", "items": {"enum": list(EVENT_TYPES)}, "maxItems": MAX_REPEATS},
     style="form",
     explode=True,
     example=["LOGIN", "LOGOUT"],

@@ -57,6 +57,7 @@ def test_a_page_has_as_many_of_either() -> None:
         f"| `userId` | 1 to {MAX_USER_ID_LENGTH} characters",
         f"{in_words('BYTES', MAX_PAYLOAD_BYTES)} as encoded, {MAX_PAYLOAD_DEPTH} levels | 400",
         f"| parameters | {parameters.MAX_FIELDS}, known",
+        f"each once (`eventType`: {parameters.MAX_REPEATS} times) | 400",
         f"| 1 to {parameters.MAX_TEXT_LENGTH} characters without",
         f"| {filters.MAX_LIMIT:,} events or products, {users.MAX_SESSIONS} sessions | 400",
         f"{users.MAX_RANKING.days} days of `/products/top`, {users.MAX_ACTIVITY.days} of `/activity/hourly` | 400",

@@ -309,6 +309,7 @@ TAKES = "this path takes userId, productId, from, to, order, limit, cursor, even
         ("limit=0&order=up&eventType=X&from=x&to=y&userId=&productId=",
          [MUST[name] for name in ("from", "to", "userId", "productId", "eventType", "order", "limit")]),
         ("userId=%ff", ["The query string is not UTF-8."]),
+        ("&".join("eventType=LOGIN" for _ in range(41)), ["Parameter `eventType` is given more than 40 times."]),
         ("&".join("eventType=LOGIN" for _ in range(51)), ["The query string has more than 50 parameters."]),
     ],
 )  # fmt: skip
