@@ -99,12 +99,14 @@ class BoundedHttp(HttpToolsProtocol):
         """Feeds the parser, and refuses what grows without becoming a request."""
         if self._deaf:
             return
-        if self._head_since is None and self.unanswered() is None:
-            self._head_since = self.loop.time()
         self._unsettled += len(data)
         super().data_received(data)
-        if self._unsettled > MAX_HEAD_BYTES and not self.transport.is_closing():
+        if not self._unsettled or self.transport.is_closing():
+            return
+        if self._unsettled > MAX_HEAD_BYTES:
             self._refuse(LARGE_HEAD)
+        elif self._head_since is None and self.unanswered() is None:
+            self._head_since = self.loop.time()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """As uvicorn's, up to `MAX_HEADERS`."""

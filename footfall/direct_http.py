@@ -51,7 +51,7 @@ class DirectHttp(BoundedHttp):
     def on_message_begin(self) -> None:
         """Its first byte."""
         self._began_here = True
-        super().on_message_begin()
+        self.url, self.headers, self.expect_100_continue = b"", [], False
 
     def on_headers_complete(self) -> None:
         """Keeps a request that may be taken from uvicorn until it is whole."""
@@ -61,7 +61,7 @@ class DirectHttp(BoundedHttp):
             self._takes, self._body, self._whole = takes, b"", False
             self._head, self.headers = self.headers, []  # trailers are no headers
         else:
-            super().on_headers_complete()
+            self._begin_uvicorns_way(self.headers)
 
     def on_body(self, body: bytes) -> None:
         """Keeps the body, too, if it is of one piece."""
@@ -140,7 +140,7 @@ class DirectHttp(BoundedHttp):
 
     def _offer(self) -> None:
         takes, self._takes = self._takes, None
-        if takes is None or self.transport.is_closing():  # the parser stopped, and the refusal is sent
+        if takes is None or self._deaf:  # the parser stopped, and the refusal is sent
             return
         if self._whole:
             self._exchange = WholeRequest(self, self._edge, self._head, self._body)
@@ -158,11 +158,19 @@ class DirectHttp(BoundedHttp):
 
     def _go_uvicorns_way(self) -> None:
         body, self._body = self._body, b""
-        super().on_headers_complete()
+        self._begin_uvicorns_way(self._head)
         if body:
             super().on_body(body)
         if self._whole:
             super().on_message_complete()
+
+
+    def _begin_uvicorns_way(self, headers: Headers) -> None:
+        url, expects = self.url, self.expect_100_continue
+        super().on_message_begin()  # makes the scope, which what is taken has no need of
+        self.url, self.expect_100_continue = url, expects
+        self.headers = self.scope["headers"] = headers
+        super().on_headers_complete()
 
 
 class WholeRequest:
