@@ -164,7 +164,6 @@ class DirectHttp(BoundedHttp):
         if self._whole:
             super().on_message_complete()
 
-
     def _begin_uvicorns_way(self, headers: Headers) -> None:
         url, expects = self.url, self.expect_100_continue
         super().on_message_begin()  # makes the scope, which what is taken has no need of
