@@ -55,6 +55,7 @@ def measure(names: tuple[str, ...], runs: int) -> list[Result]:
     results: list[Result] = []
     try:
         with stage(runs, console) as at:
+            post.warm_up(at)
             for number, name in enumerate(names, 1):
                 at.say(f"[bold]{name}[/bold] ({number} of {len(names)})")
                 results += BENCHMARKS[name](at)

@@ -11,6 +11,7 @@ from bench.stage import Stage, free_port
 
 PATH = "/events/generate"
 SECONDS = 5.0  # of each measurement
+WARM_UPS = 3  # as long as a measurement each
 LITESTAR = "typed Litestar route, no Kafka"
 BARE_ASGI = "bare ASGI app, no Kafka"
 
@@ -110,6 +111,14 @@ def reference(stage: Stage, kind: str) -> Iterator[int]:
     port = free_port()
     with stage.process(f"reference-{kind}", "bench.reference_app", kind, str(port), port=port):
         yield port
+
+
+def warm_up(stage: Stage) -> None:
+    """Not counted: a broker that has just started spends three times the CPU on a request until it is compiled."""
+    stage.say("warming the broker")
+    with command_side(stage, stage.topic("bench-warm-up")) as port:
+        for seed in range(WARM_UPS):
+            load(stage, port, connections=64, seed=seed)
 
 
 def load(stage: Stage, port: int, connections: int, seed: int) -> Measured:

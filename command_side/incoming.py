@@ -66,6 +66,8 @@ def read_headers(headers: Headers, max_bytes: int, media_types: Collection[bytes
 
 def checked_media_type(value: bytes, allowed: Collection[bytes]) -> bytes:
     """The media type without its parameters. Raises RefusedError when it is not allowed, or not in UTF-8."""
+    if value in allowed:  # the usual spelling
+        return value
     media_type, _, parameters = value.lower().partition(b";")
     media_type = media_type.strip()
     if media_type not in allowed:

@@ -29,7 +29,7 @@ from telemetry.logs import get_logger
 from telemetry.metrics import PUBLISH_SECONDS
 
 BUSY_ROUND = 8  # records; after a round of more, the next waits `BUSY_PAUSE` to become as large
-BUSY_PAUSE = 0.001  # seconds
+BUSY_PAUSE = 0.0005  # seconds
 TICK = 0.05  # seconds between looks at deadlines and at the round in flight
 MAX_ROUND_RECORDS = 5_000  # keeps one round's answer within reach of its deadline
 
