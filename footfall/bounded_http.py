@@ -6,6 +6,7 @@ connection is closed.
 """
 
 import asyncio
+import sys
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from types import SimpleNamespace
@@ -35,6 +36,7 @@ UPGRADE = (400, "There is nothing to upgrade to: send the request without the he
 LONG_TARGET = (414, f"The request target is longer than {MAX_TARGET_BYTES // 1024} KiB.")
 LARGE_HEAD = (431, f"The request's head is larger than {MAX_HEAD_BYTES // 1024} KiB or has over {MAX_HEADERS} headers.")
 
+VERSIONS = ("1.1", "1.0")
 BODY_HEADERS = {b"content-length", b"transfer-encoding"}
 
 Refusal = tuple[int, str]
@@ -57,6 +59,9 @@ class BoundedHttp(HttpToolsProtocol):
         self._head_since: float | None = None  # loop time; None while no head is due
         self._linger_since: float | None = None  # loop time; None unless more arrives of what is answered
         self._deaf = False  # what arrives is thrown away
+        self._spoiled = False  # what arrived is no request, and is unread
+        self._chunk_bytes = 0  # of what is being parsed
+        self._parsed = 0  # bytes of it; fewer when the parser stopped at an upgrade
         self._leave: Callable[[], object] | None = None  # what the request in work does when its client leaves
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -100,7 +105,10 @@ class BoundedHttp(HttpToolsProtocol):
         if self._deaf:
             return
         self._unsettled += len(data)
-        super().data_received(data)
+        while data:
+            self._chunk_bytes, self._parsed = len(data), len(data)
+            super().data_received(data)
+            data = data[self._parsed :]
         if not self._unsettled or self.transport.is_closing():
             return
         if self._unsettled > MAX_HEAD_BYTES:
@@ -121,12 +129,21 @@ class BoundedHttp(HttpToolsProtocol):
         """The head is here: stops the parser unless it is within its bounds."""
         if len(self.url) > MAX_TARGET_BYTES:
             self._stop(LONG_TARGET)
-        if self._unsettled > MAX_HEAD_BYTES:  # it, or a body that came with it
+        if max(self._unsettled, self._chunk_bytes) > MAX_HEAD_BYTES:  # it, or what came with it
             size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
             if size > MAX_HEAD_BYTES:
                 self._stop(LARGE_HEAD)
-        assert self.parser is not None  # it is calling
-        if self.parser.should_upgrade() and not BODY_HEADERS.isdisjoint(name for name, _ in self.headers):
+        parser = self.parser
+        assert parser is not None  # it is calling
+        names = [name for name, _ in self.headers]
+        version = parser.get_http_version()
+        if version != "1.1":
+            self.expect_100_continue = False  # 1.0 knows no 100
+        elif names.count(b"host") != 1:
+            self._stop(MALFORMED)
+        if version not in VERSIONS or not self._is_plainly_framed(names):
+            self._stop(MALFORMED)
+        if parser.should_upgrade() and not BODY_HEADERS.isdisjoint(names):
             self._stop(UPGRADE)  # the parser would drop the body
         self._unsettled = 0
         self._head_since = None
@@ -137,6 +154,8 @@ class BoundedHttp(HttpToolsProtocol):
         self.scope[HOLD_KEY] = self._connection.hold  # type: ignore[literal-required]
         self.scope[WHEN_GONE_KEY] = self.when_gone  # type: ignore[literal-required]
         super().on_headers_complete()
+        if self.expect_100_continue:
+            self.scope[HOLD_KEY] = self._hold_of(self.cycle)  # type: ignore[literal-required]
         self.headers = []  # trailers are no headers
 
     def on_body(self, body: bytes) -> None:
@@ -163,7 +182,13 @@ class BoundedHttp(HttpToolsProtocol):
         self._refuse(self._refusal)
 
     def _unsupported_upgrade_warning(self) -> None:
-        """A client may ask for what there is not (Java's asks for HTTP/2 each time); it is answered in HTTP/1.1."""
+        """A client may ask for what there is not (Java's asks for HTTP/2 each time); it is answered in HTTP/1.1.
+
+        uvicorn calls this as it handles the parser's HttpParserUpgrade, which tells where the next request begins.
+        """
+        upgrade = sys.exc_info()[1]
+        if upgrade is not None:
+            self._parsed = upgrade.args[0]
 
     def close_if_overdue(self, now: float) -> None:
         """`now`: loop time."""
@@ -177,6 +202,22 @@ class BoundedHttp(HttpToolsProtocol):
             else:  # it never asked for anything
                 self.transport.close()
 
+    def _hold_of(self, cycle: RequestResponseCycle) -> Callable[[bytes], None]:
+        """Who is answered without having been told to continue may send the body, or not: no next request is safe."""
+
+        def hold(lines: bytes) -> None:
+            if cycle.waiting_for_100_continue and cycle.more_body:
+                cycle.keep_alive = False
+            self._connection.hold(lines)
+
+        return hold
+
+    def _is_plainly_framed(self, names: list[bytes]) -> bool:
+        """Whether everyone on the way sees the same body: `chunked` once, or nothing but a length."""
+        if b"transfer-encoding" not in names:
+            return True
+        return [value.lower() for name, value in self.headers if name == b"transfer-encoding"] == [b"chunked"]
+
     def _stop(self, refusal: Refusal) -> None:
         self._refusal = refusal
         raise OutOfBoundsError
@@ -188,6 +229,7 @@ class BoundedHttp(HttpToolsProtocol):
         owed = self.unanswered()
         if owed is not None and not owed.more_body:
             owed.keep_alive = False
+            self._spoiled = True
             self.flow.pause_reading()
             return
         if not (self.pipeline or self._linger_since is not None or (owed is not None and owed.response_started)):
@@ -200,7 +242,7 @@ class BoundedHttp(HttpToolsProtocol):
     def _close(self, *, unread: bool = False) -> None:
         """Closes at once, unless the client may be sending still: then it may do so for `LINGER`, unheard."""
         last = self._last_request()
-        if self._deaf or not (unread or (last is not None and last.more_body)):
+        if self._deaf or not (unread or self._spoiled or (last is not None and last.more_body)):
             self._connection.close()
         elif not self._connection.is_closing():
             self._deaf = True

@@ -196,6 +196,6 @@ def test_trailers_are_no_headers(side: Process) -> None:
 
 def test_bytes_that_follow_a_sound_request_do_not_spoil_its_answer(side: Process) -> None:
     sound = next(case for case in HEADS if case.name == "sound: HTTP/1.0").request(GENERATE)
-    answer = asked(side.url, sound.replace(b"HTTP/1.0", b"HTTP/1.1") + b"\x00\x00 no HTTP")
+    answer = asked(side.url, sound.replace(b"HTTP/1.0\r\n", b"HTTP/1.1\r\nHost: here\r\n") + b"\x00\x00 no HTTP")
     assert answer.status == 201
     assert b"\r\nconnection: close" in answer.head.lower()
