@@ -85,13 +85,14 @@ class Client(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Counts an answer once it is whole, and sends the next request."""
+        arrived = time.perf_counter()
         if self._received:
             data = self._received + data
         if not is_whole(data):
             self._received = data
             return
         self._received = b""
-        took = time.perf_counter() - self._sent_at
+        took = arrived - self._sent_at
         if data[9:12] == b"503" and self._refused_wait is not None:
             self._tally.refusals.append(took)
             asyncio.get_running_loop().call_later(self._refused_wait, self._send)
