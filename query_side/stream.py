@@ -1,7 +1,7 @@
 """`GET /events/stream`: what comes, as Server-Sent Events; before that, what a client missed."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import asyncpg
 
@@ -120,14 +120,16 @@ class Streams:
         """What lies between a cursor and the tail. The client has joined the tail when this ends, without gap.
 
         First up to where the tail was; then, joined, what came in the meantime. No reading goes beyond the tail, so
-        nothing that the tail will give is read here.
+        nothing that the tail will give is read here. A reading may end before it, though there is no more at once: a
+        forced promotion has left the tail ahead of the generation that serves.
         """
         at = since
         joined_at: Vector | None = None
         while client.ended is None:
             tail = joined_at or await self._tail.position()
+            commits = self._tail.next_commit()
             if not passes(tail, at):  # the client has read at another process, which is ahead of ours
-                yield await self._beat_until_move(at)
+                yield await self._beat_until(self._tail.next_move(), at)
                 continue
             try:
                 page = await self._read(at, tail)
@@ -139,6 +141,9 @@ class Streams:
             yield self._rendered(page, client.wants)
             if page.more:
                 continue
+            if not passes(at, tail):
+                yield await self._beat_until(commits.wait(), at)
+                continue
             if joined_at is not None:
                 return
             joined_at = self._tail.join(client)
@@ -147,10 +152,10 @@ class Streams:
         async with self._catching_up:
             return await read_page(self._pool_of(), self._topic, at, CATCH_UP_LIMIT, tail)
 
-    async def _beat_until_move(self, at: Vector) -> bytes:
+    async def _beat_until(self, moved: Awaitable[object], at: Vector) -> bytes:
         try:
             async with asyncio.timeout(self._heartbeat):
-                await self._tail.next_move()
+                await moved
         except TimeoutError:
             pass
         return heartbeat_of(self._cursor(at))

@@ -117,6 +117,10 @@ class Tail:
         moved = self._moved
         await moved.wait()
 
+    def next_commit(self) -> asyncio.Event:
+        """Set once the read model has moved, whether the tail has or not. Take it before reading."""
+        return self._progress.next_move()
+
     @contextlib.contextmanager
     def kept_awake(self) -> Iterator[None]:
         """The tail is read for the body, and a little longer."""

@@ -29,9 +29,15 @@ def test_it_is_gzip() -> None:
     assert len(gzip_encode(TEXT, 9)) <= len(gzip_encode(TEXT))
 
 
-def built() -> bytes:
+@pytest.mark.parametrize("size", [0, 1, 300, 511, 512, 513, 1_023, 1_024, 2_000])
+def test_what_is_small_is_gzip_all_the_same(size: int) -> None:
+    assert gzip.decompress(gzip_encode(bytearray(TEXT[:size]))) == TEXT[:size]
+    assert (len(gzip_encode(TEXT[:size])) < size) == (size >= 1_024)
+
+
+def built(value: bytes) -> bytes:
     batch = BatchBuilder(100_000, 1)
-    batch.append(timestamp=1, key=b"k", value=TEXT)
+    batch.append(timestamp=1, key=b"k", value=value)
     return bytes(batch._build())
 
 
@@ -44,10 +50,10 @@ def test_aiokafkas_own_builder_uses_it_and_kafka_clients_read_it(monkeypatch: py
 
     monkeypatch.setattr(quick_gzip, "gzip_encode", watched)
     assert use_quick_gzip()
-    buffer = built()
-    assert used
-    records = MemoryRecords(buffer)
-    assert [record.value for record in records.next_batch()] == [TEXT]
+    for value in (TEXT, b"small"):
+        buffer = built(value)
+        assert used
+        assert [record.value for record in MemoryRecords(buffer).next_batch()] == [value]
 
 
 def test_another_release_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
