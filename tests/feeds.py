@@ -2,6 +2,7 @@
 
 import json
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -86,9 +87,11 @@ class Stream:
         self.head = self._until(b"\r\n\r\n").decode()
         self.status = int(self.head.split(" ", 2)[1])
 
-    def read_until(self, enough: Callable[[Told], bool]) -> Told:
-        """Reads until what was told is enough, or the server ends the stream."""
+    def read_until(self, enough: Callable[[Told], bool], within: float = 100.0) -> Told:
+        """Reads until what was told is enough, or the server ends the stream; not for ever on heartbeats."""
+        deadline = time.monotonic() + within
         while not self.ended and not enough(self.told):
+            assert time.monotonic() < deadline, f"told {len(self.told.events)} events in {within:g} s: not enough"
             block = self._chunked_until(b"\n\n")
             if block:
                 self.told.take(block.decode())

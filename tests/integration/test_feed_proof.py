@@ -7,6 +7,7 @@ import asyncio
 import os
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -22,6 +23,7 @@ from tests.producing import send, some_records, sql, start_projector
 EVENTS = int(os.environ.get("FEED_PROOF_EVENTS", "10000"))
 READERS = 8  # of each kind
 PROJECTORS = 4
+WITHIN = max(100.0, EVENTS / 200)  # seconds that a reader may take
 ID = slice(len('{"eventId":"'), len('{"eventId":"') + 36)  # of an event's JSON
 
 DELAY = """
@@ -66,9 +68,10 @@ class Sent:
 
 def follow_by_pages(url: str, seed: int) -> list[str]:
     """Reads pages of any size, again and again from where the last one ended, until all is there."""
-    chance, found, cursor = random.Random(seed), list[str](), "beginning"
+    chance, found, cursor, deadline = random.Random(seed), list[str](), "beginning", time.monotonic() + WITHIN
     with httpx.Client(base_url=url, timeout=60) as client:
         while len(found) < EVENTS:
+            assert time.monotonic() < deadline, f"{len(found)} events in {WITHIN:g} s: not all"
             events, cursor, _ = page(client, cursor, chance.choice((7, 100, 1_000)))
             found += [event["eventId"] for event in events]
             if not events:
@@ -85,7 +88,7 @@ def follow_by_stream(urls: list[str], seed: int) -> list[str]:
         enough = min(EVENTS, len(told.events) + (chance.randrange(1, EVENTS // 4) if seed % 2 else EVENTS))
         since = {} if told.last_id else {"since": "beginning"}
         with stream(chance.choice(urls), told, **since) as live:
-            live.read_until(has(enough))
+            live.read_until(has(enough), WITHIN)
     return [data[ID] for _, data in told.events]
 
 
