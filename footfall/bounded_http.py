@@ -8,17 +8,16 @@ connection is closed.
 import asyncio
 import sys
 from collections.abc import Callable, Iterable
-from http import HTTPStatus
 from types import SimpleNamespace
 from typing import Any
 
 import uuid_utils
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from command_side import envelope
 from footfall.joined_writes import JoinedWrites
 from telemetry.asgi import HOLD_KEY, WHEN_GONE_KEY
-from telemetry.edge import SECURE_HEADERS
+from telemetry.edge import common_lines
 from telemetry.metrics import HTTP_REFUSED
 
 MAX_HEADERS = 100  # fields of one request, trailers included
@@ -151,6 +150,10 @@ class BoundedHttp(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Unless its head is too large, the request begins."""
         self.check_head()
+        self.begin_request()
+
+    def begin_request(self) -> None:
+        """Hands the request to the application."""
         self.scope[HOLD_KEY] = self._connection.hold  # type: ignore[literal-required]
         self.scope[WHEN_GONE_KEY] = self.when_gone  # type: ignore[literal-required]
         super().on_headers_complete()
@@ -262,16 +265,20 @@ class BoundedHttp(HttpToolsProtocol):
 
 def answer(status: int, error: str) -> bytes:
     """A whole response that closes its connection."""
-    body = envelope.failed(error)
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", b"%d" % len(body)),
-        (b"connection", b"close"),
-        (b"x-request-id", str(uuid_utils.uuid7()).encode()),
-        *SECURE_HEADERS,
-    ]
-    head = b"HTTP/1.1 %d %b\r\n" % (status, HTTPStatus(status).phrase.encode())
-    return head + b"".join(b"%b: %b\r\n" % header for header in headers) + b"\r\n" + body
+    body, request_id = envelope.failed(error), str(uuid_utils.uuid7())
+    return whole_answer(status, body, b"application/json", b"connection: close\r\n", request_id)
+
+
+def whole_answer(status: int, body: bytes, content_type: bytes, lines: bytes, request_id: str) -> bytes:
+    """A whole response as it is sent. `lines`: further headers, each with its end of line."""
+    return b"%bcontent-type: %b\r\ncontent-length: %d\r\n%b%b\r\n%b" % (
+        STATUS_LINE[status],
+        content_type,
+        len(body),
+        lines,
+        common_lines(request_id),
+        body,
+    )
 
 
 def close_overdue(connections: Iterable[Any], now: float) -> None:

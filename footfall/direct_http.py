@@ -9,11 +9,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE
-
-from footfall.bounded_http import BoundedHttp
+from footfall.bounded_http import BoundedHttp, whole_answer
 from telemetry.asgi import Headers, Takes
-from telemetry.edge import Edge, common_lines, request_id_of
+from telemetry.edge import Edge, request_id_of
 from telemetry.logs import get_logger
 
 MAX_AHEAD = 65_536  # bytes that are taken in before the answer they wait for; then the client is not read
@@ -55,9 +53,9 @@ class DirectHttp(BoundedHttp):
 
     def on_headers_complete(self) -> None:
         """Keeps a request that may be taken from uvicorn until it is whole."""
+        self.check_head()
         takes = self._edge.exchanges.get(self.url)
         if takes is not None and self._is_usual():
-            self.check_head()
             self._takes, self._body, self._whole = takes, b"", False
             self._head, self.headers = self.headers, []  # trailers are no headers
         else:
@@ -169,7 +167,7 @@ class DirectHttp(BoundedHttp):
         super().on_message_begin()  # makes the scope, which what is taken has no need of
         self.url, self.expect_100_continue = url, expects
         self.headers = self.scope["headers"] = headers
-        super().on_headers_complete()
+        self.begin_request()
 
 
 class WholeRequest:
@@ -192,8 +190,5 @@ class WholeRequest:
     def answer(self, status: int, body: bytes, content_type: bytes, lines: bytes = b"") -> None:
         """See `Exchange`."""
         path = self._connection.url.decode()
-        self._connection.finish(
-            b"%bcontent-type: %b\r\ncontent-length: %d\r\n%b%b\r\n%b"
-            % (STATUS_LINE[status], content_type, len(body), lines, common_lines(self.request_id), body)
-        )
+        self._connection.finish(whole_answer(status, body, content_type, lines, self.request_id))
         self._edge.answered("POST", path, status, self._started, self.request_id)

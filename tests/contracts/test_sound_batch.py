@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts.event import MAX_PAYLOAD_BYTES
 from contracts.rules import Problems, validate_complete_user_event
 from contracts.sound_batch import sound_events
 from contracts.versions import encode_event
+from tests.contracts.doubtful_payloads import DOUBTFUL_PAYLOADS
 
 EVENT_ID = "01980000-0000-7000-8000-000000000001"
 
@@ -29,6 +29,7 @@ PLAIN = value('{"productId":"p-1"}')
 
 # Each is refused, or needs a second look: one by one, the slow way decides.
 DOUBTFUL = {
+    **{name: value(payload) for name, payload in DOUBTFUL_PAYLOADS.items()},
     "no value": None,
     "nothing": b"",
     "a blank": b" ",
@@ -37,20 +38,12 @@ DOUBTFUL = {
     "two events on two lines": PLAIN + b"\n" + PLAIN,
     "broken JSON": PLAIN[:-1],
     "not UTF-8": PLAIN.replace(b"p-1", b"\xff"),
-    "half of a surrogate pair": value('{"a":"\\ud800"}'),
-    "an escaped NUL": value('{"a":"\\u0000"}'),
     "a control character in the user": value(userId="a\u0007b"),
     "a user that is too long": value(userId="u" * 257),
     "an unknown type": value(eventType="CLICK"),
     "no offset": value(timestamp="2026-01-31T12:00:00"),
     "another offset than UTC": value(timestamp="2026-01-31T12:00:00+02:00"),
-    "a payload that is no object": value("[]"),
     "an unknown field": value(extra=1),
-    "an integer beyond 64 bits": value(f'{{"a":{2**64}}}'),
-    "a number beyond 2^53": value('{"a":1e300}'),
-    "a number that vanishes": value('{"a":1e-400}'),
-    "too deep": value('{"a":' * 17 + "1" + "}" * 17),
-    "too large": value(json.dumps({"a": "x" * MAX_PAYLOAD_BYTES})),
     "a newer version": value(version="9.0"),
     "version 2": value(version="2.0", tenantId="acme", _metadata={"schema_version": "2.0"}),
 }

@@ -8,11 +8,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from command_side.batch import Valid, items_of, validated
-from contracts.event import MAX_PAYLOAD_BYTES
 from contracts.record import EventRecord
 from contracts.rules import Problems, validate_complete_user_event
 from contracts.sound_commands import new_records
 from contracts.versions import encode_new_event
+from tests.contracts.doubtful_payloads import DOUBTFUL_PAYLOADS
 
 AT_MOST = 6
 
@@ -36,26 +36,19 @@ SPACED = '{ "userId" : "a : b" , "eventType" :\t"LOGOUT" , "payload" : { } }'
 
 # Each is refused, or needs a second look: one by one, the slow way decides.
 DOUBTFUL = {
+    **{name: item(payload) for name, payload in DOUBTFUL_PAYLOADS.items()},
     "nothing": "",
     "no command": '"text"',
     "an idempotency key": PLAIN.replace("{", '{"idempotencyKey":"k",', 1),
     "the server's fields": PLAIN.replace("{", '{"eventId":"01980000-0000-7000-8000-000000000001",', 1),
     "broken JSON": PLAIN[:-1],
-    "half of a surrogate pair": item('{"a":"\\ud800"}'),
-    "an escaped NUL": item('{"a":"\\u0000"}'),
     "an escaped colon": item('{"a":"\\u003a"}'),
     "an escaped colon in capitals": item('{"a":"\\u003A"}'),
     "a control character in the user": item(userId="a\u0007b"),
     "a user that is too long": item(userId="u" * 257),
     "no user": item(userId=""),
     "an unknown type": item(eventType="CLICK"),
-    "a payload that is no object": item("[]"),
-    "an integer beyond 64 bits": item(f'{{"a":{2**64}}}'),
-    "a number beyond 2^53": item('{"a":1e300}'),
-    "a number that vanishes": item('{"a":1e-400}'),
-    "too deep": item('{"a":' * 17 + "1" + "}" * 17),
     "far too deep": item("[" * 100_000),
-    "too large": item(json.dumps({"a": "x" * MAX_PAYLOAD_BYTES})),
     "a repeated user": '{"userId":"a","userId":"b","eventType":"LOGIN"}',
     "a repeated user, one escaped": '{"userId":"a","\\u0075serId":"b","eventType":"LOGIN"}',
     "a repeated payload, empty": '{"userId":"a","eventType":"LOGIN","payload":{},"payload":{}}',
