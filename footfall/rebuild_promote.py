@@ -12,7 +12,7 @@ from read_model import late_events
 from read_model.generation_schema import GenerationInUseError, point_views_at
 from read_model.generations import Connection, Generation, note, positions
 from read_model.names import READ
-from read_model.progress import WAKE
+from read_model.progress import tell_readers
 
 MAX_LAG = 1_000  # events behind the end of the log, at most, unless told otherwise
 LOCK_PATIENCE_MS = 200  # milliseconds; queries queue behind us for so long, for each view
@@ -115,6 +115,7 @@ async def _switch(operator: Operator, new: Generation, action: str, force: bool,
         except GenerationInUseError as error:
             raise RefusedError(f"{error}.") from error
         else:
+            await tell_readers(operator.connection)
             return Switch(old.name, new.name, views, time.monotonic() - began, tries)
 
 
@@ -131,7 +132,6 @@ async def _switch_once(operator: Operator, old: str, new: str, action: str, forc
         await connection.execute(late_events.PROMOTED.format(old=old, new=new))
         await connection.execute(SWAP, old, new)
         await note(connection, operator.name, action, {"old": old, "new": new, "forced": force, "seen": seen})
-        await connection.execute(WAKE)
         return await point_views_at(connection, old, new)  # last: from here on queries wait for us
 
 

@@ -22,7 +22,6 @@ from projector.projections import PROJECTIONS
 from projector.projections.news import news_of
 from projector.projections.projection import Projection, arguments, ctes, statement
 from projector.rows import COLUMN_TYPES, COLUMNS, EventRow, column_arrays, copy_bytes
-from read_model.progress import WAKE_IF_ACTIVE
 
 # From about this many rows COPY is quicker than one statement with arrays (measured: docs/performance.md).
 COPY_FROM_ROWS = 100
@@ -81,7 +80,7 @@ SET next_offset = w.new_offset, stored = c.stored + w.stored, duplicates = c.dup
     malformed = c.malformed + w.malformed, updated_at = now()
 FROM wanted AS w
 WHERE c.topic = w.topic AND c.partition = w.partition AND c.next_offset = w.old_offset AND c.epoch = w.epoch
-RETURNING c.partition, {wake}
+RETURNING c.partition
 """
 
 ADJUST = """
@@ -114,7 +113,7 @@ WITH wanted AS (
     WHERE c.topic = w.topic AND c.partition = w.partition AND (SELECT yes FROM allowed)
     RETURNING c.partition
 ){projections}
-SELECT count(*), {wake} FROM advanced
+SELECT count(*) FROM advanced
 """
 
 INSERT_NEW = """
@@ -137,15 +136,13 @@ class GenerationWriter:
         self._projections = projections
         columns, after_positions = ", ".join(COLUMNS), 9 + len(COLUMNS)
         parts = ctes(projections, first=after_positions, guard="(SELECT yes FROM allowed)", generation=generation)
-        wake = WAKE_IF_ACTIVE.format(generation=generation)
-        self._advance = ADVANCE.format(generation=generation, wake=wake)
+        self._advance = ADVANCE.format(generation=generation)
         self._adjust = ADJUST.format(generation=generation)
         self._in_one = IN_ONE_STATEMENT.format(
             generation=generation,
             columns=columns,
             arrays=_arrays(9),
             projections=f", {parts}" if parts else "",
-            wake=wake,
         )
         self._insert_new = INSERT_NEW.format(generation=generation, columns=columns, arrays=_arrays(1))
         self._project = statement(projections, generation)

@@ -120,7 +120,7 @@ async def _pool(settings: ProjectorSettings, generation: str) -> AsyncIterator[A
         settings.database_url.get_secret_value(),
         application=projector_name(generation),
         min_size=1,
-        max_size=settings.projector_lanes + 3,  # and the keeper, a probe, the publisher of dead letters
+        max_size=settings.projector_lanes + 4,  # and the keeper, a probe, the publisher of dead letters, the herald
         # A crash of PostgreSQL may lose the last transactions, but rows and checkpoint together: Kafka delivers again.
         server_settings={"synchronous_commit": "off", **PLAN_SETTINGS},
     )

@@ -22,7 +22,7 @@ from projector.failure import Diagnosis
 from projector.letter_filter import MATCHES, LetterFilter
 from projector.letter_trial import Letter, RedriveError, Tried, letter_of, try_letters
 from read_model import late_events
-from read_model.progress import WAKE
+from read_model.progress import tell_readers
 
 CHUNK = 500  # letters in one transaction at most: the partition's owner waits for so long
 BUSY = (asyncpg.LockNotAvailableError, asyncpg.TransactionRollbackError)  # the transaction is undone; try again
@@ -208,11 +208,12 @@ class Redrive:
                     await self._connection.execute(self._sql(TAKE), *place)
                     done = await chunk(self._connection, place, after, size)
                     if done:
-                        await self._connection.execute(WAKE)
                         counts = counts_of(done)
                         detail = {"run": self._run_id, "topic": place[0], "partition": place[1], "counts": counts}
                         await self._journal(action, detail)
-                    return done
+                if done and not self._options.dry_run:
+                    await tell_readers(self._connection)
+                return done
         raise AssertionError  # the last attempt raises
 
     async def _journal(self, action: str, detail: dict[str, Any]) -> None:

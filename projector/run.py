@@ -24,6 +24,7 @@ from projector.failure import TRANSIENT, Diagnosis, Failure, diagnosis, kind_of,
 from projector.fetch import FETCH_PATIENCE, Fetched, Fetcher
 from projector.gaps import Gaps
 from projector.generations import Orders
+from projector.herald import Herald
 from projector.ownership import DATABASE_TIMEOUT, RELEASE_TIMEOUT, Ownership
 from projector.pace import Pace
 from projector.progress import commit_to_group, count
@@ -36,6 +37,7 @@ from telemetry.metrics import BATCHES_FENCED, COMMIT_SECONDS, PROJECTION_RETRIES
 LAG_REPORT_INTERVAL = 5.0  # seconds between offset commits to Kafka, which only lag tools read
 MEMBERSHIP_CHECK_INTERVAL = 1.0  # seconds
 MEMBERSHIP_PATIENCE = 15.0  # seconds without a successful check
+LAST_WORDS = 0.5  # seconds for the readers to be told of the last batch
 NO_ROOM = 0.02  # seconds before a lane that may not take what is there looks again
 
 Part = Mapping[Position, Sequence[KafkaRecord]]
@@ -67,6 +69,7 @@ class Projector:
         self._caps = Caps(settings.max_parked_of_one_key, settings.max_parked_of_one_partition)
         self._log = get_logger("projector")
         self._letters_parked = asyncio.Event()
+        self._herald = Herald(pool, writer.generation)
         self._gaps = Gaps(consumer)
         self._fetcher = Fetcher(consumer, ownership, settings.batch_max_wait_ms)
 
@@ -75,14 +78,20 @@ class Projector:
         self._join()
         async with asyncio.TaskGroup() as tasks:
             jobs = {"keeper": self._ownership.keep(), "lag": self._report_lag(), "membership": self._stay_member()}
-            jobs["dead letters"] = self._publish_dead_letters()
+            jobs |= {"dead letters": self._publish_dead_letters(), "herald": self._herald.run()}
             background = [tasks.create_task(job, name=name) for name, job in jobs.items()]
             count = self._settings.projector_lanes
             lanes = [tasks.create_task(self._project(lane, stop), name=f"lane {lane}") for lane in range(count)]
             await asyncio.wait(lanes, return_when=asyncio.FIRST_EXCEPTION)
+            await self._tell_the_last()
             for task in background:
                 task.cancel()
         await commit_to_group(self._consumer, self._ownership.held.values())
+
+    async def _tell_the_last(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORDS):
+                await self._herald.everything_told()
 
     def _join(self) -> None:
         self._ownership.give_up()
@@ -176,11 +185,13 @@ class Projector:
             await self._on_failure(current, error, stop, culprit)
             return
         if isinstance(outcome, Fenced):
+            self._herald.tell()  # a COMMIT whose answer was lost may be what fences us
             BATCHES_FENCED.labels(generation=self._writer.generation).inc()
             self._log.warning("batch_fenced", partitions=[p.partition for p in current])
             self._ownership.lost(current)
             return
         if outcome is not None:
+            self._herald.tell()
             self._ownership.advance(assembled.positions_after)
             self._ownership.parked.update(assembled.parked_after)
             count(self._writer.generation, assembled.batch, outcome)

@@ -14,6 +14,7 @@ from read_model.progress import CHANNEL
 from telemetry.logs import get_logger
 
 FALLBACK = 2.0  # seconds between looks while somebody waits and nothing is heard; notifications are the rule
+UNHEARD = 0.1  # seconds between looks from when one finds what was not told, until something is told again
 LISTENER_CHECK = 10.0  # seconds; a session gone silent would hear nothing for ever
 REPLICA_POLL = 0.02  # seconds between looks at a replica, which tells nobody when it has replayed a commit
 
@@ -32,6 +33,7 @@ class Progress:
         self._on_replica = on_replica
         self._stands: Vector = {}
         self._interested = 0
+        self._unheard = False  # the read model moves, and nobody tells
         self._told = asyncio.Event()
         self._moved = asyncio.Event()
 
@@ -91,18 +93,29 @@ class Progress:
     async def _look_when_told(self) -> None:
         log = get_logger("query-side")
         while True:
-            try:
-                async with asyncio.timeout(REPLICA_POLL if self._on_replica and self._interested else FALLBACK):
-                    await self._told.wait()
-            except TimeoutError:
-                pass
-            self._told.clear()
+            told = await self._told_within(self._patience())
+            moved = self._moved
             if self._interested:
                 try:
                     await self.now()
+                    self._unheard = not told and (self._unheard or moved.is_set())
                 except AWAY as error:
                     log.warning("progress_unknown", error=type(error).__name__)
                     await asyncio.sleep(REPLICA_POLL)
+
+    def _patience(self) -> float:
+        if self._on_replica and self._interested:
+            return REPLICA_POLL
+        return UNHEARD if self._unheard and self._interested else FALLBACK
+
+    async def _told_within(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._told.wait()
+        except TimeoutError:
+            return False
+        self._told.clear()
+        return True
 
     async def _listen_for_ever(self) -> None:
         async for attempt in stamina.retry_context(on=AWAY, attempts=None, timeout=None, wait_max=1.0):
