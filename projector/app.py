@@ -86,7 +86,7 @@ def _probes(settings: ProjectorSettings, pool: Any, loops: Loops) -> dict[str, P
             return DependencyState(ok=False, detail="not connected yet")
         stopped = loop.ownership.stopped
         if stopped:
-            reasons = "; ".join(f"{p}: {found.reason}" for p, found in sorted(stopped.items()))
+            reasons = "; ".join(f"{p}: {found.stop.reason}" for p, found in sorted(stopped.items()))
             return DependencyState(ok=False, detail=f"stopped partitions: {reasons}")
         return DependencyState(ok=True, detail=f"{len(loop.ownership.held)} held")
 

@@ -11,6 +11,7 @@ from projector.conflicts import differ
 from projector.dead_letters import Caps, DeadLetter, Parked
 from projector.failure import Diagnosis
 from projector.rows import EventRow, KafkaRecord, to_row, to_rows
+from projector.stops import Stop
 
 
 class Position(msgspec.Struct, frozen=True):
@@ -62,7 +63,7 @@ class Assembled(msgspec.Struct, frozen=True):
     batch: Batch
     positions_after: list[Position]
     parked_after: dict[int, Parked]
-    refused: dict[int, str]
+    refused: dict[int, Stop]
 
 
 NOTHING_PARKED = Parked()

@@ -12,6 +12,7 @@ import msgspec
 from projector.connection import Connection
 from projector.failure import Diagnosis
 from projector.rows import MAX_RECORDED_AT_MS, MIN_RECORDED_AT_MS, UNIX_EPOCH, KafkaRecord
+from projector.stops import Stop, StopCause
 
 FIRST_MOMENT = datetime.min.replace(tzinfo=UTC)
 LAST_MOMENT = datetime.max.replace(tzinfo=UTC)
@@ -51,12 +52,12 @@ class Parked(msgspec.Struct):
         """An independent copy, for a batch that may not be committed."""
         return Parked(dict(self.first), dict(self.count), self.total, self.discarded)
 
-    def refusal(self, key: bytes | None, caps: Caps) -> str | None:
+    def refusal(self, key: bytes | None, caps: Caps) -> Stop | None:
         """Why one more letter of this key must not be parked, or None."""
         if self.total >= caps.of_one_partition:
-            return f"parked: {self.total} dead letters in this partition, the cap; redrive or discard them"
+            return Stop(StopCause.PARKED_OF_PARTITION, f"{self.total} of {caps.of_one_partition}")
         if key is not None and self.count.get(key, 0) >= caps.of_one_key:
-            return f"parked: {caps.of_one_key} dead letters of one key, the cap; redrive or discard them"
+            return Stop(StopCause.PARKED_OF_KEY, f"{self.count[key]} of {caps.of_one_key}")
         return None
 
 

@@ -15,6 +15,7 @@ from aiokafka.errors import (
 
 from projector.ownership import Ownership
 from projector.rows import KafkaRecord
+from projector.stops import Stop, StopCause
 from telemetry.logs import get_logger
 
 RETRY_LATER = 0.5  # seconds before a fetch is tried again after Kafka failed it
@@ -70,11 +71,8 @@ class Fetcher:
             try:
                 await self._take([tp], room)
             except UNREADABLE as error:
-                reason = (
-                    f"unreadable record: the Kafka client fails ({type(error).__name__}) on a record "
-                    f"within {room} of offset {position.next_offset}"
-                )
-                self._ownership.stop([position], reason)
+                fact = f"{type(error).__name__} within {room} records of offset {position.next_offset}"
+                self._ownership.stop([position], Stop(StopCause.UNREADABLE, fact))
             except (TimeoutError, KafkaError):  # the next fetch tells
                 pass
             else:
@@ -85,7 +83,6 @@ class Fetcher:
         for tp, offset in offsets.items():
             position = self._ownership.held.get(tp.partition)
             if position is not None and position.next_offset == offset:
-                reason = f"offset out of range: the topic does not hold offset {offset}, which the checkpoint needs"
-                self._ownership.stop([position], reason)
+                self._ownership.stop([position], Stop(StopCause.HISTORY_TRIMMED, f"offset {offset}"))
             elif position is not None:
                 self._consumer.seek(tp, position.next_offset)

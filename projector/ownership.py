@@ -17,6 +17,7 @@ from projector.checkpoints import Checkpoints
 from projector.dead_letters import Parked, load_parked
 from projector.failure import TRANSIENT
 from projector.pulse import Pulse
+from projector.stops import Stop
 from telemetry.logs import get_logger
 from telemetry.metrics import PARTITIONS_OWNED, PARTITIONS_STOPPED
 
@@ -30,7 +31,7 @@ class Stopped(msgspec.Struct, frozen=True):
     """Where a partition stands still, and why."""
 
     position: Position
-    reason: str
+    stop: Stop
 
 
 class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped
@@ -168,16 +169,16 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
                 return
         asyncio.get_running_loop().call_later(RECLAIM_DELAY, self._unclaimed.set)
 
-    def stop(self, positions: Iterable[Position], reason: str) -> None:
+    def stop(self, positions: Iterable[Position], stop: Stop) -> None:
         """Stops these partitions until the next assignment, or until an operator has done something about them.
 
         Health, metrics and the checkpoint show the reason.
         """
         gone = self._give_up(self._still_held(positions))
         if gone:
-            self._set_stopped(self.stopped | {p.partition: Stopped(p, reason) for p in gone})
-            self._log.error("partitions_stopped", partitions=sorted(p.partition for p in gone), reason=reason)
-            self._writing = asyncio.create_task(self._write_stops(gone, reason))
+            self._set_stopped(self.stopped | {p.partition: Stopped(p, stop) for p in gone})
+            self._log.error("partitions_stopped", partitions=sorted(p.partition for p in gone), reason=stop.reason)
+            self._writing = asyncio.create_task(self._write_stops(gone, stop.reason))
 
     async def _write_stops(self, positions: list[Position], reason: str) -> None:
         try:

@@ -30,6 +30,7 @@ from projector.pace import Pace
 from projector.progress import commit_to_group, count
 from projector.rows import KafkaRecord
 from projector.settings import ProjectorSettings
+from projector.stops import Stop, StopCause
 from read_model.generations import Generation
 from telemetry.logs import get_logger
 from telemetry.metrics import BATCHES_FENCED, COMMIT_SECONDS, PROJECTION_RETRIES
@@ -197,8 +198,8 @@ class Projector:
             count(self._writer.generation, assembled.batch, outcome)
             if assembled.batch.letters:
                 self._letters_parked.set()
-        for partition, reason in assembled.refused.items():
-            self._ownership.stop([p for p in self._ownership.held.values() if p.partition == partition], reason)
+        for partition, refusal in assembled.refused.items():
+            self._ownership.stop([p for p in self._ownership.held.values() if p.partition == partition], refusal)
 
     async def _on_failure(self, part: Part, error: Exception, stop: asyncio.Event, culprit: Diagnosis | None) -> None:
         """Halves the batch until one record stands alone, then tries another that is known to be good.
@@ -216,7 +217,7 @@ class Projector:
         if blamed:
             await self._apply(part, stop, unappliable(error))
         elif blamed is not None:
-            self._ownership.stop(part, f"defect: {type(error).__name__}")
+            self._ownership.stop(part, Stop(StopCause.DEFECT, type(error).__name__))
 
     async def _others_succeed(self, record: KafkaRecord, stop: asyncio.Event) -> bool | None:
         """Whether events of others can be applied now: if not, this record is not to blame. None: asked to stop."""

@@ -20,6 +20,7 @@ from click.testing import CliRunner
 from contracts.versions import encode_event
 from footfall import dlq_terminal
 from footfall.cli import cli
+from projector.stops import Stop, StopCause
 from tests.conftest import Footfall
 from tests.processes import Process, wait_until
 from tests.producing import (
@@ -415,7 +416,7 @@ def test_show_keeps_the_value_to_itself_unless_asked(one_partition: Footfall) ->
     ("cap", "action", "said"),
     [
         ("MAX_PARKED_OF_ONE_KEY", "redrive", "of one key"),
-        ("MAX_PARKED_OF_ONE_PARTITION", "discard", "in this partition"),
+        ("MAX_PARKED_OF_ONE_PARTITION", "discard", "of this partition"),
     ],
 )
 def test_a_partition_at_its_cap_stops_and_comes_back_by_itself(
@@ -488,9 +489,9 @@ def test_a_handler_that_fails_on_everything_parks_nothing_and_says_so(one_partit
     assert passed(one_partition) == before
     found = dependencies(projector)
     assert found["status"] == 503
-    assert found["partitions"]["detail"] == "stopped partitions: 0: defect: RaiseError"
+    assert found["partitions"]["detail"] == f"stopped partitions: 0: {Stop(StopCause.DEFECT, 'RaiseError').reason}"
     wait_until(lambda: bool(checkpoints(one_partition)[0]["stopped_reason"]), 10, "the reason to be written down")
-    assert checkpoints(one_partition)[0]["stopped_reason"] == "defect: RaiseError"
+    assert checkpoints(one_partition)[0]["stopped_reason"] == Stop(StopCause.DEFECT, "RaiseError").reason
     if before:
         set_value(one_partition, 0, encode_event(an_event("ann", {"n": 0})))
         assert "defect: RaiseError" in dlq(one_partition, "redrive", code=1)

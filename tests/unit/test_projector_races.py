@@ -25,6 +25,7 @@ from projector.fetch import Fetcher
 from projector.ownership import Ownership
 from projector.run import MembershipLostError, Projector
 from projector.settings import ProjectorSettings
+from projector.stops import Stop, StopCause
 from tests.producing import an_event
 from tests.unit.test_projector_batch import Record
 
@@ -279,7 +280,7 @@ async def test_a_fence_takes_nothing_from_a_newer_hold(scene: Scene) -> None:
         await scene.assign(0, 1)
         await scene.until_held(0, 1)
         scene.ownership.lost(old.values())
-        scene.ownership.stop(old.values(), "an old batch met a defect")
+        scene.ownership.stop(old.values(), Stop(StopCause.DEFECT, "of an old batch"))
         scene.ownership.advance([Position(TOPIC, 0, 77, old[0].epoch)])
         assert scene.offsets() == {0: 0, 1: 0}
         assert scene.ownership.stopped == {}
@@ -356,7 +357,9 @@ async def test_whatever_a_record_does_to_us_its_partition_stops_and_the_lane_liv
         await scene.assign(0, 1)
         await scene.until_held(0, 1)
         await scene.apply(0, some(0, 0))
-    assert {p: stopped.reason for p, stopped in scene.ownership.stopped.items()} == {0: "defect: RecursionError"}
+    assert {p: stopped.stop for p, stopped in scene.ownership.stopped.items()} == {
+        0: Stop(StopCause.DEFECT, "RecursionError")
+    }
     assert set(scene.ownership.held) == {1}
 
 
@@ -393,7 +396,7 @@ async def test_a_partition_that_stops_moves_no_other_to_another_lane(scene: Scen
         await scene.assign(0, 1, 2, 3)
         await scene.until_held(0, 1, 2, 3)
         before = [scene.projector._share_of(lane) for lane in (0, 1)]
-        scene.ownership.stop([scene.ownership.held[0]], "reason")
+        scene.ownership.stop([scene.ownership.held[0]], Stop(StopCause.DEFECT))
         after = [scene.projector._share_of(lane) for lane in (0, 1)]
     assert [tp.partition for tp in before[0]] == [0, 2]
     assert [tp.partition for tp in after[0]] == [2]
@@ -484,7 +487,7 @@ async def test_only_the_checkpoint_itself_out_of_range_stops_a_partition(scene: 
         assert scene.ownership.stopped == {}
         scene.consumer.fetched = OffsetOutOfRangeError({mine[0]: 0})
         assert await scene.fetcher.fetch(mine, 100) == {}
-        assert "offset out of range" in scene.ownership.stopped[0].reason
+        assert scene.ownership.stopped[0].stop.cause is StopCause.HISTORY_TRIMMED
         assert set(scene.ownership.held) == {1}
         await scene.revoke()
         scene.consumer.fetched = OffsetOutOfRangeError({mine[0]: 0})
@@ -495,7 +498,7 @@ async def test_a_stopped_partition_gets_another_try_with_the_next_assignment(sce
     async with scene.keeping():
         await scene.assign(0)
         await scene.until_held(0)
-        scene.ownership.stop([scene.ownership.held[0]], "reason")
+        scene.ownership.stop([scene.ownership.held[0]], Stop(StopCause.DEFECT))
         scene.ownership.lost([])  # wakes the keeper, which leaves it stopped
         await everything_else()
         assert scene.table.claims == [[0]]
