@@ -13,7 +13,7 @@ from footfall.serve import serve
 from query_side import pages, queries
 from query_side.filters import EventFilter
 from query_side.parameters import Parameters
-from read_model.pool import driver_url
+from read_model.database_url import parse
 from telemetry.asgi import Receive, Scope, Send, respond
 
 LIMIT = 100
@@ -24,7 +24,7 @@ class BarePages:
     """The application."""
 
     def __init__(self, database_url: str) -> None:
-        self._url = driver_url(database_url)
+        self._url = parse(database_url).driver()
         self._by_user = pages.sql(EventFilter(user_id=""))
         self._by_time = pages.sql(EventFilter())
 

@@ -14,11 +14,13 @@ from command_side.documents import OPENAPI, document_routes
 from command_side.handle import Commands
 from command_side.idempotency import RecentKeys
 from command_side.kafka_event_log import KafkaEventLog
+from command_side.kafka_producer import BROKERS_AWAY
 from command_side.openapi.document import document
 from command_side.quick_gzip import use_quick_gzip
 from command_side.routes import GENERATE, generate_route
 from command_side.settings import CommandSettings
 from telemetry.health import DependencyState
+from telemetry.lifetimes import once_there
 
 ANSWER_TIMEOUT_MS = 8_000  # a connection that is silent for so long is replaced; the request is sent again
 
@@ -28,6 +30,7 @@ class CommandSide:
 
     def __init__(self, settings: CommandSettings) -> None:
         use_quick_gzip()
+        self._startup_timeout = settings.startup_timeout_ms / 1000  # seconds
         self._log = KafkaEventLog(
             lambda: producer_of(settings),
             settings.kafka_topic,
@@ -51,7 +54,7 @@ class CommandSide:
     @asynccontextmanager
     async def lifespan(self, _app: Litestar) -> AsyncIterator[None]:
         """Connects to Kafka; publishes what is pending before it disconnects."""
-        await self._log.start()
+        await once_there("Kafka", self._log.start, BROKERS_AWAY, self._startup_timeout)
         try:
             yield
         finally:

@@ -10,19 +10,26 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import (
     InvalidProducerEpoch,
     InvalidProducerIdMapping,
+    KafkaConnectionError,
     KafkaError,
+    KafkaTimeoutError,
+    NodeNotReadyError,
     OutOfOrderSequenceNumber,
     ProducerFenced,
+    RequestTimedOutError,
     UnknownProducerId,
     UnknownTopicOrPartitionError,
 )
 
 from command_side.waiting import Waiting
+from telemetry.lifetimes import ended_within
 from telemetry.logs import get_logger
 
 CLOSE_TIMEOUT = 5.0  # seconds; aiokafka's stop() hangs while the broker is down
 RETRY_WAIT = 0.1  # seconds before the first retry; doubles with each
 
+# No broker answers, as long as it has not started.
+BROKERS_AWAY = (OSError, KafkaConnectionError, KafkaTimeoutError, NodeNotReadyError, RequestTimedOutError)
 # Kafka has lost track of the producer: it takes nothing more from it, and what it last sent may be in the log or not.
 WEDGED = (OutOfOrderSequenceNumber, ProducerFenced, InvalidProducerEpoch, InvalidProducerIdMapping, UnknownProducerId)
 
@@ -43,7 +50,11 @@ class KafkaProducer:
     async def start(self) -> int:
         """Connects; returns the number of partitions. Raises KafkaError without a broker or without the topic."""
         self.current = self._make_producer()
-        await self.current.start()
+        try:
+            await self.current.start()
+        except BaseException:
+            await ended_within(CLOSE_TIMEOUT, self.current.stop)
+            raise
         if self._topic not in (await self.current.client.fetch_all_metadata()).topics():
             await self.current.stop()
             raise UnknownTopicOrPartitionError(f"there is no topic {self._topic}: run `footfall topics create`")

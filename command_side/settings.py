@@ -46,6 +46,11 @@ class CommandSettings(KafkaSettings):
     idempotency_memory_bytes: int = Field(
         default=33_554_432, ge=0, description="Memory for idempotency keys, bytes; the oldest are forgotten first."
     )
+    startup_timeout_ms: int = Field(
+        default=60_000,
+        ge=0,
+        description="A process that starts waits so long for a server that is away, then exits, ms; 0: not at all.",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="Least level that is logged."
     )

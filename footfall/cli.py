@@ -9,7 +9,8 @@ import rich_click as click
 from rich.console import Console
 
 from footfall.cli_dlq import dlq
-from footfall.cli_failures import readable_failures
+from footfall.cli_failures import fail, readable_failures
+from footfall.cli_options import state_dir_option as running_state_option
 from footfall.cli_rebuild import rebuild
 from footfall.cli_reporting import grant_reporter, sql
 from footfall.cli_status import replay, status
@@ -126,14 +127,15 @@ def projector(port: int | None) -> None:
 
 
 @cli.command()
+@running_state_option
 @click.option("--revision", default="head", show_default=True, help="Alembic revision to bring the schema to.")
 def migrate(revision: str) -> None:
     """Bring the database schema up to date. DATABASE_URL is the owner's."""
-    from footfall.environment import load_settings
     from footfall.operations import MigrateSettings
     from footfall.operations import migrate as run
+    from footfall.operator_settings import operator_settings
 
-    settings = load_settings(MigrateSettings)
+    settings = operator_settings(MigrateSettings, "owner")
     with readable_failures("The migration failed"):
         run(settings, revision)
     click.echo(f"The schema is at {revision}.")
@@ -145,13 +147,14 @@ def topics() -> None:
 
 
 @topics.command("create")
+@running_state_option
 def topics_create() -> None:
     """Create the topics that are missing; existing ones stay as they are."""
-    from footfall.environment import load_settings
     from footfall.operations import TopicSettings, create_topics
+    from footfall.operator_settings import operator_settings
 
-    settings = load_settings(TopicSettings)
-    with readable_failures("The topics were not created"):
+    settings = operator_settings(TopicSettings, "owner")
+    with readable_failures("The topics were not created", server="Kafka"):
         for topic, outcome in create_topics(settings).items():
             click.echo(f"{topic}: {outcome}")
 
@@ -172,8 +175,7 @@ def exit_with_stack_errors(run: Callable[[Console], int]) -> Never:
     try:
         sys.exit(run(console))
     except StackError as error:
-        click.echo(f"footfall: {error}", err=True)
-        sys.exit(1)
+        fail(str(error))
 
 
 def main() -> None:

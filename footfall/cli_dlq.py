@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 
 import rich_click as click
 
+from footfall.cli_options import state_dir_option
+
 STATES = ("parked", "redriven", "discarded")
 CAUSES = ("poison", "newer_version", "behind")
 
@@ -76,6 +78,7 @@ def dlq() -> None:
 
 
 @dlq.command("list")
+@state_dir_option
 @_with(*FILTERS)
 @click.option(
     "--state", type=click.Choice((*STATES, "all")), default="parked", show_default=True, help="What became of it."
@@ -88,6 +91,7 @@ def dlq_list(limit: int, as_json: bool, state: str, **chosen: Any) -> None:
 
 
 @dlq.command("show")
+@state_dir_option
 @click.argument("topic")
 @click.argument("partition", type=click.IntRange(0))
 @click.argument("offset", type=click.IntRange(0))
@@ -101,6 +105,7 @@ def dlq_show(topic: str, partition: int, offset: int, raw: bool, as_json: bool) 
 
 
 @dlq.command("redrive")
+@state_dir_option
 @_with(*FILTERS, *RUN)
 def dlq_redrive(limit: int, as_json: bool, rate: float | None, dry_run: bool, actor: str | None, **chosen: Any) -> None:
     """Process dead letters again, in order, together with those parked behind them.
@@ -113,6 +118,7 @@ def dlq_redrive(limit: int, as_json: bool, rate: float | None, dry_run: bool, ac
 
 
 @dlq.command("discard")
+@state_dir_option
 @_with(*FILTERS, *RUN)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def dlq_discard(

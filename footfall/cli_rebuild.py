@@ -2,14 +2,15 @@
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import rich_click as click
 from rich.console import Console
 
+from footfall.called_as import as_called
 from footfall.cli_failures import readable_failures
+from footfall.cli_options import state_dir_option
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
 force_option = click.option("--force", is_flag=True, help="Whatever is unverified, lagging or behind.")
@@ -30,6 +31,7 @@ def rebuild() -> None:
 
 
 @rebuild.command()
+@state_dir_option
 @click.option("--max-rate", type=click.IntRange(1), help="Events a second, over all projectors.  [default: no cap]")
 @click.option("--forget-discards", is_flag=True, help="Try again what `footfall dlq discard` gave up.")
 def start(max_rate: int | None, forget_discards: bool) -> None:
@@ -37,10 +39,11 @@ def start(max_rate: int | None, forget_discards: bool) -> None:
     from footfall import rebuild as work
 
     found = _run(lambda operator: work.start(operator, max_rate, forget_discards=forget_discards))
-    click.echo(f"{found.name} is being built. Follow it: footfall rebuild status --watch")
+    click.echo(as_called(f"{found.name} is being built. Follow it: footfall rebuild status --watch"))
 
 
 @rebuild.command()
+@state_dir_option
 @click.option("--watch", is_flag=True, help="A bar, until the build has reached the end of the log.")
 @json_option
 def status(watch: bool, as_json: bool) -> None:
@@ -59,14 +62,16 @@ def status(watch: bool, as_json: bool) -> None:
 
 
 @rebuild.command()
+@state_dir_option
 def pause() -> None:
     """Stop building for now; nothing is lost."""
     from footfall import rebuild as work
 
-    click.echo(f"{_run(work.pause).name} is paused. Go on: footfall rebuild resume")
+    click.echo(as_called(f"{_run(work.pause).name} is paused. Go on: footfall rebuild resume"))
 
 
 @rebuild.command()
+@state_dir_option
 @click.option("--max-rate", type=click.IntRange(0), help="A new cap, events a second; 0: none.  [default: as before]")
 def resume(max_rate: int | None) -> None:
     """Go on building, from where it stood; also changes the cap of a build that runs."""
@@ -76,6 +81,7 @@ def resume(max_rate: int | None) -> None:
 
 
 @rebuild.command()
+@state_dir_option
 def cancel() -> None:
     """Give the build up and drop it."""
     from footfall import rebuild as work
@@ -84,6 +90,7 @@ def cancel() -> None:
 
 
 @rebuild.command()
+@state_dir_option
 @click.option("--skip", multiple=True, metavar="TABLE", help="A table that is meant to differ; may be repeated.")
 @click.option(
     "--wait", type=click.FloatRange(1), default=300, show_default=True, help="Seconds to reach the same positions."
@@ -106,6 +113,7 @@ def verify(skip: tuple[str, ...], wait: float, as_json: bool) -> None:
 
 
 @rebuild.command()
+@state_dir_option
 @force_option
 @lag_option
 @wait_option
@@ -117,6 +125,7 @@ def promote(force: bool, max_lag: int, wait: float) -> None:
 
 
 @rebuild.command()
+@state_dir_option
 @force_option
 @lag_option
 @wait_option
@@ -128,6 +137,7 @@ def rollback(force: bool, max_lag: int, wait: float) -> None:
 
 
 @rebuild.command()
+@state_dir_option
 def drop() -> None:
     """Drop the standby: from then on there is nothing to roll back to."""
     from footfall import rebuild as work
@@ -141,25 +151,14 @@ def _switched(found: Any) -> None:
 
 
 def _run(work: Callable[[Any], Awaitable[Any]], *, alone: bool = True) -> Any:
-    from footfall.environment import load_settings
-    from footfall.rebuild import RebuildSettings, operating
+    from footfall.operator_settings import operator_settings
+    from footfall.rebuild import RebuildSettings, RefusedError, operating
 
-    settings = load_settings(RebuildSettings)
+    settings = operator_settings(RebuildSettings, "owner")
 
     async def go() -> Any:
         async with operating(settings, alone=alone) as operator:
             return await work(operator)
 
-    with readable_failures("The rebuild command failed"), _refusals():
+    with readable_failures("The rebuild command failed", refusals=(RefusedError,)):
         return asyncio.run(go())
-
-
-@contextmanager
-def _refusals() -> Iterator[None]:
-    from footfall.rebuild import RefusedError
-
-    try:
-        yield
-    except RefusedError as error:
-        click.echo(f"footfall: {error}", err=True)
-        sys.exit(1)

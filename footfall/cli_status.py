@@ -1,21 +1,21 @@
 """`footfall status` and `footfall replay`: looking at what is there, and changing nothing."""
 
-import logging
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Literal
 
 import rich_click as click
 
 from footfall.cli_dlq import Moment
+from footfall.cli_failures import readable_failures
+from footfall.cli_options import state_dir_option
 
 EVENT_TYPES = ("LOGIN", "LOGOUT", "PRODUCT_VIEW")  # not imported: --help is quick
 UNREACHABLE = 2  # exit code
 
 
 @click.command()
+@state_dir_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
 @click.option("--watch", is_flag=True, help="Look again every two seconds, until Ctrl-C.")
 @click.option(
@@ -27,16 +27,17 @@ def status(as_json: bool, watch: bool, max_lag: int | None) -> None:
     DATABASE_URL is that of any role, a reader's too. Exit code: 0 when all is well, 1 when something has stopped, is
     nobody's or lags beyond --max-lag, 2 when Kafka or PostgreSQL cannot be reached.
     """
-    from footfall.environment import load_settings
+    from footfall.operator_settings import operator_settings
     from footfall.status_terminal import show
     from projector.settings import ProjectorSettings
 
-    settings = load_settings(ProjectorSettings)
-    with servers_reached("status"):
+    settings = operator_settings(ProjectorSettings, "projector")
+    with readable_failures("status", UNREACHABLE):
         sys.exit(show(settings, as_json=as_json, watch=watch, max_lag=max_lag))
 
 
 @click.command()
+@state_dir_option
 @click.option("--from-offset", type=click.IntRange(0), help="First offset, in each partition.  [default: the oldest]")
 @click.option("--from-time", type=Moment(), help="First record at this time or later (ISO 8601, UTC).")
 @click.option("--to-offset", type=click.IntRange(0), help="Offset to stop before.  [default: the end, as it is now]")
@@ -61,13 +62,14 @@ def replay(
     Exit code: 0 at the end, 1 when the handler failed (it says where), 2 when Kafka cannot be reached.
     """
     from contracts.settings import KafkaSettings
-    from footfall.environment import load_settings
     from footfall.replay import Span, Wanted
     from footfall.replay_terminal import run
 
     span = Span(_bound("from", rest), _bound("to", rest), partitions)
-    settings = load_settings(KafkaSettings)
-    with servers_reached("replay", "Kafka"):
+    from footfall.operator_settings import operator_settings
+
+    settings = operator_settings(KafkaSettings, "projector")
+    with readable_failures("replay", UNREACHABLE, server="Kafka"):
         sys.exit(run(settings, span, Wanted(**rest), limit, form, handler))
 
 
@@ -78,19 +80,3 @@ def _bound(name: str, options: dict[str, Any]) -> int | datetime | None:
     if offset is not None and time is not None:
         raise click.UsageError(f"--{name}-offset and --{name}-time are two ways to say the same: give one.")
     return time if offset is None else offset
-
-
-@contextmanager
-def servers_reached(what: str, usual: str = "PostgreSQL") -> Iterator[None]:
-    """Turns a failure to reach a server into one readable line and exit 2. `usual`: whose errors plain ones are."""
-    import asyncpg
-    from aiokafka.errors import KafkaError
-
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what it logs before it raises is said below
-    try:
-        yield
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, KafkaError) as error:
-        server = "Kafka" if isinstance(error, KafkaError) else usual
-        text = (str(error).splitlines() or [""])[0]
-        click.echo(f"footfall: {what}: {server} cannot be used: {type(error).__name__}: {text}", err=True)
-        sys.exit(UNREACHABLE)

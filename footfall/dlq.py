@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
-from pydantic import Field, SecretStr
+from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from projector.commit import GenerationWriter
@@ -13,7 +13,8 @@ from projector.dead_letters import header_name
 from projector.letter_filter import MATCHES, LetterFilter
 from projector.projections.projection import PLAN_SETTINGS
 from projector.redrive import Dealt, Options, Redrive, active_generation
-from read_model.pool import CONNECT_TIMEOUT, driver_url
+from read_model.database_url import DatabaseUrlSetting
+from read_model.pool import connect
 
 # Without the values: they are personal data.
 LIST = f"""
@@ -35,17 +36,15 @@ class DlqSettings(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore")
 
-    database_url: SecretStr = Field(description="PostgreSQL URL of a role that is a member of footfall_writer.")
+    database_url: DatabaseUrlSetting = Field(
+        description="PostgreSQL URL of a role that is a member of footfall_writer."
+    )
 
 
 @asynccontextmanager
 async def _connected(settings: DlqSettings) -> AsyncIterator[tuple[asyncpg.Connection, str]]:
     """A connection, and the generation that is active now."""
-    connection: asyncpg.Connection = await asyncpg.connect(
-        driver_url(settings.database_url.get_secret_value()),
-        timeout=CONNECT_TIMEOUT,
-        server_settings={"application_name": "footfall-dlq", "timezone": "UTC", **PLAN_SETTINGS},
-    )
+    connection = await connect(settings.database_url.get_secret_value(), "footfall-dlq", settings=PLAN_SETTINGS)
     try:
         yield connection, await active_generation(connection)
     finally:

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-import asyncpg
 import msgspec
 import rich_click as click
 from rich.console import Console
@@ -17,8 +16,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from contracts.event import PERSONAL_FIELDS
+from footfall.cli_failures import readable_failures
 from footfall.dlq import DlqSettings, discard_letters, list_letters, redrive_letters, show_letter
-from footfall.environment import load_settings
+from footfall.operator_settings import operator_settings
 from projector.letter_filter import LetterFilter
 from projector.letter_trial import RedriveError
 from projector.redrive import Dealt, Options
@@ -106,15 +106,9 @@ async def _parked(settings: DlqSettings, chosen: LetterFilter) -> int:
 
 def _answer(ask: Callable[[DlqSettings], Coroutine[Any, Any, Found]]) -> Found:
     configure_logs("ERROR", PERSONAL_FIELDS)
-    settings = load_settings(DlqSettings)
-    try:
+    settings = operator_settings(DlqSettings, "projector")
+    with readable_failures("The dead letters cannot be reached", refusals=(RedriveError,)):
         return asyncio.run(ask(settings))
-    except RedriveError as error:
-        click.echo(f"footfall: {error}", err=True)
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        said = (str(error).splitlines() or [""])[0]
-        click.echo(f"footfall: The dead letters cannot be reached: {type(error).__name__}: {said}", err=True)
-    sys.exit(1)
 
 
 def _deal(deal: Deal, chosen: LetterFilter, options: Options, *, as_json: bool) -> None:
@@ -127,11 +121,7 @@ def _deal(deal: Deal, chosen: LetterFilter, options: Options, *, as_json: bool) 
             task = bar.add_task("", total=total)
             return await deal(settings, chosen, options, lambda more: bar.advance(task, more))
 
-    try:
-        dealt = _answer(run)
-    except RedriveError as error:
-        click.echo(f"footfall: {error}", err=True)
-        sys.exit(1)
+    dealt = _answer(run)
     counts = dict(sorted(Counter(letter.outcome for letter in dealt).items()))
     if as_json:
         _print_json({"dry_run": options.dry_run, "actor": options.actor, "counts": counts, "letters": dealt})

@@ -38,7 +38,11 @@ def _variable(location: tuple[int | str, ...]) -> str:
 
 def _sentence(problem: object) -> str:
     assert isinstance(problem, dict)
-    return "is not set, and it has no default" if problem["type"] == "missing" else str(problem["msg"])
+    return (
+        "is not set, and it has no default"
+        if problem["type"] == "missing"
+        else str(problem["msg"]).removeprefix("Value error, ")
+    )
 
 
 def _exit_with(lines: list[str]) -> Never:

@@ -1,17 +1,35 @@
-"""The reporter of `footfall up`: made at each start, found again by `footfall sql` without any settings."""
+"""The stack of the `footfall up` that runs here, found without any settings; and the reporter made at each start."""
 
+import fcntl
 import hmac
-import json
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from footfall.embedded import StackError
 from footfall.embedded.places import StatePaths
-from footfall.embedded.postgres_roles import OWNER, load_passwords, role_url
+from footfall.embedded.postgres_roles import OWNER, PROJECTOR, Passwords, load_passwords, role_url
+from footfall.embedded.state_lock import read_facts
 from footfall.reporters import Reporter, grant
 
 NAME = "footfall_report"
 CONNECTIONS = 20
+
+
+@dataclass(frozen=True)
+class RunningStack:
+    """Where the servers of a running `footfall up` are."""
+
+    kafka: str  # host:port
+    postgres_port: int
+    passwords: Passwords = field(repr=False)
+
+    def url(self, login: str) -> str:
+        """PostgreSQL's URL for the `owner`, the `projector` or the `reporter`; it carries the password."""
+        owner = role_url(self.postgres_port, OWNER, self.passwords.owner)
+        if login == "projector":
+            return role_url(self.postgres_port, PROJECTOR, self.passwords.projector)
+        return local_reporter_url(owner) if login == "reporter" else owner
 
 
 async def grant_local(owner_url: str) -> Reporter:
@@ -25,17 +43,28 @@ def local_reporter_url(owner_url: str) -> str:
     return urlunsplit(urlsplit(owner_url)._replace(netloc=f"{NAME}:{_password(owner_url)}@{host}"))
 
 
-def running_owner_url(state_dir: Path) -> str:
-    """The owner's URL of the stack that runs on this state. Raises StackError when none does."""
+def running_stack(state_dir: Path) -> RunningStack:
+    """The stack that runs on this state. Raises StackError when none does."""
     paths = StatePaths(state_dir.expanduser().absolute())
     try:
-        address = str(json.loads(paths.lock.read_text())["postgres"])
+        with paths.lock.open("r+", encoding="utf-8") as file:
+            facts = read_facts(file) if _is_held(file.fileno()) else {}
+        kafka, postgres = str(facts["kafka"]), str(facts["postgres"])
         passwords = load_passwords(paths.secrets, cluster_exists=True)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, KeyError) as error:
         raise StackError(
-            f"Nothing runs in {paths.root}. Start it with `footfall up`, or name its --state-dir."
+            f"nothing runs in {paths.root}. Start it with `footfall up`, name its --state-dir, or set the variable."
         ) from error
-    return role_url(int(address.rpartition(":")[2]), OWNER, passwords.owner)
+    return RunningStack(kafka, int(postgres.rpartition(":")[2]), passwords)
+
+
+def _is_held(lock: int) -> bool:
+    """Whether a running stack holds the lock; the file itself outlives its holder."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False
 
 
 def _password(owner_url: str) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,14 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaTimeoutError, TopicAlreadyExistsError, for_code
 from alembic import command
 from alembic.config import Config
-from pydantic import Field, SecretStr
+from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 import migrations
 from contracts.record import DEAD_LETTER_TOPIC, PARTITIONS
 from contracts.settings import KafkaSettings
+from read_model.database_url import DatabaseUrlSetting
+from read_model.pool import connect
 
 # The topic is the history and the only truth: a broker's default would delete it after a week.
 KEEP_FOR_EVER = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete"}
@@ -28,7 +31,9 @@ class MigrateSettings(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore")
 
-    database_url: SecretStr = Field(description="PostgreSQL URL of the database's owner (it needs CREATEROLE).")
+    database_url: DatabaseUrlSetting = Field(
+        description="PostgreSQL URL of the database's owner (it needs CREATEROLE)."
+    )
 
 
 class TopicSettings(KafkaSettings):
@@ -47,8 +52,7 @@ def migrate(settings: MigrateSettings, revision: str = "head") -> None:
     """Brings the schema to `revision`."""
     config = Config()
     config.set_main_option("script_location", str(Path(migrations.__file__).parent))
-    url = settings.database_url.get_secret_value()
-    config.set_main_option("sqlalchemy.url", url.replace("%", "%%"))  # alembic interpolates
+    config.attributes["connect"] = partial(connect, settings.database_url.get_secret_value(), "footfall-migrate")
     command.upgrade(config, revision)
 
 

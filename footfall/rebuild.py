@@ -8,10 +8,11 @@ from contextlib import asynccontextmanager
 
 import asyncpg
 from aiokafka import TopicPartition
-from pydantic import Field, SecretStr
+from pydantic import Field
 
 from contracts.settings import KafkaSettings
 from projector.log_probe import LogProbe
+from read_model.database_url import DatabaseUrlSetting
 from read_model.generation_schema import GenerationInUseError, NotCopiedError, create_like, drop, tables_of
 from read_model.generations import (
     BUILT,
@@ -24,7 +25,7 @@ from read_model.generations import (
     projector_name,
     set_state,
 )
-from read_model.pool import CONNECT_TIMEOUT, driver_url
+from read_model.pool import connect
 
 ONE_AT_A_TIME = 0x_F007_FA12  # advisory lock: two operators do not change generations at once
 LEAVE_WITHIN = 15.0  # seconds for the projectors to leave a generation that is to be dropped
@@ -48,7 +49,7 @@ SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND app
 class RebuildSettings(KafkaSettings):
     """Settings of `footfall rebuild`."""
 
-    database_url: SecretStr = Field(description="PostgreSQL URL of the database's owner.")
+    database_url: DatabaseUrlSetting = Field(description="PostgreSQL URL of the database's owner.")
 
 
 class RefusedError(Exception):
@@ -128,11 +129,7 @@ async def operating(settings: RebuildSettings, *, alone: bool = True) -> AsyncIt
 
 
 async def _connect(settings: RebuildSettings) -> asyncpg.Connection:
-    return await asyncpg.connect(
-        driver_url(settings.database_url.get_secret_value()),
-        timeout=CONNECT_TIMEOUT,
-        server_settings={"application_name": "footfall-rebuild", "timezone": "UTC"},
-    )
+    return await connect(settings.database_url.get_secret_value(), "footfall-rebuild")
 
 
 async def start(operator: Operator, max_rate: int | None = None, *, forget_discards: bool = False) -> Generation:
@@ -175,8 +172,8 @@ async def _whole_history(operator: Operator, active: Generation) -> dict[int, in
             f"The topic {operator.topic} no longer holds {missing}: a generation built from it would lack these "
             "events, so it cannot replace the one that serves."
         )
+    stands = await positions(operator.connection, active.name, operator.topic)  # first: both move on while we look
     ends = await operator.ends()
-    stands = await positions(operator.connection, active.name, operator.topic)
     for partition, offset in stands.items():
         if ends.get(partition, 0) < offset:
             raise RefusedError(

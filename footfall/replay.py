@@ -4,7 +4,6 @@ The consumer belongs to no group, so nobody's position moves. What is read is bo
 start. The order is the log's within each partition.
 """
 
-import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -19,6 +18,7 @@ from contracts.event import EventType, UserEvent
 from contracts.record import from_value
 from contracts.rules import Problems
 from contracts.settings import KafkaSettings
+from telemetry.lifetimes import ended_within
 
 STALL = 60.0  # seconds without a record, after which Kafka counts as away
 FETCH_MS = 200  # of one fetch
@@ -203,6 +203,4 @@ async def _consumer(settings: KafkaSettings) -> AsyncIterator[AIOKafkaConsumer]:
         await consumer.start()
         yield consumer
     finally:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(CLOSE_TIMEOUT):
-                await consumer.stop()
+        await ended_within(CLOSE_TIMEOUT, consumer.stop)

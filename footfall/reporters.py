@@ -12,10 +12,11 @@ import secrets
 from dataclasses import dataclass, field
 
 import asyncpg
-from pydantic import Field, SecretStr
+from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from read_model.pool import CONNECT_TIMEOUT, driver_url
+from read_model.database_url import DatabaseUrlSetting
+from read_model.pool import connect
 from read_model.reporting import REPORTER_ROLE, REPORTING
 
 ONE_AT_A_TIME = 0x_F007_FA13  # advisory lock: PostgreSQL cannot change a database's privileges twice at once
@@ -66,7 +67,7 @@ class GrantReporterSettings(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore")
 
-    database_url: SecretStr | None = Field(default=None, description="PostgreSQL URL of the database's owner.")
+    database_url: DatabaseUrlSetting = Field(description="PostgreSQL URL of the database's owner.")
 
 
 class RefusedReporterError(Exception):
@@ -113,7 +114,7 @@ async def grant(
     seconds. Raises RefusedReporterError, and changes nothing, for a role that is something else, or that could do more
     than read the views afterwards.
     """
-    connection = await _connect(owner_url, "footfall-grant-reporter")
+    connection = await connect(owner_url, "footfall-grant-reporter")
     try:
         async with connection.transaction():
             await connection.execute(f"SELECT pg_advisory_xact_lock({ONE_AT_A_TIME})")
@@ -130,17 +131,11 @@ async def grant(
 
 async def check(reporter_url: str) -> None:
     """Raises RefusedReporterError when the URL's role may do more than a reporter."""
-    connection = await _connect(reporter_url, "footfall-sql")
+    connection = await connect(reporter_url, "footfall-sql")
     try:
         await _refuse_powers(connection, await connection.fetchval("SELECT current_user::text"))
     finally:
         await connection.close()
-
-
-async def _connect(url: str, application: str) -> asyncpg.Connection:
-    return await asyncpg.connect(
-        driver_url(url), timeout=CONNECT_TIMEOUT, server_settings={"application_name": application}
-    )
 
 
 async def _refuse_others(connection: asyncpg.Connection, name: str) -> bool:

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import resource
 import signal
+import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -30,13 +31,22 @@ TICKS_BETWEEN_LOOKS = round(LOOK_INTERVAL / 0.1)  # uvicorn ticks ten times a se
 class Server(uvicorn.Server):
     """uvicorn's server, except that a signal it obeyed is not raised again: a drained process exits 0."""
 
+    asked_to_end = False
+    _starting: "asyncio.Task[None] | None" = None
     on_exit: Callable[[], None] = staticmethod(lambda: None)  # called once it is asked to end, before it waits
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stops accepting; a second Ctrl-C stops waiting for requests in flight."""
         self.force_exit = self.should_exit and sig == signal.SIGINT
-        self.should_exit = True
+        self.should_exit = self.asked_to_end = True
+        if not self.started and self._starting is not None:  # it may be waiting for a server that is away
+            self._starting.get_loop().call_soon_threadsafe(self._starting.cancel)
         self.on_exit()
+
+    async def startup(self, sockets: "list[socket.socket] | None" = None) -> None:
+        """As uvicorn's, except that a signal ends it."""
+        self._starting = asyncio.current_task()
+        await super().startup(sockets)
 
     async def on_tick(self, counter: int) -> bool:
         """uvicorn's clock: connections that are overdue end with it."""
@@ -88,9 +98,9 @@ def serve(
     allow_open_files(max_connections + FURTHER_FILES)
     server = server_of(app, host, port, max_connections)
     server.on_exit = on_exit
-    with suppress(SystemExit):  # uvicorn's own code for a failed start is 3
+    with suppress(SystemExit, asyncio.CancelledError):  # uvicorn's own code for a failed start is 3
         server.run()
-    return 0 if server.started else 1
+    return 0 if server.started or server.asked_to_end else 1
 
 
 def allow_open_files(files: int) -> None:

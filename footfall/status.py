@@ -19,7 +19,7 @@ from projector.log_probe import LogProbe
 from projector.settings import ProjectorSettings
 from read_model.generations import PROJECTED, Generation, list_generations
 from read_model.names import READ
-from read_model.pool import CONNECT_TIMEOUT, driver_url
+from read_model.pool import connect
 
 LOOK_PATIENCE = 3.0  # seconds for the first records beyond the checkpoints of one generation
 
@@ -231,10 +231,7 @@ def problems(generation: GenerationStatus, max_lag: int | None) -> list[str]:
 @asynccontextmanager
 async def observing(settings: ProjectorSettings) -> AsyncIterator[Observer]:
     """Connects to PostgreSQL; to Kafka at the first look. Raises OSError or asyncpg.PostgresError."""
-    url = driver_url(settings.database_url.get_secret_value())
-    connection = await asyncpg.connect(
-        url, timeout=CONNECT_TIMEOUT, server_settings={"application_name": "footfall-status", "timezone": "UTC"}
-    )
+    connection = await connect(settings.database_url.get_secret_value(), "footfall-status")
     probe = LogProbe(settings.client_options(), "footfall-status")
     try:
         yield Observer(settings, connection, probe)

@@ -6,6 +6,7 @@ from types import FrameType
 
 from rich.console import Console
 
+from footfall.called_as import as_called
 from footfall.running import Running, RunOptions, running_footfall
 
 WATCH = 0.5  # seconds between looks at the processes
@@ -36,7 +37,7 @@ def interrupt(_number: int, _frame: FrameType | None) -> None:
 def welcome(running: Running) -> str:
     """Where everything is, and three commands to paste."""
     front = running.front
-    return (
+    return as_called(
         f"\n[bold]Footfall is up at {front}[/bold]   (Ctrl-C stops everything)\n"
         f"Kafka {running.stack.kafka_bootstrap}   logs in {running.log_dir}\n\n"
         f"curl -s {front}/events/generate -H 'Content-Type: application/json' \\\n"

@@ -6,8 +6,8 @@ It names no project module: a migration must mean the same for ever, whatever th
 import asyncio
 import os
 import sys
-from urllib.parse import urlsplit, urlunsplit
 
+import asyncpg
 from alembic import context
 from sqlalchemy import Connection, pool
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -15,11 +15,19 @@ from sqlalchemy.ext.asyncio import create_async_engine
 LOCK_KEY = 0x_F007_FA11  # two migrate jobs at once: the second waits, then finds nothing to do
 
 
-def database_url() -> str:
-    url = context.config.get_main_option("sqlalchemy.url") or os.environ.get("DATABASE_URL", "")
+async def connect() -> asyncpg.Connection:
+    """As the caller does, if it is `footfall migrate`; else to DATABASE_URL."""
+    given = context.config.attributes.get("connect")
+    if given is not None:
+        found: asyncpg.Connection = await given()
+        return found
+    url = os.environ.get("DATABASE_URL", "")
     if not url:
         sys.exit("DATABASE_URL is not set: give the database owner's URL, postgresql://user:password@host:port/name")
-    return urlunsplit(urlsplit(url)._replace(scheme="postgresql+asyncpg"))
+    try:
+        return await asyncpg.connect(url.replace("postgresql+asyncpg://", "postgresql://", 1), timeout=10)
+    except ValueError:  # its text may quote the URL
+        sys.exit("DATABASE_URL is no PostgreSQL URL; `footfall migrate` says why")
 
 
 def migrate(connection: Connection) -> None:
@@ -31,7 +39,7 @@ def migrate(connection: Connection) -> None:
 
 
 async def main() -> None:
-    engine = create_async_engine(database_url(), poolclass=pool.NullPool)
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=pool.NullPool)
     async with engine.connect() as connection:
         await connection.run_sync(migrate)
         await connection.commit()

@@ -13,8 +13,10 @@ from projector.log_probe import LogProbe
 from projector.ownership import Ownership
 from projector.settings import ProjectorSettings
 from projector.watchdog import Watchdog
+from read_model.away import NOT_YET_THERE
 from read_model.pool import closing, open_pool
 from telemetry.health import LIVENESS, DependencyState, Probe
+from telemetry.lifetimes import once_there
 from telemetry.logs import get_logger
 
 ServeProbes = Callable[[Mapping[str, Probe]], AbstractAsyncContextManager[None]]
@@ -60,8 +62,12 @@ class Loops:
 @asynccontextmanager
 async def _register(settings: ProjectorSettings) -> AsyncIterator[Any]:
     """Two connections beside those of the loops: to read the register of generations, and for a probe."""
-    pool = await open_pool(
-        settings.database_url.get_secret_value(), application="footfall-projector", min_size=1, max_size=2
+    url = settings.database_url.get_secret_value()
+    pool = await once_there(
+        "PostgreSQL",
+        lambda: open_pool(url, application="footfall-projector", min_size=1, max_size=2),
+        NOT_YET_THERE,
+        settings.startup_timeout_ms / 1000,
     )
     async with closing(pool):
         yield pool

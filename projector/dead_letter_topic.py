@@ -17,6 +17,7 @@ from aiokafka.errors import MessageSizeTooLargeError, RecordListTooLargeError
 from projector.connection import Connection
 from projector.dead_letters import header_name
 from projector.settings import ProjectorSettings
+from telemetry.lifetimes import ended_within
 from telemetry.logs import get_logger
 
 LOOK_INTERVAL = 5.0  # seconds between looks, when no letter of our own wakes us; also after a failure
@@ -102,9 +103,7 @@ class _Publisher:
 
     async def __aexit__(self, *_: object) -> None:
         if self._producer is not None:
-            with suppress(Exception):
-                async with asyncio.timeout(STOP_TIMEOUT):
-                    await self._producer.stop()
+            await ended_within(STOP_TIMEOUT, self._producer.stop)
 
     async def round(self) -> int:
         """Publishes up to a chunk of each partition that nobody else is at; returns the number of letters."""

@@ -10,7 +10,13 @@ from typing import Any
 
 import stamina
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import (
+    KafkaConnectionError,
+    KafkaError,
+    KafkaTimeoutError,
+    NodeNotReadyError,
+    RequestTimedOutError,
+)
 from prometheus_client import Gauge
 
 from projector.checkpoints import Checkpoints
@@ -24,10 +30,12 @@ from projector.settings import ProjectorSettings
 from read_model.generations import positions, projector_name
 from read_model.names import GENERATION
 from read_model.pool import closing, open_pool
+from telemetry.lifetimes import ended_within, once_there
 from telemetry.logs import get_logger
 from telemetry.metrics import PARTITIONS_OWNED, PARTITIONS_STOPPED, REBUILD_PROGRESS
 
 MAX_POLL_INTERVAL_MS = 1_800_000  # while PostgreSQL is away no records are taken; that is not a dead consumer
+BROKERS_AWAY = (OSError, KafkaConnectionError, KafkaTimeoutError, NodeNotReadyError, RequestTimedOutError)
 CLOSE_TIMEOUT = 5.0  # seconds; aiokafka's stop() can hang while the broker is down
 PROGRESS_INTERVAL = 2.0  # seconds between looks at how far a build has come
 
@@ -48,7 +56,7 @@ class GenerationLoop:
             lost = await self._project(stop)
             while lost and not stop.is_set():  # aiokafka is beyond help: a new consumer, as soon as one can be made
                 async for attempt in stamina.retry_context(
-                    on=(KafkaError, OSError), attempts=None, timeout=None, wait_max=2.0
+                    on=(KafkaError, *TRANSIENT), attempts=None, timeout=None, wait_max=2.0
                 ):
                     with attempt:
                         lost = await self._project(stop)
@@ -130,6 +138,17 @@ async def _pool(settings: ProjectorSettings, generation: str) -> AsyncIterator[A
 
 @asynccontextmanager
 async def _consumer(settings: ProjectorSettings, generation: str) -> AsyncIterator[AIOKafkaConsumer]:
+    consumer = await once_there(
+        "Kafka", lambda: _started_consumer(settings, generation), BROKERS_AWAY, settings.startup_timeout_ms / 1000
+    )
+    try:
+        yield consumer
+    finally:
+        if not await ended_within(CLOSE_TIMEOUT, consumer.stop):
+            get_logger("projector").warning("consumer_not_closed", generation=generation)
+
+
+async def _started_consumer(settings: ProjectorSettings, generation: str) -> AIOKafkaConsumer:
     consumer = AIOKafkaConsumer(
         **settings.client_options(),
         group_id=group_of(settings, generation),
@@ -145,10 +164,7 @@ async def _consumer(settings: ProjectorSettings, generation: str) -> AsyncIterat
     )
     try:
         await consumer.start()
-        yield consumer
-    finally:
-        try:
-            async with asyncio.timeout(CLOSE_TIMEOUT):
-                await consumer.stop()
-        except TimeoutError:
-            get_logger("projector").warning("consumer_close_timed_out", generation=generation)
+    except BaseException:
+        await ended_within(CLOSE_TIMEOUT, consumer.stop)
+        raise
+    return consumer

@@ -79,6 +79,14 @@ class Running:
         self.task = asyncio.create_task(loop(orders, self.stop))
 
 
+class LoopCancelledError(Exception):
+    """A loop was cancelled, and not by us: some client let the CancelledError of its own task out."""
+
+
+def _what_ended(task: "asyncio.Task[None]") -> BaseException | None:
+    return LoopCancelledError("a loop was cancelled from within") if task.cancelled() else task.exception()
+
+
 class Generations:
     """Runs `loop` for each generation of the register that is to be projected.
 
@@ -143,7 +151,7 @@ class Generations:
             if not running.task.done():
                 continue
             del self._running[name]
-            error = running.task.exception()
+            error = _what_ended(running.task)
             if error is None:
                 continue
             if running.orders.current.state == "active":

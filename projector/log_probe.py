@@ -1,12 +1,13 @@
 """A look at the log from outside: no group, a connection of its own, nothing that a stuck consumer could stop."""
 
 import asyncio
-import contextlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.structs import ConsumerRecord
+
+from telemetry.lifetimes import ended_within
 
 CLOSE_TIMEOUT = 2.0  # seconds; aiokafka's stop() can hang while the broker is down
 LOOK_MS = 100  # of one fetch
@@ -70,9 +71,7 @@ class LogProbe:
         """Ends the connection, whatever state it is in."""
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(CLOSE_TIMEOUT):
-                    await consumer.stop()
+            await ended_within(CLOSE_TIMEOUT, consumer.stop)
 
     async def _connected(self) -> AIOKafkaConsumer:
         if self._consumer is None:

@@ -2,16 +2,19 @@
 
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field
 
 from contracts.record import CONSUMER_GROUP, DEAD_LETTER_TOPIC
 from contracts.settings import KafkaSettings
+from read_model.database_url import DatabaseUrlSetting
 
 
 class ProjectorSettings(KafkaSettings):
     """Settings of one projector process. Every default is the safe one."""
 
-    database_url: SecretStr = Field(description="PostgreSQL URL of a role that is a member of footfall_writer.")
+    database_url: DatabaseUrlSetting = Field(
+        description="PostgreSQL URL of a role that is a member of footfall_writer."
+    )
     kafka_group_id: str = Field(default=CONSUMER_GROUP, description="Consumer group of the projectors.")
     kafka_session_timeout_ms: int = Field(
         default=30_000, ge=1_000, description="A projector silent for so long is dead, ms."
@@ -44,6 +47,11 @@ class ProjectorSettings(KafkaSettings):
         ge=200,
         le=3_600_000,
         description="A projector that stands still for so long, with work to do, is ended, ms.",
+    )
+    startup_timeout_ms: int = Field(
+        default=60_000,
+        ge=0,
+        description="A process that starts waits so long for a server that is away, then exits, ms; 0: not at all.",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="Least level that is logged."

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-import asyncpg
 import msgspec
 
+from read_model.away import AWAY
 from telemetry.asgi import App, Receive, Scope, Send, respond
 from telemetry.logs import get_logger
 
@@ -14,16 +14,6 @@ JSON = b"application/json"
 INTERNAL_ERROR = "Internal server error"
 NOT_FOUND = "Not found"
 UNAVAILABLE = "The read model is not available; try again shortly."
-
-AWAY = (
-    OSError,
-    TimeoutError,
-    asyncpg.InterfaceError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.TooManyConnectionsError,
-    asyncpg.SerializationError,  # on a replica: replay needed what the query read
-)
 
 
 class RefusedError(Exception):

@@ -15,9 +15,11 @@ from query_side.openapi.routes import DOCUMENT, document_route
 from query_side.routes import EventRoutes
 from query_side.settings import QuerySettings
 from query_side.users import UserRoutes
+from read_model.away import NOT_YET_THERE
 from read_model.pool import open_pool
 from telemetry.asgi import App, Takes
 from telemetry.health import DependencyState
+from telemetry.lifetimes import once_there
 from telemetry.metrics import PROCESSED_EVENTS
 
 # Every hot query walks one range of one index in its order and stops early. What the planner would rather do, to gather
@@ -47,7 +49,17 @@ class QuerySide:
     @asynccontextmanager
     async def lifespan(self, _app: Litestar) -> AsyncIterator[None]:
         """Opens the pool; closes it, and with it every stream that still runs, on the way out."""
-        self._opened = await open_pool(
+        patience = self._settings.startup_timeout_ms / 1000
+        self._opened = await once_there("PostgreSQL", self._open, NOT_YET_THERE, patience)
+        try:
+            self._sealed = await cursors_of(self._opened, self._settings.cursor_secret.get_secret_value())
+            async with self._live.running():
+                yield
+        finally:
+            self._opened.terminate()
+
+    async def _open(self) -> asyncpg.Pool:
+        return await open_pool(
             self._settings.reading_url(),
             application="footfall-query-side",
             min_size=2,
@@ -56,12 +68,6 @@ class QuerySide:
             server_settings=SESSION,
             stateless=True,
         )
-        try:
-            self._sealed = await cursors_of(self._opened, self._settings.cursor_secret.get_secret_value())
-            async with self._live.running():
-                yield
-        finally:
-            self._opened.terminate()
 
     def guard(self, app: App) -> App:
         """Every query may name positions to wait for: one guard before all of them."""

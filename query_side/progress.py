@@ -7,9 +7,9 @@ from contextlib import contextmanager
 import asyncpg
 import stamina
 
-from query_side.answers import AWAY
 from query_side.positions import Position, Vector, missing, stands
-from read_model.pool import CONNECT_TIMEOUT, driver_url
+from read_model.away import AWAY
+from read_model.pool import CONNECT_TIMEOUT, connect
 from read_model.progress import CHANNEL
 from telemetry.logs import get_logger
 
@@ -124,12 +124,7 @@ class Progress:
 
     async def _listen(self) -> None:
         """Hears until the session is lost; then raises what it was lost to."""
-        connection: asyncpg.Connection = await asyncpg.connect(
-            driver_url(self._listen_url),
-            timeout=CONNECT_TIMEOUT,
-            command_timeout=CONNECT_TIMEOUT,
-            server_settings={"application_name": "footfall-query-side listener"},
-        )
+        connection = await connect(self._listen_url, "footfall-query-side listener", query_timeout=CONNECT_TIMEOUT)
         lost = asyncio.Event()
         try:
             connection.add_termination_listener(lambda _connection: lost.set())

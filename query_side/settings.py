@@ -5,6 +5,8 @@ from typing import Literal
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from read_model.database_url import DatabaseUrlSetting, OptionalDatabaseUrlSetting
+
 MIN_SECRET_LENGTH = 16  # characters
 
 
@@ -18,8 +20,10 @@ class QuerySettings(BaseSettings):
     max_connections: int = Field(
         default=4_000, ge=1, description="Open connections of one process; one more is answered 503 and closed."
     )
-    database_url: SecretStr = Field(description="PostgreSQL URL of a role that is a member of footfall_reader.")
-    replica_database_url: SecretStr = Field(
+    database_url: DatabaseUrlSetting = Field(
+        description="PostgreSQL URL of a role that is a member of footfall_reader."
+    )
+    replica_database_url: OptionalDatabaseUrlSetting = Field(
         default=SecretStr(""),
         description="PostgreSQL URL of a replica: queries read there, and DATABASE_URL, the primary, only notifies.",
     )
@@ -42,6 +46,11 @@ class QuerySettings(BaseSettings):
     )
     stream_heartbeat_ms: int = Field(
         default=15_000, ge=100, description="Between signs of life on a stream with nothing to tell, ms."
+    )
+    startup_timeout_ms: int = Field(
+        default=60_000,
+        ge=0,
+        description="A process that starts waits so long for a server that is away, then exits, ms; 0: not at all.",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="Least level that is logged."

@@ -5,13 +5,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import asyncpg
 
-from query_side.answers import AWAY, RefusedError, header, until_disconnect
+from query_side.answers import RefusedError, header, until_disconnect
 from query_side.cursors import Cursors
 from query_side.feed import Page, cursor_of, read_page, vector_of
 from query_side.parameters import Parameters
 from query_side.positions import Vector, passes
 from query_side.since import NOW, beginning_of
 from query_side.tail import RETRY, Client, Filter, Tail, heartbeat_of, last_words, piece_of
+from read_model.away import AWAY
 from telemetry.asgi import Receive, Scope, Send
 from telemetry.logs import get_logger
 

@@ -9,11 +9,11 @@ from typing import Literal
 import asyncpg
 import msgspec
 
-from query_side.answers import AWAY
 from query_side.cursors import Cursors
 from query_side.feed import Page, Step, cursor_of, read_page
 from query_side.positions import Vector
 from query_side.progress import Progress
+from read_model.away import AWAY
 from telemetry.logs import get_logger
 from telemetry.metrics import STREAMS_DROPPED, STREAMS_OPEN
 

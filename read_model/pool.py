@@ -1,29 +1,39 @@
 """Connections to PostgreSQL."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
+from read_model.database_url import parse
+
 Connection = PoolConnectionProxy | asyncpg.Connection
 
-CONNECT_TIMEOUT = 10.0  # seconds
+CONNECT_TIMEOUT = 10.0  # seconds, unless the URL names another
 CLOSE_TIMEOUT = 5.0  # seconds; a connection gone silent would hold up the close for ever
 
 
-def driver_url(database_url: str) -> str:
-    """The URL as asyncpg takes it: SQLAlchemy's `postgresql+asyncpg://` is accepted and stripped."""
-    parts = urlsplit(database_url)
-    return urlunsplit(parts._replace(scheme="postgresql"))
+async def connect(
+    database_url: str,
+    application: str,
+    *,
+    query_timeout: float | None = None,
+    settings: Mapping[str, str] | None = None,
+) -> asyncpg.Connection:
+    """One connection, whose session runs in UTC, carries `application` as its name and has these `settings`.
 
-
-def alchemy_url(database_url: str) -> str:
-    """The URL as SQLAlchemy takes it; plain `postgresql://` would mean psycopg there."""
-    parts = urlsplit(database_url)
-    return urlunsplit(parts._replace(scheme="postgresql+asyncpg"))
+    Raises OSError, TimeoutError, asyncpg.PostgresError or asyncpg.InterfaceError.
+    """
+    url = parse(database_url)
+    connection: asyncpg.Connection = await asyncpg.connect(
+        url.driver(),
+        timeout=url.connect_timeout or CONNECT_TIMEOUT,
+        command_timeout=query_timeout,
+        server_settings={"application_name": application, "timezone": "UTC", **(settings or {})},
+    )
+    return connection
 
 
 async def open_pool(
@@ -44,11 +54,12 @@ async def open_pool(
 
     Raises OSError or asyncpg.PostgresError when the first `min_size` connections cannot be made.
     """
+    url = parse(database_url)
     pool: asyncpg.Pool = await asyncpg.create_pool(
-        driver_url(database_url),
+        url.driver(),
         min_size=min_size,
         max_size=max_size,
-        timeout=CONNECT_TIMEOUT,
+        timeout=url.connect_timeout or CONNECT_TIMEOUT,
         command_timeout=query_timeout,
         reset=_leave_as_it_is if stateless else None,
         server_settings={"application_name": application, "timezone": "UTC", **(server_settings or {})},

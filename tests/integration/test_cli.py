@@ -20,8 +20,9 @@ from footfall.cli import cli
 from query_side.openapi.document import document as query_document
 from tests.conftest import Footfall
 from tests.docs_pages import assert_docs_show
-from tests.processes import free_port, wait_until
+from tests.processes import free_port, is_ready, wait_until
 from tests.servers import Servers, at_database
+from tests.tcp_proxy import tcp_proxy
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SECRET = "hunter2"
@@ -209,8 +210,8 @@ def test_the_front_serves_both_sides_on_one_port(footfall: Footfall) -> None:
 )
 def test_without_postgresql_a_process_exits_1_with_a_readable_line(footfall: Footfall, command: str) -> None:
     url = f"postgresql://u:{SECRET}@127.0.0.1:{free_port()}/x"
-    process = footfall.start(command, ready=False, DATABASE_URL=url)
-    assert process.popen.wait(20) == 1
+    process = footfall.start(command, ready=False, DATABASE_URL=url, STARTUP_TIMEOUT_MS="0")
+    assert process.popen.wait(60) == 1
     said = process.log_text()
     assert "Traceback" not in said
     assert "Connection refused" in said or "Connect call failed" in said
@@ -220,8 +221,9 @@ def test_without_postgresql_a_process_exits_1_with_a_readable_line(footfall: Foo
 
 @pytest.mark.parametrize("command", ["front", "projector"])
 def test_without_kafka_a_process_exits_1_with_a_readable_line(footfall: Footfall, command: str) -> None:
-    process = footfall.start(command, ready=False, KAFKA_BOOTSTRAP_SERVERS=f"127.0.0.1:{free_port()}")
-    assert process.popen.wait(20) == 1
+    away = {"KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{free_port()}", "STARTUP_TIMEOUT_MS": "0"}
+    process = footfall.start(command, ready=False, **away)
+    assert process.popen.wait(60) == 1
     said = process.log_text()
     assert "Traceback" not in said
     assert "Kafka" in said
@@ -236,3 +238,29 @@ def test_a_port_that_is_taken_is_exit_1_and_a_line_that_says_so(shared_footfall:
     assert run.returncode == 1
     assert "Traceback" not in run.stderr
     assert "address already in use" in run.stderr
+
+
+@pytest.mark.parametrize("command", ["query-side", "projector"])
+def test_a_process_waits_for_postgresql_says_so_and_begins_once_it_is_there(footfall: Footfall, command: str) -> None:
+    servers = footfall.servers
+    url = servers.projector_url if command == "projector" else servers.query_url
+    at = urlsplit(url)
+    with tcp_proxy(str(at.hostname), at.port or 5432) as proxy:
+        proxy.cut()
+        process = footfall.start(command, ready=False, DATABASE_URL=proxy.in_front_of(url))
+        wait_until(lambda: "waiting for PostgreSQL" in process.log_text(), 60, "it to say that it waits")
+        proxy.mend()
+        wait_until(lambda: is_ready(process), 60, "it to begin")
+        assert process.terminate(30) == 0
+
+
+@pytest.mark.parametrize("command", ["query-side", "front", "projector"])
+def test_a_process_that_waits_for_a_server_ends_at_once_when_it_is_asked_to(footfall: Footfall, command: str) -> None:
+    away = {"KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{free_port()}"}
+    if command != "front":
+        away["DATABASE_URL"] = f"postgresql://u:{SECRET}@127.0.0.1:{free_port()}/x"
+    process = footfall.start(command, ready=False, **away)
+    wait_until(lambda: "waiting for " in process.log_text(), 60, "it to say that it waits")
+    assert process.terminate(30) == 0
+    assert "Traceback" not in process.log_text()
+    assert len(process.log_text().splitlines()) <= 8, process.log_text()

@@ -17,7 +17,6 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from read_model import dead_letter_table, projection_tables
 from read_model.generation_schema import create_like
 from read_model.names import GENERATION
-from read_model.pool import alchemy_url
 from read_model.reporting import VIEWS, Column, ReportingView
 from read_model.tables import metadata
 from tests.servers import Servers
@@ -41,7 +40,7 @@ def differences(connection: Connection) -> list[object]:
 
 
 async def schema_differences(url: str) -> list[object]:
-    engine = create_async_engine(alchemy_url(url))
+    engine = create_async_engine(url.replace("postgresql://", "postgresql+asyncpg://", 1))
     async with engine.connect() as connection:
         found = await connection.run_sync(differences)
     await engine.dispose()

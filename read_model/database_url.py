@@ -1,0 +1,189 @@
+"""URLs of PostgreSQL: one parser for every command and process, whose errors hold no piece of a URL.
+
+What is taken is libpq's form (https://www.postgresql.org/docs/current/libpq-connect.html, 34.1.1.2), so that psql
+takes it too. A parameter works, or is refused by name; one that is no parameter of libpq's is not named, for it may be
+a piece of a password.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated
+from urllib.parse import quote, unquote
+
+from pydantic import AfterValidator, SecretStr
+
+SCHEMES = ("postgresql", "postgres", "postgresql+asyncpg")
+FORM = (
+    "Write postgresql://user:password@host:5432/database, "
+    "with / ? # @ : % of user or password as %2F %3F %23 %40 %3A %25"
+)
+
+HOST = re.compile(r"(\[[0-9A-Fa-f:.]+(%25[\w.-]+)?\]|[\w.~-]*|(%2[Ff][\w.~-]*)+)(:[0-9]{1,5})?")
+BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})|%00")
+
+ANY = ""  # of the values that a parameter may have
+TAKEN: Mapping[str, str] = {
+    "host": ANY,
+    "port": ANY,
+    "dbname": ANY,
+    "user": ANY,
+    "password": ANY,
+    "passfile": ANY,
+    "connect_timeout": ANY,
+    "options": ANY,
+    "sslmode": "disable allow prefer require verify-ca verify-full",
+    "sslnegotiation": "postgres direct",
+    "sslcert": ANY,
+    "sslkey": ANY,
+    "sslpassword": ANY,
+    "sslrootcert": ANY,
+    "sslcrl": ANY,
+    "ssl_min_protocol_version": "TLSv1.2 TLSv1.3",
+    "ssl_max_protocol_version": "TLSv1.2 TLSv1.3",
+    "target_session_attrs": "any read-write read-only primary standby prefer-standby",
+    "krbsrvname": ANY,
+    # What the driver does anyway; another value would be a promise that it does not keep.
+    "channel_binding": "disable prefer",
+    "gssencmode": "disable prefer",
+    "client_encoding": "auto UTF8 utf8 UTF-8",
+    "sslcompression": "0",
+    "load_balance_hosts": "disable",
+}
+OURS = frozenset({"connect_timeout", "channel_binding", "gssencmode", "client_encoding", "sslcompression"}) | {
+    "load_balance_hosts"
+}
+REFUSED = frozenset(
+    {
+        "application_name",
+        "fallback_application_name",
+        "gssdelegation",
+        "gsslib",
+        "hostaddr",
+        "keepalives",
+        "keepalives_count",
+        "keepalives_idle",
+        "keepalives_interval",
+        "max_protocol_version",
+        "min_protocol_version",
+        "oauth_client_id",
+        "oauth_client_secret",
+        "oauth_issuer",
+        "oauth_scope",
+        "replication",
+        "require_auth",
+        "requirepeer",
+        "requiressl",
+        "scram_client_key",
+        "scram_server_key",
+        "service",
+        "servicefile",
+        "sslcertmode",
+        "sslcrldir",
+        "sslkeylogfile",
+        "sslsni",
+        "tcp_user_timeout",
+    }
+)
+
+
+class DatabaseUrlError(ValueError):
+    """The text is no URL that we can use; the sentence says why, and holds nothing of the text."""
+
+
+@dataclass(frozen=True)
+class DatabaseUrl:
+    """What a URL says. `hosts` as written; `database` empty: the driver's default."""
+
+    user: str = field(repr=False)
+    password: str | None = field(repr=False)
+    hosts: str = field(repr=False)
+    database: str = field(repr=False)
+    parameters: Mapping[str, str] = field(repr=False)
+
+    @property
+    def connect_timeout(self) -> int | None:
+        """Seconds, if the URL names any."""
+        return int(self.parameters.get("connect_timeout", "0")) or None
+
+    def driver(self) -> str:
+        """As asyncpg takes it: every part escaped, and only parameters that are the driver's."""
+        return self._url(self.password, {k: v for k, v in self.parameters.items() if k not in OURS})
+
+    def libpq(self) -> tuple[str, str | None]:
+        """As psql takes it, without the password, which a command line would show; and the password."""
+        kept = {k: v for k, v in self.parameters.items() if k != "password"}
+        return self._url(None, kept), self.parameters.get("password", self.password)
+
+    def _url(self, password: str | None, parameters: Mapping[str, str]) -> str:
+        secret = "" if password is None else f":{quote(password, safe='')}"
+        at = "@" if self.user or secret else ""
+        query = "&".join(f"{name}={quote(value, safe='')}" for name, value in parameters.items())
+        where = f"{quote(self.user, safe='')}{secret}{at}{self.hosts}/{quote(self.database, safe='')}"
+        return f"postgresql://{where}{'?' if query else ''}{query}"
+
+
+def parse(text: str) -> DatabaseUrl:
+    """Reads a URL. Raises DatabaseUrlError."""
+    scheme, found, rest = text.strip().partition("://")
+    if not found or scheme not in SCHEMES:
+        raise _wrong("it does not begin with postgresql://")
+    if BROKEN_ESCAPE.search(rest):
+        raise _wrong("it has a % that two hexadecimal digits do not follow")
+    if "#" in rest or any(ord(character) < 32 for character in rest):
+        raise _wrong("it has a # or a control character")
+    location, _, query = rest.partition("?")
+    authority, _, database = location.partition("/")
+    login, _, hosts = authority.rpartition("@")
+    if not all(HOST.fullmatch(host) for host in hosts.split(",")):
+        raise _wrong("its host or port is none")
+    if "/" in database or "@" in database or "@" in query:
+        raise _wrong("its database is none")
+    user, colon, password = login.partition(":")
+    return DatabaseUrl(
+        unquote(user), unquote(password) if colon else None, hosts, unquote(database), _parameters(query)
+    )
+
+
+def _parameters(query: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for pair in query.split("&") if query else ():
+        name, equals, value = pair.partition("=")
+        if name in REFUSED:
+            raise DatabaseUrlError(f"the parameter {name} of a PostgreSQL URL cannot be used here; leave it out")
+        if name not in TAKEN or not equals:
+            raise _wrong("it has a parameter that PostgreSQL's URLs do not have")
+        found[name] = unquote(value)
+        _check(name, found[name])
+    return found
+
+
+def _check(name: str, value: str) -> None:
+    allowed = TAKEN[name].split()
+    if allowed and value not in allowed:
+        raise DatabaseUrlError(f"the parameter {name} of a PostgreSQL URL can only be {', '.join(allowed)} here")
+    if name == "connect_timeout" and not (value.isascii() and value.isdigit() and len(value) < 6):
+        raise DatabaseUrlError("the parameter connect_timeout of a PostgreSQL URL is a number of seconds")
+    if name == "port" and not re.fullmatch(r"[0-9]{1,5}(,[0-9]{1,5})*", value):
+        raise DatabaseUrlError("the parameter port of a PostgreSQL URL is a number")
+    if name == "sslrootcert" and value == "system":
+        raise DatabaseUrlError(
+            "the parameter sslrootcert of a PostgreSQL URL names a file here; `system` cannot be used"
+        )
+
+
+def _wrong(why: str) -> DatabaseUrlError:
+    return DatabaseUrlError(f"this is no PostgreSQL URL: {why}. {FORM}")
+
+
+def _usable(secret: SecretStr) -> SecretStr:
+    parse(secret.get_secret_value())
+    return secret
+
+
+def _usable_or_empty(secret: SecretStr) -> SecretStr:
+    return _usable(secret) if secret.get_secret_value() else secret
+
+
+DatabaseUrlSetting = Annotated[SecretStr, AfterValidator(_usable)]
+OptionalDatabaseUrlSetting = Annotated[SecretStr, AfterValidator(_usable_or_empty)]
