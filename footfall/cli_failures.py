@@ -41,7 +41,9 @@ def sentence(error: BaseException, server: str) -> str:
     """What happened, in one line. Only errors whose text is known to be fit for people are quoted."""
     if isinstance(error, BaseExceptionGroup):
         return sentence(error.exceptions[0], server)
-    cause = getattr(error, "orig", None) or error  # SQLAlchemy wraps it, and adds a link of its own
+    cause: BaseException = getattr(error, "orig", None) or error  # SQLAlchemy wraps it, and adds a link of its own
+    if cause is not error and cause.__cause__ is not None:
+        cause = cause.__cause__
     name = type(cause).__name__
     if not isinstance(cause, _foreseen()):
         return f"{name}, which nobody foresaw. To see where it came from, run it again with {TRACEBACK}=1"

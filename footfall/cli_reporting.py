@@ -9,9 +9,7 @@ import rich_click as click
 from footfall.cli_failures import fail, readable_failures
 from footfall.cli_options import state_dir_option
 
-LARGE_OBJECTS = """\
-PostgreSQL still lets every role make large objects. Have a superuser run, in this database:
-  REVOKE EXECUTE ON FUNCTION lo_create(oid), lo_creat(integer), lo_from_bytea(oid, bytea) FROM PUBLIC"""
+LEFT_OVER = "PostgreSQL still lets every role do more than that. Have a superuser run, in this database:"
 
 
 @click.command("grant-reporter")
@@ -46,8 +44,8 @@ def grant_reporter(
     click.echo(f"{name} may read schema reporting of database {granted.database}, and nothing else.")
     if granted.new_password is not None:
         click.echo(f"Its password, shown only now: {granted.new_password}")
-    if granted.makes_large_objects:
-        click.echo(LARGE_OBJECTS, err=True)
+    if granted.left_over:
+        click.echo("\n  ".join((LEFT_OVER, *granted.left_over)), err=True)
 
 
 @click.command("sql")

@@ -48,10 +48,11 @@ class TopicSettings(KafkaSettings):
     )
 
 
-def migrate(settings: MigrateSettings, revision: str = "head") -> None:
-    """Brings the schema to `revision`."""
+def migrate(settings: MigrateSettings, revision: str = "head", *, patience: float = 60.0) -> None:
+    """Brings the schema to `revision`. `patience`: seconds to wait for a lock; then CommandError names its holder."""
     config = Config()
     config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    config.attributes["patience"] = patience
     config.attributes["connect"] = partial(connect, settings.database_url.get_secret_value(), "footfall-migrate")
     command.upgrade(config, revision)
 

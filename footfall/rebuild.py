@@ -4,7 +4,7 @@ import asyncio
 import getpass
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import asyncpg
 from aiokafka import TopicPartition
@@ -12,6 +12,7 @@ from pydantic import Field
 
 from contracts.settings import KafkaSettings
 from projector.log_probe import LogProbe
+from read_model import operators_lock
 from read_model.database_url import DatabaseUrlSetting
 from read_model.generation_schema import GenerationInUseError, NotCopiedError, create_like, drop, tables_of
 from read_model.generations import (
@@ -27,7 +28,6 @@ from read_model.generations import (
 )
 from read_model.pool import connect
 
-ONE_AT_A_TIME = 0x_F007_FA12  # advisory lock: two operators do not change generations at once
 LEAVE_WITHIN = 15.0  # seconds for the projectors to leave a generation that is to be dropped
 POLL = 0.1  # seconds
 
@@ -117,15 +117,26 @@ class Operator:
 @asynccontextmanager
 async def operating(settings: RebuildSettings, *, alone: bool = True) -> AsyncIterator[Operator]:
     """An operator. `alone`: no other changes generations meanwhile; raises RefusedError while one does."""
-    connection = await _connect(settings)
     log = LogProbe(settings.client_options(), "footfall-rebuild")
-    try:
-        if alone and not await connection.fetchval("SELECT pg_try_advisory_lock($1)", ONE_AT_A_TIME):
-            raise RefusedError("Another `footfall rebuild` command is at work. Try again when it has ended.")
+    async with AsyncExitStack() as ending:
+        connection = await _connect(settings)
+        ending.push_async_callback(connection.close)
+        ending.push_async_callback(log.close)
+        if alone:
+            await ending.enter_async_context(_nobody_else(settings))
         yield Operator(settings, connection, log)
+
+
+@asynccontextmanager
+async def _nobody_else(settings: RebuildSettings) -> AsyncIterator[None]:
+    guard = await _connect(settings)
+    try:
+        async with operators_lock.alone(guard):
+            yield
+    except operators_lock.HeldError as error:
+        raise RefusedError(str(error)) from None
     finally:
-        await log.close()
-        await connection.close()
+        await guard.close()
 
 
 async def _connect(settings: RebuildSettings) -> asyncpg.Connection:

@@ -5,6 +5,7 @@ itself, as every role can, are the defaults of its own sessions: SETTINGS.
 """
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import re
@@ -16,16 +17,17 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from read_model.database_url import DatabaseUrlSetting
+from read_model.operators_lock import HeldError, take
 from read_model.pool import connect
 from read_model.reporting import REPORTER_ROLE, REPORTING
 
-ONE_AT_A_TIME = 0x_F007_FA13  # advisory lock: PostgreSQL cannot change a database's privileges twice at once
 NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")  # what needs no quotes, neither in SQL nor in a URL
 PASSWORD = re.compile(r"[!-~]{12,128}")  # printable ASCII: SASLprep (RFC 4013) leaves it as it is
 SCRAM_ITERATIONS = 4096  # PostgreSQL's own default
 
 STATEMENT_TIMEOUT = 30  # seconds
 CONNECTIONS = 5
+TEMPORARY_FILES = "1GB"  # on disk at once, for the queries of one session
 # A transaction holds the views it has read: a promotion waits for it, for 60 seconds unless told otherwise.
 SETTINGS = {
     "default_transaction_read_only": "on",
@@ -58,8 +60,19 @@ UNION ALL
 SELECT 'superuser' FROM pg_roles WHERE rolname = $1::name AND rolsuper
 ORDER BY 1 LIMIT 5
 """
-# The function is PostgreSQL's own and its superuser's, so the owner of the database cannot take it from everybody.
-LARGE_OBJECTS = "SELECT has_function_privilege($1::name, 'pg_catalog.lo_from_bytea(oid, bytea)', 'EXECUTE')"
+# What PostgreSQL lets every role do, and only a superuser, or another database's owner, can take from everybody.
+LEFT_OVER = """
+SELECT format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC;', oid::regprocedure) AS remedy FROM pg_proc
+WHERE pronamespace = 'pg_catalog'::regnamespace AND has_function_privilege($1::name, oid, 'EXECUTE')
+  AND proname IN ('lo_create', 'lo_creat', 'lo_from_bytea', 'pg_logical_emit_message')
+UNION ALL
+SELECT format('REVOKE CONNECT ON DATABASE %I FROM PUBLIC;', datname) FROM pg_database
+WHERE datallowconn AND datname <> current_database() AND has_database_privilege($1::name, oid, 'CONNECT')
+UNION ALL
+SELECT format('ALTER ROLE %I SET temp_file_limit = %L;', rolname, $2::text) FROM pg_roles
+WHERE rolname = $1::name AND NOT coalesce(array_to_string(rolconfig, ' ') ~ 'temp_file_limit=', false)
+ORDER BY 1
+"""
 
 
 class GrantReporterSettings(BaseSettings):
@@ -76,13 +89,13 @@ class RefusedReporterError(Exception):
 
 @dataclass(frozen=True)
 class Reporter:
-    """A role that was granted. `makes_large_objects`: a superuser has left that right with everybody."""
+    """A role that was granted. `left_over`: what a superuser has yet to run, so that it can do no more than read."""
 
     name: str
     database: str
     created: bool
     new_password: str | None = field(repr=False)  # one that was made here
-    makes_large_objects: bool
+    left_over: tuple[str, ...]
 
 
 def refuse_name(name: str) -> str | None:
@@ -117,16 +130,26 @@ async def grant(
     connection = await connect(owner_url, "footfall-grant-reporter")
     try:
         async with connection.transaction():
-            await connection.execute(f"SELECT pg_advisory_xact_lock({ONE_AT_A_TIME})")
             created = await _refuse_others(connection, name)
+            await _alone(connection)
             made = secrets.token_urlsafe(24) if password is None and (created or renew) else None
             await _make_role(connection, name, created, password or made)
             await _set_defaults(connection, name, statement_timeout, connections)
             database = await _open_database(connection)
+            await _limit_files(connection, name)
             await _refuse_powers(connection, name)
-            return Reporter(name, database, created, made, await connection.fetchval(LARGE_OBJECTS, name))
+            left_over = [row["remedy"] for row in await connection.fetch(LEFT_OVER, name, TEMPORARY_FILES)]
+            return Reporter(name, database, created, made, tuple(left_over))
     finally:
         await connection.close()
+
+
+async def _alone(connection: asyncpg.Connection) -> None:
+    """PostgreSQL cannot change a database's privileges twice at once."""
+    try:
+        await take(connection)
+    except HeldError as error:
+        raise RefusedReporterError(str(error)) from None
 
 
 async def check(reporter_url: str) -> None:
@@ -159,6 +182,13 @@ async def _set_defaults(connection: asyncpg.Connection, name: str, statement_tim
     await connection.execute(f'ALTER ROLE "{name}" RESET ALL')
     for setting, value in {**SETTINGS, "statement_timeout": f"{statement_timeout:d}s"}.items():
         await connection.execute(f"ALTER ROLE \"{name}\" SET {setting} = '{value}'")
+
+
+async def _limit_files(connection: asyncpg.Connection, name: str) -> None:
+    """The one limit that a role cannot change for itself; nor can an owner who was not given the right to."""
+    with contextlib.suppress(asyncpg.InsufficientPrivilegeError):
+        async with connection.transaction():
+            await connection.execute(f"ALTER ROLE \"{name}\" SET temp_file_limit = '{TEMPORARY_FILES}'")
 
 
 async def _open_database(connection: asyncpg.Connection) -> str:

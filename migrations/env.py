@@ -1,18 +1,55 @@
-"""Runs the migrations over asyncpg, on the database of DATABASE_URL (the owner's role) or of the caller's config.
+"""Runs the migrations over asyncpg, on the database of DATABASE_URL (the owner's role) or as the caller connects.
 
 It names no project module: a migration must mean the same for ever, whatever the code has become.
+
+One migration at a time: the turn is a lock on alembic's own table, which only its owner can take, not an advisory lock,
+which is a number that any session may take and keep. Nothing is waited for without end: who holds a lock is named.
 """
 
 import asyncio
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 
 import asyncpg
 from alembic import context
-from sqlalchemy import Connection, pool
+from alembic.runtime.migration import MigrationContext
+from alembic.util import CommandError
+from sqlalchemy import Connection, pool, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 
-LOCK_KEY = 0x_F007_FA11  # two migrate jobs at once: the second waits, then finds nothing to do
+PATIENCE = 60.0  # seconds for a lock that somebody else holds, unless the caller names another
+LOCK_NOT_AVAILABLE = "55P03"
+VERSIONS = "footfall_migrations"
+
+FIRST_VERSIONS = f"""
+CREATE TABLE IF NOT EXISTS {VERSIONS} (
+    version_num varchar(32) NOT NULL CONSTRAINT {VERSIONS}_pkc PRIMARY KEY
+)
+"""
+# Whoever waits in a transaction for the migrations' end must not be ended for it.
+NO_TIMEOUTS = """
+SELECT set_config(name, '0', true) FROM pg_settings
+WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout', 'statement_timeout')
+"""
+HOLDERS = r"""
+SELECT DISTINCT format('session %s (role %s, application %s%s)', a.pid, a.usename, coalesce(nullif(
+           a.application_name, ''), 'unnamed'), ', since ' || date_trunc('second', a.xact_start)::text) AS who
+FROM pg_locks AS l JOIN pg_stat_activity AS a ON a.pid = l.pid
+JOIN pg_class AS c ON c.oid = l.relation JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE l.granted AND l.locktype = 'relation' AND a.datname = current_database() AND a.pid <> pg_backend_pid()
+  AND a.backend_type = 'client backend' AND (c.relname = $1 OR n.nspname ~ '^(read|read_g\d+|ops|reporting)$')
+LIMIT 5
+"""
+# To go back beyond these loses what cannot come again by going forward: projections would be empty beside events and
+# checkpoints that say they are not, other generations and dead letters would be gone.
+LOSING = {"0001", "0002", "0003"}
+GENERATIONS = """
+SELECT nspname FROM pg_namespace WHERE nspname ~ '^read_g[1-9][0-9]*$' AND to_regclass(nspname || '.processed_events')
+    IS NOT NULL
+"""
 
 
 async def connect() -> asyncpg.Connection:
@@ -30,24 +67,92 @@ async def connect() -> asyncpg.Connection:
         sys.exit("DATABASE_URL is no PostgreSQL URL; `footfall migrate` says why")
 
 
+def patience_ms() -> int:
+    seconds: float = context.config.attributes.get("patience", PATIENCE)
+    return round(seconds * 1000)
+
+
+async def take_turn(guard: asyncpg.Connection) -> None:
+    """No other migration runs until this connection's transaction ends."""
+    if await guard.fetchval("SELECT to_regclass($1) IS NULL", VERSIONS):
+        with contextlib.suppress(asyncpg.UniqueViolationError, asyncpg.DuplicateTableError):  # another was quicker
+            await guard.execute(FIRST_VERSIONS)
+    await guard.execute("BEGIN")
+    await guard.execute(NO_TIMEOUTS)
+    await guard.execute(f"SET LOCAL lock_timeout = {patience_ms()}")
+    try:
+        await guard.execute(f"LOCK TABLE {VERSIONS} IN SHARE UPDATE EXCLUSIVE MODE")
+    except asyncpg.LockNotAvailableError:
+        await guard.execute("ROLLBACK")
+        raise CommandError(f"another migration is at work: {await holders(guard)}") from None
+
+
+async def holders(guard: asyncpg.Connection) -> str:
+    found = [row["who"] for row in await guard.fetch(HOLDERS, VERSIONS)]
+    return ", ".join(found) or "a session that is gone by now"
+
+
 def migrate(connection: Connection) -> None:
-    context.configure(connection=connection, version_table="footfall_migrations", transaction_per_migration=True)
-    connection.exec_driver_sql(f"SELECT pg_advisory_lock({LOCK_KEY})")
-    connection.commit()  # the lock belongs to the session, not to a transaction
+    context.configure(connection=connection, version_table=VERSIONS, transaction_per_migration=True)
+    refuse_losing(context.get_context(), connection)
+    connection.exec_driver_sql(f"SET lock_timeout = {patience_ms()}")
+    connection.commit()
     with context.begin_transaction():
         context.run_migrations()
 
 
+def refuse_losing(migrations: MigrationContext, connection: Connection) -> None:
+    """Looks at the steps before the first is made. Raises CommandError."""
+    plan = migrations._migrations_fn  # noqa: SLF001 - alembic has no public way to see them before they are made
+
+    def checked(heads: tuple[str, ...], at: MigrationContext) -> Iterator[object]:
+        assert plan is not None
+        steps = list(plan(heads, at))
+        if any(getattr(step, "is_downgrade", False) and set(step.from_revisions) & LOSING for step in steps):
+            why = what_would_be_lost(connection)
+            if why:
+                raise CommandError(
+                    f"this downgrade is refused: {why}. The read model is disposable: make a new database with the "
+                    "older version, and let its projectors fill it from Kafka"
+                )
+        return iter(steps)
+
+    if plan is not None:
+        migrations._migrations_fn = checked  # type: ignore[assignment]  # noqa: SLF001
+
+
+def what_would_be_lost(connection: Connection) -> str:
+    names = list(connection.execute(text(GENERATIONS)).scalars())
+    if names != ["read_g1"]:
+        return f"the generations are {', '.join(sorted(names))}, and older versions know only read_g1"
+    for table in ("processed_events", "dead_letters"):
+        exists = connection.execute(text(f"SELECT to_regclass('read_g1.{table}') IS NOT NULL")).scalar()
+        if exists and connection.execute(text(f"SELECT EXISTS (SELECT FROM read_g1.{table})")).scalar():
+            return f"read_g1.{table} holds rows, and what was made of them would be gone without a trace"
+    return ""
+
+
 async def main() -> None:
-    engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=pool.NullPool)
-    async with engine.connect() as connection:
-        await connection.run_sync(migrate)
-        await connection.commit()
-    await engine.dispose()
+    guard = await connect()
+    try:
+        await take_turn(guard)
+        engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=pool.NullPool)
+        try:
+            async with engine.connect() as connection:
+                await connection.run_sync(migrate)
+                await connection.commit()
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) != LOCK_NOT_AVAILABLE:
+                raise
+            raise CommandError(f"somebody uses what would change: {await holders(guard)}") from None
+        finally:
+            await engine.dispose()
+    finally:
+        await guard.close()
 
 
 if context.is_offline_mode():
-    context.configure(dialect_name="postgresql", literal_binds=True, version_table="footfall_migrations")
+    context.configure(dialect_name="postgresql", literal_binds=True, version_table=VERSIONS)
     with context.begin_transaction():
         context.run_migrations()
 else:

@@ -36,11 +36,31 @@ GRANT CONNECT ON DATABASE :"database" TO footfall_writer, footfall_reader;
 -- Large batches go through a temporary staging table.
 GRANT TEMPORARY ON DATABASE :"database" TO footfall_writer;
 
--- PostgreSQL lets every role make large objects, those that only read too; databases made later come from template1.
-REVOKE EXECUTE ON FUNCTION lo_create(oid), lo_creat(integer), lo_from_bytea(oid, bytea) FROM PUBLIC;
+-- Who holds what an operator waits for; and the one limit of a reporter that is not for the reporter to change.
+GRANT pg_read_all_stats TO footfall;
+GRANT SET ON PARAMETER temp_file_limit TO footfall;
+REVOKE CONNECT ON DATABASE postgres, template1 FROM PUBLIC;
+
+-- PostgreSQL lets every role make large objects and write into its log, those that only read too; databases made later
+-- come from template1.
+DO $$
+DECLARE found regprocedure;
+BEGIN
+    FOR found IN SELECT oid FROM pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace
+        AND proname IN ('lo_create', 'lo_creat', 'lo_from_bytea', 'pg_logical_emit_message') LOOP
+        EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', found);
+    END LOOP;
+END $$;
 
 COMMIT;
 
 \connect template1
-REVOKE EXECUTE ON FUNCTION lo_create(oid), lo_creat(integer), lo_from_bytea(oid, bytea) FROM PUBLIC;
+DO $$
+DECLARE found regprocedure;
+BEGIN
+    FOR found IN SELECT oid FROM pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace
+        AND proname IN ('lo_create', 'lo_creat', 'lo_from_bytea', 'pg_logical_emit_message') LOOP
+        EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', found);
+    END LOOP;
+END $$;
 SQL

@@ -14,8 +14,15 @@ from footfall.embedded.stack_error import StackError
 DATABASE = "footfall"
 OWNER, PROJECTOR, QUERY = "footfall", "footfall_projector", "footfall_query"
 PSQL_TIMEOUT_SECONDS = 30.0
-NO_LARGE_OBJECTS = """\
-REVOKE EXECUTE ON FUNCTION lo_create(oid), lo_creat(integer), lo_from_bytea(oid, bytea) FROM PUBLIC;"""
+NO_WRITING_FUNCTIONS = """\
+DO $$
+DECLARE found regprocedure;
+BEGIN
+    FOR found IN SELECT oid FROM pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace
+        AND proname IN ('lo_create', 'lo_creat', 'lo_from_bytea', 'pg_logical_emit_message') LOOP
+        EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', found);
+    END LOOP;
+END $$;"""
 
 
 @dataclass(frozen=True)
@@ -97,9 +104,14 @@ GRANT footfall_writer TO {PROJECTOR};
 GRANT footfall_reader TO {QUERY};
 SELECT 'CREATE DATABASE {DATABASE} OWNER {OWNER}'
   WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = '{DATABASE}') \\gexec
--- PostgreSQL lets every role make large objects, those that only read too; databases made later come from template1.
+-- Who holds what an operator waits for; and the one limit of a reporter that is not for the reporter to change.
+GRANT pg_read_all_stats TO {OWNER};
+GRANT SET ON PARAMETER temp_file_limit TO {OWNER};
+REVOKE CONNECT ON DATABASE postgres, template1 FROM PUBLIC;
+-- PostgreSQL lets every role make large objects and write into its log, those that only read too; databases made later
+-- come from template1.
 \\connect template1
-{NO_LARGE_OBJECTS}
+{NO_WRITING_FUNCTIONS}
 \\connect {DATABASE}
-{NO_LARGE_OBJECTS}
+{NO_WRITING_FUNCTIONS}
 """  # noqa: S608 - names are constants, passwords our own hexadecimal

@@ -2,18 +2,30 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import asyncpg
 import httpx
 import pytest
+from alembic.util import CommandError
 from click.testing import CliRunner, Result
+from pydantic import SecretStr
 
 from footfall.cli import cli
 from footfall.local_reporter import grant_local, local_reporter_url
+from footfall.operations import MigrateSettings, migrate
+from read_model import operators_lock
 from tests.conftest import Footfall
 from tests.own_postgres import OwnPostgres, own_postgres
-from tests.servers import Servers
+from tests.servers import Servers, at_database
+
+PATIENT = {
+    "transaction_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "statement_timeout": "0",
+    "application_name": "somebody",
+}
 
 
 def footfall(*arguments: str, **environment: str) -> Result:
@@ -34,15 +46,66 @@ async def until_refused(connection: asyncpg.Connection, statement: str) -> None:
         await connection.execute(statement)
 
 
+@contextmanager
+def session(url: str, *statements: str) -> Iterator[int]:
+    """A session that has run these, in a transaction that it leaves open; its process id."""
+    loop = asyncio.new_event_loop()
+    connection = loop.run_until_complete(asyncpg.connect(url, server_settings=PATIENT))
+    for statement in statements:
+        loop.run_until_complete(connection.execute(statement))
+    yield connection.get_server_pid()
+    loop.run_until_complete(connection.close())
+    loop.close()
+
+
+def test_advisory_locks_of_a_reporter_hold_up_no_operator(postgres: OwnPostgres) -> None:
+    servers = postgres.servers()
+    url = local_reporter_url(servers.admin_url)
+    ours_once = ", ".join(f"pg_advisory_lock({0xF007FA11 + number})" for number in range(3))
+    with session(url, f"SELECT {ours_once}"):
+        for arguments in (("migrate",), ("grant-reporter", "reporter_n")):
+            run = footfall(*arguments, DATABASE_URL=servers.admin_url)
+            assert run.exit_code == 0, run.output
+
+
+def test_who_holds_what_an_operator_waits_for_is_named(postgres: OwnPostgres, monkeypatch: pytest.MonkeyPatch) -> None:
+    servers = postgres.servers()
+    monkeypatch.setattr("read_model.operators_lock.PATIENCE", 0.2)
+    with session(servers.admin_url, "BEGIN", operators_lock.LOCK) as pid:
+        for arguments in (("rebuild", "start"), ("grant-reporter", "reporter_n")):
+            run = footfall(*arguments, DATABASE_URL=servers.admin_url)
+            assert run.exit_code == 1
+            assert f"session {pid} (role footfall, application somebody, since 20" in run.stderr, run.output
+    settings = MigrateSettings(database_url=SecretStr(servers.admin_url))
+    turn = "LOCK TABLE footfall_migrations IN SHARE UPDATE EXCLUSIVE MODE"
+    with session(servers.admin_url, "BEGIN", turn) as pid, pytest.raises(CommandError) as refused:
+        migrate(settings, patience=0.2)
+    assert f"another migration is at work: session {pid} (role footfall" in str(refused.value)
+
+
+def test_a_reader_in_the_way_of_a_migration_is_named(postgres: OwnPostgres) -> None:
+    postgres.run("CREATE DATABASE half OWNER footfall", url=postgres.superuser_url("postgres"))
+    url = at_database(postgres.servers().admin_url, "half")
+    settings = MigrateSettings(database_url=SecretStr(url))
+    migrate(settings, "0005")
+    reader = at_database(postgres.servers().query_url, "half")
+    with (
+        session(reader, "BEGIN", "SELECT FROM read.dead_letters") as pid,
+        pytest.raises(CommandError, match="somebody uses what would change") as refused,
+    ):
+        migrate(settings, patience=0.2)
+    assert f"session {pid} (role footfall_query, application somebody" in str(refused.value)
+    migrate(settings)
+
+
 @pytest.fixture
 def queue_is_full(postgres: OwnPostgres) -> Iterator[None]:
     """A reporter listens in a transaction that it leaves open, and notifies until PostgreSQL refuses."""
     loop = asyncio.new_event_loop()
     url = local_reporter_url(postgres.servers().admin_url)
-    settings = {"transaction_timeout": "0", "idle_in_transaction_session_timeout": "0", "statement_timeout": "0"}
 
     async def fill() -> tuple[asyncpg.Connection, asyncpg.Connection]:
-        listener, talker = [await asyncpg.connect(url, server_settings=settings) for _ in range(2)]
+        listener, talker = [await asyncpg.connect(url, server_settings=PATIENT) for _ in range(2)]
         await listener.execute("LISTEN nothing")
         await listener.execute("BEGIN; SELECT 1")
         with pytest.raises(asyncpg.ProgramLimitExceededError, match="NOTIFY queue"):

@@ -58,8 +58,14 @@ async def tables_of(url: str) -> set[str]:
 
 
 def alembic(url: str, *arguments: str) -> str:
-    """`alembic` as an operator runs it by hand, from the repository."""
-    run = subprocess.run(
+    """`alembic` as an operator runs it by hand, from the repository; it must succeed."""
+    run = run_alembic(url, *arguments)
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+def run_alembic(url: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
         [sys.executable, "-m", "alembic", *arguments],
         cwd=REPOSITORY,
         env={**os.environ, "DATABASE_URL": url},
@@ -67,8 +73,6 @@ def alembic(url: str, *arguments: str) -> str:
         text=True,
         check=False,
     )
-    assert run.returncode == 0, run.stderr
-    return run.stdout
 
 
 def test_migrated_schema_equals_declared_schema(new_database: Callable[[], Servers]) -> None:
@@ -132,6 +136,42 @@ def test_downgrade_and_upgrade_round_trip_by_hand(new_database: Callable[[], Ser
     assert asyncio.run(tables_of(database.admin_url)) == before
     assert asyncio.run(schema_differences(database.admin_url)) == []
     assert asyncio.run(reporting_views(database.admin_url)) == VIEWS
+
+
+AN_EVENT = """
+INSERT INTO read_g1.processed_events
+SELECT 0, now(), now(), now(), gen_random_uuid(), 0, 't', 'u', 'LOGIN', '{}', '', 'default'
+"""
+
+
+@pytest.mark.parametrize(
+    ("planted", "why"),
+    [
+        (AN_EVENT, "read_g1.processed_events holds rows"),
+        ("CREATE SCHEMA read_g2; CREATE TABLE read_g2.processed_events ()", "the generations are read_g1, read_g2"),
+        (
+            "DROP SCHEMA read_g1 CASCADE; CREATE SCHEMA read_g2; CREATE TABLE read_g2.processed_events ()",
+            "the generations are read_g2, and older versions",
+        ),
+    ],
+)
+def test_a_downgrade_that_would_lose_something_is_refused_before_it_begins(
+    new_database: Callable[[], Servers], planted: str, why: str
+) -> None:
+    database = new_database()
+
+    async def plant() -> None:
+        connection = await asyncpg.connect(database.admin_url)
+        await connection.execute(planted)
+        await connection.close()
+
+    asyncio.run(plant())
+    before = asyncio.run(tables_of(database.admin_url))
+    for target in ("0001", "0002", "base"):
+        run = run_alembic(database.admin_url, "downgrade", target)
+        assert run.returncode != 0
+        assert f"this downgrade is refused: {why}" in " ".join(run.stderr.split() + run.stdout.split())
+    assert asyncio.run(tables_of(database.admin_url)) == before
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,11 @@ FORBIDDEN = [
     "SELECT lo_from_bytea(0, 'x')",
     "SELECT lo_create(0)",
     "SELECT lo_import('/etc/hostname')",
+    "SELECT pg_logical_emit_message(true, 'x', repeat('x', 1000))",
+    "SELECT pg_logical_emit_message(false, 'x', 'x'::bytea)",
+    "SET temp_file_limit = -1",
+    "ALTER ROLE reporter_a SET temp_file_limit = -1",
+    "BEGIN; LOCK TABLE ops.journal IN SHARE UPDATE EXCLUSIVE MODE",
     "COPY (SELECT 1) TO PROGRAM 'true'",
     "COPY (SELECT 1) TO '/tmp/reported'",
     "INSERT INTO read_g1.checkpoints VALUES ('t', 0, 0, 0, '')",
@@ -143,6 +148,7 @@ def test_a_reporters_sessions_have_safe_defaults(database: Servers) -> None:
         "idle_in_transaction_session_timeout": "30s",
         "TimeZone": "UTC",
         "search_path": "reporting",
+        "temp_file_limit": "1GB",
     }
     url = url_of(database, "reporter_a")
     assert asked(url, *(f"SHOW {name}" for name in settings)) == list(settings.values())
