@@ -33,11 +33,11 @@ export UV_PYTHON_DOWNLOADS := never
 unexport VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check bench chaos clean
+.PHONY: help demo up test check bench chaos containers clean
 .DELETE_ON_ERROR:
 
 help:  ## Show this list
-	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 demo: $(READY)  ## Send a day of traffic through a real Kafka and a real PostgreSQL, then report (ARGS="--help" for options)
 	$(BIN)/footfall demo $(ARGS)
@@ -64,6 +64,9 @@ bench: $(READY)  ## Measure the goals and write bench/results/latest.json
 
 chaos: $(READY)  ## Kill, freeze and cut off everything under load, then account for every event (SEED= ROUNDS= ARGS="--help")
 	$(BIN)/python -m chaos $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(ARGS)
+
+containers: $(READY)  ## Build the image, run compose.yaml with Podman, kill each service, account for every event (ARGS="--help")
+	$(BIN)/python -m chaos.containers $(ARGS)
 
 clean:  ## Remove the environment, the caches and the embedded servers' data
 	rm -rf .venv .tools .footfall .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist

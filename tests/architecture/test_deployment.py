@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings
 from ruamel.yaml import YAML
 
 from command_side.settings import CommandSettings
+from footfall.embedded.kafka_jars import KAFKA_VERSION
 from projector.settings import ProjectorSettings
 from query_side.settings import QuerySettings
 from tests.architecture.repository import ROOT
@@ -35,7 +36,7 @@ def test_compose_file_has_the_whole_service() -> None:
     assert SERVICES.keys() == expected
     assert SERVICES["projector"]["deploy"]["replicas"] == 2
     assert SERVICES["postgres"]["image"].startswith("postgres:18")
-    assert SERVICES["kafka"]["image"].startswith("apache/kafka:4.")
+    assert SERVICES["kafka"]["image"] == f"apache/kafka:{KAFKA_VERSION}", "one version of Kafka everywhere"
     assert [name for name, service in SERVICES.items() if "ports" in service] == ["nginx"]
 
 
@@ -175,3 +176,21 @@ def _upstream_of(path: str) -> str | None:
     body = exact[0] if exact else max(prefixes, key=lambda location: len(location[0]))[1]
     found = re.search(r"proxy_pass http://(\w+)", body)
     return found.group(1) if found else None
+
+
+@pytest.mark.parametrize(
+    ("resolv_conf", "resolver"),
+    [
+        ("nameserver 127.0.0.11\noptions ndots:0\n", "127.0.0.11"),
+        ("search dns.podman\nnameserver 10.89.0.1\nnameserver 192.0.2.1\n", "10.89.0.1"),
+        ("nameserver fd00::a\n", "[fd00::a]"),
+        ("", "127.0.0.11"),
+    ],
+    ids=["docker", "podman", "ipv6", "none"],
+)
+def test_nginx_asks_the_name_server_of_its_own_network(tmp_path: Path, resolv_conf: str, resolver: str) -> None:
+    (tmp_path / "resolv.conf").write_text(resolv_conf)
+    script = (ROOT / "deploy" / "start-nginx").read_text()
+    script = script.replace("/tmp/", f"{tmp_path}/written-").replace("/etc/resolv.conf", f"{tmp_path}/resolv.conf")
+    subprocess.run(["sh", "-c", script.replace("exec nginx", "true")], check=True, timeout=30)
+    assert (tmp_path / "written-resolver.conf").read_text() == f"resolver {resolver} valid=5s ipv6=off;\n"

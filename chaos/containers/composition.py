@@ -1,0 +1,153 @@
+"""`compose.yaml`, brought up service by service in the order of its own conditions.
+
+podman-compose makes the containers, as the file says. What Debian's Podman cannot do is done here: it has no
+`start_interval`, and without systemd nobody runs its health checks or waits for them.
+"""
+
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from chaos.containers.engine import Engine, EngineError
+from chaos.containers.images import ROOT
+
+PROJECT = "footfall-rehearsal"
+PORT = 3210
+SECRETS = ("POSTGRES_PASSWORD", "FOOTFALL_OWNER_PASSWORD", "FOOTFALL_PROJECTOR_PASSWORD", "FOOTFALL_QUERY_PASSWORD")
+PATIENCE = 300.0  # seconds for one service to reach its condition
+LOOK_EVERY = 0.5  # seconds
+
+Say = Callable[[str], None]
+
+
+class Composition:
+    """The project's containers. `home`: where the adapted file is written; its secrets live as long as the run."""
+
+    def __init__(self, engine: Engine, home: Path, say: Say) -> None:
+        self._engine = engine
+        self._say = say
+        document = YAML(typ="safe").load(ROOT / "compose.yaml")
+        self.services: dict[str, dict[str, Any]] = document["services"]
+        self._file = home / "compose.yaml"
+        _adapt(document)
+        YAML(typ="safe").dump(document, self._file)
+        environment = {name: secrets.token_hex(24) for name in SECRETS} | {"PUBLIC_PORT": str(PORT)}
+        (home / ".env").write_text("".join(f"{name}={value}\n" for name, value in environment.items()))
+
+    def containers(self, service: str) -> list[str]:
+        """The names of a service's containers."""
+        count = self.services[service].get("deploy", {}).get("replicas", 1)
+        return [f"{PROJECT}_{service}_{number}" for number in range(1, count + 1)]
+
+    def is_job(self, service: str) -> bool:
+        """Whether it ends by itself."""
+        return str(self.services[service]["restart"]).startswith("on-failure")
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Everything up and healthy for the body; down afterwards, its volumes and networks too."""
+        self.down()
+        try:
+            for service in self._in_order():
+                self._up(service)
+            yield
+        finally:
+            self.down()
+
+    def down(self) -> None:
+        """Removes what an earlier run or this one made; podman-compose itself forgets the further replicas."""
+        label = f"label=io.podman.compose.project={PROJECT}"
+        left = self._engine.call("ps", "--all", "--quiet", "--filter", label).stdout.split()
+        if left:
+            self._engine.call("rm", "--force", "--volumes", *left, timeout=PATIENCE)
+        self._compose("down", "--volumes", "--timeout", "20", check=False)
+
+    def logs(self, service: str, lines: int = 15) -> str:
+        """The last lines of each of its containers."""
+        tail = ("logs", "--tail", str(lines))
+        found = [self._engine.call(*tail, name, check=False) for name in self.containers(service)]
+        return "\n".join(each.stdout + each.stderr for each in found)
+
+    def kill(self, service: str) -> None:
+        """Kills its first container as the kernel would, from outside: its restart policy brings it back."""
+        name = self.containers(service)[0]
+        state = self._engine.inspect(name)["State"]
+        os.kill(state["Pid"], signal.SIGKILL)
+        self._until(f"{name} was started again", lambda: self._started_since(name, state["StartedAt"]))
+
+    def until_healthy(self, service: str) -> None:
+        """Waits until each of its containers passes the health check that compose.yaml gives it."""
+        for name in self.containers(service):
+            self._until(f"{name} is healthy", lambda name=name: self._engine.healthy(name))  # type: ignore[misc]
+
+    def _started_since(self, name: str, before: str) -> bool:
+        state = self._engine.inspect(name)["State"]
+        return bool(state["Running"]) and state["StartedAt"] != before
+
+    def _in_order(self) -> list[str]:
+        """Each service behind those that it depends on."""
+        ordered: list[str] = []
+        while len(ordered) < len(self.services):
+            ready = [
+                name
+                for name, service in self.services.items()
+                if name not in ordered and set(service.get("depends_on", {})) <= set(ordered)
+            ]
+            ordered += ready
+        return ordered
+
+    def _up(self, service: str) -> None:
+        began = time.monotonic()
+        count = len(self.containers(service))
+        self._compose("up", "--detach", "--no-build", "--no-deps", "--scale", f"{service}={count}", service)
+        if self.is_job(service):
+            self._until_ended(service)
+        else:
+            self.until_healthy(service)
+        self._say(f"{service}: {'done' if self.is_job(service) else 'healthy'} after {time.monotonic() - began:.1f} s")
+
+    def _until_ended(self, job: str) -> None:
+        name = self.containers(job)[0]
+        self._until(f"{job} ended", lambda: self._engine.inspect(name)["State"]["Status"] == "exited")
+        code = self._engine.inspect(name)["State"]["ExitCode"]
+        if code != 0:
+            raise EngineError(f"{job} ended with {code}:\n{self.logs(job)}")
+
+    def _until(self, what: str, holds: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while not holds():
+            if time.monotonic() > deadline:
+                raise EngineError(f"Not within {PATIENCE:.0f} s: {what}.\n{self._everything()}")
+            time.sleep(LOOK_EVERY)
+
+    def _everything(self) -> str:
+        states = self._engine.call("ps", "--all", "--format", "{{.Names}} {{.Status}}", check=False).stdout
+        return states + "\n".join(f"-- {name}\n{self.logs(name)}" for name in self.services)
+
+    def _compose(self, *arguments: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
+        tool = str(Path(sys.executable).with_name("podman-compose"))
+        command = [tool, "--project-name", PROJECT, "--file", str(self._file), *arguments]
+        return self._engine.run(command, timeout=PATIENCE, check=check, cwd=self._file.parent)
+
+
+def _adapt(document: dict[str, Any]) -> None:
+    """What depends on the place: absolute paths, and no `start_interval`. Everything else is what compose.yaml says."""
+    document["name"] = PROJECT
+    for service in document["services"].values():
+        service.get("healthcheck", {}).pop("start_interval", None)
+        service.pop("build", None)
+        service["volumes"] = [
+            f"{ROOT}/{volume.removeprefix('./')}" if volume.startswith("./") else volume
+            for volume in service.get("volumes", [])
+        ]
+        if service["image"] == "footfall:local":
+            service["image"] = "localhost/footfall:local"

@@ -1,0 +1,157 @@
+"""Traffic through port 3000 while a container of each service is killed; then every event is accounted for."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+import msgspec
+
+from chaos.containers.composition import PORT, Composition
+from footfall.demo.traffic import Activity, a_day_of_traffic
+
+FRONT = f"http://127.0.0.1:{PORT}"
+BATCH = 100  # events of one request
+SINGLE_SHARE = 20  # every twentieth activity is posted alone
+WORKERS = 4
+USERS = 200
+SEED = 2026
+PATIENCE = 300.0  # seconds for one command to be taken, and for all events to be visible
+AGAIN = 0.5  # seconds between two tries of one command
+PAUSE = 0.5  # seconds between two batches of a worker: the load shall last as long as the kills, and let them happen
+
+Say = Callable[[str], None]
+
+
+class LostError(Exception):
+    """The account does not close; the text says how."""
+
+
+@dataclass
+class Account:
+    """What was acknowledged and what is there. Events by id, each as its bytes."""
+
+    acknowledged: dict[str, bytes] = field(default_factory=dict)
+    requests: int = 0
+    refused: int = 0  # answers that were no final word: tried again with the same key
+    found: list[str] = field(default_factory=list)
+    took: float = 0.0  # seconds
+
+    def check(self) -> None:
+        """Raises LostError unless each acknowledged event is there once, and nothing else."""
+        found, wanted = set(self.found), set(self.acknowledged)
+        faults = {
+            "missing": len(wanted - found),
+            "phantom": len(found - wanted),
+            "doubled": len(self.found) - len(found),
+        }
+        if any(faults.values()) or not wanted:
+            raise LostError(f"{len(wanted)} acknowledged, {len(found)} found: {faults}")
+
+
+async def account_for(composition: Composition, events: int, say: Say) -> Account:
+    """Posts at least `events`, and goes on posting until every service was killed once and is healthy again."""
+    account = Account()
+    began = time.monotonic()
+    killed = asyncio.Event()
+    timeout = aiohttp.ClientTimeout(total=60)
+    async with aiohttp.ClientSession(FRONT, timeout=timeout) as http:
+        async with asyncio.TaskGroup() as tasks:
+            for worker in range(WORKERS):
+                tasks.create_task(_post(http, worker, events // WORKERS, killed, account))
+            tasks.create_task(_kill_each(composition, killed, say))
+        say(f"{len(account.acknowledged)} events acknowledged; {account.refused} tries were refused and repeated")
+        await _until_all_are_visible(http, account)
+    account.took = time.monotonic() - began
+    return account
+
+
+async def _kill_each(composition: Composition, killed: asyncio.Event, say: Say) -> None:
+    for service in composition.services:
+        if composition.is_job(service):
+            continue
+        say(f"killing a container of {service}")
+        began = time.monotonic()
+        await asyncio.to_thread(composition.kill, service)
+        await asyncio.to_thread(composition.until_healthy, service)
+        say(f"{service}: killed, started again and healthy after {time.monotonic() - began:.1f} s")
+    killed.set()
+
+
+async def _post(http: aiohttp.ClientSession, worker: int, least: int, killed: asyncio.Event, account: Account) -> None:
+    """Posts days of traffic, by batches and singly, each command under its own key until there is a final word."""
+    day, posted = 0, 0
+    while posted < least or not killed.is_set():
+        activities = a_day_of_traffic(1000, USERS, SEED + worker * 1000 + day)
+        day += 1
+        for start in range(0, len(activities), BATCH):
+            part = activities[start : start + BATCH]
+            key = f"rehearsal-{worker}-{day}-{start}"
+            await _post_part(http, key, part, account)
+            posted += len(part)
+            await asyncio.sleep(PAUSE)
+            if posted >= least and killed.is_set():
+                return
+
+
+async def _post_part(http: aiohttp.ClientSession, key: str, part: list[Activity], account: Account) -> None:
+    singles, rest = part[::SINGLE_SHARE], [each for index, each in enumerate(part) if index % SINGLE_SHARE]
+    for index, activity in enumerate(singles):
+        answer = await _insist(http, "/events/generate", f"{key}-{index}", activity.body, account)
+        _note(answer, account)
+    items = [dict(msgspec.json.decode(each.body), idempotencyKey=f"{key}-b{index}") for index, each in enumerate(rest)]
+    waiting = items
+    while waiting:
+        answer = await _insist(http, "/events/generate/batch", None, msgspec.json.encode(waiting), account)
+        results = answer["results"]
+        for result in results:
+            _note(result, account)
+        waiting = [item for item, result in zip(waiting, results, strict=True) if not result["success"]]
+        account.refused += len(waiting)
+
+
+def _note(answer: dict[str, object], account: Account) -> None:
+    event = answer.get("event")
+    if answer["success"] and isinstance(event, dict):
+        account.acknowledged[str(event["eventId"])] = msgspec.json.encode(event)
+
+
+async def _insist(http: aiohttp.ClientSession, path: str, key: str | None, body: bytes, account: Account) -> Any:
+    """Posts until the answer is final: what is refused, unknown or cut off is repeated under the same key."""
+    headers = {"Content-Type": "application/json"} | ({"Idempotency-Key": key} if key else {})
+    deadline = time.monotonic() + PATIENCE
+    said = ""
+    while time.monotonic() < deadline:
+        account.requests += 1
+        try:
+            async with http.post(path, data=body, headers=headers) as answer:
+                text = await answer.read()
+                if answer.status in (200, 201, 207):
+                    return msgspec.json.decode(text)
+                said = f"{answer.status} {text[:200]!r}"
+                if answer.status < 500:
+                    raise LostError(f"{path}: a sound command was answered {said}")
+        except (aiohttp.ClientError, TimeoutError) as error:
+            said = type(error).__name__
+        account.refused += 1
+        await asyncio.sleep(AGAIN)
+    raise LostError(f"{path}: no final word within {PATIENCE:.0f} s; the last was {said}")
+
+
+async def _until_all_are_visible(http: aiohttp.ClientSession, account: Account) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        account.found = await _stored(http)
+        if set(account.acknowledged) <= set(account.found):
+            break
+        await asyncio.sleep(1)
+    account.check()
+
+
+async def _stored(http: aiohttp.ClientSession) -> list[str]:
+    async with http.get("/events/processed", headers={"Accept": "application/x-ndjson"}) as answer:
+        if answer.status != 200:
+            return []
+        return [msgspec.json.decode(line)["eventId"] for line in (await answer.read()).splitlines()]
