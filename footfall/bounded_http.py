@@ -16,12 +16,13 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from command_side import envelope
 from footfall.joined_writes import JoinedWrites
+from footfall.request_cuts import RequestCuts
 from telemetry.asgi import HOLD_KEY, WHEN_GONE_KEY
 from telemetry.edge import common_lines
 from telemetry.metrics import HTTP_REFUSED
 
 MAX_HEADERS = 100  # fields of one request, trailers included
-MAX_HEAD_BYTES = 32_768  # of names, values and target; also of anything else that is no body
+MAX_HEAD_BYTES = 32_768  # of one head as it is sent; also of anything else that is no body
 MAX_TARGET_BYTES = 8_192
 HEAD_TIMEOUT = 10.0  # seconds from the first byte, or from connecting, to the end of the head
 LINGER = 2.0  # seconds to take in the rest of what is answered already: a reset could cost the client the answer
@@ -54,13 +55,12 @@ class BoundedHttp(HttpToolsProtocol):
         self._max_connections = max_connections
         self._unread_since: float | None = None  # loop time; None unless the client lets too much lie
         self._refusal: Refusal = MALFORMED
-        self._unsettled = 0  # bytes received since the last head or piece of a body was complete
+        self._cuts = RequestCuts()
         self._head_since: float | None = None  # loop time; None while no head is due
         self._linger_since: float | None = None  # loop time; None unless more arrives of what is answered
         self._deaf = False  # what arrives is thrown away
         self._spoiled = False  # what arrived is no request, and is unread
-        self._chunk_bytes = 0  # of what is being parsed
-        self._parsed = 0  # bytes of it; fewer when the parser stopped at an upgrade
+        self._parsed = 0  # bytes of what is being parsed; fewer when the parser stopped at an upgrade
         self._leave: Callable[[], object] | None = None  # what the request in work does when its client leaves
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -101,18 +101,15 @@ class BoundedHttp(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Feeds the parser, and refuses what grows without becoming a request."""
-        if self._deaf:
-            return
-        self._unsettled += len(data)
-        while data:
-            self._chunk_bytes, self._parsed = len(data), len(data)
-            super().data_received(data)
-            data = data[self._parsed :]
-        if not self._unsettled or self.transport.is_closing():
-            return
-        if self._unsettled > MAX_HEAD_BYTES:
-            self._refuse(LARGE_HEAD)
-        elif self._head_since is None and self.unanswered() is None:
+        start, cuts = 0, self._cuts
+        while start < len(data) and not self._hears_no_more():
+            end = cuts.take(data, start, MAX_HEAD_BYTES)
+            self._parsed = end - start
+            super().data_received(data[start:end])
+            start += self._parsed
+            if cuts.unsettled >= MAX_HEAD_BYTES and not self._hears_no_more():
+                self._refuse(LARGE_HEAD)
+        if cuts.unsettled and not cuts.in_chunks and self._head_since is None and self.unanswered() is None:
             self._head_since = self.loop.time()
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -128,10 +125,6 @@ class BoundedHttp(HttpToolsProtocol):
         """The head is here: stops the parser unless it is within its bounds."""
         if len(self.url) > MAX_TARGET_BYTES:
             self._stop(LONG_TARGET)
-        if max(self._unsettled, self._chunk_bytes) > MAX_HEAD_BYTES:  # it, or what came with it
-            size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
-            if size > MAX_HEAD_BYTES:
-                self._stop(LARGE_HEAD)
         parser = self.parser
         assert parser is not None  # it is calling
         names = [name for name, _ in self.headers]
@@ -144,7 +137,7 @@ class BoundedHttp(HttpToolsProtocol):
             self._stop(MALFORMED)
         if parser.should_upgrade() and not BODY_HEADERS.isdisjoint(names):
             self._stop(UPGRADE)  # the parser would drop the body
-        self._unsettled = 0
+        self._cuts.head_ended(self.headers)
         self._head_since = None
 
     def on_headers_complete(self) -> None:
@@ -163,12 +156,12 @@ class BoundedHttp(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """A piece of a body, which its reader bounds."""
-        self._unsettled = 0
+        self._cuts.unsettled = 0
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The whole request is here."""
-        self._unsettled = 0
+        self._cuts.request_ended()
         self._linger_since = None
         if self.cycle.response_complete:
             self.cycle.more_body = False
@@ -200,10 +193,14 @@ class BoundedHttp(HttpToolsProtocol):
         elif self._unread_since is not None and now - self._unread_since > UNREAD_TIMEOUT:
             self._connection.abort()
         elif self._head_since is not None and now - self._head_since > HEAD_TIMEOUT:
-            if self._unsettled:
+            if self._cuts.unsettled:
                 self._refuse(TOO_SLOW)
             else:  # it never asked for anything
                 self.transport.close()
+
+    def _hears_no_more(self) -> bool:
+        """Whether the rest of what arrived is of no interest: the connection is closing, or will."""
+        return self._deaf or self._spoiled or self.transport.is_closing()
 
     def _hold_of(self, cycle: RequestResponseCycle) -> Callable[[bytes], None]:
         """Who is answered without having been told to continue may send the body, or not: no next request is safe."""

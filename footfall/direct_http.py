@@ -68,6 +68,7 @@ class DirectHttp(BoundedHttp):
         if self._takes is None:
             super().on_body(body)
         else:
+            self._cuts.unsettled = 0
             self._body = body
 
     def on_message_complete(self) -> None:

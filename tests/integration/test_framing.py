@@ -3,8 +3,9 @@
 import httpx
 import pytest
 
+from footfall.bounded_http import MAX_HEAD_BYTES
 from tests.conftest import Footfall
-from tests.framing import Conversation, conversations, cuts_in_two, deviation
+from tests.framing import AFTER, AFTER_ID, Conversation, Turn, conversations, cuts_in_two, deviation
 from tests.hostile import COMMAND, GENERATE, asked, corpus, served_meanwhile
 from tests.processes import Process
 from tests.topic_reader import records_of
@@ -52,6 +53,24 @@ def test_a_head_has_its_answer_wherever_it_is_cut(side: Process, step: int) -> N
     cases = corpus("heads")
     statuses = {case.name: asked(side.url, case.request(GENERATE), step).status for case in cases}
     assert statuses == {case.name: case.status for case in cases}
+
+
+@pytest.mark.parametrize("size", [MAX_HEAD_BYTES, MAX_HEAD_BYTES + 1], ids=["within", "beyond"])
+def test_a_head_is_within_its_bound_or_beyond_it_wherever_its_bytes_were_cut(side: Process, size: int) -> None:
+    """What came together with the request before it counts, too."""
+    begun, ended = "GET /health/live HTTP/1.1\r\nHost: here\r\nX: ", "\r\n\r\n"
+    head = begun + "x" * (size - len(begun) - len(ended)) + ended
+    answers = ["200"] if size <= MAX_HEAD_BYTES else []
+    cuts = [0, 1, 100, size // 3, size - 2_000, size - 3, size - 2, size - 1, size]
+    held = [
+        Conversation(
+            f"cut at {cut}",
+            [Turn([AFTER.decode() + head[:cut]], [f"201 {AFTER_ID}"]), Turn([head[cut:]], answers)],
+            "open" if answers else "refused 431",
+        )
+        for cut in cuts
+    ]
+    assert [found for one in held if (found := deviation(side.url, one)) is not None] == []
 
 
 def test_a_request_within_the_body_of_another_is_never_recorded(side: Process, shared_footfall: Footfall) -> None:

@@ -245,7 +245,7 @@ async def test_a_body_that_comes_in_pieces_is_as_good(side: Side, takers: list[s
     for cut in (10, request.index(b"\r\n\r\n") + 2, request.index(b"\r\n\r\n") + 4, len(request) - 1):
         client.writer.write(request[:cut])
         await client.writer.drain()
-        await until(lambda: any(connection._unsettled or connection.cycle for connection in connections(side)))
+        await until(lambda: any(connection._cuts.unsettled or connection.cycle for connection in connections(side)))
         assert (await client.ask(request[cut:]))[0] == 201
         client.writer.close()
         client = await side.connect()
@@ -265,7 +265,7 @@ async def test_what_follows_a_request_does_not_spoil_its_answer_wherever_they_we
         for after in range(6):
             client = await side.connect()
             client.writer.write(request[: end - before])
-            await until(lambda: any(connection._unsettled or connection.cycle for connection in connections(side)))
+            await until(lambda: any(connection._cuts.unsettled or connection.cycle for connection in connections(side)))
             status, _, answer = await client.ask(request[end - before :] + b"\x00" * after)
             assert (before, after, status, answer["success"]) == (before, after, 201, True)
             client.writer.close()

@@ -1,0 +1,58 @@
+"""Cuts received bytes where a head may end, so that a head is measured by its own bytes however they arrived.
+
+The parser does not say where in a chunk a head begins or ends. What came in one chunk with the request before it would
+count for nothing, and a head could be larger than its bound when the network cuts it well.
+"""
+
+END = b"\r\n\r\n"  # of a head, and of a body in HTTP's chunks
+
+
+class RequestCuts:
+    """Where one connection stands between its requests."""
+
+    __slots__ = ("_body_left", "_seen", "in_chunks", "unsettled")
+
+    def __init__(self) -> None:
+        self.unsettled = 0  # bytes of the head that is not complete, or since a piece of a body in chunks
+        self.in_chunks = False  # whether such a body is being received
+        self._body_left = 0  # bytes of a body whose length was declared
+        self._seen = b""  # the last bytes: an end may be cut itself
+
+    def take(self, data: bytes, start: int, most: int) -> int:
+        """Counts what goes to the parser next and returns its end; a head in progress gets `most` bytes in all."""
+        if self._body_left:
+            end = min(len(data), start + self._body_left)
+            self._body_left -= end - start
+            return end
+        end = self._end(data, start)
+        if not self.in_chunks:
+            end = min(end, start + most - self.unsettled)
+        self.unsettled += end - start
+        return end
+
+    def head_ended(self, headers: list[tuple[bytes, bytes]]) -> None:
+        """A sound head is complete; what follows is its body."""
+        self.unsettled = 0
+        for name, value in headers:
+            if name == b"content-length":
+                self._body_left = int(value)
+            elif name == b"transfer-encoding":
+                self.in_chunks = True
+
+    def request_ended(self) -> None:
+        """What follows is the next request's."""
+        self.unsettled, self.in_chunks = 0, False
+
+    def _end(self, data: bytes, start: int) -> int:
+        if self._seen:
+            at = (self._seen + data[start : start + 3]).find(END)
+            if at >= 0:
+                start += at + len(END) - len(self._seen)
+                self._seen = b""
+                return start
+        at = data.find(END, start)
+        if at >= 0:
+            self._seen = b""
+            return at + len(END)
+        self._seen = (self._seen + data[start:])[-3:]
+        return len(data)
