@@ -1,6 +1,7 @@
 """What comes in: the head of a request, checked before its body is looked at, and the body within its bounds."""
 
 import asyncio
+import re
 import types
 from collections.abc import Collection, Coroutine
 from typing import Any, NamedTuple, TypeVar
@@ -12,7 +13,18 @@ T = TypeVar("T")
 
 JSON = b"application/json"
 CLOSE = (b"connection", b"close")
-BAD_KEY = "The header `Idempotency-Key` must be 1 to 255 visible ASCII characters, once."
+# RFC 9110, 5.6.6. A semicolon with nothing behind it is sound.
+OPTIONAL_SPACE = b" \t"
+TOKEN = rb"[!#$%&'*+.^_`|~0-9a-z-]+"
+QUOTED = rb'"(?:[^"\\]|\\.)*"'
+PARAMETER = rb"(%b)=(%b|%b)" % (TOKEN, TOKEN, QUOTED)
+each_parameter = re.compile(PARAMETER).findall
+PLACE = rb"[ \t]*(?:%b[ \t]*)?" % PARAMETER
+is_parameters = re.compile(rb"%b(?:;%b)*" % (PLACE, PLACE)).fullmatch
+
+is_string = re.compile(rb'"((?:[ !#-\[\]-~]|\\["\\])*)"').fullmatch  # RFC 9651, 3.3.3
+unescaped = re.compile(rb"\\(.)").sub
+BAD_KEY = "The header `Idempotency-Key` must be 1 to 255 visible ASCII characters, bare or in quotes, once."
 
 
 class ClientGoneError(Exception):
@@ -58,10 +70,20 @@ def read_headers(headers: Headers, max_bytes: int, media_types: Collection[bytes
             if length > max_bytes:
                 raise RefusedError(413, too_large(max_bytes), CLOSE)
         elif name == b"idempotency-key":
-            if key is not None or not is_valid_key(value):
+            if key is not None:
                 raise RefusedError(400, BAD_KEY)
-            key = value
+            key = checked_key(value)
     return Head(media_type, key, length)
+
+
+def checked_key(value: bytes) -> bytes:
+    """The key, which may stand in quotes: a string of RFC 9651, as the IETF's draft wants. Raises RefusedError."""
+    if value.startswith(b'"'):
+        quoted = is_string(value)
+        value = b"" if quoted is None else unescaped(rb"\1", quoted[1])
+    if not is_valid_key(value):
+        raise RefusedError(400, BAD_KEY)
+    return value
 
 
 def checked_media_type(value: bytes, allowed: Collection[bytes]) -> bytes:
@@ -69,12 +91,14 @@ def checked_media_type(value: bytes, allowed: Collection[bytes]) -> bytes:
     if value in allowed:  # the usual spelling
         return value
     media_type, _, parameters = value.lower().partition(b";")
-    media_type = media_type.strip()
+    media_type = media_type.strip(OPTIONAL_SPACE)
     if media_type not in allowed:
         names = " or ".join(name.decode() for name in allowed)
         raise RefusedError(415, f"Content-Type must be {names}.")
-    charset = parameters.partition(b"charset=")[2].strip(b' "')
-    if charset and charset not in (b"utf-8", b"utf8"):
+    if not is_parameters(parameters):
+        raise RefusedError(415, 'Content-Type is malformed: a parameter is name=value, or name="value".')
+    charsets = [text.strip(b'"') for name, text in each_parameter(parameters) if name == b"charset"]
+    if any(charset not in (b"utf-8", b"utf8") for charset in charsets):
         raise RefusedError(415, "The charset must be UTF-8.")
     return media_type
 

@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterable
 from types import SimpleNamespace
 from typing import Any
 
-import uuid_utils
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from httptools import HttpRequestParser
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from command_side import envelope
 from footfall.joined_writes import JoinedWrites
+from footfall.old_http import until_closed
 from footfall.request_cuts import RequestCuts
+from footfall.whole_answers import CROWDED, MALFORMED, TOO_SLOW, Refusal, refusal_of
 from telemetry.asgi import HOLD_KEY, WHEN_GONE_KEY
-from telemetry.edge import common_lines
 from telemetry.metrics import HTTP_REFUSED
 
 MAX_HEADERS = 100  # fields of one request, trailers included
@@ -29,17 +29,11 @@ LINGER = 2.0  # seconds to take in the rest of what is answered already: a reset
 UNREAD_TIMEOUT = 60.0  # seconds in which a client must take in something of an answer that it was sent
 LOOK_INTERVAL = 1.0  # seconds between looks at the deadlines
 
-MALFORMED = (400, "The request is not valid HTTP/1.1.")
-TOO_SLOW = (408, "The request's head took too long to arrive.")
-CROWDED = (503, "Too many connections are open. Nothing was recorded; try again shortly.")
-UPGRADE = (400, "There is nothing to upgrade to: send the request without the header `Upgrade`.")
 LONG_TARGET = (414, f"The request target is longer than {MAX_TARGET_BYTES // 1024} KiB.")
 LARGE_HEAD = (431, f"The request's head is larger than {MAX_HEAD_BYTES // 1024} KiB or has over {MAX_HEADERS} headers.")
 
 VERSIONS = ("1.1", "1.0")
 BODY_HEADERS = {b"content-length", b"transfer-encoding"}
-
-Refusal = tuple[int, str]
 
 
 class OutOfBoundsError(Exception):
@@ -61,6 +55,8 @@ class BoundedHttp(HttpToolsProtocol):
         self._deaf = False  # what arrives is thrown away
         self._spoiled = False  # what arrived is no request, and is unread
         self._parsed = 0  # bytes of what is being parsed; fewer when the parser stopped at an upgrade
+        self._again = b""  # a head that asked for an upgrade, as it is parsed once more
+        self._is_again = False  # whether that is being parsed, or its body
         self._leave: Callable[[], object] | None = None  # what the request in work does when its client leaves
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -107,6 +103,8 @@ class BoundedHttp(HttpToolsProtocol):
             self._parsed = end - start
             super().data_received(data[start:end])
             start += self._parsed
+            if self._again:
+                self._parse_again()
             if cuts.unsettled >= MAX_HEAD_BYTES and not self._hears_no_more():
                 self._refuse(LARGE_HEAD)
         if cuts.unsettled and not cuts.in_chunks and self._head_since is None and self.unanswered() is None:
@@ -121,8 +119,11 @@ class BoundedHttp(HttpToolsProtocol):
             self.expect_100_continue = True
         self.headers.append((name, value))
 
-    def check_head(self) -> None:
-        """The head is here: stops the parser unless it is within its bounds."""
+    def check_head(self) -> bool:
+        """The head is here: stops the parser unless it is within its bounds.
+
+        Returns False for a head that asks for an upgrade: it comes again.
+        """
         if len(self.url) > MAX_TARGET_BYTES:
             self._stop(LONG_TARGET)
         parser = self.parser
@@ -135,15 +136,20 @@ class BoundedHttp(HttpToolsProtocol):
             self._stop(MALFORMED)
         if version not in VERSIONS or not self._is_plainly_framed(names):
             self._stop(MALFORMED)
-        if parser.should_upgrade() and not BODY_HEADERS.isdisjoint(names):
-            self._stop(UPGRADE)  # the parser would drop the body
+        if parser.should_upgrade():
+            if parser.get_method() != b"CONNECT":
+                self._again = self._head_without_upgrade()
+                return False
+            if not BODY_HEADERS.isdisjoint(names):
+                self._stop(MALFORMED)  # the parser would drop the body
         self._cuts.head_ended(self.headers)
         self._head_since = None
+        return True
 
     def on_headers_complete(self) -> None:
         """Unless its head is too large, the request begins."""
-        self.check_head()
-        self.begin_request()
+        if self.check_head():
+            self.begin_request()
 
     def begin_request(self) -> None:
         """Hands the request to the application."""
@@ -161,6 +167,9 @@ class BoundedHttp(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The whole request is here."""
+        if self._again:
+            return
+        self._is_again = False
         self._cuts.request_ended()
         self._linger_since = None
         if self.cycle.response_complete:
@@ -180,11 +189,17 @@ class BoundedHttp(HttpToolsProtocol):
     def _unsupported_upgrade_warning(self) -> None:
         """A client may ask for what there is not (Java's asks for HTTP/2 each time); it is answered in HTTP/1.1.
 
-        uvicorn calls this as it handles the parser's HttpParserUpgrade, which tells where the next request begins.
+        uvicorn calls this as it handles the parser's HttpParserUpgrade, which tells where the head ends.
         """
         upgrade = sys.exc_info()[1]
         if upgrade is not None:
             self._parsed = upgrade.args[0]
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """Begins to answer one request."""
+        if cycle.scope["http_version"] == "1.0":
+            app = until_closed(app, cycle, self._connection.reset)
+        super()._start_asgi_task(cycle, app)
 
     def close_if_overdue(self, now: float) -> None:
         """`now`: loop time."""
@@ -218,6 +233,20 @@ class BoundedHttp(HttpToolsProtocol):
             return True
         return [value.lower() for name, value in self.headers if name == b"transfer-encoding"] == [b"chunked"]
 
+    def _parse_again(self) -> None:
+        """Another parser begins: one that was told of an upgrade and of the end takes in nothing more."""
+        again, self._again, self._is_again = self._again, b"", True
+        self.parser = HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn has it
+        super().data_received(again)
+
+    def _head_without_upgrade(self) -> bytes:
+        """The parser takes what follows an upgrade for another protocol, a body too; without the field, it does not."""
+        assert self.parser is not None  # it is calling
+        line = b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+        fields = [b"%b: %b\r\n" % field for field in self.headers if field[0] != b"upgrade"]
+        return line + b"".join(fields) + b"\r\n"
+
     def _stop(self, refusal: Refusal) -> None:
         self._refusal = refusal
         raise OutOfBoundsError
@@ -233,7 +262,7 @@ class BoundedHttp(HttpToolsProtocol):
             self.flow.pause_reading()
             return
         if not (self.pipeline or self._linger_since is not None or (owed is not None and owed.response_started)):
-            self.transport.write(answer(status, error))
+            self.transport.write(refusal_of(status, error))
         if owed is not None:  # its reader waits for the rest
             owed.disconnected = True
             owed.message_event.set()
@@ -258,24 +287,6 @@ class BoundedHttp(HttpToolsProtocol):
         """That request, if its answer is not complete."""
         last = self._last_request()
         return None if last is None or last.response_complete else last
-
-
-def answer(status: int, error: str) -> bytes:
-    """A whole response that closes its connection."""
-    body, request_id = envelope.failed(error), str(uuid_utils.uuid7())
-    return whole_answer(status, body, b"application/json", b"connection: close\r\n", request_id)
-
-
-def whole_answer(status: int, body: bytes, content_type: bytes, lines: bytes, request_id: str) -> bytes:
-    """A whole response as it is sent. `lines`: further headers, each with its end of line."""
-    return b"%bcontent-type: %b\r\ncontent-length: %d\r\n%b%b\r\n%b" % (
-        STATUS_LINE[status],
-        content_type,
-        len(body),
-        lines,
-        common_lines(request_id),
-        body,
-    )
 
 
 def close_overdue(connections: Iterable[Any], now: float) -> None:

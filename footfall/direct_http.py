@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from footfall.bounded_http import BoundedHttp, whole_answer
+from footfall.bounded_http import BoundedHttp
+from footfall.whole_answers import whole_answer
 from telemetry.asgi import Headers, Takes
 from telemetry.edge import Edge, request_id_of
 from telemetry.logs import get_logger
@@ -53,7 +54,8 @@ class DirectHttp(BoundedHttp):
 
     def on_headers_complete(self) -> None:
         """Keeps a request that may be taken from uvicorn until it is whole."""
-        self.check_head()
+        if not self.check_head():
+            return
         takes = self._edge.exchanges.get(self.url)
         if takes is not None and self._is_usual():
             self._takes, self._body, self._whole = takes, b"", False
@@ -121,10 +123,10 @@ class DirectHttp(BoundedHttp):
         assert parser is not None  # it is calling
         return (
             self._began_here
+            and not self._is_again
             and parser.get_method() == b"POST"
             and parser.get_http_version() == "1.1"
             and parser.should_keep_alive()
-            and not parser.should_upgrade()
             and not self.expect_100_continue
             and not self.flow.write_paused
             and self.unanswered() is None

@@ -10,14 +10,15 @@ from query_side.answers import BrokenStreamError, ClientGoneError, RefusedError,
 from query_side.compression import ENCODED, LEAST_BYTES, VARY, Gzip, takes_gzip
 from query_side.cursors import Cursors
 from query_side.filters import DEFAULT_LIMIT, EventFilter, PageRequest, next_link, page_request
-from query_side.formats import RENDERINGS, JsonArray, Rendering, json_array
-from query_side.negotiation import JSON, chosen
+from query_side.formats import FILE_NAMES, FORMATS, RENDERINGS, JsonArray, Rendering, json_array, raw_csv
+from query_side.negotiation import CSV, JSON, chosen
 from query_side.settings import QuerySettings
 from telemetry.asgi import Receive, Scope, Send, respond
 from telemetry.logs import get_logger
 
 PROCESSED = "/events/processed"
 BUSY = "Too many answers of all events are being streamed; try again shortly."
+NO_RANGES = (b"accept-ranges", b"none")
 FOREIGN_CURSOR = "Parameter `cursor` must come from the `Link` of a page of this same request; begin anew without it."
 
 
@@ -42,14 +43,15 @@ class EventPages:
         await self._answer(scope, receive, send, path, page_request(scope["query_string"], user_id))
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, path: str, request: PageRequest) -> None:
-        media_type = chosen(header(scope, b"accept"))
+        media_type = chosen(header(scope, b"accept")) if request.format is None else FORMATS[request.format]
+        rendering = raw_csv() if media_type == CSV and request.csv == "raw" else RENDERINGS[media_type]()
         gzip = takes_gzip(header(scope, b"accept-encoding"))
         whole = request.limit is None and request.cursor is None
         # The seed's clients ask for JSON without parameters, and get all there is; whoever chooses gets a page.
         if whole and (media_type != JSON or (request.filter == pages.EVERYTHING and not scope["query_string"])):
-            await self._export(scope, receive, send, request.filter, RENDERINGS[media_type](), gzip)
+            await self._export(scope, receive, send, request.filter, rendering, gzip)
         else:
-            await self._page(send, path, request, RENDERINGS[media_type](), gzip)
+            await self._page(send, path, request, rendering, gzip)
 
     async def _page(self, send: Send, path: str, request: PageRequest, rendering: Rendering, gzip: bool) -> None:
         wanted, limit = request.filter, request.limit or DEFAULT_LIMIT
@@ -67,7 +69,7 @@ class EventPages:
         else:
             body = rendering.rows(("\n".join(events) + "\n").encode()) if events else b""
             body += rendering.end()
-        headers: list[tuple[bytes, bytes]] = [VARY]
+        headers = common_headers(rendering)
         if last is not None:
             cursor = self._cursors_of().seal(last.packed(), bound_to)
             headers.append((b"link", next_link(path, request, cursor, limit)))
@@ -82,7 +84,11 @@ class EventPages:
         if self._exports.locked():
             raise RefusedError(503, BUSY, (b"retry-after", b"5"))
         gzip = gzip and rendering.compressible
-        headers = [(b"content-type", rendering.content_type), VARY, *([ENCODED] if gzip else [])]
+        headers = [
+            (b"content-type", rendering.content_type),
+            *common_headers(rendering),
+            *([ENCODED] if gzip else []),
+        ]
         if scope["method"] == "HEAD":
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             await send({"type": "http.response.body", "body": b""})
@@ -107,6 +113,13 @@ class EventPages:
                 raise
             finally:
                 gone.cancel()
+
+
+def common_headers(rendering: Rendering) -> list[tuple[bytes, bytes]]:
+    """Of every answer of events. What is for files has a name; no part of an answer can be had by its bytes."""
+    name = FILE_NAMES.get(rendering.content_type.partition(b";")[0].decode())
+    disposition = [] if name is None else [(b"content-disposition", b'attachment; filename="%b"' % name.encode())]
+    return [VARY, NO_RANGES, *disposition]
 
 
 class Stream:

@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from query_side.formats import CSV_CELLS, FORMATS
 from query_side.parameters import Parameters
 
 EVENT_TYPES = ("LOGIN", "LOGOUT", "PRODUCT_VIEW")
@@ -13,7 +14,7 @@ ORDERS = ("asc", "desc")
 MAX_LIMIT = 1_000  # events of a page
 DEFAULT_LIMIT = 100
 
-SINGLE = ("userId", "productId", "from", "to", "order", "limit", "cursor")
+SINGLE = ("userId", "productId", "from", "to", "order", "limit", "cursor", "format", "csv")
 REPEATABLE = ("eventType",)
 
 _needs_no_escape = re.compile(r"[A-Za-z0-9_.~-]+").fullmatch
@@ -41,6 +42,8 @@ class PageRequest(msgspec.Struct, frozen=True):
     filter: EventFilter
     limit: int | None
     cursor: str | None
+    format: str | None = None  # of `FORMATS`; None: as `Accept` prefers
+    csv: str = "safe"
 
 
 def page_request(query_string: bytes, user_id: str | None = None) -> PageRequest:
@@ -61,6 +64,8 @@ def page_request(query_string: bytes, user_id: str | None = None) -> PageRequest
         ),
         parameters.number("limit", MAX_LIMIT),
         parameters.raw("cursor"),
+        parameters.choice("format", FORMATS, "") or None,
+        parameters.choice("csv", CSV_CELLS, "safe"),
     )
     parameters.check()
     return found
@@ -80,6 +85,10 @@ def next_link(path: str, request: PageRequest, cursor: str, limit: int) -> bytes
         fields.append(f"to={_escaped(wanted.until.isoformat())}")
     if wanted.descending:
         fields.append("order=desc")
+    if request.format is not None:
+        fields.append(f"format={request.format}")
+    if request.csv != "safe":
+        fields.append(f"csv={request.csv}")
     return f'<{path}?{"&".join([*fields, f"limit={limit}", f"cursor={cursor}"])}>; rel="next"'.encode()
 
 

@@ -9,12 +9,17 @@ import io
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from query_side.event_lines import lines_decoder
+from query_side.event_lines import lines_decoder, whole_lines
 from query_side.negotiation import ARROW, CSV, JSON, NDJSON, PARQUET
+
+FORMATS = {"json": JSON, "ndjson": NDJSON, "csv": CSV, "arrow": ARROW, "parquet": PARQUET}  # as `format` names them
+FILE_NAMES = {NDJSON: "events.ndjson", CSV: "events.csv", ARROW: "events.arrows", PARQUET: "events.parquet"}
+CSV_CELLS = ("safe", "raw")
 
 CSV_HEADER = ("eventId", "userId", "eventType", "timestamp", "payload")
 # A spreadsheet takes a cell that begins so for a formula (OWASP, "CSV Injection").
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+ESCAPED_STARTS = ("'", *FORMULA_STARTS)  # the quote too, so that who takes one away has the text again
 
 
 class Rendering(Protocol):
@@ -60,7 +65,7 @@ def json_array(events: Sequence[str]) -> bytes:
 
 
 class JsonLines:
-    """Newline-delimited JSON: the lines as they are."""
+    """Newline-delimited JSON: the lines as they are, but for what some readers take for the end of one."""
 
     content_type = NDJSON.encode()
     compressible = True
@@ -68,7 +73,7 @@ class JsonLines:
 
     def rows(self, lines: bytes) -> bytes:
         """The lines."""
-        return lines
+        return whole_lines(lines)
 
     def end(self) -> bytes:
         """Nothing."""
@@ -76,20 +81,21 @@ class JsonLines:
 
 
 class Csv:
-    """RFC 4180 with a header; a quote before each cell that a spreadsheet would take for a formula."""
+    """RFC 4180 with a header; unless `raw`, `'` before each user id that begins with it or as formulas do."""
 
     content_type = b"text/csv; charset=utf-8; header=present"
     compressible = True
     slow = True
 
-    def __init__(self) -> None:
+    def __init__(self, *, raw: bool = False) -> None:
         self._head = ",".join(CSV_HEADER) + "\r\n"
+        self._cell: Callable[[str], str] = str if raw else safe_cell
 
     def rows(self, lines: bytes) -> bytes:
         """The next rows, the header before the first of them."""
         out = io.StringIO()
         csv.writer(out).writerows(
-            (one.event_id, safe_cell(one.user_id), one.event_type, one.timestamp, bytes(one.payload).decode())
+            (one.event_id, self._cell(one.user_id), one.event_type, one.timestamp, bytes(one.payload).decode())
             for one in lines_decoder.decode_lines(lines)
         )
         head, self._head = self._head, ""
@@ -101,8 +107,8 @@ class Csv:
 
 
 def safe_cell(text: str) -> str:
-    """The text as no spreadsheet takes it for a formula."""
-    return f"'{text}" if text.startswith(FORMULA_STARTS) else text
+    """The text as no spreadsheet takes it for a formula; without its first `'`, if it has one, the text again."""
+    return f"'{text}" if text.startswith(ESCAPED_STARTS) else text
 
 
 def arrow() -> Rendering:
@@ -117,6 +123,11 @@ def parquet() -> Rendering:
     from query_side.arrow_formats import ParquetFile  # noqa: PLC0415
 
     return ParquetFile()
+
+
+def raw_csv() -> Rendering:
+    """CSV for programs: every cell as it is."""
+    return Csv(raw=True)
 
 
 RENDERINGS: dict[str, Callable[[], Rendering]] = {

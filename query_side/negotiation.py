@@ -16,7 +16,7 @@ MAX_ELEMENTS = 32  # that are looked at in one header
 
 def chosen(accept: bytes | None, offered: Sequence[str] = MEDIA_TYPES) -> str:
     """The media type to answer in, for the value of `Accept`. Raises RefusedError, 406, when none is acceptable."""
-    if accept is None or accept in (b"*/*", b"application/json"):
+    if accept is None or accept in (b"*/*", b"application/json", b""):
         return offered[0]
     ranges = weighted(accept)
     quality, _, best = max((_quality(kind, ranges), -index, kind) for index, kind in enumerate(offered))

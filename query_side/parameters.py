@@ -17,6 +17,7 @@ MAX_TEXT_LENGTH = 256  # characters of a user id or a product id
 _control_character = re.compile(r"[\u0000-\u001f\u007f-\u009f]").search
 _only_digits = re.compile(r"[0-9]{1,9}").fullmatch
 _date = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}").fullmatch
+_beyond_microseconds = re.compile(r"(?<=\.[0-9]{6})[0-9]+").sub
 _Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
@@ -95,14 +96,19 @@ class Parameters:
         return number
 
     def moment(self, name: str) -> datetime | None:
-        """A time with an offset, or a date for its first moment in UTC; in UTC."""
+        """A time with an offset, or a date for its first moment in UTC; in UTC.
+
+        What is finer than a microsecond is cut off: rounded, .NET's last moment would be in the year 10000. A time that
+        only its offset puts before the first or behind the last moment that there is means that moment.
+        """
         value = self.raw(name)
         if value is None:
             return None
         text = value.replace(" ", "+")  # what a `+` that was not escaped has become
         try:
-            return msgspec.convert(f"{text}T00:00:00Z" if _date(text) else text, _Moment).astimezone(UTC)
-        except (msgspec.ValidationError, OverflowError):
+            text = f"{text}T00:00:00Z" if _date(text) else _beyond_microseconds("", text)
+            return in_utc(msgspec.convert(text, _Moment))
+        except msgspec.ValidationError:
             self.problems.append(
                 f"Parameter `{name}` must be a date, or a time with an offset, such as 2026-01-31T12:00:00Z."
             )
@@ -114,6 +120,17 @@ class Parameters:
         if since is not None and until is not None and since >= until:
             self.problems.append("Parameter `from` must be earlier than `to`.")
         return since, until
+
+
+FIRST_MOMENT, LAST_MOMENT = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+
+
+def in_utc(moment: datetime) -> datetime:
+    """The same moment in UTC; beyond the calendar, its end."""
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        return FIRST_MOMENT if moment.year == 1 else LAST_MOMENT
 
 
 NAME_RULE = f"1 to {MAX_TEXT_LENGTH} characters without control characters"

@@ -15,7 +15,9 @@ DEFAULT_WAIT = 5.0  # seconds, where the client names no other
 MAX_WAIT = 30.0  # seconds
 
 _position = re.compile(r"([0-9]{1,6})-([0-9]{1,18})").fullmatch
-_wait = re.compile(rb'(?:^|,)\s*wait\s*=\s*"?([0-9]{1,9})"?\s*(?:;[^,]*)?(?=,|$)', re.IGNORECASE).search
+_wait = re.compile(
+    rb'(?:^|,)\s*wait\s*=\s*"?([0-9]{1,9}(?:\.[0-9]{1,9})?)"?\s*(?:;[^,]*)?(?=,|$)', re.IGNORECASE
+).search
 
 # The last number of the ledger belongs to the same snapshot as the checkpoint (docs/decisions/0016).
 STANDS = """
@@ -100,6 +102,6 @@ def without_position(scope: Scope) -> None:
 
 
 def wait_of(scope: Scope) -> float:
-    """Seconds that the client is ready to wait (RFC 7240, `Prefer: wait`), at most `MAX_WAIT`."""
+    """Seconds that the client is ready to wait (RFC 7240, `Prefer: wait`; a fraction, too), at most `MAX_WAIT`."""
     match = _wait(header(scope, b"prefer") or b"")
     return DEFAULT_WAIT if match is None else min(float(match[1]), MAX_WAIT)

@@ -9,12 +9,13 @@ from litestar import asgi
 from litestar.handlers import ASGIRouteHandler
 
 from query_side import queries
-from query_side.answers import JSON, NOT_FOUND, RefusedError, guarded, header
+from query_side.answers import JSON, NOT_FOUND, RefusedError, guarded, header, refusal
 from query_side.event_pages import EventPages
 from telemetry.asgi import App, Receive, Scope, Send, respond
 
 PROCESSED = "/events/processed"
 EVENTS = "/events"
+NO_COMMANDS_HERE = "There is no such path: commands are posted to /events/generate, exactly so written."
 
 
 class EventRoutes:
@@ -38,12 +39,19 @@ class EventRoutes:
         return [
             asgi(PROCESSED, copy_scope=False)(self._processed),
             # A mount, because Litestar 2.25 answers 500 for an ASGI route with a path parameter.
-            asgi(EVENTS, is_mount=True, copy_scope=False)(self._event),
+            asgi(EVENTS, is_mount=True, copy_scope=False)(self._known),
         ]
 
     def direct(self) -> dict[str, App]:
         """The routes that pass by the router, which costs as much as a page does."""
         return {PROCESSED: self._processed}
+
+    async def _known(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Another method is refused where there is something to get, and nowhere else."""
+        if scope["method"] in ("GET", "HEAD") or parse_event_id(scope["path"].strip("/").split("/")[0]) is not None:
+            await self._event(scope, receive, send)
+        else:
+            await respond(send, 404, refusal(NO_COMMANDS_HERE), JSON)
 
     async def event(self, scope: Scope, _receive: Receive, send: Send) -> None:
         """One event by its id, or its status. An event never changes, so its tag is that of its bytes."""

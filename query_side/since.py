@@ -7,7 +7,7 @@ import asyncpg
 from query_side.answers import RefusedError
 from query_side.cursors import Cursors
 from query_side.feed import vector_of
-from query_side.parameters import Parameters
+from query_side.parameters import FIRST_MOMENT, Parameters
 from query_side.positions import ORIGIN, Mark, Vector, stands
 from read_model.names import READ
 
@@ -65,12 +65,13 @@ async def at_time(pool: asyncpg.Pool, topic: str, moment: datetime) -> Vector:
     Events that were late before that are not of interest: the vector is past them.
     """
     now = await stands(pool, topic)
+    earlier = moment - min(DISORDER, moment - FIRST_MOMENT)
     low = dict.fromkeys(now, 0)
     high = {partition: mark.next_offset for partition, mark in now.items()}
     while open_ones := [partition for partition in now if low[partition] < high[partition]]:
         middle = [(low[partition] + high[partition]) // 2 for partition in open_ones]
         until = [now[partition].next_offset for partition in open_ones]
-        probed = await pool.fetch(PROBE, topic, moment - DISORDER, open_ones, middle, until)
+        probed = await pool.fetch(PROBE, topic, earlier, open_ones, middle, until)
         reached = {row["partition"]: row["reached"] for row in probed}
         for partition, offset in zip(open_ones, middle, strict=True):
             if reached[partition] is False:

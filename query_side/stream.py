@@ -20,6 +20,7 @@ CATCH_UP_LIMIT = 500  # entries in one reading for one client
 MAX_CATCHING_UP = 8  # clients that read for themselves at once; others wait for their turn
 SEND_TIMEOUT = 30.0  # seconds in which a client must take something of what it is sent
 EVENT_TYPES = ("LOGIN", "LOGOUT", "PRODUCT_VIEW")
+LAST_ID = "lastEventId"  # event-source-polyfill's way to say `Last-Event-ID`
 HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"x-accel-buffering", b"no"),  # to proxies: pass each event on at once
@@ -79,14 +80,14 @@ class Streams:
             work.result()
 
     async def _asked(self, scope: Scope) -> tuple[Filter, Vector | None]:
-        parameters = Parameters(scope["query_string"], ("since", "userId", "productId"), ("eventType",))
+        parameters = Parameters(scope["query_string"], ("since", "userId", "productId", LAST_ID), ("eventType",))
         wants = Filter(
             parameters.text("userId"), parameters.choices("eventType", EVENT_TYPES), parameters.text("productId")
         )
         parameters.check()
-        last = header(scope, b"last-event-id")
+        last = (header(scope, b"last-event-id") or b"").decode("latin-1") or parameters.raw(LAST_ID)
         if last:
-            found = vector_of(self._cursors_of(), self._topic, last.decode("latin-1"))
+            found = vector_of(self._cursors_of(), self._topic, last)
             if found is None:
                 raise RefusedError(400, errors=["Last-Event-ID is no cursor of this feed."])
             return wants, found
@@ -108,7 +109,7 @@ class Streams:
 
     async def _pieces(self, client: Client, since: Vector | None) -> AsyncIterator[bytes]:
         at = await self._tail.position()
-        yield b"retry: 2000\n" + heartbeat_of(self._cursor(at if since is None else since))
+        yield first_words(self._cursor(at if since is None else since))
         if since is None:
             at = self._tail.join(client)
         else:
@@ -167,3 +168,8 @@ class Streams:
 
     def _cursor(self, at: Vector) -> str:
         return cursor_of(self._cursors_of(), self._topic, at)
+
+
+def first_words(cursor: str) -> bytes:
+    """The first event: it has data, for not every client takes note of an id without (npm's eventsource does not)."""
+    return f': begin\nretry: 2000\nid: {cursor}\nevent: begin\ndata: {{"cursor":"{cursor}"}}\n\n'.encode()

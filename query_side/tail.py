@@ -10,6 +10,7 @@ import asyncpg
 import msgspec
 
 from query_side.cursors import Cursors
+from query_side.event_lines import one_line
 from query_side.feed import Page, Step, cursor_of, read_page
 from query_side.positions import Vector
 from query_side.progress import Progress
@@ -220,7 +221,7 @@ class Tail:
 
 def piece_of(step: Step, cursor: str) -> bytes:
     """One event as Server-Sent Events have it. Its JSON is one line."""
-    return f"id: {cursor}\nevent: {step.event_type}\ndata: {step.event}\n\n".encode()
+    return f"id: {cursor}\nevent: {step.event_type}\ndata: {one_line(step.event or '')}\n\n".encode()
 
 
 def heartbeat_of(cursor: str) -> bytes:

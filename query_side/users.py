@@ -16,7 +16,7 @@ from query_side import projections
 from query_side.answers import JSON, NOT_FOUND, RefusedError, guarded, header
 from query_side.compression import ENCODED, LEAST_BYTES, VARY, Gzip, takes_gzip
 from query_side.cursors import Cursors
-from query_side.event_pages import FOREIGN_CURSOR, EventPages
+from query_side.event_pages import FOREIGN_CURSOR, PROCESSED, EventPages
 from query_side.filters import EVENT_TYPES
 from query_side.hours import span_of_hours
 from query_side.negotiation import JSON as JSON_TYPE
@@ -29,6 +29,7 @@ USERS = "/users"
 TOP_PRODUCTS = "/products/top"
 ACTIVITY_HOURLY = "/activity/hourly"
 
+DOT_SEGMENTS = (".", "..")  # clients resolve them before they ask, however they are written (RFC 3986, 5.2.4)
 MAX_SESSIONS, DEFAULT_SESSIONS = 200, 50  # of one answer
 MAX_PRODUCTS, DEFAULT_PRODUCTS = 1_000, 10
 USUAL_RANKING, MAX_RANKING = timedelta(days=7), timedelta(days=366)
@@ -69,21 +70,27 @@ class UserRoutes:
                 await self._activity(scope, send, user_id)
             case "sessions":
                 await self._sessions(scope, send, user_id)
-            case "events":
-                await self._pages.of_user(scope, receive, send, f"{USERS}/{quote(user_id, safe='')}/events", user_id)
+            case "events" if user_id is not None:
+                path = PROCESSED if user_id in DOT_SEGMENTS else f"{USERS}/{quote(user_id, safe='')}/events"
+                await self._pages.of_user(scope, receive, send, path, user_id)
             case _:
                 raise RefusedError(404, NOT_FOUND)
 
-    async def _activity(self, scope: Scope, send: Send, user_id: str) -> None:
-        Parameters(scope["query_string"], ()).check()
+    async def _activity(self, scope: Scope, send: Send, in_path: str | None) -> None:
+        parameters = Parameters(scope["query_string"], () if in_path else ("userId",))
+        user_id = in_path or asked_for(parameters)
+        parameters.check()
         async with self._connection() as connection:
             found = await projections.user_activity(connection, user_id)
         if found is None:
             raise RefusedError(404, "No events of this user are in the read model (they may not be projected yet).")
         await answer(scope, send, found)
 
-    async def _sessions(self, scope: Scope, send: Send, user_id: str) -> None:
-        parameters = Parameters(scope["query_string"], ("limit", "cursor"))
+    async def _sessions(self, scope: Scope, send: Send, in_path: str | None) -> None:
+        parameters = Parameters(
+            scope["query_string"], ("limit", "cursor") if in_path else ("userId", "limit", "cursor")
+        )
+        user_id = in_path or asked_for(parameters)
         limit = parameters.number("limit", MAX_SESSIONS) or DEFAULT_SESSIONS
         cursor = parameters.raw("cursor")
         parameters.check()
@@ -96,8 +103,11 @@ class UserRoutes:
             found, last = await projections.user_sessions(connection, user_id, after, limit)
         links = []
         if last is not None:
-            query = urlencode({"limit": limit, "cursor": self._cursors_of().seal(last.packed(), bound_to)})
-            links = [(b"link", f'<{USERS}/{quote(user_id, safe="")}/sessions?{query}>; rel="next"'.encode())]
+            query = {"limit": limit, "cursor": self._cursors_of().seal(last.packed(), bound_to)}
+            path = f"{USERS}/{quote(user_id, safe='')}/sessions"
+            if in_path is None or in_path in DOT_SEGMENTS:
+                path, query = f"{USERS}/sessions", {"userId": user_id, **query}
+            links = [(b"link", f'<{path}?{urlencode(query)}>; rel="next"'.encode())]
         await answer(scope, send, found, *links)
 
     async def top_products(self, scope: Scope, _receive: Receive, send: Send) -> None:
@@ -124,12 +134,23 @@ class UserRoutes:
         return self._pool_of().acquire(timeout=self._query_timeout)
 
 
-def user_path(raw_path: bytes) -> tuple[str, str]:
+def asked_for(parameters: Parameters) -> str:
+    """The parameter `userId`, for ids that no path can carry: clients resolve `/users/../activity` before they ask."""
+    user_id = parameters.text("userId")
+    if user_id is None:
+        parameters.problems.append("Parameter `userId` is required here.")
+    return user_id or ""
+
+
+def user_path(raw_path: bytes) -> tuple[str | None, str]:
     """User id and what is asked of them, from the path as it came: a `%2F` belongs to the id.
 
+    None: the path, such as `/users/activity`, leaves the id to the query.
     Raises RefusedError: 404 for a path of another form, 400 for what can be no user id.
     """
     parts = raw_path.partition(b"?")[0].rstrip(b"/").split(b"/")
+    if len(parts) == 3:
+        return None, parts[2].decode("latin-1")
     if len(parts) != 4:
         raise RefusedError(404, NOT_FOUND)
     try:

@@ -7,6 +7,8 @@ import re
 import time
 from collections import Counter
 from collections.abc import Mapping
+from email.utils import formatdate
+from functools import lru_cache
 
 import uuid_utils
 
@@ -19,6 +21,7 @@ REQUEST_ID_KEY = "footfall.request_id"  # in the ASGI scope
 LOG_INTERVAL = 1.0  # seconds between log lines of failed requests of one status
 SECURE_HEADERS = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
 SECURE_LINES = b"".join(b"%b: %b\r\n" % header for header in SECURE_HEADERS)
+METHODS = b"GET, HEAD, OPTIONS, POST"
 NO_ROUTES: Mapping[str, App] = {}
 NO_EXCHANGES: Mapping[bytes, Takes] = {}
 _causes = re.compile(r"^[ |]*([\w.]*(?:Error|Refused\w*): .*)$", re.MULTILINE).findall
@@ -41,7 +44,7 @@ class Edge:
         `exchanges`: by path, what may take a POST before it becomes a request of `app`; the server has to offer it.
         """
         self._app = app
-        self._own_routes = {**direct, **health_routes(side, probes)}
+        self._own_routes = {**direct, **health_routes(side, probes), "/": self._root, "*": self._root}
         self._failures = FailedRequests(side)
         self._note = HTTP_TALLY.of(side).note
         self.exchanges = exchanges
@@ -64,13 +67,29 @@ class Edge:
                 if hold is not None and message.get(WHOLE_KEY):
                     hold(common_lines(request_id))
                 else:
-                    message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode()), *SECURE_HEADERS]
+                    own = ((b"date", http_date(int(time.time()))), (b"x-request-id", request_id.encode()))
+                    message["headers"] = [*message["headers"], *own, *SECURE_HEADERS]
             await send(message)
 
         try:
-            await self._own_routes.get(scope["path"], self._app)(scope, receive, send_with_headers)
+            await self._route(scope["path"])(scope, receive, send_with_headers)
         finally:
             self.answered(scope["method"], scope["path"], status, started, request_id)
+
+    async def _root(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """`OPTIONS` of the server as a whole (RFC 9110, 9.3.7): load balancers ask whether there is one."""
+        if scope["method"] != "OPTIONS":
+            await self._app(scope, receive, send)
+            return
+        await send({"type": "http.response.start", "status": 204, "headers": [(b"allow", METHODS)]})
+        await send({"type": "http.response.body", "body": b""})
+
+    def _route(self, path: str) -> App:
+        """A slash at the end is no other resource, here as in the framework's router."""
+        found = self._own_routes.get(path)
+        if found is None and path.endswith("/"):
+            found = self._own_routes.get(path.rstrip("/"))
+        return found or self._app
 
     def answered(self, method: str, path: str, status: int, started: float, request_id: str) -> None:
         """Counts an answer; logs it if it failed. `status` 0: none was possible. `started`: of `time.perf_counter`."""
@@ -82,7 +101,13 @@ class Edge:
 
 def common_lines(request_id: str) -> bytes:
     """The headers of every answer, each with its end of line."""
-    return b"x-request-id: %b\r\n%b" % (request_id.encode(), SECURE_LINES)
+    return b"date: %b\r\nx-request-id: %b\r\n%b" % (http_date(int(time.time())), request_id.encode(), SECURE_LINES)
+
+
+@lru_cache(maxsize=1)
+def http_date(second: int) -> bytes:
+    """The value of `Date` (RFC 9110, 6.6.1); `second`: since 1970. Rendered once a second."""
+    return formatdate(second, usegmt=True).encode()
 
 
 class FailedRequests:

@@ -12,7 +12,7 @@ from hypothesis import settings as hypothesis_settings
 from pydantic import SecretStr
 
 from footfall.operations import MigrateSettings, TopicSettings, create_topics, migrate
-from tests import processes
+from tests import foreign_clients, processes
 from tests.processes import Process
 from tests.servers import Servers, at_database, chosen, servers
 
@@ -26,8 +26,8 @@ hypothesis_settings.load_profile("default")
 _serial = itertools.count(1)
 
 
-def pytest_report_header() -> str:
-    return f"servers: {chosen()}"
+def pytest_report_header() -> list[str]:
+    return [f"servers: {chosen()}", foreign_clients.header()]
 
 
 @pytest.fixture(scope="session")

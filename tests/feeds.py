@@ -38,6 +38,7 @@ class Told:
 
     events: list[tuple[str, str]] = field(default_factory=list)  # kind, data
     last_id: str = ""
+    begun: list[str] = field(default_factory=list)  # the cursor of each `begin`
     comments: list[str] = field(default_factory=list)
 
     def ids(self) -> list[str]:
@@ -62,7 +63,9 @@ class Told:
                 kind = value
             elif name == "data":
                 data = value
-        if data is not None:
+        if kind == "begin":
+            self.begun.append(json.loads(data or "")["cursor"])
+        elif data is not None:
             self.events.append((kind, data))
 
 

@@ -30,6 +30,12 @@ PAYLOAD_VALUE: Json = {
         },
     ],
 }
+KEY_IN_HEADER: Json = {  # bare, or the same in quotes (RFC 9651)
+    "type": "string",
+    "minLength": 1,
+    "maxLength": 512,
+    "pattern": r'^([!#-~][!-~]{0,254}|"([!#-\[\]-~]|\\["\\]){1,255}")$',
+}
 IDEMPOTENCY_KEY: Json = {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"}
 POSITION: Json = {"type": "string", "pattern": "^[0-9]+-[0-9]+$"}
 

@@ -1,5 +1,6 @@
 """The paths of events."""
 
+from query_side.formats import CSV_CELLS, FORMATS
 from query_side.openapi.shapes import (
     CURSOR_PARAMETER,
     EVENT_ID_IN_PATH,
@@ -15,15 +16,26 @@ from query_side.openapi.shapes import (
     answered,
     events_answered,
     limit,
+    parameter,
     reference,
     refused,
     responses,
 )
 
 TAG = {"ETag": {"description": "Of this event; it never changes.", "schema": {"type": "string"}}}
-FORMATS = (
-    "JSON, NDJSON, CSV (no cell can be taken for a formula), an Arrow stream or a Parquet file, as `Accept` prefers; "
-    "compressed with gzip where `Accept-Encoding` takes it and it pays."
+IN_FORMATS = (
+    "JSON, NDJSON, CSV (no cell can be taken for a formula), an Arrow stream or a Parquet file, as `format` says or "
+    "`Accept` prefers; compressed with gzip where `Accept-Encoding` takes it and it pays."
+)
+
+CHOOSING = (EVENT_TYPE, PRODUCT_ID, FROM, TO, ORDER, limit(), CURSOR_PARAMETER)
+FORMATTING = (
+    parameter("format", "The format, whatever `Accept` says: for what can only name a URL.", {"enum": list(FORMATS)}),
+    parameter(
+        "csv",
+        "Of CSV: `safe` has `'` before each user id that begins with it or as a formula does; `raw` has none.",
+        {"enum": list(CSV_CELLS), "default": "safe"},
+    ),
 )
 
 EVENT_PATHS: Json = {
@@ -34,10 +46,10 @@ EVENT_PATHS: Json = {
             "description": (
                 "Without parameters: all events, oldest first, from one snapshot. With parameters: a page of those "
                 "that they choose, 100 unless `limit` says otherwise; the next one is in `Link`. In a format other "
-                f"than JSON, all that is chosen comes at once unless there is `limit` or `cursor`.\n\n{FORMATS}"
+                f"than JSON, all that is chosen comes at once unless there is `limit` or `cursor`.\n\n{IN_FORMATS}"
             ),
             "tags": ["events"],
-            "parameters": [USER_ID, EVENT_TYPE, PRODUCT_ID, FROM, TO, ORDER, limit(), CURSOR_PARAMETER],
+            "parameters": [USER_ID, *CHOOSING, *FORMATTING],
             "responses": responses(events_answered("The events.")),
         }
     },
@@ -73,9 +85,9 @@ EVENT_PATHS: Json = {
         "get": {
             "operationId": "getEventsOfUser",
             "summary": "Events of one user",
-            "description": f"In pages, as `/events/processed`; empty for a user without events.\n\n{FORMATS}",
+            "description": f"In pages, as `/events/processed`; empty for a user without events.\n\n{IN_FORMATS}",
             "tags": ["users"],
-            "parameters": [USER_ID_IN_PATH, EVENT_TYPE, PRODUCT_ID, FROM, TO, ORDER, limit(), CURSOR_PARAMETER],
+            "parameters": [USER_ID_IN_PATH, *CHOOSING, *FORMATTING],
             "responses": responses(events_answered("The user's events.")),
         }
     },

@@ -20,6 +20,7 @@ from query_side.openapi.shapes import (
     refused,
     responses,
 )
+from query_side.stream import LAST_ID
 
 SINCE = parameter(
     "since",
@@ -58,7 +59,8 @@ FEED_PATHS: Json = {
             "summary": "What comes, live, as Server-Sent Events",
             "description": (
                 "Each event has a cursor as its id; `Last-Event-ID` goes on after it, without gap or repetition. "
-                "Heartbeats are comments. The stream never ends by itself, but for `event: end`, which says why."
+                "The first event, `begin`, says where the stream begins; heartbeats are comments. A stream never ends "
+                "by itself, but for `event: end`, which says why."
             ),
             "tags": ["feed"],
             "parameters": [
@@ -72,6 +74,7 @@ FEED_PATHS: Json = {
                     "description": "The id of the last event that was taken.",
                     "schema": {"type": "string"},
                 },
+                parameter(LAST_ID, "As `Last-Event-ID`, for clients that cannot set it.", {"type": "string"}),
             ],
             "responses": responses(
                 {
@@ -119,7 +122,7 @@ POSITION = parameter(
 PREFER: Json = {
     "name": "Prefer",
     "in": "header",
-    "description": "`wait=<seconds>`: how long to wait for `position`, at most 30; 5 without it (RFC 7240).",
+    "description": "`wait=<seconds>`, a fraction, too: how long to wait for `position`; at most 30, 5 without it.",
     "schema": {"type": "string"},
     "example": "wait=0",
 }

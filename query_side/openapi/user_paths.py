@@ -7,6 +7,7 @@ from query_side.openapi.shapes import (
     FROM,
     LINK,
     TO,
+    USER_ID,
     USER_ID_IN_PATH,
     Json,
     answered,
@@ -31,6 +32,9 @@ def spanned(name: str, items: str) -> Json:
     }
 
 
+BY_QUERY = (
+    "For ids that no path can carry: clients resolve `.` and `..`, and what stands before them may unescape `%2F`."
+)
 USER_PATHS: Json = {
     "/users/{id}/activity": {
         "get": {
@@ -143,3 +147,15 @@ USER_PATHS: Json = {
         }
     },
 }
+
+
+def by_query(path: Json, name: str) -> Json:
+    """The same path with the user id in the query."""
+    get = path["get"]
+    asked = [{**USER_ID, "description": "Who acted.", "required": True}, *get["parameters"][1:]]
+    summary = f"{get['summary']}, whatever their id"
+    return {"get": get | {"operationId": name, "summary": summary, "description": BY_QUERY, "parameters": asked}}
+
+
+USER_PATHS["/users/activity"] = by_query(USER_PATHS["/users/{id}/activity"], "getActivityOfAnyUser")
+USER_PATHS["/users/sessions"] = by_query(USER_PATHS["/users/{id}/sessions"], "getSessionsOfAnyUser")

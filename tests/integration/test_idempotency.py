@@ -87,10 +87,10 @@ def test_an_invalid_command_takes_no_key(client: httpx.Client, key: str) -> None
     assert post(client, key).status_code == 201
 
 
-@pytest.mark.parametrize("value", [b"", b"x" * 256, b"a b", b"\xc3\xa9", b"a\tb"])
+@pytest.mark.parametrize("value", [b"", b"x" * 256, b"a b", b"\xc3\xa9", b"a\tb", b'"k', b'""', b'"a b"'])
 def test_a_key_that_is_none_is_400(client: httpx.Client, value: bytes) -> None:
     answer = client.post(GENERATE, json=COMMAND, headers=[(b"idempotency-key", value)])
-    error = "The header `Idempotency-Key` must be 1 to 255 visible ASCII characters, once."
+    error = "The header `Idempotency-Key` must be 1 to 255 visible ASCII characters, bare or in quotes, once."
     assert (answer.status_code, answer.json()["error"]) == (400, error)
 
 

@@ -1,0 +1,66 @@
+"""Other people's HTTP clients, as they are on this machine; a run's header names those that are not."""
+
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from tests.architecture.repository import ROOT
+
+SOURCES = Path(__file__).parent / "foreign"
+INSTALLED = ROOT / ".footfall" / "foreign-clients"  # npm's packages: fetched once
+NPM_PACKAGES = ("eventsource@4.1.1", "event-source-polyfill@1.0.31")
+ASK_WITHIN = 20.0  # seconds for a tool to say what it can
+FETCH_WITHIN = 120.0  # seconds
+
+
+@cache
+def lacking(client: str) -> str | None:
+    """Why a client cannot be used here; None if it can."""
+    return {"curl": _curl, "java": _java, "node": _node, "nginx": _nginx}[client]()
+
+
+def needed(client: str) -> None:
+    """Skips the test where the client is lacking."""
+    reason = lacking(client)
+    if reason is not None:
+        pytest.skip(f"{client}: {reason}")
+
+
+def header() -> str:
+    """Who of them is lacking, for the header of a run. npm is not asked: that takes long."""
+    found = {name: lacking(name) for name in ("curl", "java", "nginx")}
+    absent = [f"{name} ({reason})" for name, reason in found.items() if reason is not None]
+    return f"foreign clients lacking: {', '.join(absent) or 'none'}"
+
+
+def output(*command: str, within: float = ASK_WITHIN) -> str:
+    """What a command prints; empty when it fails."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=within, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout if done.returncode == 0 else ""
+
+
+def _curl() -> str | None:
+    return None if "HTTP2" in output("curl", "--version") else "no curl with HTTP/2"
+
+
+def _java() -> str | None:
+    modules = output("java", "--list-modules")
+    return None if "jdk.compiler" in modules and "java.net.http" in modules else "no JDK, which launches source files"
+
+
+def _nginx() -> str | None:
+    return None if shutil.which("nginx") else "not installed"
+
+
+def _node() -> str | None:
+    if shutil.which("node") is None or shutil.which("npm") is None:
+        return "no node with npm"
+    present = all((INSTALLED / "node_modules" / name.split("@")[0]).is_dir() for name in NPM_PACKAGES)
+    install = ("npm", "install", "--no-audit", "--no-fund", "--prefix", str(INSTALLED), *NPM_PACKAGES)
+    return None if present or output(*install, within=FETCH_WITHIN) else "npm cannot fetch its packages"

@@ -1,0 +1,169 @@
+"""The nginx configuration that is shipped, in a real nginx: what it says itself is what the sides would say."""
+
+import json
+import os
+import re
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from footfall.embedded import spawn_leashed
+from tests.architecture.repository import ROOT
+from tests.conftest import Footfall
+from tests.foreign_clients import needed
+from tests.hostile import connected, send
+from tests.processes import Process, free_port, wait_until
+from tests.producing import start_projector
+
+COMMAND = b'{"userId":"user-1","eventType":"LOGIN"}'
+ENVELOPE = {"success", "event", "errors", "error"}
+OWN_ANSWERS = {  # what is sent, and the status that it must have
+    "a percent sign that begins nothing": (b"GET /users/100%/activity HTTP/1.1\r\nHost: here\r\n\r\n", 400),
+    "an escaped NUL": (b"GET /users/%00/activity HTTP/1.1\r\nHost: here\r\n\r\n", 400),
+    "a path above the root": (b"GET /../x HTTP/1.1\r\nHost: here\r\n\r\n", 400),
+    "a long target": (b"GET /%b HTTP/1.1\r\nHost: here\r\n\r\n" % (b"x" * 9_000), 414),
+    "a large field": (b"GET / HTTP/1.1\r\nHost: here\r\nX-Large: %b\r\n\r\n" % (b"x" * 20_000), 431),
+    "no Host": (b"GET /health/live HTTP/1.1\r\n\r\n", 400),
+    "no HTTP": (b"nonsense\r\n\r\n", 400),
+    "another version": (b"GET / HTTP/3.0\r\nHost: here\r\n\r\n", 505),
+    "another coding": (b"POST /events/generate HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: gzip\r\n\r\n", 501),
+    "TRACE": (b"TRACE / HTTP/1.1\r\nHost: here\r\n\r\n", 405),
+    "a body of 2 MiB": (b"POST /events/generate HTTP/1.1\r\nHost: here\r\nContent-Length: 2097152\r\n\r\n", 413),
+    "metrics": (b"GET /metrics HTTP/1.1\r\nHost: here\r\n\r\n", 404),
+    "its own location": (b"GET /footfall/refusal HTTP/1.1\r\nHost: here\r\n\r\n", 404),
+}
+
+
+@pytest.fixture(scope="module")
+def front(shared_footfall: Footfall) -> Process:
+    start_projector(shared_footfall)
+    return shared_footfall.start("front")
+
+
+@pytest.fixture(scope="module")
+def nginx(front: Process, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of an nginx before `front`, which is both sides."""
+    needed("nginx")
+    program, scratch, port = shutil.which("nginx"), tmp_path_factory.mktemp("nginx"), free_port()
+    assert program is not None
+    found = scratch / "nginx.conf"
+    found.write_text(for_here((ROOT / "deploy" / "nginx.conf").read_text(), httpx.URL(front.url), port, scratch))
+    rights = "user root; " if os.geteuid() == 0 else ""
+    command = [
+        program,
+        "-c",
+        str(found),
+        "-p",
+        str(scratch),
+        "-e",
+        str(scratch / "error.log"),
+        "-g",
+        f"{rights}daemon off;",
+    ]
+    log = scratch / "nginx.log"
+    popen = spawn_leashed(command, death_signal=signal.SIGTERM, log_path=log)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        wait_until(lambda: popen.poll() is None and listens(url), 30, f"nginx: {log.read_text()}")
+        yield url
+    finally:
+        popen.terminate()
+        popen.wait(10)
+
+
+def for_here(shipped: str, front: httpx.URL, port: int, scratch: Path) -> str:
+    """The same configuration, with addresses of this machine instead of those of containers."""
+    here = re.sub(r"server (command|query)-side:\d+ resolve", f"server {front.host}:{front.port}", shipped)
+    here = re.sub(r"\n *resolver [^\n]*", "", here)
+    here = here.replace("listen 3000;", f"listen 127.0.0.1:{port};").replace("/tmp/", f"{scratch}/")
+    assert "resolve" not in re.sub("#.*", "", here)
+    return here
+
+
+def listens(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/health/front").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def told(url: str, sent: bytes) -> tuple[int, dict[str, list[str]], bytes]:
+    """Status, headers and body of the one answer to `sent`."""
+    with connected(url) as connection:
+        send(connection, sent)
+        received = b""
+        while b"\r\n\r\n" not in received or len(received.split(b"\r\n\r\n", 1)[1]) < length_of(received):
+            chunk = connection.recv(65_536)
+            assert chunk, received
+            received += chunk
+    head, _, body = received.partition(b"\r\n\r\n")
+    status, *lines = head.decode().split("\r\n")
+    headers: dict[str, list[str]] = {}
+    for line in lines:
+        name, _, value = line.partition(": ")
+        headers.setdefault(name.lower(), []).append(value)
+    return int(status.split(" ")[1]), headers, body
+
+
+def length_of(received: bytes) -> int:
+    found = re.search(rb"\r\ncontent-length: (\d+)", received, re.IGNORECASE)
+    return int(found[1]) if found else 0
+
+
+def assert_is_ours(headers: dict[str, list[str]]) -> None:
+    for name, value in (("x-content-type-options", "nosniff"), ("cache-control", "no-store")):
+        assert headers[name] == [value], headers
+    for name in ("date", "x-request-id", "content-type"):
+        assert len(headers[name]) == 1, headers
+
+
+@pytest.mark.parametrize("name", OWN_ANSWERS)
+def test_what_nginx_refuses_has_the_envelope_and_our_headers(nginx: str, name: str) -> None:
+    sent, expected = OWN_ANSWERS[name]
+    status, headers, body = told(nginx, sent)
+    assert status == expected, body
+    assert json.loads(body).keys() == ENVELOPE
+    assert json.loads(body)["error"] != "Internal server error"
+    assert_is_ours(headers)
+    assert headers["content-type"] == ["application/json"]
+
+
+def test_what_comes_through_has_each_header_once(nginx: str) -> None:
+    for path in ("/health/front", "/health/live", "/health/live/", "/events/processed", "/nowhere", "/docs"):
+        _, headers, _ = told(nginx, f"GET {path} HTTP/1.1\r\nHost: here\r\n\r\n".encode())
+        assert_is_ours(headers)
+
+
+def test_http_1_0_without_a_host_is_answered_as_by_a_side(front: Process, nginx: str) -> None:
+    post = b"POST /events/generate HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(
+        COMMAND
+    )
+    for url in (front.url, nginx):
+        assert told(url, post + COMMAND)[0] == 201
+        assert told(url, b"GET /health/live HTTP/1.0\r\n\r\n")[0] == 200
+        status, headers, _ = told(url, b"GET /events/processed HTTP/1.0\r\n\r\n")
+        assert (status, headers.get("transfer-encoding")) == (200, None)
+
+
+def test_a_user_id_that_is_escaped_reaches_the_query_side_as_it_was_sent(nginx: str) -> None:
+    for user in ("a/b", "100%", ".."):
+        answer: Any = httpx.post(f"{nginx}/events/generate", json={"userId": user, "eventType": "LOGIN"}, timeout=30)
+        position = answer.headers["footfall-position"]
+        found = httpx.get(f"{nginx}/users/activity", params={"userId": user, "position": position}, timeout=30)
+        assert (found.status_code, found.json().get("userId")) == (200, user), found.text
+    assert httpx.get(f"{nginx}/users/a%2Fb/activity").json()["userId"] == "a/b"
+
+
+def test_a_side_that_is_away_is_503_in_the_envelope(front: Process, nginx: str) -> None:
+    """The last one: it ends the side."""
+    front.kill()
+    for sent in (b"GET /events/processed HTTP/1.1\r\nHost: here\r\n\r\n", b"POST /events/generate HTTP/1.0\r\n\r\n"):
+        status, headers, body = told(nginx, sent)
+        assert (status, headers["retry-after"]) == (503, ["2"])
+        assert json.loads(body)["error"] == "Service is not available, try again"
+        assert_is_ours(headers)
