@@ -14,7 +14,7 @@ from typing import Any
 from httptools import HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from footfall.joined_writes import JoinedWrites
+from footfall.joined_writes import JoinedWrites, bound_unsent
 from footfall.old_http import until_closed
 from footfall.request_cuts import RequestCuts
 from footfall.whole_answers import CROWDED, MALFORMED, TOO_SLOW, Refusal, refusal_of
@@ -63,6 +63,7 @@ class BoundedHttp(HttpToolsProtocol):
         """A head is due from now on."""
         super().connection_made(transport)
         self._connection = JoinedWrites(transport)
+        bound_unsent(transport.get_extra_info("socket"))
         self._head_since = self.loop.time()
         # What uvicorn closes, here and in its request cycle, is closed gently.
         self.transport = SimpleNamespace(  # type: ignore[assignment]

@@ -18,6 +18,7 @@ from telemetry.logs import get_logger
 
 CATCH_UP_LIMIT = 500  # entries in one reading for one client
 MAX_CATCHING_UP = 8  # clients that read for themselves at once; others wait for their turn
+SEND_SIZE = 65_536  # bytes that are sent at once: a whole burst is more than a slow client can take in time
 SEND_TIMEOUT = 30.0  # seconds in which a client must take something of what it is sent
 EVENT_TYPES = ("LOGIN", "LOGOUT", "PRODUCT_VIEW")
 LAST_ID = "lastEventId"  # event-source-polyfill's way to say `Last-Event-ID`
@@ -99,8 +100,10 @@ class Streams:
         await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
         try:
             async for piece in self._pieces(client, since):
-                async with asyncio.timeout(SEND_TIMEOUT):
-                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+                for start in range(0, len(piece), SEND_SIZE):
+                    part = piece[start : start + SEND_SIZE]
+                    async with asyncio.timeout(SEND_TIMEOUT):
+                        await send({"type": "http.response.body", "body": part, "more_body": True})
             if client.ended is not None:
                 async with asyncio.timeout(SEND_TIMEOUT):
                     await send({"type": "http.response.body", "body": last_words(client.ended)})

@@ -1,7 +1,6 @@
 """How streams end: for a client that is too slow, and for a server that stops; with a reason, and to be resumed."""
 
 import json
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,7 +12,8 @@ from tests.feeds import Told, page, stream
 from tests.processes import wait_until
 from tests.producing import an_event, metric, produce, record_of, start_projector
 
-LARGE = 700  # events of 16 KB: more than sockets and the queue of a client hold
+LARGE = 300  # events of 16 KB: more than sockets and the queue of a client hold
+BURST = 25  # of them at once
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +37,10 @@ def test_a_slow_client_is_told_why_it_is_dropped_and_misses_nothing(footfall: Fo
         slow.read_until(lambda told: bool(told.last_id))
         with stream(side.url, quick) as attentive:
             attentive.read_until(lambda told: bool(told.last_id))
-            for first in range(0, LARGE, 100):
-                produce(footfall, records[first : first + 100])
-                attentive.read_until(has(first + 100))  # the other one is in nobody's way
+            for first in range(0, LARGE, BURST):
+                produce(footfall, records[first : first + BURST])
+                attentive.read_until(has(first + BURST))  # the other one is in nobody's way
+                slow.take_a_little()  # who takes nothing at all for 30 s is cut off without a word
         wait_until(lambda: metric(side, "streams_dropped_total") == 1, 20, "the slow client to be dropped")
         slow.read_until(lambda told: bool(told.ends()))
         assert told.ends() == ["slow"]
@@ -63,9 +64,8 @@ def test_a_server_that_stops_ends_its_streams_and_another_goes_on(footfall: Foot
         records = [record_of(an_event("sid", {"n": n})) for n in range(6)]
         produce(footfall, records[:3])
         live.read_until(has(3))
-        began = time.monotonic()
         assert first.terminate() == 0
-        assert time.monotonic() - began < 5  # not the eight seconds that a request may have
+        assert "graceful shutdown exceeded" not in first.log_text()  # it waited for no request
         live.read_until(lambda _: False)
     assert told.ends() == ["shutdown"]
     produce(footfall, records[3:])
