@@ -33,7 +33,7 @@ BUSY_PAUSE = 0.0005  # seconds
 TICK = 0.05  # seconds between looks at deadlines and at the round in flight
 MAX_ROUND_RECORDS = 5_000  # keeps one round's answer within reach of its deadline
 
-# A round unanswered for this long is a failure of the circuit, and for each time as long again another.
+# Silence of Kafka within a round for this long is a failure of the circuit, and for each time as long again another.
 PATIENCE = 1.0  # seconds
 FAILURES = 3
 PROBE_INTERVAL = 1.0  # seconds; a probe may take as long, too
@@ -60,7 +60,8 @@ class KafkaEventLog:
         self._arrived = asyncio.Event()
         self._closing = False
         self._in_flight: list[Waiting] = []  # the round that Kafka has not answered
-        self._round_failures = 0  # how often the round in flight has counted as a failure
+        self._silent_since = 0.0  # loop time of the latest answer to the round in flight, or of its beginning
+        self._round_failures = 0  # how often the silence since then has counted as a failure
         self._circuit = Circuit("kafka", failures=FAILURES, retry=PROBE_INTERVAL)
         self._stuck_probes = 0
         self._tasks: list[asyncio.Task[None]] = []
@@ -157,11 +158,18 @@ class KafkaEventLog:
             now, unsettled = self._loop.time(), self._unsettled
             while unsettled and (unsettled[0].settled() or unsettled[0].deadline <= now):
                 self._give_up(unsettled.popleft())
-            if self._in_flight and now - self._round_began > PATIENCE * (self._round_failures + 1):
+            if self._producer.heard_at > self._silent_since:
+                await self._hear()
+            if self._in_flight and now - self._silent_since > PATIENCE * (self._round_failures + 1):
                 self._round_failures += 1
                 await self._circuit.failed()
                 if not self._circuit.closed:
                     await self._sit_out()
+
+    async def _hear(self) -> None:
+        """Kafka answered within the round: it refuses, and takes smaller batches, as long as it likes; it is there."""
+        self._silent_since, self._round_failures = self._producer.heard_at, 0
+        await self._circuit.succeeded()
 
     async def _sit_out(self) -> None:
         """The circuit is open: what was not sent is answered at once; probes until Kafka answers."""
@@ -220,7 +228,7 @@ class KafkaEventLog:
         return [waiting for waiting in taken if not waiting.settled()]
 
     async def _run_round(self, waiting: list[Waiting]) -> None:
-        began = self._round_began = self._loop.time()
+        began = self._silent_since = self._loop.time()
         self._round_failures, self._in_flight = 0, waiting
         await self._round.run(waiting)
         self._in_flight = []

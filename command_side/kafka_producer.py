@@ -45,6 +45,7 @@ class KafkaProducer:
         self._timeout = timeout  # seconds
         self._retries = retries
         self._renewing = asyncio.Lock()
+        self.heard_at = 0.0  # loop time of Kafka's last answer to what is not the usual course of a round
         self._log = get_logger("command_side")
 
     async def start(self) -> int:
@@ -81,6 +82,7 @@ class KafkaProducer:
                 fresh = self._make_producer()
                 await fresh.start()
                 self.current = fresh
+                self._hear()
                 self._log.warning("producer_renewed")
             await stop_hard(spoiled)
         except (KafkaError, TimeoutError) as error:  # the next refusal tries again
@@ -125,7 +127,12 @@ class KafkaProducer:
 
     async def _send(self, partition: int, waiting: Sequence[Waiting]) -> tuple[Any, int]:
         sent, count = await self.submit(partition, waiting)
-        return await sent, count
+        metadata = await sent
+        self._hear()
+        return metadata, count
+
+    def _hear(self) -> None:
+        self.heard_at = asyncio.get_running_loop().time()
 
 
 async def stop_hard(spoiled: AIOKafkaProducer) -> None:

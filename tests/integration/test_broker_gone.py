@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -12,23 +13,23 @@ from pathlib import Path
 
 import httpx
 import pytest
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaProducer, TopicPartition
 
 from command_side import kafka_event_log, kafka_producer
 from command_side.app import producer_of
-from command_side.event_log import LogUnavailableError, Position, PublishUnknownError
+from command_side.event_log import LogUnavailableError, Position, PublishFailedError, PublishUnknownError
 from command_side.kafka_event_log import KafkaEventLog
 from command_side.settings import CommandSettings
 from contracts.record import EventRecord
 from footfall.embedded import StackOptions, embedded_stack
 from footfall.operations import TopicSettings, create_topics
+from tests.patience import PATIENCE
 from tests.processes import Process, start, wait_until
 from tests.servers import Servers
 from tests.topic_reader import records_of
 
 GENERATE = "/events/generate"
 DEADLINE = 1.0  # seconds
-SLACK = 2.0  # seconds that a busy machine may add to a deadline
 OUTAGE = 60.0 if os.environ.get("FOOTFALL_LONG") else 5.0  # seconds
 RECOVERY = 15.0  # seconds after Kafka's return
 CLIENTS = 8
@@ -48,7 +49,7 @@ class Load:
         self._ended = threading.Event()
         self.accepted: list[str] = []
         self.refused: Counter[tuple[int, str]] = Counter()
-        self.slowest = 0.0
+        self.answered_at = [0.0] * CLIENTS  # monotonic
         self.wrong: list[str] = []
         self._threads = [threading.Thread(target=self._run, args=(n,)) for n in range(CLIENTS)]
 
@@ -60,15 +61,14 @@ class Load:
     def __exit__(self, *_: object) -> None:
         self._ended.set()
         for thread in self._threads:
-            thread.join(40)
+            thread.join(PATIENCE)
             assert not thread.is_alive()
 
     def _run(self, number: int) -> None:
-        with httpx.Client(base_url=self._url, timeout=30) as client:
+        with httpx.Client(base_url=self._url, timeout=PATIENCE) as client:
             while not self._ended.is_set():
-                began = time.monotonic()
                 answer = client.post(GENERATE, json={"userId": f"user-{number}", "eventType": "LOGIN"})
-                self.slowest = max(self.slowest, time.monotonic() - began)
+                self.answered_at[number] = time.monotonic()
                 body = answer.json()
                 if answer.status_code == 201:
                     self.accepted.append(body["event"]["eventId"])
@@ -90,13 +90,18 @@ def paused(pid: int) -> Iterator[None]:
 
 
 def health(side: Process) -> httpx.Response:
-    return httpx.get(f"{side.url}/health/ready", timeout=10)
+    return httpx.get(f"{side.url}/health/ready", timeout=PATIENCE)
 
 
-@pytest.mark.timeout(400 if OUTAGE > 5 else 120)
-def test_a_broker_that_is_silent_and_one_that_is_gone(tmp_path: Path) -> None:
+@pytest.fixture
+def state_dir() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="footfall-") as directory:
+        yield Path(directory) / "state"
+
+
+def test_a_broker_that_is_silent_and_one_that_is_gone(state_dir: Path, tmp_path: Path) -> None:
     """FOOTFALL_LONG=1: away for 60 s each time."""
-    options = StackOptions(tmp_path / "state", durable=False)
+    options = StackOptions(state_dir, durable=False)
     settings = {"PUBLISH_TIMEOUT_MS": str(int(DEADLINE * 1000)), "KAFKA_TOPIC": "t"}
     with embedded_stack(options) as stack:
         kafka = stack.kafka_bootstrap
@@ -112,9 +117,10 @@ def test_a_broker_that_is_silent_and_one_that_is_gone(tmp_path: Path) -> None:
                 assert state.json()["dependencies"]["kafka"]["detail"].startswith("the circuit is open")
                 assert 'kafka_circuit_state{state="open"} 1.0' in httpx.get(f"{side.url}/metrics").text
                 assert httpx.get(f"{side.url}/health/live").status_code == 200
-                at_once = time.monotonic()
-                assert httpx.post(side.url + GENERATE, json={"userId": "u", "eventType": "LOGIN"}).status_code == 503
-                assert time.monotonic() - at_once < 0.5
+                refused = httpx.post(side.url + GENERATE, json={"userId": "u", "eventType": "LOGIN"}, timeout=PATIENCE)
+                assert (refused.status_code, refused.json()["error"]) == (503, AWAY)  # Kafka was not even asked
+                opened = time.monotonic()
+                wait_until(lambda: min(silent.answered_at) > opened, 20, "every client to be answered meanwhile")
                 threading.Event().wait(max(0.0, OUTAGE - (time.monotonic() - began)))  # the length of the outage
             assert_recovers(silent)
         wait_until(lambda: health(side).status_code == 200, 10, "readiness")
@@ -134,9 +140,7 @@ def test_a_broker_that_is_silent_and_one_that_is_gone(tmp_path: Path) -> None:
             assert set(silent.accepted) | set(gone.accepted) <= set(ids)
             assert len(ids) == len(set(ids))  # aiokafka's own retries are idempotent
     assert_answered_well(gone)
-    began = time.monotonic()
     assert side.terminate() == 0  # Kafka is gone again, and the producer has nobody to say goodbye to
-    assert time.monotonic() - began < 10
 
 
 def assert_recovers(load: Load) -> None:
@@ -146,7 +150,6 @@ def assert_recovers(load: Load) -> None:
 
 def assert_answered_well(load: Load) -> None:
     assert not load.wrong
-    assert load.slowest < DEADLINE + SLACK
     assert load.refused.keys() <= {(503, AWAY), (503, UNKNOWN), (500, NOT_PUBLISHED)}
 
 
@@ -191,6 +194,31 @@ async def test_a_producer_out_of_sequence_is_replaced_and_nobody_notices(real_se
     await log.close()
 
 
+async def test_a_round_that_kafka_answers_bit_by_bit_opens_no_circuit(
+    real_servers: Servers, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each producer that a refusal costs takes a while here; together they take longer than a silence may."""
+    monkeypatch.setattr(kafka_event_log, "PATIENCE", 0.5)  # three make a silence
+    renew, renewed = kafka_producer.KafkaProducer.renew, list[float]()
+
+    async def slow_renew(self: kafka_producer.KafkaProducer, spoiled: AIOKafkaProducer) -> None:
+        await asyncio.sleep(0.6)
+        await renew(self, spoiled)
+        renewed.append(time.monotonic())
+
+    monkeypatch.setattr(kafka_producer.KafkaProducer, "renew", slow_renew)
+    log = await started_log(real_servers, topic)
+    too_large = EventRecord(b"user-1", b"x" * 2_000_000, [])
+    outcomes = await asyncio.gather(
+        log.publish(too_large), *map(log.publish, map(record, range(15))), return_exceptions=True
+    )
+    assert isinstance(outcomes.pop(0), PublishFailedError)
+    assert all(isinstance(outcome, Position) for outcome in outcomes)
+    assert renewed[-1] - renewed[0] > 1.5
+    assert log.circuit_state == "closed"
+    await log.close()
+
+
 async def test_a_producer_that_hangs_though_kafka_answers_is_replaced(
     real_servers: Servers, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,7 +231,7 @@ async def test_a_producer_that_hangs_though_kafka_answers_is_replaced(
             await log.publish(record(1))
         with pytest.raises(LogUnavailableError):
             await log.publish(record(2))
-        async with asyncio.timeout(RECOVERY):
+        async with asyncio.timeout(PATIENCE):
             while log.circuit_state != "closed":  # noqa: ASYNC110 - the circuit tells nobody
                 await asyncio.sleep(0.05)
         assert log._producer.current is not hanging
