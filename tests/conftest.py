@@ -2,10 +2,13 @@
 
 import asyncio
 import itertools
+import signal
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import asyncpg
+import httpx
 import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
@@ -13,10 +16,12 @@ from pydantic import SecretStr
 
 from footfall.operations import MigrateSettings, TopicSettings, create_topics, migrate
 from tests import foreign_clients, processes
+from tests.patience import PATIENCE
 from tests.processes import Process
 from tests.servers import Servers, at_database, chosen, servers
 
 TEMPLATE = "footfall_template"
+QUERY_TIMEOUT_MS = str(int(PATIENCE * 1000))  # no query is too slow unless a test is about that
 
 hypothesis_settings.register_profile(
     "default", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
@@ -25,15 +30,27 @@ hypothesis_settings.load_profile("default")
 
 _serial = itertools.count(1)
 
+# In the background of a script Ctrl-C is ignored, and so it would be by every program that a test interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# httpx gives up after 5 s where nobody says how long it may take.
+for _wait in ("connect", "read", "write", "pool"):
+    setattr(httpx._config.DEFAULT_TIMEOUT_CONFIG, _wait, PATIENCE)
+
 
 def pytest_report_header() -> list[str]:
     return [f"servers: {chosen()}", foreign_clients.header()]
 
 
 @pytest.fixture(scope="session")
-def real_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+def real_servers() -> Iterator[Servers]:
     """Kafka and PostgreSQL, started once; the template database is migrated once and cloned by each test."""
-    with servers(tmp_path_factory.mktemp("servers") / "state") as found:
+    # Not below pytest's own directory, which another run closes to other users: as root, PostgreSQL is one.
+    with (
+        tempfile.TemporaryDirectory(prefix="footfall-tests-") as directory,
+        servers(Path(directory) / "state") as found,
+    ):
         asyncio.run(_run_sql(found.admin_url, f"DROP DATABASE IF EXISTS {TEMPLATE}", f"CREATE DATABASE {TEMPLATE}"))
         migrate(MigrateSettings(database_url=SecretStr(at_database(found.admin_url, TEMPLATE))))
         yield found
@@ -109,7 +126,7 @@ class Footfall:
         """Starts `footfall <command>` with its own role; it ends with the test."""
         url = self.servers.projector_url if command == "projector" else self.servers.query_url
         log = self._log_dir / f"{command}-{len(self._processes)}.log"
-        settings = {"DATABASE_URL": url, **self.environment(), **environment}
+        settings = {"DATABASE_URL": url, "QUERY_TIMEOUT_MS": QUERY_TIMEOUT_MS, **self.environment(), **environment}
         process = processes.start(command, settings, log, ready=ready)
         self._processes.append(process)
         return process
@@ -120,7 +137,7 @@ class Footfall:
         for process in running:
             process.popen.kill()
         for process in running:
-            process.popen.wait(10)
+            process.popen.wait(PATIENCE)
 
 
 @pytest.fixture(scope="session")

@@ -5,10 +5,12 @@ from typing import Any
 
 import httpx
 
+from tests.patience import PATIENCE
+
 
 def assert_docs_show(url: str, documents: dict[str, dict[str, Any]]) -> None:
     """The page of `documents`, by the path that serves them: all of each, and it loads nothing."""
-    answer = httpx.get(f"{url}/docs", timeout=10)
+    answer = httpx.get(f"{url}/docs", timeout=PATIENCE)
     assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
     assert answer.headers["content-security-policy"].startswith("default-src 'none'")
     text = answer.text

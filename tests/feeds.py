@@ -4,12 +4,14 @@ import json
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+
+from tests.patience import PATIENCE, patient
 
 FEED = "/events/feed"
 STREAM = "/events/stream"
@@ -72,7 +74,7 @@ class Told:
 class Stream:
     """One client of the stream. It reads only when it is told to."""
 
-    def __init__(self, url: str, told: Told | None = None, timeout: float = 30.0, **parameters: Any) -> None:
+    def __init__(self, url: str, told: Told | None = None, timeout: float = PATIENCE, **parameters: Any) -> None:
         self.told = told or Told()
         self.ended = False
         self._rest = b""
@@ -81,6 +83,7 @@ class Stream:
         last = f"Last-Event-ID: {self.told.last_id}\r\n" if self.told.last_id else ""
         assert parts.hostname is not None
         self._socket = socket.socket()
+        self._timeout = timeout
         self._socket.settimeout(timeout)
         self._socket.setsockopt(
             socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536
@@ -90,15 +93,22 @@ class Stream:
         self.head = self._until(b"\r\n\r\n").decode()
         self.status = int(self.head.split(" ", 2)[1])
 
-    def read_until(self, enough: Callable[[Told], bool], within: float = 100.0) -> Told:
+    def read_until(self, enough: Callable[[Told], bool], within: float = 40.0) -> Told:
         """Reads until what was told is enough, or the server ends the stream; not for ever on heartbeats."""
-        deadline = time.monotonic() + within
+        deadline = time.monotonic() + patient(within)
         while not self.ended and not enough(self.told):
-            assert time.monotonic() < deadline, f"told {len(self.told.events)} events in {within:g} s: not enough"
+            assert time.monotonic() < deadline, f"told {len(self.told.events)} events: not enough, and time is up"
             block = self._chunked_until(b"\n\n")
             if block:
                 self.told.take(block.decode())
         return self.told
+
+    def take_a_little(self, size: int = 65_536) -> None:
+        """Takes in what has arrived, up to so many bytes, without looking at it."""
+        self._socket.setblocking(False)
+        with suppress(BlockingIOError):
+            self._rest += self._socket.recv(size)
+        self._socket.settimeout(self._timeout)
 
     def close(self) -> None:
         self._socket.close()

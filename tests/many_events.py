@@ -4,6 +4,8 @@ import asyncio
 
 import asyncpg
 
+from tests.patience import PATIENCE
+
 # The events look like the demo's product views, with the characters that COPY has to escape.
 INSERT_MANY = """
 INSERT INTO read_g1.processed_events (kafka_offset, occurred_at, recorded_at, event_id, kafka_partition, kafka_topic,
@@ -31,7 +33,7 @@ def fill(admin_url: str, count: int) -> None:
 async def _fill(admin_url: str, count: int) -> None:
     connection = await asyncpg.connect(admin_url)
     try:
-        await connection.execute(INSERT_MANY, count, timeout=100)
+        await connection.execute(INSERT_MANY, count, timeout=PATIENCE)
         await connection.execute("ANALYZE read_g1.processed_events")
     finally:
         await connection.close()

@@ -13,8 +13,8 @@ from pathlib import Path
 import httpx
 
 from footfall.embedded import spawn_leashed
+from tests.patience import PATIENCE, patient
 
-READY_WITHIN = 30.0  # seconds
 POLL = 0.02  # seconds
 
 
@@ -27,14 +27,14 @@ class Process:
     log: Path
 
     def terminate(self, within: float = 10.0) -> int:
-        """SIGTERM; returns the exit code, which must come within so many seconds."""
+        """SIGTERM; returns the exit code, which must come within so many seconds on a quiet machine."""
         self.popen.terminate()
-        return self.popen.wait(within)
+        return self.popen.wait(patient(within))
 
     def kill(self) -> None:
         """SIGKILL, as a crash would."""
         self.popen.kill()
-        self.popen.wait(10)
+        self.popen.wait(PATIENCE)
 
     def log_text(self) -> str:
         """Everything it has logged so far."""
@@ -59,7 +59,7 @@ def start(command: str, environment: Mapping[str, str], log: Path, *, ready: boo
     )
     process = Process(popen, f"http://127.0.0.1:{port}", log)
     if ready:
-        wait_until(lambda: is_ready(process), READY_WITHIN, f"{command} to be ready; its log: {log}")
+        wait_until(lambda: is_ready(process), 30, f"{command} to be ready; its log: {log}")
     return process
 
 
@@ -67,14 +67,17 @@ def is_ready(process: Process) -> bool:
     """Whether /health/ready answers 200; fails at once when the process has ended."""
     assert process.popen.poll() is None, f"ended with {process.popen.returncode}: {process.log_text()[-3000:]}"
     try:
-        return httpx.get(f"{process.url}/health/ready", timeout=3).status_code == 200
+        return httpx.get(f"{process.url}/health/ready", timeout=PATIENCE).status_code == 200
     except httpx.TransportError:
         return False
 
 
 def wait_until(condition: Callable[[], bool], within: float, what: str) -> None:
-    """Polls a condition that only the outside can see (another process, a server) until it holds."""
-    deadline = time.monotonic() + within
+    """Polls a condition that only the outside can see (another process, a server) until it holds.
+
+    `within`: seconds that an ordinary, quiet machine needs at most; a slower one is given more (tests/patience.py).
+    """
+    deadline = time.monotonic() + patient(within)
     while not condition():
-        assert time.monotonic() < deadline, f"waited {within:g} s for {what}"
+        assert time.monotonic() < deadline, f"waited {patient(within):g} s for {what}"
         time.sleep(POLL)

@@ -23,6 +23,7 @@ from contracts.event import UserEvent
 from contracts.record import from_value
 from contracts.versions import encode_event
 from tests.conftest import Footfall
+from tests.patience import PATIENCE
 from tests.processes import Process, wait_until
 from tests.servers import Servers
 
@@ -100,7 +101,7 @@ class Flow:
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
-        self._thread.join(30)
+        self._thread.join(PATIENCE)
         assert not self._thread.is_alive()
 
     async def _run(self) -> None:
@@ -168,12 +169,12 @@ def holding_checkpoints(servers: Servers) -> Iterator[None]:
 
     thread = threading.Thread(target=lambda: asyncio.run(hold()), daemon=True)
     thread.start()
-    assert locked.wait(10)
+    assert locked.wait(PATIENCE)
     try:
         yield
     finally:
         release.set()
-        thread.join(10)
+        thread.join(PATIENCE)
 
 
 def rows(footfall: Footfall) -> list[asyncpg.Record]:
@@ -238,7 +239,7 @@ def assert_in_order(stored: Sequence[asyncpg.Record]) -> None:
 def metric(process: Process, name: str) -> float:
     """The value of a metric, summed over its labels; -1 while the process does not answer."""
     try:
-        text = httpx.get(f"{process.url}/metrics", timeout=5).text
+        text = httpx.get(f"{process.url}/metrics", timeout=PATIENCE).text
     except httpx.TransportError:
         return -1
     return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith((f"{name} ", f"{name}{{")))

@@ -6,10 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.patience import patient
+
 CONTRACTS = Path(__file__).parent / "contracts"
 LONG = bool(os.environ.get("FOOTFALL_LONG"))
 SEEDS = range(1, 6) if LONG else [1]
-RUN_WITHIN = 1_500 if LONG else 100  # seconds
+RUN_WITHIN = patient(500 if LONG else 100)  # seconds
 
 
 def cases_without_deviation(document: str, config: str, seed: int, examples: int, *options: str, cwd: Path) -> int:

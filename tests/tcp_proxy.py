@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from urllib.parse import urlsplit, urlunsplit
 
+from tests.patience import PATIENCE
+
 CHUNK = 65_536  # bytes
 
 
@@ -83,7 +85,7 @@ class TcpProxy:
         """Ends everything, threads too."""
         self.cut()
         for thread in self._threads:
-            thread.join(10)
+            thread.join(PATIENCE)
 
     def _listen(self, port: int) -> socket.socket:
         listener = socket.create_server(("127.0.0.1", port))
@@ -103,7 +105,7 @@ class TcpProxy:
             except OSError:  # cut
                 return
             try:
-                server = socket.create_connection(self._target, 10)
+                server = socket.create_connection(self._target, PATIENCE)
             except OSError:
                 self._close(client)
                 continue

@@ -5,14 +5,14 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer
 
-READ_WITHIN = 30.0  # seconds
+from tests.patience import PATIENCE
 
 
 async def read_topic(bootstrap: str, topic: str) -> list[Any]:
     """Every record that stands in the topic now, by partition and offset (aiokafka ConsumerRecords)."""
     found: list[Any] = []
     consumer = AIOKafkaConsumer(topic, bootstrap_servers=bootstrap, auto_offset_reset="earliest")
-    async with asyncio.timeout(READ_WITHIN), consumer:
+    async with asyncio.timeout(PATIENCE), consumer:
         ends = await consumer.end_offsets(consumer.assignment())
         while any([await consumer.position(tp) < end for tp, end in ends.items()]):
             for records in (await consumer.getmany(timeout_ms=200)).values():

@@ -15,6 +15,7 @@ import pytest
 
 from footfall.embedded import spawn_leashed
 from tests.conftest import Footfall
+from tests.patience import patient
 from tests.processes import Process, free_port, is_ready, wait_until
 from tests.producing import Raw, an_event, processed, produce, record_of, sql, wait_until_processed
 
@@ -76,7 +77,7 @@ def in_tree(tree: Path, *command: str, **environment: str) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=100,
+        timeout=patient(100),
     )
     assert run.returncode == 0, run.stdout + run.stderr
 

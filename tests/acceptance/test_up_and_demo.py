@@ -17,9 +17,8 @@ import pytest
 from footfall.demo.report import verdict
 from footfall.demo.run import Account
 from footfall.demo.traffic import a_day_of_traffic
+from tests.patience import PATIENCE, patient
 from tests.processes import free_port, wait_until
-
-pytestmark = pytest.mark.timeout(180)
 
 
 @pytest.fixture
@@ -39,7 +38,7 @@ def test_the_demo_accounts_for_every_event_and_ends_by_itself(state_dir: Path) -
         footfall("demo", "--state-dir", str(state_dir), "--port", str(free_port()), *sizes),
         capture_output=True,
         text=True,
-        timeout=150,
+        timeout=patient(150),
         check=False,
     )
     assert run.returncode == 0, run.stdout + run.stderr
@@ -107,8 +106,8 @@ def test_up_prints_commands_that_work_and_ends_on_ctrl_c(state_dir: Path, tmp_pa
         assert second.returncode == 1
         assert str(up.pid) in second.stderr
         up.send_signal(signal.SIGINT)
-        assert up.wait(40) == 0
-        assert psutil.wait_procs(family, timeout=10)[1] == []
+        assert up.wait(PATIENCE) == 0
+        assert psutil.wait_procs(family, timeout=PATIENCE)[1] == []
     finally:
         up.kill()
-        up.wait(10)
+        up.wait(PATIENCE)

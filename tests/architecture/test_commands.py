@@ -5,10 +5,11 @@ import re
 import subprocess
 
 from tests.architecture.repository import ROOT
+from tests.patience import PATIENCE
 
 
 def test_make_help_lists_every_command() -> None:
-    result = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=30)
+    result = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=PATIENCE)
     listed = re.findall(r"^  make (\w+) +\S", result.stdout, re.MULTILINE)
     assert listed == ["help", "demo", "up", "test", "check", "bench", "chaos", "containers", "clean"]
 

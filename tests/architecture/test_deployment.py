@@ -16,6 +16,7 @@ from footfall.embedded.kafka_jars import KAFKA_VERSION
 from projector.settings import ProjectorSettings
 from query_side.settings import QuerySettings
 from tests.architecture.repository import ROOT
+from tests.patience import PATIENCE
 
 COMPOSE = ROOT / "compose.yaml"
 SERVICES: dict[str, dict[str, Any]] = YAML(typ="safe").load(COMPOSE)["services"]
@@ -27,7 +28,7 @@ OURS = {name for name, service in SERVICES.items() if service["image"] == "footf
 def test_compose_file_follows_the_specification() -> None:
     check = Path(sys.executable).with_name("check-jsonschema")
     command = [str(check), "--builtin-schema", "vendor.compose-spec", str(COMPOSE)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert result.returncode == 0, result.stdout + result.stderr
 
 

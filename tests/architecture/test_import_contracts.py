@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.architecture.repository import ROOMS, ROOT
+from tests.patience import PATIENCE
 
 LINT_IMPORTS = Path(sys.executable).with_name("lint-imports")
 
@@ -81,5 +82,5 @@ def _lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,  # seconds
+        timeout=PATIENCE,  # seconds
     )

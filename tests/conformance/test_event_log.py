@@ -17,6 +17,7 @@ from command_side.kafka_event_log import KafkaEventLog
 from command_side.settings import CommandSettings
 from contracts.record import EventRecord
 from tests.conformance.memory_event_log import MemoryEventLog
+from tests.patience import PATIENCE
 from tests.servers import Servers
 from tests.topic_reader import read_topic
 
@@ -252,7 +253,7 @@ async def told(subject: Subject, sent: list[EventRecord], withdrawn: slice = sli
     handed = [subject.log.hand_over(one, partial(tell, n)) for n, one in enumerate(sent)]
     for one in handed[withdrawn]:
         one.withdraw()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         await all_told.wait()
     await subject.log.publish(record("after"))  # a second call would have come by now
     assert all(len(found) == 1 for n, found in outcomes.items() if n not in range(len(sent))[withdrawn])

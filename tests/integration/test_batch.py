@@ -11,6 +11,7 @@ import pytest
 from command_side.batch_route import overall
 from command_side.idempotency import derived_event_id
 from tests.conftest import Footfall
+from tests.patience import PATIENCE
 from tests.processes import Process
 from tests.topic_reader import records_of
 
@@ -30,7 +31,7 @@ def side(shared_footfall: Footfall) -> Process:
 
 @pytest.fixture
 def client(side: Process) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=side.url, timeout=20) as found:
+    with httpx.Client(base_url=side.url, timeout=PATIENCE) as found:
         yield found
 
 

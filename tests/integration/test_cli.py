@@ -20,6 +20,7 @@ from footfall.cli import cli
 from query_side.openapi.document import document as query_document
 from tests.conftest import Footfall
 from tests.docs_pages import assert_docs_show
+from tests.patience import PATIENCE
 from tests.processes import free_port, is_ready, wait_until
 from tests.servers import Servers, at_database
 from tests.tcp_proxy import tcp_proxy
@@ -37,7 +38,7 @@ def footfall(*arguments: str, **environment: str) -> "subprocess.CompletedProces
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=PATIENCE,
     )
 
 
@@ -67,7 +68,7 @@ def test_every_command_has_help() -> None:
         for path in found
     }
     for path, process in started.items():
-        said, _ = process.communicate(timeout=30)
+        said, _ = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, said
         assert f"Usage: python -m footfall {' '.join(path)}".rstrip() in said
         assert "--help" in said
@@ -211,7 +212,7 @@ def test_the_front_serves_both_sides_on_one_port(footfall: Footfall) -> None:
 def test_without_postgresql_a_process_exits_1_with_a_readable_line(footfall: Footfall, command: str) -> None:
     url = f"postgresql://u:{SECRET}@127.0.0.1:{free_port()}/x"
     process = footfall.start(command, ready=False, DATABASE_URL=url, STARTUP_TIMEOUT_MS="0")
-    assert process.popen.wait(60) == 1
+    assert process.popen.wait(PATIENCE) == 1
     said = process.log_text()
     assert "Traceback" not in said
     assert "Connection refused" in said or "Connect call failed" in said
@@ -223,7 +224,7 @@ def test_without_postgresql_a_process_exits_1_with_a_readable_line(footfall: Foo
 def test_without_kafka_a_process_exits_1_with_a_readable_line(footfall: Footfall, command: str) -> None:
     away = {"KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{free_port()}", "STARTUP_TIMEOUT_MS": "0"}
     process = footfall.start(command, ready=False, **away)
-    assert process.popen.wait(60) == 1
+    assert process.popen.wait(PATIENCE) == 1
     said = process.log_text()
     assert "Traceback" not in said
     assert "Kafka" in said

@@ -24,6 +24,7 @@ from projector.dead_letter_topic import diagnosis_headers
 from tests.conftest import Footfall
 from tests.docs_pages import assert_docs_show
 from tests.openapi_examples import schemas_with_examples
+from tests.patience import PATIENCE
 from tests.processes import Process
 from tests.schemathesis_runs import LONG, RUN_WITHIN, SEEDS, cases_without_deviation
 from tests.topic_reader import records_of
@@ -58,7 +59,7 @@ def test_each_document_is_served_as_its_file_has_it(side: Process) -> None:
     paths = served()
     assert len(paths) >= 5
     for path, file in paths.items():
-        answer = httpx.get(side.url + path, timeout=10)
+        answer = httpx.get(side.url + path, timeout=PATIENCE)
         assert (answer.status_code, answer.content) == (200, file.read_bytes()), path
         assert answer.headers["content-type"].startswith("application/")
         assert httpx.head(side.url + path).status_code == 200

@@ -21,6 +21,7 @@ from projector.commit import COPY_FROM_ROWS, Committed, Fenced, GenerationWriter
 from projector.dead_letters import Caps
 from projector.herald import Herald
 from read_model.progress import CHANNEL
+from tests.patience import PATIENCE
 from tests.producing import an_event
 from tests.servers import Servers
 
@@ -368,7 +369,7 @@ async def until_blocked(database: Database) -> None:
 
 
 async def until(condition: Callable[[], Awaitable[object]], what: str) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while not await condition():
             pass
     assert what

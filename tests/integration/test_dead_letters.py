@@ -22,6 +22,7 @@ from footfall import dlq_terminal
 from footfall.cli import cli
 from projector.stops import Stop, StopCause
 from tests.conftest import Footfall
+from tests.patience import PATIENCE
 from tests.processes import Process, wait_until
 from tests.producing import (
     Raw,
@@ -104,7 +105,7 @@ def dlq_process(footfall: Footfall, *arguments: str) -> "subprocess.CompletedPro
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=PATIENCE,
     )
 
 
@@ -138,7 +139,7 @@ def numbers_of(footfall: Footfall, user: str) -> list[int]:
 
 
 def dependencies(process: Process) -> dict[str, Any]:
-    answer = httpx.get(f"{process.url}/health/ready", timeout=5)
+    answer = httpx.get(f"{process.url}/health/ready", timeout=PATIENCE)
     return {"status": answer.status_code, **answer.json()["dependencies"]}
 
 

@@ -4,7 +4,6 @@ import asyncio
 import json
 import signal
 import socket
-import time
 from collections import Counter
 from urllib.parse import urlsplit
 
@@ -13,30 +12,30 @@ import pytest
 
 from tests.conftest import Footfall
 from tests.many_events import fill
+from tests.patience import PATIENCE
 from tests.processes import Process, wait_until
 from tests.producing import Flow, assert_exactly_once, processed, wait_until_processed
 from tests.topic_reader import records_of
 
 CONNECTIONS = 32
-MANY = 200_000  # events; about 45 MB as JSON
+MANY = 80_000  # events; about 18 MB as JSON, more than sockets hold
 PLAIN = {"accept-encoding": "identity"}
-WITHIN = 10.0  # seconds from the signal to the end
+CUT_SHORT = "graceful shutdown exceeded"  # what uvicorn says when it waits no longer
 COMMAND = {"userId": "user-1", "eventType": "LOGIN"}
 
 both_signals = pytest.mark.parametrize("name", [signal.SIGTERM, signal.SIGINT], ids=lambda name: name.name)
 
 
 def assert_it_drains(process: Process) -> None:
-    """After the signal was sent: exit 0 in time, and nothing unforeseen in the log."""
-    began = time.monotonic()
-    assert process.popen.wait(WITHIN) == 0, process.log_text()[-2000:]
-    assert time.monotonic() - began < WITHIN
+    """After the signal was sent: exit 0, nothing was cut short, and nothing unforeseen is in the log."""
+    assert process.popen.wait(PATIENCE) == 0, process.log_text()[-2000:]
+    assert CUT_SHORT not in process.log_text()
     assert "Traceback" not in process.log_text()
 
 
 def connect(process: Process) -> socket.socket:
     address = urlsplit(process.url)
-    return socket.create_connection((address.hostname or "", address.port or 0), 15)
+    return socket.create_connection((address.hostname or "", address.port or 0), PATIENCE)
 
 
 def refuses(process: Process) -> bool:
@@ -60,7 +59,7 @@ async def post_until_refused(process: Process, enough: asyncio.Event) -> list[ht
             if len(answers) > 500:
                 enough.set()
 
-    async with httpx.AsyncClient(base_url=process.url, timeout=15) as client:
+    async with httpx.AsyncClient(base_url=process.url, timeout=PATIENCE) as client:
         await asyncio.gather(*(one(client, number) for number in range(CONNECTIONS)))
     return answers
 
@@ -114,7 +113,7 @@ def test_the_command_side_answers_what_is_in_flight(footfall: Footfall) -> None:
 def test_the_query_side_finishes_a_stream_that_is_read(footfall: Footfall, name: signal.Signals) -> None:
     fill(footfall.servers.admin_url, MANY)
     side = footfall.start("query-side")
-    with httpx.stream("GET", f"{side.url}/events/processed", headers=PLAIN, timeout=15) as answer:
+    with httpx.stream("GET", f"{side.url}/events/processed", headers=PLAIN, timeout=PATIENCE) as answer:
         chunks = answer.iter_raw()
         received = next(chunks)
         side.popen.send_signal(name)
@@ -130,9 +129,8 @@ def test_the_query_side_does_not_wait_for_a_stream_that_nobody_reads(footfall: F
     with connect(side) as connection:
         connection.sendall(b"GET /events/processed HTTP/1.1\r\nHost: here\r\n\r\n")
         assert connection.recv(12) == b"HTTP/1.1 200"
-        began = time.monotonic()
-        assert side.terminate(WITHIN) == 0
-        assert time.monotonic() - began < WITHIN
+        assert side.terminate() == 0
+    assert CUT_SHORT in side.log_text()
 
 
 @both_signals

@@ -40,10 +40,10 @@ from footfall.embedded.child_process import LEASH
 from footfall.embedded.kafka_jars import KAFKA_VERSION, ensure_kafka_jars, read_pins
 from footfall.embedded.places import cache_root, open_state
 from footfall.embedded.postgres_server import forget_reused_pid
+from tests.patience import PATIENCE
 
 REPOSITORY = Path(__file__).parents[2]
 QUIET = Console(quiet=True)
-PATIENCE_SECONDS = 30
 
 # Starts a stack, prints what it is as one JSON line, and holds it until interrupted.
 HOLDER = """
@@ -114,7 +114,7 @@ def family(process: "subprocess.Popen[str]") -> list[psutil.Process]:
 
 
 def assert_gone(processes: list[psutil.Process]) -> None:
-    _, alive = psutil.wait_procs(processes, PATIENCE_SECONDS)
+    _, alive = psutil.wait_procs(processes, PATIENCE)
     assert alive == []
 
 
@@ -134,7 +134,7 @@ async def produce(bootstrap: str, topic: str, value: bytes) -> None:
 
 async def first_record(bootstrap: str, topic: str) -> bytes | None:
     consumer = AIOKafkaConsumer(topic, bootstrap_servers=bootstrap, group_id="test", auto_offset_reset="earliest")
-    async with consumer, asyncio.timeout(PATIENCE_SECONDS):
+    async with consumer, asyncio.timeout(PATIENCE):
         value: bytes | None = (await consumer.getone()).value
         return value
 
@@ -330,7 +330,7 @@ def test_ctrl_c_reaches_the_parent_alone_and_it_stops_them_in_order(state_dir: P
     with holder(state_dir) as (process, _printed):
         children = family(process)
         os.killpg(process.pid, signal.SIGINT)
-        assert process.wait(PATIENCE_SECONDS) == 0
+        assert process.wait(PATIENCE) == 0
         assert_gone(children)
     assert (state_dir / "kafka" / "data" / ".kafka_cleanshutdown").exists()
     assert "received immediate shutdown" not in (state_dir / "postgres" / "server.log").read_text()
@@ -382,7 +382,7 @@ def test_an_ordinary_user_runs_it_and_states_are_not_mixed(stack: StackAddresses
             assert {child.uids().effective for child in family(process)} == {user.pw_uid}
             assert asyncio.run(execute(printed["query_url"], "SELECT 1")) == 1
             os.killpg(process.pid, signal.SIGINT)
-            assert process.wait(PATIENCE_SECONDS) == 0
+            assert process.wait(PATIENCE) == 0
         with pytest.raises(AssertionError, match=r"cannot be used by this user"), holder(running_state, **as_user):
             pass
         with pytest.raises(StackError, match=rf"was made by user {user.pw_name}"), start(home / "state"):

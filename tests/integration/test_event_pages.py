@@ -30,6 +30,7 @@ from query_side.filters import EventFilter
 from tests.architecture.repository import ROOT
 from tests.conftest import Footfall
 from tests.many_events import fill
+from tests.patience import PATIENCE
 from tests.processes import Process
 from tests.stored_events import NOON, event, store, wire
 
@@ -89,7 +90,7 @@ def side(shared_footfall: Footfall) -> Process:
 
 @pytest.fixture(scope="module")
 def client(side: Process) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=side.url, timeout=30) as found:
+    with httpx.Client(base_url=side.url, timeout=PATIENCE) as found:
         yield found
 
 
@@ -244,7 +245,7 @@ def test_the_client_chooses_the_format(client: httpx.Client, accept: str, answer
 
 def test_pyarrow_is_loaded_by_those_who_ask_for_it() -> None:
     code = "import sys, query_side.app; sys.exit('pyarrow' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, timeout=60).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, timeout=PATIENCE).returncode == 0
 
 
 def test_answers_are_compressed_where_the_client_takes_it_and_it_pays(client: httpx.Client) -> None:
@@ -362,7 +363,7 @@ async def test_every_process_of_a_database_has_the_same_key(shared_footfall: Foo
 def test_a_secret_of_ones_own_signs_cursors(shared_footfall: Footfall, client: httpx.Client) -> None:
     link = client.get(f"{PROCESSED}?limit=5").links["next"]["url"]
     other = shared_footfall.start("query-side", CURSOR_SECRET="another one of its own")
-    assert httpx.get(f"{other.url}{link}", timeout=10).status_code == 400
+    assert httpx.get(f"{other.url}{link}", timeout=PATIENCE).status_code == 400
 
 
 SQL_INJECTIONS = (

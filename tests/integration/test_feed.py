@@ -10,6 +10,7 @@ import pytest
 
 from tests.conftest import Footfall
 from tests.feeds import FEED, STREAM, Told, page, read_all, stream
+from tests.patience import PATIENCE
 from tests.processes import Process
 from tests.producing import Raw, an_event, produce, record_of, some_records, start_projector, wait_until_processed
 
@@ -37,7 +38,7 @@ def side(shared_footfall: Footfall, produced: Any) -> Process:
 
 @pytest.fixture
 def client(side: Process) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=side.url, timeout=30) as found:
+    with httpx.Client(base_url=side.url, timeout=PATIENCE) as found:
         yield found
 
 
@@ -200,7 +201,7 @@ def matches(event: Any, wanted: dict[str, Any]) -> bool:
 def wait_until_passed_by(side: Process, positions: list[tuple[int, int]]) -> None:
     """Waits as a client does: with positions."""
     named = ",".join(f"{partition}-{offset}" for partition, offset in positions)
-    answer = httpx.get(f"{side.url}{FEED}?since=now&position={named}", headers={"prefer": "wait=20"}, timeout=30)
+    answer = httpx.get(f"{side.url}{FEED}?since=now&position={named}", headers={"prefer": "wait=20"}, timeout=PATIENCE)
     assert answer.status_code == 200, answer.text
 
 

@@ -7,6 +7,7 @@ import httpx
 from tests.feeds import Told, page, read_all, stream
 from tests.integration.test_feed_redrives import id_of, ids, wait_until_past
 from tests.integration.test_rebuild import rebuild
+from tests.patience import PATIENCE
 from tests.producing import an_event, produce, record_of, start_projector
 
 EVENTS = 60
@@ -19,7 +20,7 @@ def test_a_reader_between_the_generation_and_the_tail_misses_nothing(new_footfal
         projector = start_projector(footfall)
         side = footfall.start("query-side", STREAM_HEARTBEAT_MS="200")
         records = [record_of(an_event(f"user-{n % 7}", {"n": n})) for n in range(EVENTS)]
-        with httpx.Client(base_url=side.url, timeout=40) as client, stream(side.url) as keeps_the_tail_ahead:
+        with httpx.Client(base_url=side.url, timeout=PATIENCE) as client, stream(side.url) as keeps_the_tail_ahead:
             keeps_the_tail_ahead.read_until(lambda told: bool(told.comments))
             wait_until_past(client, produce(footfall, records))
             keeps_the_tail_ahead.read_until(lambda told: len(told.events) == EVENTS)

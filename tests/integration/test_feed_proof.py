@@ -18,6 +18,7 @@ import pytest
 from tests.conftest import Footfall
 from tests.feeds import Told, page, stream
 from tests.integration.test_rebuild import rebuild
+from tests.patience import PATIENCE
 from tests.producing import send, some_records, sql, start_projector
 
 EVENTS = int(os.environ.get("FEED_PROOF_EVENTS", "10000"))
@@ -69,7 +70,7 @@ class Sent:
 def follow_by_pages(url: str, seed: int) -> list[str]:
     """Reads pages of any size, again and again from where the last one ended, until all is there."""
     chance, found, cursor, deadline = random.Random(seed), list[str](), "beginning", time.monotonic() + WITHIN
-    with httpx.Client(base_url=url, timeout=60) as client:
+    with httpx.Client(base_url=url, timeout=PATIENCE) as client:
         while len(found) < EVENTS:
             assert time.monotonic() < deadline, f"{len(found)} events in {WITHIN:g} s: not all"
             events, cursor, _ = page(client, cursor, chance.choice((7, 100, 1_000)))
@@ -109,7 +110,7 @@ def test_eight_pagers_and_eight_streams_skip_nothing_and_repeat_nothing(busy: Fo
         producing = threads.submit(sent.produce)
         pagers = [threads.submit(follow_by_pages, urls[n % 2], n) for n in range(READERS)]
         streams = [threads.submit(follow_by_stream, urls, n) for n in range(READERS)]
-        assert sent.half.wait(120)
+        assert sent.half.wait(PATIENCE)
         rebuild(busy, "promote", "--force")
         producing.result(300)
         read = [found.result(300) for found in (*pagers, *streams)]

@@ -11,6 +11,7 @@ from contracts.versions import encode_event
 from tests.conftest import Footfall
 from tests.feeds import Told, page, read_all, stream
 from tests.integration.test_rebuild import dlq, rebuild, wait_until_done
+from tests.patience import PATIENCE
 from tests.processes import Process
 from tests.producing import Raw, an_event, produce, record_of, sql, start_projector
 
@@ -39,7 +40,7 @@ def side(footfall: Footfall) -> Process:
 
 @pytest.fixture
 def client(side: Process) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=side.url, timeout=40) as found:
+    with httpx.Client(base_url=side.url, timeout=PATIENCE) as found:
         yield found
 
 

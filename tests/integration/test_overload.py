@@ -14,6 +14,7 @@ import pytest
 
 from bench.overload import resident_mib
 from tests.conftest import Footfall
+from tests.patience import PATIENCE
 from tests.processes import Process, wait_until
 
 GENERATE = "/events/generate"
@@ -44,7 +45,6 @@ def load(url: str, connections: int, seconds: float) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.timeout(180)
 def test_ten_times_the_clients_harm_neither_goodput_nor_latency_nor_memory(side: Process) -> None:
     """FOOTFALL_LONG=1: for 60 s. The figures proper are `make bench`'s; here is room for a busy machine."""
     peak = load(side.url, INSIDE, 3.0)
@@ -68,7 +68,7 @@ def test_bodies_on_their_way_fill_the_house_and_free_it_again(side: Process) -> 
     address = urlsplit(side.url)
 
     def opened(length: int) -> Any:
-        connection = socket.create_connection((address.hostname or "", address.port or 0), 10)
+        connection = socket.create_connection((address.hostname or "", address.port or 0), PATIENCE)
         connection.sendall(slow_request(length))
         return connection
 

@@ -8,6 +8,7 @@ import httpx
 
 from tests.conftest import Footfall
 from tests.integration.test_rebuild import NEW, OLD, a_day, rebuild, state_of, wait_until_done
+from tests.patience import PATIENCE
 from tests.producing import produce, start_projector
 
 COUNT = 3_000
@@ -28,11 +29,11 @@ class Reader:
     def end(self) -> None:
         """Lets the round that is under way come to its end."""
         self._ended.set()
-        self._thread.join(60)
+        self._thread.join(PATIENCE)
         assert not self._thread.is_alive()
 
     def _run(self) -> None:
-        with httpx.Client(base_url=self._url, timeout=20) as client:
+        with httpx.Client(base_url=self._url, timeout=PATIENCE) as client:
             while not self._ended.is_set():
                 found = self._read(client)
                 self.rounds += 1
@@ -81,7 +82,7 @@ def test_no_page_and_no_export_skips_or_repeats_while_generations_change(footfal
     wait_until_done(footfall, OLD, COUNT)
     rebuild(footfall, "start")
     side = footfall.start("query-side")
-    with httpx.Client(base_url=side.url, timeout=20) as client:
+    with httpx.Client(base_url=side.url, timeout=PATIENCE) as client:
         expected = by_export(client)
     assert len(set(expected)) == COUNT
     wait_until_done(footfall, NEW, COUNT)

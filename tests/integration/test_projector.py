@@ -14,6 +14,7 @@ from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 
 from contracts.versions import encode_event
 from tests.conftest import Footfall
+from tests.patience import PATIENCE
 from tests.processes import Process, is_ready, wait_until
 from tests.producing import (
     Flow,
@@ -212,7 +213,7 @@ def test_a_restart_resumes_from_postgresql_and_not_from_kafkas_group(footfall: F
 
 
 def readiness(projector: Process) -> dict[str, Any]:
-    answer = httpx.get(f"{projector.url}/health/ready", timeout=5)
+    answer = httpx.get(f"{projector.url}/health/ready", timeout=PATIENCE)
     return {"status": answer.status_code, **answer.json()["dependencies"]["partitions"]}
 
 
@@ -317,7 +318,7 @@ def test_a_signal_in_the_middle_of_a_backlog_ends_it_cleanly(footfall: Footfall)
         projector = footfall.start("projector", BATCH_MAX_RECORDS="100", PROJECTOR_LANES="3")
         wait_until_processed(footfall, 300 + 1_500 * number)
         projector.popen.send_signal(name)
-        assert projector.popen.wait(10) == 0
+        assert projector.popen.wait(PATIENCE) == 0
     footfall.start("projector")
     wait_until_processed(footfall, 5_000)
     assert_exactly_once(footfall)

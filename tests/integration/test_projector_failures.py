@@ -26,6 +26,7 @@ from projector.settings import ProjectorSettings
 from projector.stops import StopCause, cause_of
 from telemetry.health import Probe
 from tests.conftest import Footfall
+from tests.patience import PATIENCE
 from tests.processes import Process, free_port, is_ready, wait_until
 from tests.producing import (
     Flow,
@@ -69,7 +70,7 @@ def resident_mib(process: Process) -> float:
 
 
 def dependencies(process: Process) -> dict[str, Any]:
-    answer = httpx.get(f"{process.url}/health/ready", timeout=5)
+    answer = httpx.get(f"{process.url}/health/ready", timeout=PATIENCE)
     return {"status": answer.status_code, **answer.json()["dependencies"]}
 
 
@@ -343,7 +344,7 @@ class OwnBroker:
 
     def kill(self) -> None:
         self._child.process.kill()
-        self._child.process.wait(10)
+        self._child.process.wait(PATIENCE)
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from query_side.openapi import document
 from tests.conftest import Footfall
 from tests.docs_pages import assert_docs_show
 from tests.openapi_examples import schemas_with_examples
+from tests.patience import PATIENCE
 from tests.processes import Process
 from tests.producing import an_event, produce, record_of, start_projector, wait_until_processed
 from tests.schemathesis_runs import LONG, RUN_WITHIN, SEEDS, cases_without_deviation
@@ -49,7 +50,7 @@ def test_no_answer_deviates_from_the_document(side: Process, tmp_path: Path, see
 
 
 def test_the_document_is_served_as_its_file_has_it(side: Process) -> None:
-    answer = httpx.get(f"{side.url}/openapi/query-side.json", timeout=10)
+    answer = httpx.get(f"{side.url}/openapi/query-side.json", timeout=PATIENCE)
     assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
     assert answer.content == document.FILE.read_bytes()
     assert answer.json()["openapi"].startswith("3.1.")

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from footfall import dlq_terminal
 from footfall.cli import cli
 from tests.conftest import Footfall
+from tests.patience import PATIENCE
 from tests.processes import Process, wait_until
 from tests.producing import Flow, Raw, an_event, delete_before, metric, produce, record_of, sql, start_projector
 from tests.topic_reader import records_of
@@ -96,11 +97,11 @@ class Queries:
     def __exit__(self, *_: object) -> None:
         self._ended.set()
         for thread in self._threads:
-            thread.join(30)
+            thread.join(PATIENCE)
         assert not any(thread.is_alive() for thread in self._threads)
 
     def _over_http(self) -> None:
-        with httpx.Client(base_url=self._url, timeout=10) as client:
+        with httpx.Client(base_url=self._url, timeout=PATIENCE) as client:
             while not self._ended.is_set():
                 began = time.monotonic()
                 answer = client.get(f"/events/{self._known}")
@@ -339,7 +340,7 @@ def test_a_build_that_fails_does_not_disturb_what_serves(footfall: Footfall) -> 
     wait_until(lambda: "InsufficientPrivilege" in str(stands(footfall)[NEW]["partitions"]), 30, "the build to stop")
     produce(footfall, a_day(200))
     wait_until_done(footfall, OLD, 700)
-    assert httpx.get(f"{projector.url}/health/ready", timeout=5).status_code == 200
+    assert httpx.get(f"{projector.url}/health/ready", timeout=PATIENCE).status_code == 200
     assert "did not get to where" in rebuild(footfall, "verify", "--wait", "3", code=1)
     rebuild(footfall, "cancel")
     assert projector.terminate() == 0
@@ -370,7 +371,7 @@ def test_promote_waits_for_queries_without_standing_in_the_way_of_others(footfal
     holding = threading.Event()
     thread = threading.Thread(target=lambda: slowest.append(asyncio.run(long_query_meanwhile(6))))
     thread.start()
-    assert holding.wait(20)
+    assert holding.wait(PATIENCE)
     refused = rebuild(footfall, "promote", "--force", "--wait", "1", code=1)
     assert "Queries read the views" in refused
     assert state_of(footfall, OLD) == "active"

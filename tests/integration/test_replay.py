@@ -15,6 +15,7 @@ import pytest
 
 from contracts.versions import encode_event
 from tests.conftest import Footfall
+from tests.patience import PATIENCE
 from tests.processes import free_port, wait_until
 from tests.producing import Raw, an_event, checkpoints, produce, record_of
 
@@ -72,7 +73,7 @@ def environment(log: Footfall, **more: str) -> dict[str, str]:
 def replay(log: Footfall, *arguments: str, cwd: Path = REPOSITORY, **more: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         command(*arguments), cwd=cwd, env=environment(log, **more), capture_output=True, text=True, check=False,
-        timeout=60,
+        timeout=PATIENCE,
     )  # fmt: skip
 
 
@@ -206,7 +207,7 @@ def test_whoever_reads_may_stop_reading(new_footfall: Callable[..., Footfall]) -
     assert reading.stderr is not None
     assert json.loads(reading.stdout.readline())["offset"] == 0
     reading.stdout.close()
-    assert reading.wait(30) == 0
+    assert reading.wait(PATIENCE) == 0
     assert re.fullmatch(r"footfall: replay: \d+ events replayed\n", reading.stderr.read())
     reading.stderr.close()
 
@@ -238,6 +239,6 @@ def test_ctrl_c_ends_it_with_a_word(log: Footfall, handlers: Path) -> None:
     )
     wait_until((handlers / "began").exists, 30, "the first event")
     waiting.send_signal(signal.SIGINT)
-    _, said = waiting.communicate(timeout=10)
+    _, said = waiting.communicate(timeout=PATIENCE)
     assert waiting.returncode == 130
     assert said == "footfall: replay: interrupted; 0 events replayed until then\n"

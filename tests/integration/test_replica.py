@@ -33,6 +33,7 @@ from footfall.operations import MigrateSettings, migrate
 from read_model.progress import WAKE
 from tests import processes
 from tests.feeds import Told, read_all, stream
+from tests.patience import PATIENCE
 from tests.processes import Process, free_port
 
 PASSWORDS = Passwords("superuser-secret", "owner-secret", "projector-secret", "query-secret")
@@ -130,7 +131,7 @@ def start_pair(directory: Path, children: list[Child]) -> Pair:
         group=cluster.user,
         cwd=directory,
         check=False,
-        timeout=60,
+        timeout=PATIENCE,
         capture_output=True,
         text=True,
     )
@@ -158,7 +159,7 @@ def side(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proce
 
 @pytest.fixture
 def client(side: Process) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=side.url, timeout=40) as found:
+    with httpx.Client(base_url=side.url, timeout=PATIENCE) as found:
         yield found
 
 

@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from footfall.cli import cli
+from tests.patience import PATIENCE
 from tests.processes import free_port, wait_until
 from tests.servers import Servers
 
@@ -244,7 +245,7 @@ def sql(url: str, *arguments: str, stdin: str = "", **environment: str) -> "subp
         input=stdin,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
 
@@ -274,7 +275,7 @@ def test_footfall_sql_keeps_the_password_off_the_command_line(database: Servers)
         assert psql.environ()["PGPASSWORD"] == PASSWORD
     finally:
         running.kill()
-        running.wait(10)
+        running.wait(PATIENCE)
 
 
 def test_without_psql_on_path_it_is_the_embedded_servers(database: Servers, tmp_path: Path) -> None:

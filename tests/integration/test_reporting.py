@@ -22,6 +22,7 @@ from footfall.cli import cli
 from footfall.reporters import grant
 from read_model.reporting import VIEWS
 from tests.conftest import Footfall
+from tests.patience import PATIENCE
 from tests.producing import produce, sql, start_projector, wait_until_processed
 from tests.reporting_history import SPREAD, a_history, records_of_history
 from tests.reporting_oracle import Rows, reports
@@ -126,7 +127,7 @@ def footfall_sql(url: str, *arguments: str) -> "subprocess.CompletedProcess[str]
         env={**os.environ, "ENVIRONMENT": "test", "REPORTING_DATABASE_URL": url, "PAGER": "cat"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from contracts.rules import Problems, validate_user_event
 from tests.conftest import Footfall
+from tests.patience import PATIENCE
 from tests.processes import wait_until
 
 EXAMPLES = 150
@@ -53,7 +54,7 @@ def test_what_is_accepted_is_read_back_unchanged(footfall: Footfall) -> None:
     command_side, query_side = footfall.start("command-side"), footfall.start("query-side")
     accepted: dict[str, dict[str, Any]] = {}
     refused = []
-    with httpx.Client(timeout=20) as client:
+    with httpx.Client(timeout=PATIENCE) as client:
 
         @settings(max_examples=EXAMPLES)
         @given(commands, st.booleans())

@@ -16,6 +16,7 @@ from footfall.operations import MigrateSettings, TopicSettings
 from footfall.sql_prompt import SqlSettings
 from projector.settings import ProjectorSettings
 from query_side.settings import QuerySettings
+from tests.patience import PATIENCE
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CLASSES: list[type[BaseSettings]] = [
@@ -54,7 +55,7 @@ def footfall(*arguments: str, cwd: Path, **environment: str) -> "subprocess.Comp
         capture_output=True,
         text=True,
         check=False,
-        timeout=30,
+        timeout=PATIENCE,
     )
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from tests.conftest import Footfall
 from tests.integration.test_projector import produce_transactions
+from tests.patience import PATIENCE
 from tests.processes import free_port, wait_until
 from tests.producing import (
     Raw,
@@ -45,7 +46,7 @@ def status(
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=PATIENCE,
     )
 
 
@@ -161,5 +162,5 @@ def test_it_watches_until_it_is_interrupted(footfall: Footfall) -> None:
     first, second = (json.loads(watching.stdout.readline()) for _ in range(2))
     assert first["at"] < second["at"]
     watching.send_signal(signal.SIGINT)
-    assert watching.wait(10) == 0
+    assert watching.wait(PATIENCE) == 0
     watching.stdout.close()

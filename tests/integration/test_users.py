@@ -16,6 +16,7 @@ from query_side import projections
 from query_side.app import SESSION
 from query_side.pages import LEAST_ID
 from tests.conftest import Footfall
+from tests.patience import PATIENCE
 from tests.producing import an_event, produce, record_of, start_projector, wait_until_processed
 from tests.stored_events import wire
 
@@ -50,7 +51,7 @@ def client(shared_footfall: Footfall) -> Iterator[httpx.Client]:
     wait_until_processed(shared_footfall, len(EVENTS))
     projector.terminate()
     side = shared_footfall.start("query-side")
-    with httpx.Client(base_url=side.url, timeout=30) as found:
+    with httpx.Client(base_url=side.url, timeout=PATIENCE) as found:
         yield found
 
 

@@ -28,6 +28,7 @@ from telemetry.health import LIVENESS, DependencyState, Probe
 from tests.conftest import Footfall
 from tests.integration.test_projector import produce_transactions
 from tests.integration.test_projector_failures import OwnBroker
+from tests.patience import PATIENCE
 from tests.processes import Process, free_port, wait_until
 from tests.producing import Raw, an_event, produce, record_of, some_records, wait_until_processed
 from tests.servers import Servers
@@ -260,7 +261,7 @@ def test_a_process_whose_loop_is_deadlocked_ends_by_itself(
 ) -> None:
     projector = harmed(DEADLOCK)
     produce(footfall, some_records(10))
-    assert projector.popen.wait(20) == EXIT_STUCK
+    assert projector.popen.wait(PATIENCE) == EXIT_STUCK
     assert '"reason": "the event loop is blocked"' in projector.log_text()
 
 
@@ -274,14 +275,14 @@ def test_a_stuck_process_answers_503_with_the_reason_and_then_exits_70(
     status, said = live(projector)
     assert (status, said["status"]) == (503, "stuck")
     assert "stands at 0, and the log ends at" in said["reason"]
-    assert projector.popen.wait(15) == EXIT_STUCK
+    assert projector.popen.wait(PATIENCE) == EXIT_STUCK
     assert "projector_stuck" in projector.log_text()
 
 
 def live(projector: Process) -> tuple[int, dict[str, Any]]:
     assert projector.popen.poll() is None, projector.log_text()
     try:
-        answer = httpx.get(f"{projector.url}/health/live", timeout=5)
+        answer = httpx.get(f"{projector.url}/health/live", timeout=PATIENCE)
     except httpx.TransportError:
         return 0, {}
     return answer.status_code, answer.json()

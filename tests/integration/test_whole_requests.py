@@ -19,12 +19,13 @@ from footfall.serve import Server, server_of
 from footfall.web import web_app
 from telemetry.asgi import App, Receive, Scope, Send
 from telemetry.metrics import REGISTRY
+from tests.patience import PATIENCE
 from tests.servers import Servers
 from tests.topic_reader import read_topic
 
 DIRECT, ON_ASGI = "/events/generate", "/events/generate?"  # a target with a query is not offered
 MAX_CONNECTIONS = 40
-WITHIN = 20.0  # seconds
+WITHIN = PATIENCE
 
 
 class Gate:

@@ -26,6 +26,7 @@ from projector.ownership import Ownership
 from projector.run import MembershipLostError, Projector
 from projector.settings import ProjectorSettings
 from projector.stops import Stop, StopCause
+from tests.patience import PATIENCE
 from tests.producing import an_event
 from tests.unit.test_projector_batch import Record
 
@@ -162,12 +163,12 @@ class Scene:
             keeper.cancel()
 
     async def until_held(self, *partitions: int) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             while set(self.ownership.held) != set(partitions):
                 await self.ownership.changed.wait()
 
     async def until_claims(self, count: int) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             while len(self.table.claims) < count:
                 self.table.claimed.clear()
                 await self.table.claimed.wait()
@@ -434,7 +435,7 @@ async def test_no_lane_misses_a_change_of_ownership(scene: Scene) -> None:
     waiting = asyncio.create_task(scene.projector._until_ownership_changes(scene.stop))
     claim = asyncio.create_task(claimed())
     idle = asyncio.create_task(scene.projector._until_ownership_changes(scene.stop))
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(PATIENCE):
         await waiting
     await claim
     scene.stop.set()
@@ -446,7 +447,7 @@ async def test_a_fetch_that_a_rebalance_holds_up_comes_back_for_the_stop(
 ) -> None:
     monkeypatch.setattr(fetch_module, "FETCH_PATIENCE", 0.01)
     scene.consumer.fetched = asyncio.Event()
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(PATIENCE):
         assert await scene.fetcher.fetch([TopicPartition(TOPIC, 0)], 100) == {}
 
 

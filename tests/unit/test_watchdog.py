@@ -4,17 +4,18 @@ import asyncio
 import queue
 import subprocess
 import sys
-import time
+import threading
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from projector.fetch import FETCH_PATIENCE
-from projector.loop_guard import EXIT_STUCK, LoopGuard
+from projector.loop_guard import EXIT_STUCK, TICKS_OF_PATIENCE, LoopGuard
 from projector.ownership import RECLAIM_DELAY
 from projector.pulse import Loop, Pulse
 from projector.watchdog import ATTEMPT_PATIENCE, JOIN_PATIENCE, LEAST_SPAN, Healthy, Held, Observation, Stuck, judge
+from tests.patience import PATIENCE
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LANE = Loop("lane 0", 7, frozenset({0, 1}))
@@ -128,7 +129,7 @@ async def test_a_pulse_knows_its_loops_until_they_leave() -> None:
     (loop,) = pulse.loops()
     assert (loop.turns, loop.serves) == (2, frozenset({2, 3}))
     assert loop.trying_for is not None
-    assert loop.trying_for < 1
+    assert loop.trying_for < PATIENCE
     task.cancel()
     await asyncio.wait([task])
     assert pulse.loops()[0].ended
@@ -143,14 +144,46 @@ def test_an_attempt_outside_of_a_loop_is_nobodys() -> None:
     asyncio.run(attempt())
 
 
+class Ticks(threading.Event):
+    """The guard's clock, which ticks when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._due, self._awaited = threading.Semaphore(0), threading.Semaphore(0)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self._awaited.release()
+        assert self._due.acquire(timeout=PATIENCE)
+        return self.is_set()
+
+    def tick(self) -> None:
+        """One tick, once the guard has done with the last."""
+        assert self._awaited.acquire(timeout=PATIENCE)
+        self._due.release()
+
+    def go_on(self, count: int) -> None:
+        """So many ticks, one after the other."""
+        self._due.release(count)
+
+    def set(self) -> None:
+        super().set()
+        self._due.release()
+
+
 async def test_a_loop_that_is_blocked_ends_the_process_and_one_that_turns_does_not() -> None:
-    ended: list[int] = []
-    guard = LoopGuard(0.2, ended.append)
+    ended: queue.Queue[int] = queue.Queue()
+    guard = LoopGuard(0.01, ended.put)
+    guard._over = ticks = Ticks()
     with guard.guarding():
-        await asyncio.sleep(0.6)  # three intervals
-        assert ended == []
-        time.sleep(0.8)  # noqa: ASYNC251 - the crime; two intervals are 0.4
-        assert ended == [EXIT_STUCK]
+        for _ in range(3 * TICKS_OF_PATIENCE):
+            beats = guard._beats
+            async with asyncio.timeout(PATIENCE):
+                while guard._beats == beats:  # noqa: ASYNC110 - its own timer is what is looked at
+                    await asyncio.sleep(0.001)
+            ticks.tick()
+        assert ended.empty()
+        ticks.go_on(TICKS_OF_PATIENCE + 2)  # the loop does not turn meanwhile
+        assert ended.get(timeout=PATIENCE) == EXIT_STUCK
 
 
 def test_a_blocked_process_says_where_and_exits_70() -> None:
@@ -168,7 +201,7 @@ async def deadlock():
 asyncio.run(deadlock())
 """
     run = subprocess.run(
-        [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, timeout=20, check=False
+        [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert run.returncode == EXIT_STUCK
     said = msgspec.json.decode(run.stderr)
@@ -179,7 +212,7 @@ asyncio.run(deadlock())
 def test_a_farewell_that_takes_too_long_is_cut_short() -> None:
     ended: queue.Queue[int] = queue.Queue()
     LoopGuard(1, ended.put).end_within(0.1, "it hangs")
-    assert ended.get(timeout=5) == EXIT_STUCK
+    assert ended.get(timeout=PATIENCE) == EXIT_STUCK
 
 
 def test_what_is_compared_is_further_apart_than_what_a_loop_may_take() -> None:
