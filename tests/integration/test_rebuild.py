@@ -227,15 +227,15 @@ def test_verify_names_the_table_the_bucket_and_the_keys_that_differ(footfall: Fo
 
 
 def test_promote_refuses_what_lags_and_pause_resume_cap_and_cancel_do_as_they_say(footfall: Footfall) -> None:
-    projector = a_build(footfall, 6_000, "--max-rate", "400")
+    projector = a_build(footfall, 6_000, "--max-rate", "100")  # a minute: whatever a machine takes for what follows
     wait_until(lambda: metric(projector, "rebuild_progress") > 0, 20, "the gauge to show progress")
-    first, began = done(footfall, NEW), time.monotonic()
+    began, first = time.monotonic(), done(footfall, NEW)
     time.sleep(3)  # what is measured is a rate
     rate = (done(footfall, NEW) - first) / (time.monotonic() - began)
-    assert 100 <= rate <= 440, rate
+    assert 0 < rate <= 130, rate
     stand = stands(footfall)[NEW]
     assert 0 < stand["progress"] < 1
-    assert 0 < stand["events_per_second"] <= 600
+    assert 0 < stand["events_per_second"] <= 200
     assert stand["seconds_left"] > 1
     assert "is building" in rebuild(footfall, "start", code=1)
 
@@ -246,8 +246,8 @@ def test_promote_refuses_what_lags_and_pause_resume_cap_and_cancel_do_as_they_sa
     assert "paused" in rebuild(footfall, "promote", "--force", code=1)
     assert "paused already" in rebuild(footfall, "pause", code=1)
     assert done(footfall, NEW) == stood
-    rebuild(footfall, "resume", "--max-rate", "500")
-    wait_until_done(footfall, NEW, stood + 100)
+    rebuild(footfall, "resume", "--max-rate", "100")
+    wait_until_done(footfall, NEW, stood + 30)
     plant(footfall, f"UPDATE ops.generations SET verified = '{{}}', verified_at = now() WHERE name = '{NEW}'")
     assert "behind the end of the log" in rebuild(footfall, "promote", code=1)
     assert "did not get to where" in rebuild(footfall, "verify", "--wait", "2", code=1)
@@ -301,18 +301,45 @@ def test_start_refuses_a_topic_that_does_not_reach_back_to_its_origin(footfall: 
     assert journal(footfall) == []
 
 
+def hold_at(footfall: Footfall, share: float) -> None:
+    """The build goes no further than this share of each partition, for the time being."""
+    ends = sql(footfall.servers, f"SELECT partition, next_offset FROM {OLD}.checkpoints")
+    holds = json.dumps({str(row["partition"]): int(row["next_offset"] * share) for row in ends})
+    held = f"holds = '{holds}', held_until = now() + '1 hour'"
+    plant(footfall, f"UPDATE ops.generations SET {held} WHERE name = '{NEW}'")
+
+
+def wait_until_register_read(footfall: Footfall) -> None:
+    """Until the projector has read the register of generations again, and acted on what it read."""
+    waiters = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'ops.generations'::regclass"
+
+    async def hold_up_readers_twice() -> None:
+        connection = await asyncpg.connect(footfall.servers.admin_url)
+        for _ in range(2):  # who reads for the second time has acted on the first
+            async with asyncio.timeout(PATIENCE), connection.transaction():
+                await connection.execute("LOCK TABLE ops.generations IN ACCESS EXCLUSIVE MODE")
+                while not await connection.fetchval(waiters):  # noqa: ASYNC110 - PostgreSQL tells nobody
+                    await asyncio.sleep(0.05)
+        await connection.close()
+
+    asyncio.run(hold_up_readers_twice())
+
+
 def test_projectors_killed_again_and_again_during_a_rebuild_resume_from_its_checkpoints(footfall: Footfall) -> None:
-    kills, count = 3, 8_000
+    kills, count = 3, 4_000
     produce(footfall, a_day(count), compression_type="lz4")
     projectors = [start_projector(footfall) for _ in range(2)]
     wait_until_done(footfall, OLD, count)
-    rebuild(footfall, "start", "--max-rate", "900")
+    rebuild(footfall, "start", "--max-rate", "20")  # next to nothing, until it is held
     for number in range(1, kills + 1):
-        wait_until_done(footfall, NEW, number * count // (kills + 3))
+        hold_at(footfall, number / (kills + 1))  # so that the build is never over before a kill
+        rebuild(footfall, "resume", "--max-rate", "900")
+        wait_until_done(footfall, NEW, int((number - 0.5) / (kills + 1) * count))
         for projector in projectors:
             projector.kill()
         assert 0 < done(footfall, NEW) < count
         projectors = [start_projector(footfall) for _ in range(2)]
+    plant(footfall, f"UPDATE ops.generations SET holds = NULL, held_until = NULL WHERE name = '{NEW}'")
     rebuild(footfall, "resume", "--max-rate", "0")
     wait_until_done(footfall, NEW, count)
     assert "is verified" in rebuild(footfall, "verify")
@@ -324,14 +351,15 @@ def test_projectors_killed_again_and_again_during_a_rebuild_resume_from_its_chec
 def test_a_hold_ends_by_itself_should_whoever_set_it_be_gone(footfall: Footfall) -> None:
     a_build(footfall, 300)
     wait_until_done(footfall, NEW, 300)
-    holds = json.dumps({str(row["partition"]): 0 for row in sql(footfall.servers, f"SELECT * FROM {NEW}.checkpoints")})
-    plant(footfall, f"UPDATE ops.generations SET holds = '{holds}', held_until = now() + '5 s' WHERE name = '{NEW}'")
-    wait_until(lambda: stands(footfall)[NEW]["held"], 5, "the hold to show")
-    time.sleep(1.5)  # longer than the projector's look at the register
+    hold_at(footfall, 0)
+    assert stands(footfall)[NEW]["held"]
+    wait_until_register_read(footfall)
     produce(footfall, a_day(100))
     wait_until_done(footfall, OLD, 400)
     assert done(footfall, NEW) == 300
-    wait_until_done(footfall, NEW, 400, within=10)
+    plant(footfall, f"UPDATE ops.generations SET held_until = now() + '0.5 s' WHERE name = '{NEW}'")
+    wait_until_done(footfall, NEW, 400)
+    assert not stands(footfall)[NEW]["held"]
 
 
 def test_a_build_that_fails_does_not_disturb_what_serves(footfall: Footfall) -> None:
@@ -351,7 +379,7 @@ def test_promote_waits_for_queries_without_standing_in_the_way_of_others(footfal
     wait_until_done(footfall, NEW, 300)
 
     async def long_query_meanwhile(seconds: float) -> float:
-        """Holds a view as a long export does; returns the longest time another query took."""
+        """Holds a view as a long export does; returns the longest time another query took, as a share of that."""
         long = await asyncpg.connect(footfall.servers.query_url)
         other = await asyncpg.connect(footfall.servers.query_url)
         slowest, began = 0.0, time.monotonic()
@@ -363,9 +391,10 @@ def test_promote_waits_for_queries_without_standing_in_the_way_of_others(footfal
                 await other.fetchval("SELECT count(*) FROM read.user_sessions")
                 slowest = max(slowest, time.monotonic() - asked)
                 await asyncio.sleep(0.01)
+        held = time.monotonic() - began
         await long.close()
         await other.close()
-        return slowest
+        return slowest / held
 
     slowest: list[float] = []
     holding = threading.Event()
@@ -378,4 +407,4 @@ def test_promote_waits_for_queries_without_standing_in_the_way_of_others(footfal
     rebuild(footfall, "promote", "--force", "--wait", "20")
     thread.join()
     assert state_of(footfall, NEW) == "active"
-    assert slowest[0] < 1.5
+    assert slowest[0] < 0.5  # who waits behind the promotion does not wait for the long query

@@ -19,9 +19,9 @@ from pydantic import SecretStr
 
 from footfall.embedded import spawn_leashed
 from footfall.operations import TopicSettings, create_topics
-from projector import watchdog
+from projector import fetch, run, watchdog
 from projector.app import run_projector
-from projector.loop_guard import EXIT_STUCK
+from projector.loop_guard import EXIT_STUCK, LoopGuard
 from projector.settings import ProjectorSettings
 from projector.watchdog import StuckError
 from telemetry.health import LIVENESS, DependencyState, Probe
@@ -35,12 +35,17 @@ from tests.servers import Servers
 from tests.tcp_proxy import tcp_proxy
 
 INTERVAL = 1.0  # seconds
-SPAN = 2.6  # seconds; a fetch in vain takes 2
+SPAN = 2.6  # seconds
+FETCH = 0.3  # seconds of a fetch in vain: whatever else a turn of a lane takes has the rest of a span
 
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watchdog, "LEAST_SPAN", SPAN)
+    monkeypatch.setattr(fetch, "FETCH_PATIENCE", FETCH)
+    monkeypatch.setattr(run, "FETCH_PATIENCE", FETCH)
+    # It ends the process, which here is the tests' own; `harmed` is for that.
+    monkeypatch.setattr(watchdog, "LoopGuard", lambda _: LoopGuard(PATIENCE))
 
 
 class Here:
@@ -71,7 +76,7 @@ class Here:
             self.loop.call_soon_threadsafe(self._stop.set)
         self.wait()
 
-    def wait(self, within: float = 20.0) -> None:
+    def wait(self, within: float = PATIENCE) -> None:
         """Until it has ended."""
         self._thread.join(within)
         assert not self._thread.is_alive()
@@ -159,7 +164,7 @@ def test_an_idle_topic_is_healthy_and_so_is_one_that_ends_with_what_nobody_reads
     with Here(footfall) as projector:
         wait_until_processed(footfall, 1)
         count = len(projector.states)
-        wait_until(lambda: len(projector.states) >= count + 10 * 3 * SPAN, 30, "three spans")
+        wait_until(lambda: len(projector.states) >= count + 10 * 2 * SPAN, 30, "two spans")
         produce(footfall, some_records(50))
         wait_until_processed(footfall, 51)
     assert projector.stuck_reasons() == set()
@@ -176,7 +181,7 @@ def test_postgresql_away_is_a_reason_to_wait(footfall: Footfall) -> None:
             proxy.cut()
             produce(footfall, some_records(100))
             count = len(projector.states)
-            wait_until(lambda: len(projector.states) >= count + 10 * 3 * SPAN, 30, "three spans")
+            wait_until(lambda: len(projector.states) >= count + 10 * 2 * SPAN, 30, "two spans")
             proxy.mend()
             wait_until_processed(footfall, 200)
         assert projector.stuck_reasons() == set()
@@ -201,7 +206,7 @@ def test_kafka_away_is_a_reason_to_wait(
         wait_until_processed(footfall, 100)
         own_broker.send_signal(signal.SIGSTOP)
         count = len(projector.states)
-        wait_until(lambda: len(projector.states) >= count + 10 * 4 * SPAN, 40, "four spans")
+        wait_until(lambda: len(projector.states) >= count + 10 * 3 * SPAN, 40, "three spans")
         own_broker.send_signal(signal.SIGCONT)
         produce(footfall, some_records(100))
         wait_until_processed(footfall, 200)
@@ -231,16 +236,16 @@ run.Fetcher.fetch = fetch
 
 
 @pytest.fixture
-def harmed(footfall: Footfall, tmp_path: Path) -> Iterator[Callable[[str], Process]]:
+def harmed(footfall: Footfall, tmp_path: Path) -> Iterator[Callable[..., Process]]:
     """Starts a real process, with some of its code replaced."""
     started: list[Process] = []
 
-    def start(harm: str) -> Process:
+    def start(harm: str, interval: float = INTERVAL) -> Process:
         port = free_port()
         program = HARMED.format(span=SPAN, harm=harm, port=port)
         settings = {
             "DATABASE_URL": footfall.servers.projector_url,
-            "WATCHDOG_INTERVAL_MS": str(int(INTERVAL * 1000)),
+            "WATCHDOG_INTERVAL_MS": str(int(interval * 1000)),
             "ENVIRONMENT": "test",
             **footfall.environment(),
         }
@@ -256,9 +261,7 @@ def harmed(footfall: Footfall, tmp_path: Path) -> Iterator[Callable[[str], Proce
         process.kill()
 
 
-def test_a_process_whose_loop_is_deadlocked_ends_by_itself(
-    footfall: Footfall, harmed: Callable[[str], Process]
-) -> None:
+def test_a_process_whose_loop_is_deadlocked_ends_by_itself(footfall: Footfall, harmed: Callable[..., Process]) -> None:
     projector = harmed(DEADLOCK)
     produce(footfall, some_records(10))
     assert projector.popen.wait(PATIENCE) == EXIT_STUCK
@@ -266,9 +269,9 @@ def test_a_process_whose_loop_is_deadlocked_ends_by_itself(
 
 
 def test_a_stuck_process_answers_503_with_the_reason_and_then_exits_70(
-    footfall: Footfall, harmed: Callable[[str], Process]
+    footfall: Footfall, harmed: Callable[..., Process]
 ) -> None:
-    projector = harmed(MUTE)
+    projector = harmed(MUTE, 4.0)  # seconds; it answers 503 for as long
     wait_until(lambda: live(projector)[0] == 200, 20, "the process to live")
     produce(footfall, some_records(60))
     wait_until(lambda: live(projector)[0] == 503, 2 * SPAN + INTERVAL + 5, "the liveness to turn")
