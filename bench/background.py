@@ -16,7 +16,7 @@ from command_side.settings import CommandSettings
 from contracts.record import to_record
 
 SLICE = 0.01  # seconds between two writes
-LONGEST = 300.0  # seconds; it ends by itself too
+LONGEST = 1_800.0  # seconds; it ends by itself too
 DISTINCT = 1_000_000  # events at most
 
 

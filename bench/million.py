@@ -17,7 +17,7 @@ from bench.stage import Stage, StageError, free_port
 from read_model.names import GENERATION
 
 EVENTS = 1_000_000
-DRAINED_WITHIN = 300.0  # seconds
+DRAINED_WITHIN = 1_800.0  # seconds
 SAMPLE = 0.25  # seconds
 MIB = 1024 * 1024
 POSTS, GETS = 200, 50  # a second
@@ -123,5 +123,5 @@ def operate(stage: Stage, topic: str, admin_url: str, *arguments: str) -> None:
     """`footfall rebuild ..`, to its end."""
     environment = {"DATABASE_URL": admin_url, "KAFKA_TOPIC": topic}
     with stage.process("rebuild", "footfall", "rebuild", *arguments, environment=environment) as process:
-        if process.wait(60):
+        if process.wait(600):
             raise StageError(f"footfall rebuild {arguments[0]} failed, see {stage.directory}/rebuild.log")

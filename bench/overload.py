@@ -40,7 +40,9 @@ def overload(stage: Stage) -> list[Result]:
             [one.per_second for one in peak],
             (">=", 0.9),
         ),
-        absolute("overload_accepted_p99", "ms", [one.p99 for one in over], ("<=", 1000)),
+        compared(
+            "overload_accepted_p99", "ms", [one.p99 for one in over], peak_is, [one.p99 for one in peak], ("<=", 5)
+        ),
         absolute("overload_refused_p99", "ms", [one.refused_p99 for one in over]),
         absolute("overload_memory", "MiB", memory, ("<=", 256)),
         absolute("overload_errors", "errors", [sum(one.errors for one in over)], ("==", 0)),

@@ -12,6 +12,7 @@ from typing import cast
 import msgspec
 import uvloop
 
+from bench.first_sight import Accepted
 from bench.load import quantile
 
 REQUEST = b"GET /events/stream HTTP/1.1\r\nHost: bench\r\n\r\n"
@@ -19,7 +20,9 @@ POST = (
     b"POST /events/generate HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
 )
 BODY = b'{"userId":"user-%d","eventType":"PRODUCT_VIEW","payload":{"productId":"p-%d"}}'
-GIVE_UP = 60.0  # seconds
+GIVE_UP = 240.0  # seconds
+LAST_WITHIN = 30.0  # seconds, after the last POST
+POLLS = 300
 
 
 class Followers(msgspec.Struct, frozen=True):
@@ -37,6 +40,7 @@ class Followed(msgspec.Struct, frozen=True):
     p50: float
     p99: float
     missing: int
+    polled: float  # what asking for one event takes, once for each client and one after the other: milliseconds
 
 
 class Follower(asyncio.Protocol):
@@ -71,21 +75,47 @@ async def measure(task: Followers) -> Followed:
             await joined.acquire()
     gc.disable()
     reader, writer = await asyncio.open_connection("127.0.0.1", task.port)
-    posted = []
+    posted, event = list[float](), b""
     for n in range(task.events):
         body = BODY % (n, n)
         posted.append(time.perf_counter())
         writer.write(POST % (len(body), body))
-        head = await reader.readuntil(b"\r\n\r\n")
-        length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length"))
-        await reader.readexactly(int(length.split(b":")[1]))
+        event = await answered(reader)
         await asyncio.sleep(task.pause)
-    await asyncio.sleep(2)  # for the last client
+    await until_all_came(followers, task.events)
+    polled = await asked_for_each(reader, writer, event, task.clients)
     writer.close()
     whole = [follower for follower in followers if len(follower.came) == task.events]
     lasts = sorted((max(one.came[n] for one in whole) - at) * 1000 for n, at in enumerate(posted)) if whole else [0.0]
     missing = sum(task.events - len(follower.came) for follower in followers)
-    return Followed(quantile(lasts, 0.5), quantile(lasts, 0.99), missing)
+    return Followed(quantile(lasts, 0.5), quantile(lasts, 0.99), missing, polled * 1000)
+
+
+async def answered(reader: asyncio.StreamReader) -> bytes:
+    """The body of the next answer."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length"))
+    return await reader.readexactly(int(length.split(b":")[1]))
+
+
+async def until_all_came(followers: list[Follower], events: int) -> None:
+    """Or not: what is missing after `LAST_WITHIN` is counted."""
+    deadline = time.perf_counter() + LAST_WITHIN
+    while time.perf_counter() < deadline and any(len(follower.came) < events for follower in followers):  # noqa: ASYNC110
+        await asyncio.sleep(0.1)
+    await asyncio.sleep(0.5)  # one that came twice would come now
+
+
+async def asked_for_each(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, created: bytes, clients: int
+) -> float:
+    """Seconds that it would take to answer each client a GET of the event, by the mean of some."""
+    path = f"/events/{msgspec.json.decode(created, type=Accepted).event.event_id}"
+    started = time.perf_counter()
+    for _ in range(POLLS):
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n".encode())
+        await answered(reader)
+    return (time.perf_counter() - started) / POLLS * clients
 
 
 if __name__ == "__main__":

@@ -21,9 +21,9 @@ from rich.console import Console
 from footfall.embedded import StackAddresses, StackOptions, embedded_stack, spawn_leashed
 from footfall.operations import MigrateSettings, TopicSettings, create_topics, migrate
 
-READY_WITHIN = 30.0  # seconds
-END_WITHIN = 12.0  # seconds after SIGTERM
-WORK_WITHIN = 300.0  # seconds for one measuring process
+READY_WITHIN = 240.0  # seconds
+END_WITHIN = 60.0  # seconds after SIGTERM
+WORK_WITHIN = 1_800.0  # seconds for one measuring process
 POLL = 0.02  # seconds
 
 NOTHING: Mapping[str, str] = {}

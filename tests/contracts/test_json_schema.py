@@ -6,6 +6,7 @@ other problem must be the schema's too, and the schema must refuse nothing that 
 """
 
 import json
+import os
 from typing import Any
 
 import jsonschema_rs
@@ -18,6 +19,7 @@ from contracts.event import ActivityCommand, UserEvent
 from contracts.rules import Problems, validate_complete_user_event, validate_user_event
 from contracts.versions import UserEventV1
 
+EXAMPLES = 1_000 if os.environ.get("FOOTFALL_LONG") else 100
 ONLY_THE_VALIDATOR = (
     "Field `payload` is nested",
     "Field `payload` is larger",
@@ -85,7 +87,7 @@ valid_commands = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=EXAMPLES)
 @given(commands | valid_commands | anything)
 @example({"userId": "x" * 256, "eventType": "LOGIN"})
 @example({"userId": "😀" * 256, "eventType": "LOGIN"})
@@ -98,7 +100,7 @@ def test_schema_and_validator_agree_on_commands(body: Any) -> None:
     assert command_schema.is_valid(body) == (not complaints), complaints
 
 
-@settings(max_examples=300)
+@settings(max_examples=EXAMPLES)
 @given(events)
 @example({"eventId": "01980000-0000-7000-8000-000000000001", "userId": "u", "eventType": "LOGIN", "timestamp": "x"})
 @example(

@@ -14,7 +14,7 @@ import pytest
 
 from bench.overload import resident_mib
 from tests.conftest import Footfall
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, patient
 from tests.processes import Process, wait_until
 
 GENERATE = "/events/generate"
@@ -29,17 +29,20 @@ def side(shared_footfall: Footfall) -> Process:
     return shared_footfall.start("command-side", MAX_REQUESTS_IN_FLIGHT=str(INSIDE), MAX_BYTES_IN_FLIGHT=str(BYTES))
 
 
-def load(url: str, connections: int, seconds: float) -> dict[str, Any]:
+def load(url: str, connections: int, seconds: float, refused_wait: float = 0.25) -> dict[str, Any]:
     """What the bench's load generator measured, in a process of its own."""
     task = {
         "port": urlsplit(url).port,
         "path": GENERATE,
         "connections": connections,
         "seconds": seconds,
-        "refused_wait": 0.25,
+        "refused_wait": refused_wait,
     }
     done = subprocess.run(
-        [sys.executable, "-m", "bench.load", json.dumps(task)], capture_output=True, check=True, timeout=seconds + 40
+        [sys.executable, "-m", "bench.load", json.dumps(task)],
+        capture_output=True,
+        check=True,
+        timeout=patient(seconds),
     )
     found: dict[str, Any] = json.loads(done.stdout)
     return found
@@ -48,11 +51,12 @@ def load(url: str, connections: int, seconds: float) -> dict[str, Any]:
 def test_ten_times_the_clients_harm_neither_goodput_nor_latency_nor_memory(side: Process) -> None:
     """FOOTFALL_LONG=1: for 60 s. The figures proper are `make bench`'s; here is room for a busy machine."""
     peak = load(side.url, INSIDE, 3.0)
-    over = load(side.url, 10 * INSIDE, SECONDS)
+    # They try again at a tenth of the rate that this machine serves: to refuse is work, too.
+    over = load(side.url, 10 * INSIDE, SECONDS, max(0.25, 9 * INSIDE / (0.1 * peak["per_second"])))
     assert (peak["errors"], over["errors"]) == (0, 0)  # nothing but 201 and 503
     assert over["refused"] > 0
     assert over["per_second"] >= 0.5 * peak["per_second"]
-    assert over["p99"] <= 1_000
+    assert over["p99"] <= max(1_000, 20 * peak["p99"])
     assert resident_mib(side.popen.pid) <= 256
     metrics = httpx.get(f"{side.url}/metrics").text
     assert "commands_in_flight 0.0" in metrics

@@ -6,6 +6,7 @@ code with them.
 
 import asyncio
 import importlib.util
+import os
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -15,7 +16,7 @@ from typing import Any
 import asyncpg
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts.event import DEFAULT_TENANT
@@ -160,6 +161,7 @@ cuts = st.lists(st.integers(0, 30), max_size=6)
 # --- tests
 
 
+@settings(max_examples=300 if os.environ.get("FOOTFALL_LONG") else 40)
 @given(rows=histories, cut=cuts, other_cut=cuts)
 def test_any_cut_gives_the_rows_of_one_event_at_a_time(
     database: Database, rows: list[EventRow], cut: list[int], other_cut: list[int]
