@@ -10,7 +10,8 @@ from bench.stage import Stage
 INSIDE = 64  # requests in flight that are let in; as many connections make the peak
 CLIENTS = 10 * INSIDE
 SECONDS = 10.0  # of each measurement
-REFUSED_WAIT = 1.0  # seconds that a refused client waits: what Retry-After asks for
+REFUSED_WAIT = 1.0  # seconds that a refused client waits at least: what Retry-After asks for
+REFUSALS = 0.025  # of the peak's rate, at most: to refuse is work, too, and a slow machine is asked no more often
 
 
 def overload(stage: Stage) -> list[Result]:
@@ -22,7 +23,8 @@ def overload(stage: Stage) -> list[Result]:
     with command_side_process(stage, topic, {"MAX_REQUESTS_IN_FLIGHT": str(INSIDE)}) as (process, port):
         for run in range(stage.runs):
             peak.append(stage.work("bench.load", Load(port, PATH, INSIDE, SECONDS, seed=run), Measured))
-            load = Load(port, PATH, CLIENTS, SECONDS, seed=run, refused_wait=REFUSED_WAIT)
+            wait = max(REFUSED_WAIT, (CLIENTS - INSIDE) / (REFUSALS * peak[-1].per_second))
+            load = Load(port, PATH, CLIENTS, SECONDS, seed=run, refused_wait=wait)
             over.append(stage.work("bench.load", load, Measured))
             memory.append(resident_mib(process.pid))
             stage.say(

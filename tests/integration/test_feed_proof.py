@@ -18,13 +18,13 @@ import pytest
 from tests.conftest import Footfall
 from tests.feeds import Told, page, stream
 from tests.integration.test_rebuild import rebuild
-from tests.patience import PATIENCE
+from tests.patience import FACTOR, PATIENCE, patient
 from tests.producing import send, some_records, sql, start_projector
 
 EVENTS = int(os.environ.get("FEED_PROOF_EVENTS", "10000"))
 READERS = 8  # of each kind
 PROJECTORS = 4
-WITHIN = max(100.0, EVENTS / 200)  # seconds that a reader may take
+WITHIN = patient(max(100.0, EVENTS / 200))  # seconds that a reader may take
 ID = slice(len('{"eventId":"'), len('{"eventId":"') + 36)  # of an event's JSON
 
 DELAY = """
@@ -89,7 +89,7 @@ def follow_by_stream(urls: list[str], seed: int) -> list[str]:
         enough = min(EVENTS, len(told.events) + (chance.randrange(1, EVENTS // 4) if seed % 2 else EVENTS))
         since = {} if told.last_id else {"since": "beginning"}
         with stream(chance.choice(urls), told, **since) as live:
-            live.read_until(has(enough), WITHIN)
+            live.read_until(has(enough), WITHIN / FACTOR)
     return [data[ID] for _, data in told.events]
 
 
@@ -112,8 +112,8 @@ def test_eight_pagers_and_eight_streams_skip_nothing_and_repeat_nothing(busy: Fo
         streams = [threads.submit(follow_by_stream, urls, n) for n in range(READERS)]
         assert sent.half.wait(PATIENCE)
         rebuild(busy, "promote", "--force")
-        producing.result(300)
-        read = [found.result(300) for found in (*pagers, *streams)]
+        producing.result(WITHIN)
+        read = [found.result(WITHIN) for found in (*pagers, *streams)]
     assert all(projector.popen.poll() is None for projector in projectors)
     expected = sorted(sent.positions)
     for found in read:

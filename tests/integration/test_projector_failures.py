@@ -269,7 +269,7 @@ def test_a_connection_that_went_silent_is_given_up(
     footfall: Footfall, proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No reset, no answer: what a vanished host or a forgetful firewall looks like."""
-    monkeypatch.setattr(run, "DATABASE_TIMEOUT", 0.5)
+    monkeypatch.setattr(run, "DATABASE_TIMEOUT", 2.0)
     monkeypatch.setattr(run, "RELEASE_TIMEOUT", 0.5)
 
     def scenario() -> None:
