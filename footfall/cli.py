@@ -44,6 +44,11 @@ def cli() -> None:
     "--partitions", type=click.IntRange(1, 1_000), default=6, show_default=True, help="When the topic is new."
 )
 @click.option("--projectors", type=click.IntRange(1, 16), default=1, show_default=True, help="Projector processes.")
+@click.option(
+    "--projector-port",
+    type=click.IntRange(1, 65_535),
+    help="Port of the first projector's health and metrics.  [default: 3003, or any free one]",
+)
 def up(
     state_dir: Path,
     port: int | None,
@@ -51,12 +56,13 @@ def up(
     postgres_port: int | None,
     partitions: int,
     projectors: int,
+    projector_port: int | None,
 ) -> None:
     """Run a real Kafka, a real PostgreSQL and all of Footfall until Ctrl-C."""
     from footfall.running import RunOptions
     from footfall.up import up as run
 
-    options = RunOptions(state_dir, port, kafka_port, postgres_port, partitions, projectors)
+    options = RunOptions(state_dir, port, kafka_port, postgres_port, partitions, projectors, projector_port)
     exit_with_stack_errors(lambda console: run(options, console))
 
 
@@ -72,7 +78,7 @@ def up(
 @click.option("--events", type=click.IntRange(10, 1_000_000), default=20_000, show_default=True, help="Valid events.")
 @click.option("--users", type=click.IntRange(1, 100_000), default=500, show_default=True, help="Users they belong to.")
 @click.option("--seed", type=int, default=1, show_default=True, help="The same seed makes the same day.")
-@click.option("--connections", type=click.IntRange(1, 1_000), default=64, show_default=True, help="Posting at once.")
+@click.option("--connections", type=click.IntRange(2, 1_000), default=32, show_default=True, help="Posting at once.")
 @click.option("--projectors", type=click.IntRange(1, 16), default=1, show_default=True, help="Projector processes.")
 def demo(
     state_dir: Path, port: int | None, events: int, users: int, seed: int, connections: int, projectors: int

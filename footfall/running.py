@@ -31,7 +31,10 @@ POLL = 0.05  # seconds
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How Footfall is run. `front_port` None: 3000 if it is free, else any that is."""
+    """How Footfall is run. `front_port` None: 3000 if it is free, else any that is.
+
+    `projector_port`: of the first projector's probes, the others' follow; None: 3003 and so on, or any that are free.
+    """
 
     state_dir: Path = Path(".footfall")
     front_port: int | None = None
@@ -39,6 +42,7 @@ class RunOptions:
     postgres_port: int | None = None
     partitions: int = 6
     projectors: int = 1
+    projector_port: int | None = None
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ def running_footfall(options: RunOptions, console: Console) -> Iterator[Running]
         processes: list[subprocess.Popen[bytes]] = []
         try:
             with console.status("Starting projector and front"):
-                probes = [free_port(None, PROJECTOR_PORT + number) for number in range(options.projectors)]
+                probes = probe_ports(options)
                 for probe_port in probes:
                     processes += [start_projector(stack, probe_port, log_dir / f"projector-{probe_port}.log")]
                 processes += [start_front(stack, port, log_dir / "front.log")]
@@ -88,7 +92,16 @@ def running_footfall(options: RunOptions, console: Console) -> Iterator[Running]
             stop(processes)
 
 
-def free_port(asked: int | None, usual: int) -> int:
+def probe_ports(options: RunOptions) -> list[int]:
+    """One for each projector. Raises StackError when one that was asked for is taken."""
+    asked = options.projector_port
+    return [
+        free_port(None if asked is None else asked + number, PROJECTOR_PORT + number, "--projector-port")
+        for number in range(options.projectors)
+    ]
+
+
+def free_port(asked: int | None, usual: int, option: str = "--port") -> int:
     """The port asked for, or the usual one, or any that is free. Raises StackError when the one asked for is taken."""
     for port in [asked] if asked is not None else [usual, 0]:
         with socket.socket() as probe:
@@ -98,7 +111,7 @@ def free_port(asked: int | None, usual: int) -> int:
             except OSError:
                 continue
             return int(probe.getsockname()[1])
-    raise StackError(f"Port {asked} is taken by another program. Stop it, or choose another with --port.")
+    raise StackError(f"Port {asked} is taken by another program. Stop it, or choose another with {option}.")
 
 
 def start_projector(stack: StackAddresses, port: int, log_path: Path) -> "subprocess.Popen[bytes]":

@@ -14,7 +14,7 @@ WATCH = 0.5  # seconds between looks at the processes
 
 def up(options: RunOptions, console: Console) -> int:
     """Runs until SIGINT or SIGTERM and returns 0; returns 1 when one of the processes ends by itself."""
-    signal.signal(signal.SIGTERM, interrupt)
+    obey_signals()
     try:
         with running_footfall(options, console) as running:
             console.print(welcome(running), soft_wrap=True, highlight=False)
@@ -25,6 +25,12 @@ def up(options: RunOptions, console: Console) -> int:
     except KeyboardInterrupt:
         console.print("Stopped.")
         return 0
+
+
+def obey_signals() -> None:
+    """Ends us on SIGTERM and SIGINT; a shell starts background jobs with SIGINT ignored, and Python leaves it so."""
+    signal.signal(signal.SIGTERM, interrupt)
+    signal.signal(signal.SIGINT, interrupt)
 
 
 def interrupt(_number: int, _frame: FrameType | None) -> None:

@@ -1,7 +1,5 @@
 """Brings everything up, runs the demo on it, reports, and takes everything down."""
 
-import signal
-
 import uvloop
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -9,12 +7,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from footfall.demo.report import report
 from footfall.demo.run import DemoOptions, run_demo
 from footfall.running import RunOptions, running_footfall
-from footfall.up import interrupt
+from footfall.up import obey_signals
 
 
 def demo(run: RunOptions, options: DemoOptions, console: Console) -> int:
     """Returns 0 when accepted = projected exactly, 1 otherwise, 130 when interrupted."""
-    signal.signal(signal.SIGTERM, interrupt)
+    obey_signals()
     columns = (TextColumn("{task.description:>10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     try:
         with running_footfall(run, console) as running:

@@ -32,6 +32,7 @@ def table_of(account: Account, options: DemoOptions) -> Table:
     accepted = len(account.accepted)
     rows = [
         ("sent over HTTP", f"{account.sent:,}"),
+        ("in batches", f"{account.batched:,} events in {account.batches:,} requests; the others one by one"),
         ("accepted (201)", f"{accepted:,}"),
         ("rejected (400)", f"{account.rejected:,} of {options.invalid:,} invalid bodies"),
         ("projected", f"{account.projected:,}"),

@@ -1,10 +1,14 @@
-"""The demo's course: post a day of traffic, disturb it, wait until all is projected, and account for every event."""
+"""The demo's course: post a day of traffic, disturb it, wait until all is projected, and account for every event.
+
+Most users' events come in batches, as a backend sends what it has gathered; some users' come one by one, as their
+devices would send them: the latencies are of those. Each user's events stay in order, on one connection.
+"""
 
 import asyncio
 import itertools
 import random
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -14,13 +18,15 @@ from aiokafka import AIOKafkaProducer
 from rich.progress import Progress, TaskID
 
 from contracts.record import TOPIC
-from footfall.demo.traffic import BROKEN_VALUES, INVALID_BODIES, Activity, a_day_of_traffic
+from footfall.demo.traffic import BROKEN_VALUES, INVALID_BODIES, a_day_of_traffic
 from footfall.running import Running
 
 PATIENCE = 60.0  # seconds without progress before the demo gives up on what is missing
 LOOK_EVERY = 0.1  # seconds between looks at the checkpoints
 VISIBLE_SAMPLES = 300
 GIVE_UP_ON_ONE = 30.0  # seconds
+BATCH = 100  # events of one batch
+ONE_BY_ONE = 16  # one connection in so many posts its events one by one
 
 COUNTS = """
 SELECT coalesce(sum(next_offset), 0)::bigint AS read, coalesce(sum(stored), 0)::bigint AS stored,
@@ -36,7 +42,7 @@ class DemoOptions:
     events: int = 20_000
     users: int = 500
     seed: int = 1
-    connections: int = 64
+    connections: int = 32
     invalid: int = 200  # bodies that must be rejected
     duplicates: int = 200  # records of accepted events, produced once more
     broken: int = 50  # records that are no events
@@ -47,6 +53,8 @@ class Account:
     """What happened, counted from outside. Times in seconds; ids as text."""
 
     sent: int = 0
+    batches: int = 0
+    batched: int = 0  # events that were sent in them
     rejected: int = 0
     surprises: list[str] = field(default_factory=list)
     accepted: dict[str, bytes] = field(default_factory=dict)  # event id -> event as the 201 showed it
@@ -96,8 +104,10 @@ async def live_through_the_day(
     projecting = progress.add_task("projecting", total=total)
     started = time.perf_counter()
     watcher = asyncio.create_task(watch(database, before, total, progress, projecting))
-    sampler = asyncio.create_task(sample_visibility(http, account, options))
+    posted = asyncio.Event()
+    sampler = asyncio.create_task(sample_visibility(http, account, posted))
     await post_all(http, options, account, progress, posting)
+    posted.set()
     account.posting_took = time.perf_counter() - started
     await produce_disturbances(running.stack.kafka_bootstrap, options, list(account.accepted.values()))
     after = await watcher
@@ -111,23 +121,43 @@ async def live_through_the_day(
 async def post_all(
     http: aiohttp.ClientSession, options: DemoOptions, account: Account, progress: Progress, bar: TaskID
 ) -> None:
-    """Posts the day over `connections` at once; each user's events stay in order, on one connection."""
+    """Posts the day over `connections` at once."""
     rng = random.Random(options.seed)  # noqa: S311 - repeatable on purpose
     lanes: list[list[bytes]] = [[] for _ in range(options.connections)]
+    lane_of: dict[str, list[bytes]] = {}  # users, dealt in the order in which they come
     for activity in a_day_of_traffic(options.events, options.users, options.seed):
-        lanes[lane_of(activity, options.connections)].append(activity.body)
+        lane_of.setdefault(activity.user_id, lanes[len(lane_of) % len(lanes)]).append(activity.body)
+    singly = max(1, options.connections // ONE_BY_ONE)
     for body in itertools.islice(itertools.cycle(INVALID_BODIES), options.invalid):
-        lane = rng.choice(lanes)
+        lane = rng.choice(lanes[:singly])
         lane.insert(rng.randint(0, len(lane)), body)
-    await asyncio.gather(*(post_lane(http, lane, account, progress, bar) for lane in lanes))
+
+    def advance(count: int) -> None:
+        progress.advance(bar, count)
+
+    await asyncio.gather(
+        *(post_one_by_one(http, lane, account, advance) for lane in lanes[:singly]),
+        *(post_in_batches(http, lane, account, advance) for lane in lanes[singly:]),
+    )
 
 
-def lane_of(activity: Activity, lanes: int) -> int:
-    return int(activity.user_id.removeprefix("user-")) % lanes
+async def post_in_batches(
+    http: aiohttp.ClientSession, bodies: Sequence[bytes], account: Account, advance: Callable[[int], None]
+) -> None:
+    for first in range(0, len(bodies), BATCH):
+        batch = bodies[first : first + BATCH]
+        headers = {"Content-Type": "application/x-ndjson"}
+        async with http.post("/events/generate/batch", data=b"\n".join(batch), headers=headers) as response:
+            answer = await response.read()
+        account.sent += len(batch)
+        account.batches += 1
+        account.batched += len(batch)
+        note_batch(account, len(batch), response.status, answer)
+        advance(len(batch))
 
 
-async def post_lane(
-    http: aiohttp.ClientSession, bodies: Iterable[bytes], account: Account, progress: Progress, bar: TaskID
+async def post_one_by_one(
+    http: aiohttp.ClientSession, bodies: Iterable[bytes], account: Account, advance: Callable[[int], None]
 ) -> None:
     for body in bodies:
         started = time.perf_counter()
@@ -135,11 +165,20 @@ async def post_lane(
             answer = await response.read()
         account.sent += 1
         note_answer(account, body, response.status, answer, time.perf_counter() - started)
-        progress.advance(bar)
+        advance(1)
 
 
 class _Accepted(msgspec.Struct):
     event: msgspec.Raw
+
+
+class _Result(msgspec.Struct):
+    status: int
+    event: msgspec.Raw
+
+
+class _Results(msgspec.Struct):
+    results: list[_Result]
 
 
 class _Id(msgspec.Struct, rename="camel"):
@@ -147,6 +186,7 @@ class _Id(msgspec.Struct, rename="camel"):
 
 
 _accepted = msgspec.json.Decoder(_Accepted)
+_results = msgspec.json.Decoder(_Results)
 _id = msgspec.json.Decoder(_Id)
 _array = msgspec.json.Decoder(list[msgspec.Raw])
 
@@ -162,6 +202,19 @@ def note_answer(account: Account, body: bytes, status: int, answer: bytes, secon
         account.rejected += 1
     else:
         account.surprises.append(f"{status} for {body[:60]!r}")
+
+
+def note_batch(account: Account, sent: int, status: int, answer: bytes) -> None:
+    """Counts the answer to a batch of valid commands; anything but a 201 for each is a surprise."""
+    results = _results.decode(answer).results if status in (201, 207) else []
+    for result in results:
+        if result.status == 201:
+            event = bytes(result.event)
+            account.accepted[_id.decode(event).event_id] = event
+        else:
+            account.surprises.append(f"{result.status} for an event of a batch")
+    if len(results) != sent:
+        account.surprises.append(f"{status} for a batch of {sent}: {answer[:60]!r}")
 
 
 async def produce_disturbances(bootstrap: str, options: DemoOptions, accepted: list[bytes]) -> None:
@@ -192,11 +245,13 @@ async def watch(
         await asyncio.sleep(LOOK_EVERY)
 
 
-async def sample_visibility(http: aiohttp.ClientSession, account: Account, options: DemoOptions) -> None:
+async def sample_visibility(http: aiohttp.ClientSession, account: Account, posted: asyncio.Event) -> None:
     """For some of the accepted events, the time from the 201 until `GET /events/{id}` finds them."""
     seen = 0
-    while len(account.visible_seconds) < VISIBLE_SAMPLES and seen < options.events:
+    while len(account.visible_seconds) < VISIBLE_SAMPLES:
         if len(account.accepted) <= seen:
+            if posted.is_set():
+                return
             await asyncio.sleep(0.005)
             continue
         event_id = next(reversed(account.accepted))

@@ -21,6 +21,17 @@ from tests.patience import PATIENCE, patient
 from tests.processes import free_port, wait_until
 
 
+def said(command: list[str]) -> str:
+    """What it prints, run without any of our settings; it must succeed."""
+    ours = ("DATABASE_URL", "REPORTING_DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS")
+    environment = {name: value for name, value in os.environ.items() if name not in ours}
+    run = subprocess.run(
+        command, env={**environment, "ENVIRONMENT": "test"}, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
 @pytest.fixture
 def state_dir() -> Iterator[Path]:
     # Not below pytest's own directory: as root, PostgreSQL runs as another user, who may not enter it.
@@ -44,6 +55,7 @@ def test_the_demo_accounts_for_every_event_and_ends_by_itself(state_dir: Path) -
     assert run.returncode == 0, run.stdout + run.stderr
     for line in (
         r"sent over HTTP\s+│ 800",
+        r"in batches\s+│ \d+ events in \d+ requests; the others one by one",
         r"accepted \(201\)\s+│ 600",
         r"rejected \(400\)\s+│ 200 of 200 invalid",
         r"projected\s+│ 600",
@@ -74,12 +86,16 @@ def test_the_same_seed_makes_the_same_day() -> None:
 
 def test_up_prints_commands_that_work_and_ends_on_ctrl_c(state_dir: Path, tmp_path: Path) -> None:
     output = tmp_path / "output"
+    probes = free_port()
+    ports = ("--port", str(free_port()), "--projector-port", str(probes))
     with output.open("w") as file:
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a script starts it with &
         up = subprocess.Popen(
-            footfall("up", "--state-dir", str(state_dir), "--port", str(free_port()), "--projectors", "2"),
+            footfall("up", "--state-dir", str(state_dir), *ports, "--projectors", "2"),
             stdout=file,
             stderr=subprocess.STDOUT,
         )
+        signal.signal(signal.SIGINT, before)
     try:
         wait_until(lambda: "/events/processed" in output.read_text() or up.poll() is not None, 90, "up to be ready")
         post, get = re.findall(r"^curl (?:.*\\\n)*.*$", output.read_text(), re.MULTILINE)
@@ -89,15 +105,17 @@ def test_up_prints_commands_that_work_and_ends_on_ctrl_c(state_dir: Path, tmp_pa
         event = accepted.json()["event"]
         *_, list_url = shlex.split(get)
         wait_until(lambda: httpx.get(list_url).json() == [event], 20, "the event to be projected")
-        (ask,) = re.findall(r"^footfall (sql .*)$", output.read_text(), re.MULTILINE)
-        asked = subprocess.run(
-            footfall(*shlex.split(ask), "--csv", "-c", "SELECT user_id, product_views FROM users"),
-            env={name: value for name, value in os.environ.items() if name != "REPORTING_DATABASE_URL"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert asked.stdout == "user_id,product_views\nuser-1,1\n", asked.stderr
+        (ask,) = re.findall(r"^(\S+ -m footfall sql .*)$", output.read_text(), re.MULTILINE)
+        query = ["--csv", "-c", "SELECT user_id, product_views FROM users"]
+        assert said([*shlex.split(ask), *query]) == "user_id,product_views\nuser-1,1\n"
+        here = ("--state-dir", str(state_dir))
+        assert said(footfall("replay", *here)).count(event["eventId"]) == 1
+        assert '"name":"read_g1"' in said(footfall("status", "--json", *here))
+        assert said(footfall("dlq", "list", "--json", *here)) == '{"count":0,"letters":[]}\n'
+        assert "read_g1" in said(footfall("rebuild", "status", "--json", *here))
+        assert "exists" in said(footfall("topics", "create", *here))
+        assert "head" in said(footfall("migrate", *here))
+        assert httpx.get(f"http://127.0.0.1:{probes}/health/live").json()["side"] == "projector"
         family = psutil.Process(up.pid).children(recursive=True)
         assert len(family) >= 5  # Kafka, PostgreSQL, two projectors, the front
         second = subprocess.run(
