@@ -447,7 +447,7 @@ async def test_a_commit_tells_nobody_and_the_herald_tells_readers_of_what_they_s
         herald = Herald(pool, "read_g1")
         heralding = asyncio.create_task(herald.run())
         owner = await asyncpg.connect(database.owner_url)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             for state, said in (("active", 1), ("standby", 0)):
                 await owner.execute("UPDATE ops.generations SET state = $1", state)
                 herald.tell()

@@ -201,7 +201,7 @@ def matches(event: Any, wanted: dict[str, Any]) -> bool:
 def wait_until_passed_by(side: Process, positions: list[tuple[int, int]]) -> None:
     """Waits as a client does: with positions."""
     named = ",".join(f"{partition}-{offset}" for partition, offset in positions)
-    answer = httpx.get(f"{side.url}{FEED}?since=now&position={named}", headers={"prefer": "wait=20"}, timeout=PATIENCE)
+    answer = httpx.get(f"{side.url}{FEED}?since=now&position={named}", headers={"prefer": "wait=30"}, timeout=PATIENCE)
     assert answer.status_code == 200, answer.text
 
 

@@ -56,7 +56,7 @@ def id_of(record: Raw) -> str:
 def wait_until_past(client: httpx.Client, positions: list[tuple[int, int]]) -> None:
     """Parked or not: by the refusals."""
     for partition, offset in positions:
-        answer = client.get(f"/events/feed?since=now&position={partition}-{offset}", headers={"prefer": "wait=20"})
+        answer = client.get(f"/events/feed?since=now&position={partition}-{offset}", headers={"prefer": "wait=30"})
         assert answer.status_code in (200, 409), answer.text
 
 

@@ -15,6 +15,7 @@ import pytest
 from footfall.embedded import spawn_leashed
 from tests.conftest import Footfall
 from tests.foreign_clients import INSTALLED, SOURCES, needed, output
+from tests.patience import PATIENCE
 from tests.processes import Process, wait_until
 from tests.producing import start_projector
 from tests.tcp_proxy import TcpProxy, tcp_proxy
@@ -87,7 +88,7 @@ class Source:
 
     def close(self) -> None:
         self._popen.kill()
-        self._popen.wait(10)
+        self._popen.wait(PATIENCE)
 
 
 @contextmanager
@@ -109,7 +110,7 @@ def test_an_event_source_that_is_cut_before_its_first_event_misses_nothing(
             source.wait("begin", 1)
             for number, user in enumerate(users):
                 proxy.cut()
-                answer = httpx.post(front.url + GENERATE, json={**COMMAND, "userId": user}, timeout=30)
+                answer = httpx.post(front.url + GENERATE, json={**COMMAND, "userId": user}, timeout=PATIENCE)
                 assert answer.status_code == 201
                 proxy.mend()
                 source.wait("LOGIN", number + 1)

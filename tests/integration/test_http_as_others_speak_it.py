@@ -14,6 +14,7 @@ import pytest
 from tests.conftest import Footfall
 from tests.framing import Heard
 from tests.hostile import connected, send
+from tests.patience import PATIENCE
 from tests.processes import Process, wait_until
 from tests.producing import start_projector
 
@@ -39,7 +40,7 @@ def front(shared_footfall: Footfall) -> Process:
     start_projector(shared_footfall)
     front = shared_footfall.start("front")
     batch = [{**COMMAND, "userId": user, "payload": {"text": LINE_ENDS}} for user in USERS]
-    answer = httpx.post(f"{front.url}{GENERATE}/batch", json=batch, timeout=30)
+    answer = httpx.post(f"{front.url}{GENERATE}/batch", json=batch, timeout=PATIENCE)
     assert answer.json()["accepted"] == len(USERS)
     wait_until(lambda: len(httpx.get(front.url + PROCESSED).json()) == len(USERS), 60, "the events")
     return front
@@ -47,7 +48,7 @@ def front(shared_footfall: Footfall) -> Process:
 
 @pytest.fixture
 def client(front: Process) -> Any:
-    with httpx.Client(base_url=front.url, timeout=30) as found:
+    with httpx.Client(base_url=front.url, timeout=PATIENCE) as found:
         yield found
 
 

@@ -18,6 +18,7 @@ from footfall.operations import MigrateSettings, migrate
 from read_model import operators_lock
 from tests.conftest import Footfall
 from tests.own_postgres import OwnPostgres, own_postgres
+from tests.patience import PATIENCE
 from tests.servers import Servers, at_database
 
 PATIENT = {
@@ -128,7 +129,7 @@ def test_a_full_queue_of_notifications_fails_no_batch_and_hides_nothing(
     instance = Footfall(servers, new_topic(2), tmp_path)
     try:
         projector, front = instance.start("projector"), instance.start("front")
-        with httpx.Client(base_url=front.url, timeout=60) as client:
+        with httpx.Client(base_url=front.url, timeout=PATIENCE) as client:
             for number in range(5):
                 answer = client.post("/events/generate", json={"userId": f"user-{number}", "eventType": "LOGIN"})
                 assert answer.status_code == 201, answer.text

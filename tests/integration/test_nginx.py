@@ -17,6 +17,7 @@ from tests.architecture.repository import ROOT
 from tests.conftest import Footfall
 from tests.foreign_clients import needed
 from tests.hostile import connected, send
+from tests.patience import PATIENCE
 from tests.processes import Process, free_port, wait_until
 from tests.producing import start_projector
 
@@ -73,7 +74,7 @@ def nginx(front: Process, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield url
     finally:
         popen.terminate()
-        popen.wait(10)
+        popen.wait(PATIENCE)
 
 
 def for_here(shipped: str, front: httpx.URL, port: int, scratch: Path) -> str:
@@ -152,9 +153,13 @@ def test_http_1_0_without_a_host_is_answered_as_by_a_side(front: Process, nginx:
 
 def test_a_user_id_that_is_escaped_reaches_the_query_side_as_it_was_sent(nginx: str) -> None:
     for user in ("a/b", "100%", ".."):
-        answer: Any = httpx.post(f"{nginx}/events/generate", json={"userId": user, "eventType": "LOGIN"}, timeout=30)
+        answer: Any = httpx.post(
+            f"{nginx}/events/generate", json={"userId": user, "eventType": "LOGIN"}, timeout=PATIENCE
+        )
         position = answer.headers["footfall-position"]
-        found = httpx.get(f"{nginx}/users/activity", params={"userId": user, "position": position}, timeout=30)
+        found = httpx.get(
+            f"{nginx}/users/activity", params={"userId": user, "position": position}, headers={"prefer": "wait=30"}
+        )
         assert (found.status_code, found.json().get("userId")) == (200, user), found.text
     assert httpx.get(f"{nginx}/users/a%2Fb/activity").json()["userId"] == "a/b"
 

@@ -159,7 +159,7 @@ def side(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proce
 
 @pytest.fixture
 def client(side: Process) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=side.url, timeout=PATIENCE) as found:
+    with httpx.Client(base_url=side.url, timeout=PATIENCE, headers={"prefer": "wait=30"}) as found:
         yield found
 
 
@@ -192,7 +192,7 @@ def test_a_replica_that_stands_still_refuses_and_answers_once_it_goes_on(
         patient = {"footfall-position": position, "prefer": "wait=30"}
         waiting = thread.submit(client.get, f"/events/{event_id}", headers=patient)
         pair.on_replica("SELECT pg_wal_replay_resume()")
-        assert waiting.result(40).status_code == 200
+        assert waiting.result(PATIENCE).status_code == 200
         live.read_until(lambda told: len(told.events) == 3)
     assert told.ids() == [str(event_id) for event_id, _ in written]
     assert [event["eventId"] for event in read_all(client)[0]][-3:] == told.ids()
