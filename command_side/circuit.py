@@ -1,6 +1,6 @@
 """The circuit breaker in front of Kafka: closed, open, half-open (purgatory's states, M. Nygard's pattern).
 
-The unit of failure is a produce round that goes unanswered, not a request: thousands of requests share a round. While
+The unit of failure is Kafka's silence within a produce round, not a request: thousands of requests share a round. While
 the circuit is open no client waits for Kafka; what asks whether Kafka is back is a probe, never a client's request.
 """
 
