@@ -17,7 +17,7 @@ from chaos.cast import Cast
 from chaos.fold import KEYS
 from chaos.provoke import ack_nothing, crashes, echoes, failing_database, fresh_echoes, nothing, rebalances, zombies
 from command_side import kafka_event_log, produce_round
-from command_side.event_log import Position
+from command_side.event_log import Acknowledged
 from command_side.kafka_producer import KafkaProducer
 from projector import batch as _batch
 from projector import commit as _commit
@@ -241,11 +241,11 @@ def acknowledges_early() -> None:
     """A command is answered before Kafka has answered."""
     usual, under_way = log.publish, set()
 
-    async def publish(self: Any, *arguments: Any, **options: Any) -> Position:
+    async def publish(self: Any, *arguments: Any, **options: Any) -> Acknowledged:
         task = asyncio.ensure_future(usual(self, *arguments, **options))
         under_way.add(task)
         task.add_done_callback(under_way.discard)
-        return Position(0, 0)
+        return Acknowledged(0, 0)
 
     _replace(log, "publish", publish)
 

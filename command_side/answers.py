@@ -4,13 +4,7 @@ from typing import NamedTuple
 
 from command_side import envelope
 from command_side.admission import OverloadedError
-from command_side.event_log import (
-    LogBusyError,
-    LogUnavailableError,
-    PublishError,
-    PublishFailedError,
-    PublishUnknownError,
-)
+from command_side.event_log import Away, Busy, Failed, NotAcknowledged, Unknown
 from command_side.incoming import CLOSE, JSON, RefusedError
 from telemetry.asgi import Scope, Send, respond
 from telemetry.logs import get_logger
@@ -40,11 +34,11 @@ class PublishAnswer(NamedTuple):
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
-PUBLISH_ANSWERS: dict[type[PublishError], PublishAnswer] = {
-    PublishFailedError: PublishAnswer(500, NOT_PUBLISHED),
-    PublishUnknownError: PublishAnswer(503, OUTCOME_UNKNOWN, (RETRY_AFTER,)),
-    LogBusyError: PublishAnswer(503, BUSY, (RETRY_AFTER,)),
-    LogUnavailableError: PublishAnswer(503, AWAY, (RETRY_AFTER,)),
+PUBLISH_ANSWERS: dict[type[NotAcknowledged], PublishAnswer] = {
+    Failed: PublishAnswer(500, NOT_PUBLISHED),
+    Unknown: PublishAnswer(503, OUTCOME_UNKNOWN, (RETRY_AFTER,)),
+    Busy: PublishAnswer(503, BUSY, (RETRY_AFTER,)),
+    Away: PublishAnswer(503, AWAY, (RETRY_AFTER,)),
 }
 
 
@@ -52,6 +46,12 @@ async def refuse(send: Send, status: int, error: str, *headers: tuple[bytes, byt
     """Answers a request that cannot be taken as it is, and counts it."""
     COMMANDS_REJECTED.labels(status=status).inc()
     await respond(send, status, envelope.failed(error), JSON, *headers)
+
+
+async def answer_unrecorded(send: Send, outcome: NotAcknowledged) -> None:
+    """Answers a command, or a whole batch, that the log did not acknowledge."""
+    status, text, headers = PUBLISH_ANSWERS[type(outcome)]
+    await respond(send, status, envelope.failed(text), JSON, *headers)
 
 
 async def answer_failure(scope: Scope, send: Send, error: Exception) -> None:
@@ -62,9 +62,6 @@ async def answer_failure(scope: Scope, send: Send, error: Exception) -> None:
         await refuse(send, 503, OVERLOADED, RETRY_AFTER)
     elif isinstance(error, TimeoutError):
         await refuse(send, 408, BODY_TOO_SLOW, CLOSE)
-    elif isinstance(error, PublishError):
-        status, text, headers = PUBLISH_ANSWERS[type(error)]
-        await respond(send, status, envelope.failed(text), JSON, *headers)
     else:
         get_logger("command_side").error("unforeseen_error", path=scope["path"], exc_info=error)
         await respond(send, 500, envelope.failed(envelope.INTERNAL_ERROR), JSON)

@@ -1,66 +1,49 @@
 """Many commands in one request: split the body, validate each item, publish what is valid at once."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import TypeVar
 
 import msgspec
 
-from command_side.event_log import EventLog, Outcome, PublishError, PublishUnknownError
-from command_side.idempotency import KeyConflict, RecentKeys, Remembered, is_valid_key
-from contracts.event import ActivityCommand
+from command_side.batch_items import MAX_ITEMS, items_of, may_be_judged_at_once, slices, validated
+from command_side.event_log import NOT_TAKEN, EventLog, NotTaken, Outcome, Submitted
+from command_side.idempotency import Claim, Follow, KeyConflict, Keyed, Lead, RecentKeys, Settled
 from contracts.record import EventRecord, new_record
-from contracts.rules import Problems, repetition_problems, validate_user_event
+from contracts.rules import Problems
 from contracts.sound_commands import new_records
 
-MAX_ITEMS = 1_000
-
-BAD_ITEM_KEY = "Field `idempotencyKey` must be a string of 1 to 255 visible ASCII characters."
-KEY_NAME = "idempotencyKey"
-KEY_FIELD = KEY_NAME.encode()
-
-_split = msgspec.json.Decoder(list[msgspec.Raw]).decode
-_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_text = msgspec.json.Decoder(str).decode
-_encode = msgspec.json.Encoder().encode
+T = TypeVar("T")
 
 
 class NotPublished(msgspec.Struct, frozen=True):
     """A valid item of an atomic batch that has invalid ones."""
 
 
-class Recorded(msgspec.Struct, frozen=True):
-    """An item that became a record, and what became of that."""
+ItemResult = Submitted | Problems | KeyConflict | NotPublished
 
-    record: EventRecord
-    outcome: Outcome
-
-
-ItemResult = Recorded | Problems | KeyConflict | NotPublished
+Prepared = EventRecord | Keyed | Problems  # an item, before any key is claimed
+Claimed = EventRecord | Claim | Problems | KeyConflict  # an item, before anything is published
 
 
-class Valid(msgspec.Struct, frozen=True):
-    """An item's command, and its idempotency key if it has one."""
+class Turns:
+    """Work on many items, in slices: one slice at a time, and after each as much time for everybody else."""
 
-    command: ActivityCommand
-    key: bytes | None
+    def __init__(self) -> None:
+        self._turn = asyncio.Lock()
 
-
-Claim = EventRecord | Remembered | Problems | KeyConflict  # what an item may become, before anything is published
-
-
-def items_of(body: bytes, *, lines: bool) -> list[bytes] | Problems:
-    """The items' own JSON, from an array or from lines (NDJSON; empty ones do not count); or why there are none."""
-    if lines:
-        items = [line for line in body.split(b"\n") if line.strip()]
-    else:
-        try:
-            items = [bytes(raw) for raw in _split(body)]
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return Problems(["The body must be a JSON array of commands."])
-    if not items:
-        return Problems(["The batch is empty."])
-    if len(items) > MAX_ITEMS:
-        return Problems([f"The batch has {len(items):,} items; at most {MAX_ITEMS:,} are taken."])
-    return items
+    async def map(self, work: Callable[[bytes], T], items: Sequence[bytes]) -> list[T]:
+        """What `work` makes of each item, in their order."""
+        first, *others = slices(items)
+        done = list(map(work, first))
+        loop = asyncio.get_running_loop()
+        for part in others:
+            async with self._turn:
+                began = loop.time()
+                done += map(work, part)
+                await asyncio.sleep(loop.time() - began)
+        return done
 
 
 class Batches:
@@ -69,96 +52,81 @@ class Batches:
     def __init__(self, log: EventLog, keys: RecentKeys) -> None:
         self._log = log
         self._keys = keys
+        self._turns = Turns()
 
     async def handle(
         self, body: bytes, request_id: str, *, lines: bool, atomic: bool
-    ) -> Sequence[ItemResult] | Problems:
+    ) -> Sequence[ItemResult] | Problems | NotTaken:
         """What became of each item of an array or of lines, in order; or why there are none.
 
-        With `atomic` none is published unless all are valid. Raises LogBusyError or LogUnavailableError when the log
-        takes nothing at all.
+        With `atomic` none is published unless all are valid. NotTaken: the log takes nothing at all.
         """
-        records = new_records(body, request_id, lines=lines, at_most=MAX_ITEMS)
+        records = None
+        if may_be_judged_at_once(body, lines=lines):
+            records = new_records(body, request_id, lines=lines, at_most=MAX_ITEMS)
         if records is not None:
-            return list(map(Recorded, records, await self._log.publish_all(records)))
+            outcomes = await self._log.publish_all(records)
+            return outcomes if isinstance(outcomes, NOT_TAKEN) else list(map(Submitted, records, outcomes))
         items = items_of(body, lines=lines)
         if isinstance(items, Problems):
             return items
-        return await self._one_by_one(items, request_id, atomic=atomic)
+        prepared = await self._turns.map(partial(self._prepared, request_id), items)
+        return await self._claim_and_publish(prepared, atomic=atomic)
 
-    async def _one_by_one(self, items: Sequence[bytes], request_id: str, *, atomic: bool) -> list[ItemResult]:
-        """The items that leave a doubt together: each is judged by itself."""
-        checked = [validated(item) for item in items]
-        if atomic and any(isinstance(item, Problems) for item in checked):
-            return [item if isinstance(item, Problems) else NotPublished() for item in checked]
-        claims = [self._claim(item, request_id) for item in checked]
+    def _prepared(self, request_id: str, item: bytes) -> Prepared:
+        """All of an item's work that needs nobody else."""
+        checked = validated(item)
+        if isinstance(checked, Problems):
+            return checked
+        if checked.key is not None:
+            return self._keys.keyed(checked.key, checked.command, request_id)
+        return new_record(checked.command, request_id)
+
+    async def _claim_and_publish(
+        self, prepared: Sequence[Prepared], *, atomic: bool
+    ) -> Sequence[ItemResult] | NotTaken:
+        if atomic and any(isinstance(item, Problems) for item in prepared):
+            return [item if isinstance(item, Problems) else NotPublished() for item in prepared]
+        claims: list[Claimed] = [self._keys.claim(item) if isinstance(item, Keyed) else item for item in prepared]
         if atomic and any(isinstance(claim, KeyConflict) for claim in claims):
-            for claim in claims:
-                if isinstance(claim, Remembered):
-                    self._keys.release(claim)
+            for item, claim in zip(prepared, claims, strict=True):
+                if isinstance(item, Keyed) and isinstance(claim, Lead):
+                    self._keys.release(item, claim)
             return [claim if isinstance(claim, KeyConflict) else NotPublished() for claim in claims]
         return await self._publish(claims)
 
-    def _claim(self, item: Valid | Problems, request_id: str) -> Claim:
-        if isinstance(item, Problems):
-            return item
-        if item.key is not None:
-            return self._keys.claim(item.key, item.command, request_id)
-        return new_record(item.command, request_id)
-
-    async def _publish(self, claims: Sequence[Claim]) -> list[ItemResult]:
-        led = [isinstance(claim, Remembered) and claim.lead() for claim in claims]
-        leaders = [claim for claim, leads in zip(claims, led, strict=True) if isinstance(claim, Remembered) and leads]
+    async def _publish(self, claims: Sequence[Claimed]) -> Sequence[ItemResult] | NotTaken:
+        leads = [claim for claim in claims if isinstance(claim, Lead)]
         ours = [
-            claim.record if isinstance(claim, Remembered) else claim
-            for claim, leads in zip(claims, led, strict=True)
-            if isinstance(claim, EventRecord) or (isinstance(claim, Remembered) and leads)
+            claim.record if isinstance(claim, Lead) else claim
+            for claim in claims
+            if isinstance(claim, EventRecord | Lead)
         ]
         try:
             outcomes = await self._log.publish_all(ours)
-        except BaseException as error:  # cancelled, perhaps: then the records may be on their way
-            for leader in leaders:
-                leader.settle(error if isinstance(error, PublishError) else PublishUnknownError())
-            raise
-        coming = iter(outcomes)
-        results: list[ItemResult] = []
-        for claim, leads in zip(claims, led, strict=True):
-            if isinstance(claim, EventRecord):
-                results.append(Recorded(claim, next(coming)))
-            elif not isinstance(claim, Remembered):
-                results.append(claim)
-            elif leads:
-                outcome = next(coming)
-                claim.settle(outcome)
-                results.append(Recorded(claim.record, outcome))
-            else:  # another request publishes it, or an item before it in this batch
-                results.append(Recorded(claim.record, await claim.outcome()))
-        return results
+            coming = iter([outcomes] * len(ours) if isinstance(outcomes, NOT_TAKEN) else outcomes)
+            results = [_ended(claim, coming) for claim in claims]
+        finally:  # cancelled, perhaps: then the records may be on their way
+            for lead in leads:
+                lead.leave()
+        if isinstance(outcomes, NOT_TAKEN) and not any(_stands_otherwise(one, outcomes) for one in results):
+            return outcomes
+        return [Submitted(one.record, await one.outcome()) if isinstance(one, Follow) else one for one in results]
 
 
-def validated(item: bytes) -> Valid | Problems:
-    """One item's command and its key, if it has one."""
-    key: bytes | None = None
-    if KEY_FIELD in item:
-        if repetitions := repetition_problems(item):  # without its key it is encoded anew, and they would be gone
-            return Problems(repetitions)
-        try:
-            item, key = without_key(item)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return Problems([BAD_ITEM_KEY])
-    command = validate_user_event(item)
-    return command if isinstance(command, Problems) else Valid(command, key)
+def _stands_otherwise(result: ItemResult | Follow, outcome: NotTaken) -> bool:
+    """Whether an item has another outcome than that the log took nothing, or may have one."""
+    return isinstance(result, Follow) or (isinstance(result, Submitted) and result.outcome != outcome)
 
 
-def without_key(item: bytes) -> tuple[bytes, bytes | None]:
-    """An item without its `idempotencyKey`, and that. Raises msgspec.DecodeError or a UnicodeError for a bad key."""
-    try:
-        fields = _fields(item)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return item, None  # no JSON object: the rules name what is wrong with it
-    if KEY_NAME not in fields:  # the word stands in a value
-        return item, None
-    key = _text(fields.pop(KEY_NAME)).encode()
-    if not is_valid_key(key):
-        raise msgspec.ValidationError
-    return _encode(fields), key
+def _ended(claim: Claimed, coming: Iterator[Outcome]) -> ItemResult | Follow:
+    """What became of an item, the next of `coming` if this batch published it; who follows is yet to be told."""
+    match claim:
+        case EventRecord():
+            return Submitted(claim, next(coming))
+        case Lead():
+            return Submitted(claim.record, claim.settle(next(coming)))
+        case Settled():
+            return Submitted(claim.record, claim.outcome)
+        case _:
+            return claim

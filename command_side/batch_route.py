@@ -9,9 +9,17 @@ from litestar.handlers import ASGIRouteHandler
 
 from command_side import envelope
 from command_side.admission import Admission, OverloadedError
-from command_side.answers import KEY_CONFLICT, PUBLISH_ANSWERS, RETRY_AFTER, answer_failure
-from command_side.batch import Batches, ItemResult, Recorded
-from command_side.event_log import Position, PublishError
+from command_side.answers import KEY_CONFLICT, PUBLISH_ANSWERS, RETRY_AFTER, answer_failure, answer_unrecorded
+from command_side.batch import Batches, ItemResult
+from command_side.batch_items import KEY_FIELD
+from command_side.event_log import (
+    ACKNOWLEDGED,
+    NOT_TAKEN,
+    Acknowledged,
+    Acknowledgement,
+    NotTaken,
+    Submitted,
+)
 from command_side.idempotency import KeyConflict
 from command_side.incoming import JSON, ClientGoneError, Head, RefusedError, read_body, read_head, while_wanted
 from command_side.settings import CommandSettings
@@ -47,7 +55,9 @@ def batch_route(batches: Batches, admission: Admission, settings: CommandSetting
         try:
             body = await read_body(receive, max_bytes, body_timeout)
             lines = head.media_type == NDJSON
-            results = await while_wanted(scope, batches.handle(body, scope[REQUEST_ID_KEY], lines=lines, atomic=atomic))
+            work = batches.handle(body, scope[REQUEST_ID_KEY], lines=lines, atomic=atomic)
+            # What has a key is wanted by its repeats.
+            results = await (work if KEY_FIELD in body else while_wanted(scope, work))
         except ClientGoneError:
             return
         except Exception as error:  # noqa: BLE001 - this route passes by the framework and its last resort
@@ -73,8 +83,11 @@ def wants_all_or_none(scope: Scope, head: Head) -> bool:
     return parameters[0][1] == "true"
 
 
-async def answer(send: Send, results: Sequence[ItemResult] | Problems) -> None:
-    """The results in order, under the status that sums them up; or 400 when the body as a whole is no batch."""
+async def answer(send: Send, results: Sequence[ItemResult] | Problems | NotTaken) -> None:
+    """The results in order, under the status that sums them up; 400 when the body as a whole is no batch; or 503."""
+    if isinstance(results, NOT_TAKEN):
+        await answer_unrecorded(send, results)
+        return
     if isinstance(results, Problems):
         COMMANDS_REJECTED.labels(status=400).inc()
         await respond(send, 400, envelope.invalid(results.sentences), JSON)
@@ -112,12 +125,12 @@ def overall(statuses: Sequence[int]) -> int:
 
 def rendered(result: ItemResult) -> tuple[int, bytes]:
     """Status and JSON of one result: the envelope's four keys, `status`, and `position` where it is known."""
-    if isinstance(result, Recorded):
+    if isinstance(result, Submitted):
         outcome = result.outcome
-        if isinstance(outcome, PublishError):
-            answered = PUBLISH_ANSWERS[type(outcome)]
-            return answered.status, refused(answered.status, answered.error)
-        return 201, recorded(result.record.value, outcome)
+        if isinstance(outcome, ACKNOWLEDGED):
+            return 201, recorded(result.record.value, outcome)
+        answered = PUBLISH_ANSWERS[type(outcome)]
+        return answered.status, refused(answered.status, answered.error)
     if isinstance(result, Problems):
         return 400, b'{"status":400,' + envelope.invalid(result.sentences)[1:]
     if isinstance(result, KeyConflict):
@@ -125,9 +138,9 @@ def rendered(result: ItemResult) -> tuple[int, bytes]:
     return 424, refused(424, NOT_PUBLISHED)
 
 
-def recorded(event_json: bytes, position: Position | None) -> bytes:
+def recorded(event_json: bytes, where: Acknowledgement) -> bytes:
     """The result of an item that was accepted."""
-    token = b"null" if position is None else b'"%d-%d"' % (position.partition, position.offset)
+    token = b'"%d-%d"' % (where.partition, where.offset) if isinstance(where, Acknowledged) else b"null"
     return b'{"status":201,"success":true,"event":%b,"errors":null,"error":null,"position":%b}' % (event_json, token)
 
 

@@ -6,8 +6,8 @@ Anything else, and any doubt, is left to the route on ASGI (`routes.py`), whose 
 from command_side import envelope
 from command_side.admission import Admission, OverloadedError
 from command_side.answers import OVERLOADED, PUBLISH_ANSWERS, RETRY_AFTER
-from command_side.event_log import EventLog, Outcome, PublishError
-from command_side.idempotency import KeyConflict, RecentKeys, Remembered
+from command_side.event_log import NOT_TAKEN, Acknowledged, AcknowledgedSomewhere, EventLog, Outcome
+from command_side.idempotency import Lead, RecentKeys
 from command_side.incoming import JSON, RefusedError, read_headers
 from command_side.settings import CommandSettings
 from contracts.record import EventRecord, new_record
@@ -49,11 +49,14 @@ class DirectCommands:
         command = sound_command(exchange.body) if self._log.has_room() else None
         if command is None:
             return None
-        known = None if key is None else self._keys.claim(key, command, exchange.request_id)
-        if isinstance(known, KeyConflict) or (known is not None and known.in_use()):
-            return None
-        record = new_record(command, exchange.request_id) if known is None else known.record
-        publishing = Publishing(exchange, record, known, self._admission, size)
+        lead = None
+        if key is not None:
+            claim = self._keys.claim(self._keys.keyed(key, command, exchange.request_id))
+            if not isinstance(claim, Lead):
+                return None
+            lead = claim
+        record = new_record(command, exchange.request_id) if lead is None else lead.record
+        publishing = Publishing(exchange, record, lead, self._admission, size)
         publishing.begin(self._log)
         return publishing
 
@@ -61,23 +64,30 @@ class DirectCommands:
 class Publishing:
     """One command on its way: in flight until it is answered or its client has left."""
 
-    __slots__ = ("_admission", "_exchange", "_handed", "_known", "_record", "_size")
+    __slots__ = ("_admission", "_exchange", "_handed", "_lead", "_record", "_size")
 
     def __init__(
-        self, exchange: Exchange, record: EventRecord, known: Remembered | None, admission: Admission, size: int
+        self, exchange: Exchange, record: EventRecord, lead: Lead | None, admission: Admission, size: int
     ) -> None:
-        """`known`: what is remembered of the command's key, if it has one."""
+        """`lead`: the command's part in its key's record, if it has a key."""
         self._exchange: Exchange | None = exchange  # None: its client has left
         self._record = record
-        self._known = known
+        self._lead = lead
         self._admission = admission
         self._size = size
 
     def begin(self, log: EventLog) -> None:
         """Hands the record over."""
-        if self._known is not None:
-            self._known.lead()
-        self._handed = log.hand_over(self._record, self._tell)
+        try:
+            handed = log.hand_over(self._record, self._tell)
+        except BaseException:
+            if self._lead is not None:
+                self._lead.leave()
+            raise
+        if isinstance(handed, NOT_TAKEN):
+            self._tell(handed)
+            return
+        self._handed = handed
         if self._exchange is not None:
             self._exchange.when_gone(self._leave)
 
@@ -85,23 +95,23 @@ class Publishing:
         """The client left. What was not sent never will be, unless it has a key: its repeat may wait for it already."""
         self._exchange = None
         self._admission.leave(self._size)
-        if self._known is None:
+        if self._lead is None:
             self._handed.withdraw()
 
     def _tell(self, outcome: Outcome) -> None:
-        if self._known is not None:
-            self._known.settle(outcome)
+        if self._lead is not None:
+            outcome = self._lead.settle(outcome)
         if self._exchange is None:
             return
         self._admission.leave(self._size)
-        if isinstance(outcome, PublishError):
+        record = self._record
+        lines = b"location: /events/%b\r\n" % record.event_id
+        if isinstance(outcome, Acknowledged):
+            lines += b"footfall-position: %d-%d\r\n" % (outcome.partition, outcome.offset)
+        elif not isinstance(outcome, AcknowledgedSomewhere):
             status, text, headers = PUBLISH_ANSWERS[type(outcome)]
             self._exchange.answer(status, envelope.failed(text), JSON, lines_of(*headers))
             return
-        record = self._record
-        lines = b"location: /events/%b\r\n" % record.event_id
-        if outcome is not None:
-            lines += b"footfall-position: %d-%d\r\n" % (outcome.partition, outcome.offset)
         self._exchange.answer(201, envelope.accepted(record.value), JSON, lines)
 
 

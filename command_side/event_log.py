@@ -1,4 +1,4 @@
-"""The log as commands see it: publish a record, learn its position, or learn why not."""
+"""The log as commands see it: publish a record, and learn what became of it."""
 
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -8,35 +8,51 @@ import msgspec
 from contracts.record import EventRecord
 
 
-class Position(msgspec.Struct, frozen=True):
-    """Where an acknowledged record stands in the log."""
+class Acknowledged(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """The record is in the log, and this is where."""
 
     partition: int
     offset: int
 
 
-class PublishError(Exception):
-    """A record was not acknowledged."""
+class AcknowledgedSomewhere(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """The record is in the log, but the broker no longer knows where."""
 
 
-class PublishFailedError(PublishError):
+class Failed(msgspec.Struct, frozen=True, gc=False, tag=True):
     """The record is certainly not in the log."""
 
 
-class PublishUnknownError(PublishError):
-    """No answer in time: the record may be in the log or may still land there."""
+class Unknown(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """Nobody knows: the record may be in the log or may still land there."""
 
 
-class LogBusyError(PublishError):
+class Busy(msgspec.Struct, frozen=True, gc=False, tag=True):
     """Too many records wait already; this one was refused before anything was sent."""
 
 
-class LogUnavailableError(PublishError):
+class Away(msgspec.Struct, frozen=True, gc=False, tag=True):
     """The log has not answered for a while; this record was refused before anything was sent."""
 
 
-# What became of one record: acknowledged at a position (None: the broker no longer knows where), or not acknowledged.
-Outcome = Position | PublishError | None
+Acknowledgement = Acknowledged | AcknowledgedSomewhere
+NotTaken = Busy | Away
+NotAcknowledged = Failed | Unknown | NotTaken
+
+# What became of one record: a closed type. None of them is spelled None, and "no answer yet" is none of them.
+Outcome = Acknowledgement | NotAcknowledged
+
+ACKNOWLEDGED = (Acknowledged, AcknowledgedSomewhere)
+NOT_TAKEN = (Busy, Away)
+
+SOMEWHERE, FAILED, UNKNOWN, BUSY, AWAY = AcknowledgedSomewhere(), Failed(), Unknown(), Busy(), Away()
+
+
+class Submitted(msgspec.Struct, frozen=True):
+    """A valid command's record, and what became of it."""
+
+    record: EventRecord
+    outcome: Outcome
 
 
 class Handed(Protocol):
@@ -50,29 +66,23 @@ class Handed(Protocol):
 class EventLog(Protocol):
     """Appends events; every implementation passes `tests/conformance/test_event_log.py`."""
 
-    async def publish(self, record: EventRecord) -> Position | None:
-        """Returns once the record is acknowledged by all in-sync replicas. Raises PublishError.
-
-        None: it is in the log, but the broker no longer knows where.
-        """
+    async def publish(self, record: EventRecord) -> Outcome:
+        """Returns what became of the record; an acknowledgement means that all in-sync replicas have it."""
         ...
 
     def has_room(self) -> bool:
         """Whether it would take another record now."""
         ...
 
-    def hand_over(self, record: EventRecord, tell: Callable[[Outcome], None]) -> Handed:
+    def hand_over(self, record: EventRecord, tell: Callable[[Outcome], None]) -> Handed | NotTaken:
         """As `publish`, without a task that waits: `tell` is called once with the outcome, and must not raise.
 
-        Raises LogBusyError or LogUnavailableError when it does not take the record; then `tell` is never called.
+        When the record is not taken, `tell` is never called.
         """
         ...
 
-    async def publish_all(self, records: Sequence[EventRecord]) -> list[Outcome]:
-        """The outcome of each record, in their order; those of one key keep it in the log.
-
-        Raises LogBusyError or LogUnavailableError when it takes none of them.
-        """
+    async def publish_all(self, records: Sequence[EventRecord]) -> list[Outcome] | NotTaken:
+        """The outcome of each record, in their order; those of one key keep it in the log. Or none was taken."""
         ...
 
     async def connected(self) -> bool:

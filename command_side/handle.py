@@ -1,12 +1,10 @@
 """One command, start to end: validate, create the event, publish it."""
 
-from command_side.event_log import EventLog, Position, PublishError, PublishUnknownError
-from command_side.idempotency import KeyConflict, RecentKeys
+from command_side.event_log import EventLog, Outcome, Submitted
+from command_side.idempotency import Follow, KeyConflict, Lead, RecentKeys, Settled
 from contracts.event import ActivityCommand
-from contracts.record import EventRecord, new_record
+from contracts.record import new_record
 from contracts.rules import Problems, validate_user_event
-
-Accepted = tuple[EventRecord, Position | None]
 
 
 class Commands:
@@ -16,10 +14,12 @@ class Commands:
         self._log = log
         self._keys = keys
 
-    async def handle(self, body: bytes, request_id: str, key: bytes | None = None) -> Accepted | Problems | KeyConflict:
-        """Records one activity. Returns the acknowledged record and its position if known, or why it was refused.
+    async def handle(
+        self, body: bytes, request_id: str, key: bytes | None = None
+    ) -> Submitted | Problems | KeyConflict:
+        """Records one activity. Returns its record and what became of it, or why there is none.
 
-        With an idempotency key, every repeat is the same event. Raises PublishError when it was not acknowledged.
+        With an idempotency key, every repeat is the same event.
         """
         command = validate_user_event(body)
         if isinstance(command, Problems):
@@ -27,24 +27,22 @@ class Commands:
         if key is not None:
             return await self._once(key, command, request_id)
         record = new_record(command, request_id)
-        return record, await self._log.publish(record)
+        return Submitted(record, await self._log.publish(record))
 
-    async def _once(self, key: bytes, command: ActivityCommand, request_id: str) -> Accepted | KeyConflict:
-        known = self._keys.claim(key, command, request_id)
-        if isinstance(known, KeyConflict):
-            return known
-        if not known.lead():
-            outcome = await known.outcome()
-            if isinstance(outcome, PublishError):
-                raise outcome
-            return known.record, outcome
+    async def _once(self, key: bytes, command: ActivityCommand, request_id: str) -> Submitted | KeyConflict:
+        claim = self._keys.claim(self._keys.keyed(key, command, request_id))
+        match claim:
+            case KeyConflict():
+                return claim
+            case Lead():
+                return Submitted(claim.record, await self._published(claim))
+            case Follow():
+                return Submitted(claim.record, await claim.outcome())
+            case Settled():
+                return Submitted(claim.record, claim.outcome)
+
+    async def _published(self, lead: Lead) -> Outcome:
         try:
-            position = await self._log.publish(known.record)
-        except PublishError as error:
-            known.settle(error)
-            raise
-        except BaseException:  # cancelled: the record may be on its way
-            known.settle(PublishUnknownError())
-            raise
-        known.settle(position)
-        return known.record, position
+            return lead.settle(await self._log.publish(lead.record))
+        finally:
+            lead.leave()

@@ -13,7 +13,7 @@ from uuid import UUID
 
 import msgspec
 
-from command_side.event_log import Outcome, Position, PublishError
+from command_side.event_log import ACKNOWLEDGED, UNKNOWN, Acknowledgement, Outcome, Unknown
 from contracts.event import DEFAULT_TENANT, ActivityCommand, create_user_event
 from contracts.record import EventRecord, to_record
 
@@ -41,47 +41,102 @@ def fingerprint(command: ActivityCommand) -> bytes:
     return hashlib.sha256(text).hexdigest().encode()
 
 
-class Remembered:
-    """One key, the record it stands for, and what became of it."""
+class Free(msgspec.Struct, frozen=True, tag=True):
+    """Nobody publishes the record, and it is not acknowledged: the next who comes leads."""
 
-    __slots__ = ("_settled", "acknowledged", "fingerprint", "position", "record", "size", "until")
+
+FREE = Free()
+
+
+class Remembered:
+    """One key, the record it stands for, and how that stands."""
+
+    __slots__ = ("doubtful", "fingerprint", "record", "size", "standing", "until")
 
     def __init__(self, record: EventRecord, command_fingerprint: bytes, until: float) -> None:
         self.record = record
         self.fingerprint = command_fingerprint
         self.until = until  # monotonic seconds
         self.size = len(record.value) + ENTRY_BYTES
-        self.acknowledged = False
-        self.position: Position | None = None
-        self._settled: asyncio.Future[PublishError | None] | None = None
+        self.doubtful = False  # a try ended and nobody knows how: the record may be in the log
+        # A future while somebody publishes it: who follows holds it, and an unanswered future has nothing to read.
+        self.standing: Free | asyncio.Future[Outcome] | Acknowledgement = FREE
 
-    def in_use(self) -> bool:
-        """Whether its record is in the log or on its way."""
-        return self.acknowledged or self._settled is not None
+    def claimed(self) -> "Lead | Follow | Settled":
+        """The part of whoever comes with the key now."""
+        standing = self.standing
+        if isinstance(standing, Free):
+            return Lead(self)
+        if isinstance(standing, ACKNOWLEDGED):
+            return Settled(self.record, standing)
+        return Follow(self.record, standing)
 
-    def lead(self) -> bool:
-        """Whether the caller must publish the record, and then `settle`; otherwise another has it, or had it."""
-        if self.in_use():
-            return False
-        self._settled = asyncio.get_running_loop().create_future()
-        return True
 
-    def settle(self, outcome: Outcome) -> None:
-        """What became of it. After anything but an acknowledgement, the next repeat publishes the same record."""
-        assert self._settled is not None
-        failed = outcome if isinstance(outcome, PublishError) else None
-        if not isinstance(outcome, PublishError):
-            self.acknowledged, self.position = True, outcome
-        self._settled.set_result(failed)
-        self._settled = None
+class Lead:
+    """The caller must publish `record`, and `settle` or `leave`: others may wait for it already."""
+
+    __slots__ = ("_entry", "_outcome", "record")
+
+    def __init__(self, entry: Remembered) -> None:
+        self._entry = entry
+        self.record = entry.record
+        self._outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        entry.standing = self._outcome
+
+    def settle(self, outcome: Outcome) -> Outcome:
+        """Notes what became of it. Returns what is true of the record, which every follower is told.
+
+        After anything but an acknowledgement, the next repeat publishes the same record. If that one fails, nothing is
+        known of the one before it.
+        """
+        entry = self._entry
+        if isinstance(outcome, ACKNOWLEDGED):
+            entry.standing = outcome
+        else:
+            entry.standing = FREE
+            entry.doubtful = entry.doubtful or isinstance(outcome, Unknown)
+            outcome = UNKNOWN if entry.doubtful else outcome
+        self._outcome.set_result(outcome)
+        return outcome
+
+    def leave(self) -> None:
+        """Does nothing once it is settled. Otherwise nobody knows: the record may be on its way."""
+        if not self._outcome.done():
+            self.settle(UNKNOWN)
+
+    def withdraw(self) -> None:
+        """The record is not going to be published. Nobody can follow yet."""
+        self._entry.standing = FREE
+        self._outcome.cancel()
+
+
+class Follow(msgspec.Struct, frozen=True):
+    """Another publishes the record: the caller waits for the same outcome, which it holds from this moment on."""
+
+    record: EventRecord
+    _outcome: asyncio.Future[Outcome]
 
     async def outcome(self) -> Outcome:
-        """What becomes of the record that another publishes."""
-        if self._settled is not None:
-            failed = await asyncio.shield(self._settled)
-            if failed is not None:
-                return type(failed)()
-        return self.position
+        """What became of it. Who is cancelled here takes nothing from the others."""
+        return await asyncio.shield(self._outcome)
+
+
+class Settled(msgspec.Struct, frozen=True):
+    """The record was acknowledged before."""
+
+    record: EventRecord
+    outcome: Acknowledgement
+
+
+Claim = Lead | Follow | Settled
+
+
+class Keyed(msgspec.Struct, frozen=True):
+    """A command under its key, with what takes time to find out: done before anything is claimed."""
+
+    event_id: UUID
+    fingerprint: bytes
+    record: EventRecord
 
 
 class RecentKeys:
@@ -94,27 +149,32 @@ class RecentKeys:
         self._entries: OrderedDict[UUID, Remembered] = OrderedDict()
         self._bytes = 0
 
-    def claim(self, key: bytes, command: ActivityCommand, request_id: str) -> Remembered | KeyConflict:
-        """The one record of this key. KeyConflict when the key is remembered with another command."""
+    def keyed(self, key: bytes, command: ActivityCommand, request_id: str) -> Keyed:
+        """The command's event under that key: nothing is remembered yet."""
         event_id, print_ = derived_event_id(self._tenant_id, key), fingerprint(command)
+        event = create_user_event(command, self._tenant_id, event_id)
+        return Keyed(event_id, print_, to_record(event, request_id, print_))
+
+    def claim(self, keyed: Keyed) -> Claim | KeyConflict:
+        """The caller's part in the one record of this key. KeyConflict: the key is remembered with another command."""
         now = time.monotonic()
         self._forget(now)
-        known = self._entries.get(event_id)
-        if known is not None:
-            return known if known.fingerprint == print_ else KeyConflict()
-        event = create_user_event(command, self._tenant_id, event_id)
-        made = Remembered(to_record(event, request_id, print_), print_, now + self._window)
-        self._entries[event_id] = made
-        self._bytes += made.size
-        return made
+        known = self._entries.get(keyed.event_id)
+        if known is None:
+            known = Remembered(keyed.record, keyed.fingerprint, now + self._window)
+            self._entries[keyed.event_id] = known
+            self._bytes += known.size
+        elif known.fingerprint != keyed.fingerprint:
+            return KeyConflict()
+        return known.claimed()
 
-    def release(self, claimed: Remembered) -> None:
-        """Forgets a key that was claimed, but whose record is not going to be published."""
-        if not claimed.in_use():
-            event_id = UUID(claimed.record.event_id.decode())
-            if self._entries.get(event_id) is claimed:
-                del self._entries[event_id]
-                self._bytes -= claimed.size
+    def release(self, keyed: Keyed, lead: Lead) -> None:
+        """Ends a claim whose record is not going to be published, and forgets the key if nobody had it before."""
+        lead.withdraw()
+        known = self._entries.get(keyed.event_id)
+        if known is not None and known.record is keyed.record:
+            del self._entries[keyed.event_id]
+            self._bytes -= known.size
 
     def _forget(self, now: float) -> None:
         while self._entries:

@@ -12,15 +12,7 @@ from collections.abc import Callable, Sequence
 from aiokafka import AIOKafkaProducer
 
 from command_side.circuit import Circuit, UnansweredError
-from command_side.event_log import (
-    LogBusyError,
-    LogUnavailableError,
-    Outcome,
-    Position,
-    PublishError,
-    PublishFailedError,
-    PublishUnknownError,
-)
+from command_side.event_log import AWAY, BUSY, FAILED, UNKNOWN, NotTaken, Outcome
 from command_side.kafka_producer import CLOSE_TIMEOUT, KafkaProducer
 from command_side.produce_round import COUNT_FAILURE, ProduceRound, fail
 from command_side.waiting import Group, Told, Waiting, members_of
@@ -100,16 +92,20 @@ class KafkaEventLog:
         """`closed`: commands are taken; `open` or `half-open`: they are refused until Kafka answers a probe."""
         return self._circuit.state
 
-    async def publish(self, record: EventRecord) -> Position | None:
-        """See `EventLog.publish`. Answered or raised within the timeout."""
-        self._check_room(1)
+    async def publish(self, record: EventRecord) -> Outcome:
+        """See `EventLog.publish`. Answered within the timeout."""
+        refusal = self._refused(1)
+        if refusal is not None:
+            return refusal
         waiting = Waiting(record, self._loop.create_future(), self._loop.time() + self._timeout)
         self._enqueue(waiting)
         return await waiting.future
 
-    def hand_over(self, record: EventRecord, tell: Callable[[Outcome], None]) -> Told:
+    def hand_over(self, record: EventRecord, tell: Callable[[Outcome], None]) -> Told | NotTaken:
         """See `EventLog.hand_over`. Told within the timeout."""
-        self._check_room(1)
+        refusal = self._refused(1)
+        if refusal is not None:
+            return refusal
         waiting = Told(record, tell, self._loop.time() + self._timeout)
         self._enqueue(waiting)
         return waiting
@@ -119,11 +115,13 @@ class KafkaEventLog:
         self._unsettled.append(waiting)
         self._arrived.set()
 
-    async def publish_all(self, records: Sequence[EventRecord]) -> list[Outcome]:
+    async def publish_all(self, records: Sequence[EventRecord]) -> list[Outcome] | NotTaken:
         """See `EventLog.publish_all`. Answered within the timeout."""
         if not records:
             return []
-        self._check_room(len(records))
+        refusal = self._refused(len(records))
+        if refusal is not None:
+            return refusal
         group = Group(len(records), self._loop.create_future())
         members = members_of(group, records, self._loop.time() + self._timeout)
         self._pending.extend(members)
@@ -135,17 +133,17 @@ class KafkaEventLog:
         """See `EventLog.has_room`."""
         return self._refusal(records) is None
 
-    def _check_room(self, records: int) -> None:
+    def _refused(self, records: int) -> NotTaken | None:
         refusal = self._refusal(records)
         if refusal is not None:
-            COUNT_FAILURE[refusal](records)
-            raise refusal
+            COUNT_FAILURE[type(refusal)](records)
+        return refusal
 
-    def _refusal(self, records: int) -> type[PublishError] | None:
+    def _refusal(self, records: int) -> NotTaken | None:
         if not self._circuit.closed:
-            return LogUnavailableError
+            return AWAY
         if self._pending and len(self._pending) + records > self._max_pending:
-            return LogBusyError
+            return BUSY
         return None
 
     async def _watch(self) -> None:
@@ -174,7 +172,7 @@ class KafkaEventLog:
     async def _sit_out(self) -> None:
         """The circuit is open: what was not sent is answered at once; probes until Kafka answers."""
         while self._pending:
-            fail([self._pending.popleft()], LogUnavailableError)
+            fail([self._pending.popleft()], AWAY)
         if not any(task.get_name() == "circuit-probe" and not task.done() for task in self._tasks):
             self._tasks[1:] = [asyncio.create_task(self._probe_until_closed(), name="circuit-probe")]
 
@@ -201,7 +199,7 @@ class KafkaEventLog:
         """Kafka answers, only the round in flight never ends: gives it up and goes on with a new producer."""
         self._stuck_probes = 0
         self._rounds.cancel()
-        fail(self._in_flight, PublishUnknownError)
+        fail(self._in_flight, UNKNOWN)
         await self._producer.renew(self._producer.current)
         self._in_flight = []
         self._rounds = asyncio.create_task(self._run_rounds(), name="produce-rounds")
@@ -209,7 +207,7 @@ class KafkaEventLog:
 
     def _give_up(self, waiting: Waiting) -> None:
         """Its time is over. What was not sent never left this process, and now it never will."""
-        fail([waiting], PublishUnknownError if waiting.sent else PublishFailedError)
+        fail([waiting], UNKNOWN if waiting.sent else FAILED)
 
     async def _run_rounds(self) -> None:
         while self._pending or not self._closing:

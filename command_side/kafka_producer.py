@@ -8,17 +8,29 @@ from typing import Any
 import stamina
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
+    InvalidMessageError,
     InvalidProducerEpoch,
     InvalidProducerIdMapping,
+    InvalidRequiredAcksError,
+    InvalidTimestampError,
+    InvalidTopicError,
     KafkaConnectionError,
     KafkaError,
     KafkaTimeoutError,
+    MessageSizeTooLargeError,
     NodeNotReadyError,
+    NotEnoughReplicasAfterAppendError,
+    NotEnoughReplicasError,
     OutOfOrderSequenceNumber,
+    PolicyViolationError,
     ProducerFenced,
+    RecordListTooLargeError,
     RequestTimedOutError,
+    TopicAuthorizationFailedError,
     UnknownProducerId,
     UnknownTopicOrPartitionError,
+    UnsupportedForMessageFormatError,
 )
 
 from command_side.waiting import Waiting
@@ -32,6 +44,29 @@ RETRY_WAIT = 0.1  # seconds before the first retry; doubles with each
 BROKERS_AWAY = (OSError, KafkaConnectionError, KafkaTimeoutError, NodeNotReadyError, RequestTimedOutError)
 # Kafka has lost track of the producer: it takes nothing more from it, and what it last sent may be in the log or not.
 WEDGED = (OutOfOrderSequenceNumber, ProducerFenced, InvalidProducerEpoch, InvalidProducerIdMapping, UnknownProducerId)
+
+# No answer, or one that came after the record had been appended.
+UNANSWERED: tuple[type[Exception], ...] = (
+    KafkaTimeoutError,
+    RequestTimedOutError,
+    NotEnoughReplicasAfterAppendError,
+    *WEDGED,
+)
+
+# A broker's word that it appended nothing. Whatever is not in this list may be in the log all the same.
+REFUSED: tuple[type[Exception], ...] = (
+    ClusterAuthorizationFailedError,
+    InvalidMessageError,
+    InvalidRequiredAcksError,
+    InvalidTimestampError,
+    InvalidTopicError,
+    MessageSizeTooLargeError,
+    NotEnoughReplicasError,
+    PolicyViolationError,
+    RecordListTooLargeError,
+    TopicAuthorizationFailedError,
+    UnsupportedForMessageFormatError,
+)
 
 
 class KafkaProducer:
@@ -105,24 +140,35 @@ class KafkaProducer:
     async def retry(self, partition: int, waiting: Sequence[Waiting], error: Exception | None) -> tuple[Any, int]:
         """Sends one batch again, after `error`, or for the first time, with retries; returns metadata and number.
 
-        A retry is a new batch with the same event ids: were both to land, the projector would keep the first.
+        A retry is a new batch with the same event ids: were both to land, the projector would keep the first. So when
+        a try is refused after another left a doubt, the doubt is raised: the first may have landed.
         """
-        cause = error
-        if cause is None:
+        errors = [] if error is None else [error]
+        try:
+            return await self._tried(partition, waiting, errors)
+        except Exception as last:
+            raise next(filter(leaves_a_doubt, errors), last) from last
+
+    async def _tried(self, partition: int, waiting: Sequence[Waiting], errors: list[Exception]) -> tuple[Any, int]:
+        if not errors:
             try:
                 return await self._send(partition, waiting)
             except KafkaError as first:
-                cause = first
-        if isinstance(cause, WEDGED):
+                errors.append(first)
+        if isinstance(errors[0], WEDGED):
             await self.renew(self.current)
             return await self._send(partition, waiting)
-        if self._retries == 0 or not is_worth_a_retry(cause):
-            raise cause
+        if self._retries == 0 or not is_worth_a_retry(errors[0]):
+            raise errors[0]
         async for attempt in stamina.retry_context(
             on=is_worth_a_retry, attempts=self._retries, timeout=self._timeout, wait_initial=RETRY_WAIT
         ):
             with attempt:
-                return await self._send(partition, waiting)
+                try:
+                    return await self._send(partition, waiting)
+                except KafkaError as another:
+                    errors.append(another)
+                    raise
         raise AssertionError("stamina either returns or raises")
 
     async def _send(self, partition: int, waiting: Sequence[Waiting]) -> tuple[Any, int]:
@@ -147,3 +193,8 @@ async def stop_hard(spoiled: AIOKafkaProducer) -> None:
 def is_worth_a_retry(error: Exception) -> bool:
     """Kafka's own word on whether the same request may succeed a little later."""
     return isinstance(error, KafkaError) and bool(getattr(error, "retriable", False))
+
+
+def leaves_a_doubt(error: Exception) -> bool:
+    """Whether records may be in the log although sending them ended with this error."""
+    return not isinstance(error, REFUSED)

@@ -5,37 +5,32 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
-from aiokafka.errors import (
-    KafkaTimeoutError,
-    MessageSizeTooLargeError,
-    NotEnoughReplicasAfterAppendError,
-    RequestTimedOutError,
-)
+from aiokafka.errors import MessageSizeTooLargeError
 from aiokafka.partitioner import murmur2
 
 from command_side.event_log import (
-    LogBusyError,
-    LogUnavailableError,
-    Position,
-    PublishError,
-    PublishFailedError,
-    PublishUnknownError,
+    FAILED,
+    SOMEWHERE,
+    UNKNOWN,
+    Acknowledged,
+    Away,
+    Busy,
+    Failed,
+    NotAcknowledged,
+    Unknown,
 )
-from command_side.kafka_producer import WEDGED, KafkaProducer
+from command_side.kafka_producer import UNANSWERED, KafkaProducer, leaves_a_doubt
 from command_side.waiting import Waiting
 from telemetry.logs import get_logger
 from telemetry.metrics import MESSAGES_PUBLISHED, PUBLISH_FAILURES
 
-# After these the record may be in the log all the same.
-OUTCOME_UNKNOWN = (KafkaTimeoutError, RequestTimedOutError, NotEnoughReplicasAfterAppendError, *WEDGED)
-
-COUNT_FAILURE: dict[type[PublishError], Callable[[float], None]] = {
+COUNT_FAILURE: dict[type[NotAcknowledged], Callable[[float], None]] = {
     kind: PUBLISH_FAILURES.labels(outcome=outcome).inc
     for kind, outcome in (
-        (PublishFailedError, "failed"),
-        (PublishUnknownError, "unknown"),
-        (LogBusyError, "refused"),
-        (LogUnavailableError, "unavailable"),
+        (Failed, "failed"),
+        (Unknown, "unknown"),
+        (Busy, "refused"),
+        (Away, "unavailable"),
     )
 }
 
@@ -93,17 +88,17 @@ class ProduceRound:
         except MessageSizeTooLargeError as too_large:
             await self._producer.renew(producer)
             await self._send_halves(partition, remaining, too_large)
-        except OUTCOME_UNKNOWN as unanswered:
-            self._settle_failed(remaining, PublishUnknownError, unanswered)
+        except UNANSWERED as unanswered:
+            self._settle_failed(remaining, UNKNOWN, unanswered)
         except Exception as refused:  # noqa: BLE001 - whatever it was, the publishers must not wait for ever
-            self._settle_failed(remaining, PublishFailedError, refused)
+            self._settle_failed(remaining, UNKNOWN if leaves_a_doubt(refused) else FAILED, refused)
             await self._producer.renew(producer)
 
     async def _send_halves(self, partition: int, waiting: list[Waiting], error: Exception) -> None:
         """The broker finds a batch too large: smaller ones may pass; only a record too large by itself must fail."""
         left = [one for one in waiting if not one.settled()]
         if len(left) <= 1:
-            self._settle_failed(left, PublishFailedError, error)
+            self._settle_failed(left, FAILED, error)
             return
         middle = len(left) // 2
         await self._send(partition, left[:middle], None)
@@ -112,20 +107,20 @@ class ProduceRound:
     def _acknowledge(self, partition: int, waiting: Sequence[Waiting], first: int) -> None:
         """`first`: the offset of the first; negative when a retry found the batch written and Kafka forgot where."""
         for index, one in enumerate(waiting):
-            one.settle(Position(partition, first + index) if first >= 0 else None)
+            one.settle(Acknowledged(partition, first + index) if first >= 0 else SOMEWHERE)
         MESSAGES_PUBLISHED.inc(len(waiting))
 
-    def _settle_failed(self, waiting: Sequence[Waiting], outcome: type[PublishError], cause: Exception) -> None:
+    def _settle_failed(self, waiting: Sequence[Waiting], outcome: NotAcknowledged, cause: Exception) -> None:
         get_logger("command_side").error("publish_failed", error=type(cause).__name__, events=len(waiting))
         fail(waiting, outcome)
 
 
-def fail(waiting: Sequence[Waiting], error: type[PublishError]) -> None:
+def fail(waiting: Sequence[Waiting], outcome: NotAcknowledged) -> None:
     """Tells those who still wait, and counts them."""
     for one in waiting:
         if not one.settled():
-            COUNT_FAILURE[error](1)
-            one.fail(error)
+            COUNT_FAILURE[type(outcome)](1)
+            one.settle(outcome)
 
 
 def partition_chooser(partitions: int) -> Any:

@@ -9,8 +9,9 @@ from litestar.handlers import ASGIRouteHandler
 
 from command_side import envelope
 from command_side.admission import Admission, OverloadedError
-from command_side.answers import KEY_CONFLICT, answer_failure, refuse
-from command_side.handle import Accepted, Commands
+from command_side.answers import KEY_CONFLICT, answer_failure, answer_unrecorded, refuse
+from command_side.event_log import Acknowledged, AcknowledgedSomewhere, Submitted
+from command_side.handle import Commands
 from command_side.idempotency import KeyConflict
 from command_side.incoming import JSON, ClientGoneError, RefusedError, read_body, read_head, while_wanted
 from command_side.settings import CommandSettings
@@ -38,32 +39,40 @@ def generate_route(commands: Commands, admission: Admission, settings: CommandSe
             body = await read_body(receive, max_bytes, body_timeout)
             work = commands.handle(body, scope[REQUEST_ID_KEY], head.idempotency_key)
             # What has a key is wanted by its repeats.
-            outcome = await (while_wanted(scope, work) if head.idempotency_key is None else work)
+            result = await (while_wanted(scope, work) if head.idempotency_key is None else work)
         except ClientGoneError:
             return
         except Exception as error:  # noqa: BLE001 - this route passes by the framework and its last resort
             await answer_failure(scope, send, error)
         else:
-            await answer(send, outcome)
+            await answer(send, result)
         finally:
             admission.leave(size)
 
     return generate
 
 
-async def answer(send: Send, outcome: Accepted | Problems | KeyConflict) -> None:
-    """201 with the event, where to find it and its position in the log; 400 with every problem; or 422."""
-    if isinstance(outcome, Problems):
-        COMMANDS_REJECTED.labels(status=400).inc()
-        await respond(send, 400, envelope.invalid(outcome.sentences), JSON)
-        return
-    if isinstance(outcome, KeyConflict):
-        await refuse(send, 422, KEY_CONFLICT)
-        return
-    record, position = outcome
+async def answer(send: Send, result: Submitted | Problems | KeyConflict) -> None:
+    """201 with the event, where to find it and its position in the log; or why it is not one."""
+    match result:
+        case Problems():
+            COMMANDS_REJECTED.labels(status=400).inc()
+            await respond(send, 400, envelope.invalid(result.sentences), JSON)
+        case KeyConflict():
+            await refuse(send, 422, KEY_CONFLICT)
+        case Submitted():
+            await answer_submitted(send, result)
+
+
+async def answer_submitted(send: Send, submitted: Submitted) -> None:
+    """What became of a command's record."""
+    record, outcome = submitted.record, submitted.outcome
     location = (b"location", b"/events/" + record.event_id)
-    if position is None:
-        await respond(send, 201, envelope.accepted(record.value), JSON, location)
-        return
-    token = (b"footfall-position", b"%d-%d" % (position.partition, position.offset))
-    await respond(send, 201, envelope.accepted(record.value), JSON, location, token)
+    match outcome:
+        case Acknowledged():
+            token = (b"footfall-position", b"%d-%d" % (outcome.partition, outcome.offset))
+            await respond(send, 201, envelope.accepted(record.value), JSON, location, token)
+        case AcknowledgedSomewhere():
+            await respond(send, 201, envelope.accepted(record.value), JSON, location)
+        case _:
+            await answer_unrecorded(send, outcome)

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 
-from command_side.event_log import Outcome, Position, PublishError
+from command_side.event_log import UNKNOWN, Outcome
 from contracts.record import EventRecord
 from telemetry.logs import get_logger
 
@@ -13,7 +13,7 @@ class Waiting:
 
     __slots__ = ("deadline", "future", "record", "sent")
 
-    def __init__(self, record: EventRecord, future: asyncio.Future[Position | None], deadline: float) -> None:
+    def __init__(self, record: EventRecord, future: asyncio.Future[Outcome], deadline: float) -> None:
         self.record = record
         self.future = future
         self.deadline = deadline
@@ -23,15 +23,10 @@ class Waiting:
         """Whether nobody waits any more: answered, or its publisher has left."""
         return self.future.done()
 
-    def settle(self, position: Position | None) -> None:
-        """It is in the log."""
+    def settle(self, outcome: Outcome) -> None:
+        """What became of it. The first word counts."""
         if not self.future.done():
-            self.future.set_result(position)
-
-    def fail(self, error: type[PublishError]) -> None:
-        """It is not, or nobody knows."""
-        if not self.future.done():
-            self.future.set_exception(error())
+            self.future.set_result(outcome)
 
 
 class Told(Waiting):
@@ -53,15 +48,8 @@ class Told(Waiting):
         """See `Waiting.settled`."""
         return self._tell is None
 
-    def settle(self, position: Position | None) -> None:
+    def settle(self, outcome: Outcome) -> None:
         """See `Waiting.settle`."""
-        self._end(position)
-
-    def fail(self, error: type[PublishError]) -> None:
-        """See `Waiting.fail`."""
-        self._end(error())
-
-    def _end(self, outcome: Outcome) -> None:
         tell, self._tell = self._tell, None  # the publisher knows us: a cycle, which the collector would have to find
         if tell is None:
             return
@@ -79,7 +67,7 @@ class Group:
 
     def __init__(self, size: int, future: asyncio.Future[list[Outcome]]) -> None:
         self.future = future
-        self.outcomes: list[Outcome] = [None] * size
+        self.outcomes: list[Outcome] = [UNKNOWN] * size  # until a member is settled; nobody looks before all are
         self.missing = size
 
 
@@ -105,15 +93,8 @@ class Member(Waiting):
         """See `Waiting.settled`."""
         return self._done or self._group.future.done()
 
-    def settle(self, position: Position | None) -> None:
+    def settle(self, outcome: Outcome) -> None:
         """See `Waiting.settle`."""
-        self._note(position)
-
-    def fail(self, error: type[PublishError]) -> None:
-        """See `Waiting.fail`."""
-        self._note(error())
-
-    def _note(self, outcome: Outcome) -> None:
         if self._done:
             return
         self._done = True

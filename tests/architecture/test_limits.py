@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from command_side import batch
+from command_side import batch_items as batch
 from command_side.settings import CommandSettings
 from contracts.event import MAX_PAYLOAD_BYTES, MAX_PAYLOAD_DEPTH, MAX_USER_ID_LENGTH
 from footfall import bounded_http, serve

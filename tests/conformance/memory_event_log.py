@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from command_side.event_log import LogBusyError, Outcome, Position, PublishError, PublishFailedError
+from command_side.event_log import BUSY, FAILED, NOT_TAKEN, Acknowledged, NotTaken, Outcome
 from contracts.record import EventRecord
 
 Tell = Callable[[Outcome], None]
@@ -59,23 +59,21 @@ class MemoryEventLog:
     def has_room(self, records: int = 1) -> bool:
         return not self._pending or len(self._pending) + records <= self._max_pending
 
-    def hand_over(self, record: EventRecord, tell: Tell) -> Pending:
+    def hand_over(self, record: EventRecord, tell: Tell) -> Pending | NotTaken:
         if not self.has_room():
-            raise LogBusyError
+            return BUSY
         pending = Pending(record, tell)
         self._pending.append(pending)
         self._arrived.set()
         return pending
 
-    async def publish(self, record: EventRecord) -> Position | None:
-        [outcome] = await self.publish_all([record])
-        if isinstance(outcome, PublishError):
-            raise outcome
-        return outcome
+    async def publish(self, record: EventRecord) -> Outcome:
+        outcomes = await self.publish_all([record])
+        return outcomes if isinstance(outcomes, NOT_TAKEN) else outcomes[0]
 
-    async def publish_all(self, records: Sequence[EventRecord]) -> list[Outcome]:
+    async def publish_all(self, records: Sequence[EventRecord]) -> list[Outcome] | NotTaken:
         if not self.has_room(len(records)):
-            raise LogBusyError
+            return BUSY
         futures: list[asyncio.Future[Outcome]] = [asyncio.get_running_loop().create_future() for _ in records]
         self._pending.extend(
             Pending(record, future.set_result, lambda future=future: not future.done())  # type: ignore[misc]
@@ -96,8 +94,8 @@ class MemoryEventLog:
             return
         record = pending.record
         if len(record.value) > self._max_record_bytes:
-            pending.tell(PublishFailedError())
+            pending.tell(FAILED)
             return
         number = zlib.crc32(record.key) % len(self.partitions)
         self.partitions[number].append(record)
-        pending.tell(Position(number, len(self.partitions[number]) - 1))
+        pending.tell(Acknowledged(number, len(self.partitions[number]) - 1))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from command_side.batch import Valid, items_of, validated
+from command_side.batch_items import Valid, items_of, validated
 from contracts.record import EventRecord
 from contracts.rules import Problems, validate_complete_user_event
 from contracts.sound_commands import new_records

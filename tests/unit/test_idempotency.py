@@ -6,12 +6,15 @@ from uuid import UUID
 
 import pytest
 
-from command_side.event_log import Position, PublishFailedError
+from command_side.event_log import BUSY, FAILED, SOMEWHERE, UNKNOWN, Acknowledged, Outcome
 from command_side.idempotency import (
     ENTRY_BYTES,
+    Claim,
+    Follow,
     KeyConflict,
+    Lead,
     RecentKeys,
-    Remembered,
+    Settled,
     derived_event_id,
     fingerprint,
     is_valid_key,
@@ -33,9 +36,27 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return found
 
 
-def claimed(keys: RecentKeys, key: bytes, command: ActivityCommand = LOGIN) -> Remembered:
-    found = keys.claim(key, command, "r")
-    assert isinstance(found, Remembered)
+def claimed(keys: RecentKeys, key: bytes, command: ActivityCommand = LOGIN) -> Claim:
+    found = keys.claim(keys.keyed(key, command, "r"))
+    assert not isinstance(found, KeyConflict)
+    return found
+
+
+def led(keys: RecentKeys, key: bytes, command: ActivityCommand = LOGIN) -> Lead:
+    found = claimed(keys, key, command)
+    assert isinstance(found, Lead)
+    return found
+
+
+def followed(keys: RecentKeys, key: bytes) -> Follow:
+    found = claimed(keys, key)
+    assert isinstance(found, Follow)
+    return found
+
+
+def settled(keys: RecentKeys, key: bytes) -> Settled:
+    found = claimed(keys, key)
+    assert isinstance(found, Settled)
     return found
 
 
@@ -79,52 +100,93 @@ def test_anything_else_is_none(key: bytes) -> None:
 
 async def test_one_leads_and_the_others_learn_its_outcome() -> None:
     keys = RecentKeys(max_bytes=1_000_000, window=60)
-    first, second = claimed(keys, b"k"), claimed(keys, b"k")
-    assert first is second
-    assert (first.lead(), second.lead()) == (True, False)
-    waiting = [asyncio.create_task(second.outcome()) for _ in range(3)]
+    lead, follow = led(keys, b"k"), followed(keys, b"k")
+    assert follow.record is lead.record
+    waiting = [asyncio.create_task(follow.outcome()) for _ in range(3)]
     await asyncio.sleep(0)
     waiting[0].cancel()  # one who leaves takes nothing from the others
     await asyncio.sleep(0)
-    first.settle(Position(1, 7))
-    assert await asyncio.gather(*waiting[1:]) == [Position(1, 7)] * 2
-    again = claimed(keys, b"k")
-    assert not again.lead()
-    assert await again.outcome() == Position(1, 7)
+    lead.settle(Acknowledged(1, 7))
+    assert await asyncio.gather(*waiting[1:]) == [Acknowledged(1, 7)] * 2
+    assert settled(keys, b"k") == Settled(lead.record, Acknowledged(1, 7))
+
+
+@pytest.mark.parametrize("outcome", [FAILED, UNKNOWN, BUSY, SOMEWHERE, Acknowledged(0, 0)])
+async def test_who_follows_learns_that_outcome_even_if_it_looks_only_after_the_end(outcome: Outcome) -> None:
+    keys = RecentKeys(max_bytes=1_000_000, window=60)
+    lead, follow = led(keys, b"k"), followed(keys, b"k")
+    lead.settle(outcome)
+    assert await follow.outcome() == outcome
+
+
+async def test_who_follows_one_that_failed_learns_nothing_of_a_later_success() -> None:
+    keys = RecentKeys(max_bytes=1_000_000, window=60)
+    lead, follow = led(keys, b"k"), followed(keys, b"k")
+    lead.settle(FAILED)
+    led(keys, b"k").settle(Acknowledged(0, 1))
+    assert await follow.outcome() == FAILED
+
+
+async def test_who_leads_and_leaves_leaves_an_unknown_outcome() -> None:
+    keys = RecentKeys(max_bytes=1_000_000, window=60)
+    lead, follow = led(keys, b"k"), followed(keys, b"k")
+    lead.leave()
+    assert await follow.outcome() == UNKNOWN
+    again = led(keys, b"k")
+    again.settle(SOMEWHERE)
+    again.leave()  # nothing is left to be said
+    assert settled(keys, b"k").outcome == SOMEWHERE
+
+
+async def test_a_repeat_that_fails_does_not_say_that_nothing_was_recorded_when_nobody_knows() -> None:
+    keys = RecentKeys(max_bytes=1_000_000, window=60)
+    led(keys, b"k").settle(UNKNOWN)
+    assert led(keys, b"k").settle(FAILED) == UNKNOWN
+    assert led(keys, b"k").settle(BUSY) == UNKNOWN
+    assert led(keys, b"k").settle(SOMEWHERE) == SOMEWHERE
 
 
 async def test_after_a_failure_a_repeat_publishes_the_same_record() -> None:
     keys = RecentKeys(max_bytes=1_000_000, window=60)
-    first = claimed(keys, b"k")
-    assert first.lead()
-    waiting = asyncio.create_task(first.outcome())
-    await asyncio.sleep(0)
-    first.settle(PublishFailedError())
-    assert isinstance(await waiting, PublishFailedError)
-    again = claimed(keys, b"k")
-    assert again.record is first.record
-    assert again.lead()
+    lead = led(keys, b"k")
+    lead.settle(FAILED)
+    assert led(keys, b"k").record is lead.record
 
 
-def test_another_command_under_a_remembered_key_is_a_conflict() -> None:
+async def test_a_key_that_is_released_is_free_for_another_command_unless_it_was_there_before() -> None:
     keys = RecentKeys(max_bytes=1_000_000, window=60)
-    claimed(keys, b"k")
-    assert keys.claim(b"k", LOGOUT, "r") == KeyConflict()
-    assert isinstance(keys.claim(b"another", LOGOUT, "r"), Remembered)
+    keyed = keys.keyed(b"k", LOGIN, "r")
+    lead = keys.claim(keyed)
+    assert isinstance(lead, Lead)
+    keys.release(keyed, lead)
+    led(keys, b"k", LOGOUT).settle(UNKNOWN)  # it may be in the log
+    repeat = keys.keyed(b"k", LOGOUT, "r")
+    again = keys.claim(repeat)
+    assert isinstance(again, Lead)
+    keys.release(repeat, again)
+    assert keys.claim(keys.keyed(b"k", LOGIN, "r")) == KeyConflict()
 
 
-def test_a_key_is_forgotten_after_the_window(clock: Clock) -> None:
+async def test_another_command_under_a_remembered_key_is_a_conflict() -> None:
     keys = RecentKeys(max_bytes=1_000_000, window=60)
-    first = claimed(keys, b"k")
+    led(keys, b"k")
+    assert keys.claim(keys.keyed(b"k", LOGOUT, "r")) == KeyConflict()
+    assert isinstance(keys.claim(keys.keyed(b"another", LOGOUT, "r")), Lead)
+
+
+async def test_a_key_is_forgotten_after_the_window(clock: Clock) -> None:
+    keys = RecentKeys(max_bytes=1_000_000, window=60)
+    led(keys, b"k")
     clock.now += 59.9
-    assert claimed(keys, b"k") is first
+    followed(keys, b"k")
     clock.now += 0.1
-    assert claimed(keys, b"k", LOGOUT) is not first
+    led(keys, b"k", LOGOUT)
 
 
-def test_beyond_its_memory_it_forgets_the_oldest() -> None:
+async def test_beyond_its_memory_it_forgets_the_oldest() -> None:
     keys = RecentKeys(max_bytes=20 * ENTRY_BYTES, window=60)
-    made = [claimed(keys, b"%d" % n) for n in range(1_000)]
-    remembered = [n for n in range(990, 1_000) if claimed(keys, b"%d" % n) is made[n]]
-    assert remembered == list(range(990, 1_000))
-    assert claimed(keys, b"900") is not made[900]
+    for n in range(1_000):
+        led(keys, b"%d" % n)
+    for n in range(990, 1_000):
+        followed(keys, b"%d" % n)
+    led(keys, b"900")

@@ -1,0 +1,289 @@
+"""Commands, keys and the log together, in every order: what is answered is what became of the record.
+
+A model-based test: hypothesis posts commands both ways and in batches, lets clients leave and tasks be cancelled, and
+chooses what the log does, step by step. Whoever is told 201 must find the event in the log.
+"""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+from unittest.mock import patch
+
+from hypothesis import Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from command_side.admission import Admission
+from command_side.answers import KEY_CONFLICT
+from command_side.batch import Batches
+from command_side.batch_route import BATCH, batch_route
+from command_side.direct import DirectCommands
+from command_side.event_log import FAILED, SOMEWHERE
+from command_side.handle import Commands
+from command_side.idempotency import RecentKeys
+from command_side.routes import GENERATE, generate_route
+from command_side.settings import CommandSettings
+from telemetry.asgi import WHEN_GONE_KEY, Message
+from telemetry.edge import REQUEST_ID_KEY
+from tests.conformance.held_event_log import HeldEventLog
+
+Json = dict[str, Any]
+NOTHING_RECORDED = "Nothing was recorded"
+ROUNDS = 4  # after so many that are answered at once, nobody waits any more
+
+KEYS = st.sampled_from(["k1", "k2", "k3"])
+COMMANDS = st.sampled_from(["a", "a", "a", "b"])  # under one key: the same, or now and then another
+ITEMS = st.lists(st.tuples(KEYS | st.none(), COMMANDS), min_size=1, max_size=5)
+
+
+class Client:
+    """One request: its commands' marks and keys, how it leaves, and what it was answered."""
+
+    def __init__(self, sent: list[tuple[str, str | None]]) -> None:
+        self.sent = sent
+        self.task: asyncio.Task[None] | None = None
+        self.leave: Callable[[], None] | None = None
+        self.gone = False
+        self.status = 0
+        self.text = b""
+
+    def answered(self, status: int, text: bytes) -> None:
+        assert not self.status, "answered twice"
+        self.status, self.text = status, text
+
+
+class Exchange:
+    """A request as the server offers it to the direct way."""
+
+    def __init__(self, client: Client, body: bytes, key: str | None) -> None:
+        self.body, self.request_id = body, "r"
+        self.headers = headers_of(body, key)
+        self._client = client
+
+    def when_gone(self, leave: Callable[[], None]) -> None:
+        self._client.leave = leave
+
+    def answer(self, status: int, body: bytes, content_type: bytes, lines: bytes = b"") -> None:
+        assert content_type == b"application/json"
+        assert (b"location: /events/" in lines) == (status == 201)
+        self._client.answered(status, body)
+
+
+def headers_of(body: bytes, key: str | None) -> list[tuple[bytes, bytes]]:
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    return headers if key is None else [*headers, (b"idempotency-key", key.encode())]
+
+
+class Outcomes(RuleBasedStateMachine):
+    """The command side without server and broker."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.loop.time = lambda: 0.0  # type: ignore[method-assign]  # nothing depends on how fast we are
+        self.log = HeldEventLog()
+        keys = RecentKeys(max_bytes=10_000_000, window=3_600)
+        config = CommandSettings()
+        self.admission = Admission(max_requests=1_000, max_bytes=100_000_000)
+        self.direct = DirectCommands(self.log, keys, self.admission, config)
+        self.single: Any = generate_route(Commands(self.log, keys), self.admission, config).fn
+        self.batch: Any = batch_route(Batches(self.log, keys), self.admission, config).fn
+        self.clients: list[Client] = []
+        self.checked: set[int] = set()
+        self.marks = 0
+        self.events: dict[str, bytes] = {}  # of each key: the event that was acknowledged
+        self.doubts: Counter[str] = Counter()  # tries of a key of which nobody knew
+        self.small_slices = patch("command_side.batch_items.SLICE_BYTES", 200)
+        self.small_slices.start()
+
+    # --- requests -------------------------------------------------------------------------------------------------
+
+    def command(self, key: str | None, which: str) -> tuple[Json, str]:
+        """A command and its mark: the same for a key's repeats."""
+        self.marks += 1
+        mark = f"{key}-{which}" if key else f"unkeyed-{self.marks}"
+        return {"userId": "u", "eventType": "LOGIN", "payload": {"mark": mark}}, mark
+
+    @rule(key=KEYS | st.none(), which=COMMANDS, direct=st.booleans())
+    def post(self, key: str | None, which: str, direct: bool) -> None:
+        command, mark = self.command(key, which)
+        client, body = Client([(mark, key)]), json.dumps(command).encode()
+        self.clients.append(client)
+        self.loop.call_soon(self.offer if direct else self.on_asgi, client, body, key)
+        self.run()
+
+    def offer(self, client: Client, body: bytes, key: str | None) -> None:
+        if not self.direct.take(Exchange(client, body, key)):
+            self.on_asgi(client, body, key)
+
+    def on_asgi(self, client: Client, body: bytes, key: str | None) -> None:
+        self.start(client, self.single, GENERATE, body, key)
+
+    @rule(items=ITEMS, atomic=st.booleans())
+    def post_batch(self, items: list[tuple[str | None, str]], atomic: bool) -> None:
+        commands, sent = [], []
+        for key, which in items:
+            command, mark = self.command(key, which)
+            commands.append({**command, "idempotencyKey": key} if key else command)
+            sent.append((mark, key))
+        client, body = Client(sent), json.dumps(commands).encode()
+        self.clients.append(client)
+        query = b"atomic=true" if atomic else b""
+        self.loop.call_soon(self.start, client, self.batch, BATCH, body, None, query)
+        self.run()
+
+    def start(self, client: Client, route: Any, path: str, body: bytes, key: str | None, query: bytes = b"") -> None:
+        status = 0
+
+        async def receive() -> Message:
+            return {"type": "http.request", "body": body}
+
+        async def send(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            else:
+                client.answered(status, message["body"])
+
+        def when_gone(leave: Callable[[], None] | None) -> None:
+            client.leave = leave
+
+        scope = {
+            "method": "POST",
+            "path": path,
+            "query_string": query,
+            "headers": headers_of(body, key),
+            REQUEST_ID_KEY: "r",
+            WHEN_GONE_KEY: when_gone,
+        }
+        client.task = self.loop.create_task(route(scope, receive, send))
+
+    def waiting(self) -> list[Client]:
+        return [client for client in self.clients if not client.status and not client.gone]
+
+    @precondition(lambda self: self.waiting())
+    @rule(data=st.data(), cancelled=st.booleans())
+    def leave(self, data: st.DataObject, cancelled: bool) -> None:
+        """A client leaves; or its task is cancelled, as when the server ends."""
+        client = data.draw(st.sampled_from(self.waiting()))
+        client.gone = True
+        if cancelled and client.task is not None:
+            client.task.cancel()
+        elif client.leave is not None:
+            client.leave()
+        self.run()
+
+    # --- the log --------------------------------------------------------------------------------------------------
+
+    @rule()
+    def send(self) -> None:
+        self.log.send()
+        self.run()
+
+    @precondition(lambda self: self.log.in_flight)
+    @rule(outcome=st.sampled_from(["where", "somewhere", "failed"]))
+    def answer(self, outcome: str) -> None:
+        told = {"where": None, "somewhere": SOMEWHERE, "failed": FAILED}[outcome]
+        self.log.answer(lands=outcome != "failed", outcome=told)
+        self.run()
+
+    @precondition(lambda self: self.log.in_flight)
+    @rule(lands=st.booleans())
+    def time_out(self, lands: bool) -> None:
+        self.doubts.update(mark_of(held.record.value) for held in self.log.in_flight)
+        self.log.time_out(lands=lands)
+        self.run()
+
+    @precondition(lambda self: self.log.waiting)
+    @rule()
+    def expire(self) -> None:
+        self.log.expire()
+        self.run()
+
+    @rule(away=st.booleans())
+    def go_away(self, away: bool) -> None:
+        self.log.away = away
+
+    # --- what must hold -------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Lets everything happen that can."""
+        self.loop.run_until_complete(turns())
+
+    @invariant()
+    def answers_are_true(self) -> None:
+        landed = Counter(mark_of(record.value) for record in self.log.stored)
+        values = {record.value for record in self.log.stored}
+        for number, client in enumerate(self.clients):
+            if client.status and number not in self.checked:
+                self.checked.add(number)
+                for (mark, key), result in zip(client.sent, results_of(client), strict=True):
+                    self.check(mark, key, result, landed, values)
+
+    def check(self, mark: str, key: str | None, result: Json, landed: Counter[str], values: set[bytes]) -> None:
+        if result["status"] == 201:
+            event = result["event"]
+            assert event in values, f"{mark} was answered 201 and is not in the log"
+            if key is not None:
+                assert self.events.setdefault(key, event) == event, f"{key} was answered with two events"
+        elif NOTHING_RECORDED in result["error"] and result["error"] != KEY_CONFLICT:
+            assert not landed[mark], f"{mark} is in the log; it was said that nothing was recorded"
+
+    @invariant()
+    def an_event_is_written_again_only_in_doubt(self) -> None:
+        landed = Counter(mark_of(record.value) for record in self.log.stored)
+        for mark, times in landed.items():
+            left = sum(client.gone for client in self.clients)  # whose task is cancelled leaves a doubt, too
+            assert times <= 1 + self.doubts[mark] + left, f"{mark} is in the log {times} times"
+
+    def teardown(self) -> None:
+        """The log answers everything: then everybody who stayed has an answer, and nothing is in flight."""
+        try:
+            self.loop.run_until_complete(self.answer_all())
+            self.answers_are_true()
+            assert not self.waiting(), "somebody waits for ever"
+            assert (self.admission.requests, self.admission.bytes) == (0, 0)
+        finally:
+            self.small_slices.stop()
+            self.loop.close()
+
+    async def answer_all(self) -> None:
+        self.log.away = False
+        for _ in range(ROUNDS):
+            self.log.send()
+            while self.log.in_flight:
+                self.log.answer(lands=True)
+            await turns()
+        tasks = [client.task for client in self.clients if client.task is not None]
+        assert all(task.done() for task in tasks), "a task never ends"
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def turns() -> None:
+    """So many turns of the loop as any chain of events here takes."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+def mark_of(value: bytes) -> str:
+    mark: str = json.loads(value)["payload"]["mark"]
+    return mark
+
+
+def results_of(client: Client) -> list[Json]:
+    """A result for each command, with its status, its error ("" for none) and its event as bytes."""
+    body = json.loads(client.text)
+    found = body["results"] if "results" in body else [{**body, "status": client.status}] * len(client.sent)
+    for result in found:
+        result["error"] = result["error"] or ""
+        if result["status"] == 201:
+            result["event"] = json.dumps(result["event"], separators=(",", ":")).encode()
+    return list(found)
+
+
+Outcomes.TestCase.settings = settings(
+    max_examples=100, stateful_step_count=25, phases=(Phase.reuse, Phase.generate), report_multiple_bugs=False
+)
+TestOutcomes = Outcomes.TestCase
