@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import msgspec
 
 from command_side.idempotency import is_valid_key
 from contracts.event import ActivityCommand
+from contracts.large_payloads import LARGE_COMMAND, surely_too_large
 from contracts.rules import Problems, repetition_problems, validate_user_event
 
 MAX_ITEMS = 1_000
@@ -20,7 +22,13 @@ BAD_ITEM_KEY = "Field `idempotencyKey` must be a string of 1 to 255 visible ASCI
 KEY_NAME = "idempotencyKey"
 KEY_FIELD = KEY_NAME.encode()
 
-_split = msgspec.json.Decoder(list[msgspec.Raw]).decode
+# An array of at most so many items and one more: what follows is passed over without an object for each.
+_Items = msgspec.defstruct(
+    "_Items",
+    [(f"item_{n}", msgspec.Raw | msgspec.UnsetType, msgspec.UNSET) for n in range(MAX_ITEMS + 1)],
+    array_like=True,
+)
+_split = msgspec.json.Decoder(_Items).decode
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _text = msgspec.json.Decoder(str).decode
 _encode = msgspec.json.Encoder().encode
@@ -40,19 +48,21 @@ def items_of(body: bytes, *, lines: bool) -> list[bytes] | Problems:
         items = written_lines(body)
     else:
         try:
-            items = [bytes(raw) for raw in _split(body)]
+            found = msgspec.structs.astuple(_split(body))
+            items = [bytes(raw) for raw in found if raw is not msgspec.UNSET]
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return Problems(["The body must be a JSON array of commands."])
     if not items:
         return Problems(["The batch is empty."])
     if len(items) > MAX_ITEMS:
-        return Problems([f"The batch has {len(items):,} items; at most {MAX_ITEMS:,} are taken."])
+        return Problems([f"The batch has more than {MAX_ITEMS:,} items."])
     return items
 
 
 def written_lines(body: bytes) -> list[bytes]:
-    """The lines that are not empty, as they are: a million empty ones cost no object each."""
-    return [body[body.rfind(b"\n", 0, found.start()) + 1 : found.end()] for found in _written_lines(body)]
+    """The lines that are not empty, as they are, up to one more than are taken. Empty ones cost no object each."""
+    found = islice(_written_lines(body), MAX_ITEMS + 1)
+    return [body[body.rfind(b"\n", 0, line.start()) + 1 : line.end()] for line in found]
 
 
 def may_be_judged_at_once(body: bytes, *, lines: bool) -> bool:
@@ -76,6 +86,8 @@ def slices(items: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
 
 def validated(item: bytes) -> Valid | Problems:
     """One item's command and its key, if it has one."""
+    if surely_too_large(item):
+        return Problems([LARGE_COMMAND])
     key: bytes | None = None
     if KEY_FIELD in item:
         if repetitions := repetition_problems(item):  # without its key it is encoded anew, and they would be gone

@@ -28,6 +28,7 @@ from contracts.json_text import (
     text_problems,
     without_lone_surrogates,
 )
+from contracts.large_payloads import LARGE_PAYLOAD, without_large_payload
 from contracts.repeated_keys import Container, repeated_key, surely_repeats_no_key
 from contracts.versions import NEWEST, UserEventV1, UserEventV2, upcast_v1, upcast_v2
 
@@ -85,6 +86,9 @@ def validate_user_event(body: bytes) -> ActivityCommand | Problems:
     command = sound_command(body)
     if command is not None:
         return command
+    small = without_large_payload(body)
+    if small is not None:
+        return Problems([*_problems(small, ActivityCommand), LARGE_PAYLOAD])
     problems = _problems(body, ActivityCommand)
     return Problems(problems) if problems else _command_decoder.decode(body)
 
@@ -254,7 +258,7 @@ def _payload_problems(payload: dict[str, Any]) -> list[str]:
     if depth_of(payload) > MAX_PAYLOAD_DEPTH:
         problems.append(f"Field `payload` is nested deeper than {MAX_PAYLOAD_DEPTH} levels.")
     if len(_encode(payload)) > MAX_PAYLOAD_BYTES:
-        problems.append(f"Field `payload` is larger than {MAX_PAYLOAD_BYTES // 1024} KiB encoded.")
+        problems.append(LARGE_PAYLOAD)
     if any(not MIN_INTEGER <= n <= MAX_INTEGER for n in leaves(payload, int)):
         problems.append("Field `payload` has an integer beyond 64 bits; send it as a string.")
     if any(not -MAX_FLOAT <= n <= MAX_FLOAT for n in leaves(payload, float)):
