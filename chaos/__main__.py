@@ -25,6 +25,7 @@ CAMPAIGNS: dict[str, Callable[[Campaign], list[Round]]] = {
     "kills": campaigns.kills,
     "commits": campaigns.commits,
     "zombies": campaigns.zombies,
+    "stalls": campaigns.stalls,
     "rebuild": rebuild,
     "mutants": campaigns.all_mutants,
 }

@@ -10,12 +10,17 @@ from rich.console import Console
 from chaos.cast import Cast
 from chaos.curtain import GENERATION, Verdict, begin, finish
 from chaos.mutants import MUTANTS, Mutant
-from chaos.nemesis import HARMS, PROJECTORS, ROLES, Step, Tally, inflict, schedule
+from chaos.nemesis import HARMS, PROJECTORS, ROLES, STALLS, VICTIMS, Step, Tally, inflict, schedule
 from chaos.provoke import NEED_TWO
 from chaos.servers import Servers
 
 STANDSTILL = {False: 90.0, True: 4.0}  # seconds; a mutant may never come to the end of the log
-SHORT_MUTANTS = ("no unique constraint", "last record of a batch dropped", "new event id on retry")
+SHORT_MUTANTS = (
+    "no unique constraint",
+    "last record of a batch dropped",
+    "new event id on retry",
+    "who follows a failure is told success",
+)
 KILLS, KILL_EVENTS = 100, 200_000
 COMMITS, ZOMBIES = 100, 30
 STEPS_OF_A_ROUND = 40
@@ -132,7 +137,7 @@ def _program(mutant: NamedMutant | None) -> Callable[[str], list[str]]:
 
 
 def short(campaign: Campaign) -> list[Round]:
-    """Every harm and a kill of each role, then three mutants; further rounds with ROUNDS=."""
+    """Every harm and a kill of each role, then four mutants; further rounds with ROUNDS=."""
     rounds = []
     for number in range(campaign.rounds):
         everything = dict.fromkeys(HARMS, 1)
@@ -180,6 +185,13 @@ def zombies(campaign: Campaign) -> list[Round]:
     return [
         campaign.round("30 zombie pauses", lambda cast, tally: campaign.steps(cast, tally, steps), per_second=900.0)
     ]
+
+
+def stalls(campaign: Campaign) -> list[Round]:
+    """Broker and command side frozen below and above each time-out, in turn."""
+    pairs = [(role, seconds) for seconds in STALLS for role in VICTIMS["stall"]]
+    steps = [Step(n, "stall", role, seconds) for n, (role, seconds) in enumerate(pairs, 1)]
+    return [campaign.round("stalls", lambda cast, tally: campaign.steps(cast, tally, steps), per_second=900.0)]
 
 
 def all_mutants(campaign: Campaign) -> list[Round]:

@@ -90,16 +90,19 @@ def _history_against_log(
     found: Findings, operations: Sequence[Operation], records: Sequence[Record], events: Sequence[Event]
 ) -> None:
     by_op: Landed = defaultdict(dict)
+    values: defaultdict[str, set[bytes | None]] = defaultdict(set)
     for record, event in zip(records, events, strict=True):
-        by_op[str(event.payload.get("op"))].setdefault(event.event_id, (record, event))
+        op = str(event.payload.get("op"))
+        by_op[op].setdefault(event.event_id, (record, event))
+        values[op].add(record.value)
     _what_landed(found, by_op, {operation.op: operation for operation in operations})
     for operation in operations:
         if operation.outcome != "ok":
             continue
-        values = [record.value for record, _ in by_op.get(operation.op, {}).values()]
-        if not values:
+        landed = values.get(operation.op)
+        if not landed:
             found.add("lost", f"operation {operation.op} of {operation.user} was acknowledged and is not in the log")
-        elif operation.event not in values:
+        elif not {operation.event, *operation.repeats} <= landed:
             found.add("corrupted", f"operation {operation.op} was answered with other bytes than the log holds")
 
 

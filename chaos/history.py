@@ -1,7 +1,8 @@
 """What the producers of load asked for and what they were told: JSON lines, one for each moment of an operation.
 
 `invoke` before the request is sent, then `ok` (201, with the event as answered), `fail` (certainly not recorded) or
-`info` (nobody knows). An operation without an end, because its client died, is as unknown as an `info`.
+`info` (nobody knows). An operation without an end, because its client died, is as unknown as an `info`. One with an
+idempotency key may be asked for several times: then each 201 is an `ok`.
 """
 
 import time
@@ -35,6 +36,14 @@ class Operation(msgspec.Struct):
     payload: dict[str, Any]
     outcome: Outcome = "info"
     event: bytes = b""
+    repeats: list[bytes] = []  # the event as a repeat was answered it, where that differs
+
+    def answered(self, event: bytes) -> None:
+        """Notes the event of one more 201."""
+        if not self.event:
+            self.event = event
+        elif event != self.event:
+            self.repeats.append(event)
 
 
 class Writer:
@@ -97,5 +106,5 @@ def read(path: Path) -> list[Operation]:
         else:
             found[line.op].outcome = line.kind
             if line.event is not msgspec.UNSET:
-                found[line.op].event = bytes(line.event)
+                found[line.op].answered(bytes(line.event))
     return list(found.values())

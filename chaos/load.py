@@ -2,6 +2,7 @@
 
 They know nothing but HTTP answers. Each worker has users of its own and waits for each answer, so the acknowledged
 events of a user have one order. What is unknown is never asked again: without an idempotency key that were a new event.
+Some workers send batches whose items have keys, and repeat those (`KeyedWorker`).
 """
 
 import asyncio
@@ -15,12 +16,20 @@ import aiohttp
 import msgspec
 import uvloop
 
-from chaos.history import Writer
+from chaos.history import Outcome, Writer
 
 KINDS, SHARES = ("PRODUCT_VIEW", "LOGIN", "LOGOUT"), (80, 12, 8)
 PRODUCTS = 60
 ANSWER_WITHIN = 8.0  # seconds; then nobody knows
 REFUSED_PAUSE = 0.1  # seconds after a refused connection
+UNKNOWN = (408, 503)  # statuses after which the event may be recorded or not
+
+BATCH_ITEMS, REPEATED_ITEMS = 6, 2  # of a batch with keys; those that come twice in it
+BATCH_INTERVAL = 0.3  # seconds
+LEAVING = 0.3  # the share of batches of which one of two requests leaves before it is answered
+REPEATS, REPEAT_PAUSE = 3, 0.3  # seconds; times that an unknown outcome is asked for again
+
+Told = tuple[str, Outcome, bytes]  # an operation, one answer to it, and the event where it was 201
 
 
 class Load(msgspec.Struct, frozen=True):
@@ -34,6 +43,7 @@ class Load(msgspec.Struct, frozen=True):
     workers: int = 24
     users_of_worker: int = 8
     per_second: float = 900.0
+    keyed_workers: int = 4
 
 
 class Worker:
@@ -46,13 +56,17 @@ class Worker:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Asks until `stop`; the answer to the last question is waited for."""
-        interval = self._load.workers / self._load.per_second
+        interval = self.interval()
         loop = asyncio.get_running_loop()
         due = loop.time() + self._chance.random() * interval
         while not stop.is_set():
             await asyncio.sleep(max(0.0, due - loop.time()))
             due = max(due, loop.time() - 1.0) + interval
             await self._ask()
+
+    def interval(self) -> float:
+        """Seconds between two questions."""
+        return self._load.workers / self._load.per_second
 
     async def _ask(self) -> None:
         self._asked += 1
@@ -76,8 +90,7 @@ class Worker:
         if answer.status == 201:
             self._writer.end(op, "ok", event=bytes(msgspec.json.decode(text, type=Accepted).event))
         else:
-            unknown = answer.status in (408, 503)
-            self._writer.end(op, "info" if unknown else "fail", why=str(answer.status))
+            self._writer.end(op, _outcome(answer.status), why=str(answer.status))
 
     def _payload(self, op: str, kind: str) -> dict[str, Any]:
         if kind != "PRODUCT_VIEW":
@@ -90,6 +103,88 @@ class Accepted(msgspec.Struct):
     """The part of a 201 that counts, byte for byte."""
 
     event: msgspec.Raw
+
+
+class Result(msgspec.Struct):
+    """The part of an item's result that counts."""
+
+    status: int
+    event: msgspec.Raw
+
+
+class Results(msgspec.Struct):
+    """The results of a batch; empty when it was answered as a whole."""
+
+    results: list[Result] = []
+
+
+class KeyedWorker(Worker):
+    """One client of batches: each item has a key and a user of its own, and some keys come twice in one batch.
+
+    It sends each batch twice at once, and one of the two may leave before it is answered; then it asks again for what
+    nobody knows.
+    """
+
+    def interval(self) -> float:
+        """See `Worker.interval`."""
+        return BATCH_INTERVAL
+
+    async def _ask(self) -> None:
+        self._asked += 1
+        items = [self._item(n) for n in range(BATCH_ITEMS)]
+        for item in items:
+            self._writer.invoke(item["idempotencyKey"], item["userId"], item["eventType"], item["payload"])
+        body = [*items, *items[:REPEATED_ITEMS]]
+        leaves_after = self._chance.uniform(0.0, 0.3) if self._chance.random() < LEAVING else ANSWER_WITHIN
+        first, second = await asyncio.gather(self._post_batch(body, leaves_after), self._post_batch(body))
+        told = first + second
+        for _ in range(REPEATS):
+            unknown = _unknown(told)
+            if not unknown:
+                break
+            await asyncio.sleep(REPEAT_PAUSE)
+            told += await self._post_batch([item for item in items if item["idempotencyKey"] in unknown])
+        self._write(told)
+
+    def _item(self, number: int) -> dict[str, Any]:
+        op = f"{self._load.epoch}-k{self._number}-{self._asked}-{number}"
+        kind = self._chance.choices(KINDS, SHARES)[0]
+        user = f"user-k{self._number}-{number}"
+        return {"userId": user, "eventType": kind, "payload": self._payload(op, kind), "idempotencyKey": op}
+
+    async def _post_batch(self, items: list[dict[str, Any]], leaves_after: float = ANSWER_WITHIN) -> list[Told]:
+        """What each item was answered, those that came twice twice."""
+        ops = [item["idempotencyKey"] for item in items]
+        url = f"http://127.0.0.1:{self._load.port}/events/generate/batch"
+        try:
+            async with asyncio.timeout(leaves_after), self._session.post(url, json=items) as answer:
+                results = msgspec.json.decode(await answer.read(), type=Results).results
+        except aiohttp.ClientConnectorError:  # nothing was sent
+            return [(op, "fail", b"") for op in ops]
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return [(op, "info", b"") for op in ops]
+        if not results:
+            return [(op, "info" if answer.status in UNKNOWN else "fail", b"") for op in ops]
+        return [(op, _outcome(one.status), bytes(one.event)) for op, one in zip(ops, results, strict=True)]
+
+    def _write(self, told: list[Told]) -> None:
+        for op in dict.fromkeys(op for op, _, _ in told):
+            events = [event for found, outcome, event in told if found == op and outcome == "ok"]
+            for event in dict.fromkeys(events):
+                self._writer.end(op, "ok", event=event)
+            if not events:
+                self._writer.end(op, "info" if op in _unknown(told) else "fail")
+
+
+def _outcome(status: int) -> Outcome:
+    if status == 201:
+        return "ok"
+    return "info" if status in UNKNOWN else "fail"
+
+
+def _unknown(told: list[Told]) -> set[str]:
+    """The operations that somebody was told nothing certain of, and nobody that they are recorded."""
+    return {op for op, outcome, _ in told if outcome == "info"} - {op for op, outcome, _ in told if outcome == "ok"}
 
 
 async def read_now_and_then(load: Load, session: aiohttp.ClientSession, stop: asyncio.Event) -> None:
@@ -113,6 +208,8 @@ async def run(load: Load) -> None:
         tasks.create_task(read_now_and_then(load, session, stop))
         for number in range(load.workers):
             tasks.create_task(Worker(load, number, session, writer).run(stop))
+        for number in range(load.keyed_workers):
+            tasks.create_task(KeyedWorker(load, number, session, writer).run(stop))
 
 
 if __name__ == "__main__":

@@ -15,9 +15,20 @@ from uuid_utils.compat import uuid7
 
 from chaos.cast import Cast
 from chaos.fold import KEYS
-from chaos.provoke import ack_nothing, crashes, echoes, failing_database, fresh_echoes, nothing, rebalances, zombies
+from chaos.provoke import (
+    ack_nothing,
+    crashes,
+    echoes,
+    failing_database,
+    fresh_echoes,
+    nothing,
+    rebalances,
+    stalled_broker,
+    zombies,
+)
 from command_side import kafka_event_log, produce_round
-from command_side.event_log import Acknowledged
+from command_side.event_log import ACKNOWLEDGED, SOMEWHERE, Acknowledged, Outcome
+from command_side.idempotency import Follow
 from command_side.kafka_producer import KafkaProducer
 from projector import batch as _batch
 from projector import commit as _commit
@@ -250,6 +261,17 @@ def acknowledges_early() -> None:
     _replace(log, "publish", publish)
 
 
+def acknowledges_who_follows() -> None:
+    """Who follows a record that was not acknowledged is told that it was, somewhere."""
+    usual = Follow.outcome
+
+    async def outcome(self: Any) -> Outcome:
+        found = await usual(self)
+        return found if isinstance(found, ACKNOWLEDGED) else SOMEWHERE
+
+    _replace(Follow, "outcome", outcome)
+
+
 def _replace(owner: Any, name: str, value: Any) -> None:
     """Puts `value` in the place of what must be there: a mutant of nothing would look like a fault not caught."""
     getattr(owner, name)
@@ -271,5 +293,6 @@ MUTANTS: dict[str, Mutant] = {
     "sound events parked": Mutant("projector", parks_by_mistake, nothing, ("dead letters",)),
     "new event id on retry": Mutant("command", new_id_on_retry, nothing, ("duplicated",)),
     "users scattered over partitions": Mutant("command", scatters_users, nothing, ("reordered",)),
+    "who follows a failure is told success": Mutant("command", acknowledges_who_follows, stalled_broker, ("lost",)),
     "acknowledged before Kafka": Mutant("command", acknowledges_early, ack_nothing, ("lost",)),
 }

@@ -21,12 +21,15 @@ VICTIMS: Mapping[str, Sequence[str]] = {  # of what is not done to projectors
     "restart": ROLES,
     "pause": ROLES,
     "swallow_produce": ["command"],
+    "stall": ["broker", "command"],
     "cut_kafka": ["command"],
     "delay_kafka": ["command"],
     "full_disk": ["postgres"],
     "echo": ["broker"],
     "rebalance": ["projector-3"],
 }
+# Below and above each of: a round is suspicious (1 s), the circuit opens (3 s), a command is answered (5 s, `PACE`).
+STALLS = (0.7, 1.5, 2.6, 3.6, 4.6, 6.0)  # seconds
 IN_TRANSACTION = POINTS[2:8]  # where a failure is one of the database's
 RECOVERY_WITHIN = 60.0  # seconds until commands are acknowledged again
 AT_WORK_WITHIN = 15.0  # seconds until a projector that has just started commits
@@ -71,6 +74,8 @@ def _step(chance: random.Random, number: int, harm: str, role: str | None) -> St
     role = role or chance.choice(VICTIMS.get(harm, PROJECTORS))
     if harm == "zombie" or (harm == "pause" and role in PROJECTORS):
         seconds = SESSION_TIMEOUT + chance.uniform(0.8, 2.0)
+    if harm == "stall":
+        seconds = chance.choice(STALLS)
     return Step(number, harm, role, seconds, _detail(chance, harm))
 
 
@@ -112,6 +117,15 @@ def _pause(cast: Cast, step: Step, tally: Tally) -> None:
     cast.wait(step.seconds)
     cast.thaw(step.role)
     tally.done[f"pause {step.role}"] += 1
+
+
+def _stall(cast: Cast, step: Step, tally: Tally) -> None:
+    """Freezes the broker or the command side for less or longer than a time of the command side's."""
+    cast.wait_until(lambda: cast.runs(step.role), BROKER_WITHIN, f"{step.role} to run")
+    cast.freeze(step.role)
+    cast.wait(step.seconds)
+    cast.thaw(step.role)
+    tally.done[f"stall {step.role} {step.seconds:.1f} s"] += 1
 
 
 def _zombie(cast: Cast, step: Step, tally: Tally) -> None:
@@ -234,6 +248,7 @@ HARMS: dict[str, Callable[[Cast, Step, Tally], None]] = {
     "restart": _restart,
     "pause": _pause,
     "zombie": _zombie,
+    "stall": _stall,
     "swallow_commit": _swallow_commit,
     "swallow_produce": _swallow_produce,
     "cut_postgres": _cut_postgres,

@@ -70,6 +70,13 @@ def ack_nothing(cast: Cast) -> None:
     _work(cast, EVENTS)
 
 
+def stalled_broker(cast: Cast) -> None:
+    """The broker is frozen until the circuit has opened: what waits, and what comes then, is refused."""
+    _work(cast, EVENTS)
+    HARMS["stall"](cast, Step(0, "stall", "broker", 5.0), Tally())
+    _work(cast, EVENTS)
+
+
 def _do(cast: Cast, harm: str, role: str, *, seconds: float = 0.5, detail: str = "") -> None:
     _all_at_work(cast)
     HARMS[harm](cast, Step(0, harm, role, seconds, detail), Tally())

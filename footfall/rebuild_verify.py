@@ -46,8 +46,8 @@ class Verification:
 
     @property
     def equal(self) -> bool:
-        """Whether every table is."""
-        return all(table.equal for table in self.tables)
+        """Whether every table is; nothing compared is nothing found equal."""
+        return bool(self.tables) and all(table.equal for table in self.tables)
 
 
 async def verify(

@@ -3,6 +3,7 @@
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import httpx
 import pytest
@@ -11,7 +12,7 @@ from tests.conftest import Footfall
 from tests.processes import Process
 
 BATCH, GENERATE = "/events/generate/batch", "/events/generate"
-LISTS = [[[[[[[[[[]]]]]]]]] for _ in range(750)]
+LISTS: list[Any] = [[[[[[[[[[]]]]]]]]] for _ in range(750)]
 WORST = json.dumps(
     [{"userId": "u", "eventType": "LOGIN", "payload": {"a": LISTS}}] * 62, separators=(",", ":")
 ).encode()

@@ -126,6 +126,10 @@ def _answer_other_bytes(e: Evidence) -> None:
     e.operations[0].event = b"{}"
 
 
+def _answer_a_repeat_other_bytes(e: Evidence) -> None:
+    e.operations[0].answered(b"{}")
+
+
 def _another_key(e: Evidence) -> None:
     e.records = [e.records[0]._replace(key=b"user-9"), *e.records[1:]]
 
@@ -159,6 +163,7 @@ PLANTED: list[tuple[Callable[[Evidence], None], str]] = [
     (_scatter_a_user, "reordered"),
     (_alter_a_payload, "corrupted"),
     (_answer_other_bytes, "corrupted"),
+    (_answer_a_repeat_other_bytes, "corrupted"),
     (_another_key, "corrupted"),
     (_park_a_letter, "dead letters"),
     (_stay_behind, "checkpoints"),
@@ -291,8 +296,8 @@ def test_the_same_seed_gives_the_same_schedule_and_leaves_no_harm_out() -> None:
     everything = dict.fromkeys(HARMS, 1)
     steps = schedule(7, everything, 60)
     assert steps == schedule(7, everything, 60) != schedule(8, everything, 60)
-    assert {step.harm for step in steps[:20]} == HARMS.keys()
-    assert {step.role for step in steps[:20] if step.harm == "kill"} == set(ROLES)
+    assert {step.harm for step in steps[:21]} == HARMS.keys()
+    assert {step.role for step in steps[:21] if step.harm == "kill"} == set(ROLES)
 
 
 def test_every_mutant_names_what_it_must_be_called() -> None:
