@@ -30,19 +30,20 @@ from command_side import kafka_event_log, produce_round
 from command_side.event_log import ACKNOWLEDGED, SOMEWHERE, Acknowledged, Outcome
 from command_side.idempotency import Follow
 from command_side.kafka_producer import KafkaProducer
+from projector import apply as _apply
 from projector import batch as _batch
 from projector import commit as _commit
-from projector import run as _run
+from projector.apply import Applier, Done
 from projector.commit import Committed, Fenced, GenerationWriter
 from projector.dead_letters import park
 from projector.failure import Diagnosis
 from projector.ownership import Ownership
-from projector.run import Projector
 
 # Faults are planted into what is private: no type says what is there, and `_replace` finds out whether it is.
+apply: Any = _apply
+applier: Any = Applier
 batch: Any = _batch
 commit: Any = _commit
-run: Any = _run
 log: Any = kafka_event_log.KafkaEventLog
 
 FENCE = "AND c.next_offset = w.old_offset AND c.epoch = w.epoch"
@@ -95,23 +96,27 @@ def no_fence() -> None:
 def swallows_errors() -> None:
     """A batch that fails is dropped, and the checkpoint moves on."""
 
-    async def try_once(self: Any, todo: Any, stop: Any) -> Committed | Fenced:
-        try:
-            async with asyncio.timeout(10), self._pool.acquire() as connection:
-                outcome: Committed | Fenced = await self._writer.commit(connection, todo)
-                return outcome
-        except Exception:  # noqa: BLE001 - the fault
-            while True:
-                try:
-                    async with asyncio.timeout(10), self._pool.acquire() as connection, connection.transaction():
-                        await self._writer._hold_and_advance(connection, todo)
-                        return Committed(0, 0)
-                except commit._FencedError:
-                    return Fenced()
-                except Exception:  # noqa: BLE001
-                    await asyncio.sleep(0.1)
+    usual = applier._write
 
-    _replace(Projector, "_commit", try_once)
+    async def write(self: Any, connection: Any, part: Any, assembled: Any) -> Done:
+        try:
+            await usual(self, connection, part, assembled)
+        except Exception:  # noqa: BLE001 - the fault
+            await skip(self, part, assembled)
+        return Done()
+
+    async def skip(self: Any, part: Any, assembled: Any) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(10), self._pool.acquire() as connection, connection.transaction():
+                    await self._writer._hold_and_advance(connection, assembled.batch)
+                return self._move_on(assembled, Committed(0, 0), 1)  # type: ignore[no-any-return]
+            except commit._FencedError:
+                return self._ownership.lost(part)  # type: ignore[no-any-return]
+            except Exception:  # noqa: BLE001
+                await asyncio.sleep(0.1)
+
+    _replace(applier, "_write", write)
 
 
 def commits_on_rebalance() -> None:
@@ -161,14 +166,14 @@ def projects_in_reverse() -> None:
 
 
 def _after_assembly(change: Callable[[Any], None]) -> None:
-    usual = run.assemble
+    usual = apply.assemble
 
     def assemble(*arguments: Any, **options: Any) -> Any:
         found = usual(*arguments, **options)
         change(found)
         return found
 
-    _replace(run, "assemble", assemble)
+    _replace(apply, "assemble", assemble)
 
 
 def moves_one_too_far() -> None:
@@ -201,13 +206,13 @@ def rounds_numbers() -> None:
 
 def parks_by_mistake() -> None:
     """Now and then a sound batch is set aside as poison."""
-    usual, turn = run.assemble, itertools.count(1)
+    usual, turn = apply.assemble, itertools.count(1)
 
     def assemble(fetched: Any, parked: Any, caps: Any, culprit: Any = None) -> Any:
         mistaken = Diagnosis("poison", "Mistake", "planted") if next(turn) % 4 == 0 else None
         return usual(fetched, parked, caps, culprit or mistaken)
 
-    _replace(run, "assemble", assemble)
+    _replace(apply, "assemble", assemble)
 
 
 def new_id_on_retry() -> None:

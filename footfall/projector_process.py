@@ -3,10 +3,10 @@
 import asyncio
 import os
 import signal
+import traceback
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 
-import asyncpg
 import uvloop
 from aiokafka.errors import KafkaError
 
@@ -15,6 +15,7 @@ from footfall.environment import load_settings
 from footfall.serve import serving_probes, tune_garbage_collection
 from projector import failpoints
 from projector.app import run_projector
+from projector.failure import DATABASE_ERRORS, leaves, named
 from projector.loop_guard import EXIT_STUCK
 from projector.settings import ProjectorSettings
 from projector.watchdog import StuckError
@@ -32,13 +33,18 @@ def run_projector_process(port: int | None) -> int:
     code = 0
     try:
         uvloop.run(_projecting(settings))
-    except* (OSError, asyncpg.PostgresError, KafkaError) as group:
-        for error in group.exceptions:
-            get_logger("projector").critical("projector_failed", error=f"{type(error).__name__}: {error}")
-        code = 1
     except* StuckError:  # the watchdog has said why
         code = EXIT_STUCK
+    except* Exception as group:  # noqa: BLE001 - whatever ended it is named
+        get_logger("projector").critical("projector_failed", error=named(group), where=_where(group))
+        code = code or 1
     return code
+
+
+def _where(group: BaseExceptionGroup) -> list[str]:
+    """Where each error came from, unless servers and networks are known to raise it."""
+    ours = [error for error in leaves(group) if not isinstance(error, (*DATABASE_ERRORS, KafkaError))]
+    return [line for error in ours for line in traceback.format_tb(error.__traceback__)]
 
 
 async def _projecting(settings: ProjectorSettings) -> None:

@@ -72,6 +72,17 @@ def patience_ms() -> int:
     return round(seconds * 1000)
 
 
+async def check_encoding(guard: asyncpg.Connection) -> None:
+    """Any other encoding than UTF8 cannot hold every event."""
+    encoding = guard.get_settings().server_encoding
+    if encoding != "UTF8":
+        name = await guard.fetchval("SELECT current_database()")
+        raise CommandError(
+            f"The database {name} is encoded in {encoding}, which cannot hold every event. Create another: "
+            "CREATE DATABASE .. TEMPLATE template0 ENCODING 'UTF8'."
+        )
+
+
 async def take_turn(guard: asyncpg.Connection) -> None:
     """No other migration runs until this connection's transaction ends."""
     if await guard.fetchval("SELECT to_regclass($1) IS NULL", VERSIONS):
@@ -136,6 +147,7 @@ def what_would_be_lost(connection: Connection) -> str:
 async def main() -> None:
     guard = await connect()
     try:
+        await check_encoding(guard)
         await take_turn(guard)
         engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=pool.NullPool)
         try:

@@ -23,6 +23,9 @@ class Position(msgspec.Struct, frozen=True):
     epoch: int
 
 
+Part = Mapping[Position, Sequence[KafkaRecord]]
+
+
 def split(
     fetched: Mapping[Position, Sequence[KafkaRecord]], max_bytes: int
 ) -> Iterator[dict[Position, Sequence[KafkaRecord]]]:
@@ -173,19 +176,21 @@ def behind(first_offset: int) -> Diagnosis:
     return Diagnosis("behind", "Behind", f"It waits for the parked record at offset {first_offset}.", first_offset)
 
 
-def halves(
-    part: Mapping[Position, Sequence[KafkaRecord]],
-) -> tuple[dict[Position, Sequence[KafkaRecord]], dict[Position, Sequence[KafkaRecord]]] | None:
-    """The first and the second half of a part's records, or None when there is only one.
+def size_of(part: Part) -> int:
+    """How many records a part has."""
+    return sum(map(len, part.values()))
 
-    The second half of a partition carries the position that the first leads to, so it applies only after it.
+
+def cut(part: Part, size: int) -> tuple[Part, Part]:
+    """The first `size` records of a part, and the rest, which may be empty.
+
+    The rest of a partition carries the position that its beginning leads to, so it applies only after that.
     """
-    total = sum(len(records) for records in part.values())
-    if total == 1:
-        return None
+    if size_of(part) <= size:
+        return part, {}
     left: dict[Position, Sequence[KafkaRecord]] = {}
     right: dict[Position, Sequence[KafkaRecord]] = {}
-    room = total // 2
+    room = size
     for position, records in part.items():
         count = min(room, len(records))
         room -= count

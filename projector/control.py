@@ -12,7 +12,6 @@ from contracts.record import from_value, partition_key
 from contracts.versions import encode_event
 from projector.commit import GenerationWriter
 from projector.connection import Connection
-from projector.failure import TRANSIENT
 from projector.rows import EventRow, KafkaRecord
 
 TRIES = 3  # events, each of another user: what fails one user may fail all of that user's events
@@ -29,20 +28,28 @@ class _UndoneError(Exception):
     """Leaves the transaction of the experiment, so that nothing of it stays."""
 
 
-async def known_good_succeeds(connection: Connection, writer: GenerationWriter, suspect: KafkaRecord) -> bool:
-    """Whether an event that was applied before could be applied now, as a copy, which is undone.
+async def known_good_fails(connection: Connection, writer: GenerationWriter, suspect: KafkaRecord) -> Exception | None:
+    """What fails an event that was applied before and is applied again, as a copy; None when one succeeds.
 
     Up to `TRIES` of different users are tried, if possible of the suspect's partition, where their rows are; none of
-    the suspect's key, whose events may be what fails. Raises what is transient: it says nothing of the record.
+    the suspect's key, whose events may be what fails. Nothing of it stays.
     """
-    latest = await connection.fetch(LATEST.format(generation=writer.generation))
+    failed: Exception | None = None
+    try:
+        for event in await _known_good(connection, writer.generation, suspect):
+            failed = await _try(connection, writer, _row_of(event, suspect))
+            if failed is None:
+                return None
+    except Exception as error:  # noqa: BLE001 - then not even the look at what was applied succeeds
+        return error
+    return failed
+
+
+async def _known_good(connection: Connection, generation: str, suspect: KafkaRecord) -> list[UserEvent]:
+    latest = await connection.fetch(LATEST.format(generation=generation))
     here = [row["event_json"].encode() for row in latest if row["kafka_partition"] == suspect.partition]
     anywhere = [row["event_json"].encode() for row in latest]
-    candidates = _candidates(here, suspect.key) or _candidates(anywhere, suspect.key) or [_made_up()]
-    for event in candidates:
-        if await _succeeds(connection, writer, _row_of(event, suspect)):
-            return True
-    return False
+    return _candidates(here, suspect.key) or _candidates(anywhere, suspect.key) or [_made_up()]
 
 
 def _candidates(latest: Sequence[bytes], besides: bytes | None) -> list[UserEvent]:
@@ -66,14 +73,12 @@ def _row_of(event: UserEvent, suspect: KafkaRecord) -> EventRow:
     return EventRow(copy, suspect.topic, suspect.partition, suspect.offset, now_ms, encode_event(copy), payload)
 
 
-async def _succeeds(connection: Connection, writer: GenerationWriter, row: EventRow) -> bool:
+async def _try(connection: Connection, writer: GenerationWriter, row: EventRow) -> Exception | None:
     try:
         async with connection.transaction():
             await writer.apply(connection, [row])
             raise _UndoneError
     except _UndoneError:
-        return True
-    except TRANSIENT:
-        raise
-    except Exception:  # noqa: BLE001 - whatever fails a good event is not the record's fault
-        return False
+        return None
+    except Exception as error:  # noqa: BLE001 - whatever fails a good event is not the record's fault
+        return error

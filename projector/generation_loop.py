@@ -21,7 +21,7 @@ from prometheus_client import Gauge
 
 from projector.checkpoints import Checkpoints
 from projector.commit import GenerationWriter
-from projector.failure import TRANSIENT
+from projector.failure import DATABASE_ERRORS
 from projector.generations import Orders
 from projector.ownership import Ownership
 from projector.projections.projection import PLAN_SETTINGS
@@ -56,7 +56,7 @@ class GenerationLoop:
             lost = await self._project(stop)
             while lost and not stop.is_set():  # aiokafka is beyond help: a new consumer, as soon as one can be made
                 async for attempt in stamina.retry_context(
-                    on=(KafkaError, *TRANSIENT), attempts=None, timeout=None, wait_max=2.0
+                    on=(KafkaError, *DATABASE_ERRORS), attempts=None, timeout=None, wait_max=2.0
                 ):
                     with attempt:
                         lost = await self._project(stop)
@@ -90,7 +90,7 @@ class GenerationLoop:
     async def _report_progress(self, consumer: AIOKafkaConsumer, pool: Any) -> None:
         while True:
             if self.orders.current.state == "building":
-                with contextlib.suppress(KafkaError, *TRANSIENT):
+                with contextlib.suppress(KafkaError, *DATABASE_ERRORS):
                     REBUILD_PROGRESS.labels(generation=self._name).set(await self._progress(consumer, pool))
             else:
                 _forget(REBUILD_PROGRESS, self._name)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from projector.batch import Position
-from projector.failure import TRANSIENT
+from projector.failure import DATABASE_ERRORS, named
 from read_model.generations import PROJECTED, Generation, list_generations
 from telemetry.logs import get_logger
 
@@ -109,7 +109,7 @@ class Generations:
                 self._follow(known)
                 await self._wait(stop, held=any(generation.holds for generation in known))
                 self._bury()
-                with contextlib.suppress(*TRANSIENT):
+                with contextlib.suppress(*DATABASE_ERRORS):
                     known = await self._look()
             await self._end()
         finally:
@@ -156,7 +156,7 @@ class Generations:
                 continue
             if running.orders.current.state == "active":
                 raise error
-            self._log.error("generation_failed", generation=name, error=f"{type(error).__name__}: {error}")
+            self._log.error("generation_failed", generation=name, error=named(error))
             self._not_before[name] = asyncio.get_running_loop().time() + RESTART_DELAY
 
     async def _end(self) -> None:

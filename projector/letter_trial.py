@@ -9,10 +9,12 @@ import msgspec
 from projector.batch import behind
 from projector.commit import GenerationWriter
 from projector.connection import Connection
-from projector.control import known_good_succeeds
+from projector.control import known_good_fails
 from projector.dead_letters import header_name, timestamp_ms
-from projector.failure import TRANSIENT, Cause, Diagnosis, Failure, kind_of, unappliable
+from projector.failure import Cause, Diagnosis, Failure, kind_of, unappliable
 from projector.rows import EventRow, to_row
+
+TRIALS = 2  # of a letter that fails, before it is blamed
 
 
 class RedriveError(Exception):
@@ -56,17 +58,14 @@ async def try_letters(
 ) -> Tried:
     """Applies letters of one partition, given in offset order, in the transaction that the connection is in.
 
-    First all at once; should the database refuse that, one by one, each in a savepoint. Raises what is transient, and
-    RedriveError when even a sound event cannot be applied: then the caller undoes everything.
+    First all at once; should the database refuse that, one by one, each in a savepoint. Raises what may pass or was too
+    much, and RedriveError when even a sound event cannot be applied: then the caller undoes everything.
     """
     try:
         async with connection.transaction():
             return await _together(connection, writer, letters, dict(stuck))
-    except TRANSIENT:
-        raise
-    except Exception as error:
-        if kind_of(error) is Failure.DEFECT:
-            raise _defect(error) from error
+    except Exception as error:  # noqa: BLE001 - its kind decides
+        _raise_unless_suspect(error, error)
     return await _one_by_one(connection, writer, letters, dict(stuck))
 
 
@@ -102,17 +101,21 @@ async def _one_by_one(
 async def _apply_one(
     connection: Connection, writer: GenerationWriter, letter: Letter, row: EventRow, stuck: dict[bytes, int]
 ) -> Literal["stored", "duplicate"] | Diagnosis:
-    try:
-        async with connection.transaction():
-            return "duplicate" if await writer.apply(connection, [row]) else "stored"
-    except TRANSIENT:
-        raise
-    except Exception as error:
-        if kind_of(error) is Failure.DEFECT:
-            raise _defect(error) from error
-        if not await known_good_succeeds(connection, writer, letter):
-            raise _defect(error) from error
-        return _stop_key(letter, unappliable(error), stuck)
+    """The connection was made for this run, and the letter is blamed only when it fails a second time."""
+    why: Diagnosis | None = None
+    for _ in range(TRIALS):
+        try:
+            async with connection.transaction():
+                return "duplicate" if await writer.apply(connection, [row]) else "stored"
+        except Exception as error:
+            _raise_unless_suspect(error, error)
+            others_fail = await known_good_fails(connection, writer, letter)
+            if others_fail is not None:
+                _raise_unless_suspect(others_fail, error)
+                raise _cannot_apply("defect", error) from error
+            why = unappliable(error)
+    assert why is not None
+    return _stop_key(letter, why, stuck)
 
 
 def _row_or_diagnosis(letter: Letter, stuck: dict[bytes, int]) -> EventRow | Diagnosis:
@@ -128,8 +131,17 @@ def _stop_key(letter: Letter, why: Diagnosis, stuck: dict[bytes, int]) -> Diagno
     return why
 
 
-def _defect(error: Exception) -> RedriveError:
+def _raise_unless_suspect(found: Exception, first: Exception) -> None:
+    """Only what a record may have caused is looked at more closely; `first` is what began it."""
+    kind = kind_of(found)
+    if kind in (Failure.TRANSIENT, Failure.TOO_MUCH):
+        raise found
+    if kind is not Failure.SUSPECT:
+        raise _cannot_apply("server" if kind is Failure.SERVER else "defect", first) from first
+
+
+def _cannot_apply(whose: Literal["server", "defect"], error: Exception) -> RedriveError:
     return RedriveError(
-        f"defect: {type(error).__name__}: no event can be applied now, so nothing of this chunk was changed. "
+        f"{whose}: {type(error).__name__}: no event can be applied now, so nothing of this chunk was changed. "
         "Repair the read model or the code first; `footfall status` and the projector's log say more."
     )

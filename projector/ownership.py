@@ -15,7 +15,7 @@ from aiokafka.errors import IllegalStateError, KafkaError
 from projector.batch import Position
 from projector.checkpoints import Checkpoints
 from projector.dead_letters import Parked, load_parked
-from projector.failure import TRANSIENT
+from projector.failure import DATABASE_ERRORS, named
 from projector.pulse import Pulse
 from projector.stops import Stop
 from telemetry.logs import get_logger
@@ -93,7 +93,7 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
             await self._unclaimed.wait()
             self._unclaimed.clear()
             async for attempt in stamina.retry_context(
-                on=(*TRANSIENT, KafkaError), attempts=None, timeout=None, wait_initial=0.1, wait_max=2.0
+                on=(*DATABASE_ERRORS, KafkaError), attempts=None, timeout=None, wait_initial=0.1, wait_max=2.0
             ):
                 # What is wanted is asked anew at each try: claiming what went elsewhere would fence its new owner.
                 with attempt, self.in_hand():
@@ -161,7 +161,7 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
         self._reclaiming = asyncio.create_task(self._reclaim([position.partition for position in gone]))
 
     async def _reclaim(self, partitions: list[int]) -> None:
-        with contextlib.suppress(*TRANSIENT):
+        with contextlib.suppress(*DATABASE_ERRORS):
             async with asyncio.timeout(RECLAIM_DELAY), self._pool.acquire(timeout=RELEASE_TIMEOUT) as connection:
                 now = await self._checkpoints.epochs(connection, partitions)
             if all(owner == self._owner for _, owner in now.values()):
@@ -185,8 +185,8 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
             async with asyncio.timeout(DATABASE_TIMEOUT), self._pool.acquire(timeout=RELEASE_TIMEOUT) as connection:
                 for position in positions:
                     await self._checkpoints.stop(connection, position, reason)
-        except TRANSIENT as error:  # health and metrics say it all the same
-            self._log.warning("stop_not_written_down", error=type(error).__name__)
+        except DATABASE_ERRORS as error:  # health and metrics say it all the same
+            self._log.warning("stop_not_written_down", error=named(error))
 
     async def notice_operators(self) -> None:
         """Claims anew what was moved under our own name: an operator redrove or discarded dead letters."""

@@ -18,7 +18,7 @@ import uuid_utils
 
 from projector.commit import GenerationWriter
 from projector.connection import Connection
-from projector.failure import Diagnosis
+from projector.failure import Diagnosis, Failure, kind_of
 from projector.letter_filter import MATCHES, LetterFilter
 from projector.letter_trial import Letter, RedriveError, Tried, letter_of, try_letters
 from read_model import late_events
@@ -187,7 +187,13 @@ class Redrive:
         for place in ((row["topic"], row["partition"]) for row in places):
             after = -1
             while (size := min(pace.chunk, self._options.limit - len(dealt))) > 0:
-                done = await self._transaction(action, place, chunk, after, size)
+                try:
+                    done = await self._transaction(action, place, chunk, after, size)
+                except Exception as error:
+                    if kind_of(error) is not Failure.TOO_MUCH or size == 1:
+                        raise
+                    pace.chunk = size // 2  # that transaction is undone
+                    continue
                 dealt += done
                 progress(len(done))
                 if len(done) < size:

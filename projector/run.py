@@ -7,41 +7,37 @@ PostgreSQL while another lane decodes.
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import stamina
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from projector.batch import Position, assemble, halves, split
-from projector.commit import Batch, Committed, Fenced, GenerationWriter
-from projector.control import known_good_succeeds
+from projector.apply import Applier
+from projector.batch import Position, split
+from projector.batch_size import BatchSize
+from projector.commit import GenerationWriter
 from projector.dead_letter_topic import producer_maker, publish_dead_letters
 from projector.dead_letters import Caps
 from projector.failpoints import reached
-from projector.failure import TRANSIENT, Diagnosis, Failure, diagnosis, kind_of, unappliable
+from projector.failure import DATABASE_ERRORS
 from projector.fetch import FETCH_PATIENCE, Fetched, Fetcher
 from projector.gaps import Gaps
 from projector.generations import Orders
 from projector.herald import Herald
-from projector.ownership import DATABASE_TIMEOUT, RELEASE_TIMEOUT, Ownership
+from projector.ownership import Ownership
 from projector.pace import Pace
-from projector.progress import commit_to_group, count
+from projector.progress import commit_to_group
 from projector.rows import KafkaRecord
 from projector.settings import ProjectorSettings
-from projector.stops import Stop, StopCause
 from read_model.generations import Generation
 from telemetry.logs import get_logger
-from telemetry.metrics import BATCHES_FENCED, COMMIT_SECONDS, PROJECTION_RETRIES
 
 LAG_REPORT_INTERVAL = 5.0  # seconds between offset commits to Kafka, which only lag tools read
 MEMBERSHIP_CHECK_INTERVAL = 1.0  # seconds
 MEMBERSHIP_PATIENCE = 15.0  # seconds without a successful check
 LAST_WORDS = 0.5  # seconds for the readers to be told of the last batch
 NO_ROOM = 0.02  # seconds before a lane that may not take what is there looks again
-
-Part = Mapping[Position, Sequence[KafkaRecord]]
 
 
 class MembershipLostError(Exception):
@@ -67,10 +63,11 @@ class Projector:
         self._settings = settings
         self._orders = orders or Orders(Generation(writer.generation, "active"))
         self._pace = Pace()
-        self._caps = Caps(settings.max_parked_of_one_key, settings.max_parked_of_one_partition)
         self._log = get_logger("projector")
-        self._letters_parked = asyncio.Event()
         self._herald = Herald(pool, writer.generation)
+        caps = Caps(settings.max_parked_of_one_key, settings.max_parked_of_one_partition)
+        self._size = BatchSize(settings.batch_max_records)
+        self._applier = Applier(pool, ownership, writer, caps, self._size, on_commit=self._herald.tell)
         self._gaps = Gaps(consumer)
         self._fetcher = Fetcher(consumer, ownership, settings.batch_max_wait_ms)
 
@@ -127,7 +124,7 @@ class Projector:
             if not mine:
                 await self._until_ownership_changes(stop)
                 continue
-            room = self._pace.room(self._rate(), self._orders.records_at_once(self._settings.batch_max_records))
+            room = self._pace.room(self._rate(), self._orders.records_at_once(self._size.limit))
             if room == 0:
                 await asyncio.sleep(NO_ROOM)
                 continue
@@ -138,7 +135,7 @@ class Projector:
             with self._ownership.in_hand():
                 ready = self._in_order(lane, fetched)
                 for part in split(ready, self._settings.batch_max_bytes):
-                    await self._apply(part, stop)
+                    await self._applier.apply(part, stop)
             rest = self._orders.rest(time.monotonic() - began)
             if fetched and not ready:  # a second look, or a limit: neither is worth a hurry
                 rest = NO_ROOM
@@ -169,87 +166,6 @@ class Projector:
         held, topic = self._ownership.held, self._settings.kafka_topic
         return self._orders.rate(len(held), lambda: len(self._consumer.partitions_for_topic(topic) or held))
 
-    async def _apply(self, part: Part, stop: asyncio.Event, culprit: Diagnosis | None = None) -> None:
-        """Commits one batch, however long it takes; when it cannot be applied, finds out which record is at fault.
-
-        What no longer follows the position held falls away: its partition was given up, or an earlier part of the same
-        fetch was not committed.
-        """
-        current = {position: records for position, records in part.items() if self._ownership.holds(position)}
-        if not current:
-            return
-        try:
-            assembled = assemble(current, self._ownership.parked, self._caps, culprit)
-            await reached("after_assemble")
-            outcome = await self._commit(assembled.batch, stop) if assembled.batch.advances else None
-        except Exception as error:  # noqa: BLE001 - whatever it is, its kind decides
-            await self._on_failure(current, error, stop, culprit)
-            return
-        if isinstance(outcome, Fenced):
-            self._herald.tell()  # a COMMIT whose answer was lost may be what fences us
-            BATCHES_FENCED.labels(generation=self._writer.generation).inc()
-            self._log.warning("batch_fenced", partitions=[p.partition for p in current])
-            self._ownership.lost(current)
-            return
-        if outcome is not None:
-            self._herald.tell()
-            self._ownership.advance(assembled.positions_after)
-            self._ownership.parked.update(assembled.parked_after)
-            count(self._writer.generation, assembled.batch, outcome)
-            if assembled.batch.letters:
-                self._letters_parked.set()
-        for partition, refusal in assembled.refused.items():
-            self._ownership.stop([p for p in self._ownership.held.values() if p.partition == partition], refusal)
-
-    async def _on_failure(self, part: Part, error: Exception, stop: asyncio.Event, culprit: Diagnosis | None) -> None:
-        """Halves the batch until one record stands alone, then tries another that is known to be good.
-
-        A batch of n records with one culprit takes about 2 log2 n transactions, and all others are applied.
-        """
-        self._log.error("batch_failed", partitions=[p.partition for p in part], **diagnosis(error))
-        both = halves(part)
-        suspect = kind_of(error) is Failure.SUSPECT and culprit is None  # a culprit that cannot be parked is a defect
-        if suspect and both is not None:
-            for half in both:
-                await self._apply(half, stop)
-            return
-        blamed = await self._others_succeed(next(iter(part.values()))[0], stop) if suspect else False
-        if blamed:
-            await self._apply(part, stop, unappliable(error))
-        elif blamed is not None:
-            self._ownership.stop(part, Stop(StopCause.DEFECT, type(error).__name__))
-
-    async def _others_succeed(self, record: KafkaRecord, stop: asyncio.Event) -> bool | None:
-        """Whether events of others can be applied now: if not, this record is not to blame. None: asked to stop."""
-        async for attempt in self._retries():
-            if stop.is_set() and attempt.num > 1:
-                return None
-            self._ownership.pulse.attempt()
-            with attempt:
-                async with asyncio.timeout(DATABASE_TIMEOUT), self._pool.acquire(timeout=RELEASE_TIMEOUT) as connection:
-                    return await known_good_succeeds(connection, self._writer, record)
-        return None
-
-    async def _commit(self, batch: Batch, stop: asyncio.Event) -> Committed | Fenced | None:
-        """Tries until the outcome is known; None when asked to stop first.
-
-        Trying the same batch again is safe: had the lost COMMIT succeeded, the checkpoint would have moved, and the
-        second try would be fenced.
-        """
-        async for attempt in self._retries():
-            if stop.is_set() and attempt.num > 1:
-                return None
-            self._ownership.pulse.attempt()
-            if attempt.num > 1:
-                PROJECTION_RETRIES.inc()
-            with attempt, COMMIT_SECONDS.time():
-                async with asyncio.timeout(DATABASE_TIMEOUT), self._pool.acquire(timeout=RELEASE_TIMEOUT) as connection:
-                    return await self._writer.commit(connection, batch)
-        return None
-
-    def _retries(self) -> Any:
-        return stamina.retry_context(on=TRANSIENT, attempts=None, timeout=None, wait_initial=0.1, wait_max=2.0)
-
     def _in_order(self, lane: int, fetched: Fetched) -> dict[Position, Sequence[KafkaRecord]]:
         """The records at and after the position held; those of a partition given up meanwhile fall away."""
         in_order: dict[Position, Sequence[KafkaRecord]] = {}
@@ -274,11 +190,11 @@ class Projector:
 
     async def _publish_dead_letters(self) -> None:
         make, topic = producer_maker(self._settings), self._settings.kafka_dlq_topic
-        await publish_dead_letters(self._pool, make, self._writer.generation, topic, self._letters_parked)
+        await publish_dead_letters(self._pool, make, self._writer.generation, topic, self._applier.letters_parked)
 
     async def _report_lag(self) -> None:
         while True:
             await asyncio.sleep(LAG_REPORT_INTERVAL)
             await commit_to_group(self._consumer, self._ownership.held.values())
-            with contextlib.suppress(*TRANSIENT):
+            with contextlib.suppress(*DATABASE_ERRORS):
                 await self._ownership.notice_operators()

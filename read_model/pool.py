@@ -15,6 +15,24 @@ CONNECT_TIMEOUT = 10.0  # seconds, unless the URL names another
 CLOSE_TIMEOUT = 5.0  # seconds; a connection gone silent would hold up the close for ever
 
 
+ENCODING = "UTF8"  # any other cannot hold every event, and sound ones would look like poison
+
+
+class UnfitDatabaseError(ValueError):
+    """The database is there, and cannot be used. The text says why, and what to do."""
+
+
+async def _check_encoding(connection: asyncpg.Connection) -> None:
+    """Costs no round trip while all is well: PostgreSQL tells its encoding whenever a connection begins."""
+    encoding = connection.get_settings().server_encoding
+    if encoding != ENCODING:
+        name = await connection.fetchval("SELECT current_database()")
+        raise UnfitDatabaseError(
+            f"The database {name} is encoded in {encoding}, which cannot hold every event. Create another: "
+            f"CREATE DATABASE .. TEMPLATE template0 ENCODING '{ENCODING}'."
+        )
+
+
 async def connect(
     database_url: str,
     application: str,
@@ -52,7 +70,8 @@ async def open_pool(
     `stateless`: whoever takes a connection leaves nothing behind in its session (SET, LISTEN, locks, cursors), so that
     giving it back costs no round trip.
 
-    Raises OSError or asyncpg.PostgresError when the first `min_size` connections cannot be made.
+    Raises OSError or asyncpg.PostgresError when the first `min_size` connections cannot be made, and
+    UnfitDatabaseError when the database is not UTF8.
     """
     url = parse(database_url)
     pool: asyncpg.Pool = await asyncpg.create_pool(
@@ -61,6 +80,7 @@ async def open_pool(
         max_size=max_size,
         timeout=url.connect_timeout or CONNECT_TIMEOUT,
         command_timeout=query_timeout,
+        init=_check_encoding,
         reset=_leave_as_it_is if stateless else None,
         server_settings={"application_name": application, "timezone": "UTC", **(server_settings or {})},
     )

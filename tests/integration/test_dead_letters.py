@@ -490,9 +490,10 @@ def test_a_handler_that_fails_on_everything_parks_nothing_and_says_so(one_partit
     assert passed(one_partition) == before
     found = dependencies(projector)
     assert found["status"] == 503
-    assert found["partitions"]["detail"] == f"stopped partitions: 0: {Stop(StopCause.DEFECT, 'RaiseError').reason}"
+    reason = Stop(StopCause.DEFECT, "RaiseError P0001").reason
+    assert found["partitions"]["detail"] == f"stopped partitions: 0: {reason}"
     wait_until(lambda: bool(checkpoints(one_partition)[0]["stopped_reason"]), 10, "the reason to be written down")
-    assert checkpoints(one_partition)[0]["stopped_reason"] == Stop(StopCause.DEFECT, "RaiseError").reason
+    assert checkpoints(one_partition)[0]["stopped_reason"] == reason
     if before:
         set_value(one_partition, 0, encode_event(an_event("ann", {"n": 0})))
         assert "defect: RaiseError" in dlq(one_partition, "redrive", code=1)

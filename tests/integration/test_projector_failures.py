@@ -20,7 +20,7 @@ from rich.console import Console
 from footfall.embedded.kafka_broker import KafkaBroker, begin_format, finish_format, start_broker, wait_for_broker
 from footfall.embedded.kafka_jars import ensure_kafka_jars
 from footfall.operations import TopicSettings, create_topics
-from projector import run
+from projector import apply, run
 from projector.app import run_projector
 from projector.settings import ProjectorSettings
 from projector.stops import StopCause, cause_of
@@ -182,25 +182,35 @@ def test_one_who_sleeps_in_the_middle_of_a_copy_does_not_keep_its_locks(footfall
     assert_exactly_once(footfall)
 
 
+REFUSES_ALL = """
+CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no luck'; END $$
+"""
+REFUSAL = """
+CREATE TRIGGER refuse BEFORE INSERT ON read_g1.processed_events FOR EACH ROW EXECUTE FUNCTION public.refuse()
+"""
+
+
 def test_a_defect_stops_its_partition_with_a_name_and_loses_nothing(footfall: Footfall) -> None:
     projector = footfall.start("projector", LOG_LEVEL="DEBUG")
     wait_until_owning(projector, 6)
     produce(footfall, [record_of(an_event("fine"), 2)])
     wait_until_processed(footfall, 1)
-    sql(footfall.servers, "REVOKE INSERT ON read_g1.processed_events FROM footfall_writer")
+    sql(footfall.servers, REFUSES_ALL)
+    sql(footfall.servers, REFUSAL)
     produce(footfall, [record_of(an_event("secret-user", {"n": n}), 2) for n in range(150)])
     wait_until(lambda: metric(projector, "partitions_stopped") == 1, 20, "the partition to stop")
     found = dependencies(projector)
     assert found["status"] == 503
     assert found["partitions"]["detail"].startswith("stopped partitions: 2: defect: ")
-    assert "InsufficientPrivilegeError" in found["partitions"]["detail"]
+    assert "RaiseError P0001" in found["partitions"]["detail"]
     assert found["postgres"]["ok"]
     assert metric(projector, "partitions_owned") == 5
     (line,) = logged(projector, "partitions_stopped")
     assert cause_of(line["reason"]) is StopCause.DEFECT
-    assert logged(projector, "batch_failed")[0]["sqlstate"] == "42501"
+    assert logged(projector, "batch_failed")[0]["sqlstate"] == "P0001"
+    assert "secret-user" not in projector.log_text()
     assert processed(footfall) == 1
-    sql(footfall.servers, "GRANT INSERT ON read_g1.processed_events TO footfall_writer")
+    sql(footfall.servers, "DROP FUNCTION public.refuse CASCADE")
     produce(footfall, [record_of(an_event("fine"), 3)])
     wait_until_processed(footfall, 2)  # the others flow on
     assert projector.terminate() == 0
@@ -269,8 +279,8 @@ def test_a_connection_that_went_silent_is_given_up(
     footfall: Footfall, proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No reset, no answer: what a vanished host or a forgetful firewall looks like."""
-    monkeypatch.setattr(run, "DATABASE_TIMEOUT", 2.0)
-    monkeypatch.setattr(run, "RELEASE_TIMEOUT", 0.5)
+    monkeypatch.setattr(apply, "DATABASE_TIMEOUT", 2.0)
+    monkeypatch.setattr(apply, "RELEASE_TIMEOUT", 0.5)
 
     def scenario() -> None:
         produce(footfall, some_records(300))

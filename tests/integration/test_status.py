@@ -109,10 +109,17 @@ def test_what_nobody_projects_is_said_with_its_lag(footfall: Footfall) -> None:
     assert found["generations"][0]["progress"] == pytest.approx(6 / 31)
 
 
+REFUSES_ALL = (
+    "CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no luck'; END $$",
+    "CREATE TRIGGER refuse BEFORE INSERT ON read_g1.processed_events FOR EACH ROW EXECUTE FUNCTION public.refuse()",
+)
+
+
 def test_what_has_stopped_is_said_with_its_reason(footfall: Footfall) -> None:
     projector = start_projector(footfall)
     wait_until_owning(projector, 6)
-    sql(footfall.servers, "REVOKE INSERT ON read_g1.processed_events FROM footfall_writer")
+    for statement in REFUSES_ALL:
+        sql(footfall.servers, statement)
     produce(footfall, [record_of(an_event(), 3)])
     wait_until(lambda: metric(projector, "partitions_stopped") == 1 or stopped(footfall), 20, "the partition to stop")
     wait_until(lambda: stopped(footfall), 20, "the reason to be written down")

@@ -15,6 +15,7 @@ from aiokafka.errors import IllegalStateError, KafkaError, OffsetOutOfRangeError
 from pydantic import SecretStr
 
 from contracts.versions import encode_event
+from projector import apply as apply_module
 from projector import fetch as fetch_module
 from projector import ownership as ownership_module
 from projector import run as run_module
@@ -78,6 +79,9 @@ class HandPlayedCheckpoints:
         assert timeout
         yield None
 
+    async def expire_connections(self) -> None:
+        pass
+
     async def without_checkpoint(self, _connection: None, _partitions: Sequence[int]) -> list[int]:
         return []
 
@@ -107,8 +111,8 @@ async def nothing_parked(
     return {}
 
 
-async def nothing_succeeds(*_: object) -> bool:
-    return False
+async def everything_fails(*_: object) -> Exception:
+    return KeyError("whatever is tried")
 
 
 class Scene:
@@ -134,7 +138,7 @@ class Scene:
         self.committed: list[Batch] = []
         self.outcomes: list[Committed | Fenced | Exception] = []
         monkeypatch.setattr(ownership_module, "load_parked", nothing_parked)
-        monkeypatch.setattr(run_module, "known_good_succeeds", nothing_succeeds)
+        monkeypatch.setattr(apply_module, "known_good_fails", everything_fails)
         monkeypatch.setattr(ownership_module, "RECLAIM_DELAY", 0)
 
     async def commit(self, _connection: None, batch: Batch) -> Committed | Fenced:
@@ -176,7 +180,7 @@ class Scene:
     async def apply(self, lane: int, fetched: Mapping[TopicPartition, Sequence[Any]]) -> None:
         """What a lane does with a fetch."""
         for part in split(self.projector._in_order(lane, fetched), 1_024):
-            await self.projector._apply(part, self.stop)
+            await self.projector._applier.apply(part, self.stop)
 
     def offsets(self) -> dict[int, int]:
         return {p: position.next_offset for p, position in self.ownership.held.items()}
@@ -323,7 +327,7 @@ async def test_records_of_an_earlier_assignment_fall_away(scene: Scene) -> None:
     assert scene.committed_offsets() == [(0, 20), (0, 21)]
 
 
-@pytest.mark.parametrize("outcome", [Fenced(), asyncpg.UndefinedColumnError("no such column")])
+@pytest.mark.parametrize("outcome", [Fenced(), asyncpg.PostgresSyntaxError("no such SQL")])
 async def test_after_a_part_that_was_not_committed_its_later_parts_fall_away(
     scene: Scene, outcome: Fenced | Exception
 ) -> None:
@@ -353,7 +357,7 @@ async def test_whatever_a_record_does_to_us_its_partition_stops_and_the_lane_liv
     def assemble(*_: object) -> None:
         raise RecursionError("deeper than anyone thought")
 
-    monkeypatch.setattr(run_module, "assemble", assemble)
+    monkeypatch.setattr(apply_module, "assemble", assemble)
     async with scene.keeping():
         await scene.assign(0, 1)
         await scene.until_held(0, 1)
