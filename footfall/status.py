@@ -20,6 +20,7 @@ from projector.settings import ProjectorSettings
 from read_model.generations import PROJECTED, Generation, list_generations
 from read_model.names import READ
 from read_model.pool import connect
+from read_model.schema_version import needed, schema_state
 
 LOOK_PATIENCE = 3.0  # seconds for the first records beyond the checkpoints of one generation
 
@@ -117,6 +118,8 @@ class Observer:
             for row in await self._connection.fetch(LETTERS, self._topic)
         ]
         missing = [] if partitions else [f"There is no topic {self._topic}."]
+        schema = await schema_state(self._connection, needed())
+        missing += [f"{schema.detail[0].upper()}{schema.detail[1:]}."] if schema.detail else []
         found = [sentence for each in generations for sentence in problems(each, max_lag)]
         return Status(datetime.now(UTC), self._topic, generations, letters, missing + found)
 

@@ -34,6 +34,15 @@ NO_TIMEOUTS = """
 SELECT set_config(name, '0', true) FROM pg_settings
 WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout', 'statement_timeout')
 """
+# So that processes can say when the schema is not theirs.
+SHOW_VERSION = f"""
+DO $$
+BEGIN
+    IF to_regrole('footfall_reader') IS NOT NULL AND to_regrole('footfall_writer') IS NOT NULL THEN
+        GRANT SELECT ON {VERSIONS} TO footfall_reader, footfall_writer;
+    END IF;
+END $$
+"""
 HOLDERS = r"""
 SELECT DISTINCT format('session %s (role %s, application %s%s)', a.pid, a.usename, coalesce(nullif(
            a.application_name, ''), 'unnamed'), ', since ' || date_trunc('second', a.xact_start)::text) AS who
@@ -110,6 +119,8 @@ def migrate(connection: Connection) -> None:
     connection.commit()
     with context.begin_transaction():
         context.run_migrations()
+    connection.exec_driver_sql(SHOW_VERSION)
+    connection.commit()
 
 
 def refuse_losing(migrations: MigrationContext, connection: Connection) -> None:

@@ -15,6 +15,7 @@ from projector.settings import ProjectorSettings
 from projector.watchdog import Watchdog
 from read_model.away import NOT_YET_THERE
 from read_model.pool import closing, open_pool
+from read_model.schema_version import needed, schema_state
 from telemetry.health import LIVENESS, DependencyState, Probe
 from telemetry.lifetimes import once_there
 from telemetry.logs import get_logger
@@ -74,6 +75,8 @@ async def _register(settings: ProjectorSettings) -> AsyncIterator[Any]:
 
 
 def _probes(settings: ProjectorSettings, pool: Any, loops: Loops) -> dict[str, Probe]:
+    wanted = needed()
+
     async def kafka() -> DependencyState:
         loop = loops.active()
         if loop is None or loop.consumer is None:
@@ -83,8 +86,8 @@ def _probes(settings: ProjectorSettings, pool: Any, loops: Loops) -> dict[str, P
 
     async def postgres() -> DependencyState:
         async with pool.acquire(timeout=CLOSE_TIMEOUT) as connection:
-            await connection.fetchval("SELECT 1")
-        return DependencyState(ok=True)
+            schema = await schema_state(connection, wanted)
+        return DependencyState(ok=schema.usable, detail=schema.detail)
 
     async def partitions() -> DependencyState:
         loop = loops.active()

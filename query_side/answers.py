@@ -6,13 +6,14 @@ from typing import Any
 
 import msgspec
 
-from read_model.away import AWAY
+from read_model.away import ANOTHER_SCHEMA, AWAY
 from telemetry.asgi import App, Receive, Scope, Send, respond
 from telemetry.logs import get_logger
 
 JSON = b"application/json"
 INTERNAL_ERROR = "Internal server error"
 NOT_FOUND = "Not found"
+NOT_MIGRATED = "The database's schema is not the one that this version needs; /health/ready says which it is."
 UNAVAILABLE = "The read model is not available; try again shortly."
 
 
@@ -54,6 +55,9 @@ def guarded(handler: App) -> App:
             await respond(send, refused.status, refused.body, JSON, *refused.headers)
         except BrokenStreamError:
             raise
+        except ANOTHER_SCHEMA as error:
+            get_logger("query-side").error("another_schema", path=scope["path"], error=type(error).__name__)
+            await respond(send, 503, refusal(NOT_MIGRATED), JSON, (b"retry-after", b"30"))
         except AWAY as error:
             log = get_logger("query-side")
             log.warning("read_model_unavailable", path=scope["path"], error=type(error).__name__)

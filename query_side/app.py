@@ -17,6 +17,7 @@ from query_side.settings import QuerySettings
 from query_side.users import UserRoutes
 from read_model.away import NOT_YET_THERE
 from read_model.pool import open_pool
+from read_model.schema_version import needed, schema_state
 from telemetry.asgi import App, Takes
 from telemetry.health import DependencyState
 from telemetry.lifetimes import once_there
@@ -33,6 +34,7 @@ class QuerySide:
     def __init__(self, settings: QuerySettings) -> None:
         self._settings = settings
         self._opened: asyncpg.Pool | None = None
+        self._schema = needed()
         self._sealed: Cursors | None = None
         pages = EventPages(self._pool, self._cursors, settings)
         timeout = settings.query_timeout_ms / 1000
@@ -86,5 +88,8 @@ class QuerySide:
         return self._sealed
 
     async def _postgres_state(self) -> DependencyState:
+        schema = await schema_state(self._pool(), self._schema)
+        if not schema.usable:
+            return DependencyState(ok=False, detail=schema.detail)
         PROCESSED_EVENTS.set(await queries.count_processed_events(self._pool()))
-        return DependencyState(ok=True)
+        return DependencyState(ok=True, detail=schema.detail)

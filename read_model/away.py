@@ -34,3 +34,11 @@ AWAY: tuple[type[Exception], ...] = (
     asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.TransactionTimeoutError,
 )
+
+# The database is of another version than we are: what a statement names is not there, or is something else.
+ANOTHER_SCHEMA: tuple[type[Exception], ...] = (
+    asyncpg.UndefinedTableError,
+    asyncpg.UndefinedColumnError,
+    asyncpg.UndefinedFunctionError,
+    asyncpg.InvalidSchemaNameError,
+)
