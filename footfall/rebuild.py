@@ -11,7 +11,9 @@ from aiokafka import TopicPartition
 from pydantic import Field
 
 from contracts.settings import KafkaSettings
+from projector.history import Histories
 from projector.log_probe import LogProbe
+from projector.stops import StopCause, cause_of
 from read_model import operators_lock
 from read_model.database_url import DatabaseUrlSetting
 from read_model.generation_schema import GenerationInUseError, NotCopiedError, create_like, drop, tables_of
@@ -26,6 +28,7 @@ from read_model.generations import (
     projector_name,
     set_state,
 )
+from read_model.histories import topic_ids
 from read_model.pool import connect
 
 LEAVE_WITHIN = 15.0  # seconds for the projectors to leave a generation that is to be dropped
@@ -34,9 +37,10 @@ POLL = 0.1  # seconds
 NEXT_NAME = "SELECT 'read_g' || nextval('ops.generation_number')"
 REGISTER = "INSERT INTO ops.generations (name, state, max_rate, created_by) VALUES ($1, 'building', $2, $3)"
 FIRST_CHECKPOINTS = """
-INSERT INTO {generation}.checkpoints (topic, partition, next_offset, epoch, owner)
-SELECT $1, partition, 0, 0, '' FROM unnest($2::int[]) AS partition
+INSERT INTO {generation}.checkpoints (topic, partition, next_offset, epoch, owner, topic_id)
+SELECT $1, partition, 0, 0, '', $3 FROM unnest($2::int[]) AS partition
 """
+STOPS = "SELECT stopped_reason FROM {generation}.checkpoints WHERE topic = $1 AND stopped_reason IS NOT NULL"
 # What operators gave up stays given up: the build passes it over instead of parking it, and all behind it, again.
 DISCARDED = "INSERT INTO {new}.dead_letters SELECT * FROM {old}.dead_letters WHERE state = 'discarded'"
 SET_RATE = "UPDATE ops.generations SET max_rate = $2 WHERE name = $1"
@@ -59,8 +63,11 @@ class RefusedError(Exception):
 class Operator:
     """One operator at work: a connection of the owner's role, and a look at the log."""
 
-    def __init__(self, settings: RebuildSettings, connection: asyncpg.Connection, log: LogProbe) -> None:
+    def __init__(
+        self, settings: RebuildSettings, connection: asyncpg.Connection, log: LogProbe, histories: Histories
+    ) -> None:
         self.settings = settings
+        self.histories = histories
         self.topic = settings.kafka_topic
         self.connection = connection
         self.log = log
@@ -109,6 +116,20 @@ class Operator:
         done = await positions(self.connection, generation, self.topic)
         return sum(max(0, end - done.get(partition, 0)) for partition, end in (await self.ends()).items())
 
+    async def not_its_history(self, generation: str) -> bool:
+        """Whether the topic is known to be another than the one that the generation counts in."""
+        mine, topic = await topic_ids(self.connection, generation, self.topic), await self.histories.metadata()
+        if mine and topic.topic_id is not None and topic.topic_id not in mine:
+            return True
+        rows = await self.connection.fetch(STOPS.format(generation=generation), self.topic)
+        other = (StopCause.ANOTHER_HISTORY, StopCause.HISTORY_CUT)
+        return any(cause_of(row["stopped_reason"]) in other for row in rows)
+
+    async def same_history(self, one: str, other: str) -> bool:
+        """Whether two generations count in the same topic, as far as that is known."""
+        mine, theirs = [await topic_ids(self.connection, name, self.topic) for name in (one, other)]
+        return not mine or not theirs or mine == theirs
+
     async def connect(self) -> asyncpg.Connection:
         """One more connection of the same role."""
         return await _connect(self.settings)
@@ -118,13 +139,15 @@ class Operator:
 async def operating(settings: RebuildSettings, *, alone: bool = True) -> AsyncIterator[Operator]:
     """An operator. `alone`: no other changes generations meanwhile; raises RefusedError while one does."""
     log = LogProbe(settings.client_options(), "footfall-rebuild")
+    histories = Histories(settings.client_options(), settings.kafka_topic, "footfall-rebuild")
     async with AsyncExitStack() as ending:
         connection = await _connect(settings)
         ending.push_async_callback(connection.close)
         ending.push_async_callback(log.close)
+        ending.push_async_callback(histories.close)
         if alone:
             await ending.enter_async_context(_nobody_else(settings))
-        yield Operator(settings, connection, log)
+        yield Operator(settings, connection, log, histories)
 
 
 @asynccontextmanager
@@ -156,14 +179,16 @@ async def start(operator: Operator, max_rate: int | None = None, *, forget_disca
         if found is not None:
             raise RefusedError(f"{found.name} is {state}. To be rid of it: footfall rebuild {remedy}")
     active = await operator.active()
-    ends = await _whole_history(operator, active)
+    another = await operator.not_its_history(active.name)
+    ends = await _whole_history(operator, active, another=another)
     connection = operator.connection
     try:
         async with connection.transaction():
             name: str = await connection.fetchval(NEXT_NAME)
             tables = await create_like(connection, active.name, name)
-            await connection.execute(FIRST_CHECKPOINTS.format(generation=name), operator.topic, sorted(ends))
-            if not forget_discards:
+            topic_id = (await operator.histories.metadata()).topic_id
+            await connection.execute(FIRST_CHECKPOINTS.format(generation=name), operator.topic, sorted(ends), topic_id)
+            if not forget_discards and not another:
                 await connection.execute(DISCARDED.format(old=active.name, new=name))
             await connection.execute(REGISTER, name, max_rate, operator.name)
             detail = {"generation": name, "like": active.name, "tables": len(tables), "max_rate": max_rate}
@@ -174,8 +199,11 @@ async def start(operator: Operator, max_rate: int | None = None, *, forget_disca
     return await operator.under_construction()
 
 
-async def _whole_history(operator: Operator, active: Generation) -> dict[int, int]:
-    """The ends of the log, if it reaches from offset 0 to where the active generation stands."""
+async def _whole_history(operator: Operator, active: Generation, *, another: bool) -> dict[int, int]:
+    """The ends of the log, if it reaches from offset 0 to where the active generation stands.
+
+    `another`: it is another history than the active generation's, so where that stands says nothing.
+    """
     gone = {partition: first for partition, first in (await operator.beginnings()).items() if first > 0}
     if gone:
         missing = ", ".join(f"offsets 0 to {first - 1} of partition {p}" for p, first in sorted(gone.items()))
@@ -186,7 +214,7 @@ async def _whole_history(operator: Operator, active: Generation) -> dict[int, in
     stands = await positions(operator.connection, active.name, operator.topic)  # first: both move on while we look
     ends = await operator.ends()
     for partition, offset in stands.items():
-        if ends.get(partition, 0) < offset:
+        if ends.get(partition, 0) < offset and not another:
             raise RefusedError(
                 f"Partition {partition} of {operator.topic} ends at {ends.get(partition, 0)}, but {active.name} stands "
                 f"at {offset}: this is not the topic that {active.name} was built from."

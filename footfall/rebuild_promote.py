@@ -101,6 +101,11 @@ async def _refuse_lagging(operator: Operator, new: Generation, max_lag: int) -> 
 async def _switch(operator: Operator, new: Generation, action: str, force: bool, patience: float) -> Switch:
     """Tries until nobody reads the views at that moment: a query that runs is waited for, but not in its way."""
     old = await operator.active()
+    if not force and not await operator.same_history(old.name, new.name):
+        raise RefusedError(
+            f"{new.name} is built from another history of {operator.topic} than {old.name}: events that queries show "
+            f"now would be gone, and the feed's cursors refused. If that is right: footfall {action} --force"
+        )
     await analyze(operator, new.name)
     deadline, tries = time.monotonic() + patience, 0
     while True:
@@ -129,7 +134,10 @@ async def _switch_once(operator: Operator, old: str, new: str, action: str, forc
         if not force:
             await _until_passed(connection, new, operator.topic, seen)
         await connection.execute(PUBLISHED.format(old=old, new=new))
-        await connection.execute(late_events.PROMOTED.format(old=old, new=new))
+        if await operator.same_history(old, new):
+            await connection.execute(late_events.PROMOTED.format(old=old, new=new))
+        else:  # the ledger numbers events of a history that the feed tells no more
+            await connection.execute(late_events.FORGET, operator.topic)
         await connection.execute(SWAP, old, new)
         await note(connection, operator.name, action, {"old": old, "new": new, "forced": force, "seen": seen})
         return await point_views_at(connection, old, new)  # last: from here on queries wait for us

@@ -64,6 +64,11 @@ async def verify(
         raise RefusedError("There is nothing to verify. Begin with: footfall rebuild start")
     if new.state == "paused":
         raise RefusedError(f"{new.name} is paused. First: footfall rebuild resume")
+    if not await operator.same_history(old.name, new.name):
+        raise RefusedError(
+            f"{new.name} is built from another history of {operator.topic} than {old.name}, so there is nothing to "
+            "compare. To let queries see it, and the old history no more: footfall rebuild promote --force"
+        )
     snapshot = await operator.connect()
     try:
         at, stood_still = await _same_snapshot(operator, old.name, new.name, snapshot, began + patience, report)

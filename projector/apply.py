@@ -16,13 +16,14 @@ import stamina
 
 from projector.batch import Assembled, Part, assemble, cut, size_of
 from projector.batch_size import BatchSize
+from projector.claims import RELEASE_TIMEOUT
 from projector.commit import Committed, Fenced, GenerationWriter
 from projector.connection import Connection, connected
 from projector.control import known_good_fails
 from projector.dead_letters import Caps
 from projector.failpoints import reached
 from projector.failure import DATABASE_ERRORS, Diagnosis, Failure, diagnosis, kind_of, unappliable
-from projector.ownership import DATABASE_TIMEOUT, RELEASE_TIMEOUT, Ownership
+from projector.ownership import DATABASE_TIMEOUT, Ownership
 from projector.progress import count
 from projector.rows import KafkaRecord
 from projector.stops import Stop, StopCause

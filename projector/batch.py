@@ -10,6 +10,7 @@ from projector.commit import Advance, Batch
 from projector.conflicts import differ
 from projector.dead_letters import Caps, DeadLetter, Parked
 from projector.failure import Diagnosis
+from projector.fingerprint import fingerprint
 from projector.rows import EventRow, KafkaRecord, to_row, to_rows
 from projector.stops import Stop
 
@@ -106,7 +107,7 @@ def _take_all(found: Assembled, position: Position, records: Sequence[KafkaRecor
     if rows is None:
         return False
     found.batch.rows.extend(rows)
-    _advance(found, position, records[-1].offset + 1, malformed=0)
+    _advance(found, position, records[-1], malformed=0)
     return True
 
 
@@ -144,7 +145,7 @@ def _take_one_by_one(
             malformed += outcome.cause != "behind"
         taken += 1
     if taken:
-        _advance(found, position, records[taken - 1].offset + 1, malformed)
+        _advance(found, position, records[taken - 1], malformed)
 
 
 def _drop_repeats(batch: Batch) -> None:
@@ -163,10 +164,18 @@ def _drop_repeats(batch: Batch) -> None:
     ]
 
 
-def _advance(found: Assembled, position: Position, next_offset: int, malformed: int) -> None:
-    topic, partition, epoch = position.topic, position.partition, position.epoch
+def _advance(found: Assembled, position: Position, last: KafkaRecord, malformed: int) -> None:
+    topic, partition, epoch, next_offset = position.topic, position.partition, position.epoch, last.offset + 1
     found.batch.advances.append(
-        Advance(topic, partition, epoch, position.next_offset, next_offset, malformed=malformed)
+        Advance(
+            topic,
+            partition,
+            epoch,
+            position.next_offset,
+            next_offset,
+            malformed=malformed,
+            last_record=fingerprint(last),
+        )
     )
     found.positions_after.append(Position(topic, partition, next_offset, epoch))
 

@@ -1,23 +1,35 @@
 """Positions come from PostgreSQL, never from Kafka's group (docs/decisions/0002)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from uuid import UUID
+
+import msgspec
 
 from projector.batch import Position
 from projector.connection import Connection
+from read_model.histories import SEEN
 
-KNOWN = "SELECT partition FROM {generation}.checkpoints WHERE topic = $1 AND partition = ANY($2::int[])"
+KNOWN = "SELECT partition FROM {generation}.checkpoints WHERE topic = $1"
 
 CREATE = """
-INSERT INTO {generation}.checkpoints (topic, partition, next_offset, epoch, owner)
-SELECT $1, partition, next_offset, 0, '' FROM unnest($2::int[], $3::bigint[]) AS origin(partition, next_offset)
+INSERT INTO {generation}.checkpoints (topic, partition, next_offset, epoch, owner, topic_id)
+SELECT $1, partition, next_offset, 0, '', $4 FROM unnest($2::int[], $3::bigint[]) AS origin(partition, next_offset)
 ON CONFLICT (topic, partition) DO NOTHING
 """
 
 CLAIM = """
 UPDATE {generation}.checkpoints
-SET epoch = epoch + 1, owner = $3, updated_at = now(), stopped_reason = NULL, stopped_at = NULL
+SET epoch = epoch + 1, owner = $3, updated_at = now()
 WHERE topic = $1 AND partition = ANY($2::int[])
 RETURNING partition, next_offset, epoch
+"""
+
+# A partition goes on: it belongs to this topic, which a checkpoint of an older version did not say.
+GO_ON = """
+UPDATE {generation}.checkpoints AS c
+SET stopped_reason = NULL, stopped_at = NULL, topic_id = coalesce(topic_id, $4)
+FROM unnest($2::int[], $3::bigint[]) AS mine(partition, epoch)
+WHERE c.topic = $1 AND c.partition = mine.partition AND c.epoch = mine.epoch
 """
 
 STOP = """
@@ -25,7 +37,16 @@ UPDATE {generation}.checkpoints SET stopped_reason = $4, stopped_at = now()
 WHERE topic = $1 AND partition = $2 AND epoch = $3
 """
 
-EPOCHS = "SELECT partition, epoch, owner FROM {generation}.checkpoints WHERE topic = $1 AND partition = ANY($2::int[])"
+# What a checkpoint of an older version lacks, the last event below it stands in for.
+STORED = """
+SELECT c.partition, c.next_offset, c.epoch, c.owner, c.topic_id, c.last_record, e.kafka_offset, e.event_id
+FROM {generation}.checkpoints AS c LEFT JOIN LATERAL (
+    SELECT kafka_offset, event_id FROM {generation}.processed_events AS e
+    WHERE c.last_record IS NULL AND e.kafka_topic = c.topic AND e.kafka_partition = c.partition
+      AND e.kafka_offset < c.next_offset ORDER BY e.kafka_offset DESC LIMIT 1
+) AS e ON true
+WHERE c.topic = $1 AND c.partition = ANY($2::int[])
+"""
 
 LOCK_TIMEOUT = "SET LOCAL lock_timeout = '2s'"
 
@@ -40,6 +61,26 @@ WHERE datname = current_database() AND usename = current_user AND pid <> pg_back
 """
 
 
+class Stored(msgspec.Struct, frozen=True):
+    """A checkpoint as it is stored. `topic_id` and `last_record` (see `fingerprint`) identify its history.
+
+    `last_event_at`, `last_event`: the last event below it, where it has no `last_record`.
+    """
+
+    next_offset: int
+    epoch: int
+    owner: str
+    topic_id: UUID | None = None
+    last_record: int | None = None
+    last_event_at: int | None = None
+    last_event: UUID | None = None
+
+    @property
+    def witness(self) -> int | None:
+        """The offset of the record that tells whether the log is the same; None without any."""
+        return self.next_offset - 1 if self.last_record is not None else self.last_event_at
+
+
 class Checkpoints:
     """The checkpoints of one topic in one generation."""
 
@@ -50,14 +91,14 @@ class Checkpoints:
     def _sql(self, statement: str) -> str:
         return statement.format(generation=self.generation)
 
-    async def without_checkpoint(self, connection: Connection, partitions: Sequence[int]) -> list[int]:
-        """Those partitions that no projector has ever claimed."""
-        known = {row["partition"] for row in await connection.fetch(self._sql(KNOWN), self.topic, list(partitions))}
-        return [partition for partition in partitions if partition not in known]
+    async def known(self, connection: Connection) -> set[int]:
+        """The partitions of the topic that have a checkpoint."""
+        return {row["partition"] for row in await connection.fetch(self._sql(KNOWN), self.topic)}
 
-    async def create(self, connection: Connection, origins: Mapping[int, int]) -> None:
+    async def create(self, connection: Connection, origins: Mapping[int, int], topic_id: UUID | None = None) -> None:
         """Gives new partitions their first checkpoint, at the offsets of `origins`; existing ones stay as they are."""
-        await connection.execute(self._sql(CREATE), self.topic, list(origins.keys()), list(origins.values()))
+        offsets = list(origins.keys()), list(origins.values())
+        await connection.execute(self._sql(CREATE), self.topic, *offsets, topic_id)
 
     async def claim(self, connection: Connection, partitions: Sequence[int], owner: str) -> list[Position]:
         """Takes the partitions under a new epoch: from here on, no earlier owner can commit to them.
@@ -75,7 +116,15 @@ class Checkpoints:
         """Writes down why a partition stands still, for `footfall status`; a newer owner's word is not overwritten."""
         await connection.execute(self._sql(STOP), self.topic, position.partition, position.epoch, reason)
 
-    async def epochs(self, connection: Connection, partitions: Sequence[int]) -> dict[int, tuple[int, str]]:
-        """The epoch and the owner of each of the partitions now."""
-        rows = await connection.fetch(self._sql(EPOCHS), self.topic, list(partitions))
-        return {row["partition"]: (row["epoch"], row["owner"]) for row in rows}
+    async def go_on(self, connection: Connection, positions: Iterable[Position], topic_id: UUID | None) -> None:
+        """Writes down that these belong to this topic and do not stand still, unless a newer owner has them."""
+        partitions = [(position.partition, position.epoch) for position in positions]
+        places = [partition for partition, _ in partitions], [epoch for _, epoch in partitions]
+        await connection.execute(self._sql(GO_ON), self.topic, *places, topic_id)
+        if topic_id is not None:
+            await connection.execute(SEEN, self.topic, topic_id)
+
+    async def stored(self, connection: Connection, partitions: Iterable[int]) -> dict[int, Stored]:
+        """The checkpoint of each of the partitions as it is stored now."""
+        rows = await connection.fetch(self._sql(STORED), self.topic, list(partitions))
+        return {partition: Stored(*fields) for partition, *fields in rows}

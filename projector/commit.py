@@ -26,6 +26,8 @@ from projector.rows import COLUMN_TYPES, COLUMNS, EventRow, column_arrays, copy_
 # From about this many rows COPY is quicker than one statement with arrays (measured: docs/performance.md).
 COPY_FROM_ROWS = 100
 
+FIRST_COLUMN = 10  # the parameter that carries the rows' first column; the advances come before
+
 EVENT_IDENTITY = "processed_events_event_id_key"  # the constraint that an event which is stored already violates
 
 
@@ -39,6 +41,7 @@ class Advance(msgspec.Struct, frozen=True):
     new_offset: int
     duplicates: int = 0  # seen within the batch itself
     malformed: int = 0  # parked for a reason of their own
+    last_record: int | None = None  # fingerprint of the record before `new_offset`
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -69,18 +72,25 @@ class _FencedError(Exception):
     """Leaves the transaction block of a fenced batch, so that all it did is undone."""
 
 
+# What queries see is durable before it is seen: PostgreSQL flushes a commit before anybody sees its rows, unless told
+# otherwise. Nobody sees a generation that is built, and a crash takes rows and checkpoint together.
+DURABILITY = """
+CASE WHEN (SELECT state FROM ops.generations WHERE name = '{generation}') <> 'active'
+     THEN set_config('synchronous_commit', 'off', true) END
+"""
+
 ADVANCE = """
 WITH wanted AS (
     SELECT * FROM unnest($1::text[], $2::int[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],
-                         $8::bigint[])
-        AS w(topic, partition, epoch, old_offset, new_offset, duplicates, malformed, stored)
+                         $8::bigint[], $9::bigint[])
+        AS w(topic, partition, epoch, old_offset, new_offset, duplicates, malformed, last_record, stored)
 )
 UPDATE {generation}.checkpoints AS c
 SET next_offset = w.new_offset, stored = c.stored + w.stored, duplicates = c.duplicates + w.duplicates,
-    malformed = c.malformed + w.malformed, updated_at = now()
+    malformed = c.malformed + w.malformed, last_record = w.last_record, updated_at = now()
 FROM wanted AS w
 WHERE c.topic = w.topic AND c.partition = w.partition AND c.next_offset = w.old_offset AND c.epoch = w.epoch
-RETURNING c.partition
+RETURNING c.partition, {durability}
 """
 
 ADJUST = """
@@ -93,8 +103,8 @@ WHERE c.topic = w.topic AND c.partition = w.partition
 IN_ONE_STATEMENT = """
 WITH wanted AS (
     SELECT * FROM unnest($1::text[], $2::int[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],
-                         $8::bigint[])
-        AS w(topic, partition, epoch, old_offset, new_offset, duplicates, malformed, stored)
+                         $8::bigint[], $9::bigint[])
+        AS w(topic, partition, epoch, old_offset, new_offset, duplicates, malformed, last_record, stored)
 ), held AS (
     SELECT c.topic, c.partition FROM {generation}.checkpoints AS c
     JOIN wanted AS w ON c.topic = w.topic AND c.partition = w.partition
@@ -108,12 +118,12 @@ WITH wanted AS (
 ), advanced AS (
     UPDATE {generation}.checkpoints AS c
     SET next_offset = w.new_offset, stored = c.stored + w.stored, duplicates = c.duplicates + w.duplicates,
-        malformed = c.malformed + w.malformed, updated_at = now()
+        malformed = c.malformed + w.malformed, last_record = w.last_record, updated_at = now()
     FROM wanted AS w
     WHERE c.topic = w.topic AND c.partition = w.partition AND (SELECT yes FROM allowed)
     RETURNING c.partition
 ){projections}
-SELECT count(*) FROM advanced
+SELECT count(*), {durability} FROM advanced
 """
 
 INSERT_NEW = """
@@ -134,15 +144,17 @@ class GenerationWriter:
     def __init__(self, generation: str, projections: Sequence[Projection] = PROJECTIONS) -> None:
         self.generation = generation
         self._projections = projections
-        columns, after_positions = ", ".join(COLUMNS), 9 + len(COLUMNS)
+        columns, after_positions = ", ".join(COLUMNS), FIRST_COLUMN + len(COLUMNS)
         parts = ctes(projections, first=after_positions, guard="(SELECT yes FROM allowed)", generation=generation)
-        self._advance = ADVANCE.format(generation=generation)
+        durability = DURABILITY.format(generation=generation)
+        self._advance = ADVANCE.format(generation=generation, durability=durability)
         self._adjust = ADJUST.format(generation=generation)
         self._in_one = IN_ONE_STATEMENT.format(
             generation=generation,
             columns=columns,
-            arrays=_arrays(9),
+            arrays=_arrays(FIRST_COLUMN),
             projections=f", {parts}" if parts else "",
+            durability=durability,
         )
         self._insert_new = INSERT_NEW.format(generation=generation, columns=columns, arrays=_arrays(1))
         self._project = statement(projections, generation)
@@ -261,5 +273,6 @@ def _advances(batch: Batch) -> tuple[list[object], ...]:
         [advance.new_offset for advance in advances],
         [advance.duplicates for advance in advances],
         [advance.malformed for advance in advances],
+        [advance.last_record for advance in advances],
         [stored[advance.partition] for advance in advances],
     )

@@ -79,10 +79,10 @@ class Fetcher:
                 self._consumer.seek(tp, position.next_offset)
 
     def _out_of_range(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """Stops a partition whose checkpoint the topic cannot serve; a fetch from elsewhere is only set right."""
+        """Doubts a position that the topic cannot serve; a fetch from elsewhere is only set right."""
         for tp, offset in offsets.items():
             position = self._ownership.held.get(tp.partition)
             if position is not None and position.next_offset == offset:
-                self._ownership.stop([position], Stop(StopCause.HISTORY_TRIMMED, f"offset {offset}"))
+                self._ownership.doubt([position])
             elif position is not None:
                 self._consumer.seek(tp, position.next_offset)

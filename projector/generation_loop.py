@@ -20,9 +20,11 @@ from aiokafka.errors import (
 from prometheus_client import Gauge
 
 from projector.checkpoints import Checkpoints
+from projector.claims import Claims
 from projector.commit import GenerationWriter
 from projector.failure import DATABASE_ERRORS
 from projector.generations import Orders
+from projector.history import Histories
 from projector.ownership import Ownership
 from projector.projections.projection import PLAN_SETTINGS
 from projector.run import MembershipLostError, Projector
@@ -36,6 +38,7 @@ from telemetry.metrics import PARTITIONS_OWNED, PARTITIONS_STOPPED, REBUILD_PROG
 
 MAX_POLL_INTERVAL_MS = 1_800_000  # while PostgreSQL is away no records are taken; that is not a dead consumer
 BROKERS_AWAY = (OSError, KafkaConnectionError, KafkaTimeoutError, NodeNotReadyError, RequestTimedOutError)
+METADATA_MAX_AGE_MS = 5_000  # partitions that were added are noticed within so long, and the group shares them out
 CLOSE_TIMEOUT = 5.0  # seconds; aiokafka's stop() can hang while the broker is down
 PROGRESS_INTERVAL = 2.0  # seconds between looks at how far a build has come
 
@@ -67,11 +70,16 @@ class GenerationLoop:
     async def _project(self, stop: asyncio.Event) -> bool:
         """One stay in the group; True when aiokafka lost the membership for good."""
         settings, lost = self._settings, False
-        async with _pool(settings, self._name) as pool, _consumer(settings, self._name) as consumer:
+        async with (
+            _pool(settings, self._name) as pool,
+            _consumer(settings, self._name) as consumer,
+            _histories(settings, self._name) as histories,
+        ):
             checkpoints = Checkpoints(self._name, settings.kafka_topic)
             # A build begins at the origin, whatever the first generation began with.
             start_from = settings.start_from if self._name == GENERATION else "earliest"
-            ownership = Ownership(consumer, pool, checkpoints, owner=owner_name(), start_from=start_from)
+            claims = Claims(consumer, pool, checkpoints, histories, owner=owner_name(), start_from=start_from)
+            ownership = Ownership(consumer, claims)
             self.consumer, self.ownership = consumer, ownership
             self.orders.changed = ownership.wake
             progress = asyncio.create_task(self._report_progress(consumer, pool))
@@ -128,12 +136,21 @@ async def _pool(settings: ProjectorSettings, generation: str) -> AsyncIterator[A
         settings.database_url.get_secret_value(),
         application=projector_name(generation),
         min_size=1,
-        max_size=settings.projector_lanes + 4,  # and the keeper, a probe, the publisher of dead letters, the herald
-        # A crash of PostgreSQL may lose the last transactions, but rows and checkpoint together: Kafka delivers again.
-        server_settings={"synchronous_commit": "off", **PLAN_SETTINGS},
+        max_size=settings.projector_lanes + 5,  # keeper, its look, a probe, dead letters, the herald
+        server_settings=PLAN_SETTINGS,
     )
     async with closing(pool):
         yield pool
+
+
+@asynccontextmanager
+async def _histories(settings: ProjectorSettings, generation: str) -> AsyncIterator[Histories]:
+    client_id = f"footfall-history-{owner_name()}-{generation}"
+    histories = Histories(settings.client_options(), settings.kafka_topic, client_id)
+    try:
+        yield histories
+    finally:
+        await histories.close()
 
 
 @asynccontextmanager
@@ -159,6 +176,7 @@ async def _started_consumer(settings: ProjectorSettings, generation: str) -> AIO
         session_timeout_ms=settings.kafka_session_timeout_ms,
         heartbeat_interval_ms=settings.kafka_heartbeat_interval_ms,
         max_poll_interval_ms=MAX_POLL_INTERVAL_MS,
+        metadata_max_age_ms=METADATA_MAX_AGE_MS,
         fetch_min_bytes=1,
         fetch_max_wait_ms=settings.batch_max_wait_ms,
     )

@@ -3,9 +3,8 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 import msgspec
 import stamina
@@ -13,8 +12,9 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError
 
 from projector.batch import Position
-from projector.checkpoints import Checkpoints
-from projector.dead_letters import Parked, load_parked
+from projector.checkpoints import Stored
+from projector.claims import Claimed, Claims
+from projector.dead_letters import Parked
 from projector.failure import DATABASE_ERRORS, named
 from projector.pulse import Pulse
 from projector.stops import Stop
@@ -23,8 +23,10 @@ from telemetry.metrics import PARTITIONS_OWNED, PARTITIONS_STOPPED
 
 SETTLE_TIMEOUT = 5.0  # seconds a rebalance waits for batches in hand; after that the fence protects us
 DATABASE_TIMEOUT = 60.0  # seconds for one try at a transaction; a connection that says nothing for so long is gone
-RELEASE_TIMEOUT = 5.0  # seconds to get a connection, and to give a broken one back
 RECLAIM_DELAY = 3.0  # seconds before a fenced owner that is still assigned claims again: one heartbeat interval
+LOOK_INTERVAL = 2.0  # seconds between two comparisons of what we hold with what is stored, and with the topic
+TOPIC_TIMEOUT = 10.0  # seconds for Kafka to say which topic it is
+DOUBT_DELAY = 0.5  # seconds before what Kafka could not serve is claimed anew
 
 
 class Stopped(msgspec.Struct, frozen=True):
@@ -40,17 +42,13 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
     All of it runs on one event loop; nothing here holds a lock that a fetch could wait for (aiokafka deadlocks then).
     """
 
-    def __init__(
-        self, consumer: AIOKafkaConsumer, pool: Any, checkpoints: Checkpoints, *, owner: str, start_from: str
-    ) -> None:
+    def __init__(self, consumer: AIOKafkaConsumer, claims: Claims) -> None:
         self._consumer = consumer
-        self._pool = pool
-        self._checkpoints = checkpoints
-        self.topic = self._topic = checkpoints.topic
-        self.generation = checkpoints.generation
-        self._owner = owner
-        self._start_from = start_from
-        self._log = get_logger("projector").bind(generation=checkpoints.generation, owner=owner)
+        self._claims = claims
+        self.topic = self._topic = claims.topic
+        self.generation = claims.generation
+        self._owner = claims.owner
+        self._log = get_logger("projector").bind(generation=claims.generation, owner=claims.owner)
         self._unclaimed = asyncio.Event()
         self._in_hand = 0
         self._settled = asyncio.Event()
@@ -105,44 +103,22 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
         if not wanted:
             return
         async with asyncio.timeout(DATABASE_TIMEOUT):
-            positions, parked = await self._claim_once(wanted)
+            claimed = await self._claims.claim(wanted)
         if assigned is self.assigned:  # else another owner may have claimed in between; the new assignment claims again
-            self._hold(positions, parked)
+            self._hold(claimed)
 
-    def _hold(self, positions: list[Position], parked: dict[int, Parked]) -> None:
-        self.parked.update(parked)
+    def _hold(self, claimed: Claimed) -> None:
+        self.parked.update(claimed.parked)
         held = dict(self.held)
-        for position in positions:
+        for position in claimed.positions:
             try:
                 self._consumer.seek(TopicPartition(self._topic, position.partition), position.next_offset)
             except IllegalStateError:  # revoked in between; the next assignment claims again
                 continue
             held[position.partition] = position
-        self._log.info("partitions_claimed", positions={p.partition: p.next_offset for p in positions})
+        self._log.info("partitions_claimed", positions={p.partition: p.next_offset for p in claimed.positions})
         self._set_held(held)
-
-    async def _claim_once(self, wanted: list[int]) -> tuple[list[Position], dict[int, Parked]]:
-        checkpoints = self._checkpoints
-        async with self._pool.acquire(timeout=RELEASE_TIMEOUT) as connection:
-            new = await checkpoints.without_checkpoint(connection, wanted)
-            if new:
-                await checkpoints.create(connection, await self._origins(new))
-            positions = await checkpoints.claim(connection, wanted, self._owner)
-            # After the claim: from here on nobody else parks or redrives without fencing us first.
-            return positions, await load_parked(connection, checkpoints.generation, self._topic, wanted)
-
-    async def _origins(self, partitions: list[int]) -> dict[int, int]:
-        topic_partitions = [TopicPartition(self._topic, partition) for partition in partitions]
-        if self._start_from == "latest":
-            offsets = await self._consumer.end_offsets(topic_partitions)
-        else:
-            offsets = await self._consumer.beginning_offsets(topic_partitions)
-        for tp, offset in offsets.items():
-            if offset > 0:
-                self._log.warning(
-                    "history_skipped", partition=tp.partition, first_offset=offset, reason=self._start_from
-                )
-        return {tp.partition: offset for tp, offset in offsets.items()}
+        self._stand_still(claimed.stops)
 
     def holds(self, position: Position) -> bool:
         """Whether we hold this very position: the same offset, under the same epoch."""
@@ -162,12 +138,20 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
 
     async def _reclaim(self, partitions: list[int]) -> None:
         with contextlib.suppress(*DATABASE_ERRORS):
-            async with asyncio.timeout(RECLAIM_DELAY), self._pool.acquire(timeout=RELEASE_TIMEOUT) as connection:
-                now = await self._checkpoints.epochs(connection, partitions)
-            if all(owner == self._owner for _, owner in now.values()):
+            async with asyncio.timeout(RECLAIM_DELAY):
+                now = await self._claims.stored(partitions)
+            if all(stored.owner == self._owner for stored in now.values()):
                 self._unclaimed.set()
                 return
-        asyncio.get_running_loop().call_later(RECLAIM_DELAY, self._unclaimed.set)
+        self._claim_later(RECLAIM_DELAY)
+
+    def _claim_later(self, seconds: float) -> None:
+        asyncio.get_running_loop().call_later(seconds, self._unclaimed.set)
+
+    def doubt(self, positions: Iterable[Position]) -> None:
+        """Kafka cannot serve these positions: they are claimed anew, which finds out whether it is the same history."""
+        if self._give_up(self._still_held(positions)):
+            self._claim_later(DOUBT_DELAY)
 
     def stop(self, positions: Iterable[Position], stop: Stop) -> None:
         """Stops these partitions until the next assignment, or until an operator has done something about them.
@@ -176,37 +160,73 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
         """
         gone = self._give_up(self._still_held(positions))
         if gone:
-            self._set_stopped(self.stopped | {p.partition: Stopped(p, stop) for p in gone})
-            self._log.error("partitions_stopped", partitions=sorted(p.partition for p in gone), reason=stop.reason)
+            self._stand_still(dict.fromkeys(gone, stop))
             self._writing = asyncio.create_task(self._write_stops(gone, stop.reason))
+
+    def _stand_still(self, stops: Mapping[Position, Stop]) -> None:
+        if stops:
+            self._set_stopped(self.stopped | {p.partition: Stopped(p, stop) for p, stop in stops.items()})
+            reasons = {position.partition: stop.reason for position, stop in stops.items()}
+            self._log.error("partitions_stopped", partitions=sorted(reasons), reasons=reasons)
 
     async def _write_stops(self, positions: list[Position], reason: str) -> None:
         try:
-            async with asyncio.timeout(DATABASE_TIMEOUT), self._pool.acquire(timeout=RELEASE_TIMEOUT) as connection:
-                for position in positions:
-                    await self._checkpoints.stop(connection, position, reason)
+            async with asyncio.timeout(DATABASE_TIMEOUT):
+                await self._claims.stop(positions, reason)
         except DATABASE_ERRORS as error:  # health and metrics say it all the same
             self._log.warning("stop_not_written_down", error=named(error))
 
-    async def notice_operators(self) -> None:
-        """Claims anew what was moved under our own name: an operator redrove or discarded dead letters."""
-        ours = {p: position.epoch for p, position in self.held.items()}
-        ours |= {p: stopped.position.epoch for p, stopped in self.stopped.items()}
+    async def watch_stored(self) -> None:
+        """Compares, for ever, what we hold with what is stored."""
+        while True:
+            await asyncio.sleep(LOOK_INTERVAL)
+            with contextlib.suppress(*DATABASE_ERRORS):
+                await self.compare()
+
+    async def watch_topic(self) -> None:
+        """Claims anew, for ever, what may be another history: the claim finds out."""
+        while True:
+            await asyncio.sleep(LOOK_INTERVAL)
+            with contextlib.suppress(KafkaError, OSError, TimeoutError):
+                async with asyncio.timeout(TOPIC_TIMEOUT):
+                    doubtful = await self._claims.in_doubt()
+                self.doubt([position for partition, position in self.held.items() if partition in doubtful])
+
+    async def compare(self) -> None:
+        """Compares what we hold with what is stored, and claims anew what is not as we left it.
+
+        An operator may have moved a partition under our own name; another owner may have taken it while it was idle;
+        and a database may have come back older than we knew it, after a crash, a fail-over, or from a backup.
+        """
+        ours = self.positions()
         if not ours:
             return
-        async with asyncio.timeout(DATABASE_TIMEOUT), self._pool.acquire(timeout=RELEASE_TIMEOUT) as connection:
-            now = await self._checkpoints.epochs(connection, list(ours))
-        moved = {p for p, epoch in ours.items() if now.get(p, (epoch, ""))[0] > epoch and now[p][1] == self._owner}
-        moved &= {p for p, e in ours.items() if self._epoch_of(p) == e}
-        if moved:
-            self._set_held({p: position for p, position in self.held.items() if p not in moved})
-            self._set_stopped({p: stopped for p, stopped in self.stopped.items() if p not in moved})
+        async with asyncio.timeout(DATABASE_TIMEOUT):
+            stored = await self._claims.stored(ours)
+        now = self.positions()
+        changed = [
+            position
+            for partition, position in ours.items()
+            if not _as_we_left_it(position, stored.get(partition), self._owner)
+            and partition in now
+            and now[partition].epoch == position.epoch  # else it was claimed meanwhile
+        ]
+        if changed:
+            self._leave(changed, stored)
+
+    def _leave(self, changed: list[Position], stored: Mapping[int, Stored]) -> None:
+        gone = {position.partition for position in changed}
+        self._log.warning("checkpoints_moved", partitions={p.partition: p.next_offset for p in changed})
+        self._set_held({p: position for p, position in self.held.items() if p not in gone})
+        self._set_stopped({p: stopped for p, stopped in self.stopped.items() if p not in gone})
+        if any(p in stored and stored[p].owner != self._owner for p in gone):
+            self._claim_later(RECLAIM_DELAY)  # if the group still gives them to us
+        else:
             self._unclaimed.set()
 
-    def _epoch_of(self, partition: int) -> int | None:
-        if partition in self.held:
-            return self.held[partition].epoch
-        return self.stopped[partition].position.epoch if partition in self.stopped else None
+    def positions(self) -> dict[int, Position]:
+        """Where every partition stands that is ours, held or stopped."""
+        return self.held | {partition: stopped.position for partition, stopped in self.stopped.items()}
 
     @contextmanager
     def in_hand(self) -> Iterator[None]:
@@ -242,3 +262,11 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
     def _set_stopped(self, stopped: dict[int, Stopped]) -> None:
         self.stopped = stopped
         PARTITIONS_STOPPED.labels(generation=self.generation).set(len(stopped))
+
+
+def _as_we_left_it(ours: Position, stored: Stored | None, owner: str) -> bool:
+    return (
+        stored is not None
+        and (stored.owner, stored.epoch) == (owner, ours.epoch)
+        and stored.next_offset >= ours.next_offset  # further: a commit whose answer is on its way
+    )

@@ -20,7 +20,6 @@ from projector.commit import GenerationWriter
 from projector.dead_letter_topic import producer_maker, publish_dead_letters
 from projector.dead_letters import Caps
 from projector.failpoints import reached
-from projector.failure import DATABASE_ERRORS
 from projector.fetch import FETCH_PATIENCE, Fetched, Fetcher
 from projector.gaps import Gaps
 from projector.generations import Orders
@@ -77,6 +76,7 @@ class Projector:
         async with asyncio.TaskGroup() as tasks:
             jobs = {"keeper": self._ownership.keep(), "lag": self._report_lag(), "membership": self._stay_member()}
             jobs |= {"dead letters": self._publish_dead_letters(), "herald": self._herald.run()}
+            jobs |= {"stored": self._ownership.watch_stored(), "topic": self._ownership.watch_topic()}
             background = [tasks.create_task(job, name=name) for name, job in jobs.items()]
             count = self._settings.projector_lanes
             lanes = [tasks.create_task(self._project(lane, stop), name=f"lane {lane}") for lane in range(count)]
@@ -196,5 +196,3 @@ class Projector:
         while True:
             await asyncio.sleep(LAG_REPORT_INTERVAL)
             await commit_to_group(self._consumer, self._ownership.held.values())
-            with contextlib.suppress(*DATABASE_ERRORS):
-                await self._ownership.notice_operators()

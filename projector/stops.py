@@ -58,17 +58,17 @@ MEANINGS = {
     ),
     StopCause.HISTORY_TRIMMED: Meaning(
         "the topic no longer holds the record that the checkpoint needs",
-        "See docs/stops.md#history_trimmed.",
+        "Accept the gap: docs/stops.md#history_trimmed.",
         probed=False,
     ),
     StopCause.HISTORY_CUT: Meaning(
-        "the log ends before the checkpoint",
-        "See docs/stops.md#history_cut.",
+        "the log has lost its end",
+        "`footfall rebuild start`, or accept: docs/stops.md#history_cut.",
         probed=False,
     ),
     StopCause.ANOTHER_HISTORY: Meaning(
         "the checkpoint belongs to another history of the topic",
-        "See docs/stops.md#another_history.",
+        "`footfall rebuild start`, or accept: docs/stops.md#another_history.",
         probed=False,
     ),
 }

@@ -69,6 +69,7 @@ class QuerySide:
             query_timeout=self._settings.query_timeout_ms / 1000,
             server_settings=SESSION,
             stateless=True,
+            setup=self._live.confirm,
         )
 
     def guard(self, app: App) -> App:

@@ -1,8 +1,14 @@
-"""Read your writes: one guard before every query that names positions. Never a stale answer (docs/feed.md)."""
+"""Read your writes: one guard before every query that names positions. Never a stale answer (docs/feed.md).
+
+The guard waits; what makes the answer true is asked again in the very session that answers (`confirm`). A session does
+not survive a crash of its server, nor a fail-over, so what it was told there is so in all that it reads there.
+"""
 
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 
 import asyncpg
+from asyncpg.pool import PoolConnectionProxy
 
 from query_side.answers import RefusedError, guarded
 from query_side.positions import Position, positions_of, wait_of, without_position
@@ -20,6 +26,16 @@ WHERE l.kafka_topic = $1 AND l.state <> 'redriven' ORDER BY kafka_partition, kaf
 """  # noqa: S608 - composed of constants
 
 
+STANDS = f"""
+SELECT partition, next_offset, stopped_reason FROM {READ}.checkpoints WHERE topic = $1 AND partition = ANY($2::int[])
+"""  # noqa: S608 - composed of constants
+
+# Where the log is another than the one that the rows came from, a position may name a record of either.
+OTHER_HISTORY = ("another_history:", "history_cut:")
+
+_asked: ContextVar[Sequence[Position]] = ContextVar("asked", default=())  # the positions of the request in hand
+
+
 class Freshness:
     """Lets a query through once the read model has passed the positions that it names."""
 
@@ -35,8 +51,13 @@ class Freshness:
             without_position(scope)
             if positions:
                 await self._until_passed(positions, wait_of(scope))
-                await self._refuse_set_aside(positions)
-            await app(scope, receive, send)
+            token = _asked.set(positions)
+            try:
+                if positions:
+                    await self._refuse_set_aside(positions)
+                await app(scope, receive, send)
+            finally:
+                _asked.reset(token)
 
         refusing = guarded(wait_then_answer)
 
@@ -44,6 +65,24 @@ class Freshness:
             await (refusing if asks(scope) else app)(scope, receive, send)
 
         return fresh
+
+    async def confirm(self, connection: PoolConnectionProxy) -> None:
+        """Called with each session before it reads: raises RefusedError, 503, where it does not see what was asked for.
+
+        A crash may have come between the look and the answer, and the name of a server may mean several.
+        """
+        asked = _asked.get()
+        if not asked:
+            return
+        rows = await connection.fetch(STANDS, self._topic, [position.partition for position in asked])
+        found = {row["partition"]: row for row in rows}
+        for position in asked:
+            row = found.get(position.partition)
+            if row is None or row["next_offset"] <= position.offset:
+                self._progress.forget()
+                raise _behind(position, None if row is None else row["next_offset"])
+            if (row["stopped_reason"] or "").startswith(OTHER_HISTORY):
+                raise _undecided(position, row["stopped_reason"])
 
     async def _until_passed(self, positions: Sequence[Position], seconds: float) -> None:
         if self._waiting >= MAX_WAITING:
@@ -59,11 +98,7 @@ class Freshness:
     async def _not_reached(self, asked: Position) -> RefusedError:
         vector = await self._progress.now()
         if asked.partition in vector:
-            reached = Position(asked.partition, vector[asked.partition].next_offset - 1)
-            error = (
-                f"The read model has not reached position {asked}: it stands at {reached}. Try again, or wait longer."
-            )
-            return RefusedError(503, error, (b"retry-after", b"1"), (b"footfall-reached", str(reached).encode()))
+            return _behind(asked, vector[asked.partition].next_offset)
         known = f"knows partitions {min(vector)} to {max(vector)}" if vector else "has no partition yet"
         error = f"The read model has not reached position {asked}: it {known}. Try again."
         return RefusedError(503, error, (b"retry-after", b"5"))
@@ -82,6 +117,23 @@ class Freshness:
             else ""
         )
         raise RefusedError(409, f"The event at position {at} is parked ({row['cause']}): {row['error_message']}{waits}")
+
+
+def _behind(asked: Position, next_offset: int | None) -> RefusedError:
+    if next_offset is None:
+        error = f"The read model knows nothing of partition {asked.partition} now. Try again."
+        return RefusedError(503, error, (b"retry-after", b"5"))
+    reached = Position(asked.partition, next_offset - 1)
+    error = f"The read model has not reached position {asked}: it stands at {reached}. Try again, or wait longer."
+    return RefusedError(503, error, (b"retry-after", b"1"), (b"footfall-reached", str(reached).encode()))
+
+
+def _undecided(asked: Position, reason: str) -> RefusedError:
+    error = (
+        f"Whether position {asked} is in the read model cannot be said: partition {asked.partition} stands still, "
+        f"and an operator has to decide. {reason}"
+    )
+    return RefusedError(503, error, (b"retry-after", b"30"))
 
 
 def asks(scope: Scope) -> bool:

@@ -32,7 +32,8 @@ class Live:
         )
         self._tail = Tail(self._progress, pool_of, topic, heartbeat)
         self._streams = Streams(self._tail, pool_of, cursors_of, topic, settings.max_streams, heartbeat)
-        self.fresh = Freshness(self._progress, pool_of, topic).before
+        freshness = Freshness(self._progress, pool_of, topic)
+        self.fresh, self.confirm = freshness.before, freshness.confirm
         self._feed = FeedRoutes(pool_of, cursors_of, topic, self._streams)
         self.status = StatusRoute(Statuses(pool_of, topic, settings.query_timeout_ms / 1000), self._progress).answer
 

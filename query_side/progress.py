@@ -58,6 +58,10 @@ class Progress:
         """Set at the next look that finds the read model moved. Take it before looking yourself."""
         return self._moved
 
+    def forget(self) -> None:
+        """What was seen is so no more: the database has come back older, or is another."""
+        self._stands = {}
+
     async def now(self) -> Vector:
         """Where it stands, by a look of our own."""
         self._take(await stands(self._pool_of(), self._topic))
@@ -66,8 +70,8 @@ class Progress:
     async def wait_for(self, positions: Iterable[Position], seconds: float) -> list[Position]:
         """Returns once the positions are passed, or the time is over: then those that are not.
 
-        What was passed once stays passed, so the last look will do, on the primary. A replica's sessions may come to
-        another server, if its name means several; there each answer is looked up.
+        The last look will do to let a query through on the primary: the session that answers looks again. On a
+        replica, which may fall behind or be another one, each answer is looked up.
         """
         behind = missing(self._stands, positions)
         if not behind and not self._on_replica:
@@ -138,4 +142,5 @@ class Progress:
                     await connection.execute("SELECT 1")
             raise asyncpg.ConnectionDoesNotExistError("the listening session was lost")
         finally:
+            self.forget()  # a server that crashed may come back without what we saw last
             connection.terminate()

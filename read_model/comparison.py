@@ -17,7 +17,17 @@ CIRCUMSTANCES: dict[str, frozenset[str]] = {
     "processed_events": frozenset({"projected_at"}),
     # Of the counters, `stored` is a fact; a duplicate is counted again whenever a record is read again.
     "checkpoints": frozenset(
-        {"epoch", "owner", "duplicates", "malformed", "updated_at", "stopped_reason", "stopped_at"}
+        {
+            "epoch",
+            "owner",
+            "duplicates",
+            "malformed",
+            "updated_at",
+            "stopped_reason",
+            "stopped_at",
+            "topic_id",  # of one that an older version made it is null until it is claimed again
+            "last_record",
+        }
     ),
 }
 # A letter that was redriven or discarded is an operator's doing; a new build may never have parked it.

@@ -26,3 +26,5 @@ WHERE state <> 'redriven'
        OR kafka_offset >= (SELECT next_offset FROM {new}.checkpoints
                            WHERE topic = kafka_topic AND partition = kafka_partition))
 """
+
+FORGET = "DELETE FROM ops.late_events WHERE topic = $1"

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
@@ -54,7 +55,7 @@ async def connect(
     return connection
 
 
-async def open_pool(
+async def open_pool(  # noqa: PLR0913 - each says one thing of a pool
     database_url: str,
     *,
     application: str,
@@ -63,12 +64,14 @@ async def open_pool(
     query_timeout: float | None = None,
     server_settings: dict[str, str] | None = None,
     stateless: bool = False,
+    setup: Any = None,
 ) -> asyncpg.Pool:
     """An asyncpg pool whose sessions run in UTC and carry `application` as their name.
 
     `query_timeout`: seconds after which a statement is given up with TimeoutError, where the call names no other.
     `stateless`: whoever takes a connection leaves nothing behind in its session (SET, LISTEN, locks, cursors), so that
     giving it back costs no round trip.
+    `setup`: a coroutine function, called with each connection before it is lent; whoever asked gets what it raises.
 
     Raises OSError or asyncpg.PostgresError when the first `min_size` connections cannot be made, and
     UnfitDatabaseError when the database is not UTF8.
@@ -82,6 +85,7 @@ async def open_pool(
         command_timeout=query_timeout,
         init=_check_encoding,
         reset=_leave_as_it_is if stateless else None,
+        setup=setup,
         server_settings={"application_name": application, "timezone": "UTC", **(server_settings or {})},
     )
     return pool

@@ -77,6 +77,8 @@ checkpoints = Table(
     Column("updated_at", DateTime(timezone=True), nullable=False, server_default=text("now()")),
     Column("stopped_reason", Text, comment="Why its owner stopped; null while it goes on."),
     Column("stopped_at", DateTime(timezone=True), comment="Since when it stands still."),
+    Column("topic_id", Uuid, comment="The topic that the offset counts in (Kafka's id); null where Kafka gives none."),
+    Column("last_record", BigInteger, comment="Fingerprint of the record before next_offset; null before the first."),
     PrimaryKeyConstraint("topic", "partition", name="checkpoints_pkey"),
     comment="Where each partition stands; moved in the same transaction as the rows.",
 )

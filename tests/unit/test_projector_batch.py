@@ -13,6 +13,7 @@ from projector.batch import Position, assemble, split
 from projector.commit import Advance
 from projector.dead_letters import Caps
 from projector.failure import Diagnosis
+from projector.fingerprint import fingerprint
 from projector.rows import MAX_RECORDED_AT_MS, MIN_RECORDED_AT_MS, EventRow, to_row
 from tests.producing import an_event
 
@@ -81,9 +82,10 @@ def test_a_batch_keeps_the_first_record_of_an_event_and_counts_the_rest() -> Non
     }
     found = assemble(fetched, {}, Caps())
     assert [(row.event, row.partition, row.offset) for row in found.batch.rows] == [(twice, 0, 5), (once, 1, 3)]
+    last = fingerprint(record(twice, 0, 9))
     assert found.batch.advances == [
-        Advance("t", 0, epoch=2, old_offset=5, new_offset=10, duplicates=1, malformed=1),
-        Advance("t", 1, epoch=4, old_offset=0, new_offset=5, duplicates=1, malformed=0),
+        Advance("t", 0, epoch=2, old_offset=5, new_offset=10, duplicates=1, malformed=1, last_record=last),
+        Advance("t", 1, epoch=4, old_offset=0, new_offset=5, duplicates=1, malformed=0, last_record=last),
     ]
     assert found.positions_after == [Position("t", 0, 10, 2), Position("t", 1, 5, 4)]
     assert [(letter.record.partition, letter.record.offset) for letter in found.batch.letters] == [(0, 6)]

@@ -4,11 +4,12 @@ Kafka and PostgreSQL are played by hand here, because a test must choose the mom
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
+import msgspec
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError, OffsetOutOfRangeError
@@ -20,8 +21,9 @@ from projector import fetch as fetch_module
 from projector import ownership as ownership_module
 from projector import run as run_module
 from projector.batch import Position, split
+from projector.checkpoints import Stored
+from projector.claims import Claimed
 from projector.commit import Batch, Committed, Fenced
-from projector.dead_letters import Parked
 from projector.fetch import Fetcher
 from projector.ownership import Ownership
 from projector.run import MembershipLostError, Projector
@@ -61,13 +63,16 @@ class HandPlayedConsumer:
         return self.fetched
 
 
-class HandPlayedCheckpoints:
+class HandPlayedClaims:
     """The checkpoint table. A claim waits while `open` is not set; `failing` holds what it raises first."""
 
     def __init__(self) -> None:
-        self.generation, self.topic = "read_g1", TOPIC
+        self.generation, self.topic, self.owner = "read_g1", TOPIC, "me"
         self.next_offset: dict[int, int] = {}
         self.epoch: dict[int, int] = {}
+        self.owners: dict[int, str] = {}
+        self.stops: dict[int, Stop] = {}
+        self.missing: set[int] = set()
         self.claims: list[list[int]] = []
         self.claimed = asyncio.Event()
         self.failing: list[Exception] = []
@@ -82,33 +87,26 @@ class HandPlayedCheckpoints:
     async def expire_connections(self) -> None:
         pass
 
-    async def without_checkpoint(self, _connection: None, _partitions: Sequence[int]) -> list[int]:
-        return []
-
-    async def stop(self, _connection: None, _position: Position, _reason: str) -> None:
+    async def stop(self, _positions: Sequence[Position], _reason: str) -> None:
         pass
 
-    async def epochs(self, _connection: None, partitions: Sequence[int]) -> dict[int, tuple[int, str]]:
-        return {partition: (self.epoch.get(partition, 0), "another") for partition in partitions}
+    async def stored(self, partitions: Iterable[int]) -> dict[int, Stored]:
+        there = set(partitions) - self.missing
+        return {p: Stored(self.next_offset.get(p, 0), self.epoch[p], self.owners[p]) for p in there}
 
-    async def claim(self, _connection: None, partitions: Sequence[int], owner: str) -> list[Position]:
-        assert owner == "me"
-        self.claims.append(list(partitions))
+    async def claim(self, wanted: list[int]) -> Claimed:
+        self.claims.append(list(wanted))
         self.claimed.set()
         if self.failing:
             raise self.failing.pop(0)
         positions = []
-        for partition in partitions:
+        for partition in wanted:
             self.epoch[partition] = self.epoch.get(partition, 0) + 1
+            self.owners[partition] = "me"
             positions.append(Position(self.topic, partition, self.next_offset.get(partition, 0), self.epoch[partition]))
         await self.open.wait()
-        return positions
-
-
-async def nothing_parked(
-    _connection: None, _generation: str, _topic: str, _partitions: Sequence[int]
-) -> dict[int, Parked]:
-    return {}
+        stops = {position: self.stops[position.partition] for position in positions if position.partition in self.stops}
+        return Claimed([position for position in positions if position not in stops], {}, stops)
 
 
 async def everything_fails(*_: object) -> Exception:
@@ -122,10 +120,10 @@ class Scene:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, lanes: int = 2) -> None:
         self.consumer: Any = HandPlayedConsumer()
-        self.table = HandPlayedCheckpoints()
+        self.table = HandPlayedClaims()
         writer: Any = self
-        checkpoints: Any = self.table
-        self.ownership = Ownership(self.consumer, self.table, checkpoints, owner="me", start_from="earliest")
+        claims: Any = self.table
+        self.ownership = Ownership(self.consumer, claims)
         settings = ProjectorSettings(
             database_url=SecretStr("postgresql://nowhere/none"),
             kafka_topic=TOPIC,
@@ -137,9 +135,9 @@ class Scene:
         self.stop = asyncio.Event()
         self.committed: list[Batch] = []
         self.outcomes: list[Committed | Fenced | Exception] = []
-        monkeypatch.setattr(ownership_module, "load_parked", nothing_parked)
         monkeypatch.setattr(apply_module, "known_good_fails", everything_fails)
         monkeypatch.setattr(ownership_module, "RECLAIM_DELAY", 0)
+        monkeypatch.setattr(ownership_module, "DOUBT_DELAY", 0)
 
     async def commit(self, _connection: None, batch: Batch) -> Committed | Fenced:
         outcome = self.outcomes.pop(0) if self.outcomes else Committed(len(batch.rows), 0)
@@ -490,13 +488,52 @@ async def test_only_the_checkpoint_itself_out_of_range_stops_a_partition(scene: 
         assert await scene.fetcher.fetch(mine, 100) == {}
         assert scene.consumer.sought[-1] == (0, 0)
         assert scene.ownership.stopped == {}
+        scene.table.stops[0] = Stop(StopCause.HISTORY_TRIMMED)
         scene.consumer.fetched = OffsetOutOfRangeError({mine[0]: 0})
         assert await scene.fetcher.fetch(mine, 100) == {}
+        await scene.until_held(1)
+        await scene.until_claims(2)
+        await everything_else()
         assert scene.ownership.stopped[0].stop.cause is StopCause.HISTORY_TRIMMED
-        assert set(scene.ownership.held) == {1}
         await scene.revoke()
         scene.consumer.fetched = OffsetOutOfRangeError({mine[0]: 0})
         assert await scene.fetcher.fetch(mine, 100) == {}
+
+
+@pytest.mark.parametrize("what", ["behind", "older epoch", "gone", "another owner", "an operator's redrive"])
+async def test_a_checkpoint_that_is_not_as_we_left_it_is_claimed_anew(scene: Scene, what: str) -> None:
+    async with scene.keeping():
+        await scene.assign(0, 1)
+        await scene.until_held(0, 1)
+        scene.ownership.advance([msgspec.structs.replace(scene.ownership.held[0], next_offset=40)])
+        scene.table.next_offset[0] = 40
+        await scene.ownership.compare()
+        assert scene.offsets() == {0: 40, 1: 0}  # as it is
+        match what:
+            case "behind":
+                scene.table.next_offset[0] = 30
+            case "older epoch":
+                scene.table.epoch[0] = 0
+            case "gone":
+                scene.table.missing.add(0)
+            case "another owner":
+                scene.table.owners[0] = "another"
+            case _:
+                scene.table.epoch[0] += 1
+        await scene.ownership.compare()
+        assert scene.offsets() == {1: 0}
+        scene.table.missing.clear()
+        await scene.until_held(0, 1)
+        assert scene.table.claims == [[0, 1], [0]]
+
+
+async def test_a_commit_whose_answer_is_on_its_way_is_no_reason_to_claim_anew(scene: Scene) -> None:
+    async with scene.keeping():
+        await scene.assign(0)
+        await scene.until_held(0)
+        scene.table.next_offset[0] = 7
+        await scene.ownership.compare()
+        assert scene.offsets() == {0: 0}
 
 
 async def test_a_stopped_partition_gets_another_try_with_the_next_assignment(scene: Scene) -> None:

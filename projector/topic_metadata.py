@@ -1,0 +1,138 @@
+"""The question that aiokafka 0.14 cannot ask: which topic is it (KIP-516), and how often has a leader been elected?
+
+Metadata in the versions 10 to 12 carries a topic's id, which a topic that is deleted and made anew does not keep, and
+each partition's leader epoch (https://kafka.apache.org/protocol.html#The_Messages_Metadata).
+"""
+
+# mypy: disable-error-code="misc"
+# aiokafka is untyped, and a protocol's messages are subclasses of its classes.
+
+from collections.abc import Mapping
+from io import BytesIO
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import IncompatibleBrokerVersion, NodeNotReadyError, for_code
+from aiokafka.protocol.abstract import AbstractType
+from aiokafka.protocol.api import Request, RequestStruct, Response
+from aiokafka.protocol.types import Boolean, CompactArray, CompactString, Int16, Int32, Schema, TaggedFields
+
+METADATA = 3  # the API's key
+NO_TOPIC_ID = UUID(int=0)  # how a broker says that it does not know
+
+
+class TopicMetadata(msgspec.Struct, frozen=True):
+    """A topic as its brokers describe it. `topic_id`: None where they give none (before Kafka 2.8, and others).
+
+    `leader_epochs`: for each partition, a number that every election raises.
+    """
+
+    topic_id: UUID | None = None
+    leader_epochs: Mapping[int, int] = msgspec.field(default_factory=dict)
+
+
+class _Uuid(AbstractType[UUID]):
+    @classmethod
+    def encode(cls, value: UUID) -> bytes:
+        return value.bytes
+
+    @classmethod
+    def decode(cls, data: BytesIO) -> UUID:
+        return UUID(bytes=data.read(16))
+
+
+_PARTITION = (
+    ("error_code", Int16),
+    ("partition", Int32),
+    ("leader", Int32),
+    ("leader_epoch", Int32),
+    ("replicas", CompactArray(Int32)),
+    ("isr", CompactArray(Int32)),
+    ("offline_replicas", CompactArray(Int32)),
+    ("tags", TaggedFields),
+)
+_TOPIC = (
+    ("error_code", Int16),
+    ("topic", CompactString("utf-8")),
+    ("topic_id", _Uuid),
+    ("is_internal", Boolean),
+    ("partitions", CompactArray(*_PARTITION)),
+    ("authorized_operations", Int32),
+    ("tags", TaggedFields),
+)
+_BROKER = (
+    ("node_id", Int32),
+    ("host", CompactString("utf-8")),
+    ("port", Int32),
+    ("rack", CompactString("utf-8")),
+    ("tags", TaggedFields),
+)
+# What follows the topics differs between the versions, and is not read.
+_ANSWER = Schema(
+    ("throttle_time_ms", Int32),
+    ("brokers", CompactArray(*_BROKER)),
+    ("cluster_id", CompactString("utf-8")),
+    ("controller_id", Int32),
+    ("topics", CompactArray(*_TOPIC)),
+)
+_ASKED = ("topics", CompactArray(("topic_id", _Uuid), ("topic", CompactString("utf-8")), ("tags", TaggedFields)))
+_MAY_CREATE = ("allow_auto_topic_creation", Boolean)
+_WITH_CLUSTER_RIGHTS = ("include_cluster_authorized_operations", Boolean)
+_WITH_TOPIC_RIGHTS = ("include_topic_authorized_operations", Boolean)
+_TAGS = ("tags", TaggedFields)
+
+
+class _Answer(Response):
+    API_KEY = METADATA
+    API_VERSION = 12
+    SCHEMA = _ANSWER
+
+
+class _Ask10(RequestStruct):
+    API_KEY = METADATA
+    API_VERSION = 10
+    FLEXIBLE_VERSION = True
+    RESPONSE_TYPE = _Answer
+    SCHEMA = Schema(_ASKED, _MAY_CREATE, _WITH_CLUSTER_RIGHTS, _WITH_TOPIC_RIGHTS, _TAGS)
+
+
+class _Ask11(RequestStruct):
+    API_KEY = METADATA
+    API_VERSION = 11
+    FLEXIBLE_VERSION = True
+    RESPONSE_TYPE = _Answer
+    SCHEMA = Schema(_ASKED, _MAY_CREATE, _WITH_TOPIC_RIGHTS, _TAGS)
+
+
+class _Ask12(_Ask11):
+    API_VERSION = 12
+
+
+class _Ask(Request[_Ask10 | _Ask11 | _Ask12]):
+    API_KEY = METADATA
+
+    def __init__(self, topic: str) -> None:
+        self._topic = topic
+
+    def build(self, request_struct_class: type[Any]) -> Any:
+        rights = (False, False) if request_struct_class is _Ask10 else (False,)
+        return request_struct_class([(NO_TOPIC_ID, self._topic, {})], False, *rights, {})
+
+
+async def topic_metadata(client: AIOKafkaClient, topic: str) -> TopicMetadata:
+    """What the brokers say of a topic. Raises KafkaError, UnknownTopicOrPartitionError among others."""
+    node = client.get_random_node()
+    if node is None:
+        raise NodeNotReadyError("no broker is known")
+    try:
+        answer = await client.send(node, _Ask(topic))
+    except (IncompatibleBrokerVersion, NotImplementedError):  # older than the versions that know of ids
+        return TopicMetadata()
+    (found,) = answer.to_object()["topics"]
+    if found["error_code"]:
+        raise for_code(found["error_code"])(topic)
+    topic_id = found["topic_id"]
+    epochs = {partition["partition"]: partition["leader_epoch"] for partition in found["partitions"]}
+    return TopicMetadata(None if topic_id == NO_TOPIC_ID else topic_id, epochs)

@@ -1,0 +1,221 @@
+"""A topic deleted and made anew, and a log that lost its end, are never read into the rows of the old history.
+
+Decision 24. The broker is real, and so is everything that happens to its topics.
+"""
+
+import asyncio
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import asyncpg
+import httpx
+import pytest
+from rich.console import Console
+
+from contracts.event import UserEvent
+from footfall.embedded.child_process import Child, stop_children
+from footfall.embedded.kafka_broker import KafkaBroker, begin_format, finish_format, start_broker, wait_for_broker
+from footfall.embedded.kafka_jars import ensure_kafka_jars
+from read_model.histories import accept_history, accept_position
+from tests.conftest import Footfall
+from tests.integration.test_rebuild import rebuild
+from tests.processes import Process, free_port, wait_until
+from tests.producing import (
+    an_event,
+    checkpoints,
+    metric,
+    produce,
+    record_of,
+    rows,
+    sql,
+    start_projector,
+    wait_until_processed,
+)
+from tests.servers import Servers
+from tests.topics import make_anew, make_topics
+
+FIRST, SECOND = 10, 25  # events of the old history, and of the new one, which passes the checkpoint
+
+
+@pytest.fixture
+def one_partition(new_footfall: Callable[..., Footfall]) -> Iterator[Footfall]:
+    instance = new_footfall(partitions=1)
+    yield instance
+    instance.close()
+
+
+def some(count: int) -> list[UserEvent]:
+    return [an_event(f"user-{n % 3}", {"n": n}) for n in range(count)]
+
+
+def put(footfall: Footfall, events: list[UserEvent]) -> None:
+    produce(footfall, [record_of(event, 0) for event in events])
+
+
+def stored(footfall: Footfall) -> set[object]:
+    return {row["event_id"] for row in rows(footfall)}
+
+
+def readiness(projector: Process) -> str:
+    answer = httpx.get(f"{projector.url}/health/ready", timeout=5)
+    return f"{answer.status_code} {answer.json()['dependencies']['partitions']['detail']}"
+
+
+def wait_until_stopped(footfall: Footfall, cause: str) -> str:
+    """Until the checkpoint says why; returns the whole reason."""
+
+    def reason() -> str:
+        return str(checkpoints(footfall)[0]["stopped_reason"])
+
+    wait_until(lambda: reason().startswith(f"{cause}: "), 60, f"the partition to stop: {cause}")
+    return reason()
+
+
+def restarted(footfall: Footfall, projector: Process) -> Process:
+    """Another projector, which knows only what is stored; it has claimed, and stopped again."""
+    projector.kill()
+    again = start_unready(footfall)
+    wait_until(lambda: metric(again, "partitions_stopped") == 1, 60, "the new projector to stop")
+    return again
+
+
+def start_unready(footfall: Footfall) -> Process:
+    return footfall.start("projector", ready=False, KAFKA_SESSION_TIMEOUT_MS="2000", KAFKA_HEARTBEAT_INTERVAL_MS="300")
+
+
+def test_a_topic_made_anew_while_the_projector_is_down_is_not_read_and_a_rebuild_reads_it(
+    one_partition: Footfall,
+) -> None:
+    footfall, old, new = one_partition, some(FIRST), some(SECOND)
+    put(footfall, old)
+    projector = start_projector(footfall)
+    wait_until_processed(footfall, FIRST)
+    projector.terminate()
+    make_anew(footfall, 1)
+    put(footfall, new)
+    projector = start_unready(footfall)
+    reason = wait_until_stopped(footfall, "another_history")
+    assert "topic id" in reason
+    assert "docs/stops.md#another_history" in reason
+    projector = restarted(footfall, projector)
+    assert readiness(projector).startswith("503 stopped partitions: 0: another_history: ")
+    assert stored(footfall) == {event.event_id for event in old}
+    assert checkpoints(footfall)[0]["next_offset"] == FIRST
+
+    rebuild(footfall, "start")
+    wait_until(lambda: found_in(footfall, "read_g2") == {e.event_id for e in new}, 60, "the build to read the new one")
+    assert "another history" in rebuild(footfall, "verify", code=1)
+    assert "--force" in rebuild(footfall, "promote", code=1)
+    rebuild(footfall, "promote", "--force")
+    assert found_in(footfall, "read") == {event.event_id for event in new}
+    assert "another history" in rebuild(footfall, "rollback", code=1)
+    wait_until(lambda: readiness(projector).startswith("200"), 30, "the projector to be ready again")
+    late = some(1)
+    put(footfall, late)
+    wait_until(lambda: late[0].event_id in found_in(footfall, "read"), 30, "the new history to flow")
+
+
+def found_in(footfall: Footfall, schema: str) -> set[object]:
+    return {row["event_id"] for row in sql(footfall.servers, f"SELECT event_id FROM {schema}.processed_events")}
+
+
+def test_a_topic_made_anew_under_a_running_projector_is_not_read_and_can_be_accepted(one_partition: Footfall) -> None:
+    footfall, old, new = one_partition, some(FIRST), some(SECOND)
+    put(footfall, old)
+    projector = start_projector(footfall)
+    wait_until_processed(footfall, FIRST)
+    make_anew(footfall, 1)
+    wait_until_stopped(footfall, "another_history")
+    put(footfall, new)
+    projector = restarted(footfall, projector)
+    assert stored(footfall) == {event.event_id for event in old}
+    assert asyncio.run(accept(footfall)).startswith(f"{footfall.topic}@")
+    wait_until(lambda: len(stored(footfall)) == FIRST + SECOND, 60, "the new history to be read beside the old rows")
+    assert stored(footfall) == {event.event_id for event in old + new}
+    at = checkpoints(footfall)[0]
+    assert (at["next_offset"], at["stored"], at["stopped_reason"]) == (SECOND, SECOND, None)
+    wait_until(lambda: readiness(projector).startswith("200"), 30, "the projector to be ready again")
+    assert [row["number"] for row in sql(footfall.servers, "SELECT number FROM ops.histories ORDER BY number")] == [
+        1,
+        2,
+    ]
+
+
+async def accept(footfall: Footfall) -> str:
+    connection = await asyncpg.connect(footfall.servers.admin_url)
+    try:
+        async with connection.transaction():
+            return await accept_history(connection, "read_g1", footfall.topic, None, {0: 0})
+    finally:
+        await connection.close()
+
+
+class OwnBroker:
+    """A broker that may be stopped, and whose log may be put back to an older copy."""
+
+    def __init__(self, home: Path) -> None:
+        self._broker = KafkaBroker(home, ensure_kafka_jars(Console(quiet=True)), free_port(), free_port())
+        formatting = begin_format(self._broker)
+        assert formatting is not None
+        finish_format(self._broker, formatting)
+        self.start()
+
+    @property
+    def address(self) -> str:
+        return self._broker.bootstrap
+
+    def start(self) -> None:
+        self._child: Child = start_broker(self._broker)
+        wait_for_broker(self._broker, self._child)
+
+    def stop(self) -> None:
+        stop_children([self._child])
+
+    def copy_of(self, topic: str) -> Path:
+        """The log of the topic's first partition."""
+        return self._broker.data / f"{topic}-0"
+
+
+def test_a_log_that_lost_its_end_stops_the_partition_even_when_it_has_grown_beyond_the_checkpoint_again(
+    new_database: Callable[[], Servers], tmp_path: Path
+) -> None:
+    """As after an unclean election: the topic keeps its id, and other records stand where ours stood."""
+    (home := tmp_path / "kafka").mkdir()
+    broker = OwnBroker(home)
+    try:
+        footfall = Footfall(replace(new_database(), kafka=broker.address), "cut", tmp_path)
+        make_topics(footfall, 1)
+        old, other = some(FIRST), some(SECOND)
+        put(footfall, old[:5])
+        broker.stop()
+        shutil.copytree(broker.copy_of("cut"), tmp_path / "copy")
+        broker.start()
+        put(footfall, old[5:])
+        projector = start_projector(footfall)
+        wait_until_processed(footfall, FIRST)
+        broker.stop()
+        shutil.rmtree(broker.copy_of("cut"))
+        shutil.copytree(tmp_path / "copy", broker.copy_of("cut"))
+        broker.start()
+        assert "it ends at 5, and the checkpoint is 10" in wait_until_stopped(footfall, "history_cut")
+        put(footfall, other)
+        projector = restarted(footfall, projector)
+        assert "offset 9 holds another record" in wait_until_stopped(footfall, "history_cut")
+        assert stored(footfall) == {event.event_id for event in old}
+        asyncio.run(go_on(footfall, 5))
+        wait_until(lambda: len(stored(footfall)) == FIRST + SECOND, 60, "what was written anew to be read")
+        assert stored(footfall) == {event.event_id for event in old + other}
+        assert metric(projector, "partitions_stopped") == 0
+        footfall.close()
+    finally:
+        broker.stop()
+
+
+async def go_on(footfall: Footfall, offset: int) -> None:
+    connection = await asyncpg.connect(footfall.servers.admin_url)
+    try:
+        await accept_position(connection, "read_g1", footfall.topic, 0, offset)
+    finally:
+        await connection.close()

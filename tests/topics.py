@@ -1,0 +1,57 @@
+"""What an administrator does to a topic: deletes it, makes it anew, adds partitions."""
+
+import asyncio
+
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
+from aiokafka.errors import KafkaError
+
+from footfall.operations import TopicSettings, create_topics
+from tests.conftest import Footfall
+from tests.processes import wait_until
+
+
+async def _delete(kafka: str, topic: str) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await admin.start()
+    try:
+        await admin.delete_topics([topic])
+    finally:
+        await admin.close()
+
+
+def make_anew(footfall: Footfall, partitions: int) -> None:
+    """Deletes the topic with all it holds, and makes an empty one of the same name."""
+    asyncio.run(_delete(footfall.servers.kafka, footfall.topic))
+
+    def made() -> bool:
+        try:
+            return make_topics(footfall, partitions)[footfall.topic] == "created"
+        except KafkaError:  # the deletion is under way
+            return False
+
+    wait_until(made, 30, "the topic to be made anew")
+
+
+def make_topics(footfall: Footfall, partitions: int) -> dict[str, str]:
+    """`footfall topics create`; says of each `created` or `exists`."""
+    settings = TopicSettings(
+        kafka_bootstrap_servers=footfall.servers.kafka,
+        kafka_topic=footfall.topic,
+        kafka_dlq_topic=f"{footfall.topic}-dlq",
+        kafka_partitions=partitions,
+    )
+    return create_topics(settings)
+
+
+async def _add_partitions(kafka: str, topic: str, total: int) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await admin.start()
+    try:
+        await admin.create_partitions({topic: NewPartitions(total_count=total)})
+    finally:
+        await admin.close()
+
+
+def add_partitions(footfall: Footfall, total: int) -> None:
+    """Lets the topic have so many partitions."""
+    asyncio.run(_add_partitions(footfall.servers.kafka, footfall.topic, total))
