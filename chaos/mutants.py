@@ -255,15 +255,14 @@ def scatters_users() -> None:
 
 def acknowledges_early() -> None:
     """A command is answered before Kafka has answered."""
-    usual, under_way = log.publish, set()
+    usual = log.hand_over
 
-    async def publish(self: Any, *arguments: Any, **options: Any) -> Acknowledged:
-        task = asyncio.ensure_future(usual(self, *arguments, **options))
-        under_way.add(task)
-        task.add_done_callback(under_way.discard)
-        return Acknowledged(0, 0)
+    def hand_over(self: Any, record: Any, tell: Any) -> Any:
+        handed = usual(self, record, lambda _: None)
+        tell(Acknowledged(0, 0))
+        return handed
 
-    _replace(log, "publish", publish)
+    _replace(log, "hand_over", hand_over)
 
 
 def acknowledges_who_follows() -> None:

@@ -35,10 +35,11 @@ class Turns:
 
     async def map(self, work: Callable[[bytes], T], items: Sequence[bytes]) -> list[T]:
         """What `work` makes of each item, in their order."""
-        first, *others = slices(items)
-        done = list(map(work, first))
-        loop = asyncio.get_running_loop()
-        for part in others:
+        parts, loop = list(slices(items)), asyncio.get_running_loop()
+        if len(parts) == 1:
+            return list(map(work, items))
+        done: list[T] = []
+        for part in parts:
             async with self._turn:
                 began = loop.time()
                 done += map(work, part)

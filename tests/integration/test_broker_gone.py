@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import random
 import signal
 import tempfile
 import threading
@@ -208,7 +209,7 @@ async def test_a_round_that_kafka_answers_bit_by_bit_opens_no_circuit(
 
     monkeypatch.setattr(kafka_producer.KafkaProducer, "renew", slow_renew)
     log = await started_log(real_servers, topic)
-    too_large = EventRecord(b"user-1", b"x" * 2_000_000, [])
+    too_large = EventRecord(b"user-1", random.Random(1).randbytes(2_000_000), [])  # compression must not help
     outcomes = await asyncio.gather(
         log.publish(too_large), *map(log.publish, map(record, range(15))), return_exceptions=True
     )
