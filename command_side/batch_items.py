@@ -9,7 +9,7 @@ import msgspec
 from command_side.idempotency import is_valid_key
 from contracts.event import ActivityCommand
 from contracts.large_payloads import LARGE_COMMAND, surely_too_large
-from contracts.rules import Problems, repetition_problems, validate_user_event
+from contracts.rules import Problems, malformed, repetition_problems, validate_user_event
 
 MAX_ITEMS = 1_000
 
@@ -50,8 +50,10 @@ def items_of(body: bytes, *, lines: bool) -> list[bytes] | Problems:
         try:
             found = msgspec.structs.astuple(_split(body))
             items = [bytes(raw) for raw in found if raw is not msgspec.UNSET]
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except msgspec.ValidationError:
             return Problems(["The body must be a JSON array of commands."])
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            return Problems([malformed(body, error)])
     if not items:
         return Problems(["The batch is empty."])
     if len(items) > MAX_ITEMS:

@@ -56,7 +56,11 @@ Payload = Annotated[
 ]
 Timestamp = Annotated[
     datetime,
-    msgspec.Meta(tz=True, description="When it happened: ISO-8601 with an offset; Footfall writes UTC with `Z`."),
+    msgspec.Meta(
+        tz=True,
+        description="When it happened: ISO-8601 with an offset. Footfall keeps microseconds: a longer fraction is cut,"
+        " never rounded, and a leap second is the last microsecond before it. It writes UTC with `Z` and six digits.",
+    ),
 ]
 EventId = Annotated[UUID, msgspec.Meta(description="Unique id of the event; UUIDv7 (RFC 9562) when Footfall makes it.")]
 

@@ -1,7 +1,8 @@
-"""The JSON Schemas that Footfall publishes, and the check that a published one never changes.
+"""The JSON Schemas that Footfall publishes, and the check that what a published one accepts never changes.
 
 `python -m contracts.published` compares `contracts/schemas/` with the structs and exits 1 at a difference; with
-`--write` it adds the files of new versions, and still refuses to change one that is there.
+`--write` it adds the files of new versions and puts better words into the others, and still refuses to change what one
+that is there accepts.
 """
 
 import sys
@@ -13,6 +14,7 @@ import msgspec
 from contracts.event import ActivityCommand
 from contracts.versions import PUBLISHED
 
+WORDS = frozenset({"description", "examples", "title", "$comment"})  # annotations: no validator looks at them
 SCHEMAS = Path(__file__).parent / "schemas"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -36,8 +38,10 @@ def differences(directory: Path = SCHEMAS) -> list[str]:
         file = directory / name
         if not file.exists():
             found.append(f"{name} is not published yet: run `python -m contracts.published --write`.")
-        elif file.read_bytes() != rendered(schema):
+        elif not _accepts_the_same(file, schema):
             found.append(f"{name} is published and never changes: undo the change, or make a new version.")
+        elif file.read_bytes() != rendered(schema):
+            found.append(f"{name} says the same in other words: run `python -m contracts.published --write`.")
     known = published_schemas().keys()
     found += [
         f"{file.name} is published, but its version is gone."
@@ -48,11 +52,28 @@ def differences(directory: Path = SCHEMAS) -> list[str]:
 
 
 def write_new(directory: Path = SCHEMAS) -> None:
-    """Publishes the schemas that have no file yet."""
+    """Publishes the schemas that have no file yet, and the words of those that accept what they did."""
     directory.mkdir(exist_ok=True)
     for name, schema in published_schemas().items():
-        if not (directory / name).exists():
-            (directory / name).write_bytes(rendered(schema))
+        file = directory / name
+        if not file.exists() or _accepts_the_same(file, schema):
+            file.write_bytes(rendered(schema))
+
+
+def _accepts_the_same(file: Path, schema: dict[str, Any]) -> bool:
+    published, now = msgspec.json.decode(file.read_bytes()), msgspec.json.decode(rendered(schema))
+    return bool(_rules(published) == _rules(now))
+
+
+def _rules(schema: Any, *, names: bool = False) -> Any:
+    """A schema without its words. `names`: the keys are names of properties or definitions, not keywords."""
+    if isinstance(schema, dict):
+        return {
+            key: _rules(value, names=not names and key in ("properties", "$defs"))
+            for key, value in schema.items()
+            if names or key not in WORDS
+        }
+    return [_rules(each) for each in schema] if isinstance(schema, list) else schema
 
 
 def main() -> None:

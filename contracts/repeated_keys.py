@@ -6,10 +6,13 @@ and unless there is white space before some colon, all keys end so. No key was d
 """
 
 import json
+import re
 from typing import Any
 
 from contracts.event import ActivityCommand
 
+BACKSLASH = ord("\\")  # `b"\\" in raw` takes eight times as long: `in` tries first whether it looks for a number
+_space_before_colon = re.compile(rb"[ \n\t\r]:").search
 Container = dict[str, Any] | list[Any]
 
 
@@ -19,14 +22,14 @@ def surely_repeats_no_key(command: ActivityCommand, raw: bytes) -> bool:
     keys = (3 if payload or _has_empty_payload(command, raw) else 2) + _keys_in(payload)
     if raw.count(b":") == keys:  # a colon at least for each key, whatever else there is
         return True
-    if b"\\" in raw or b" :" in raw or b"\n:" in raw or b"\t:" in raw or b"\r:" in raw:
+    if BACKSLASH in raw or _space_before_colon(raw) is not None:
         return False
     return raw.count(b'":') == keys
 
 
 def _has_empty_payload(command: ActivityCommand, raw: bytes) -> bool:
     """False in doubt. Without escapes a quoted word is a whole string, and only `userId` could hold that one too."""
-    return b'"payload"' in raw and command.user_id != "payload" and b"\\" not in raw
+    return raw.find(b'"payload"') >= 0 and command.user_id != "payload" and BACKSLASH not in raw
 
 
 def repeated_key(raw: bytes) -> str | None:

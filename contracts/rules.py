@@ -20,22 +20,15 @@ from contracts.event import (
     EventType,
     UserEvent,
 )
-from contracts.json_text import (
-    decoded,
-    depth_of,
-    leaves,
-    surely_no_number_vanishes,
-    text_problems,
-    without_lone_surrogates,
-)
+from contracts.first_bytes import beginning_of
+from contracts.json_text import decoded, text_problems, without_lone_surrogates
 from contracts.large_payloads import LARGE_PAYLOAD, without_large_payload
-from contracts.repeated_keys import Container, repeated_key, surely_repeats_no_key
+from contracts.payloads import SoundValues, payload_problems, values_are_kept, values_are_sound
+from contracts.repeated_keys import repeated_key, surely_repeats_no_key
+from contracts.times import surely_no_time_is_cut, with_times_cut
 from contracts.versions import NEWEST, UserEventV1, UserEventV2, upcast_v1, upcast_v2
 
 GROWTH = 4  # encoding makes JSON longer by less than this factor; `9e15` becomes 9000000000000000.0
-MAX_FLOAT = 2.0**53  # above it a double's shortest text is no longer its exact value, so jsonb's numeric would differ
-MAX_INTEGER = 2**64 - 1
-MIN_INTEGER = -(2**63)
 
 EXPECTATIONS = {
     "eventId": "must be a UUID",
@@ -49,6 +42,7 @@ EXPECTATIONS = {
 }
 
 _without_control_characters = re.compile(NO_CONTROL_CHARACTERS).search
+TWICE = "The JSON must be an object; it is a string that holds JSON, so it was encoded twice."
 VERSION = re.compile(r"([0-9]{1,6})\.([0-9]{1,6})").fullmatch
 
 
@@ -80,8 +74,9 @@ _encode = msgspec.json.Encoder().encode
 def validate_user_event(body: bytes) -> ActivityCommand | Problems:
     """Validates a partial event `{userId, eventType, payload?}`, as a client sends it (JSON, UTF-8).
 
-    A key that is repeated in one object is refused here: parsers differ in which value they keep. A record that is in
-    the log already keeps the last one, as it always did: history must stay readable.
+    A key that is repeated in one object is refused here: parsers differ in which value they keep. So is a number that
+    would be rounded. A record that is in the log already keeps the last value, and the nearest double, as it always
+    did: history must stay readable.
     """
     command = sound_command(body)
     if command is not None:
@@ -99,7 +94,7 @@ def sound_command(body: bytes) -> ActivityCommand | None:
         command = _command_decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    if _is_surely_sound(command, body) and surely_repeats_no_key(command, body):
+    if _is_surely_sound(command, body, values_are_kept) and surely_repeats_no_key(command, body):
         return command
     return None
 
@@ -109,7 +104,11 @@ def validate_complete_user_event(value: bytes) -> UserEvent | Problems:
     try:
         event = upcast_v1(_v1_decoder.decode(value))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _validate_other_version(value)
+        shorter = with_times_cut(value)
+        return _validate_other_version(value) if shorter == value else validate_complete_user_event(shorter)
+    if not surely_no_time_is_cut(value):
+        value = with_times_cut(value)
+        event = upcast_v1(_v1_decoder.decode(value))
     return _validated(event, value, UserEventV1)
 
 
@@ -150,39 +149,16 @@ def _in_utc(event: UserEvent) -> UserEvent | Problems:
         return Problems(["Field `timestamp` lies outside the years 1 to 9999 in UTC."])
 
 
-def _is_surely_sound(fields: ActivityCommand | UserEvent, raw: bytes) -> bool:
+def _is_surely_sound(
+    fields: ActivityCommand | UserEvent, raw: bytes, are_sound: SoundValues = values_are_sound
+) -> bool:
     """False in any doubt: then the slow path decides. Costs under 1 us for a usual payload."""
     payload = fields.payload
-    if b"\\u0000" in raw or not fields.user_id.isprintable():
+    if raw.find(b"\\u0000") >= 0 or not fields.user_id.isprintable():
         return False
     if len(raw) > MAX_PAYLOAD_BYTES // GROWTH and len(_encode(payload)) > MAX_PAYLOAD_BYTES:
         return False
-    return values_are_sound(payload, raw)
-
-
-def values_are_sound(container: Container, raw: bytes) -> bool:
-    """Whether depth and numbers are within their bounds beyond doubt. `raw`: the text of which it is a part."""
-    return _values_are_sound(container) or (surely_no_number_vanishes(raw) and _values_are_sound(container, zeros=True))
-
-
-def _values_are_sound(container: Container, depth: int = 1, *, zeros: bool = False) -> bool:
-    """`depth`: the level of `container` itself. `zeros`: whether 0.0 is sound; 1e-400 becomes it, too."""
-    if depth > MAX_PAYLOAD_DEPTH:
-        return False
-    value: Any
-    for value in container.values() if type(container) is dict else container:
-        kind = type(value)
-        if kind is str or kind is bool or value is None:
-            continue
-        if kind is int:
-            if not MIN_INTEGER <= value <= MAX_INTEGER:
-                return False
-        elif kind is float:
-            if not -MAX_FLOAT <= value <= MAX_FLOAT or (value == 0 and not zeros):
-                return False
-        elif not _values_are_sound(value, depth + 1, zeros=zeros):
-            return False
-    return True
+    return are_sound(payload, raw)
 
 
 def _problems(raw: bytes, shape: Shape) -> list[str]:
@@ -192,19 +168,15 @@ def _problems(raw: bytes, shape: Shape) -> list[str]:
         return [*_problems(mended, shape), "A string contains half of a surrogate pair, which is no character."]
     try:
         fields, problems = decoded(raw)
-    except RecursionError:
-        return [f"The JSON is nested deeper than {MAX_PAYLOAD_DEPTH} levels."]
-    except UnicodeDecodeError:
-        return ["The JSON is not valid UTF-8."]
-    except msgspec.DecodeError as error:
-        return [f"The JSON is not valid: {_without_prefix(error)}."]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return [malformed(raw, error)]
     if type(fields) is not dict:
-        return ["The JSON must be an object."]
-    problems += [*_field_problems(fields, shape), *text_problems(raw)]
+        return [TWICE if type(fields) is str and fields.lstrip()[:1] in ("{", "[") else "The JSON must be an object."]
+    problems += [*_field_problems(fields, shape), *text_problems(raw, exact=shape is ActivityCommand)]
     if shape is ActivityCommand:
         problems += repetition_problems(raw)
     if type(fields.get("payload")) is dict:
-        problems += _payload_problems(fields["payload"])
+        problems += payload_problems(fields["payload"])
     return problems
 
 
@@ -212,6 +184,18 @@ def repetition_problems(raw: bytes) -> list[str]:
     """A sentence about a key that is repeated in one object, at any depth; empty when there is none."""
     key = repeated_key(raw)
     return [] if key is None else [f"Key `{_shown(key)}` occurs more than once in one object."]
+
+
+def malformed(raw: bytes, error: msgspec.DecodeError | UnicodeDecodeError | RecursionError) -> str:
+    """What the first bytes show `raw` to be, or else where `error` found it to be malformed."""
+    if isinstance(error, RecursionError):
+        return f"The JSON is nested deeper than {MAX_PAYLOAD_DEPTH} levels."
+    beginning = beginning_of(raw)
+    if beginning is not None:
+        return f"The JSON is not valid: it begins with {beginning}; it must be plain JSON in UTF-8."
+    if isinstance(error, UnicodeDecodeError):
+        return "The JSON is not valid UTF-8."
+    return f"The JSON is not valid: {_without_prefix(error)}."
 
 
 def _without_prefix(error: msgspec.DecodeError) -> str:
@@ -251,16 +235,3 @@ def _fits(value: Any, kind: Any) -> bool:
     except (msgspec.ValidationError, OverflowError):
         return False
     return True
-
-
-def _payload_problems(payload: dict[str, Any]) -> list[str]:
-    problems = []
-    if depth_of(payload) > MAX_PAYLOAD_DEPTH:
-        problems.append(f"Field `payload` is nested deeper than {MAX_PAYLOAD_DEPTH} levels.")
-    if len(_encode(payload)) > MAX_PAYLOAD_BYTES:
-        problems.append(LARGE_PAYLOAD)
-    if any(not MIN_INTEGER <= n <= MAX_INTEGER for n in leaves(payload, int)):
-        problems.append("Field `payload` has an integer beyond 64 bits; send it as a string.")
-    if any(not -MAX_FLOAT <= n <= MAX_FLOAT for n in leaves(payload, float)):
-        problems.append("Field `payload` has a fractional number beyond 2^53; send it as a string.")
-    return problems

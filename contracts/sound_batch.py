@@ -12,8 +12,10 @@ from itertools import chain
 import msgspec
 
 from contracts.event import MAX_PAYLOAD_BYTES, ActivityCommand, UserEvent
-from contracts.rules import GROWTH, values_are_sound
-from contracts.versions import UserEventV1, upcast_v1
+from contracts.payloads import SoundValues, values_are_sound
+from contracts.rules import GROWTH
+from contracts.times import surely_no_time_is_cut
+from contracts.versions import UserEventV1, at_full_width, upcast_v1
 
 # Values of these types are sound whatever they are.
 PLAIN = {str, bool, type(None)}
@@ -34,7 +36,7 @@ def sound_events(values: Sequence[bytes | None]) -> SoundEvents | None:
     if None in values:
         return None
     lines = objects_on_lines(values)  # type: ignore[arg-type]  # None was ruled out
-    if lines is None or b"\\u0000" in lines or _is_long(values):
+    if lines is None or lines.find(b"\\u0000") >= 0 or _is_long(values):
         return None
     try:
         written: list[UserEventV1] = _decode_lines(lines)
@@ -42,7 +44,16 @@ def sound_events(values: Sequence[bytes | None]) -> SoundEvents | None:
         return None
     if len(written) != len(values) or not _are_sound(written, lines):
         return None
-    return SoundEvents(list(map(upcast_v1, written)), _encode_lines(written).split(b"\n")[:-1])
+    as_rendered = _encode_lines(written)[:-1]
+    if as_rendered != lines and not surely_no_time_is_cut(lines):  # our own records are as they are rendered
+        return None
+    return SoundEvents(list(map(upcast_v1, written)), _at_full_width(written, as_rendered.split(b"\n")))
+
+
+def _at_full_width(written: Sequence[UserEventV1], rendered: list[bytes]) -> list[bytes]:
+    if 0 not in [event.timestamp.microsecond for event in written]:
+        return rendered
+    return [at_full_width(text, event.timestamp) for event, text in zip(written, rendered, strict=True)]
 
 
 def objects_on_lines(values: Sequence[bytes]) -> bytes | None:
@@ -62,7 +73,9 @@ def _are_sound(written: Sequence[UserEventV1], lines: bytes) -> bool:
     return {event.timestamp.tzinfo for event in written} == {UTC} and plainly_sound(written, lines)
 
 
-def plainly_sound(decoded: Sequence[UserEventV1 | ActivityCommand], raw: bytes) -> bool:
+def plainly_sound(
+    decoded: Sequence[UserEventV1 | ActivityCommand], raw: bytes, are_sound: SoundValues = values_are_sound
+) -> bool:
     """Whether users, and the depth and numbers of payloads, are within their bounds beyond doubt. `raw`: their text."""
     if not "".join([one.user_id for one in decoded]).isprintable():
         return False
@@ -70,4 +83,4 @@ def plainly_sound(decoded: Sequence[UserEventV1 | ActivityCommand], raw: bytes) 
     # One look at each value's type; what is not plain is judged as `rules.py` does, each value in a list of its own.
     if set(map(type, values)) <= PLAIN:
         return True
-    return values_are_sound([value for value in values if type(value) not in PLAIN], raw)
+    return are_sound([value for value in values if type(value) not in PLAIN], raw)

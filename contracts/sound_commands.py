@@ -16,9 +16,10 @@ import msgspec
 from uuid_utils import uuid7
 
 from contracts.event import MAX_PAYLOAD_BYTES, ActivityCommand, EventType, Payload
+from contracts.payloads import values_are_kept
 from contracts.record import HEADER_EVENT_ID, HEADER_EVENT_TYPE, HEADER_REQUEST_ID, EventRecord
 from contracts.sound_batch import objects_on_lines, plainly_sound
-from contracts.versions import encode_new_events
+from contracts.versions import at_full_width, encode_new_events
 
 NEW_COLONS = 4  # in each event: after `eventId` and `timestamp`, and two within the time
 JSON_SPACE = b" \t\r"
@@ -43,14 +44,17 @@ def new_records(body: bytes, request_id: str, *, lines: bool, at_most: int) -> l
     None, too, for no items or more than `at_most`. They were accepted together: all have the same timestamp.
     """
     commands = _decoded(body, lines=lines)
-    if not commands or len(commands) > at_most or not plainly_sound(commands, body):
+    if not commands or len(commands) > at_most or not plainly_sound(commands, body, values_are_kept):
         return None
     event_ids = [str(uuid7()) for _ in commands]
-    rendered = encode_new_events(commands, event_ids, datetime.now(UTC))
+    now = datetime.now(UTC)
+    rendered = encode_new_events(commands, event_ids, now)
     absent = sum([command.payload is ABSENT for command in commands])
     if rendered.count(b":") != body.count(b":") + NEW_COLONS * len(commands) + absent:
         return None
     values = rendered.split(b"\n")[:-1]
+    if now.microsecond == 0:
+        values = [at_full_width(value, now) for value in values]
     if max(map(len, values)) > MAX_PAYLOAD_BYTES:
         return None
     request_header = (HEADER_REQUEST_ID, request_id.encode())

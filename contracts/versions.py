@@ -59,8 +59,23 @@ PUBLISHED: dict[str, type[msgspec.Struct]] = {"1": UserEventV1, "2": UserEventV2
 
 WRITTEN_IN_V2 = Metadata(schema_version="2.0")
 
+# How a time in UTC ends in an event as it is rendered, and how version 2 begins.
+END_OF_TIME_V1, END_OF_TIME_V2, START_V2 = b'Z","payload":', b'Z","_metadata":', b'{"version":'
+
 _encode = msgspec.json.Encoder().encode
 _encode_lines = msgspec.json.Encoder().encode_lines
+
+
+def at_full_width(event_json: bytes, timestamp: datetime) -> bytes:
+    """An event's JSON as msgspec renders it, with six digits of the second also when they are zeros (decision 10).
+
+    The timestamp is in UTC, and the last field but the payload and `_metadata`. What follows it here cannot stand
+    within the fields before it: there a quotation mark is escaped.
+    """
+    if timestamp.microsecond:
+        return event_json
+    end = END_OF_TIME_V2 if event_json.startswith(START_V2) else END_OF_TIME_V1
+    return event_json.replace(end, b".000000" + end, 1)
 
 
 def upcast_v1(event: UserEventV1) -> UserEvent:
@@ -85,11 +100,12 @@ class _NewEvent(msgspec.Struct, frozen=True, rename="camel", gc=False):
 
 def encode_new_event(command: ActivityCommand, event_id: str, timestamp: datetime) -> bytes:
     """`encode_event` of the default tenant's new event, byte for byte, without making a UUID object (1 us)."""
-    return _encode(_NewEvent(event_id, command.user_id, command.event_type, timestamp, command.payload))
+    text = _encode(_NewEvent(event_id, command.user_id, command.event_type, timestamp, command.payload))
+    return text if timestamp.microsecond else at_full_width(text, timestamp)
 
 
 def encode_new_events(commands: Sequence[ActivityCommand], event_ids: Sequence[str], timestamp: datetime) -> bytes:
-    """What `encode_new_event` makes of each, with a line feed after each: JSON as it is encoded holds no other."""
+    """What `encode_new_event` makes of each before `at_full_width`, with a line feed after each: they hold no other."""
     return _encode_lines(
         [
             _NewEvent(event_id, command.user_id, command.event_type, timestamp, command.payload)
@@ -103,17 +119,19 @@ def encode_event(event: UserEvent) -> bytes:
 
     The default tenant's events are written in version 1, so that the seed's clients and consumers see the seed's bytes.
     """
+    return at_full_width(_encode(_as_written(event)), event.timestamp)
+
+
+def _as_written(event: UserEvent) -> UserEventV1 | UserEventV2:
     if event.tenant_id == DEFAULT_TENANT:
-        return _encode(UserEventV1(event.event_id, event.user_id, event.event_type, event.timestamp, event.payload))
-    return _encode(
-        UserEventV2(
-            version="2.0",
-            event_id=event.event_id,
-            tenant_id=event.tenant_id,
-            user_id=event.user_id,
-            event_type=event.event_type,
-            timestamp=event.timestamp,
-            metadata=WRITTEN_IN_V2,
-            payload=event.payload,
-        )
+        return UserEventV1(event.event_id, event.user_id, event.event_type, event.timestamp, event.payload)
+    return UserEventV2(
+        version="2.0",
+        event_id=event.event_id,
+        tenant_id=event.tenant_id,
+        user_id=event.user_id,
+        event_type=event.event_type,
+        timestamp=event.timestamp,
+        metadata=WRITTEN_IN_V2,
+        payload=event.payload,
     )

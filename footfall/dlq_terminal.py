@@ -22,6 +22,7 @@ from footfall.operator_settings import operator_settings
 from projector.letter_filter import LetterFilter
 from projector.letter_trial import RedriveError
 from projector.redrive import Dealt, Options
+from read_model.wire_time import encoded
 from telemetry.logs import configure_logs
 
 SHOWN = 50  # letters of a run that a terminal lists; --json lists all
@@ -140,4 +141,4 @@ def _report(dealt: list[Dealt], counts: dict[Any, int], *, dry_run: bool) -> Non
 
 
 def _print_json(document: Any) -> None:
-    click.echo(msgspec.json.encode(document).decode())
+    click.echo(encoded(document).decode())

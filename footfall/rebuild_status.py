@@ -9,6 +9,7 @@ import msgspec
 
 from footfall.rebuild import SESSIONS, Operator
 from read_model.generations import PROJECTED, Generation, positions, projector_name
+from read_model.wire_time import wire_time_or_none
 
 SAMPLE = 1.0  # seconds between the two looks that give a rate
 
@@ -74,7 +75,7 @@ async def _progress(
         found.max_rate,
         bool(found.holds),
         found.verified is not None,
-        {name: None if date is None else date.isoformat() for name, date in found.dates.items()},
+        {name: wire_time_or_none(date) for name, date in found.dates.items()},
         await operator.connection.fetchval(SESSIONS, projector_name(found.name)),
         min(1.0, done / wanted) if wanted else 1.0,
         behind,

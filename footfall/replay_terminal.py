@@ -22,6 +22,7 @@ from contracts.event import UserEvent
 from contracts.settings import KafkaSettings
 from contracts.versions import encode_event
 from footfall.replay import Handle, HandlerError, Malformed, Replayed, ReplayError, Span, Tally, Wanted, replay
+from read_model.wire_time import WireTime, wire_time
 
 UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 PROGRESS_INTERVAL = 0.2  # seconds
@@ -36,7 +37,7 @@ class Line(msgspec.Struct, frozen=True, rename="camel"):
 
     partition: int
     offset: int
-    recorded_at: datetime
+    recorded_at: WireTime
     event: msgspec.Raw
 
 
@@ -86,12 +87,12 @@ def _print(line: bytes) -> None:
 
 def _json(found: Replayed) -> bytes:
     at = UNIX_EPOCH + timedelta(milliseconds=found.recorded_at_ms)
-    return _encode(Line(found.partition, found.offset, at, msgspec.Raw(encode_event(found.event))))
+    return _encode(Line(found.partition, found.offset, wire_time(at), msgspec.Raw(encode_event(found.event))))
 
 
 def _row(found: Replayed) -> bytes:
     event = found.event
-    time = event.timestamp.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    time = wire_time(event.timestamp.astimezone(UTC))
     payload = _encode(event.payload).decode()
     where = f"{found.partition:>4} {found.offset:>10}"
     return f"{where}  {time:<27} {event.event_type:<12} {event.user_id:<24} {payload}".encode()

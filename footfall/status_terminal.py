@@ -3,7 +3,6 @@
 import asyncio
 from datetime import timedelta
 
-import msgspec
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
@@ -11,6 +10,7 @@ from rich.text import Text
 
 from footfall.status import GenerationStatus, PartitionStatus, Status, observing
 from projector.settings import ProjectorSettings
+from read_model.wire_time import encoded
 
 WATCH_INTERVAL = 2.0  # seconds
 WELL, NOT_WELL = 0, 1  # exit codes
@@ -48,7 +48,7 @@ async def _watch(settings: ProjectorSettings, as_json: bool, max_lag: int | None
 
 
 def _print_json(status: Status) -> None:
-    print(msgspec.json.encode(status).decode(), flush=True)
+    print(encoded(status).decode(), flush=True)
 
 
 def tables(status: Status) -> Group:

@@ -7,7 +7,6 @@ has it publishes what follows, so letters of one partition reach the topic in of
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from datetime import datetime
 from typing import Any
 
 import asyncpg
@@ -17,6 +16,7 @@ from aiokafka.errors import MessageSizeTooLargeError, RecordListTooLargeError
 from projector.connection import Connection
 from projector.dead_letters import header_name
 from projector.settings import ProjectorSettings
+from read_model.wire_time import wire_time
 from telemetry.lifetimes import ended_within
 from telemetry.logs import get_logger
 
@@ -202,11 +202,7 @@ def diagnosis_headers(row: asyncpg.Record) -> Headers:
         "error-class": row["error_class"],
         "error-message": row["error_message"],
         "attempts": row["attempts"],
-        "recorded-at": _iso(row["recorded_at"]),
-        "parked-at": _iso(row["parked_at"]),
+        "recorded-at": wire_time(row["recorded_at"]),
+        "parked-at": wire_time(row["parked_at"]),
     }
     return [(f"footfall-dlq-{name}", str(value).encode()) for name, value in found.items()]
-
-
-def _iso(moment: datetime) -> str:
-    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")

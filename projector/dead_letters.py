@@ -1,7 +1,8 @@
 """Records set aside: in PostgreSQL, in the batch's transaction, in order for each key (docs/decisions/0007).
 
 Once a record of a key is parked, later records of that key are parked behind it, so that a user's events are never
-applied out of order. Records without a key belong to nobody's order and hold up nobody.
+applied out of order. Records without a key belong to nobody's order and hold up nobody. An empty key is no key: it is
+what some clients send for none (librdkafka spreads such records over all partitions).
 """
 
 from collections.abc import Iterable, Sequence
@@ -44,7 +45,7 @@ class Parked(msgspec.Struct):
     def add(self, key: bytes | None, offset: int) -> None:
         """Counts one more letter."""
         self.total += 1
-        if key is not None:
+        if key:
             self.first.setdefault(key, offset)
             self.count[key] = self.count.get(key, 0) + 1
 
@@ -56,7 +57,7 @@ class Parked(msgspec.Struct):
         """Why one more letter of this key must not be parked, or None."""
         if self.total >= caps.of_one_partition:
             return Stop(StopCause.PARKED_OF_PARTITION, f"{self.total} of {caps.of_one_partition}")
-        if key is not None and self.count.get(key, 0) >= caps.of_one_key:
+        if key and self.count.get(key, 0) >= caps.of_one_key:
             return Stop(StopCause.PARKED_OF_KEY, f"{self.count[key]} of {caps.of_one_key}")
         return None
 
@@ -91,7 +92,7 @@ async def load_parked(
     for row in await connection.fetch(PARKED.format(generation=generation), topic, list(partitions)):
         found, key = parked[row["kafka_partition"]], row["record_key"]
         found.total += row["count"]
-        if key is not None:
+        if key:
             found.first[key], found.count[key] = row["first"], row["count"]
     for row in await connection.fetch(DISCARDED.format(generation=generation), topic, list(partitions)):
         parked[row["kafka_partition"]].discarded = frozenset(row["offsets"])
@@ -125,7 +126,7 @@ def _row(letter: DeadLetter) -> tuple[object, ...]:
 def user_of(key: bytes | None) -> str | None:
     """The user that a key names, if it is text that PostgreSQL can hold."""
     try:
-        return None if key is None or b"\0" in key else key.decode()
+        return None if not key or b"\0" in key else key.decode()
     except UnicodeDecodeError:
         return None
 

@@ -119,14 +119,14 @@ async def _apply_one(
 
 
 def _row_or_diagnosis(letter: Letter, stuck: dict[bytes, int]) -> EventRow | Diagnosis:
-    if letter.key is not None and letter.key in stuck:
+    if letter.key and letter.key in stuck:
         return behind(stuck[letter.key])
     row = to_row(letter)
     return _stop_key(letter, row, stuck) if isinstance(row, Diagnosis) else row
 
 
 def _stop_key(letter: Letter, why: Diagnosis, stuck: dict[bytes, int]) -> Diagnosis:
-    if letter.key is not None:
+    if letter.key:
         stuck[letter.key] = letter.offset
     return why
 

@@ -36,7 +36,7 @@ FROM {{generation}}.dead_letters WHERE {MATCHES} GROUP BY 1, 2 ORDER BY 1, 2
 
 CHOSEN_KEYS = f"""
 SELECT record_key AS key, min(kafka_offset) AS first FROM {{generation}}.dead_letters
-WHERE {MATCHES} AND record_key IS NOT NULL GROUP BY 1
+WHERE {MATCHES} AND record_key <> '' GROUP BY 1
 """
 
 # What waits behind a chosen letter of its key comes along.
@@ -44,7 +44,7 @@ NEXT_OF_CHOSEN_KEYS = f"""
 SELECT l.* FROM {{generation}}.dead_letters AS l
 LEFT JOIN unnest($11::bytea[], $12::bigint[]) AS chosen(key, first) ON chosen.key = l.record_key
 WHERE l.state = 'parked' AND l.kafka_topic = $6 AND l.kafka_partition = $7 AND l.kafka_offset > $13
-  AND (l.kafka_offset >= chosen.first OR (l.record_key IS NULL AND {MATCHES}))
+  AND (l.kafka_offset >= chosen.first OR (coalesce(l.record_key, '') = '' AND {MATCHES}))
 ORDER BY l.kafka_offset LIMIT $14
 """
 
@@ -228,7 +228,7 @@ class Redrive:
     async def _apply(
         self, connection: Connection, place: Place, letters: list[Letter], chosen: dict[bytes, int]
     ) -> list[Dealt]:
-        keys = {letter.key for letter in letters if letter.key is not None}
+        keys = {letter.key for letter in letters if letter.key}
         found = await connection.fetch(self._sql(FIRST_PARKED), *place, list(keys))
         parked = {row["record_key"]: row["first"] for row in found}
         # The first parked letter of a key is either about to be tried, or holds up all that follow.
@@ -291,6 +291,6 @@ def _named(letter: Letter, outcome: Literal["stored", "duplicate"] | Diagnosis, 
     """A letter that waits behind one which was not chosen is blocked: this run could not have applied it."""
     if isinstance(outcome, str):
         return outcome
-    if letter.key is None or outcome.behind_offset is None or outcome.behind_offset >= chosen[letter.key]:
+    if not letter.key or outcome.behind_offset is None or outcome.behind_offset >= chosen[letter.key]:
         return outcome.cause
     return "blocked"

@@ -1,7 +1,6 @@
 """`GET /events/{eventId}/status`: what became of an event, or of one record of it."""
 
 from collections.abc import Callable
-from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
@@ -11,6 +10,7 @@ import msgspec
 from query_side.answers import RefusedError
 from query_side.positions import Position
 from read_model.names import READ
+from read_model.wire_time import WireTime, wire_time, wire_time_or_none
 
 EVENT = f"""
 SELECT kafka_partition, kafka_offset, occurred_at, recorded_at, projected_at
@@ -39,11 +39,11 @@ class Status(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, kw
     position: str | None = None
     stored_at: str | None = None  # of a duplicate: the position whose record was stored
     read_model_at: str | None = None  # of what is accepted: the last position that is projected
-    occurred_at: datetime | None = None
-    recorded_at: datetime | None = None
-    projected_at: datetime | None = None
-    parked_at: datetime | None = None
-    discarded_at: datetime | None = None
+    occurred_at: WireTime | None = None
+    recorded_at: WireTime | None = None
+    projected_at: WireTime | None = None
+    parked_at: WireTime | None = None
+    discarded_at: WireTime | None = None
     cause: str | None = None
     reason: str | None = None
     waits_behind: str | None = None
@@ -97,9 +97,9 @@ def projected(event_id: UUID, row: asyncpg.Record) -> Status:
         event_id=event_id,
         status="projected",
         position=str(position_of(row)),
-        occurred_at=row["occurred_at"],
-        recorded_at=row["recorded_at"],
-        projected_at=row["projected_at"],
+        occurred_at=wire_time(row["occurred_at"]),
+        recorded_at=wire_time(row["recorded_at"]),
+        projected_at=wire_time(row["projected_at"]),
     )
 
 
@@ -109,9 +109,9 @@ def set_aside(event_id: UUID, letter: asyncpg.Record) -> Status:
         event_id=event_id,
         status="parked" if letter["state"] == "parked" else "dead",
         position=str(at),
-        recorded_at=letter["recorded_at"],
-        parked_at=letter["parked_at"],
-        discarded_at=letter["resolved_at"],
+        recorded_at=wire_time(letter["recorded_at"]),
+        parked_at=wire_time(letter["parked_at"]),
+        discarded_at=wire_time_or_none(letter["resolved_at"]),
         cause=letter["cause"],
         reason=letter["error_message"],
         waits_behind=None if behind is None else str(Position(at.partition, behind)),

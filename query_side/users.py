@@ -23,6 +23,7 @@ from query_side.negotiation import JSON as JSON_TYPE
 from query_side.negotiation import chosen
 from query_side.pages import unpacked
 from query_side.parameters import NAME_RULE, Parameters, is_name
+from read_model.wire_time import wire_time
 from telemetry.asgi import Receive, Scope, Send, respond
 
 USERS = "/users"
@@ -118,7 +119,7 @@ class UserRoutes:
         parameters.check()
         async with self._connection() as connection:
             found = await projections.top_products(connection, since, until, limit)
-        await answer(scope, send, {"from": since, "to": until, "products": found})
+        await answer(scope, send, {"from": wire_time(since), "to": wire_time(until), "products": found})
 
     async def activity_hourly(self, scope: Scope, _receive: Receive, send: Send) -> None:
         """Events of each type in each hour of a span."""
@@ -128,7 +129,7 @@ class UserRoutes:
         parameters.check()
         async with self._connection() as connection:
             found = await projections.activity_hourly(connection, since, until, event_types)
-        await answer(scope, send, {"from": since, "to": until, "hours": found})
+        await answer(scope, send, {"from": wire_time(since), "to": wire_time(until), "hours": found})
 
     def _connection(self) -> "asyncpg.pool.PoolAcquireContext":
         return self._pool_of().acquire(timeout=self._query_timeout)

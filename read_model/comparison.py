@@ -34,6 +34,12 @@ CIRCUMSTANCES: dict[str, frozenset[str]] = {
 DEAD_LETTERS = "dead_letters"
 DEAD_LETTER_FACTS = frozenset({"recorded_at", "user_id", "record_key", "record_value", "header_names", "header_values"})
 
+# Earlier releases wrote a full second without a fraction (docs/decisions/0010); a row keeps that text until a rebuild.
+SAME_TEXT = {
+    ("processed_events", "event_json"): """CASE WHEN occurred_at = date_trunc('second', occurred_at)
+        THEN regexp_replace(event_json, '("timestamp":"[0-9T:-]{19})Z', '\\1.000000Z') ELSE event_json END"""
+}
+
 ONLY = {
     DEAD_LETTERS: "WHERE state = 'parked'",
     "checkpoints": "WHERE next_offset > 0",  # a partition that nobody has claimed yet has none
@@ -126,7 +132,7 @@ async def _texts(connection: Connection, old: str, new: str, table: str) -> dict
     columns = await connection.fetch(COLUMNS, f"{old}.{table}")
     key = [row["name"] for row in columns if row["in_key"]]
     dull = CIRCUMSTANCES.get(table, frozenset())
-    facts = [row["name"] for row in columns if row["name"] not in dull]
+    facts = [SAME_TEXT.get((table, row["name"]), row["name"]) for row in columns if row["name"] not in dull]
     if table == DEAD_LETTERS:
         facts = [name for name in facts if name in DEAD_LETTER_FACTS]
     return {

@@ -6,7 +6,7 @@ import msgspec
 
 from command_side.batch_items import MAX_ITEMS
 from contracts.event import MAX_PAYLOAD_BYTES, MAX_PAYLOAD_DEPTH, ActivityCommand
-from contracts.rules import MAX_FLOAT, MAX_INTEGER, MIN_INTEGER
+from contracts.payloads import MAX_FLOAT, MAX_INTEGER, MIN_INTEGER
 from contracts.versions import UserEventV1
 
 Json = dict[str, Any]

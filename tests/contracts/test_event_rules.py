@@ -32,6 +32,10 @@ NOT_UTF8 = "The JSON is not valid UTF-8."
 NOT_AN_OBJECT = "The JSON must be an object."
 
 
+def begins_with(what: str) -> str:
+    return f"The JSON is not valid: it begins with {what}; it must be plain JSON in UTF-8."
+
+
 def command_json(payload: str) -> bytes:
     """A command's text around a payload that is given as text, because some have no Python value."""
     return f'{{"userId":"u","eventType":"LOGIN","payload":{payload}}}'.encode("utf-8", "surrogatepass")
@@ -206,8 +210,8 @@ def test_an_event_type_that_is_not(event_type: object) -> None:
         (command_json('{"x":"\n"}'), "The JSON is not valid: invalid character (byte 50)."),
         (command_json('{"x":"\0"}'), "The JSON is not valid: invalid character (byte 50)."),
         (command_json('{"x":"\\ud8zz"}'), "The JSON is not valid: invalid character in unicode escape (byte 55)."),
-        (b"\xef\xbb\xbf" + body(), "The JSON is not valid: invalid character (byte 0)."),
-        (body().decode().encode("utf-16"), "The JSON is not valid: invalid character (byte 0)."),
+        (b"\xef\xbb\xbf" + body(), begins_with("a byte order mark (EF BB BF)")),
+        (body().decode().encode("utf-16"), begins_with("the byte order mark of UTF-16")),
         (b'{"userId":"\xff","eventType":"LOGIN"}', NOT_UTF8),
         (b'{"userId":"\xc0\x80","eventType":"LOGIN"}', NOT_UTF8),
         (b'{"userId":"u","eventType":"LOGIN","x":1e400', "The JSON is not valid: expecting ',' delimiter."),

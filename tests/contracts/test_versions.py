@@ -96,6 +96,20 @@ def test_a_changed_published_schema_is_refused(tmp_path: Path, monkeypatch: pyte
     assert rendered(changed["user-event-1.json"]) not in [file.read_bytes() for file in tmp_path.iterdir()]
 
 
+def test_the_words_of_a_published_schema_may_become_better(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_new(tmp_path)
+    changed = published.published_schemas()
+    changed["user-event-1.json"]["$defs"]["UserEventV1"]["properties"]["userId"]["description"] = "Who it was."
+    monkeypatch.setattr(published, "published_schemas", lambda: changed)
+    assert ["in other words" in line for line in differences(tmp_path)] == [True]
+    write_new(tmp_path)
+    assert differences(tmp_path) == []
+    # a property may be called `title`; it is no word
+    changed["user-event-1.json"]["$defs"]["UserEventV1"]["properties"]["title"] = {"type": "string"}
+    write_new(tmp_path)
+    assert ["never changes" in line for line in differences(tmp_path)] == [True]
+
+
 def test_a_new_record_is_the_record_of_its_event() -> None:
     command = ActivityCommand("日本-😀 \\ \"'", "PRODUCT_VIEW", {"ä": [1, None, 1.5, {"b": True}]})
     made = new_record(command, "r-1")

@@ -333,10 +333,12 @@ def test_an_event_parked_twice_is_applied_once(footfall: Footfall) -> None:
 
 def test_what_was_not_chosen_is_neither_touched_nor_overtaken(one_partition: Footfall) -> None:
     start_projector(one_partition)
-    produce(one_partition, [raw("ann", POISON), event_of("ann", 1), event_of("ann", 2), Raw(POISON), Raw(POISON)])
+    produce(one_partition, [raw("ann", POISON), event_of("ann", 1), event_of("ann", 2), Raw(POISON), Raw(POISON, b"")])
     wait_until_passed(one_partition, 5)
     assert outcomes(dlq(one_partition, "redrive", "--offset", "1-2")) == [(1, "blocked"), (2, "blocked")]
-    assert outcomes(dlq(one_partition, "redrive", "--offset", "4")) == [(4, "poison")]  # without a key: on its own
+    assert outcomes(dlq(one_partition, "redrive", "--offset", "4")) == [
+        (4, "poison")
+    ]  # an empty key is none: on its own
     assert [row["attempts"] for row in letters(one_partition)] == [1, 1, 1, 1, 2]
     assert outcomes(dlq(one_partition, "redrive", "--limit", "1")) == [(0, "poison")]
     assert dlq(one_partition, "redrive", "--since", "2999-01-01")["letters"] == []

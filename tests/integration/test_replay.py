@@ -95,7 +95,9 @@ def test_the_whole_log_is_printed_in_order_and_malformed_records_are_reported(lo
     assert offsets(run) == {p: list(range(EACH)) for p in range(PARTITIONS)}
     for line in found:
         assert line["event"]["payload"] == {"n": line["offset"], "text": "東京 \u2028"}
-        assert line["recordedAt"] == (T0 + timedelta(minutes=line["offset"])).isoformat().replace("+00:00", "Z")
+        assert line["recordedAt"] == (T0 + timedelta(minutes=line["offset"])).isoformat(
+            timespec="microseconds"
+        ).replace("+00:00", "Z")
     assert run.stderr.splitlines()[-1] == "footfall: replay: 120 events replayed, 2 malformed records passed over"
     assert f"malformed record at partition 1, offset {EACH}: " in run.stderr
     assert "secret" not in run.stderr
@@ -133,8 +135,8 @@ def test_a_table_for_people(log: Footfall) -> None:
     run = replay(log, "--format", "table", "--partition", "1", "--limit", "2")
     head, first, second = run.stdout.split("\n")[:3]
     assert head.split() == ["part", "offset", "time", "type", "user", "payload"]
-    assert first.split()[:5] == ["1", "0", "2026-01-01T00:00:00Z", "LOGIN", "user-1"]
-    assert second.split()[:5] == ["1", "1", "2026-01-01T00:00:00Z", "PRODUCT_VIEW", "user-1"]
+    assert first.split()[:5] == ["1", "0", "2026-01-01T00:00:00.000000Z", "LOGIN", "user-1"]
+    assert second.split()[:5] == ["1", "1", "2026-01-01T00:00:00.000000Z", "PRODUCT_VIEW", "user-1"]
 
 
 @pytest.fixture

@@ -172,8 +172,8 @@ def test_top_products_of_full_hours(client: httpx.Client) -> None:
     ranked = sorted(views.items(), key=lambda item: (-item[1], item[0]))
     answer = client.get("/products/top", params={"from": since.isoformat(), "to": until.isoformat(), "limit": 3})
     assert answer.json() == {
-        "from": "2026-03-02T11:00:00Z",
-        "to": "2026-03-02T15:00:00Z",
+        "from": "2026-03-02T11:00:00.000000Z",
+        "to": "2026-03-02T15:00:00.000000Z",
         "products": [{"productId": product, "views": count} for product, count in ranked[:3]],
     }
     nothing = client.get("/products/top")
@@ -187,7 +187,7 @@ def test_activity_by_the_hour(client: httpx.Client) -> None:
         events[one.timestamp.replace(minute=0, second=0), one.event_type].append(one.user_id)
     expected = [
         {
-            "hour": hour.strftime("%Y-%m-%dT%H:00:00Z"),
+            "hour": hour.strftime("%Y-%m-%dT%H:00:00.000000Z"),
             "eventType": kind,
             "events": len(users),
             "distinctUsers": len(set(users)),

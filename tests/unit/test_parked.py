@@ -42,8 +42,10 @@ def test_what_follows_a_parked_record_of_its_key_waits_and_others_do_not() -> No
     assert outcome(records) == ([2, 4], [(0, "poison"), (1, "behind"), (3, "behind")], None)
 
 
-def test_records_without_a_key_hold_up_nobody() -> None:
-    assert outcome([broken(0, None), sound(1, None)]) == ([1], [(0, "poison")], None)
+@pytest.mark.parametrize("no_key", [None, b""], ids=["no key", "an empty key"])
+def test_records_without_a_key_hold_up_nobody(no_key: bytes | None) -> None:
+    assert outcome([broken(0, no_key), sound(1, no_key)]) == ([1], [(0, "poison")], None)
+    assert outcome([broken(n, no_key) for n in range(4)])[2] is None  # nor is there a cap of what belongs to nobody
 
 
 def test_what_was_parked_earlier_counts() -> None:
@@ -90,4 +92,4 @@ def test_words_are_made_fit_for_a_text_column() -> None:
 
 
 def test_a_key_names_a_user_only_if_it_is_text() -> None:
-    assert [user_of(key) for key in (b"ann", b"\xff", b"a\0b", None, b"")] == ["ann", None, None, None, ""]
+    assert [user_of(key) for key in (b"ann", b"\xff", b"a\0b", None, b"")] == ["ann", None, None, None, None]
