@@ -214,9 +214,11 @@ def test_answers_are_json_only_and_compressed_where_it_pays(client: httpx.Client
 FILL = """
 INSERT INTO read_g1.user_activity SELECT now(), now(), 1, 1, 1, now(), now(), now(), n % 2, true, 'default',
     'u-' || n / 2 FROM generate_series(1, 20000) AS n;
+INSERT INTO read_g1.user_activity SELECT now(), now(), 1, 1, 1, now(), now(), now(), 0, true, 'default',
+    's-' || n FROM generate_series(0, 20000) AS n;
 INSERT INTO read_g1.user_sessions SELECT now() + n * interval '1 s', now(), 1, gen_random_uuid(), 0, 'LOGOUT',
-    'default', 'u-' || n % 1000, ARRAY['p'] FROM generate_series(1, 40000) AS n;
-INSERT INTO read_g1.user_sessions_open SELECT now(), 1, gen_random_uuid(), 0, 'default', 'u-' || n, ARRAY['p']
+    'default', 's-' || n % 1000, ARRAY['p'] FROM generate_series(1, 40000) AS n;
+INSERT INTO read_g1.user_sessions_open SELECT now(), 1, gen_random_uuid(), 0, 'default', 's-' || n, ARRAY['p']
 FROM generate_series(1, 20000) AS n;
 INSERT INTO read_g1.product_views SELECT '2020-01-01'::timestamptz + n / 50 * interval '1 hour', 1, 1, 0, 'default',
     'p-' || n % 50 FROM generate_series(0, 49999) AS n;
@@ -245,7 +247,7 @@ async def test_each_query_reads_one_range_of_one_index(client: httpx.Client, sha
         (projections.USER_ACTIVITY, ("u-77",), {"user_activity_pkey": 2}),
         (
             projections.USER_SESSIONS,
-            ("u-77", "infinity", LEAST_ID, 51),
+            ("s-77", "infinity", LEAST_ID, 51),
             {"user_sessions_pkey": 40, "user_sessions_open_pkey": 1},
         ),
         (projections.TOP_PRODUCTS, (*A_DAY, 10), {"product_views_pkey": 24 * 50}),

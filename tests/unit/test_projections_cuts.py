@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts.event import DEFAULT_TENANT
+from projector.commit import GenerationWriter
 from projector.projections import PROJECTIONS
 from projector.projections.news import news_of
 from projector.projections.projection import PLAN_SETTINGS, arguments, ctes, statement
@@ -82,7 +83,7 @@ class Database:
             await transaction.start()
             try:
                 for batch in batches:
-                    await apply(self.connection, batch, together=True)
+                    await GenerationWriter("read_g1").apply(self.connection, batch)
                 return [tuple(row) for row in await self.connection.fetch(query)]
             finally:
                 await transaction.rollback()
