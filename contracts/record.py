@@ -37,9 +37,12 @@ class EventRecord(msgspec.Struct, frozen=True, gc=False):  # texts hold no cycle
 
 def partition_key(event: UserEvent) -> bytes:
     """Decides the partition, so that the events of one user stay in order: the user id, the default tenant's bare."""
-    if event.tenant_id == DEFAULT_TENANT:
-        return event.user_id.encode()
-    return f"{event.tenant_id}/{event.user_id}".encode()
+    return key_of(event.tenant_id, event.user_id)
+
+
+def key_of(tenant_id: str, user_id: str) -> bytes:
+    """The key of every record of this user."""
+    return user_id.encode() if tenant_id == DEFAULT_TENANT else f"{tenant_id}/{user_id}".encode()
 
 
 def to_record(event: UserEvent, request_id: str, fingerprint: bytes | None = None) -> EventRecord:

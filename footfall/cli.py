@@ -140,8 +140,10 @@ def migrate(revision: str) -> None:
     from footfall.operations import MigrateSettings
     from footfall.operations import migrate as run
     from footfall.operator_settings import operator_settings
+    from footfall.own_sessions import require_own_sessions
 
     settings = operator_settings(MigrateSettings, "owner")
+    require_own_sessions(settings.database_url.get_secret_value())
     with readable_failures("The migration failed"):
         run(settings, revision)
     click.echo(f"The schema is at {revision}.")

@@ -6,6 +6,7 @@ from command_side.app import CommandSide
 from command_side.settings import CommandSettings
 from contracts.event import PERSONAL_FIELDS
 from footfall.environment import load_settings
+from footfall.own_sessions import require_own_sessions
 from footfall.serve import serve
 from footfall.web import web_app
 from query_side.app import QuerySide
@@ -23,6 +24,7 @@ def run_front(port: int | None) -> int:
     """Serves both sides from one process, as the seed's clients know it."""
     settings = load_settings(FrontSettings, port=port)
     configure_logs(settings.log_level, PERSONAL_FIELDS)
+    require_own_sessions(settings.database_url.get_secret_value(), settings.replica_database_url.get_secret_value())
     queries = QuerySide(settings)
     app = web_app("front", CommandSide(settings), queries, guard=queries.guard)
     return serve(app, settings.host, settings.port, settings.max_connections, queries.end_streams)

@@ -12,6 +12,7 @@ from aiokafka.errors import KafkaError
 
 from contracts.event import PERSONAL_FIELDS
 from footfall.environment import load_settings
+from footfall.own_sessions import require_own_sessions
 from footfall.serve import serving_probes, tune_garbage_collection
 from projector import failpoints
 from projector.app import run_projector
@@ -30,6 +31,7 @@ def run_projector_process(port: int | None) -> int:
     settings = load_settings(ProjectorSettings, projector_port=port)
     failpoints.arm(os.environ)
     configure_logs(settings.log_level, PERSONAL_FIELDS)
+    require_own_sessions(settings.database_url.get_secret_value())
     code = 0
     try:
         uvloop.run(_projecting(settings))

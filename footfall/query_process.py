@@ -2,6 +2,7 @@
 
 from contracts.event import PERSONAL_FIELDS
 from footfall.environment import load_settings
+from footfall.own_sessions import require_own_sessions
 from footfall.serve import serve
 from footfall.web import web_app
 from query_side.app import QuerySide
@@ -13,6 +14,7 @@ def run_query_side(port: int | None) -> int:
     """Serves the query side until SIGTERM or SIGINT."""
     settings = load_settings(QuerySettings, port=port)
     configure_logs(settings.log_level, PERSONAL_FIELDS)
+    require_own_sessions(settings.database_url.get_secret_value(), settings.replica_database_url.get_secret_value())
     side = QuerySide(settings)
     app = web_app("query-side", side, guard=side.guard)
     return serve(app, settings.host, settings.port, settings.max_connections, side.end_streams)

@@ -14,6 +14,7 @@ import msgspec
 from aiokafka import TopicPartition
 
 from footfall.consumer_groups import Group, describe_group
+from footfall.misplaced import Misplaced, look
 from projector.generation_loop import group_of
 from projector.log_probe import LogProbe
 from projector.settings import ProjectorSettings
@@ -79,6 +80,7 @@ class Status(msgspec.Struct, frozen=True, rename="camel"):
     generations: list[GenerationStatus]
     dead_letters: list[LetterCount]
     problems: list[str]
+    misplaced: Misplaced
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
@@ -121,7 +123,8 @@ class Observer:
         schema = await schema_state(self._connection, needed())
         missing += [f"{schema.detail[0].upper()}{schema.detail[1:]}."] if schema.detail else []
         found = [sentence for each in generations for sentence in problems(each, max_lag)]
-        return Status(datetime.now(UTC), self._topic, generations, letters, missing + found)
+        misplaced = await look(self._connection, sorted(log.ends))
+        return Status(datetime.now(UTC), self._topic, generations, letters, missing + found, misplaced)
 
     async def _generation(self, generation: Generation, log: LogEnds) -> GenerationStatus:
         schema = await self._schema(generation)

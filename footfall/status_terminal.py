@@ -57,6 +57,8 @@ def tables(status: Status) -> Group:
     parts += [_generation(found) for found in status.generations]
     parts.append(_letters(status))
     parts += [Text(f"! {problem}", style="bold red") for problem in status.problems]
+    if (known := status.misplaced.sentence()) is not None:
+        parts.append(Text(known, style="yellow"))
     if not status.problems:
         parts.append(Text("All is well.", style="green"))
     return Group(*parts)

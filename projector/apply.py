@@ -8,7 +8,7 @@ for it, on which another's event could be applied.
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -25,7 +25,7 @@ from projector.failpoints import reached
 from projector.failure import DATABASE_ERRORS, Diagnosis, Failure, diagnosis, kind_of, unappliable
 from projector.ownership import DATABASE_TIMEOUT, Ownership
 from projector.progress import count
-from projector.rows import KafkaRecord
+from projector.rows import EventRow, KafkaRecord
 from projector.stops import Stop, StopCause
 from telemetry.logs import get_logger
 from telemetry.metrics import BATCHES_FENCED, COMMIT_SECONDS, PROJECTION_RETRIES
@@ -68,7 +68,7 @@ Verdict = Done | Again | Smaller | Halve | Park | StandStill
 class Applier:
     """Applies parts for the lanes of one generation.
 
-    `letters_parked` is set when letters were; `on_commit` is called after each commit.
+    `letters_parked` is set when letters were; `on_commit` is called after each commit, `on_stored` with its rows.
     """
 
     def __init__(
@@ -88,6 +88,7 @@ class Applier:
         self._on_commit = on_commit
         self._log = get_logger("projector")
         self.letters_parked = asyncio.Event()
+        self.on_stored: Callable[[Sequence[EventRow]], None] = lambda _rows: None
 
     async def apply(self, part: Part, stop: asyncio.Event) -> None:
         """Commits a part in pieces of the size that goes well now. Returns early when asked to stop."""
@@ -190,6 +191,7 @@ class Applier:
         self._ownership.advance(assembled.positions_after)
         self._ownership.parked.update(assembled.parked_after)
         count(self._writer.generation, assembled.batch, outcome)
+        self.on_stored(assembled.batch.rows)
         if assembled.batch.letters:
             self.letters_parked.set()
 

@@ -26,6 +26,7 @@ from projector.generations import Orders
 from projector.herald import Herald
 from projector.ownership import Ownership
 from projector.pace import Pace
+from projector.placement import Placement
 from projector.progress import commit_to_group
 from projector.rows import KafkaRecord
 from projector.settings import ProjectorSettings
@@ -67,6 +68,9 @@ class Projector:
         caps = Caps(settings.max_parked_of_one_key, settings.max_parked_of_one_partition)
         self._size = BatchSize(settings.batch_max_records)
         self._applier = Applier(pool, ownership, writer, caps, self._size, on_commit=self._herald.tell)
+        topic = settings.kafka_topic
+        placement = Placement(writer.generation, lambda: len(consumer.partitions_for_topic(topic) or ()))
+        self._applier.on_stored = placement.look
         self._gaps = Gaps(consumer)
         self._fetcher = Fetcher(consumer, ownership, settings.batch_max_wait_ms)
 

@@ -132,7 +132,8 @@ async def _texts(connection: Connection, old: str, new: str, table: str) -> dict
     columns = await connection.fetch(COLUMNS, f"{old}.{table}")
     key = [row["name"] for row in columns if row["in_key"]]
     dull = CIRCUMSTANCES.get(table, frozenset())
-    facts = [SAME_TEXT.get((table, row["name"]), row["name"]) for row in columns if row["name"] not in dull]
+    names = [str(row["name"]) for row in columns]
+    facts = [SAME_TEXT.get((table, name), name) for name in names if name not in dull]
     if table == DEAD_LETTERS:
         facts = [name for name in facts if name in DEAD_LETTER_FACTS]
     return {

@@ -9,6 +9,7 @@ import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
 from read_model.database_url import parse
+from read_model.pooler import SharedSessionsError, sessions_at
 
 Connection = PoolConnectionProxy | asyncpg.Connection
 
@@ -74,21 +75,40 @@ async def open_pool(  # noqa: PLR0913 - each says one thing of a pool
     `setup`: a coroutine function, called with each connection before it is lent; whoever asked gets what it raises.
 
     Raises OSError or asyncpg.PostgresError when the first `min_size` connections cannot be made, and
-    UnfitDatabaseError when the database is not UTF8.
+    UnfitDatabaseError when the database is not UTF8, SharedSessionsError behind a pooler in transaction mode.
     """
-    url = parse(database_url)
+    url, settings = parse(database_url), server_settings or {}
+    sessions = await sessions_at(url.driver())
+    if sessions == "shared":
+        raise SharedSessionsError
     pool: asyncpg.Pool = await asyncpg.create_pool(
         url.driver(),
         min_size=min_size,
         max_size=max_size,
         timeout=url.connect_timeout or CONNECT_TIMEOUT,
         command_timeout=query_timeout,
-        init=_check_encoding,
-        reset=_leave_as_it_is if stateless else None,
         setup=setup,
-        server_settings={"application_name": application, "timezone": "UTC", **(server_settings or {})},
+        server_settings={"application_name": application, "timezone": "UTC"}
+        | (settings if sessions == "direct" else {}),
+        **_hooks(settings if sessions == "own" else {}, stateless=stateless),
     )
     return pool
+
+
+def _hooks(settings: dict[str, str], *, stateless: bool) -> dict[str, Any]:
+    """What a pool does with a new connection and with one that comes back, to have these settings in every session."""
+    values = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in settings.items())
+
+    async def set_up(connection: asyncpg.Connection) -> None:
+        await _check_encoding(connection)
+        await connection.execute(f"SELECT {values}")
+
+    async def set_back(connection: Connection) -> None:
+        await connection.execute(f"{connection.get_reset_query()}; SELECT {values}")
+
+    if not settings:
+        return {"init": _check_encoding, "reset": _leave_as_it_is if stateless else None}
+    return {"init": set_up, "reset": _leave_as_it_is if stateless else set_back}
 
 
 async def _leave_as_it_is(_connection: Connection) -> None:

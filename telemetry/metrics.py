@@ -72,6 +72,12 @@ DEAD_LETTERS_PARKED = Counter(
     ["cause", "generation"],
     registry=REGISTRY,
 )
+RECORDS_MISPLACED = Counter(
+    "records_misplaced",
+    "Records in another partition than their user's, of those that this projector looked at.",
+    ["generation"],
+    registry=REGISTRY,
+)
 BATCHES_COMMITTED = Counter(
     "batches_committed", "Transactions this projector committed.", ["generation"], registry=REGISTRY
 )

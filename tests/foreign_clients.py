@@ -1,4 +1,4 @@
-"""Other people's HTTP clients, as they are on this machine; a run's header names those that are not."""
+"""Clients, proxies and a pooler of other people, as they are here; a run's header names those that are not."""
 
 import shutil
 import subprocess
@@ -19,7 +19,7 @@ FETCH_WITHIN = 120.0  # seconds
 @cache
 def lacking(client: str) -> str | None:
     """Why a client cannot be used here; None if it can."""
-    return {"curl": _curl, "java": _java, "node": _node, "nginx": _nginx}[client]()
+    return {"curl": _curl, "java": _java, "node": _node, "nginx": _nginx, "pgbouncer": _pgbouncer}[client]()
 
 
 def needed(client: str) -> None:
@@ -31,7 +31,7 @@ def needed(client: str) -> None:
 
 def header() -> str:
     """Who of them is lacking, for the header of a run. npm is not asked: that takes long."""
-    found = {name: lacking(name) for name in ("curl", "java", "nginx")}
+    found = {name: lacking(name) for name in ("curl", "java", "nginx", "pgbouncer")}
     absent = [f"{name} ({reason})" for name, reason in found.items() if reason is not None]
     return f"foreign clients lacking: {', '.join(absent) or 'none'}"
 
@@ -56,6 +56,15 @@ def _java() -> str | None:
 
 def _nginx() -> str | None:
     return None if shutil.which("nginx") else "not installed"
+
+
+def _pgbouncer() -> str | None:
+    return None if pgbouncer() else "not installed"
+
+
+def pgbouncer() -> str | None:
+    """Where it is: Debian puts it where only root looks."""
+    return shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
 
 
 def _node() -> str | None:
