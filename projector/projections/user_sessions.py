@@ -3,7 +3,7 @@
 The log's order decides, not the timestamps. A LOGIN begins a session, and ends the one before if that is still open; a
 LOGOUT ends the open session, and without one it means nothing; a PRODUCT_VIEW belongs to the open session, or to none.
 Of a user whose events are in several partitions these rows tell each partition's part; the view `read.user_sessions`
-merges the events instead (migration 0007, docs/producers.md).
+merges the events instead (migration 0008, docs/producers.md).
 
 `user_sessions_open` holds the open session of each user who has one; `user_sessions` those that ended, and rows there
 never change. A batch needs no read: what comes before a user's first LOGIN in it (the *lead*) is merged into the open

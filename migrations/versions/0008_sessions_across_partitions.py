@@ -9,8 +9,8 @@ Within a partition the log's order stays, whatever the timestamps say: an event 
 
 from alembic import op
 
-revision = "0007"
-down_revision = "0006"
+revision = "0008"
+down_revision = "0007"
 branch_labels = None
 depends_on = None
 
