@@ -15,7 +15,9 @@ class CommandSettings(KafkaSettings):
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=3001, ge=0, le=65_535, description="Port to listen on.")
     max_connections: int = Field(
-        default=4_000, ge=1, description="Open connections of one process; one more is answered 503 and closed."
+        default=4_000,
+        ge=1,
+        description="Open connections of one process; for one more the longest idle is closed, or 503.",
     )
     kafka_compression: Compression = Field(default="gzip", description="How batches of records are compressed.")
     publish_timeout_ms: int = Field(

@@ -9,13 +9,15 @@ import asyncio
 import sys
 from collections.abc import Callable, Iterable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 from httptools import HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from footfall.heads import head_without_upgrade, is_plainly_framed
 from footfall.joined_writes import JoinedWrites, bound_unsent
 from footfall.old_http import until_closed
+from footfall.places import Place, has_given_way
 from footfall.request_cuts import RequestCuts
 from footfall.whole_answers import CROWDED, MALFORMED, TOO_SLOW, Refusal, refusal_of
 from telemetry.asgi import HOLD_KEY, WHEN_GONE_KEY
@@ -51,6 +53,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._refusal: Refusal = MALFORMED
         self._cuts = RequestCuts()
         self._head_since: float | None = None  # loop time; None while no head is due
+        self._idle_since: float | None = None  # loop time; None unless it waits for another request
         self._linger_since: float | None = None  # loop time; None unless more arrives of what is answered
         self._deaf = False  # what arrives is thrown away
         self._spoiled = False  # what arrived is no request, and is unread
@@ -72,7 +75,8 @@ class BoundedHttp(HttpToolsProtocol):
             close=self._close,
             get_extra_info=transport.get_extra_info,
         )
-        if len(self.connections) > self._max_connections:
+        places = cast("Iterable[Place]", self.connections)
+        if len(self.connections) > self._max_connections and not has_given_way(places):
             self._refuse(CROWDED)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -92,13 +96,27 @@ class BoundedHttp(HttpToolsProtocol):
         self._unread_since = None
         super().resume_writing()
 
+    def idle_since(self) -> float | None:
+        """Loop time since when it could be closed and nobody would lose anything; None while something is under way."""
+        if self._cuts.unsettled or self._linger_since is not None or self.unanswered() is not None:
+            return None
+        return self._idle_since if self._idle_since is not None else self._head_since
+
+    def has_asked(self) -> bool:
+        """Whether it was ever used."""
+        return self._head_since is None
+
+    def give_way(self) -> None:
+        """Closes, for another one to have the place."""
+        self.transport.close()
+
     def when_gone(self, leave: Callable[[], object] | None) -> None:
         """`leave` is called, once, if the connection ends before another request's `leave` takes its place."""
         self._leave = leave
 
     def data_received(self, data: bytes) -> None:
         """Feeds the parser, and refuses what grows without becoming a request."""
-        start, cuts = 0, self._cuts
+        start, cuts, self._idle_since = 0, self._cuts, None
         while start < len(data) and not self._hears_no_more():
             end = cuts.take(data, start, MAX_HEAD_BYTES)
             self._parsed = end - start
@@ -135,11 +153,11 @@ class BoundedHttp(HttpToolsProtocol):
             self.expect_100_continue = False  # 1.0 knows no 100
         elif names.count(b"host") != 1:
             self._stop(MALFORMED)
-        if version not in VERSIONS or not self._is_plainly_framed(names):
+        if version not in VERSIONS or not is_plainly_framed(self.headers):
             self._stop(MALFORMED)
         if parser.should_upgrade():
             if parser.get_method() != b"CONNECT":
-                self._again = self._head_without_upgrade()
+                self._again = head_without_upgrade(parser.get_method(), self.url, version, self.headers)
                 return False
             if not BODY_HEADERS.isdisjoint(names):
                 self._stop(MALFORMED)  # the parser would drop the body
@@ -182,6 +200,8 @@ class BoundedHttp(HttpToolsProtocol):
         if self.cycle.response_complete and self.cycle.more_body:  # of a pipeline, `cycle` is the last
             self._linger_since = self.loop.time()
         super().on_response_complete()
+        if self.unanswered() is None:
+            self._idle_since = self.loop.time()
 
     def send_400_response(self, msg: str) -> None:
         """What uvicorn calls when the parser stopped."""
@@ -228,25 +248,12 @@ class BoundedHttp(HttpToolsProtocol):
 
         return hold
 
-    def _is_plainly_framed(self, names: list[bytes]) -> bool:
-        """Whether everyone on the way sees the same body: `chunked` once, or nothing but a length."""
-        if b"transfer-encoding" not in names:
-            return True
-        return [value.lower() for name, value in self.headers if name == b"transfer-encoding"] == [b"chunked"]
-
     def _parse_again(self) -> None:
         """Another parser begins: one that was told of an upgrade and of the end takes in nothing more."""
         again, self._again, self._is_again = self._again, b"", True
         self.parser = HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn has it
         super().data_received(again)
-
-    def _head_without_upgrade(self) -> bytes:
-        """The parser takes what follows an upgrade for another protocol, a body too; without the field, it does not."""
-        assert self.parser is not None  # it is calling
-        line = b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
-        fields = [b"%b: %b\r\n" % field for field in self.headers if field[0] != b"upgrade"]
-        return line + b"".join(fields) + b"\r\n"
 
     def _stop(self, refusal: Refusal) -> None:
         self._refusal = refusal
@@ -288,10 +295,3 @@ class BoundedHttp(HttpToolsProtocol):
         """That request, if its answer is not complete."""
         last = self._last_request()
         return None if last is None or last.response_complete else last
-
-
-def close_overdue(connections: Iterable[Any], now: float) -> None:
-    """Ends the connections whose deadline has passed. `now`: loop time."""
-    for connection in list(connections):
-        if isinstance(connection, BoundedHttp):
-            connection.close_if_overdue(now)

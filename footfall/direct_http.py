@@ -33,7 +33,6 @@ class DirectHttp(BoundedHttp):
         self._exchange: WholeRequest | None = None  # that was taken, and is not answered yet
         self._ahead = b""  # received since then
         self._closes = False  # once it is answered
-        self._idle_since: float | None = None  # loop time; None unless the last answer was given here
 
     def data_received(self, data: bytes) -> None:
         """Feeds the parser, or waits for the answer that comes first."""
@@ -42,7 +41,7 @@ class DirectHttp(BoundedHttp):
             if len(self._ahead) > MAX_AHEAD:
                 self.flow.pause_reading()
             return
-        self._chunk, self._began_here, self._idle_since = data, False, None
+        self._chunk, self._began_here = data, False
         super().data_received(data)
         if self._takes is not None:
             self._offer()
@@ -86,6 +85,10 @@ class DirectHttp(BoundedHttp):
         """Nobody waits for the answer any more."""
         self._exchange, self._ahead = None, b""
         super().connection_lost(exc)
+
+    def idle_since(self) -> float | None:
+        """See `BoundedHttp`."""
+        return None if self._exchange is not None else super().idle_since()
 
     def shutdown(self) -> None:
         """Closes, once what was taken is answered."""

@@ -5,15 +5,17 @@ import gc
 import resource
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from types import FrameType
+from typing import cast
 
 import uvicorn
 
-from footfall.bounded_http import LOOK_INTERVAL, BoundedHttp, close_overdue
+from footfall.bounded_http import LOOK_INTERVAL, BoundedHttp
 from footfall.direct_http import DirectHttp
+from footfall.places import Place, close_overdue
 from telemetry.asgi import App
 from telemetry.edge import Edge
 from telemetry.health import Probe, only_probes
@@ -51,7 +53,8 @@ class Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         """uvicorn's clock: connections that are overdue end with it."""
         if counter % TICKS_BETWEEN_LOOKS == 0:
-            close_overdue(self.server_state.connections, asyncio.get_running_loop().time())
+            places = cast("Iterable[Place]", self.server_state.connections)
+            close_overdue(places, asyncio.get_running_loop().time())
         return await super().on_tick(counter)
 
     async def serve_unsignalled(self) -> None:

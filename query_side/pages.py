@@ -9,7 +9,7 @@ import struct
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -18,6 +18,8 @@ from query_side.filters import EventFilter
 from query_side.queries import Connection, copy_lines, get_all_processed_events
 
 EVERYTHING = EventFilter()
+
+MAX_LOOKED_AT = 10_000  # events of one page, where not each of them is wanted
 
 LEAST_ID, GREATEST_ID = UUID(int=0), UUID(int=2**128 - 1)
 UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -33,6 +35,7 @@ PRODUCT_OF = "payload ->> 'productId'"
 OF_A_PRODUCT = f"event_type = 'PRODUCT_VIEW' AND length({PRODUCT_OF}) <= 256"  # as the index has it
 ONLY_TEXT = "jsonb_typeof(payload -> 'productId') = 'string'"
 SAME_PRODUCT = f"payload @> jsonb_build_object('productId', {PRODUCT})"  # which no index knows: the user's is followed
+Form = Literal["all", "bounded", "end"]
 UNUSED = "({} IS NULL OR true)"  # gives a parameter its type
 
 _place = struct.Struct(">q16s")  # microseconds since 1970, event id
@@ -71,13 +74,25 @@ _identity = msgspec.json.Decoder(_Identity)
 
 
 async def fetch_page(connection: Connection, wanted: EventFilter, after: Place | None, limit: int) -> Page:
-    """At most `limit` events after that place, in the filter's order."""
-    rows = await connection.fetch(sql(wanted), *arguments(wanted, after, limit + 1))
+    """At most `limit` events after that place, in the filter's order.
+
+    Where the filter leaves out some of what its index finds, at most `MAX_LOOKED_AT` events are looked at: the page has
+    what was found among them, and ends where the looking ended.
+    """
+    selective = bool(wanted.event_types) or (wanted.user_id is not None and wanted.product_id is not None)
+    rows = await connection.fetch(sql(wanted, "bounded" if selective else "all"), *arguments(wanted, after, limit + 1))
     events = [row[0] for row in rows[:limit]]
-    if len(rows) <= limit:
-        return Page(events, None)
-    last = _identity.decode(events[-1])
-    return Page(events, Place(last.timestamp.astimezone(UTC), last.event_id))
+    if len(rows) > limit:
+        return Page(events, _place_of(events[-1]))
+    if selective:
+        last = await connection.fetchval(sql(wanted, "end"), *arguments(wanted, after, 1))
+        return Page(events, None if last is None else _place_of(last))
+    return Page(events, None)
+
+
+def _place_of(event: str) -> Place:
+    found = _identity.decode(event)
+    return Place(found.timestamp.astimezone(UTC), found.event_id)
 
 
 async def export(
@@ -90,38 +105,41 @@ async def export(
         await copy_lines(connection, sql(wanted), arguments(wanted, None, None), sink, timeout)
 
 
-def sql(wanted: EventFilter) -> str:
+def sql(wanted: EventFilter, form: Form = "all") -> str:
     """The statement for a filter."""
     scope = "user" if wanted.user_id is not None else "product" if wanted.product_id is not None else "time"
     also_product = scope == "user" and wanted.product_id is not None
-    return _sql(scope, also_product, bool(wanted.event_types), wanted.descending)
+    return _sql(scope, also_product, bool(wanted.event_types), wanted.descending, form)
 
 
 @lru_cache
-def _sql(scope: str, also_product: bool, typed: bool, descending: bool) -> str:
+def _sql(scope: str, also_product: bool, typed: bool, descending: bool, form: Form) -> str:
     leading, value = {"user": ("user_id, ", f"{USER}, "), "product": (f"({PRODUCT_OF}), ", f"{PRODUCT}, ")}.get(
         scope, ("", "")
     )
     key = f"{leading}occurred_at, event_id"
-    conditions = [
+    range_of_index = [
         "tenant_id = 'default'",
         f"({key}) >= ({value}{FROM_PLACE})",
         f"({key}) < ({value}{TO_PLACE})",
         *([OF_A_PRODUCT, ONLY_TEXT] if scope == "product" else []),
+    ]
+    chosen = [
         *(["event_type = 'PRODUCT_VIEW'", SAME_PRODUCT] if also_product else []),
         *([f"event_type = ANY({TYPES})"] if typed else []),
-        *([] if scope == "user" else [UNUSED.format(USER)]),
-        *([] if scope == "product" or also_product else [UNUSED.format(PRODUCT)]),
-        *([] if typed else [UNUSED.format(TYPES)]),
     ]
-    order = [f"{column} DESC" if descending else column for column in key.split(", ")]
-    lines = (
-        "SELECT event_json FROM read.processed_events",
-        "WHERE " + "\n  AND ".join(conditions),
-        "ORDER BY " + ", ".join(order),
-        f"LIMIT {LIMIT}",
-    )
-    return "\n".join(lines)
+    named = " ".join([*range_of_index, *([] if form == "end" else chosen)])
+    unused = [UNUSED.format(parameter) for parameter in (USER, PRODUCT, TYPES) if parameter not in named]
+    order = ", ".join(f"{column} DESC" if descending else column for column in key.split(", "))
+    found = "FROM read.processed_events\nWHERE " + "\n  AND ".join(range_of_index + unused)
+    if form == "end":  # the last of what is looked at, if there is so much
+        return f"SELECT event_json {found}\nORDER BY {order}\nOFFSET {MAX_LOOKED_AT - 1} LIMIT {LIMIT}"
+    if form == "bounded":
+        looked_at = f"SELECT * {found}\nORDER BY {order}\nLIMIT {MAX_LOOKED_AT}"
+        found = f"FROM ({looked_at}) AS looked_at\nWHERE " + "\n  AND ".join(chosen)
+    elif chosen:
+        found += "\n  AND " + "\n  AND ".join(chosen)
+    return f"SELECT event_json {found}\nORDER BY {order}\nLIMIT {LIMIT}"
 
 
 def arguments(wanted: EventFilter, after: Place | None, limit: int | None) -> tuple[object, ...]:

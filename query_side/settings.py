@@ -18,7 +18,9 @@ class QuerySettings(BaseSettings):
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=3002, ge=0, le=65_535, description="Port to listen on.")
     max_connections: int = Field(
-        default=4_000, ge=1, description="Open connections of one process; one more is answered 503 and closed."
+        default=4_000,
+        ge=1,
+        description="Open connections of one process; for one more the longest idle is closed, or 503.",
     )
     database_url: DatabaseUrlSetting = Field(
         description="PostgreSQL URL of a role that is a member of footfall_reader."

@@ -462,6 +462,42 @@ async def test_a_page_reads_one_range_of_one_index(
     assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] <= 2 * (scan["Actual Rows"] + unread) + 20
 
 
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        EventFilter(event_types=("LOGOUT",)),
+        EventFilter(user_id="user-7", event_types=("LOGOUT",)),
+        EventFilter(user_id="user-7", product_id="p-9"),
+    ],
+)
+@pytest.mark.parametrize("form", ["bounded", "end"])
+@pytest.mark.parametrize("descending", [False, True])
+async def test_a_page_of_what_is_rare_looks_at_a_bounded_part_of_one_index(
+    many: Footfall, wanted: EventFilter, form: pages.Form, descending: bool
+) -> None:
+    wanted = msgspec.structs.replace(wanted, descending=descending)
+    limit = 1 if form == "end" else 101
+    statement, arguments = pages.sql(wanted, form), pages.arguments(wanted, None, limit)
+    plan: dict[str, Any] = await explained(many.servers.query_url, statement, arguments)
+    nodes = [plan]
+    while "Plans" in plan:
+        (plan,) = plan["Plans"]
+        nodes.append(plan)
+    kinds = [node["Node Type"] for node in nodes]
+    assert kinds in (["Limit", "Index Scan"], ["Limit", "Subquery Scan", "Limit", "Index Scan"])
+    assert nodes[-1]["Actual Rows"] <= pages.MAX_LOOKED_AT
+
+
+def test_what_is_rare_is_found_page_by_page_each_of_which_looks_at_a_part(many: Footfall, client: httpx.Client) -> None:
+    """The logouts lie behind or before a hundred thousand views."""
+    for order in ("asc", "desc"):
+        answers = all_pages(client, f"{PROCESSED}?{urlencode({'eventType': 'LOGOUT', 'order': order, 'limit': 1000})}")
+        found = [answer.json() for answer in answers]
+        assert [one for page in found for one in page] == chosen(eventType=["LOGOUT"], order=order)
+        assert len(found) > 100_000 // pages.MAX_LOOKED_AT
+        assert [] in found
+
+
 async def test_a_page_far_in_costs_what_the_first_costs(many: Footfall) -> None:
     wanted = EventFilter()
 

@@ -14,7 +14,7 @@ from command_side.admission import Admission, OverloadedError
 from command_side.app import CommandSide
 from command_side.produce_round import ProduceRound
 from command_side.settings import CommandSettings
-from footfall import bounded_http, serve
+from footfall import bounded_http, places, serve
 from footfall.serve import Server, server_of
 from footfall.web import web_app
 from telemetry.asgi import App, Receive, Scope, Send
@@ -201,7 +201,7 @@ async def test_the_direct_way_answers_what_asgi_answers(side: Side, name: str) -
         REQUESTS[name].replace(DIRECT.encode(), ON_ASGI.encode(), 1)
     )
     assert (status, list(headers)) == (other_status, list(other_headers))
-    for changing in ("location", "footfall-position", "x-request-id"):
+    for changing in ("location", "footfall-position", "x-request-id", "date"):
         if name != "request id" or changing != "x-request-id":
             assert (headers.pop(changing, None) is None) == (other_headers.pop(changing, None) is None)
     assert headers == other_headers
@@ -341,17 +341,41 @@ async def test_what_raises_is_left_to_asgi(side: Side, monkeypatch: pytest.Monke
     assert in_flight() == 0
 
 
-async def test_one_connection_too_many_is_503_and_closed(side: Side) -> None:
-    clients = [await side.connect() for _ in range(MAX_CONNECTIONS)]
-    for client in clients:
-        assert (await client.ask(post("a")))[0] == 201
+async def test_one_connection_too_many_is_503_and_closed_while_all_are_at_work(side: Side) -> None:
+    clients = await side.hold_back(*(post(f"user-{n}") for n in range(MAX_CONNECTIONS - 1)))
     late = await side.connect()
     status, headers, body = await late.answer()
     assert (status, body["success"], headers["connection"]) == (503, False, "close")
     assert await late.is_closed()
-    clients.pop().writer.close()
-    await until(lambda: len(connections(side)) < MAX_CONNECTIONS)
+    side.gate.open()
+    for client in clients:
+        assert (await client.answer())[0] == 201
     assert (await (await side.connect()).ask(post("a")))[0] == 201
+
+
+@pytest.mark.parametrize("target", [DIRECT, ON_ASGI])
+async def test_the_connection_that_is_idle_longest_gives_way_to_a_new_one(side: Side, target: str) -> None:
+    clients = [await side.connect() for _ in range(MAX_CONNECTIONS)]
+    for client in reversed(clients):
+        assert (await client.ask(post("a", target=target)))[0] == 201
+    for longest in (-1, -2):
+        assert (await (await side.connect()).ask(post("late", target=target)))[0] == 201
+        assert await clients[longest].is_closed()
+    for client in clients[:-2]:
+        assert (await client.ask(post("again", target=target)))[0] == 201
+
+
+async def test_a_connection_that_never_asked_has_a_second_before_it_gives_way(
+    side: Side, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places, "GRACE", 3600.0)
+    silent = [await side.connect() for _ in range(MAX_CONNECTIONS)]
+    late = await side.connect()
+    assert (await late.answer())[0] == 503
+    assert await late.is_closed()
+    monkeypatch.setattr(places, "GRACE", 0.0)
+    assert (await (await side.connect()).ask(post("a")))[0] == 201
+    assert await silent[0].is_closed()
 
 
 async def test_an_idle_connection_is_closed(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
