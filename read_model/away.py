@@ -33,6 +33,20 @@ AWAY: tuple[type[Exception], ...] = (
     asyncpg.ReadOnlySQLTransactionError,  # a failover made our server a standby
     asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.TransactionTimeoutError,
+    # A session that is not what it was, or was never ours: a pooler's, or one whose plans are of another time.
+    asyncpg.FeatureNotSupportedError,  # "cached plan must not change result type"
+    asyncpg.InvalidTransactionInitiationError,
+    asyncpg.InvalidTransactionStateError,
+    asyncpg.InvalidTransactionTerminationError,
+    asyncpg.InvalidSQLStatementNameError,
+    asyncpg.InvalidCursorNameError,
+    asyncpg.InvalidCursorStateError,
+    asyncpg.SavepointError,
+    asyncpg.InvalidGrantorError,
+    asyncpg.InvalidRoleSpecificationError,
+    asyncpg.ConfigFileError,
+    asyncpg.FDWError,
+    asyncpg.SnapshotTooOldError,
 )
 
 # The database is of another version than we are: what a statement names is not there, or is something else.
@@ -41,4 +55,9 @@ ANOTHER_SCHEMA: tuple[type[Exception], ...] = (
     asyncpg.UndefinedColumnError,
     asyncpg.UndefinedFunctionError,
     asyncpg.InvalidSchemaNameError,
+    asyncpg.UndefinedObjectError,
+    asyncpg.DatatypeMismatchError,
+    asyncpg.WrongObjectTypeError,
+    asyncpg.GeneratedAlwaysError,
+    asyncpg.InvalidColumnReferenceError,
 )

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from telemetry.seldom import Seldom
+
 MASK = "***"
 ALWAYS_MASKED = frozenset({"body", "value", "key", "password", "authorization", "cookie"})
 
@@ -36,6 +38,7 @@ def configure_logs(level: str, personal_fields: Iterable[str] = ()) -> None:
             foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last]
         )
     )
+    handler.addFilter(Seldom("aiokafka"))  # without a broker it says so 60 times a second
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
