@@ -21,6 +21,7 @@ from footfall.embedded.kafka_jars import ensure_kafka_jars
 from read_model.histories import accept_history, accept_position
 from tests.conftest import Footfall
 from tests.integration.test_rebuild import rebuild
+from tests.patience import PATIENCE
 from tests.processes import Process, free_port, wait_until
 from tests.producing import (
     an_event,
@@ -59,7 +60,7 @@ def stored(footfall: Footfall) -> set[object]:
 
 
 def readiness(projector: Process) -> str:
-    answer = httpx.get(f"{projector.url}/health/ready", timeout=5)
+    answer = httpx.get(f"{projector.url}/health/ready", timeout=PATIENCE)
     return f"{answer.status_code} {answer.json()['dependencies']['partitions']['detail']}"
 
 

@@ -21,6 +21,7 @@ from read_model.pool import closing, open_pool
 from read_model.pooler import REFUSED, SharedSessionsError, sessions_at
 from tests.conftest import Footfall
 from tests.foreign_clients import needed, pgbouncer
+from tests.patience import PATIENCE
 from tests.processes import free_port, start, wait_until
 from tests.producing import produce, some_records, wait_until_processed
 from tests.servers import Servers
@@ -70,7 +71,7 @@ def pooled(servers: Servers, mode: str, directory: Path, *more: str) -> Iterator
         yield port
     finally:
         popen.terminate()
-        popen.wait(20)
+        popen.wait(PATIENCE)
 
 
 def somebody(directory: Path) -> str | None:
@@ -99,7 +100,7 @@ def run(command: str, **environment: str) -> "subprocess.CompletedProcess[str]":
         capture_output=True,
         text=True,
         check=False,
-        timeout=100,
+        timeout=PATIENCE,
     )
 
 
@@ -170,7 +171,7 @@ def test_everything_works_in_session_mode(footfall: Footfall, tmp_path: Path) ->
             ((partition, offset), *_) = produce(footfall, some_records(200))
             wait_until_processed(footfall, 200, 60)
             position = {"footfall-position": f"{partition}-{offset}"}
-            answer = httpx.get(f"{processes[1].url}/events/processed", headers=position, timeout=60)
+            answer = httpx.get(f"{processes[1].url}/events/processed", headers=position, timeout=PATIENCE)
             assert (answer.status_code, len(answer.json())) == (200, 200)
         finally:
             for process in processes:

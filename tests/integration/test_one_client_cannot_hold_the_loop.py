@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from tests.conftest import Footfall
+from tests.patience import PATIENCE
 from tests.processes import Process
 
 BATCH, GENERATE = "/events/generate/batch", "/events/generate"
@@ -31,7 +32,7 @@ def test_single_commands_are_answered_while_the_worst_batches_are_judged(side: P
     in_between = 0
 
     def attack() -> list[int]:
-        with httpx.Client(base_url=side.url, timeout=100) as client:
+        with httpx.Client(base_url=side.url, timeout=PATIENCE) as client:
             statuses = []
             for body in [WORST, ENDLESS] * BATCHES:
                 under_way.set()
@@ -39,11 +40,11 @@ def test_single_commands_are_answered_while_the_worst_batches_are_judged(side: P
             ended.set()
             return statuses
 
-    with ThreadPoolExecutor(1) as pool, httpx.Client(base_url=side.url, timeout=100) as client:
+    with ThreadPoolExecutor(1) as pool, httpx.Client(base_url=side.url, timeout=PATIENCE) as client:
         attacking = pool.submit(attack)
-        assert under_way.wait(20)
+        assert under_way.wait(PATIENCE)
         while not ended.is_set():
             assert client.post(GENERATE, json={"userId": "v", "eventType": "LOGIN"}).status_code == 201
             in_between += 1
-        assert attacking.result(100) == [201, 400] * BATCHES
+        assert attacking.result(PATIENCE) == [201, 400] * BATCHES
     assert in_between >= BATCHES * IN_BETWEEN

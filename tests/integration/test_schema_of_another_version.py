@@ -13,6 +13,7 @@ from alembic.script import ScriptDirectory
 
 from read_model.schema_version import needed
 from tests.conftest import Footfall
+from tests.patience import PATIENCE
 from tests.processes import wait_until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -29,7 +30,7 @@ def on(footfall: Footfall, statement: str) -> None:
 
 
 def detail(url: str) -> tuple[int, str]:
-    ready = httpx.get(f"{url}/health/ready", timeout=10)
+    ready = httpx.get(f"{url}/health/ready", timeout=PATIENCE)
     return ready.status_code, ready.json()["dependencies"]["postgres"]["detail"]
 
 
@@ -54,7 +55,7 @@ def test_a_schema_behind_or_ahead_is_named_by_readiness_and_status_and_answers_n
             f"is at 0001, behind this version, which needs {before}: run `footfall migrate`" in detail(process.url)[1]
         )
     for path in QUERIES:
-        answer = httpx.get(f"{query.url}{path}", timeout=30)
+        answer = httpx.get(f"{query.url}{path}", timeout=PATIENCE)
         assert answer.status_code == 503, answer.text
         assert "schema" in answer.json()["error"]
     environment = {**footfall.environment(), "DATABASE_URL": footfall.servers.projector_url, "ENVIRONMENT": "test"}
@@ -64,7 +65,7 @@ def test_a_schema_behind_or_ahead_is_named_by_readiness_and_status_and_answers_n
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     assert run.returncode != 0

@@ -13,6 +13,7 @@ from contracts.event import UserEvent
 from contracts.versions import encode_event
 from footfall.cli import cli
 from tests.conftest import Footfall
+from tests.patience import PATIENCE
 from tests.processes import wait_until
 from tests.producing import an_event, metric, produce, record_of, sql, start_projector, wait_until_processed
 
@@ -100,12 +101,12 @@ def test_sessions_end_though_partitions_came_or_librdkafka_logged_out(footfall: 
 
     side = footfall.start("query-side")
     for user in USERS:
-        shown = httpx.get(f"{side.url}/users/{user}/sessions", timeout=60).json()
+        shown = httpx.get(f"{side.url}/users/{user}/sessions", timeout=PATIENCE).json()
         assert [(one["endedBy"], one["products"], one["seconds"]) for one in shown] == [
             ("LOGOUT", ["p-4"], 120.0),
             ("LOGOUT", ["p-1"], 120.0),
         ]
-        assert httpx.get(f"{side.url}/users/{user}/activity", timeout=60).json()["loggedIn"] is False
+        assert httpx.get(f"{side.url}/users/{user}/activity", timeout=PATIENCE).json()["loggedIn"] is False
 
     # A rebuild reads each partition by itself, in any order, and comes to the same.
     footfall_command(footfall, "rebuild", "start")

@@ -29,6 +29,7 @@ from footfall.embedded.postgres_server import start_server, wait_for_server
 from footfall.operations import MigrateSettings, migrate
 from tests.conftest import Footfall
 from tests.integration.test_rebuild import rebuild
+from tests.patience import PATIENCE
 from tests.processes import Process, free_port, wait_until
 from tests.producing import an_event, produce, record_of, sql
 from tests.servers import Servers
@@ -114,7 +115,7 @@ class Reader:
         self.stale: list[str] = []
 
     async def read(self, event: UserEvent, position: str) -> None:
-        async with asyncio.timeout(120):
+        async with asyncio.timeout(PATIENCE):
             for path in (f"/events/{event.event_id}", f"/users/{event.user_id}/events"):
                 while not await self._shows(path, event, position):  # noqa: ASYNC110 - another process's state
                     await asyncio.sleep(0.05)
@@ -151,7 +152,7 @@ async def sending(footfall: Footfall) -> AsyncIterator[Callable[[], Any]]:
 
 
 async def read_across_crashes(footfall: Footfall, postgres: OwnPostgres, side: Process) -> Reader:
-    async with httpx.AsyncClient(base_url=side.url, timeout=30) as client, sending(footfall) as send:
+    async with httpx.AsyncClient(base_url=side.url, timeout=PATIENCE) as client, sending(footfall) as send:
         reader = Reader(client)
         for _ in range(CRASHES):
             half = READS // CRASHES // 2
@@ -212,7 +213,7 @@ def test_after_a_fail_over_to_an_older_copy_every_generation_is_mended_without_t
 
 
 async def all_read(side: Process, events: list[UserEvent], placed: list[tuple[int, int]]) -> None:
-    async with httpx.AsyncClient(base_url=side.url, timeout=30) as client:
+    async with httpx.AsyncClient(base_url=side.url, timeout=PATIENCE) as client:
         reader = Reader(client)
         for event, (partition, offset) in zip(events, placed, strict=True):
             await reader.read(event, f"{partition}-{offset}")
