@@ -4,19 +4,22 @@ It reads PostgreSQL with whatever role DATABASE_URL names, reader or writer, and
 group, so that looking changes nothing.
 """
 
-from collections.abc import AsyncIterator, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Literal
 
 import asyncpg
 import msgspec
 from aiokafka import TopicPartition
+from aiokafka.errors import OffsetOutOfRangeError
 
-from footfall.consumer_groups import Group, describe_group
 from footfall.misplaced import Misplaced, look
+from projector.consumer_group import describe_group
 from projector.generation_loop import group_of
-from projector.log_probe import LogProbe
+from projector.locks import lock_in_the_way
+from projector.log_probe import LogProbe, Marks
+from projector.projecting import Facts, Standing, State, Verdict, judge
 from projector.settings import ProjectorSettings
 from read_model.generations import PROJECTED, Generation, list_generations
 from read_model.names import READ
@@ -24,25 +27,27 @@ from read_model.pool import connect
 from read_model.schema_version import needed, schema_state
 
 LOOK_PATIENCE = 3.0  # seconds for the first records beyond the checkpoints of one generation
+SECOND_LOOK = 2.0  # seconds, at a partition that seems to stand
 
 READABLE = """
 SELECT coalesce(bool_or(has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')), false)
 FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
 WHERE n.nspname = $1 AND c.relname = 'checkpoints'
 """
-CHECKPOINTS = "SELECT partition, next_offset, owner, stopped_reason FROM {schema}.checkpoints WHERE topic = $1"
+CHECKPOINTS = """
+SELECT partition, next_offset, owner, stopped_reason, extract(epoch FROM now() - updated_at)::float8 AS advanced
+FROM {schema}.checkpoints WHERE topic = $1
+"""
 LETTERS = """
 SELECT cause, state, count(*) AS count FROM read.dead_letters WHERE kafka_topic = $1
 GROUP BY cause, state ORDER BY cause, state
 """
 
-State = Literal["running", "idle", "held", "paused", "stopped", "unowned", "unknown"]
-
 
 class PartitionStatus(msgspec.Struct, frozen=True, rename="camel"):
-    """One partition in one generation. `lag` in events, `lag_seconds`: the age of the next record to process.
+    """One partition in one generation. `lag`: events that Kafka acknowledged and that are not projected.
 
-    Both are None when they are not known.
+    `lag_seconds`: the age of the next record to process; None when it is not known, or may not be read yet.
     """
 
     partition: int
@@ -50,9 +55,10 @@ class PartitionStatus(msgspec.Struct, frozen=True, rename="camel"):
     owner: str | None
     checkpoint: int | None
     end_offset: int
-    lag: int | None
+    lag: int
     lag_seconds: float | None
     reason: str | None = None
+    well: bool = True
 
 
 class GenerationStatus(msgspec.Struct, frozen=True, rename="camel"):
@@ -83,21 +89,6 @@ class Status(msgspec.Struct, frozen=True, rename="camel"):
     misplaced: Misplaced
 
 
-class Checkpoint(msgspec.Struct, frozen=True):
-    """A row of `checkpoints`."""
-
-    next_offset: int
-    owner: str
-    stopped_reason: str | None
-
-
-class LogEnds(msgspec.Struct, frozen=True):
-    """Where the topic begins and ends, for each partition."""
-
-    beginnings: dict[int, int]
-    ends: dict[int, int]
-
-
 class Observer:
     """Takes one status after the other over the same connections."""
 
@@ -110,11 +101,7 @@ class Observer:
     async def status(self, max_lag: int | None = None) -> Status:
         """How things stand now. Raises OSError, KafkaError or asyncpg.PostgresError."""
         partitions = await self._probe.partitions_of(self._topic)
-        log = LogEnds(
-            {tp.partition: offset for tp, offset in (await self._probe.beginnings(partitions)).items()},
-            {tp.partition: offset for tp, offset in (await self._probe.ends(partitions)).items()},
-        )
-        generations = [await self._generation(found, log) for found in await list_generations(self._connection)]
+        generations = [await self._generation(found, partitions) for found in await list_generations(self._connection)]
         letters = [
             LetterCount(row["cause"], row["state"], row["count"])
             for row in await self._connection.fetch(LETTERS, self._topic)
@@ -123,22 +110,61 @@ class Observer:
         schema = await schema_state(self._connection, needed())
         missing += [f"{schema.detail[0].upper()}{schema.detail[1:]}."] if schema.detail else []
         found = [sentence for each in generations for sentence in problems(each, max_lag)]
-        misplaced = await look(self._connection, sorted(log.ends))
+        misplaced = await look(self._connection, sorted(tp.partition for tp in partitions))
         return Status(datetime.now(UTC), self._topic, generations, letters, missing + found, misplaced)
 
-    async def _generation(self, generation: Generation, log: LogEnds) -> GenerationStatus:
+    async def _generation(self, generation: Generation, partitions: Iterable[TopicPartition]) -> GenerationStatus:
         schema = await self._schema(generation)
         if schema is None:
             return GenerationStatus(generation.name, generation.state, None, [])
-        rows = await self._connection.fetch(CHECKPOINTS.format(schema=schema), self._topic)
-        checkpoints = {
-            row["partition"]: Checkpoint(row["next_offset"], row["owner"], row["stopped_reason"]) for row in rows
-        }
+        found = await self._looked(generation, schema, partitions)
+        if any(isinstance(judge(facts), Standing) for facts in found.values()):
+            await asyncio.sleep(SECOND_LOOK)
+            before, found = found, await self._looked(generation, schema, partitions)
+            found = {
+                p: msgspec.structs.replace(facts, moved=p in before and facts.position != before[p].position)
+                for p, facts in found.items()
+            }
+        rows = {row["partition"]: row["owner"] for row in await self._checkpoints(schema)}
+        shown = [partition_status(p, facts, judge(facts), rows.get(p)) for p, facts in sorted(found.items())]
+        return GenerationStatus(generation.name, generation.state, progress(found.values()), shown)
+
+    async def _looked(
+        self, generation: Generation, schema: str, partitions: Iterable[TopicPartition]
+    ) -> dict[int, Facts]:
+        """The facts of each partition now: positions before ends, so that no position seems to be beyond its log."""
+        rows = {row["partition"]: row for row in await self._checkpoints(schema)}
+        marks = {tp.partition: found for tp, found in (await self._probe.marks(partitions, LOOK_PATIENCE)).items()}
         group_id = group_of(self._settings, generation.name)
         group = await describe_group(self._settings.client_options(), group_id, self._topic)
-        ages = await self._ages({p: found.next_offset for p, found in checkpoints.items()}, log)
-        partitions = [partition_status(generation, p, checkpoints.get(p), log, group, ages) for p in sorted(log.ends)]
-        return GenerationStatus(generation.name, generation.state, _progress(partitions, log), partitions)
+        lock = await lock_in_the_way(self._connection, generation.name)
+        ages = await self._ages({p: row["next_offset"] for p, row in rows.items()}, marks)
+        now_ms = datetime.now(UTC).timestamp() * 1000
+        return {
+            partition: Facts(
+                generation.name,
+                generation.state,
+                generation.state in PROJECTED,
+                rows[partition]["next_offset"] if partition in rows else None,
+                found.beginning,
+                found.readable,
+                found.end,
+                group.of(partition),
+                rows[partition]["stopped_reason"] if partition in rows else None,
+                generation.holds.get(partition),
+                rows[partition]["advanced"] if partition in rows else None,
+                ages.get(partition),
+                partition in ages and ages[partition] is None,
+                open_since=None if found.open_since is None else max(0.0, (now_ms - found.open_since) / 1000),
+                patience=self._settings.watchdog_interval_ms / 1000,
+                lock=lock,
+            )
+            for partition, found in marks.items()
+        }
+
+    async def _checkpoints(self, schema: str) -> list[asyncpg.Record]:
+        found: list[asyncpg.Record] = await self._connection.fetch(CHECKPOINTS.format(schema=schema), self._topic)
+        return found
 
     async def _schema(self, generation: Generation) -> str | None:
         """Where this role may read the checkpoints: a reader only those of the active generation, by the view."""
@@ -146,16 +172,16 @@ class Observer:
             return generation.name
         return READ if generation.state == "active" else None
 
-    async def _ages(self, positions: Mapping[int, int], log: LogEnds) -> dict[int, float | None]:
+    async def _ages(self, positions: Mapping[int, int], marks: Mapping[int, Marks]) -> dict[int, float | None]:
         """Seconds since the next record of each partition was made; None where only markers are left."""
         behind = {
             TopicPartition(self._topic, p): offset
             for p, offset in positions.items()
-            if p in log.ends and log.beginnings[p] <= offset < log.ends[p]
+            if p in marks and marks[p].beginning <= offset < marks[p].readable
         }
         try:
             records = await self._probe.first_records(behind, LOOK_PATIENCE)
-        except TimeoutError:
+        except (TimeoutError, OffsetOutOfRangeError):
             return {}
         now_ms = datetime.now(UTC).timestamp() * 1000
         return {
@@ -163,73 +189,50 @@ class Observer:
         }
 
 
-def partition_status(
-    generation: Generation,
-    partition: int,
-    checkpoint: Checkpoint | None,
-    log: LogEnds,
-    group: Group,
-    ages: Mapping[int, float | None],
-) -> PartitionStatus:
-    """What the facts mean for one partition. Pure. `ages`: see `Observer`."""
-    begin, end = log.beginnings[partition], log.ends[partition]
-    position = begin if checkpoint is None else checkpoint.next_offset
-    lag = max(0, end - position)
-    age = ages.get(partition)
-    if partition in ages and age is None:
-        lag = 0  # nothing but markers of transactions, which nobody reads
-    if lag == 0:
-        age = 0.0
-    owner = checkpoint.owner if checkpoint is not None else None
-    state, reason = _state(generation, partition, checkpoint, group, lag)
-    if reason is None and not begin <= position <= end:
-        reason = f"the log holds {begin} to {end}"
+def partition_status(partition: int, facts: Facts, verdict: Verdict, owner: str | None) -> PartitionStatus:
+    """One partition as it is shown."""
+    age = 0.0 if facts.lag == 0 else facts.next_age
     return PartitionStatus(
         partition,
-        state,
+        verdict.state,
         owner or None,
-        None if checkpoint is None else position,
-        end,
-        lag,
+        facts.position,
+        facts.end,
+        facts.lag,
         None if age is None else round(age, 3),
-        reason,
+        verdict.reason,
+        verdict.well,
     )
 
 
-def _state(
-    generation: Generation, partition: int, checkpoint: Checkpoint | None, group: Group, lag: int
-) -> tuple[State, str | None]:
-    if checkpoint is not None and checkpoint.stopped_reason is not None:
-        return "stopped", checkpoint.stopped_reason
-    if generation.state not in PROJECTED:
-        return "paused", f"the generation is {generation.state}"
-    if group.settled and partition not in group.members:
-        return "unowned", "no projector is assigned to it"
-    limit = generation.holds.get(partition)
-    if limit is not None and checkpoint is not None and checkpoint.next_offset >= limit:
-        return "held", f"an operator holds it at {limit}"
-    if checkpoint is None:
-        return "unknown", "nobody has claimed it yet"
-    return ("running" if lag else "idle"), None
+def progress(partitions: Iterable[Facts]) -> float | None:
+    """The share of the log that is processed."""
+    found = list(partitions)
+    whole = sum(facts.end - facts.beginning for facts in found)
+    left = sum(facts.lag for facts in found)
+    return None if not found else 1.0 if whole == 0 else max(0.0, min(1.0, 1 - left / whole))
 
 
-def _progress(partitions: list[PartitionStatus], log: LogEnds) -> float | None:
-    whole = sum(log.ends[found.partition] - log.beginnings[found.partition] for found in partitions)
-    left = sum(found.lag or 0 for found in partitions)
-    return None if not partitions else 1.0 if whole == 0 else max(0.0, min(1.0, 1 - left / whole))
+SENTENCES: dict[State, str] = {
+    "stopped": "has stopped",
+    "gone": "cannot go on",
+    "unowned": "is not projected",
+    "foreign": "is not projected",
+    "waiting": "waits",
+    "standing": "stands still",
+    "unknown": "is in an unknown state",
+}
 
 
 def problems(generation: GenerationStatus, max_lag: int | None) -> list[str]:
-    """What is not well: what stopped, what of the active generation nobody projects, and what lags too far."""
+    """What is not well: whatever keeps the active generation, or a build that nobody is meant to see, from moving."""
     active = generation.state == "active"
     found = []
     for each in generation.partitions:
         where = f"{generation.name}, partition {each.partition}"
-        if each.state == "stopped":
-            found.append(f"{where} has stopped: {each.reason}")
-        elif each.state == "unowned" and active:
-            found.append(f"{where} is assigned to no projector.")
-        if active and max_lag is not None and each.lag is not None and each.lag > max_lag:
+        if not each.well and (active or each.state != "unowned"):
+            found.append(f"{where} {SENTENCES.get(each.state, f'is {each.state}')}: {each.reason}.")
+        if active and max_lag is not None and each.lag > max_lag:
             found.append(f"{where} lags by {each.lag:,} events, more than {max_lag:,}.")
     return found
 

@@ -14,7 +14,7 @@ from read_model.wire_time import encoded
 
 WATCH_INTERVAL = 2.0  # seconds
 WELL, NOT_WELL = 0, 1  # exit codes
-STYLES = {"running": "cyan", "idle": "green", "stopped": "bold red", "unowned": "red"}
+STYLES = {"running": "cyan", "idle": "green", "held": "yellow", "paused": "yellow", "joining": "yellow"}
 
 
 def show(settings: ProjectorSettings, *, as_json: bool, watch: bool, max_lag: int | None) -> int:
@@ -80,7 +80,7 @@ def _generation(found: GenerationStatus) -> Table | Text:
 
 
 def _row(each: PartitionStatus) -> list[Text]:
-    state = Text(each.state, style=STYLES.get(each.state, "yellow"))
+    state = Text(each.state, style=STYLES.get(each.state, "yellow" if each.well else "bold red"))
     numbers = [str(each.partition), _number(each.checkpoint), _number(each.end_offset), _number(each.lag)]
     age = "?" if each.lag_seconds is None else _age(each.lag_seconds)
     return [*map(Text, numbers), Text(age), state, Text(each.owner or "-"), Text(each.reason or "")]

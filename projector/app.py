@@ -10,6 +10,7 @@ from aiokafka import TopicPartition
 from projector.generation_loop import CLOSE_TIMEOUT, GenerationLoop, owner_name
 from projector.generations import Generations, Orders
 from projector.log_probe import LogProbe
+from projector.outlook import Outlook
 from projector.ownership import Ownership
 from projector.settings import ProjectorSettings
 from projector.watchdog import Watchdog
@@ -27,10 +28,15 @@ async def run_projector(settings: ProjectorSettings, stop: asyncio.Event, serve_
     """Projects until `stop` is set. Raises when Kafka or PostgreSQL cannot be reached at the start."""
     loops = Loops(settings)
     async with _register(settings) as pool:
-        probe = LogProbe(settings.client_options(), f"footfall-watchdog-{owner_name()}")
-        watchdog = Watchdog(loops.that_serve, probe, settings.watchdog_interval_ms / 1000)
-        probes = _probes(settings, pool, loops) | {LIVENESS: watchdog.liveness}
-        async with serve_probes(probes), watchdog.watching():
+        outlook = Outlook(settings, pool, loops.active, _log_probe(settings, "outlook"))
+        watchdog = Watchdog(
+            loops.that_serve,
+            _log_probe(settings, "watchdog"),
+            settings.watchdog_interval_ms / 1000,
+            verdicts=lambda: outlook.verdicts,
+        )
+        probes = _probes(settings, pool, loops, outlook) | {LIVENESS: watchdog.liveness}
+        async with serve_probes(probes), outlook.looking(), watchdog.watching():
             await Generations(pool, loops.project).run(stop)
     get_logger("projector").info("stopped")
 
@@ -74,7 +80,11 @@ async def _register(settings: ProjectorSettings) -> AsyncIterator[Any]:
         yield pool
 
 
-def _probes(settings: ProjectorSettings, pool: Any, loops: Loops) -> dict[str, Probe]:
+def _log_probe(settings: ProjectorSettings, purpose: str) -> LogProbe:
+    return LogProbe(settings.client_options(), f"footfall-{purpose}-{owner_name()}")
+
+
+def _probes(settings: ProjectorSettings, pool: Any, loops: Loops, outlook: Outlook) -> dict[str, Probe]:
     wanted = needed()
 
     async def kafka() -> DependencyState:
@@ -94,9 +104,20 @@ def _probes(settings: ProjectorSettings, pool: Any, loops: Loops) -> dict[str, P
         if loop is None or loop.ownership is None:
             return DependencyState(ok=False, detail="not connected yet")
         stopped = loop.ownership.stopped
+        found = []
         if stopped:
-            reasons = "; ".join(f"{p}: {found.stop.reason}" for p, found in sorted(stopped.items()))
-            return DependencyState(ok=False, detail=f"stopped partitions: {reasons}")
+            reasons = "; ".join(f"{p}: {each.stop.reason}" for p, each in sorted(stopped.items()))
+            found.append(f"stopped partitions: {reasons}")
+        found += [
+            f"partition {partition}: {verdict.reason}"
+            for partition, verdict in sorted(outlook.verdicts.items())
+            if not verdict.well and partition not in stopped
+        ]
+        joining = outlook.joining()
+        if joining is not None and not joining.well:
+            found.append(str(joining.reason))
+        if found:
+            return DependencyState(ok=False, detail="; ".join(found))
         return DependencyState(ok=True, detail=f"{len(loop.ownership.held)} held")
 
     return {"kafka": kafka, "postgres": postgres, "partitions": partitions}

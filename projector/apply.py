@@ -168,6 +168,7 @@ class Applier:
                 async with asyncio.timeout(DATABASE_TIMEOUT), connected(self._pool, RELEASE_TIMEOUT) as connection:
                     return await self._write(connection, part, assembled)
         except Exception as error:
+            self._ownership.pulse.failed(error)
             if kind_of(error) is not Failure.SUSPECT:
                 await self._pool.expire_connections()  # what is wrong may be the session
             raise
@@ -187,6 +188,7 @@ class Applier:
         return Done()
 
     def _move_on(self, assembled: Assembled, outcome: Committed, records: int) -> None:
+        self._ownership.pulse.succeeded()
         self._size.went_well(records)
         self._ownership.advance(assembled.positions_after)
         self._ownership.parked.update(assembled.parked_after)

@@ -14,6 +14,7 @@ from aiokafka.errors import (
 )
 
 from projector.ownership import Ownership
+from projector.pulse import FETCH
 from projector.rows import KafkaRecord
 from projector.stops import Stop, StopCause
 from telemetry.logs import get_logger
@@ -40,7 +41,9 @@ class Fetcher:
     async def fetch(self, mine: Sequence[TopicPartition], room: int) -> Fetched:
         """At most `room` records of these partitions; nothing when none came or Kafka failed."""
         try:
-            return await self._take(mine, room)
+            fetched = await self._take(mine, room)
+            self._ownership.pulse.succeeded(FETCH)
+            return fetched
         except TimeoutError:
             pass
         except UNREADABLE:
@@ -53,6 +56,7 @@ class Fetcher:
             pass
         except KafkaError as error:
             self._log.warning("fetch_failed", error=type(error).__name__)
+            self._ownership.pulse.failed(error, FETCH)
             await asyncio.sleep(RETRY_LATER)
         return {}
 

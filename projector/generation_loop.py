@@ -22,11 +22,13 @@ from prometheus_client import Gauge
 from projector.checkpoints import Checkpoints
 from projector.claims import Claims
 from projector.commit import GenerationWriter
+from projector.consumer_group import CLIENT_ID
 from projector.failure import DATABASE_ERRORS
 from projector.generations import Orders
 from projector.history import Histories
 from projector.ownership import Ownership
 from projector.projections.projection import PLAN_SETTINGS
+from projector.pulse import Membership
 from projector.run import MembershipLostError, Projector
 from projector.settings import ProjectorSettings
 from read_model.generations import positions, projector_name
@@ -52,6 +54,7 @@ class GenerationLoop:
         self._name = orders.name
         self.consumer: AIOKafkaConsumer | None = None
         self.ownership: Ownership | None = None
+        self.membership = Membership()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Projects until `stop` is set. Raises when Kafka or PostgreSQL cannot be reached at the start."""
@@ -79,7 +82,7 @@ class GenerationLoop:
             # A build begins at the origin, whatever the first generation began with.
             start_from = settings.start_from if self._name == GENERATION else "earliest"
             claims = Claims(consumer, pool, checkpoints, histories, owner=owner_name(), start_from=start_from)
-            ownership = Ownership(consumer, claims)
+            ownership = Ownership(consumer, claims, self.membership)
             self.consumer, self.ownership = consumer, ownership
             self.orders.changed = ownership.wake
             progress = asyncio.create_task(self._report_progress(consumer, pool))
@@ -169,7 +172,7 @@ async def _started_consumer(settings: ProjectorSettings, generation: str) -> AIO
     consumer = AIOKafkaConsumer(
         **settings.client_options(),
         group_id=group_of(settings, generation),
-        client_id=f"footfall-projector-{owner_name()}-{generation}",
+        client_id=CLIENT_ID.format(owner=owner_name(), generation=generation),
         enable_auto_commit=False,
         auto_offset_reset="none",
         isolation_level="read_committed",  # what a producer aborted never happened

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -16,7 +15,7 @@ from projector.checkpoints import Stored
 from projector.claims import Claimed, Claims
 from projector.dead_letters import Parked
 from projector.failure import DATABASE_ERRORS, named
-from projector.pulse import Pulse
+from projector.pulse import CLAIM, Membership, Pulse
 from projector.stops import Stop
 from telemetry.logs import get_logger
 from telemetry.metrics import PARTITIONS_OWNED, PARTITIONS_STOPPED
@@ -42,7 +41,7 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
     All of it runs on one event loop; nothing here holds a lock that a fetch could wait for (aiokafka deadlocks then).
     """
 
-    def __init__(self, consumer: AIOKafkaConsumer, claims: Claims) -> None:
+    def __init__(self, consumer: AIOKafkaConsumer, claims: Claims, membership: Membership | None = None) -> None:
         self._consumer = consumer
         self._claims = claims
         self.topic = self._topic = claims.topic
@@ -54,7 +53,7 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
         self._settled = asyncio.Event()
         self._settled.set()
         self.pulse = Pulse()
-        self.joining_since: float | None = None  # by time.monotonic(); None while an assignment stands
+        self.membership = membership or Membership()
         self.assigned: frozenset[int] = frozenset()
         self.held: dict[int, Position] = {}
         self.parked: dict[int, Parked] = {}  # of the partitions held
@@ -73,7 +72,7 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Notes what the group gave us; the keeper claims it. A stopped partition gets another try."""
         self.assigned = frozenset(tp.partition for tp in assigned)
-        self.joining_since = None
+        self.membership.joined()
         self._set_stopped({})
         self._log.info("partitions_assigned", partitions=sorted(self.assigned))
         self._unclaimed.set()
@@ -81,7 +80,7 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
     def give_up(self) -> None:
         """Gives everything up at once. What is in hand may still commit; whoever claims next fences it."""
         self.assigned = frozenset()
-        self.joining_since = self.joining_since or time.monotonic()
+        self.membership.left()
         self._set_held({})
 
     async def keep(self) -> None:
@@ -91,12 +90,17 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
             await self._unclaimed.wait()
             self._unclaimed.clear()
             async for attempt in stamina.retry_context(
-                on=(*DATABASE_ERRORS, KafkaError), attempts=None, timeout=None, wait_initial=0.1, wait_max=2.0
+                on=self._is_worth_a_retry, attempts=None, timeout=None, wait_initial=0.1, wait_max=2.0
             ):
                 # What is wanted is asked anew at each try: claiming what went elsewhere would fence its new owner.
                 with attempt, self.in_hand():
-                    self.pulse.attempt()
+                    self.pulse.attempt(CLAIM)
                     await self._claim(self.assigned)
+            self.pulse.succeeded(CLAIM)
+
+    def _is_worth_a_retry(self, error: Exception) -> bool:
+        self.pulse.failed(error, CLAIM)
+        return isinstance(error, (*DATABASE_ERRORS, KafkaError))
 
     async def _claim(self, assigned: frozenset[int]) -> None:
         wanted = sorted(assigned - self.held.keys() - self.stopped.keys())

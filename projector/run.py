@@ -118,6 +118,7 @@ class Projector:
                 continue
             except KafkaError as error:
                 self._log.warning("membership_failed", error=type(error).__name__)
+                self._ownership.membership.refused(error)
                 self._join()
         raise MembershipLostError
 

@@ -20,7 +20,8 @@ from aiokafka.errors import OffsetOutOfRangeError
 from projector.batch import Position
 from projector.log_probe import LogProbe
 from projector.loop_guard import LoopGuard
-from projector.pulse import Loop, Pulse
+from projector.projecting import Verdict as PartitionVerdict
+from projector.pulse import Loop, Membership, Pulse
 from telemetry.health import DependencyState
 from telemetry.logs import get_logger
 
@@ -58,6 +59,8 @@ class Observation(msgspec.Struct, frozen=True):
     held: dict[int, Held] = msgspec.field(default_factory=dict)
     unclaimed: frozenset[int] = frozenset()  # assigned, and neither held nor stopped
     joining_for: float = 0.0  # seconds without an assignment by the group, while Kafka answers
+    refused: bool = False  # Kafka said why there is none: a fresh process would hear the same
+    excused: frozenset[int] = frozenset()  # partitions that stand for a reason which no fresh process heals
     outage: bool = False  # Kafka does not answer: of partitions nothing is known
 
 
@@ -96,7 +99,7 @@ def _loops(previous: Observation, now: Observation) -> Iterable[str]:
 
 def _partitions(previous: Observation, now: Observation) -> Iterable[str]:
     for partition, held in sorted(now.held.items()):
-        stands = held.waits and held.stands(previous.held.get(partition))
+        stands = held.waits and partition not in now.excused and held.stands(previous.held.get(partition))
         if stands and _served(previous, partition) and _served(now, partition):
             yield f"partition {partition} stands at {held.position}, and the log ends at {held.end}"
 
@@ -105,7 +108,7 @@ def _group(previous: Observation, now: Observation) -> Iterable[str]:
     unclaimed = sorted(previous.unclaimed & now.unclaimed)
     if unclaimed and not any(_tries(loop) for seen in (previous, now) for loop in seen.loops.values()):
         yield f"partitions {', '.join(map(str, unclaimed))} are assigned, and nobody claims them"
-    if now.joining_for > JOIN_PATIENCE:
+    if now.joining_for > JOIN_PATIENCE and not now.refused:
         yield f"the group has assigned nothing for {now.joining_for:.0f} s"
 
 
@@ -129,7 +132,7 @@ class Watched(Protocol):
     topic: str
     assigned: frozenset[int]
     held: dict[int, Position]
-    joining_since: float | None
+    membership: Membership
     pulse: Pulse
 
     @property
@@ -142,9 +145,16 @@ class Watchdog:
     """Watches all that `watched` names, every `interval` seconds. `verdict` is the latest."""
 
     def __init__(
-        self, watched: Callable[[], Iterable[Watched]], probe: LogProbe, interval: float, guard: LoopGuard | None = None
+        self,
+        watched: Callable[[], Iterable[Watched]],
+        probe: LogProbe,
+        interval: float,
+        guard: LoopGuard | None = None,
+        *,
+        verdicts: Callable[[], Mapping[int, PartitionVerdict]] = dict,
     ) -> None:
         self._watched = watched
+        self._verdicts = verdicts
         self._probe = probe
         self._interval = interval
         self._guard = guard or LoopGuard(interval)
@@ -201,9 +211,9 @@ class Watchdog:
             now = await self._observe(each, next((found for found in reversed(seen) if not found.outage), None))
             while len(seen) > 1 and now.at - seen[1].at >= max(self._interval, LEAST_SPAN):
                 seen.popleft()
-            if seen and now.at - seen[0].at >= max(self._interval, LEAST_SPAN):
-                verdict = judge(seen[0], now)
-                reasons += [f"{generation}: {verdict.reason}"] if isinstance(verdict, Stuck) else []
+            span = seen and now.at - seen[0].at >= max(self._interval, LEAST_SPAN)
+            verdict = judge(seen[0] if span else Observation(now.at), now)  # some things show at the first look
+            reasons += [f"{generation}: {verdict.reason}"] if isinstance(verdict, Stuck) else []
             seen.append(now)
         return Stuck("; ".join(reasons)) if reasons else Healthy()
 
@@ -212,7 +222,8 @@ class Watchdog:
         loops = {loop.name: loop for loop in watched.pulse.loops()}
         positions = dict(watched.held)
         unclaimed = watched.assigned - positions.keys() - watched.stopped.keys()
-        joining_for = 0.0 if watched.joining_since is None else at - max(watched.joining_since, self._away_at)
+        joining_for = min(watched.membership.joining_for(at), at - self._away_at)
+        excused = frozenset(partition for partition, found in self._verdicts().items() if not found.heals)
         try:
             async with asyncio.timeout(PROBE_PATIENCE):
                 held = await self._compare(watched.topic, positions, previous)
@@ -221,7 +232,8 @@ class Watchdog:
             await self._probe.close()
             self._away_at = at
             return Observation(at, loops, unclaimed=unclaimed, outage=True)
-        return Observation(at, loops, held, unclaimed, joining_for)
+        refused = watched.membership.refusal is not None
+        return Observation(at, loops, held, unclaimed, joining_for, refused, excused)
 
     async def _compare(
         self, topic: str, positions: Mapping[int, Position], previous: Observation | None

@@ -100,6 +100,12 @@ PARTITIONS_STOPPED = Gauge(
     ["generation"],
     registry=REGISTRY,
 )
+PARTITION_STATES = Gauge(
+    "partition_states",
+    "Partitions of the active generation by the state this projector finds them in, but for those that others hold.",
+    ["generation", "state"],
+    registry=REGISTRY,
+)
 REBUILD_PROGRESS = Gauge(
     "rebuild_progress",
     "How much of the log a generation that is being built has read, 0 to 1, over all projectors.",
