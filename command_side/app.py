@@ -19,6 +19,7 @@ from command_side.openapi.document import document
 from command_side.quick_gzip import use_quick_gzip
 from command_side.routes import GENERATE, generate_route
 from command_side.settings import CommandSettings
+from command_side.topic_watch import TopicWatch
 from telemetry.health import DependencyState
 from telemetry.lifetimes import once_there
 
@@ -38,6 +39,7 @@ class CommandSide:
             retries=settings.publish_retries,
             max_pending=settings.publish_max_pending,
         )
+        self._topic = TopicWatch(lambda: self._log.client, settings.kafka_topic)
         keys = RecentKeys(max_bytes=settings.idempotency_memory_bytes, window=settings.idempotency_window_ms / 1000)
         admission = Admission(max_requests=settings.max_requests_in_flight, max_bytes=settings.max_bytes_in_flight)
         commands = [
@@ -55,6 +57,7 @@ class CommandSide:
     async def lifespan(self, _app: Litestar) -> AsyncIterator[None]:
         """Connects to Kafka; publishes what is pending before it disconnects."""
         await once_there("Kafka", self._log.start, BROKERS_AWAY, self._startup_timeout)
+        await self._topic.at_start()
         try:
             yield
         finally:
@@ -64,7 +67,8 @@ class CommandSide:
         state = self._log.circuit_state
         if state != "closed":
             return DependencyState(ok=False, detail=f"the circuit is {state}: Kafka does not answer")
-        return DependencyState(ok=await self._log.connected())
+        await self._log.connected()
+        return await self._topic.state()
 
 
 def producer_of(settings: CommandSettings) -> AIOKafkaProducer:

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.client import AIOKafkaClient
 
 from command_side.circuit import Circuit, UnansweredError
 from command_side.event_log import AWAY, BUSY, FAILED, UNKNOWN, NotTaken, Outcome
@@ -86,6 +87,11 @@ class KafkaEventLog:
         """Whether a broker answers a metadata request now."""
         await self._producer.ask()
         return True
+
+    @property
+    def client(self) -> AIOKafkaClient:
+        """The connection to Kafka that it has now."""
+        return self._producer.current.client
 
     @property
     def circuit_state(self) -> str:

@@ -157,14 +157,16 @@ def topics() -> None:
 @topics.command("create")
 @running_state_option
 def topics_create() -> None:
-    """Create the topics that are missing; existing ones stay as they are."""
+    """Create the topics that are missing; existing ones stay as they are, and how they differ is told."""
     from footfall.operations import TopicSettings, create_topics
     from footfall.operator_settings import operator_settings
 
     settings = operator_settings(TopicSettings, "owner")
     with readable_failures("The topics were not created", server="Kafka"):
-        for topic, outcome in create_topics(settings).items():
-            click.echo(f"{topic}: {outcome}")
+        for topic, found in create_topics(settings).items():
+            click.echo(f"{topic}: {found.outcome}")
+            for sentence in found.differs:
+                click.echo(f"  {sentence}", err=True)
 
 
 cli.add_command(dlq)

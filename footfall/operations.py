@@ -1,11 +1,12 @@
 """What an operator does once: migrate the schema, create the topics."""
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import msgspec
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaTimeoutError, TopicAlreadyExistsError, for_code
 from alembic import command
@@ -16,6 +17,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 import migrations
 from contracts.record import DEAD_LETTER_TOPIC, PARTITIONS
 from contracts.settings import KafkaSettings
+from contracts.topic_promises import Wanted, broken_promises
+from projector.topic_look import described
 from read_model.database_url import DatabaseUrlSetting
 from read_model.pool import connect
 
@@ -57,28 +60,43 @@ def migrate(settings: MigrateSettings, revision: str = "head", *, patience: floa
     command.upgrade(config, revision)
 
 
-def create_topics(settings: TopicSettings) -> dict[str, str]:
-    """Creates the topics that are missing; says of each `created` or `exists`. Raises KafkaError."""
+class TopicOutcome(msgspec.Struct, frozen=True):
+    """What became of one topic. `differs`: where one that existed is not as a new one would be, in sentences."""
+
+    outcome: Literal["created", "exists"]
+    differs: Sequence[str] = ()
+
+
+def create_topics(settings: TopicSettings) -> dict[str, TopicOutcome]:
+    """Creates the topics that are missing, and looks at those that exist. Raises KafkaError."""
     return asyncio.run(_create_topics(settings))
 
 
-async def _create_topics(settings: TopicSettings) -> dict[str, str]:
+async def _create_topics(settings: TopicSettings) -> dict[str, TopicOutcome]:
     admin = AIOKafkaAdminClient(**settings.client_options())
     await admin.start()
     try:
-        wanted = [
+        new = [
             NewTopic(name, settings.kafka_partitions, settings.kafka_replication_factor, topic_configs=KEEP_FOR_EVER)
             for name in (settings.kafka_topic, settings.kafka_dlq_topic)
         ]
-        outcomes = _outcomes(await admin.create_topics(wanted))
+        outcomes = _outcomes(await admin.create_topics(new))
         await _led(admin, outcomes)
+        wanted = Wanted(settings.kafka_partitions, settings.kafka_replication_factor)
+        return {
+            topic: TopicOutcome(outcome, await _differences(admin, topic, wanted) if outcome == "exists" else ())
+            for topic, outcome in outcomes.items()
+        }
     finally:
         await admin.close()
-    return outcomes
 
 
-def _outcomes(response: Any) -> dict[str, str]:
-    outcomes = {}
+async def _differences(admin: AIOKafkaAdminClient, topic: str, wanted: Wanted) -> Sequence[str]:
+    return broken_promises(await described(admin, topic), wanted)
+
+
+def _outcomes(response: Any) -> dict[str, Literal["created", "exists"]]:
+    outcomes: dict[str, Literal["created", "exists"]] = {}
     for topic, code, *_ in response.topic_errors:
         error = for_code(code)
         if code and error is not TopicAlreadyExistsError:

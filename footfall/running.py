@@ -72,9 +72,12 @@ def running_footfall(options: RunOptions, console: Console) -> Iterator[Running]
         with console.status("Bringing schema and topics up to date"):
             migrate(MigrateSettings(database_url=SecretStr(stack.admin_url)))
             asyncio.run(grant_local(stack.admin_url))
-            create_topics(
+            topics = create_topics(
                 TopicSettings(kafka_bootstrap_servers=stack.kafka_bootstrap, kafka_partitions=options.partitions)
             )
+        for found in topics.values():
+            for sentence in found.differs:
+                console.print(sentence, style="yellow", markup=False)
         log_dir = options.state_dir / "logs"
         log_dir.mkdir(exist_ok=True)
         processes: list[subprocess.Popen[bytes]] = []

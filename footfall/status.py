@@ -14,6 +14,7 @@ import msgspec
 from aiokafka import TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 
+from contracts.topic_promises import broken_promises
 from footfall.misplaced import Misplaced, look
 from projector.consumer_group import describe_group
 from projector.generation_loop import group_of
@@ -21,6 +22,7 @@ from projector.locks import lock_in_the_way
 from projector.log_probe import LogProbe, Marks
 from projector.projecting import Facts, Standing, State, Verdict, judge
 from projector.settings import ProjectorSettings
+from projector.topic_look import look_at_topic
 from read_model.generations import PROJECTED, Generation, list_generations
 from read_model.names import READ
 from read_model.pool import connect
@@ -79,7 +81,10 @@ class LetterCount(msgspec.Struct, frozen=True):
 
 
 class Status(msgspec.Struct, frozen=True, rename="camel"):
-    """All of it. `problems` says in sentences what is not well; empty: all is."""
+    """All of it. `problems` says in sentences what is not well; empty: all is.
+
+    `warnings`: promises that the topic breaks, or that could not be checked. Nothing is wrong yet.
+    """
 
     at: datetime
     topic: str
@@ -87,6 +92,7 @@ class Status(msgspec.Struct, frozen=True, rename="camel"):
     dead_letters: list[LetterCount]
     problems: list[str]
     misplaced: Misplaced
+    warnings: list[str] = msgspec.field(default_factory=list)
 
 
 class Observer:
@@ -111,7 +117,10 @@ class Observer:
         missing += [f"{schema.detail[0].upper()}{schema.detail[1:]}."] if schema.detail else []
         found = [sentence for each in generations for sentence in problems(each, max_lag)]
         misplaced = await look(self._connection, sorted(tp.partition for tp in partitions))
-        return Status(datetime.now(UTC), self._topic, generations, letters, missing + found, misplaced)
+        warnings = []
+        if partitions:
+            warnings = broken_promises(await look_at_topic(self._settings.client_options(), self._topic))
+        return Status(datetime.now(UTC), self._topic, generations, letters, missing + found, misplaced, warnings)
 
     async def _generation(self, generation: Generation, partitions: Iterable[TopicPartition]) -> GenerationStatus:
         schema = await self._schema(generation)

@@ -59,6 +59,7 @@ def tables(status: Status) -> Group:
     parts += [Text(f"! {problem}", style="bold red") for problem in status.problems]
     if (known := status.misplaced.sentence()) is not None:
         parts.append(Text(known, style="yellow"))
+    parts += [Text(warning, style="yellow") for warning in status.warnings]
     if not status.problems:
         parts.append(Text("All is well.", style="green"))
     return Group(*parts)

@@ -92,7 +92,7 @@ def _probes(settings: ProjectorSettings, pool: Any, loops: Loops, outlook: Outlo
         if loop is None or loop.consumer is None:
             return DependencyState(ok=False, detail="not connected yet")
         await loop.consumer.end_offsets([TopicPartition(settings.kafka_topic, 0)])
-        return DependencyState(ok=True)
+        return DependencyState(ok=True, detail=" ".join(outlook.broken_promises))
 
     async def postgres() -> DependencyState:
         async with pool.acquire(timeout=CLOSE_TIMEOUT) as connection:

@@ -99,14 +99,14 @@ class LogProbe:
 
     async def _connected(self) -> AIOKafkaConsumer:
         if self._consumer is None:
-            self._consumer = self._new("read_committed")
-            await self._consumer.start()
+            self._consumer = consumer = self._new("read_committed")
+            await consumer.start()
         return self._consumer
 
     async def _seeing_all(self) -> AIOKafkaConsumer:
         if self._uncommitted is None:
-            self._uncommitted = self._new("read_uncommitted")
-            await self._uncommitted.start()
+            self._uncommitted = consumer = self._new("read_uncommitted")
+            await consumer.start()
         return self._uncommitted
 
     def _new(self, isolation: str) -> AIOKafkaConsumer:

@@ -8,13 +8,14 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
 from aiokafka import TopicPartition
 
+from contracts.topic_promises import broken_promises
 from projector.consumer_group import Described, describe_group
 from projector.generation_loop import GenerationLoop, group_of
 from projector.locks import lock_in_the_way
@@ -22,11 +23,13 @@ from projector.log_probe import LogProbe, Marks
 from projector.ownership import Ownership
 from projector.projecting import Effort, Facts, Joining, Lock, Unowned, Verdict, judge
 from projector.settings import ProjectorSettings
+from projector.topic_look import look_at_topic
 from telemetry.logs import get_logger
 from telemetry.metrics import PARTITION_STATES
 
 INTERVAL = 3.0  # seconds between looks
 PATIENCE = 5.0  # seconds of one look; a Kafka that takes longer is away
+TOPIC_INTERVAL = 60.0  # seconds between looks at the topic's configuration
 LONG_EFFORT = 2.0  # seconds of one try; a shorter one is work
 
 
@@ -50,7 +53,9 @@ class Outlook:
         self._stands: dict[int, Stand] = {}
         self._group = Described("")
         self._log = get_logger("projector")
+        self._topic_looked_at = float("-inf")
         self.verdicts: Mapping[int, Verdict] = {}
+        self.broken_promises: Sequence[str] = ()
 
     @asynccontextmanager
     async def looking(self) -> AsyncIterator[None]:
@@ -74,12 +79,30 @@ class Outlook:
 
     async def _look_on(self) -> None:
         while True:
+            await self._look_at_topic()
             loop = self._loop()
             ownership = None if loop is None else loop.ownership
             if loop is not None and ownership is not None:
                 await self._look(loop, ownership)
             self._show("" if loop is None else loop.orders.name)
             await asyncio.sleep(INTERVAL)
+
+    async def _look_at_topic(self) -> None:
+        """Now and then, for somebody may change it."""
+        now = time.monotonic()
+        if now - self._topic_looked_at < TOPIC_INTERVAL:
+            return
+        try:
+            async with asyncio.timeout(PATIENCE):
+                topic = await look_at_topic(self._settings.client_options(), self._settings.kafka_topic)
+        except Exception as error:  # noqa: BLE001 - the probe of Kafka says that it is away
+            self._log.info("topic_not_checked", error=type(error).__name__)
+            return
+        broken = broken_promises(topic)
+        for sentence in broken:
+            if sentence not in self.broken_promises:
+                self._log.warning("topic_promise_broken", reason=sentence)
+        self.broken_promises, self._topic_looked_at = broken, now
 
     async def _look(self, loop: GenerationLoop, ownership: Ownership) -> None:
         try:

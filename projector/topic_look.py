@@ -1,0 +1,43 @@
+"""What Kafka says of a topic: its configuration and its copies, for `contracts.topic_promises` to judge."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError, for_code
+
+from contracts.topic_promises import ASKED, Topic, topic_told
+
+
+async def look_at_topic(client_options: Mapping[str, Any], name: str) -> Topic:
+    """The topic as it is now. Raises KafkaError when no broker answers; what Kafka does not tell is `unknown`."""
+    admin = AIOKafkaAdminClient(**client_options)
+    await admin.start()
+    try:
+        return await described(admin, name)
+    finally:
+        await admin.close()
+
+
+async def described(admin: AIOKafkaAdminClient, name: str) -> Topic:
+    """As `look_at_topic`, over a connection that is there."""
+    partitions, replication = await _shape(admin, name)
+    try:
+        wanted = ConfigResource(ConfigResourceType.TOPIC, name, dict.fromkeys(ASKED))
+        (response,) = await admin.describe_configs([wanted])
+    except (KafkaError, NotImplementedError) as error:  # an old broker has no such request
+        return Topic(name, {}, partitions, replication, type(error).__name__)
+    (found,) = response.to_object()["resources"]
+    if found["error_code"]:
+        return Topic(name, {}, partitions, replication, for_code(found["error_code"]).__name__)
+    configs = {each["config_names"]: each["config_value"] for each in found["config_entries"]}
+    return topic_told(name, configs, partitions, replication)
+
+
+async def _shape(admin: AIOKafkaAdminClient, name: str) -> tuple[int | None, int | None]:
+    for topic in await admin.describe_topics([name]):
+        partitions = topic["partitions"]
+        if partitions:
+            return len(partitions), min(len(each["replicas"]) for each in partitions)
+    return None, None
