@@ -10,6 +10,7 @@ from rich.console import Console
 
 from footfall.cli_dlq import dlq
 from footfall.cli_failures import fail, readable_failures
+from footfall.cli_gaps import gaps
 from footfall.cli_options import state_dir_option as running_state_option
 from footfall.cli_rebuild import rebuild
 from footfall.cli_reporting import grant_reporter, sql
@@ -170,6 +171,7 @@ def topics_create() -> None:
 
 
 cli.add_command(dlq)
+cli.add_command(gaps)
 cli.add_command(status)
 cli.add_command(replay)
 cli.add_command(rebuild)

@@ -34,11 +34,14 @@ def rebuild() -> None:
 @state_dir_option
 @click.option("--max-rate", type=click.IntRange(1), help="Events a second, over all projectors.  [default: no cap]")
 @click.option("--forget-discards", is_flag=True, help="Try again what `footfall dlq discard` gave up.")
-def start(max_rate: int | None, forget_discards: bool) -> None:
+@click.option("--accept-missing", is_flag=True, help="Begin where the topic begins, though its head is gone.")
+def start(max_rate: int | None, forget_discards: bool, accept_missing: bool) -> None:
     """Make an empty generation; running projectors fill it from offset 0."""
     from footfall import rebuild as work
 
-    found = _run(lambda operator: work.start(operator, max_rate, forget_discards=forget_discards))
+    found = run_operator(
+        lambda operator: work.start(operator, max_rate, forget_discards=forget_discards, accept_missing=accept_missing)
+    )
     click.echo(as_called(f"{found.name} is being built. Follow it: footfall rebuild status --watch"))
 
 
@@ -52,9 +55,9 @@ def status(watch: bool, as_json: bool) -> None:
     from footfall import rebuild_status as look
 
     if watch:
-        _run(lambda operator: show.watch(operator, Console()), alone=False)
+        run_operator(lambda operator: show.watch(operator, Console()), alone=False)
         return
-    found = _run(look.progress_of_all, alone=False)
+    found = run_operator(look.progress_of_all, alone=False)
     if as_json:
         click.echo(look.as_json(found))
     else:
@@ -67,7 +70,7 @@ def pause() -> None:
     """Stop building for now; nothing is lost."""
     from footfall import rebuild as work
 
-    click.echo(as_called(f"{_run(work.pause).name} is paused. Go on: footfall rebuild resume"))
+    click.echo(as_called(f"{run_operator(work.pause).name} is paused. Go on: footfall rebuild resume"))
 
 
 @rebuild.command()
@@ -77,7 +80,7 @@ def resume(max_rate: int | None) -> None:
     """Go on building, from where it stood; also changes the cap of a build that runs."""
     from footfall import rebuild as work
 
-    click.echo(f"{_run(lambda operator: work.resume(operator, max_rate)).name} is being built.")
+    click.echo(f"{run_operator(lambda operator: work.resume(operator, max_rate)).name} is being built.")
 
 
 @rebuild.command()
@@ -86,7 +89,7 @@ def cancel() -> None:
     """Give the build up and drop it."""
     from footfall import rebuild as work
 
-    click.echo(f"{_run(work.cancel).name} is dropped.")
+    click.echo(f"{run_operator(work.cancel).name} is dropped.")
 
 
 @rebuild.command()
@@ -104,7 +107,7 @@ def verify(skip: tuple[str, ...], wait: float, as_json: bool) -> None:
 
     console = Console(stderr=True)
     with console.status("") as spinner:
-        found = _run(lambda operator: work.verify(operator, patience=wait, skip=skip, report=spinner.update))
+        found = run_operator(lambda operator: work.verify(operator, patience=wait, skip=skip, report=spinner.update))
     if as_json:
         click.echo(in_json({"equal": found.equal, **show.facts(found)}))
     else:
@@ -121,7 +124,7 @@ def promote(force: bool, max_lag: int, wait: float) -> None:
     """Let queries see the build, in one transaction; what served before is kept as standby."""
     from footfall import rebuild_promote as work
 
-    _switched(_run(lambda operator: work.promote(operator, force=force, max_lag=max_lag, patience=wait)))
+    _switched(run_operator(lambda operator: work.promote(operator, force=force, max_lag=max_lag, patience=wait)))
 
 
 @rebuild.command()
@@ -133,7 +136,7 @@ def rollback(force: bool, max_lag: int, wait: float) -> None:
     """Let queries see the standby again."""
     from footfall import rebuild_promote as work
 
-    _switched(_run(lambda operator: work.rollback(operator, force=force, max_lag=max_lag, patience=wait)))
+    _switched(run_operator(lambda operator: work.rollback(operator, force=force, max_lag=max_lag, patience=wait)))
 
 
 @rebuild.command()
@@ -142,7 +145,7 @@ def drop() -> None:
     """Drop the standby: from then on there is nothing to roll back to."""
     from footfall import rebuild as work
 
-    click.echo(f"{_run(work.drop_standby).name} is dropped.")
+    click.echo(f"{run_operator(work.drop_standby).name} is dropped.")
 
 
 def _switched(found: Any) -> None:
@@ -150,7 +153,8 @@ def _switched(found: Any) -> None:
     click.echo(f"Queries see {found.new} now ({how}). {found.old} is standby.")
 
 
-def _run(work: Callable[[Any], Awaitable[Any]], *, alone: bool = True) -> Any:
+def run_operator(work: Callable[[Any], Awaitable[Any]], *, alone: bool = True) -> Any:
+    """Lets an operator work; what cannot be reached or done is one line and exit 1."""
     from footfall.operator_settings import operator_settings
     from footfall.rebuild import RebuildSettings, RefusedError, operating
 

@@ -3,7 +3,7 @@
 import asyncio
 import getpass
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import asyncpg
@@ -38,7 +38,7 @@ NEXT_NAME = "SELECT 'read_g' || nextval('ops.generation_number')"
 REGISTER = "INSERT INTO ops.generations (name, state, max_rate, created_by) VALUES ($1, 'building', $2, $3)"
 FIRST_CHECKPOINTS = """
 INSERT INTO {generation}.checkpoints (topic, partition, next_offset, epoch, owner, topic_id)
-SELECT $1, partition, 0, 0, '', $3 FROM unnest($2::int[]) AS partition
+SELECT $1, partition, next_offset, 0, '', $4 FROM unnest($2::int[], $3::bigint[]) AS origin(partition, next_offset)
 """
 STOPS = "SELECT stopped_reason FROM {generation}.checkpoints WHERE topic = $1 AND stopped_reason IS NOT NULL"
 # What operators gave up stays given up: the build passes it over instead of parking it, and all behind it, again.
@@ -166,11 +166,14 @@ async def _connect(settings: RebuildSettings) -> asyncpg.Connection:
     return await connect(settings.database_url.get_secret_value(), "footfall-rebuild")
 
 
-async def start(operator: Operator, max_rate: int | None = None, *, forget_discards: bool = False) -> Generation:
+async def start(
+    operator: Operator, max_rate: int | None = None, *, forget_discards: bool = False, accept_missing: bool = False
+) -> Generation:
     """Makes an empty generation like the active one; running projectors begin to fill it from offset 0.
 
     What operators discarded is passed over again, unless `forget_discards`: then it is tried as any other record.
-    Raises RefusedError while another is built or kept, and when the topic does not reach back to offset 0.
+    Raises RefusedError while another is built or kept, and when the topic does not reach back to offset 0, unless
+    `accept_missing`: then the build begins where the topic does, and the journal has what it lacks.
     """
     if await operator.find("dropping"):
         await _finish_dropping(operator)
@@ -179,38 +182,50 @@ async def start(operator: Operator, max_rate: int | None = None, *, forget_disca
         if found is not None:
             raise RefusedError(f"{found.name} is {state}. To be rid of it: footfall rebuild {remedy}")
     active = await operator.active()
+    beginnings = await operator.beginnings()
+    missing = {partition: first for partition, first in beginnings.items() if first > 0}
+    if missing and not accept_missing:
+        raise RefusedError(_lacking(operator.topic, missing))
     another = await operator.not_its_history(active.name)
-    ends = await _whole_history(operator, active, another=another)
+    ends = await _reaches(operator, active, another=another)
     connection = operator.connection
     try:
         async with connection.transaction():
             name: str = await connection.fetchval(NEXT_NAME)
             tables = await create_like(connection, active.name, name)
             topic_id = (await operator.histories.metadata()).topic_id
-            await connection.execute(FIRST_CHECKPOINTS.format(generation=name), operator.topic, sorted(ends), topic_id)
+            places = _columns(ends, beginnings)
+            await connection.execute(FIRST_CHECKPOINTS.format(generation=name), operator.topic, *places, topic_id)
             if not forget_discards and not another:
                 await connection.execute(DISCARDED.format(old=active.name, new=name))
             await connection.execute(REGISTER, name, max_rate, operator.name)
             detail = {"generation": name, "like": active.name, "tables": len(tables), "max_rate": max_rate}
-            detail["forget_discards"] = forget_discards
+            detail |= {"forget_discards": forget_discards, "missing": missing}
             await note(connection, operator.name, "rebuild start", detail | {"events": sum(ends.values())})
     except NotCopiedError as error:
         raise RefusedError(f"{error}. A rebuild cannot copy that yet.") from error
     return await operator.under_construction()
 
 
-async def _whole_history(operator: Operator, active: Generation, *, another: bool) -> dict[int, int]:
-    """The ends of the log, if it reaches from offset 0 to where the active generation stands.
+def _columns(ends: Mapping[int, int], beginnings: Mapping[int, int]) -> tuple[list[int], list[int]]:
+    """The partitions, and where each begins."""
+    return sorted(ends), [beginnings.get(partition, 0) for partition in sorted(ends)]
+
+
+def _lacking(topic: str, missing: Mapping[int, int]) -> str:
+    gone = ", ".join(f"offsets 0 to {first - 1} of partition {p}" for p, first in sorted(missing.items()))
+    return (
+        f"The topic {topic} no longer holds {gone}: a generation built from it would lack these events. To build it "
+        "without them all the same: footfall rebuild start --accept-missing. `rebuild verify` will then name what "
+        "differs from the one that serves, and `rebuild promote` will want --force."
+    )
+
+
+async def _reaches(operator: Operator, active: Generation, *, another: bool) -> dict[int, int]:
+    """The ends of the log, if it reaches to where the active generation stands.
 
     `another`: it is another history than the active generation's, so where that stands says nothing.
     """
-    gone = {partition: first for partition, first in (await operator.beginnings()).items() if first > 0}
-    if gone:
-        missing = ", ".join(f"offsets 0 to {first - 1} of partition {p}" for p, first in sorted(gone.items()))
-        raise RefusedError(
-            f"The topic {operator.topic} no longer holds {missing}: a generation built from it would lack these "
-            "events, so it cannot replace the one that serves."
-        )
     stands = await positions(operator.connection, active.name, operator.topic)  # first: both move on while we look
     ends = await operator.ends()
     for partition, offset in stands.items():

@@ -58,7 +58,7 @@ MEANINGS = {
     ),
     StopCause.HISTORY_TRIMMED: Meaning(
         "the topic no longer holds the record that the checkpoint needs",
-        "Accept the gap: docs/stops.md#history_trimmed.",
+        "Go on without it: `footfall gaps accept` (docs/stops.md#history_trimmed).",
         probed=False,
     ),
     StopCause.HISTORY_CUT: Meaning(
