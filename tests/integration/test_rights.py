@@ -1,0 +1,76 @@
+"""Rights that Kafka withholds are said by health, before anybody is turned away by them."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from footfall.operations import TopicSettings, create_topics
+from tests.conftest import Footfall
+from tests.integration.test_status import as_json, status
+from tests.own_broker import DESCRIBE, DESCRIBE_CONFIGS, GROUP, READ, TOPIC, WRITE, GuardedBroker, Rule, guarded_broker
+from tests.processes import Process, wait_until
+from tests.producing import produce, some_records, wait_until_processed
+from tests.servers import Servers
+
+PATIENCE = 60.0  # seconds
+COMMAND = {"userId": "user-1", "eventType": "LOGIN", "payload": {}}
+
+
+@pytest.fixture
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuardedBroker]:
+    with guarded_broker(tmp_path_factory.mktemp("guarded")) as found:
+        yield found
+
+
+@pytest.fixture
+def footfall(broker: GuardedBroker, new_database: Callable[[], Servers], tmp_path: Path) -> Iterator[Footfall]:
+    create_topics(TopicSettings(kafka_bootstrap_servers=broker.admin, kafka_topic="t", kafka_dlq_topic="t-dlq"))
+    instance = Footfall(replace(new_database(), kafka=broker.admin), "t", tmp_path)
+    yield instance
+    instance.close()
+
+
+def dependency(process: Process, name: str) -> tuple[int, Any]:
+    """The status of /health, and what it says of one dependency; 0 while the process does not answer."""
+    assert process.popen.poll() is None, process.log_text()[-3_000:]
+    try:
+        answer = httpx.get(f"{process.url}/health", timeout=10)
+    except httpx.TransportError:
+        return 0, {"detail": ""}
+    return answer.status_code, answer.json()["dependencies"][name]
+
+
+def test_what_kafka_does_not_allow_is_said_and_what_it_then_allows_is_used(
+    footfall: Footfall, broker: GuardedBroker
+) -> None:
+    asyncio.run(broker.allow(Rule(TOPIC, DESCRIBE), Rule(TOPIC, WRITE, "another")))  # so that it may produce at all
+    command_side = footfall.start("command-side", ready=False, **broker.as_user)
+    projector = footfall.start("projector", ready=False, **broker.as_user)
+
+    wait_until(lambda: "WRITE" in dependency(command_side, "kafka")[1]["detail"], PATIENCE, "the lack of WRITE")
+    assert dependency(command_side, "kafka")[0] == 503
+    assert httpx.post(f"{command_side.url}/events/generate", json=COMMAND, timeout=40).status_code >= 500
+    refusal = "GroupAuthorizationFailedError"
+    wait_until(lambda: refusal in dependency(projector, "partitions")[1]["detail"], PATIENCE, "the lack of the group")
+    assert dependency(projector, "partitions")[0] == 503
+    assert httpx.get(f"{projector.url}/health/live", timeout=10).status_code == 200
+
+    asyncio.run(broker.allow(Rule(TOPIC, WRITE), Rule(TOPIC, READ), Rule(GROUP, READ)))
+    wait_until(lambda: dependency(command_side, "kafka")[0] == 200, PATIENCE, "the command side to be well")
+    assert httpx.post(f"{command_side.url}/events/generate", json=COMMAND, timeout=40).status_code == 201
+    wait_until_processed(footfall, 1, PATIENCE)
+    wait_until(lambda: dependency(projector, "partitions")[0] == 200, PATIENCE, "the projector to be well")
+
+    detail = dependency(command_side, "kafka")[1]["detail"]
+    assert "could not be checked: TopicAuthorizationFailedError" in detail  # unknown is not good, and no failure
+    found = as_json(status(footfall, "--json", **broker.as_user))
+    assert any("could not be checked" in warning for warning in found["warnings"])
+    asyncio.run(broker.allow(Rule(TOPIC, DESCRIBE_CONFIGS)))
+    assert as_json(status(footfall, "--json", **broker.as_user))["warnings"] == []
+    produce(footfall, some_records(10))
+    wait_until_processed(footfall, 11, PATIENCE)

@@ -1,0 +1,147 @@
+"""A broker of a test's own, with an authorizer: what each user may do is said by rules."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.protocol.api import Request, RequestStruct, Response
+from aiokafka.protocol.types import Array, Int8, Int16, Int32, Schema, String
+from rich.console import Console
+
+from footfall.embedded import kafka_broker
+from footfall.embedded.kafka_broker import KafkaBroker
+from footfall.embedded.kafka_jars import ensure_kafka_jars
+from tests.processes import free_port
+
+USER, PASSWORD = "weak", "weak-password"
+READ, WRITE, DESCRIBE, DESCRIBE_CONFIGS = 3, 4, 8, 10
+TOPIC, GROUP = 2, 3
+
+
+class Rule(msgspec.Struct, frozen=True):
+    """That `USER` may do something with every topic, or every group, or with the one of this name."""
+
+    resource: int
+    operation: int
+    name: str = "*"
+
+
+class Created(Response):  # type: ignore[misc]  # aiokafka is untyped
+    API_KEY = 30
+    API_VERSION = 1
+    SCHEMA = Schema(("throttle", Int32), ("results", Array(("error_code", Int16), ("message", String()))))
+
+
+class CreateAclsV1(RequestStruct):  # type: ignore[misc]
+    API_KEY = 30
+    API_VERSION = 1
+    RESPONSE_TYPE = Created
+    SCHEMA = Schema(
+        (
+            "creations",
+            Array(
+                ("resource_type", Int8),
+                ("resource_name", String()),
+                ("pattern_type", Int8),
+                ("principal", String()),
+                ("host", String()),
+                ("operation", Int8),
+                ("permission", Int8),
+            ),
+        )
+    )
+
+
+class CreateAcls(Request[CreateAclsV1]):  # type: ignore[misc]
+    API_KEY = 30
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        self._rules = rules
+
+    def build(self, request_struct_class: type[CreateAclsV1]) -> CreateAclsV1:
+        literal, allow = 3, 3
+        return request_struct_class(
+            [(rule.resource, rule.name, literal, f"User:{USER}", "*", rule.operation, allow) for rule in self._rules]
+        )
+
+
+class GuardedBroker:
+    """`admin` may do everything and needs no password; `guarded` is for `USER`, over SASL."""
+
+    def __init__(self, admin: str, guarded: str) -> None:
+        self.admin = admin
+        self.guarded = guarded
+
+    @property
+    def as_user(self) -> dict[str, str]:
+        """What a process reads to come as `USER`."""
+        return {
+            "KAFKA_BOOTSTRAP_SERVERS": self.guarded,
+            "KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
+            "KAFKA_SASL_MECHANISM": "PLAIN",
+            "KAFKA_SASL_USERNAME": USER,
+            "KAFKA_SASL_PASSWORD": PASSWORD,
+        }
+
+    async def allow(self, *rules: Rule) -> None:
+        """Gives `USER` these rights."""
+        client = AIOKafkaAdminClient(bootstrap_servers=self.admin)
+        await client.start()
+        try:
+            request = CreateAcls(rules)
+            response = await client._send_request(request)
+            assert [result[0] for result in response.results] == [0] * len(rules), response.results
+        finally:
+            await client.close()
+
+
+@contextmanager
+def guarded_broker(home: Path) -> Iterator[GuardedBroker]:
+    """A broker that refuses `USER` whatever no rule allows."""
+    broker = KafkaBroker(home, ensure_kafka_jars(Console(quiet=True)), free_port(), free_port())
+    guarded = f"127.0.0.1:{free_port()}"
+    usual = kafka_broker.server_properties
+
+    def properties(broker: KafkaBroker, data: Path) -> str:
+        return with_authorizer(usual(broker, data), guarded)
+
+    kafka_broker.server_properties = properties
+    try:
+        formatting = kafka_broker.begin_format(broker)
+        assert formatting is not None
+        kafka_broker.finish_format(broker, formatting)
+        child = kafka_broker.start_broker(broker)
+    finally:
+        kafka_broker.server_properties = usual
+    try:
+        kafka_broker.wait_for_broker(broker, child)
+        yield GuardedBroker(broker.bootstrap, guarded)
+    finally:
+        child.process.kill()
+        child.process.wait(10)
+
+
+def with_authorizer(properties: str, guarded: str) -> str:
+    """The usual configuration, and a listener for whoever has a password."""
+    added = {
+        "listeners=": f",GUARDED://{guarded}",
+        "advertised.listeners=": f",GUARDED://{guarded}",
+        "listener.security.protocol.map=": ",GUARDED:SASL_PLAINTEXT",
+    }
+    lines = [
+        line + "".join(more for begin, more in added.items() if line.startswith(begin))
+        for line in properties.splitlines()
+    ]
+    login = "org.apache.kafka.common.security.plain.PlainLoginModule required"
+    return "\n".join(
+        [
+            *lines,
+            "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+            "super.users=User:ANONYMOUS",
+            "listener.name.guarded.sasl.enabled.mechanisms=PLAIN",
+            f'listener.name.guarded.plain.sasl.jaas.config={login} user_{USER}="{PASSWORD}";',
+            "",
+        ]
+    )
