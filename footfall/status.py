@@ -20,9 +20,10 @@ from projector.consumer_group import describe_group
 from projector.generation_loop import group_of
 from projector.locks import lock_in_the_way
 from projector.log_probe import LogProbe, Marks
-from projector.projecting import Facts, Standing, State, Verdict, judge
+from projector.projecting import Facts, judge
 from projector.settings import ProjectorSettings
 from projector.topic_look import look_at_topic
+from projector.verdicts import Standing, State, Verdict
 from read_model.generations import PROJECTED, Generation, list_generations
 from read_model.names import READ
 from read_model.pool import connect
@@ -240,7 +241,7 @@ def problems(generation: GenerationStatus, max_lag: int | None) -> list[str]:
     for each in generation.partitions:
         where = f"{generation.name}, partition {each.partition}"
         if not each.well and (active or each.state != "unowned"):
-            found.append(f"{where} {SENTENCES.get(each.state, f'is {each.state}')}: {each.reason}.")
+            found.append(f"{where} {SENTENCES.get(each.state, f'is {each.state}')}: {(each.reason or '').rstrip('.')}.")
         if active and max_lag is not None and each.lag > max_lag:
             found.append(f"{where} lags by {each.lag:,} events, more than {max_lag:,}.")
     return found

@@ -1,6 +1,7 @@
 """A look at the log from outside: no group, a connection of its own, nothing that a stuck consumer could stop."""
 
 import asyncio
+import contextlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 

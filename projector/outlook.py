@@ -21,9 +21,10 @@ from projector.generation_loop import GenerationLoop, group_of
 from projector.locks import lock_in_the_way
 from projector.log_probe import LogProbe, Marks
 from projector.ownership import Ownership
-from projector.projecting import Effort, Facts, Joining, Lock, Unowned, Verdict, judge
+from projector.projecting import Effort, Facts, Lock, judge
 from projector.settings import ProjectorSettings
 from projector.topic_look import look_at_topic
+from projector.verdicts import Joining, Unowned, Verdict
 from telemetry.logs import get_logger
 from telemetry.metrics import PARTITION_STATES
 

@@ -20,8 +20,8 @@ from aiokafka.errors import OffsetOutOfRangeError
 from projector.batch import Position
 from projector.log_probe import LogProbe
 from projector.loop_guard import LoopGuard
-from projector.projecting import Verdict as PartitionVerdict
 from projector.pulse import Loop, Membership, Pulse
+from projector.verdicts import Verdict as PartitionVerdict
 from telemetry.health import DependencyState
 from telemetry.logs import get_logger
 

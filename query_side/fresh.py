@@ -123,6 +123,9 @@ def _behind(asked: Position, next_offset: int | None) -> RefusedError:
     if next_offset is None:
         error = f"The read model knows nothing of partition {asked.partition} now. Try again."
         return RefusedError(503, error, (b"retry-after", b"5"))
+    if next_offset == 0:  # -1 is no position that a client could parse
+        error = f"The read model has not reached position {asked}: it has nothing of that partition yet. Try again."
+        return RefusedError(503, error, (b"retry-after", b"1"))
     reached = Position(asked.partition, next_offset - 1)
     error = f"The read model has not reached position {asked}: it stands at {reached}. Try again, or wait longer."
     return RefusedError(503, error, (b"retry-after", b"1"), (b"footfall-reached", str(reached).encode()))

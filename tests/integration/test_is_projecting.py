@@ -144,6 +144,10 @@ def test_an_open_foreign_transaction(footfall: Footfall) -> None:
         )
         assert "transaction has been open at offset 0" in status(footfall, **SOON).stdout
         wait_until(lambda: health(projector)[0] == 503, PATIENCE, "the projector to say so")
+        query_side = footfall.start("query-side")
+        answer = httpx.get(f"{query_side.url}/events/processed?position=2-40", headers={"prefer": "wait=0"}, timeout=30)
+        assert (answer.status_code, "footfall-reached" in answer.headers) == (503, False)
+        assert "it has nothing of that partition yet" in answer.json()["error"]
     wait_until_processed(footfall, 41, PATIENCE)
     wait_until(lambda: status(footfall, "--max-lag", "0", **SOON).returncode == 0, PATIENCE, "all to be well")
 

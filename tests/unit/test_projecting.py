@@ -6,18 +6,8 @@ import msgspec
 import pytest
 
 from projector.consumer_group import Group, Member
-from projector.projecting import (
-    EFFORT,
-    JOINS_WITHIN,
-    PATIENCE,
-    Effort,
-    Facts,
-    Joining,
-    Lock,
-    State,
-    Verdict,
-    judge,
-)
+from projector.projecting import Effort, Facts, Lock, judge
+from projector.verdicts import EFFORT, JOINS_WITHIN, PATIENCE, Joining, State, Verdict
 
 PROJECTOR = Member("footfall-projector-host:1-read_g1", "/10.0.0.1")
 STRANGER = Member("rdkafka", "/10.0.0.2")
