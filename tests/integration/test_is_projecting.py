@@ -8,6 +8,7 @@ from typing import Any
 
 import asyncpg
 import httpx
+import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
@@ -27,6 +28,8 @@ from tests.producing import (
 )
 
 PATIENCE = 60.0  # seconds
+
+pytestmark = pytest.mark.timeout(300)  # many commands, each a process
 SOON = {"WATCHDOG_INTERVAL_MS": "2000"}  # what stands for 2 s is not well
 
 

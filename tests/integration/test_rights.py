@@ -18,6 +18,8 @@ from tests.producing import produce, some_records, wait_until_processed
 from tests.servers import Servers
 
 PATIENCE = 60.0  # seconds
+
+pytestmark = pytest.mark.timeout(300)  # many commands, each a process
 COMMAND = {"userId": "user-1", "eventType": "LOGIN", "payload": {}}
 
 

@@ -14,6 +14,8 @@ from tests.processes import Process, wait_until
 from tests.producing import logged, start_projector
 
 PATIENCE = 60.0  # seconds
+
+pytestmark = pytest.mark.timeout(300)  # many commands, each a process
 CARELESS = {
     "retention.ms": "604800000",
     "cleanup.policy": "compact,delete",
