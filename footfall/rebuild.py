@@ -3,7 +3,7 @@
 import asyncio
 import getpass
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import asyncpg
@@ -11,6 +11,7 @@ from aiokafka import TopicPartition
 from pydantic import Field
 
 from contracts.settings import KafkaSettings
+from footfall.rebuild_origin import columns, lacking
 from projector.history import Histories
 from projector.log_probe import LogProbe
 from projector.stops import StopCause, cause_of
@@ -185,7 +186,7 @@ async def start(
     beginnings = await operator.beginnings()
     missing = {partition: first for partition, first in beginnings.items() if first > 0}
     if missing and not accept_missing:
-        raise RefusedError(_lacking(operator.topic, missing))
+        raise RefusedError(lacking(operator.topic, missing))
     another = await operator.not_its_history(active.name)
     ends = await _reaches(operator, active, another=another)
     connection = operator.connection
@@ -194,7 +195,7 @@ async def start(
             name: str = await connection.fetchval(NEXT_NAME)
             tables = await create_like(connection, active.name, name)
             topic_id = (await operator.histories.metadata()).topic_id
-            places = _columns(ends, beginnings)
+            places = columns(ends, beginnings)
             await connection.execute(FIRST_CHECKPOINTS.format(generation=name), operator.topic, *places, topic_id)
             if not forget_discards and not another:
                 await connection.execute(DISCARDED.format(old=active.name, new=name))
@@ -205,20 +206,6 @@ async def start(
     except NotCopiedError as error:
         raise RefusedError(f"{error}. A rebuild cannot copy that yet.") from error
     return await operator.under_construction()
-
-
-def _columns(ends: Mapping[int, int], beginnings: Mapping[int, int]) -> tuple[list[int], list[int]]:
-    """The partitions, and where each begins."""
-    return sorted(ends), [beginnings.get(partition, 0) for partition in sorted(ends)]
-
-
-def _lacking(topic: str, missing: Mapping[int, int]) -> str:
-    gone = ", ".join(f"offsets 0 to {first - 1} of partition {p}" for p, first in sorted(missing.items()))
-    return (
-        f"The topic {topic} no longer holds {gone}: a generation built from it would lack these events. To build it "
-        "without them all the same: footfall rebuild start --accept-missing. `rebuild verify` will then name what "
-        "differs from the one that serves, and `rebuild promote` will want --force."
-    )
 
 
 async def _reaches(operator: Operator, active: Generation, *, another: bool) -> dict[int, int]:

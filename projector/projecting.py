@@ -1,7 +1,7 @@
 """Is this partition projected? One closed answer, from facts, for status, health, metrics and the watchdog.
 
 No answer is good because nothing was said: a partition is well when its log was read to the end, or when it was seen to
-move, or when it stands for less than a patience that is named (docs/decisions/0021).
+move, or when it stands for less than a patience that is named (docs/decisions/0028).
 """
 
 import msgspec

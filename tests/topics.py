@@ -40,7 +40,7 @@ def make_topics(footfall: Footfall, partitions: int) -> dict[str, str]:
         kafka_dlq_topic=f"{footfall.topic}-dlq",
         kafka_partitions=partitions,
     )
-    return create_topics(settings)
+    return {topic: found.outcome for topic, found in create_topics(settings).items()}
 
 
 async def _add_partitions(kafka: str, topic: str, total: int) -> None:
