@@ -104,7 +104,7 @@ async def _switch(operator: Operator, new: Generation, action: str, force: bool,
     if not force and not await operator.same_history(old.name, new.name):
         raise RefusedError(
             f"{new.name} is built from another history of {operator.topic} than {old.name}: events that queries show "
-            f"now would be gone, and the feed's cursors refused. If that is right: footfall {action} --force"
+            f"now would be gone, and readers of the feed must begin again. If that is right: footfall {action} --force"
         )
     await analyze(operator, new.name)
     deadline, tries = time.monotonic() + patience, 0

@@ -1,6 +1,7 @@
 """The whole of Footfall on this machine: embedded servers, schema, topics, projector, front. For `up` and `demo`."""
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -11,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
 import psutil
@@ -88,7 +89,12 @@ def running_footfall(options: RunOptions, console: Console) -> Iterator[Running]
                     processes += [start_projector(stack, probe_port, log_dir / f"projector-{probe_port}.log")]
                 processes += [start_front(stack, port, log_dir / "front.log")]
                 running = Running(f"http://127.0.0.1:{port}", stack, processes, log_dir)
-                wait_until_ready(running, [running.front, *(f"http://127.0.0.1:{probe}" for probe in probes)])
+                stops = wait_until_ready(running, [running.front, *(f"http://127.0.0.1:{probe}" for probe in probes)])
+            for stop_reason in stops:
+                first, _, more = stop_reason.partition("; ")
+                rest = " (and more partitions: footfall status)" if more else ""
+                message = f"Not every new event will become visible yet. {first}{rest}"
+                console.print(message, style="yellow", markup=False, soft_wrap=True)
             announce_front(options.state_dir, running.front)
             yield running
         finally:
@@ -139,13 +145,41 @@ def start_process(
     )
 
 
-def wait_until_ready(running: Running, urls: Sequence[str]) -> None:
-    """Returns when every process answers that everything it needs is there. Raises StackError."""
+def wait_until_ready(running: Running, urls: Sequence[str]) -> list[str]:
+    """Returns when every process answers that everything it needs is there, or that partitions stand still, and why.
+
+    Those reasons are returned: each names a way on, which needs the servers that run here. Raises StackError.
+    """
     deadline = time.monotonic() + READY_WITHIN
-    while not all(answers(f"{url}/health/ready") for url in urls):
+    while True:
+        states = [readiness(f"{url}/health/ready") for url in urls]
+        if all(state is not None for state in states):
+            return [state for state in states if state]
         if running.ended() or time.monotonic() > deadline:
             raise StackError(f"Footfall did not become ready; see the logs in {running.log_dir}.")
         time.sleep(POLL)
+
+
+def readiness(url: str) -> str | None:
+    """Empty: ready. A sentence: all is there but for partitions that stand still. None: not ready."""
+    try:
+        with urlopen(url, timeout=2) as response:  # noqa: S310 - our own http:// address
+            return "" if response.status == 200 else None
+    except HTTPError as refused:
+        return standing_still(refused.read())
+    except (URLError, OSError):
+        return None
+
+
+def standing_still(body: bytes) -> str | None:
+    """Why partitions stand still, if that is all that `/health/ready` misses."""
+    try:
+        dependencies = json.loads(body)["dependencies"]
+        missing = {name: state["detail"] for name, state in dependencies.items() if not state["ok"]}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    detail = missing.get("partitions", "")
+    return str(detail) if len(missing) == 1 and "stopped" in detail else None
 
 
 def runs(pid: int) -> bool:
@@ -153,15 +187,6 @@ def runs(pid: int) -> bool:
     try:
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
-        return False
-
-
-def answers(url: str) -> bool:
-    """Whether a GET is answered with 200."""
-    try:
-        with urlopen(url, timeout=2) as response:  # noqa: S310 - our own http:// address
-            return bool(response.status == 200)
-    except (URLError, OSError):
         return False
 
 
