@@ -193,9 +193,12 @@ class Applier:
         self._ownership.advance(assembled.positions_after)
         self._ownership.parked.update(assembled.parked_after)
         count(self._writer.generation, assembled.batch, outcome)
-        self.on_stored(assembled.batch.rows)
         if assembled.batch.letters:
             self.letters_parked.set()
+        try:
+            self.on_stored(assembled.batch.rows)
+        except Exception as error:  # noqa: BLE001 - the batch is committed: what only looks at it cannot fail it
+            self._log.error("look_failed", **diagnosis(error))
 
     async def _park(self, part: Part, why: Diagnosis, stop: asyncio.Event) -> None:
         """What cannot be parked either is not the record's fault."""

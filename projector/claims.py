@@ -1,6 +1,6 @@
 """Claiming partitions in PostgreSQL: the first checkpoints, a new epoch, and whether it still is the same history."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any, Literal
 
 import msgspec
@@ -44,9 +44,10 @@ class Claims:
         self._topic: TopicMetadata | None = None
         self._log = get_logger("projector").bind(generation=checkpoints.generation, owner=owner)
 
-    async def claim(self, wanted: list[int]) -> Claimed:
+    async def claim(self, wanted: list[int], on_trial: Set[int] = frozenset()) -> Claimed:
         """Takes the partitions under a new epoch, and stops those whose checkpoint is not of the topic's history.
 
+        What is `on_trial` keeps the reason of its stop in the checkpoint, until it has moved.
         Raises what asyncpg and Kafka raise; then everything may be tried again.
         """
         topic = await self._histories.metadata()
@@ -64,7 +65,8 @@ class Claims:
             for position, stop in stops.items():
                 await checkpoints.stop(connection, position, stop.reason)
             sound = [position for position in positions if position not in stops]
-            await checkpoints.go_on(connection, sound, topic.topic_id)
+            free = [position for position in sound if position.partition not in on_trial]
+            await checkpoints.go_on(connection, free, topic.topic_id)
         return Claimed(sound, parked, stops)
 
     async def _stops(
@@ -109,6 +111,11 @@ class Claims:
         """The checkpoints as they are stored now."""
         async with self._pool.acquire(timeout=RELEASE_TIMEOUT) as connection:
             return await self._checkpoints.stored(connection, partitions)
+
+    async def go_on(self, positions: Sequence[Position]) -> None:
+        """Writes down that they do not stand still any more."""
+        async with self._pool.acquire(timeout=RELEASE_TIMEOUT) as connection:
+            await self._checkpoints.go_on(connection, positions, None)
 
     async def stop(self, positions: Iterable[Position], reason: str) -> None:
         """Writes down why they stand still."""

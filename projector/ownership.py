@@ -2,8 +2,9 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Coroutine, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import msgspec
 import stamina
@@ -15,10 +16,11 @@ from projector.checkpoints import Stored
 from projector.claims import Claimed, Claims
 from projector.dead_letters import Parked
 from projector.failure import DATABASE_ERRORS, named
+from projector.probation import Probation
 from projector.pulse import CLAIM, Membership, Pulse
 from projector.stops import Stop
 from telemetry.logs import get_logger
-from telemetry.metrics import PARTITIONS_OWNED, PARTITIONS_STOPPED
+from telemetry.metrics import PARTITIONS_OWNED, PARTITIONS_PROBED, PARTITIONS_STOPPED
 
 SETTLE_TIMEOUT = 5.0  # seconds a rebalance waits for batches in hand; after that the fence protects us
 DATABASE_TIMEOUT = 60.0  # seconds for one try at a transaction; a connection that says nothing for so long is gone
@@ -57,7 +59,8 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
         self.assigned: frozenset[int] = frozenset()
         self.held: dict[int, Position] = {}
         self.parked: dict[int, Parked] = {}  # of the partitions held
-        self.stopped: dict[int, Stopped] = {}
+        self.stopped: dict[int, Stopped] = {}  # one that is tried again is held as well, until it moves
+        self._probation = Probation()
         self.changed = asyncio.Event()  # set, and replaced, whenever lanes may find other work than before
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
@@ -103,11 +106,12 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
         return isinstance(error, (*DATABASE_ERRORS, KafkaError))
 
     async def _claim(self, assigned: frozenset[int]) -> None:
-        wanted = sorted(assigned - self.held.keys() - self.stopped.keys())
+        on_trial = self._probation.on_trial()
+        wanted = sorted(assigned - self.held.keys() - (self.stopped.keys() - on_trial))
         if not wanted:
             return
         async with asyncio.timeout(DATABASE_TIMEOUT):
-            claimed = await self._claims.claim(wanted)
+            claimed = await self._claims.claim(wanted, on_trial)
         if assigned is self.assigned:  # else another owner may have claimed in between; the new assignment claims again
             self._hold(claimed)
 
@@ -132,6 +136,22 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
         """Moves held positions forward after a commit; ignores those given up meanwhile."""
         for position in self._still_held(positions):
             self.held[position.partition] = position
+            if position.partition in self.stopped:
+                self._go_on(position)
+
+    def _go_on(self, position: Position) -> None:
+        """A partition that had stopped moves: what stopped it is gone."""
+        self._set_stopped({p: stopped for p, stopped in self.stopped.items() if p != position.partition})
+        self._log.info("partition_goes_on", partition=position.partition)
+        self._writing = asyncio.create_task(self._write(self._claims.go_on([position])))
+
+    def probe(self) -> None:
+        """Has those stopped partitions claimed and tried whose pause is over."""
+        due = self._probation.call()
+        if due:
+            PARTITIONS_PROBED.labels(generation=self.generation).inc(len(due))
+            self._log.info("partitions_probed", partitions=due)
+            self._unclaimed.set()
 
     def lost(self, positions: Iterable[Position]) -> None:
         """Someone moved these partitions. An operator: we claim them at once. Another owner: if the group still gives
@@ -158,34 +178,37 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
             self._claim_later(DOUBT_DELAY)
 
     def stop(self, positions: Iterable[Position], stop: Stop) -> None:
-        """Stops these partitions until the next assignment, or until an operator has done something about them.
-
-        Health, metrics and the checkpoint show the reason.
+        """Stops these partitions until the next assignment, until an operator has done something about them, or, where
+        the cause may go by itself, until a probe succeeds. Health, metrics and the checkpoint show the reason.
         """
         gone = self._give_up(self._still_held(positions))
         if gone:
             self._stand_still(dict.fromkeys(gone, stop))
-            self._writing = asyncio.create_task(self._write_stops(gone, stop.reason))
+            self._writing = asyncio.create_task(self._write(self._claims.stop(gone, stop.reason)))
 
     def _stand_still(self, stops: Mapping[Position, Stop]) -> None:
         if stops:
             self._set_stopped(self.stopped | {p.partition: Stopped(p, stop) for p, stop in stops.items()})
+            for position, stop in stops.items():
+                if stop.probed:
+                    self._probation.begin(position.partition)
             reasons = {position.partition: stop.reason for position, stop in stops.items()}
             self._log.error("partitions_stopped", partitions=sorted(reasons), reasons=reasons)
 
-    async def _write_stops(self, positions: list[Position], reason: str) -> None:
+    async def _write(self, writing: Coroutine[Any, Any, None]) -> None:
         try:
             async with asyncio.timeout(DATABASE_TIMEOUT):
-                await self._claims.stop(positions, reason)
-        except DATABASE_ERRORS as error:  # health and metrics say it all the same
+                await writing
+        except DATABASE_ERRORS as error:  # health and metrics say it all the same; the next claim writes it
             self._log.warning("stop_not_written_down", error=named(error))
 
     async def watch_stored(self) -> None:
-        """Compares, for ever, what we hold with what is stored."""
+        """Compares, for ever, what we hold with what is stored; and probes what stands still."""
         while True:
             await asyncio.sleep(LOOK_INTERVAL)
             with contextlib.suppress(*DATABASE_ERRORS):
                 await self.compare()
+            self.probe()
 
     async def watch_topic(self) -> None:
         """Claims anew, for ever, what may be another history: the claim finds out."""
@@ -229,8 +252,9 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
             self._unclaimed.set()
 
     def positions(self) -> dict[int, Position]:
-        """Where every partition stands that is ours, held or stopped."""
-        return self.held | {partition: stopped.position for partition, stopped in self.stopped.items()}
+        """Where every partition stands that is ours, held or stopped; one on trial is held, or is being claimed."""
+        on_trial = self._probation.on_trial()
+        return {p: stopped.position for p, stopped in self.stopped.items() if p not in on_trial} | self.held
 
     @contextmanager
     def in_hand(self) -> Iterator[None]:
@@ -264,6 +288,7 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
         changed.set()
 
     def _set_stopped(self, stopped: dict[int, Stopped]) -> None:
+        self._probation.end(self.stopped.keys() - stopped.keys())
         self.stopped = stopped
         PARTITIONS_STOPPED.labels(generation=self.generation).set(len(stopped))
 

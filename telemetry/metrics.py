@@ -112,6 +112,12 @@ REBUILD_PROGRESS = Gauge(
     ["generation"],
     registry=REGISTRY,
 )
+PARTITIONS_PROBED = Counter(
+    "partitions_probed",
+    "Tries, by the projector itself, of partitions that had stopped.",
+    ["generation"],
+    registry=REGISTRY,
+)
 PROJECTION_RETRIES = Counter(
     "projection_retries", "Batches given up for a transient failure and read again.", registry=REGISTRY
 )

@@ -206,16 +206,17 @@ def test_a_defect_stops_its_partition_with_a_name_and_loses_nothing(footfall: Fo
     assert found["postgres"]["ok"]
     assert metric(projector, "partitions_owned") == 5
     (line,) = logged(projector, "partitions_stopped")
-    assert cause_of(line["reason"]) is StopCause.DEFECT
+    assert cause_of(line["reasons"]["2"]) is StopCause.DEFECT
     assert logged(projector, "batch_failed")[0]["sqlstate"] == "P0001"
     assert "secret-user" not in projector.log_text()
     assert processed(footfall) == 1
     sql(footfall.servers, "DROP FUNCTION public.refuse CASCADE")
     produce(footfall, [record_of(an_event("fine"), 3)])
-    wait_until_processed(footfall, 2)  # the others flow on
-    assert projector.terminate() == 0
-    footfall.start("projector")
-    wait_until_processed(footfall, 152)
+    wait_until_processed(footfall, 152, 60)  # the others flow on, and this one goes on by itself
+    wait_until(lambda: metric(projector, "partitions_stopped") == 0, 20, "the stop to be over")
+    assert metric(projector, "partitions_probed_total") >= 1
+    wait_until(lambda: checkpoints(footfall)[2]["stopped_reason"] is None, 20, "that to be written down")
+    assert is_ready(projector)
     assert_exactly_once(footfall)
 
 

@@ -20,6 +20,7 @@ from tests.producing import (
     an_event,
     assert_exactly_once,
     logged,
+    metric,
     processed,
     produce,
     record_of,
@@ -191,6 +192,36 @@ def test_a_server_that_fails_on_everything_is_waited_for(footfall: Footfall, cod
         sql(footfall.servers, TRIGGER)
 
     survives(footfall, projector, fail, running(footfall, "DROP FUNCTION public.refuse CASCADE"))
+    assert_exactly_once(footfall)
+
+
+FAILS_ONE_USER = """
+CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.user_id = 'unlucky' THEN RAISE EXCEPTION 'index is damaged' USING ERRCODE = 'XX002'; END IF;
+    RETURN NEW;
+END $$
+"""
+
+
+def test_a_page_that_is_damaged_stops_its_partition_alone_until_it_is_mended(footfall: Footfall) -> None:
+    """What a damaged index does: some rows fail for ever, others do not. No record is to blame."""
+    sql(footfall.servers, FAILS_ONE_USER)
+    sql(footfall.servers, TRIGGER)
+    projector = start_projector(footfall, PROJECTOR_LANES="1")
+    produce(footfall, [record_of(an_event(f"user-{n}"), 0) for n in range(40)])
+    produce(footfall, [record_of(an_event("unlucky" if n == 20 else f"user-{n}"), 1) for n in range(40)])
+    wait_until(lambda: metric(projector, "partitions_stopped") == 1, PATIENCE, "the partition to stop")
+    wait_until_processed(footfall, 60, PATIENCE)
+    (line,) = logged(projector, "partitions_stopped")
+    assert "server: " in str(line)
+    assert "XX002" in str(line)
+    produce(footfall, [record_of(an_event(f"user-{n}"), 0) for n in range(40)])
+    wait_until_processed(footfall, 100, PATIENCE)
+    assert letters(footfall) == 0
+    sql(footfall.servers, "DROP FUNCTION public.refuse CASCADE")
+    wait_until_processed(footfall, 120, 2 * PATIENCE)
+    assert letters(footfall) == 0
     assert_exactly_once(footfall)
 
 

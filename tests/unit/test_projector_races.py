@@ -4,7 +4,7 @@ Kafka and PostgreSQL are played by hand here, because a test must choose the mom
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence, Set
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -19,6 +19,7 @@ from contracts.versions import encode_event
 from projector import apply as apply_module
 from projector import fetch as fetch_module
 from projector import ownership as ownership_module
+from projector import probation
 from projector import run as run_module
 from projector.batch import Position, split
 from projector.checkpoints import Stored
@@ -50,6 +51,10 @@ class HandPlayedConsumer:
         assert listener
         self.subscribed += 1
 
+    def partitions_for_topic(self, topic: str) -> set[int]:
+        assert topic == TOPIC
+        return self.assigned
+
     def seek(self, tp: TopicPartition, offset: int) -> None:
         if tp.partition not in self.assigned:
             raise IllegalStateError
@@ -73,6 +78,7 @@ class HandPlayedClaims:
         self.owners: dict[int, str] = {}
         self.stops: dict[int, Stop] = {}
         self.missing: set[int] = set()
+        self.gone_on: list[int] = []
         self.claims: list[list[int]] = []
         self.claimed = asyncio.Event()
         self.failing: list[Exception] = []
@@ -90,11 +96,14 @@ class HandPlayedClaims:
     async def stop(self, _positions: Sequence[Position], _reason: str) -> None:
         pass
 
+    async def go_on(self, positions: Sequence[Position]) -> None:
+        self.gone_on += [position.partition for position in positions]
+
     async def stored(self, partitions: Iterable[int]) -> dict[int, Stored]:
         there = set(partitions) - self.missing
         return {p: Stored(self.next_offset.get(p, 0), self.epoch[p], self.owners[p]) for p in there}
 
-    async def claim(self, wanted: list[int]) -> Claimed:
+    async def claim(self, wanted: list[int], _on_trial: Set[int]) -> Claimed:
         self.claims.append(list(wanted))
         self.claimed.set()
         if self.failing:
@@ -548,3 +557,33 @@ async def test_a_stopped_partition_gets_another_try_with_the_next_assignment(sce
         await scene.assign(0)
         await scene.until_held(0)
         assert scene.ownership.stopped == {}
+
+
+async def test_a_partition_on_trial_counts_as_stopped_until_it_moves(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probation, "FIRST_PAUSE", 0)
+    async with scene.keeping():
+        await scene.assign(0)
+        await scene.until_held(0)
+        scene.ownership.stop([scene.ownership.held[0]], Stop(StopCause.DEFECT))
+        scene.ownership.probe()
+        await scene.until_held(0)
+        assert set(scene.ownership.stopped) == {0}
+        assert scene.table.gone_on == []
+        await scene.apply(0, some(0, 0))
+        assert scene.ownership.stopped == {}
+        assert scene.offsets() == {0: 1}
+        await everything_else()
+    assert scene.table.gone_on == [0]
+
+
+async def test_what_waits_for_an_operator_is_not_probed(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probation, "FIRST_PAUSE", 0)
+    async with scene.keeping():
+        await scene.assign(0)
+        await scene.until_held(0)
+        scene.ownership.stop([scene.ownership.held[0]], Stop(StopCause.PARKED_OF_KEY))
+        scene.ownership.probe()
+        await everything_else()
+        assert scene.ownership.held == {}
