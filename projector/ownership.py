@@ -147,8 +147,7 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
 
     def probe(self) -> None:
         """Has those stopped partitions claimed and tried whose pause is over."""
-        due = self._probation.call()
-        if due:
+        if due := self._probation.call():
             PARTITIONS_PROBED.labels(generation=self.generation).inc(len(due))
             self._log.info("partitions_probed", partitions=due)
             self._unclaimed.set()
