@@ -216,7 +216,7 @@ def test_a_defect_stops_its_partition_with_a_name_and_loses_nothing(footfall: Fo
     wait_until(lambda: metric(projector, "partitions_stopped") == 0, 20, "the stop to be over")
     assert metric(projector, "partitions_probed_total") >= 1
     wait_until(lambda: checkpoints(footfall)[2]["stopped_reason"] is None, 20, "that to be written down")
-    assert is_ready(projector)
+    wait_until(lambda: is_ready(projector), 20, "the projector to be ready")
     assert_exactly_once(footfall)
 
 
