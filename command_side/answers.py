@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from command_side import envelope
 from command_side.admission import OverloadedError
-from command_side.event_log import Away, Busy, Failed, NotAcknowledged, Unknown
+from command_side.event_log import Away, Busy, Failed, NotAcknowledged, TooLarge, Unknown
 from command_side.incoming import CLOSE, JSON, RefusedError
 from telemetry.asgi import Scope, Send, respond
 from telemetry.logs import get_logger
@@ -13,6 +13,10 @@ from telemetry.metrics import COMMANDS_REJECTED
 RETRY_AFTER = (b"retry-after", b"1")  # seconds
 
 NOT_PUBLISHED = "The event could not be published: Kafka did not take it. Nothing was recorded; try again."
+TOO_LARGE = (
+    "The event is larger than the topic takes in one record (its max.message.bytes). Nothing was recorded, and a repeat "
+    "would fare the same. Send a smaller payload."
+)
 OUTCOME_UNKNOWN = (
     "Kafka did not answer in time: whether the event was recorded is unknown. Repeat the request with the same "
     "Idempotency-Key; without one, a repeat may be a second event."
@@ -36,6 +40,7 @@ class PublishAnswer(NamedTuple):
 
 PUBLISH_ANSWERS: dict[type[NotAcknowledged], PublishAnswer] = {
     Failed: PublishAnswer(500, NOT_PUBLISHED),
+    TooLarge: PublishAnswer(413, TOO_LARGE),
     Unknown: PublishAnswer(503, OUTCOME_UNKNOWN, (RETRY_AFTER,)),
     Busy: PublishAnswer(503, BUSY, (RETRY_AFTER,)),
     Away: PublishAnswer(503, AWAY, (RETRY_AFTER,)),

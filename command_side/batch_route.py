@@ -118,7 +118,7 @@ def overall(statuses: Sequence[int]) -> int:
     if 503 in found:
         return 503
     refusals = found - {424}  # items of an atomic batch that nothing is wrong with
-    if len(refusals) == 1:
+    if len(refusals) == 1 and 413 not in refusals:  # which would speak of the body
         return refusals.pop()
     return 207 if 201 in found else 400
 

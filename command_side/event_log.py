@@ -23,6 +23,10 @@ class Failed(msgspec.Struct, frozen=True, gc=False, tag=True):
     """The record is certainly not in the log."""
 
 
+class TooLarge(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """The record is certainly not in the log, and never will be: the topic takes none of this size."""
+
+
 class Unknown(msgspec.Struct, frozen=True, gc=False, tag=True):
     """Nobody knows: the record may be in the log or may still land there."""
 
@@ -37,7 +41,7 @@ class Away(msgspec.Struct, frozen=True, gc=False, tag=True):
 
 Acknowledgement = Acknowledged | AcknowledgedSomewhere
 NotTaken = Busy | Away
-NotAcknowledged = Failed | Unknown | NotTaken
+NotAcknowledged = Failed | TooLarge | Unknown | NotTaken
 
 # What became of one record: a closed type. None of them is spelled None, and "no answer yet" is none of them.
 Outcome = Acknowledgement | NotAcknowledged
@@ -46,6 +50,7 @@ ACKNOWLEDGED = (Acknowledged, AcknowledgedSomewhere)
 NOT_TAKEN = (Busy, Away)
 
 SOMEWHERE, FAILED, UNKNOWN, BUSY, AWAY = AcknowledgedSomewhere(), Failed(), Unknown(), Busy(), Away()
+TOO_LARGE = TooLarge()
 
 
 class Submitted(msgspec.Struct, frozen=True):

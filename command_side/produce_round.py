@@ -5,18 +5,20 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
-from aiokafka.errors import MessageSizeTooLargeError
+from aiokafka.errors import MessageSizeTooLargeError, RecordListTooLargeError
 from aiokafka.partitioner import murmur2
 
 from command_side.event_log import (
     FAILED,
     SOMEWHERE,
+    TOO_LARGE,
     UNKNOWN,
     Acknowledged,
     Away,
     Busy,
     Failed,
     NotAcknowledged,
+    TooLarge,
     Unknown,
 )
 from command_side.kafka_producer import UNANSWERED, KafkaProducer, leaves_a_doubt
@@ -24,10 +26,13 @@ from command_side.waiting import Waiting
 from telemetry.logs import get_logger
 from telemetry.metrics import MESSAGES_PUBLISHED, PUBLISH_FAILURES
 
+TOO_LARGE_A_BATCH = (MessageSizeTooLargeError, RecordListTooLargeError)  # for max.message.bytes, for a segment
+
 COUNT_FAILURE: dict[type[NotAcknowledged], Callable[[float], None]] = {
     kind: PUBLISH_FAILURES.labels(outcome=outcome).inc
     for kind, outcome in (
         (Failed, "failed"),
+        (TooLarge, "too_large"),
         (Unknown, "unknown"),
         (Busy, "refused"),
         (Away, "unavailable"),
@@ -79,13 +84,13 @@ class ProduceRound:
         """
         producer, remaining, cause = self._producer.current, waiting, error
         try:
-            if error is not None and isinstance(error, MessageSizeTooLargeError):
+            if error is not None and isinstance(error, TOO_LARGE_A_BATCH):
                 raise error
             while remaining:
                 metadata, count = await self._producer.retry(partition, remaining, cause)
                 self._acknowledge(partition, remaining[:count], metadata.offset)
                 remaining, cause = remaining[count:], None
-        except MessageSizeTooLargeError as too_large:
+        except TOO_LARGE_A_BATCH as too_large:
             await self._producer.renew(producer)
             await self._send_halves(partition, remaining, too_large)
         except UNANSWERED as unanswered:
@@ -98,7 +103,7 @@ class ProduceRound:
         """The broker finds a batch too large: smaller ones may pass; only a record too large by itself must fail."""
         left = [one for one in waiting if not one.settled()]
         if len(left) <= 1:
-            self._settle_failed(left, FAILED, error)
+            self._settle_failed(left, TOO_LARGE, error)
             return
         middle = len(left) // 2
         await self._send(partition, left[:middle], None)

@@ -13,8 +13,8 @@ MESSAGES_PUBLISHED = Counter(
 )
 PUBLISH_FAILURES = Counter(
     "publish_failures",
-    "Events not acknowledged. outcome: failed (certainly not written), unknown (may be written), "
-    "refused (queue full), unavailable (the circuit is open).",
+    "Events not acknowledged. outcome: failed (certainly not written), too_large (for the topic), unknown (may be "
+    "written), refused (queue full), unavailable (the circuit is open).",
     ["outcome"],
     registry=REGISTRY,
 )

@@ -105,7 +105,10 @@ GENERATE_PATH: Json = {
                 EXAMPLE_REFUSED_RESULT["errors"][0],
                 listed=True,
             ),
-            "413": refused("The body is larger than 64 KiB.", too_large(LIMITS["max_body_bytes"])),
+            "413": refused(
+                "The body is larger than 64 KiB, or the event than the topic takes.",
+                too_large(LIMITS["max_body_bytes"]),
+            ),
             "422": refused("The key was used for another command.", answers.KEY_CONFLICT),
             "500": refused("Certainly not recorded.", answers.NOT_PUBLISHED),
             **REFUSALS,

@@ -87,7 +87,7 @@ def item_result() -> Json:
     refused = envelope(NULL, {"anyOf": [SENTENCES, NULL]}, {"type": ["string", "null"]}, success=False)
     accepted["properties"] |= {"status": {"const": 201}, "position": {"anyOf": [POSITION, NULL]}}
     accepted["required"] = [*accepted["required"], "status", "position"]
-    refused["properties"] |= {"status": {"enum": [400, 422, 424, 500, 503]}}
+    refused["properties"] |= {"status": {"enum": [400, 413, 422, 424, 500, 503]}}
     refused["required"] = [*refused["required"], "status"]
     return {"oneOf": [accepted, refused]}
 
