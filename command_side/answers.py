@@ -14,7 +14,7 @@ RETRY_AFTER = (b"retry-after", b"1")  # seconds
 
 NOT_PUBLISHED = "The event could not be published: Kafka did not take it. Nothing was recorded; try again."
 TOO_LARGE = (
-    "The event is larger than the topic takes in one record (its max.message.bytes). Nothing was recorded, and a repeat "
+    "The event is larger than the topic takes in one record (its max.message.bytes). Nothing was recorded; a repeat "
     "would fare the same. Send a smaller payload."
 )
 OUTCOME_UNKNOWN = (
