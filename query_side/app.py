@@ -15,6 +15,7 @@ from query_side.openapi.routes import DOCUMENT, document_route
 from query_side.routes import EventRoutes
 from query_side.settings import QuerySettings
 from query_side.users import UserRoutes
+from query_side.waiting import WaitingBytes
 from read_model.away import NOT_YET_THERE
 from read_model.pool import open_pool
 from read_model.schema_version import needed, schema_state
@@ -36,11 +37,12 @@ class QuerySide:
         self._opened: asyncpg.Pool | None = None
         self._schema = needed()
         self._sealed: Cursors | None = None
-        pages = EventPages(self._pool, self._cursors, settings)
+        waiting = WaitingBytes(settings.max_waiting_bytes)
+        pages = EventPages(self._pool, self._cursors, settings, waiting)
         timeout = settings.query_timeout_ms / 1000
-        self._live = Live(self._pool, self._cursors, settings)
+        self._live = Live(self._pool, self._cursors, settings, waiting)
         events = EventRoutes(self._pool, pages, self._live.status, timeout)
-        users = UserRoutes(self._pool, self._cursors, pages, timeout)
+        users = UserRoutes(self._pool, self._cursors, pages, timeout, waiting)
         live = self._live.handlers()
         self.route_handlers = [*live, *events.handlers(), *users.handlers(), document_route()]
         self.exchanges: dict[bytes, Takes] = {}

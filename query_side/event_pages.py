@@ -13,7 +13,8 @@ from query_side.filters import DEFAULT_LIMIT, EventFilter, PageRequest, next_lin
 from query_side.formats import FILE_NAMES, FORMATS, RENDERINGS, JsonArray, Rendering, json_array, raw_csv
 from query_side.negotiation import CSV, JSON, chosen
 from query_side.settings import QuerySettings
-from telemetry.asgi import Receive, Scope, Send, respond
+from query_side.waiting import Pace, WaitingBytes
+from telemetry.asgi import Receive, Scope, Send
 from telemetry.logs import get_logger
 
 PROCESSED = "/events/processed"
@@ -26,8 +27,14 @@ class EventPages:
     """`pool_of()` and `cursors_of()` give what the lifespan has opened."""
 
     def __init__(
-        self, pool_of: Callable[[], asyncpg.Pool], cursors_of: Callable[[], Cursors], settings: QuerySettings
+        self,
+        pool_of: Callable[[], asyncpg.Pool],
+        cursors_of: Callable[[], Cursors],
+        settings: QuerySettings,
+        waiting: WaitingBytes,
     ) -> None:
+        self._waiting = waiting
+        self._least, self._within = settings.export_least_bytes, settings.export_pace_ms / 1000
         self._pool_of = pool_of
         self._cursors_of = cursors_of
         self._exports = asyncio.Semaphore(settings.max_exports)
@@ -62,13 +69,7 @@ class EventPages:
             if payload is None:
                 raise RefusedError(400, errors=[FOREIGN_CURSOR])
             after = pages.unpacked(payload)
-        async with self._pool_of().acquire(timeout=self._query_timeout) as connection:
-            events, last = await pages.fetch_page(connection, wanted, after, limit)
-        if type(rendering) is JsonArray:
-            body = json_array(events)
-        else:
-            body = rendering.rows(("\n".join(events) + "\n").encode()) if events else b""
-            body += rendering.end()
+        body, last = await self._rendered(wanted, after, limit, rendering)
         headers = common_headers(rendering)
         if last is not None:
             cursor = self._cursors_of().seal(last.packed(), bound_to)
@@ -76,7 +77,18 @@ class EventPages:
         if gzip and rendering.compressible and len(body) >= LEAST_BYTES:
             body = Gzip().end(body)
             headers.append(ENCODED)
-        await respond(send, 200, body, rendering.content_type, *headers)
+        await self._waiting.respond(send, 200, body, rendering.content_type, *headers)
+
+    async def _rendered(
+        self, wanted: EventFilter, after: pages.Place | None, limit: int, rendering: Rendering
+    ) -> tuple[bytes, pages.Place | None]:
+        """The page's bytes, and nothing else of it: they may have to wait for their reader."""
+        async with self._pool_of().acquire(timeout=self._query_timeout) as connection:
+            events, last = await pages.fetch_page(connection, wanted, after, limit)
+        if type(rendering) is JsonArray:
+            return json_array(events), last
+        body = rendering.rows(("\n".join(events) + "\n").encode()) if events else b""
+        return body + rendering.end(), last
 
     async def _export(
         self, scope: Scope, receive: Receive, send: Send, wanted: EventFilter, rendering: Rendering, gzip: bool
@@ -94,7 +106,8 @@ class EventPages:
             await send({"type": "http.response.body", "body": b""})
             return
         async with self._exports, self._pool_of().acquire(timeout=self._query_timeout) as connection:
-            stream = Stream(send, headers, rendering, Gzip() if gzip else None)
+            pace = Pace(send, self._least, self._within)
+            stream = Stream(send, headers, rendering, Gzip() if gzip else None, pace)
             gone = watch_for_departure(receive)
 
             async def sink(lines: bytes) -> None:
@@ -107,6 +120,9 @@ class EventPages:
                 await stream.end()
             except ClientGoneError:
                 get_logger("query-side").info("export_abandoned_by_client")
+            except BrokenStreamError:
+                get_logger("query-side").info("export_client_too_slow", bytes=self._least, seconds=self._within)
+                raise
             except Exception as error:
                 if stream.begun:
                     raise BrokenStreamError from error
@@ -125,8 +141,16 @@ def common_headers(rendering: Rendering) -> list[tuple[bytes, bytes]]:
 class Stream:
     """An answer of unknown length, begun with its first bytes, so that what fails before can still be refused."""
 
-    def __init__(self, send: Send, headers: list[tuple[bytes, bytes]], rendering: Rendering, gzip: Gzip | None) -> None:
+    def __init__(
+        self,
+        send: Send,
+        headers: list[tuple[bytes, bytes]],
+        rendering: Rendering,
+        gzip: Gzip | None,
+        pace: Pace,
+    ) -> None:
         self._send, self._headers, self._rendering, self._gzip = send, headers, rendering, gzip
+        self._pace = pace
         self.begun = False
 
     async def lines(self, lines: bytes) -> None:
@@ -137,13 +161,14 @@ class Stream:
             body = self._rendering.rows(lines)
         if body:
             await self._begin()
-            await self._send({"type": "http.response.body", "body": body, "more_body": True})
+            await self._pace.give(body)
 
     async def end(self) -> None:
         """Sends the rest."""
         rest = await asyncio.to_thread(self._rendering.end) if self._rendering.slow else self._rendering.end()
         await self._begin()
-        await self._send({"type": "http.response.body", "body": self._gzip.end(rest) if self._gzip else rest})
+        await self._pace.give(self._gzip.end(rest) if self._gzip else rest)
+        await self._send({"type": "http.response.body", "body": b""})
 
     def _rendered(self, lines: bytes) -> bytes:
         rows = self._rendering.rows(lines)

@@ -13,6 +13,7 @@ import msgspec
 
 from query_side.cursors import Cursors
 from query_side.positions import ORIGIN, Mark, Vector
+from query_side.waiting import PAGE_BYTES, UNMEASURED, further, size_of
 from read_model.names import READ
 
 # $1 topic; $2-$4 the cursor; $5-$7 how far to read, unless $8 says that the checkpoints are all there is; $9 limit.
@@ -103,9 +104,33 @@ class Page(msgspec.Struct, frozen=True):
             if step.event is not None:
                 yield step, at
 
+    def cut(self, most: int) -> "Page":
+        """The part of it that has at most so many bytes of events; one entry at least."""
+        size, at = 0, dict(self.start)
+        for number, step in enumerate(self.steps):
+            size += size_of(step.event or "")
+            if number and size > most:
+                return Page(self.start, self.steps[:number], at, more=True)
+            at[step.partition] = step.mark
+        return self
+
+    def size(self) -> int:
+        """Bytes of its events."""
+        return sum(size_of(step.event or "") for step in self.steps)
+
     def events(self) -> list[str]:
         """The events' JSON, in order."""
         return [step.event for step in self.steps if step.event is not None]
+
+
+async def read_bounded(pool: asyncpg.Pool, topic: str, since: Vector, limit: int) -> Page:
+    """At most `limit` entries after `since`, and about `PAGE_BYTES` of them."""
+    first = await read_page(pool, topic, since, min(limit, UNMEASURED))
+    count = further(limit, len(first.steps), first.size())
+    if not first.more or not count:
+        return first
+    rest = await read_page(pool, topic, first.end, count)
+    return Page(since, first.steps + rest.steps, rest.end, rest.more).cut(PAGE_BYTES)
 
 
 async def read_page(pool: asyncpg.Pool, topic: str, since: Vector, limit: int, until: Vector | None = None) -> Page:

@@ -10,13 +10,15 @@ from litestar.handlers import ASGIRouteHandler
 
 from query_side.answers import JSON, guarded
 from query_side.cursors import Cursors
-from query_side.feed import cursor_of, read_page
+from query_side.feed import cursor_of, read_bounded
+from query_side.formats import json_array
 from query_side.parameters import Parameters
 from query_side.positions import positions_of, wait_of, without_position
 from query_side.progress import Progress
 from query_side.since import BEGINNING, beginning_of
 from query_side.status import Statuses, the_one
 from query_side.stream import Streams
+from query_side.waiting import WaitingBytes
 from telemetry.asgi import Receive, Scope, Send, respond
 
 FEED = "/events/feed"
@@ -29,8 +31,14 @@ class FeedRoutes:
     """The feed by pages and as a stream."""
 
     def __init__(
-        self, pool_of: Callable[[], asyncpg.Pool], cursors_of: Callable[[], Cursors], topic: str, streams: Streams
+        self,
+        pool_of: Callable[[], asyncpg.Pool],
+        cursors_of: Callable[[], Cursors],
+        topic: str,
+        streams: Streams,
+        waiting: WaitingBytes,
     ) -> None:
+        self._waiting = waiting
         self._pool_of, self._cursors_of, self._topic = pool_of, cursors_of, topic
         self._streams = streams
 
@@ -47,12 +55,14 @@ class FeedRoutes:
         limit = parameters.number("limit", MAX_LIMIT) or DEFAULT_LIMIT
         parameters.check()
         since = await beginning_of(self._pool_of(), self._cursors_of(), self._topic, parameters, BEGINNING)
-        page = await read_page(self._pool_of(), self._topic, since, limit)
+        page = await read_bounded(self._pool_of(), self._topic, since, limit)
         cursor = cursor_of(self._cursors_of(), self._topic, page.end).encode()
         headers = [(b"footfall-cursor", cursor)]
         if page.more:
             headers.append((b"link", b'<%b?since=%b&limit=%d>; rel="next"' % (FEED.encode(), cursor, limit)))
-        await respond(send, 200, b"[" + ",\n".join(page.events()).encode() + b"]", JSON, *headers)
+        body = json_array(page.events())
+        del page  # the body may have to wait for its reader
+        await self._waiting.respond(send, 200, body, JSON, *headers)
 
 
 class StatusRoute:

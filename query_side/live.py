@@ -16,13 +16,18 @@ from query_side.settings import QuerySettings
 from query_side.status import Statuses
 from query_side.stream import Streams
 from query_side.tail import Tail
+from query_side.waiting import WaitingBytes
 
 
 class Live:
     """Its routes, its guard for every other query, and the tasks behind them."""
 
     def __init__(
-        self, pool_of: Callable[[], asyncpg.Pool], cursors_of: Callable[[], Cursors], settings: QuerySettings
+        self,
+        pool_of: Callable[[], asyncpg.Pool],
+        cursors_of: Callable[[], Cursors],
+        settings: QuerySettings,
+        waiting: WaitingBytes,
     ) -> None:
         topic, heartbeat = settings.kafka_topic, settings.stream_heartbeat_ms / 1000
         self._cursors_of = cursors_of
@@ -34,7 +39,7 @@ class Live:
         self._streams = Streams(self._tail, pool_of, cursors_of, topic, settings.max_streams, heartbeat)
         freshness = Freshness(self._progress, pool_of, topic)
         self.fresh, self.confirm = freshness.before, freshness.confirm
-        self._feed = FeedRoutes(pool_of, cursors_of, topic, self._streams)
+        self._feed = FeedRoutes(pool_of, cursors_of, topic, self._streams, waiting)
         self.status = StatusRoute(Statuses(pool_of, topic, settings.query_timeout_ms / 1000), self._progress).answer
 
     def handlers(self) -> list[ASGIRouteHandler]:

@@ -16,6 +16,7 @@ import msgspec
 
 from query_side.filters import EventFilter
 from query_side.queries import Connection, copy_lines, get_all_processed_events
+from query_side.waiting import PAGE_BYTES, UNMEASURED, further, size_of
 
 EVERYTHING = EventFilter()
 
@@ -74,11 +75,26 @@ _identity = msgspec.json.Decoder(_Identity)
 
 
 async def fetch_page(connection: Connection, wanted: EventFilter, after: Place | None, limit: int) -> Page:
-    """At most `limit` events after that place, in the filter's order.
+    """At most `limit` events after that place, in the filter's order; fewer where they are large (`PAGE_BYTES`).
 
     Where the filter leaves out some of what its index finds, at most `MAX_LOOKED_AT` events are looked at: the page has
     what was found among them, and ends where the looking ended.
     """
+    first = await _fetch(connection, wanted, after, min(limit, UNMEASURED))
+    size = sum(map(size_of, first.events))
+    count = further(limit, len(first.events), size)
+    if first.last is None or len(first.events) < UNMEASURED or not count:
+        return first
+    rest = await _fetch(connection, wanted, first.last, count)
+    for number, event in enumerate(rest.events):
+        size += size_of(event)
+        if size > PAGE_BYTES and number:
+            kept = rest.events[:number]
+            return Page(first.events + kept, _place_of(kept[-1]))
+    return Page(first.events + rest.events, rest.last)
+
+
+async def _fetch(connection: Connection, wanted: EventFilter, after: Place | None, limit: int) -> Page:
     selective = bool(wanted.event_types) or (wanted.user_id is not None and wanted.product_id is not None)
     rows = await connection.fetch(sql(wanted, "bounded" if selective else "all"), *arguments(wanted, after, limit + 1))
     events = [row[0] for row in rows[:limit]]

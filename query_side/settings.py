@@ -40,6 +40,19 @@ class QuerySettings(BaseSettings):
     export_timeout_ms: int = Field(
         default=600_000, ge=1_000, description="A streaming answer is cut off after so long, ms."
     )
+    export_least_bytes: int = Field(
+        default=655_360,
+        ge=0,
+        description="Who takes fewer bytes of a streaming answer within EXPORT_PACE_MS is cut off.",
+    )
+    export_pace_ms: int = Field(
+        default=10_000, ge=100, description="How long a streaming answer waits for EXPORT_LEAST_BYTES to be taken, ms."
+    )
+    max_waiting_bytes: int = Field(
+        default=33_554_432,
+        ge=1,
+        description="Bytes of pages that wait for their readers at once; more are 503.",
+    )
     cursor_secret: SecretStr = Field(
         default=SecretStr(""), description="Key that signs cursors, at least 16 characters; empty: the database's own."
     )

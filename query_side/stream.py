@@ -17,11 +17,14 @@ from telemetry.asgi import Receive, Scope, Send
 from telemetry.logs import get_logger
 
 CATCH_UP_LIMIT = 500  # entries in one reading for one client
+FIRST_CATCH_UP = 10  # entries in the first, when it is not known how large they are
+CATCH_UP_BYTES = 65_536  # of the events in one reading: so much may wait for a client that does not read
 MAX_CATCHING_UP = 8  # clients that read for themselves at once; others wait for their turn
 SEND_SIZE = 65_536  # bytes that are sent at once: a whole burst is more than a slow client can take in time
 SEND_TIMEOUT = 30.0  # seconds in which a client must take something of what it is sent
 EVENT_TYPES = ("LOGIN", "LOGOUT", "PRODUCT_VIEW")
 LAST_ID = "lastEventId"  # event-source-polyfill's way to say `Last-Event-ID`
+NOTHING = {"type": "http.response.body", "body": b"", "more_body": True}
 HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"x-accel-buffering", b"no"),  # to proxies: pass each event on at once
@@ -104,6 +107,8 @@ class Streams:
                     part = piece[start : start + SEND_SIZE]
                     async with asyncio.timeout(SEND_TIMEOUT):
                         await send({"type": "http.response.body", "body": part, "more_body": True})
+                async with asyncio.timeout(SEND_TIMEOUT):
+                    await send(NOTHING)  # once most of it is taken: nothing more is read from the database before
             if client.ended is not None:
                 async with asyncio.timeout(SEND_TIMEOUT):
                     await send({"type": "http.response.body", "body": last_words(client.ended)})
@@ -128,7 +133,7 @@ class Streams:
         nothing that the tail will give is read here. A reading may end before it, though there is no more at once: a
         forced promotion has left the tail ahead of the generation that serves.
         """
-        at = since
+        at, limit = since, FIRST_CATCH_UP
         joined_at: Vector | None = None
         while client.ended is None:
             tail = joined_at or await self._tail.position()
@@ -137,14 +142,16 @@ class Streams:
                 yield await self._beat_until(self._tail.next_move(), at)
                 continue
             try:
-                page = await self._read(at, tail)
+                page = await self._read(at, tail, limit)
             except AWAY:
                 await asyncio.sleep(RETRY)
                 yield heartbeat_of(self._cursor(at))
                 continue
-            at = page.end
-            yield self._rendered(page, client.wants)
-            if page.more:
+            at, more, limit = page.end, page.more, next_limit(page)
+            piece = self._rendered(page, client.wants)
+            del page  # while the client takes the piece, it is all that is kept
+            yield piece
+            if more:
                 continue
             if not passes(at, tail):
                 yield await self._beat_until(commits.wait(), at)
@@ -153,9 +160,10 @@ class Streams:
                 return
             joined_at = self._tail.join(client)
 
-    async def _read(self, at: Vector, tail: Vector) -> Page:
+    async def _read(self, at: Vector, tail: Vector, limit: int) -> Page:
         async with self._catching_up:
-            return await read_page(self._pool_of(), self._topic, at, CATCH_UP_LIMIT, tail)
+            page = await read_page(self._pool_of(), self._topic, at, limit, tail)
+        return page.cut(CATCH_UP_BYTES)
 
     async def _beat_until(self, moved: Awaitable[object], at: Vector) -> bytes:
         try:
@@ -176,3 +184,8 @@ class Streams:
 def first_words(cursor: str) -> bytes:
     """The first event: it has data, for not every client takes note of an id without (npm's eventsource does not)."""
     return f': begin\nretry: 2000\nid: {cursor}\nevent: begin\ndata: {{"cursor":"{cursor}"}}\n\n'.encode()
+
+
+def next_limit(page: Page) -> int:
+    """How many entries to read next, if they are as large as these."""
+    return max(1, min(CATCH_UP_LIMIT, len(page.steps) * CATCH_UP_BYTES // max(page.size(), 1)))

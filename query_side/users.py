@@ -23,8 +23,9 @@ from query_side.negotiation import JSON as JSON_TYPE
 from query_side.negotiation import chosen
 from query_side.pages import unpacked
 from query_side.parameters import NAME_RULE, Parameters, is_name
+from query_side.waiting import WaitingBytes
 from read_model.wire_time import wire_time
-from telemetry.asgi import Receive, Scope, Send, respond
+from telemetry.asgi import Receive, Scope, Send
 
 USERS = "/users"
 TOP_PRODUCTS = "/products/top"
@@ -48,7 +49,9 @@ class UserRoutes:
         cursors_of: Callable[[], Cursors],
         pages: EventPages,
         query_timeout: float,
+        waiting: WaitingBytes,
     ) -> None:
+        self._waiting = waiting
         self._pool_of = pool_of
         self._cursors_of = cursors_of
         self._pages = pages
@@ -85,7 +88,7 @@ class UserRoutes:
             found = await projections.user_activity(connection, user_id)
         if found is None:
             raise RefusedError(404, "No events of this user are in the read model (they may not be projected yet).")
-        await answer(scope, send, found)
+        await answer(self._waiting, scope, send, found)
 
     async def _sessions(self, scope: Scope, send: Send, in_path: str | None) -> None:
         parameters = Parameters(
@@ -109,7 +112,7 @@ class UserRoutes:
             if in_path is None or in_path in DOT_SEGMENTS:
                 path, query = f"{USERS}/sessions", {"userId": user_id, **query}
             links = [(b"link", f'<{path}?{urlencode(query)}>; rel="next"'.encode())]
-        await answer(scope, send, found, *links)
+        await answer(self._waiting, scope, send, found, *links)
 
     async def top_products(self, scope: Scope, _receive: Receive, send: Send) -> None:
         """The most viewed products of a span of hours."""
@@ -119,7 +122,8 @@ class UserRoutes:
         parameters.check()
         async with self._connection() as connection:
             found = await projections.top_products(connection, since, until, limit)
-        await answer(scope, send, {"from": wire_time(since), "to": wire_time(until), "products": found})
+        found_in = {"from": wire_time(since), "to": wire_time(until)}
+        await answer(self._waiting, scope, send, {**found_in, "products": found})
 
     async def activity_hourly(self, scope: Scope, _receive: Receive, send: Send) -> None:
         """Events of each type in each hour of a span."""
@@ -129,7 +133,8 @@ class UserRoutes:
         parameters.check()
         async with self._connection() as connection:
             found = await projections.activity_hourly(connection, since, until, event_types)
-        await answer(scope, send, {"from": wire_time(since), "to": wire_time(until), "hours": found})
+        found_in = {"from": wire_time(since), "to": wire_time(until)}
+        await answer(self._waiting, scope, send, {**found_in, "hours": found})
 
     def _connection(self) -> "asyncpg.pool.PoolAcquireContext":
         return self._pool_of().acquire(timeout=self._query_timeout)
@@ -163,10 +168,10 @@ def user_path(raw_path: bytes) -> tuple[str | None, str]:
     return user_id, parts[3].decode("latin-1")
 
 
-async def answer(scope: Scope, send: Send, found: object, *headers: tuple[bytes, bytes]) -> None:
+async def answer(waiting: WaitingBytes, scope: Scope, send: Send, found: object, *headers: tuple[bytes, bytes]) -> None:
     """Whatever was found as JSON. Raises RefusedError, 406, when the client takes no JSON."""
     chosen(header(scope, b"accept"), (JSON_TYPE,))
     body = _encode(found)
     if len(body) >= LEAST_BYTES and takes_gzip(header(scope, b"accept-encoding")):
         body, headers = Gzip().end(body), (*headers, ENCODED)
-    await respond(send, 200, body, JSON, VARY, *headers)
+    await waiting.respond(send, 200, body, JSON, VARY, *headers)
