@@ -70,3 +70,34 @@ def _show(found: list[Any]) -> None:
         click.echo("There is no gap: the topic holds all that is still to be projected.")
     for gap in found:
         click.echo(f"Gone from the topic, and not projected: {gap}.")
+
+
+@gaps.command("accept-history")
+@state_dir_option
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def gaps_accept_history(yes: bool) -> None:
+    """Go on with a topic that was made anew under its old name, and keep the rows of the old one.
+
+    Cursors and positions of the old history end; the feed tells it no more. It rewrites every row.
+    """
+    from footfall import gaps as work
+
+    if not yes:
+        click.confirm("Read the new topic beside the rows of the old one, for good?", abort=True)
+    for sentence in run_operator(work.accept_new_history):
+        click.echo(f"{sentence}. The projectors go on within seconds.")
+
+
+@gaps.command("accept-position")
+@state_dir_option
+@click.argument("partition", type=click.IntRange(0))
+@click.argument("offset", type=click.IntRange(0))
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def gaps_accept_position(partition: int, offset: int, yes: bool) -> None:
+    """Go on at OFFSET of PARTITION, in the log as it is, after its end was lost. What lies before is not asked for."""
+    from footfall import gaps as work
+
+    if not yes:
+        click.confirm(f"Go on at offset {offset} of partition {partition}, for good?", abort=True)
+    run_operator(lambda operator: work.accept_at(operator, partition, offset))
+    click.echo(f"Partition {partition} goes on at {offset} within seconds. It is written into ops.journal.")

@@ -9,7 +9,7 @@ from aiokafka.errors import OffsetOutOfRangeError
 
 from footfall.rebuild import Operator, RefusedError
 from read_model.generations import PROJECTED, note, positions
-from read_model.histories import accept_position
+from read_model.histories import accept_history, accept_position
 
 LOOK_PATIENCE = 10.0  # seconds for the first records after all gaps
 
@@ -118,3 +118,40 @@ def _detail(operator: Operator, gap: Gap) -> dict[str, object]:
         "after": gap.after.isoformat() if gap.after else None,
         "before": gap.before.isoformat() if gap.before else None,
     }
+
+
+async def accept_new_history(operator: Operator) -> list[str]:
+    """Lets the generations whose topic was made anew go on with the new one; says under which name each kept the old.
+
+    Raises RefusedError where no generation counts in another history.
+    """
+    found = [each.name for each in await operator.generations() if each.state in PROJECTED]
+    others = [name for name in found if await operator.not_its_history(name)]
+    if not others:
+        raise RefusedError(
+            f"Every generation counts in the {operator.topic} that Kafka has: there is nothing to accept."
+        )
+    topic_id, beginnings = (await operator.histories.metadata()).topic_id, await operator.beginnings()
+    said = []
+    async with operator.connection.transaction():
+        await operator.connection.execute("SET LOCAL lock_timeout = '10s'")
+        for name in others:
+            aside = await accept_history(operator.connection, name, operator.topic, topic_id, beginnings)
+            detail = {"generation": name, "topic": operator.topic, "topic_id": str(topic_id), "aside": aside}
+            await note(operator.connection, operator.name, "gaps accept-history", detail)
+            said.append(f"{name} keeps what it has under {aside}")
+    return said
+
+
+async def accept_at(operator: Operator, partition: int, offset: int) -> None:
+    """Lets the serving generation's partition go on at an offset of the log as it is. Raises RefusedError beyond it."""
+    begin, end = (await operator.beginnings()).get(partition), (await operator.ends()).get(partition)
+    if begin is None or end is None or not begin <= offset <= end:
+        raise RefusedError(f"Partition {partition} of {operator.topic} holds {begin} to {end}, and not {offset}.")
+    active = await operator.active()
+    async with operator.connection.transaction():
+        await operator.connection.execute("SET LOCAL lock_timeout = '10s'")
+        stood = (await positions(operator.connection, active.name, operator.topic)).get(partition)
+        await accept_position(operator.connection, active.name, operator.topic, partition, offset)
+        detail = {"generation": active.name, "topic": operator.topic, "partition": partition}
+        await note(operator.connection, operator.name, "gaps accept-position", detail | {"from": stood, "to": offset})
