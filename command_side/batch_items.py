@@ -16,7 +16,7 @@ MAX_ITEMS = 1_000
 # What is checked at once, without a look at anything else: what others wait for meanwhile (docs/batches.md).
 SLICE_BYTES = 16 * 1024
 # A body with more lists, objects and values than so many is not judged as a whole, but in slices.
-MAX_PARTS_AT_ONCE = 32_768
+MAX_PARTS_AT_ONCE = 24_576
 
 BAD_ITEM_KEY = "Field `idempotencyKey` must be a string of 1 to 255 visible ASCII characters."
 KEY_NAME = "idempotencyKey"
