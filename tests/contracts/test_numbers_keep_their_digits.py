@@ -15,7 +15,7 @@ from contracts.sound_commands import new_records
 DIGITS = "A number has more digits than a double-precision number keeps; send it as a string."
 
 
-TEXT = "0.12345678901234567890, 0e-1234"
+TEXT = "id-0.12345678901234567890-0e-1234"
 DOUBTFUL_TEXT = "numbers:0.1234567890123456789, or 0.1.2.3.4.5.6.7.8.9.10"
 
 
