@@ -1,6 +1,7 @@
 """Footfall's processes as the tests run them: real subprocesses, ready when they say so."""
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -16,6 +17,11 @@ from footfall.embedded import spawn_leashed
 from tests.patience import PATIENCE, patient
 
 POLL = 0.02  # seconds
+
+# Below the ephemeral ranges: no outgoing connection takes a port while its server starts, which may last half a minute.
+SPARE_PORTS = range(22_000, 32_000)
+_chance = random.SystemRandom()  # not the one that hypothesis seeds alike in every process
+_given: set[int] = set()
 
 
 @dataclass
@@ -42,10 +48,20 @@ class Process:
 
 
 def free_port() -> int:
-    """A TCP port nobody listens on now."""
+    """A TCP port nobody listens on now, and none that this asked for before."""
+    while (port := _chance.choice(SPARE_PORTS)) in _given or not is_free(port):
+        pass
+    _given.add(port)
+    return port
+
+
+def is_free(port: int) -> bool:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
 
 
 def start(command: str, environment: Mapping[str, str], log: Path, *, ready: bool = True) -> Process:

@@ -17,9 +17,9 @@ from footfall.embedded.places import rotate_log
 from footfall.embedded.ports import HOST
 from footfall.embedded.stack_error import StackError
 
-READY_PATIENCE_SECONDS = 90.0
+READY_PATIENCE_SECONDS = 240.0
 STOP_GRACE_SECONDS = 10.0
-FORMAT_PATIENCE_SECONDS = 60.0
+FORMAT_PATIENCE_SECONDS = 240.0
 PROBE_TIMEOUT_SECONDS = 2.0
 METADATA_API_KEY, METADATA_VERSION = 3, 1
 
@@ -164,6 +164,7 @@ share.coordinator.state.topic.min.isr=1
 
 # After a kill the controller waits this long for the broker's former self (default 9 s).
 broker.session.timeout.ms=3000
+initial.broker.registration.timeout.ms={int(READY_PATIENCE_SECONDS * 1000)}
 broker.heartbeat.interval.ms=500
 
 group.initial.rebalance.delay.ms=0

@@ -13,7 +13,7 @@ from footfall.embedded.stack_error import StackError
 
 DATABASE = "footfall"
 OWNER, PROJECTOR, QUERY = "footfall", "footfall_projector", "footfall_query"
-PSQL_TIMEOUT_SECONDS = 30.0
+PSQL_TIMEOUT_SECONDS = 120.0
 NO_WRITING_FUNCTIONS = """\
 DO $$
 DECLARE found regprocedure;

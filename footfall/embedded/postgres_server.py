@@ -11,7 +11,7 @@ from footfall.embedded.places import rotate_log
 from footfall.embedded.ports import HOST
 from footfall.embedded.postgres_cluster import BIN, PostgresCluster
 
-READY_PATIENCE_SECONDS = 90.0  # recovery after a kill replays up to max_wal_size
+READY_PATIENCE_SECONDS = 240.0  # recovery after a kill replays up to max_wal_size
 STOP_GRACE_SECONDS = 20.0
 PID_FILE = "postmaster.pid"
 STATUS_LINE = 7  # of that file, counted from 0

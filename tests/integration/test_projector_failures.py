@@ -398,6 +398,6 @@ def test_a_broker_that_hangs_dies_and_comes_back_costs_nothing_but_time(
     produce(footfall, some_records(500))
     wait_until_processed(footfall, 2_500, within=60)  # at worst it takes a new consumer
     wait_until_owning(staying, 3)
-    assert is_ready(staying)
+    wait_until(lambda: is_ready(staying), 30, "readiness, which looks at facts of its own")
     assert_exactly_once(footfall)
     assert staying.terminate() == 0
