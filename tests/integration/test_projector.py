@@ -92,7 +92,7 @@ def test_malformed_records_are_parked_logged_without_their_content_and_counted(f
     assert len(rows(footfall)) == len(kinds) + 1
     assert checkpoints(footfall)[0]["malformed"] == len(kinds) + 1
     assert metric(projector, "dead_letters_parked_total") == len(kinds) + 1
-    assert is_ready(projector)
+    wait_until(lambda: is_ready(projector), 30, "readiness, which looks at facts of its own")
     lines = logged(projector, "record_parked")
     assert [(line["topic"], line["partition"], line["offset"]) for line in lines] == [
         (footfall.topic, 0, offset) for _, offset in [*positions[:-1:2], positions[-1]]
@@ -207,7 +207,7 @@ def test_a_restart_resumes_from_postgresql_and_not_from_kafkas_group(footfall: F
     asyncio.run(commit_to_group(kafka, footfall.group, at))
     projector = footfall.start("projector")
     wait_until_processed(footfall, 600)
-    assert is_ready(projector)
+    wait_until(lambda: is_ready(projector), 30, "readiness, which looks at facts of its own")
     assert_exactly_once(footfall)
     assert sum(row["duplicates"] for row in checkpoints(footfall).values()) == 0
 
@@ -309,7 +309,7 @@ def test_holes_and_aborted_transactions_lose_nothing_even_where_a_fetch_is_split
     assert_exactly_once(footfall)
     assert {row["user_id"].split("-")[0] for row in rows(footfall)} == {"committed", "after"}
     assert metric(projector, "batches_committed_total") >= 40  # two values of 12 kB fit into 30,000 bytes
-    assert is_ready(projector)
+    wait_until(lambda: is_ready(projector), 30, "readiness, which looks at facts of its own")
 
 
 def test_a_signal_in_the_middle_of_a_backlog_ends_it_cleanly(footfall: Footfall) -> None:

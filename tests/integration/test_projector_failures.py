@@ -93,7 +93,7 @@ def test_postgresql_away_under_load_costs_nothing_but_time(footfall: Footfall, p
         proxy.mend()
     wait_until_processed(footfall, 23_000 + flow.sent)
     assert projector.popen.poll() is None
-    assert is_ready(projector)
+    wait_until(lambda: is_ready(projector), 30, "readiness, which looks at facts of its own")
     assert_exactly_once(footfall)
 
 
@@ -127,7 +127,7 @@ def test_a_lost_answer_to_a_commit_doubles_nothing(footfall: Footfall, proxy: Tc
         assert proxy.answer_lost.is_set()
         wait_until_fenced(projector, times)
         wait_until_owning(projector, 6)  # claimed again
-    assert is_ready(projector)
+    wait_until(lambda: is_ready(projector), 30, "readiness, which looks at facts of its own")
     assert_exactly_once(footfall)
 
 
