@@ -30,6 +30,7 @@ from read_model.pool import connect
 from read_model.schema_version import needed, schema_state
 
 LOOK_PATIENCE = 3.0  # seconds for the first records beyond the checkpoints of one generation
+LOCK_TIMEOUT = "SET lock_timeout = '2s'"  # status says who holds a lock; it does not wait with the others
 SECOND_LOOK = 2.0  # seconds, at a partition that seems to stand
 
 READABLE = """
@@ -117,7 +118,10 @@ class Observer:
         schema = await schema_state(self._connection, needed())
         missing += [f"{schema.detail[0].upper()}{schema.detail[1:]}."] if schema.detail else []
         found = [sentence for each in generations for sentence in problems(each, max_lag)]
-        misplaced = await look(self._connection, sorted(tp.partition for tp in partitions))
+        try:
+            misplaced = await look(self._connection, sorted(tp.partition for tp in partitions))
+        except asyncpg.LockNotAvailableError:  # whoever locks the events is named with the partitions that wait
+            misplaced = Misplaced(0, 0)
         warnings = []
         if partitions:
             warnings = broken_promises(await look_at_topic(self._settings.client_options(), self._topic))
@@ -251,6 +255,7 @@ def problems(generation: GenerationStatus, max_lag: int | None) -> list[str]:
 async def observing(settings: ProjectorSettings) -> AsyncIterator[Observer]:
     """Connects to PostgreSQL; to Kafka at the first look. Raises OSError or asyncpg.PostgresError."""
     connection = await connect(settings.database_url.get_secret_value(), "footfall-status")
+    await connection.execute(LOCK_TIMEOUT)
     probe = LogProbe(settings.client_options(), "footfall-status")
     try:
         yield Observer(settings, connection, probe)
