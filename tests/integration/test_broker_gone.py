@@ -18,7 +18,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 
 from command_side import kafka_event_log, kafka_producer
 from command_side.app import producer_of
-from command_side.event_log import AWAY, FAILED, UNKNOWN, Acknowledged
+from command_side.event_log import AWAY, TOO_LARGE, UNKNOWN, Acknowledged
 from command_side.kafka_event_log import KafkaEventLog
 from command_side.settings import CommandSettings
 from contracts.record import EventRecord
@@ -213,7 +213,7 @@ async def test_a_round_that_kafka_answers_bit_by_bit_opens_no_circuit(
     outcomes = await asyncio.gather(
         log.publish(too_large), *map(log.publish, map(record, range(15))), return_exceptions=True
     )
-    assert outcomes.pop(0) == FAILED
+    assert outcomes.pop(0) == TOO_LARGE
     assert all(isinstance(outcome, Acknowledged) for outcome in outcomes)
     assert renewed[-1] - renewed[0] > 1.5
     assert log.circuit_state == "closed"
