@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -11,15 +12,31 @@ from tests.architecture.repository import ROOT
 
 SOURCES = Path(__file__).parent / "foreign"
 INSTALLED = ROOT / ".footfall" / "foreign-clients"  # npm's packages: fetched once
-NPM_PACKAGES = ("eventsource@4.1.1", "event-source-polyfill@1.0.31")
+NPM_PACKAGES = ("eventsource@4.1.1", "event-source-polyfill@1.0.31", "openapi-typescript@7", "typescript@5")
 ASK_WITHIN = 20.0  # seconds for a tool to say what it can
-FETCH_WITHIN = 120.0  # seconds
+FETCH_WITHIN = 300.0  # seconds
+# The generators, and what the clients that they make import.
+GENERATORS = (
+    "openapi-python-client==0.29.1",
+    "openapi-generator-cli==7.26.0",
+    "python-dateutil",
+    "pydantic",
+    "urllib3",
+)
 
 
 @cache
 def lacking(client: str) -> str | None:
     """Why a client cannot be used here; None if it can."""
-    return {"curl": _curl, "java": _java, "node": _node, "nginx": _nginx, "pgbouncer": _pgbouncer}[client]()
+    return {
+        "curl": _curl,
+        "java": _java,
+        "node": _node,
+        "nginx": _nginx,
+        "pgbouncer": _pgbouncer,
+        "generators": _generators,
+        "go": _go,
+    }[client]()
 
 
 def needed(client: str) -> None:
@@ -31,7 +48,7 @@ def needed(client: str) -> None:
 
 def header() -> str:
     """Who of them is lacking, for the header of a run. npm is not asked: that takes long."""
-    found = {name: lacking(name) for name in ("curl", "java", "nginx", "pgbouncer")}
+    found = {name: lacking(name) for name in ("curl", "java", "go", "nginx", "pgbouncer")}
     absent = [f"{name} ({reason})" for name, reason in found.items() if reason is not None]
     return f"foreign clients lacking: {', '.join(absent) or 'none'}"
 
@@ -70,6 +87,23 @@ def pgbouncer() -> str | None:
 def _node() -> str | None:
     if shutil.which("node") is None or shutil.which("npm") is None:
         return "no node with npm"
-    present = all((INSTALLED / "node_modules" / name.split("@")[0]).is_dir() for name in NPM_PACKAGES)
+    present = all((INSTALLED / "node_modules" / name.rsplit("@", 1)[0]).is_dir() for name in NPM_PACKAGES)
     install = ("npm", "install", "--no-audit", "--no-fund", "--prefix", str(INSTALLED), *NPM_PACKAGES)
     return None if present or output(*install, within=FETCH_WITHIN) else "npm cannot fetch its packages"
+
+
+def _go() -> str | None:
+    return None if shutil.which("go") else "not installed"
+
+
+def _generators() -> str | None:
+    """In an environment of their own: their libraries are not ours."""
+    if shutil.which("java") is None:
+        return "no Java, which openapi-generator runs on"
+    home = INSTALLED / "venv"
+    if (home / "bin" / "openapi-python-client").exists() and (home / "bin" / "openapi-generator-cli").exists():
+        return None
+    made = subprocess.run([sys.executable, "-m", "venv", str(home)], capture_output=True, check=False).returncode == 0
+    install = (str(home / "bin" / "python"), "-m", "pip", "install", "--quiet", *GENERATORS)
+    done = made and subprocess.run(install, capture_output=True, check=False, timeout=FETCH_WITHIN).returncode == 0
+    return None if done else "pip cannot fetch them"

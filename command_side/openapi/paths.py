@@ -45,7 +45,7 @@ REFUSALS: Json = {
     "405": refused(
         "Only POST.",
         "Method GET is not allowed here; use POST.",
-        {"Allow": {"description": "The method.", "schema": {"const": "POST"}}},
+        {"Allow": {"description": "The method.", "schema": {"type": "string", "const": "POST"}}},
     ),
     "408": refused("Head or body took too long; the connection is closed.", answers.BODY_TOO_SLOW),
     "414": refused("The target is longer than 8 KiB.", "The request target is longer than 8 KiB."),
@@ -130,7 +130,8 @@ def batch_answered(description: str, *results: Json, headers: Json | None = None
         "unknown": unknown,
         "results": list(results),
     }
-    return answered(description, {"anyOf": [BATCH_ANSWER, reference("Refusal")]}, example, headers)
+    either = {"anyOf": [BATCH_ANSWER, reference("Refusal")]}
+    return answered(description, BATCH_ANSWER if accepted else either, example, headers)
 
 
 def refused_result(status: int, error: str) -> Json:

@@ -12,7 +12,7 @@ from query_side.status import Status
 
 Json = dict[str, Any]
 
-NO_CONTROL_CHARACTERS = r"^(?![\s\S]*[\u0000-\u001f\u007f-\u009f])"
+NO_CONTROL_CHARACTERS = r"^[^\u0000-\u001f\u007f-\u009f]+$"
 # A time with an offset, or a date. `format` alone would let more through than there is.
 MOMENT = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2}))?$"
 CURSOR = r"^[A-Za-z0-9_-]{22,4096}$"
@@ -36,9 +36,9 @@ EVENT: Json = {
     "properties": {
         "eventId": {"type": "string", "format": "uuid", "description": "Unique id of the event."},
         "userId": {**NAME, "description": "Who acted."},
-        "eventType": {"enum": list(EVENT_TYPES)},
+        "eventType": {"type": "string", "enum": list(EVENT_TYPES)},
         "timestamp": {"type": "string", "format": "date-time", "description": "When it happened, in UTC."},
-        "payload": {"type": "object", "description": "Free-form details."},
+        "payload": {"type": "object", "description": "Free-form details.", "additionalProperties": True},
     },
     "examples": [EXAMPLE_EVENT],
 }
@@ -48,8 +48,9 @@ REFUSAL: Json = {
     "required": ["success", "event", "errors", "error"],
     "additionalProperties": False,
     "properties": {
-        "success": {"const": False},
-        "event": {"type": "null"},
+        # Always false, and always null: generators of clients know neither a constant truth value nor `null` alone.
+        "success": {"type": "boolean", "not": {"const": True}},
+        "event": {"type": ["object", "null"], "not": {"type": "object"}},
         "errors": {"type": ["array", "null"], "items": {"type": "string"}, "minItems": 1},
         "error": {"type": ["string", "null"]},
     },
@@ -66,7 +67,8 @@ def components() -> Json:
         Status,
     )
     _, found = msgspec.json.schema_components(structs, ref_template="#/components/schemas/{name}")
-    return {"Event": EVENT, "Refusal": REFUSAL, **found}
+    untitled = {name: {key: value for key, value in schema.items() if key != "title"} for name, schema in found.items()}
+    return {"Event": EVENT, "Refusal": REFUSAL, **untitled}
 
 
 def reference(name: str) -> Json:
@@ -120,12 +122,14 @@ PRODUCT_ID = parameter("productId", "Views of this product.", NAME, example="p-4
 EVENT_TYPE = parameter(
     "eventType",
     "Only this type; may be repeated.",
-    {"type": "array", "items": {"enum": list(EVENT_TYPES)}, "maxItems": MAX_REPEATS},
+    {"type": "array", "items": {"type": "string", "enum": list(EVENT_TYPES)}, "maxItems": MAX_REPEATS},
     style="form",
     explode=True,
     example=["LOGIN", "LOGOUT"],
 )
-ORDER = parameter("order", "Oldest or newest first.", {"enum": list(ORDERS), "default": "asc"}, example="desc")
+ORDER = parameter(
+    "order", "Oldest or newest first.", {"type": "string", "enum": list(ORDERS), "default": "asc"}, example="desc"
+)
 CURSOR_PARAMETER = parameter(
     "cursor",
     "Where to go on: as the `Link` of the page before has it. Good for the same request only.",
@@ -189,7 +193,7 @@ NOT_ACCEPTABLE = refused(
 METHOD_NOT_ALLOWED = refused(
     "Only GET and HEAD.",
     "Method POST is not allowed here; use GET.",
-    headers={"Allow": {"description": "The methods.", "schema": {"const": "GET, HEAD"}}},
+    headers={"Allow": {"description": "The methods.", "schema": {"type": "string", "const": "GET, HEAD"}}},
 )
 UNAVAILABLE = refused(
     "The database is away, too many exports or streams run, or a position was not reached in time.",
