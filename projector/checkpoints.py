@@ -122,7 +122,11 @@ class Checkpoints:
         places = [partition for partition, _ in partitions], [epoch for _, epoch in partitions]
         await connection.execute(self._sql(GO_ON), self.topic, *places, topic_id)
         if topic_id is not None:
-            await connection.execute(SEEN, self.topic, topic_id)
+            await self.seen(connection, topic_id)
+
+    async def seen(self, connection: Connection, topic_id: UUID) -> None:
+        """Numbers the history of this topic id, if it has no number yet."""
+        await connection.execute(SEEN, self.topic, topic_id)
 
     async def stored(self, connection: Connection, partitions: Iterable[int]) -> dict[int, Stored]:
         """The checkpoint of each of the partitions as it is stored now."""

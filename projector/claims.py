@@ -10,8 +10,9 @@ from projector.batch import Position
 from projector.checkpoints import Checkpoints, Stored
 from projector.dead_letters import Parked, load_parked
 from projector.history import Histories, Unproven
-from projector.stops import Stop
+from projector.stops import Stop, StopCause
 from projector.topic_metadata import TopicMetadata
+from read_model.histories import UNNAMED
 from telemetry.logs import get_logger
 
 RELEASE_TIMEOUT = 5.0  # seconds to get a connection, and to give a broken one back
@@ -64,6 +65,8 @@ class Claims:
             stops = await self._stops(positions, stored, topic)
             for position, stop in stops.items():
                 await checkpoints.stop(connection, position, stop.reason)
+                if stop.cause is StopCause.ANOTHER_HISTORY and stored[position.partition].topic_id is None:
+                    await checkpoints.seen(connection, UNNAMED)  # it came before the one that is found
             sound = [position for position in positions if position not in stops]
             free = [position for position in sound if position.partition not in on_trial]
             await checkpoints.go_on(connection, free, topic.topic_id)

@@ -12,7 +12,8 @@ import asyncpg
 import msgspec
 
 from query_side.cursors import Cursors
-from query_side.positions import ORIGIN, Mark, Vector
+from query_side.positions import ORIGIN, UNBEGUN, Mark, Place, Vector
+from query_side.served_history import HISTORY_OF_CHECKPOINT, UNTAGGED, Serving, check, serving
 from query_side.waiting import PAGE_BYTES, UNMEASURED, further, size_of
 from read_model.names import READ
 
@@ -35,8 +36,10 @@ WITH reader AS (
                SELECT max(l.number) FROM ops.late_events AS l WHERE l.topic = $1 AND l.partition = c.partition), 0) END,
                (SELECT min(l.number) - 1 FROM ops.late_events AS l
                 WHERE l.topic = $1 AND l.partition = c.partition AND l.number > coalesce(r.late, 0)
-                  AND l.kafka_offset >= c.next_offset AND l.kafka_offset < r.next_offset)) AS late_until
-    FROM {READ}.checkpoints AS c LEFT JOIN reader AS r USING (partition) LEFT JOIN bound AS b USING (partition)
+                  AND l.kafka_offset >= c.next_offset AND l.kafka_offset < r.next_offset)) AS late_until,
+           c.topic_id, history.ids, history.number AS history_number
+    FROM {READ}.checkpoints AS c {HISTORY_OF_CHECKPOINT}
+    LEFT JOIN reader AS r USING (partition) LEFT JOIN bound AS b USING (partition)
     WHERE c.topic = $1
 ), found AS (
     SELECT log.partition, log.late_until, came.*,
@@ -67,11 +70,13 @@ WITH reader AS (
     FROM found ORDER BY place LIMIT $9
 )
 SELECT partition, NULL::bigint AS number, until AS kafka_offset, late_until, NULL::text AS event_json,
-       NULL::text AS user_id, NULL::text AS event_type, NULL::text AS product_id, 0 AS place
+       NULL::text AS user_id, NULL::text AS event_type, NULL::text AS product_id, 0 AS place,
+       topic_id, ids, history_number
 FROM log
 UNION ALL
 SELECT partition, number, kafka_offset, late_until, CASE WHEN tenant_id = 'default' THEN event_json END,
-       user_id, event_type, CASE WHEN event_type = 'PRODUCT_VIEW' THEN payload ->> 'productId' END, place
+       user_id, event_type, CASE WHEN event_type = 'PRODUCT_VIEW' THEN payload ->> 'productId' END, place,
+       NULL, NULL, NULL
 FROM merged
 ORDER BY place
 """  # noqa: S608 - composed of constants
@@ -95,6 +100,7 @@ class Page(msgspec.Struct, frozen=True):
     steps: list[Step]
     end: Vector
     more: bool
+    history: Serving = Serving()
 
     def walk(self) -> Iterator[tuple[Step, Vector]]:
         """Each entry that is an event, with the vector that a reader has once it is taken."""
@@ -110,7 +116,7 @@ class Page(msgspec.Struct, frozen=True):
         for number, step in enumerate(self.steps):
             size += size_of(step.event or "")
             if number and size > most:
-                return Page(self.start, self.steps[:number], at, more=True)
+                return Page(self.start, self.steps[:number], at, more=True, history=self.history)
             at[step.partition] = step.mark
         return self
 
@@ -123,21 +129,26 @@ class Page(msgspec.Struct, frozen=True):
         return [step.event for step in self.steps if step.event is not None]
 
 
-async def read_bounded(pool: asyncpg.Pool, topic: str, since: Vector, limit: int) -> Page:
+async def read_bounded(pool: asyncpg.Pool, topic: str, since: Place, limit: int) -> Page:
     """At most `limit` entries after `since`, and about `PAGE_BYTES` of them."""
     first = await read_page(pool, topic, since, min(limit, UNMEASURED))
     count = further(limit, len(first.steps), first.size())
     if not first.more or not count:
         return first
-    rest = await read_page(pool, topic, first.end, count)
-    return Page(since, first.steps + rest.steps, rest.end, rest.more).cut(PAGE_BYTES)
+    rest = await read_page(pool, topic, Place(first.end, first.history.tag), count)
+    return Page(since.at, first.steps + rest.steps, rest.end, rest.more, rest.history).cut(PAGE_BYTES)
 
 
-async def read_page(pool: asyncpg.Pool, topic: str, since: Vector, limit: int, until: Vector | None = None) -> Page:
-    """At most `limit` entries after `since`, and none beyond `until`, in one snapshot."""
-    rows = await pool.fetch(PAGE, topic, *_arrays(since), *_arrays(until or {}), until is not None, limit)
+async def read_page(pool: asyncpg.Pool, topic: str, since: Place, limit: int, until: Vector | None = None) -> Page:
+    """At most `limit` entries after `since`, and none beyond `until`, in one snapshot.
+
+    Raises AnotherHistoryError when that snapshot is of another history than `since` is.
+    """
+    rows = await pool.fetch(PAGE, topic, *_arrays(since.at), *_arrays(until or {}), until is not None, limit)
     ends = {row["partition"]: Mark(row["kafka_offset"], row["late_until"]) for row in rows if row["place"] == 0}
-    steps, at = [], dict(since)
+    history = serving((row["topic_id"], row["ids"], row["history_number"]) for row in rows[: len(ends)])
+    check(since.tag, history)
+    steps, at = [], dict(since.at)
     for row in rows[len(ends) :]:
         mark = _mark_after(row, at.get(row["partition"], ORIGIN))
         at[row["partition"]] = mark
@@ -145,7 +156,7 @@ async def read_page(pool: asyncpg.Pool, topic: str, since: Vector, limit: int, u
         steps.append(Step(row["partition"], mark, *texts))
     if len(steps) < limit:  # every partition is read to its end
         at.update((p, _later(end, at.get(p, ORIGIN))) for p, end in ends.items())
-    return Page(since, steps, at, len(steps) == limit)
+    return Page(since.at, steps, at, len(steps) == limit, history)
 
 
 def _mark_after(row: asyncpg.Record, before: Mark) -> Mark:
@@ -166,20 +177,30 @@ def _arrays(vector: Vector) -> tuple[list[int], list[int], list[int]]:
     )
 
 
-def cursor_of(cursors: Cursors, topic: str, vector: Vector) -> str:
-    """The cursor of a reader that has read so far."""
-    return cursors.seal(_encode([(p, *mark) for p, mark in sorted(vector.items())]), _bound_to(topic))
+def cursor_of(cursors: Cursors, topic: str, vector: Vector, tag: bytes) -> str:
+    """The cursor of a reader that has read so far, in the history of that tag."""
+    return cursors.seal(_encode((tag, [(p, *mark) for p, mark in sorted(vector.items())])), b"history:" + _feed(topic))
 
 
-def vector_of(cursors: Cursors, topic: str, cursor: str) -> dict[int, Mark] | None:
-    """The vector of a cursor; None for what is no cursor of this topic's feed."""
-    payload = cursors.open(cursor, _bound_to(topic))
-    return None if payload is None else {p: Mark(offset, late) for p, offset, late in _decode(payload)}
+def place_of(cursors: Cursors, topic: str, cursor: str) -> Place | None:
+    """The place that a cursor means; None for what is no cursor of this topic's feed."""
+    payload = cursors.open(cursor, b"history:" + _feed(topic))
+    if payload is not None:
+        return _place(*_decode(payload))
+    payload = cursors.open(cursor, _feed(topic))  # of an earlier version: it says nothing of its history
+    return None if payload is None else _place(UNTAGGED, _decode_untagged(payload))
 
+
+Marks = list[tuple[int, int, int]]
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(list[tuple[int, int, int]]).decode
+_decode = msgspec.msgpack.Decoder(tuple[bytes, Marks]).decode
+_decode_untagged = msgspec.msgpack.Decoder(Marks).decode
 
 
-def _bound_to(topic: str) -> bytes:
+def _place(tag: bytes, marks: Marks) -> Place:
+    return Place({partition: Mark(offset, late) for partition, offset, late in marks}, tag) if marks else UNBEGUN
+
+
+def _feed(topic: str) -> bytes:
     return b"feed:" + topic.encode()

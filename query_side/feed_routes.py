@@ -56,7 +56,7 @@ class FeedRoutes:
         parameters.check()
         since = await beginning_of(self._pool_of(), self._cursors_of(), self._topic, parameters, BEGINNING)
         page = await read_bounded(self._pool_of(), self._topic, since, limit)
-        cursor = cursor_of(self._cursors_of(), self._topic, page.end).encode()
+        cursor = cursor_of(self._cursors_of(), self._topic, page.end, page.history.tag).encode()
         headers = [(b"footfall-cursor", cursor)]
         if page.more:
             headers.append((b"link", b'<%b?since=%b&limit=%d>; rel="next"' % (FEED.encode(), cursor, limit)))

@@ -96,7 +96,7 @@ class Freshness:
             raise await self._not_reached(behind[0])
 
     async def _not_reached(self, asked: Position) -> RefusedError:
-        vector = await self._progress.now()
+        vector = (await self._progress.now()).at
         if asked.partition in vector:
             return _behind(asked, vector[asked.partition].next_offset)
         known = f"knows partitions {min(vector)} to {max(vector)}" if vector else "has no partition yet"

@@ -8,6 +8,8 @@ from urllib.parse import parse_qsl, urlencode
 import asyncpg
 
 from query_side.answers import RefusedError, header
+from query_side.served_history import HISTORY_OF_CHECKPOINT, Serving, serving
+from read_model.names import READ
 from telemetry.asgi import Scope
 
 MAX_POSITIONS = 64  # in one request
@@ -20,11 +22,13 @@ _wait = re.compile(
 ).search
 
 # The last number of the ledger belongs to the same snapshot as the checkpoint (docs/decisions/0016).
-STANDS = """
-SELECT partition, next_offset,
-       coalesce((SELECT max(number) FROM ops.late_events AS l WHERE l.topic = c.topic AND l.partition = c.partition), 0)
-FROM read.checkpoints AS c WHERE topic = $1
-"""
+STANDS = f"""
+SELECT c.partition, c.next_offset,
+       coalesce((SELECT max(l.number) FROM ops.late_events AS l
+                 WHERE l.topic = c.topic AND l.partition = c.partition), 0),
+       c.topic_id, history.ids, history.number
+FROM {READ}.checkpoints AS c {HISTORY_OF_CHECKPOINT} WHERE c.topic = $1
+"""  # noqa: S608 - composed of constants
 
 
 class Position(NamedTuple):
@@ -49,6 +53,28 @@ Vector = Mapping[int, Mark]  # partition to mark; a partition that is not named 
 ORIGIN = Mark()
 
 
+class Place(NamedTuple):
+    """Where a reader is, and in which history; None for a place that is in any, such as the beginning."""
+
+    at: Vector
+    tag: bytes | None
+
+
+class Stand(NamedTuple):
+    """Where the read model stands, in one snapshot, and in which history."""
+
+    at: Vector
+    history: Serving
+
+    def place(self) -> Place:
+        """A reader's who has read all there is."""
+        return Place(self.at, self.history.tag)
+
+
+UNBEGUN = Place({}, None)
+UNSEEN = Stand({}, Serving())
+
+
 def passes(vector: Vector, other: Vector) -> bool:
     """Whether `vector` is at `other`, or beyond it, in every partition."""
     for partition, mark in other.items():
@@ -63,9 +89,11 @@ def missing(vector: Vector, positions: Iterable[Position]) -> list[Position]:
     return [asked for asked in positions if vector.get(asked.partition, ORIGIN).next_offset <= asked.offset]
 
 
-async def stands(pool: asyncpg.Pool, topic: str) -> Vector:
+async def stands(pool: asyncpg.Pool, topic: str) -> Stand:
     """Where the read model stands now."""
-    return {partition: Mark(offset, late) for partition, offset, late in await pool.fetch(STANDS, topic)}
+    rows = [tuple(row) for row in await pool.fetch(STANDS, topic)]
+    at = {partition: Mark(offset, late) for partition, offset, late, *_ in rows}
+    return Stand(at, serving(row[3:] for row in rows))
 
 
 def positions_of(scope: Scope) -> list[Position]:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import asyncpg
 import stamina
 
-from query_side.positions import Position, Vector, missing, stands
+from query_side.positions import UNSEEN, Position, Stand, missing, stands
 from read_model.away import AWAY
 from read_model.pool import CONNECT_TIMEOUT, connect
 from read_model.progress import CHANNEL
@@ -31,7 +31,7 @@ class Progress:
     ) -> None:
         self._listen_url, self._pool_of, self._topic = listen_url, pool_of, topic
         self._on_replica = on_replica
-        self._stands: Vector = {}
+        self._stands = UNSEEN
         self._interested = 0
         self._unheard = False  # the read model moves, and nobody tells
         self._told = asyncio.Event()
@@ -60,9 +60,9 @@ class Progress:
 
     def forget(self) -> None:
         """What was seen is so no more: the database has come back older, or is another."""
-        self._stands = {}
+        self._stands = UNSEEN
 
-    async def now(self) -> Vector:
+    async def now(self) -> Stand:
         """Where it stands, by a look of our own."""
         self._take(await stands(self._pool_of(), self._topic))
         return self._stands
@@ -73,7 +73,7 @@ class Progress:
         The last look will do to let a query through on the primary: the session that answers looks again. On a
         replica, which may fall behind or be another one, each answer is looked up.
         """
-        behind = missing(self._stands, positions)
+        behind = missing(self._stands.at, positions)
         if not behind and not self._on_replica:
             return []
         with self.interest():
@@ -81,14 +81,14 @@ class Progress:
                 async with asyncio.timeout(seconds or None):  # without a wait: one look
                     while True:
                         moved = self._moved
-                        behind = missing(await self.now(), positions)
+                        behind = missing((await self.now()).at, positions)
                         if not behind or not seconds:
                             return behind
                         await moved.wait()
             except TimeoutError:
                 return behind
 
-    def _take(self, found: Vector) -> None:
+    def _take(self, found: Stand) -> None:
         if found != self._stands:
             self._stands = found
             moved, self._moved = self._moved, asyncio.Event()

@@ -6,9 +6,9 @@ import asyncpg
 
 from query_side.answers import RefusedError
 from query_side.cursors import Cursors
-from query_side.feed import vector_of
+from query_side.feed import place_of
 from query_side.parameters import FIRST_MOMENT, Parameters
-from query_side.positions import ORIGIN, Mark, Vector, stands
+from query_side.positions import ORIGIN, UNBEGUN, Mark, Place, stands
 from read_model.names import READ
 
 BEGINNING, NOW = "beginning", "now"
@@ -36,17 +36,15 @@ FROM unnest($3::int[], $4::bigint[], $5::bigint[]) AS asked(partition, kafka_off
 """  # noqa: S608 - composed of constants
 
 
-async def beginning_of(
-    pool: asyncpg.Pool, cursors: Cursors, topic: str, parameters: Parameters, default: str
-) -> Vector:
-    """The vector that the parameter `since` means. Raises RefusedError, 400."""
+async def beginning_of(pool: asyncpg.Pool, cursors: Cursors, topic: str, parameters: Parameters, default: str) -> Place:
+    """The place that the parameter `since` means. Raises RefusedError, 400."""
     since = parameters.raw("since")
     since = default if since is None else since
     if since == BEGINNING:
-        return {}
+        return UNBEGUN
     if since == NOW:
-        return await stands(pool, topic)
-    found = vector_of(cursors, topic, since)
+        return (await stands(pool, topic)).place()
+    found = place_of(cursors, topic, since)
     if found is not None:
         return found
     if len(since) > 40:  # longer than any time
@@ -59,12 +57,13 @@ async def beginning_of(
     return await at_time(pool, topic, moment)
 
 
-async def at_time(pool: asyncpg.Pool, topic: str, moment: datetime) -> Vector:
+async def at_time(pool: asyncpg.Pool, topic: str, moment: datetime) -> Place:
     """Of each partition the first record of that moment or later, by the time at which records were made.
 
     Events that were late before that are not of interest: the vector is past them.
     """
-    now = await stands(pool, topic)
+    stand = await stands(pool, topic)
+    now = stand.at
     earlier = moment - min(DISORDER, moment - FIRST_MOMENT)
     low = dict.fromkeys(now, 0)
     high = {partition: mark.next_offset for partition, mark in now.items()}
@@ -80,4 +79,5 @@ async def at_time(pool: asyncpg.Pool, topic: str, moment: datetime) -> Vector:
                 high[partition] = offset
     until = [mark.next_offset for mark in now.values()]
     first = await pool.fetch(FIRST, topic, moment, list(low), list(low.values()), until)
-    return {partition: Mark(offset, now.get(partition, ORIGIN).late) for partition, offset in map(tuple, first)}
+    at = {partition: Mark(offset, now.get(partition, ORIGIN).late) for partition, offset in map(tuple, first)}
+    return Place(at, stand.history.tag)

@@ -7,9 +7,10 @@ import asyncpg
 
 from query_side.answers import RefusedError, header, until_disconnect
 from query_side.cursors import Cursors
-from query_side.feed import Page, cursor_of, read_page, vector_of
+from query_side.feed import Page, cursor_of, place_of, read_page
 from query_side.parameters import Parameters
-from query_side.positions import Vector, passes
+from query_side.positions import Place, Stand, Vector, passes, stands
+from query_side.served_history import UNTAGGED, AnotherHistoryError, check
 from query_side.since import NOW, beginning_of
 from query_side.tail import RETRY, Client, Filter, Tail, heartbeat_of, last_words, piece_of
 from read_model.away import AWAY
@@ -61,6 +62,8 @@ class Streams:
         if self._ending or self._open >= self._most:
             raise RefusedError(503, "Too many streams are open; try again shortly.", (b"retry-after", b"5"))
         wants, since = await self._asked(scope)
+        if since is not None and since.tag is not None:
+            check(since.tag, (await stands(self._pool_of(), self._topic)).history)
         if scope["method"] == "HEAD":
             await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
             await send({"type": "http.response.body", "body": b""})
@@ -83,7 +86,7 @@ class Streams:
         if not work.cancelled():
             work.result()
 
-    async def _asked(self, scope: Scope) -> tuple[Filter, Vector | None]:
+    async def _asked(self, scope: Scope) -> tuple[Filter, Place | None]:
         parameters = Parameters(scope["query_string"], ("since", "userId", "productId", LAST_ID), ("eventType",))
         wants = Filter(
             parameters.text("userId"), parameters.choices("eventType", EVENT_TYPES), parameters.text("productId")
@@ -91,7 +94,7 @@ class Streams:
         parameters.check()
         last = (header(scope, b"last-event-id") or b"").decode("latin-1") or parameters.raw(LAST_ID)
         if last:
-            found = vector_of(self._cursors_of(), self._topic, last)
+            found = place_of(self._cursors_of(), self._topic, last)
             if found is None:
                 raise RefusedError(400, errors=["Last-Event-ID is no cursor of this feed."])
             return wants, found
@@ -99,7 +102,7 @@ class Streams:
             return wants, None
         return wants, await beginning_of(self._pool_of(), self._cursors_of(), self._topic, parameters, NOW)
 
-    async def _follow(self, client: Client, since: Vector | None, send: Send) -> None:
+    async def _follow(self, client: Client, since: Place | None, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
         try:
             async for piece in self._pieces(client, since):
@@ -115,57 +118,62 @@ class Streams:
         except TimeoutError:  # it takes nothing, not even the reason why it is dropped
             get_logger("query-side").info("stream_client_stuck", seconds=SEND_TIMEOUT)
 
-    async def _pieces(self, client: Client, since: Vector | None) -> AsyncIterator[bytes]:
-        at = await self._tail.position()
-        yield first_words(self._cursor(at if since is None else since))
+    async def _pieces(self, client: Client, since: Place | None) -> AsyncIterator[bytes]:
+        await self._tail.position()
         if since is None:
-            at = self._tail.join(client)
+            yield first_words(self._cursor(self._tail.join(client).place()))
         else:
-            async for piece in self._missed(client, since):
-                yield piece
+            yield first_words(self._cursor(since))
+            try:
+                async for piece in self._missed(client, since):
+                    yield piece
+            except AnotherHistoryError:
+                client.end("history")
         while piece := await client.take():
             yield piece
 
-    async def _missed(self, client: Client, since: Vector) -> AsyncIterator[bytes]:
+    async def _missed(self, client: Client, since: Place) -> AsyncIterator[bytes]:
         """What lies between a cursor and the tail. The client has joined the tail when this ends, without gap.
 
         First up to where the tail was; then, joined, what came in the meantime. No reading goes beyond the tail, so
         nothing that the tail will give is read here. A reading may end before it, though there is no more at once: a
-        forced promotion has left the tail ahead of the generation that serves.
+        forced promotion has left the tail ahead of the generation that serves. Raises AnotherHistoryError.
         """
-        at, limit = since, FIRST_CATCH_UP
-        joined_at: Vector | None = None
+        (at, tag), limit = since, FIRST_CATCH_UP
+        joined_at: Stand | None = None
         while client.ended is None:
             tail = joined_at or await self._tail.position()
             commits = self._tail.next_commit()
-            if not passes(tail, at):  # the client has read at another process, which is ahead of ours
-                yield await self._beat_until(self._tail.next_move(), at)
+            if tail.history.tag != UNTAGGED:  # it has yet to learn its topic's id; the reading below knows
+                check(tag, tail.history)
+            if not passes(tail.at, at):  # the client has read at another process, which is ahead of ours
+                yield await self._beat_until(self._tail.next_move(), Place(at, tag))
                 continue
             try:
-                page = await self._read(at, tail, limit)
+                page = await self._read(Place(at, tag), tail.at, limit)
             except AWAY:
                 await asyncio.sleep(RETRY)
-                yield heartbeat_of(self._cursor(at))
+                yield heartbeat_of(self._cursor(Place(at, tag)))
                 continue
-            at, more, limit = page.end, page.more, next_limit(page)
+            at, tag, more, limit = page.end, page.history.tag, page.more, next_limit(page)
             piece = self._rendered(page, client.wants)
             del page  # while the client takes the piece, it is all that is kept
             yield piece
             if more:
                 continue
-            if not passes(at, tail):
-                yield await self._beat_until(commits.wait(), at)
+            if not passes(at, tail.at):
+                yield await self._beat_until(commits.wait(), Place(at, tag))
                 continue
             if joined_at is not None:
                 return
             joined_at = self._tail.join(client)
 
-    async def _read(self, at: Vector, tail: Vector, limit: int) -> Page:
+    async def _read(self, at: Place, tail: Vector, limit: int) -> Page:
         async with self._catching_up:
             page = await read_page(self._pool_of(), self._topic, at, limit, tail)
         return page.cut(CATCH_UP_BYTES)
 
-    async def _beat_until(self, moved: Awaitable[object], at: Vector) -> bytes:
+    async def _beat_until(self, moved: Awaitable[object], at: Place) -> bytes:
         try:
             async with asyncio.timeout(self._heartbeat):
                 await moved
@@ -174,11 +182,13 @@ class Streams:
         return heartbeat_of(self._cursor(at))
 
     def _rendered(self, page: Page, wants: Filter) -> bytes:
-        pieces = [piece_of(step, self._cursor(at)) for step, at in page.walk() if wants.takes(step)]
-        return b"".join(pieces) + heartbeat_of(self._cursor(page.end))
+        tag = page.history.tag
+        pieces = [piece_of(step, self._cursor(Place(at, tag))) for step, at in page.walk() if wants.takes(step)]
+        return b"".join(pieces) + heartbeat_of(self._cursor(Place(page.end, tag)))
 
-    def _cursor(self, at: Vector) -> str:
-        return cursor_of(self._cursors_of(), self._topic, at)
+    def _cursor(self, place: Place) -> str:
+        tag = UNTAGGED if place.tag is None else place.tag
+        return cursor_of(self._cursors_of(), self._topic, place.at, tag)
 
 
 def first_words(cursor: str) -> bytes:

@@ -12,8 +12,9 @@ import msgspec
 from query_side.cursors import Cursors
 from query_side.event_lines import one_line
 from query_side.feed import Page, Step, cursor_of, read_page
-from query_side.positions import Vector
+from query_side.positions import Stand
 from query_side.progress import Progress
+from query_side.served_history import AnotherHistoryError
 from read_model.away import AWAY
 from telemetry.logs import get_logger
 from telemetry.metrics import STREAMS_DROPPED, STREAMS_OPEN
@@ -24,7 +25,7 @@ MAX_QUEUED = 1_000  # pieces that wait for one client: they have a size of their
 PATIENCE = 1.0  # seconds that a burst waits for clients to take what they were given
 RETRY = 0.5  # seconds until the next try while the database is away
 
-End = Literal["slow", "shutdown"]
+End = Literal["slow", "shutdown", "history"]
 
 
 class Filter(msgspec.Struct, frozen=True):
@@ -99,7 +100,7 @@ class Tail:
         self._wanted = asyncio.Event()
         self._moved = asyncio.Event()
         self._count = 0
-        self.at: Vector | None = None  # None: nobody followed, so it was not read
+        self.at: Stand | None = None  # None: nobody followed, so it was not read
 
     async def run(self, cursors: Cursors) -> None:
         """Until cancelled."""
@@ -107,7 +108,7 @@ class Tail:
             tasks.create_task(self._read_for_ever(cursors))
             tasks.create_task(self._beat(cursors))
 
-    async def position(self) -> Vector:
+    async def position(self) -> Stand:
         """Where the tail is, once it is anywhere. The caller follows (`waiting`) already."""
         while self.at is None:
             await self._moved.wait()
@@ -134,8 +135,8 @@ class Tail:
             self._count -= 1
             STREAMS_OPEN.set(self._count)
 
-    def join(self, client: Client) -> Vector:
-        """From now on the client is given what comes; returns the vector after which that begins."""
+    def join(self, client: Client) -> Stand:
+        """From now on the client is given what comes; returns where that begins."""
         assert self.at is not None, "wait for `position` first"
         self._followers.setdefault(client.wants, set()).add(client)
         return self.at
@@ -170,14 +171,25 @@ class Tail:
         while self._count:
             moved = self._progress.next_move()
             assert self.at is not None
-            page = await read_page(self._pool_of(), self._topic, self.at, PAGE_LIMIT)
+            try:
+                page = await read_page(self._pool_of(), self._topic, self.at.place(), PAGE_LIMIT)
+            except AnotherHistoryError:
+                self._begin_again(await self._progress.now())
+                continue
             if page.steps:
                 self._give(page, cursors)
-            self._move(page.end)
+            self._move(Stand(page.end, page.history))
             if page.more:
                 await self._until_taken()
             else:
                 await moved.wait()
+
+    def _begin_again(self, stand: Stand) -> None:
+        """The history that everybody followed is served no more; each has to ask where to begin in the new one."""
+        for client in self._all():
+            client.end("history")
+            self.leave(client)
+        self._move(stand)
 
     async def _until_taken(self) -> None:
         """Lets clients take a burst page by page, so that only those that are slow are dropped for it."""
@@ -186,14 +198,15 @@ class Tail:
                 for client in self._all():
                     await client.taken.wait()
 
-    def _move(self, to: Vector) -> None:
+    def _move(self, to: Stand) -> None:
         if to != self.at:
             self.at = to
             moved, self._moved = self._moved, asyncio.Event()
             moved.set()
 
     def _give(self, page: Page, cursors: Cursors) -> None:
-        rendered = [(step, piece_of(step, cursor_of(cursors, self._topic, at))) for step, at in page.walk()]
+        tag = page.history.tag
+        rendered = [(step, piece_of(step, cursor_of(cursors, self._topic, at, tag))) for step, at in page.walk()]
         if not rendered:
             return
         of_user: dict[str | None, list[tuple[Step, bytes]]] = {}
@@ -216,7 +229,8 @@ class Tail:
         while True:
             await asyncio.sleep(self._heartbeat)
             if self.at is not None:
-                self._offer(self._all(), heartbeat_of(cursor_of(cursors, self._topic, self.at)))
+                cursor = cursor_of(cursors, self._topic, self.at.at, self.at.history.tag)
+                self._offer(self._all(), heartbeat_of(cursor))
 
 
 def piece_of(step: Step, cursor: str) -> bytes:
@@ -233,6 +247,7 @@ def last_words(why: End) -> bytes:
     """The last event of a stream that we end; it has no id, so that the client goes on after the last that has."""
     reasons: Mapping[End, str] = {
         "slow": "You took events more slowly than they came; go on with Last-Event-ID.",
+        "history": "The log was replaced; your id means nothing in the new one. Begin again with since=beginning.",
         "shutdown": "This server stops; go on with Last-Event-ID.",
     }
     data = msgspec.json.encode({"reason": why, "message": reasons[why]})

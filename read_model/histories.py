@@ -16,12 +16,18 @@ from read_model import late_events
 
 Connection = PoolConnectionProxy | asyncpg.Connection
 
+# Histories that no topic id tells apart are named here, with ids that Kafka gives no topic: 0 to 99 are its own.
+UNNAMED, FIRST_OF_KAFKA = UUID(int=0), UUID(int=100)
+
 SEEN = """
 INSERT INTO ops.histories (topic, topic_id, number)
 SELECT $1, $2, coalesce((SELECT max(number) FROM ops.histories WHERE topic = $1), 0) + 1
 WHERE NOT EXISTS (SELECT FROM ops.histories WHERE topic = $1 AND topic_id = $2)
 ON CONFLICT DO NOTHING
 """
+
+NAMED_HERE = "SELECT count(*) FROM ops.histories WHERE topic = $1 AND topic_id < $2"
+STANDS_AT = "SELECT next_offset FROM {generation}.checkpoints WHERE topic = $1 AND partition = $2"
 
 TOPIC_IDS = "SELECT DISTINCT topic_id FROM {generation}.checkpoints WHERE topic = $1 AND topic_id IS NOT NULL"
 
@@ -58,8 +64,11 @@ async def accept_position(
     `history_cut`: any offset up to the log's end. One below the checkpoint reads again from there: events that are
     stored already are recognised by their ids, and counted as duplicates. `topic_id`: given, it replaces the one in the
     checkpoint, which is right only where the topic holds the same records at the same offsets (a cluster restored from
-    a backup).
+    a backup). Going back begins a history: what cursors have read beyond `next_offset` is another record now.
     """
+    before = await connection.fetchval(STANDS_AT.format(generation=generation), topic, partition)
+    if before is not None and next_offset < before:
+        await begin_unnamed(connection, topic)
     await connection.execute(GO_ON_AT.format(generation=generation), topic, partition, next_offset, topic_id)
 
 
@@ -79,6 +88,15 @@ async def accept_history(
     places = list(beginnings.keys()), list(beginnings.values())
     await connection.execute(BEGIN.format(generation=generation), topic, *places, topic_id)
     await connection.execute(late_events.FORGET, topic)
-    if topic_id is not None:
+    if topic_id is None:
+        await begin_unnamed(connection, topic)
+    else:
         await connection.execute(SEEN, topic, topic_id)
     return aside
+
+
+async def begin_unnamed(connection: Connection, topic: str) -> None:
+    """From now on the topic has another history, though no id of Kafka's says so: cursors made before are refused."""
+    known = await connection.fetchval(NAMED_HERE, topic, FIRST_OF_KAFKA)
+    for number in range(max(known, 1) + 1):  # the first stands for what was before
+        await connection.execute(SEEN, topic, UUID(int=number))

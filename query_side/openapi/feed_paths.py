@@ -20,6 +20,7 @@ from query_side.openapi.shapes import (
     refused,
     responses,
 )
+from query_side.served_history import GONE
 from query_side.stream import LAST_ID
 
 SINCE = parameter(
@@ -35,6 +36,9 @@ CURSOR_HEADER: Json = {
         "example": EXAMPLE_CURSOR,
     }
 }
+OF_ANOTHER_HISTORY = refused(
+    "The cursor belongs to another history of the log, which was replaced since: begin again.", GONE
+)
 STREAMED = f"id: {EXAMPLE_CURSOR}\nevent: PRODUCT_VIEW\ndata: {msgspec.json.encode(EXAMPLE_EVENT).decode()}\n\n"
 
 FEED_PATHS: Json = {
@@ -49,7 +53,9 @@ FEED_PATHS: Json = {
             "tags": ["feed"],
             "parameters": [SINCE, limit()],
             "responses": responses(
-                answered("Events.", listed("Event"), [EXAMPLE_EVENT], {**CURSOR_HEADER, **LINK}), negotiated=False
+                answered("Events.", listed("Event"), [EXAMPLE_EVENT], {**CURSOR_HEADER, **LINK}),
+                negotiated=False,
+                s410=OF_ANOTHER_HISTORY,
             ),
         }
     },
@@ -82,6 +88,7 @@ FEED_PATHS: Json = {
                     "content": {"text/event-stream": {"schema": {"type": "string"}, "example": STREAMED}},
                 },
                 negotiated=False,
+                s410=OF_ANOTHER_HISTORY,
             ),
         }
     },

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import asyncpg
 import httpx
+import msgspec
 import pytest
 from rich.console import Console
 
@@ -18,8 +19,12 @@ from contracts.event import UserEvent
 from footfall.embedded.child_process import Child, stop_children
 from footfall.embedded.kafka_broker import KafkaBroker, begin_format, finish_format, start_broker, wait_for_broker
 from footfall.embedded.kafka_jars import ensure_kafka_jars
+from query_side.cursors import Cursors
+from query_side.positions import Place, stands
+from query_side.served_history import AnotherHistoryError, check
 from read_model.histories import accept_position
 from tests.conftest import Footfall
+from tests.feeds import FEED, STREAM, Told, page, stream
 from tests.integration.test_gaps import run as owners_command
 from tests.integration.test_rebuild import rebuild
 from tests.patience import PATIENCE
@@ -110,13 +115,54 @@ def test_a_topic_made_anew_while_the_projector_is_down_is_not_read_and_a_rebuild
     wait_until(lambda: found_in(footfall, "read_g2") == {e.event_id for e in new}, 60, "the build to read the new one")
     assert "another history" in rebuild(footfall, "verify", code=1)
     assert "--force" in rebuild(footfall, "promote", code=1)
-    rebuild(footfall, "promote", "--force")
+    side = footfall.start("query-side")
+    told = Told()
+    with httpx.Client(base_url=side.url, timeout=PATIENCE) as client, stream(side.url, told) as live:
+        assert "another_history" in fresh_read(client, 503)  # the position may name a record of either history
+        cursor, untagged = page(client, "beginning")[1], cursor_of_an_earlier_version(footfall, FIRST)
+        assert page(client, untagged) == page(client, cursor) == ([], cursor, False)
+        live.read_until(lambda told: bool(told.last_id))
+        rebuild(footfall, "promote", "--force")
+        live.read_until(lambda told: bool(told.ends()))
+        assert told.ends() == ["history"]
+        assert_begins_again(client, [cursor, told.last_id, untagged], new)
+        fresh_read(client, 200)
+        new_cursor = page(client, "now")[1]
     assert found_in(footfall, "read") == {event.event_id for event in new}
     assert "another history" in rebuild(footfall, "rollback", code=1)
     wait_until(lambda: readiness(projector).startswith("200"), 30, "the projector to be ready again")
     late = some(1)
     put(footfall, late)
     wait_until(lambda: late[0].event_id in found_in(footfall, "read"), 30, "the new history to flow")
+    with httpx.Client(base_url=side.url, timeout=PATIENCE) as client:
+        assert [event["eventId"] for event in page(client, new_cursor)[0]] == [str(late[0].event_id)]
+
+
+def fresh_read(client: httpx.Client, status: int) -> str:
+    """A query that names a position which both histories have."""
+    answer = client.get("/users/user-1/activity", headers={"Footfall-Position": "0-3", "Prefer": "wait=0"})
+    assert answer.status_code == status, answer.text
+    return answer.text
+
+
+def cursor_of_an_earlier_version(footfall: Footfall, offset: int) -> str:
+    """It said nothing of its history."""
+    (key,) = sql(footfall.servers, "SELECT value FROM ops.secrets WHERE name = 'cursors'")
+    marks = msgspec.msgpack.encode([(0, offset, 0)])
+    return Cursors(key["value"]).seal(marks, b"feed:" + footfall.topic.encode())
+
+
+def assert_begins_again(client: httpx.Client, cursors: list[str], new: list[UserEvent]) -> None:
+    """What was handed out in the old history is refused, and who begins again is told everything of the new one."""
+    for cursor in cursors:
+        for answer in (
+            client.get(FEED, params={"since": cursor}),
+            client.get(STREAM, params={"since": cursor}),
+            client.get(STREAM, headers={"Last-Event-ID": cursor}),
+        ):
+            assert answer.status_code == 410, answer.text
+            assert "since=beginning" in answer.json()["error"]
+    assert {event["eventId"] for event in page(client, "beginning")[0]} == {str(event.event_id) for event in new}
 
 
 def found_in(footfall: Footfall, schema: str) -> set[object]:
@@ -200,13 +246,25 @@ def test_a_log_that_lost_its_end_stops_the_partition_even_when_it_has_grown_beyo
         projector = restarted(footfall, projector)
         assert "offset 9 holds another record" in wait_until_stopped(footfall, "history_cut")
         assert stored(footfall) == {event.event_id for event in old}
+        before = asyncio.run(place_of_a_reader(footfall))
         asyncio.run(go_on(footfall, 5))
         wait_until(lambda: len(stored(footfall)) == FIRST + SECOND, 60, "what was written anew to be read")
         assert stored(footfall) == {event.event_id for event in old + other}
         assert metric(projector, "partitions_stopped") == 0
+        with pytest.raises(AnotherHistoryError):  # what stood at 5 to 9 is not what a cursor beyond it has read
+            asyncio.run(place_of_a_reader(footfall, before))
         footfall.close()
     finally:
         broker.stop()
+
+
+async def place_of_a_reader(footfall: Footfall, at: Place | None = None) -> Place:
+    """Where a reader who has read everything stands; `at` must be of the same history."""
+    async with asyncpg.create_pool(footfall.servers.query_url, min_size=1, max_size=1) as pool:
+        stand = await stands(pool, footfall.topic)
+    if at is not None:
+        check(at.tag, stand.history)
+    return stand.place()
 
 
 async def go_on(footfall: Footfall, offset: int) -> None:
