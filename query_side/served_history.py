@@ -1,4 +1,4 @@
-"""Which history of the topic the read model serves, and whether a cursor was made in it (docs/decisions/0024).
+"""Which history of the topic the read model serves, and whether a cursor was made in it (docs/decisions/0032).
 
 An offset has no identity: after a topic was made anew, and its rebuild promoted or it was accepted, an old cursor would
 skip events of the new history without a word. So a cursor carries a short tag of the topic ids that it was made under.

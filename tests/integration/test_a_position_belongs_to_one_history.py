@@ -1,6 +1,6 @@
 """A topic deleted and made anew, and a log that lost its end, are never read into the rows of the old history.
 
-Decision 24. The broker is real, and so is everything that happens to its topics.
+Decisions 24 and 32. The broker is real, and so is everything that happens to its topics.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""A cursor of the feed says which history of the log it was made in, and is good in no other (decision 24)."""
+"""A cursor of the feed says which history of the log it was made in, and is good in no other (decision 32)."""
 
 from uuid import UUID
 
