@@ -217,14 +217,14 @@ def test_kafka_away_is_a_reason_to_wait(
 HARMED = """
 import sys, threading
 from footfall.cli import main
-from projector import run, watchdog
+from projector import apply, run, watchdog
 
 watchdog.LEAST_SPAN = {span}
 {harm}
 sys.argv = ["footfall", "projector", "--port", "{port}"]
 main()
 """
-DEADLOCK = "run.assemble = lambda *_: threading.Event().wait()"
+DEADLOCK = "apply.assemble = lambda *_: threading.Event().wait()"
 MUTE = """
 async def fetch(self, *_):
     import asyncio
