@@ -12,7 +12,13 @@ from tests.architecture.repository import ROOT
 
 SOURCES = Path(__file__).parent / "foreign"
 INSTALLED = ROOT / ".footfall" / "foreign-clients"  # npm's packages: fetched once
-NPM_PACKAGES = ("eventsource@4.1.1", "event-source-polyfill@1.0.31", "openapi-typescript@7", "typescript@5")
+NPM_PACKAGES = (
+    "eventsource@4.1.1",
+    "event-source-polyfill@1.0.31",
+    "kafkajs@2",
+    "openapi-typescript@7",
+    "typescript@5",
+)
 ASK_WITHIN = 20.0  # seconds for a tool to say what it can
 FETCH_WITHIN = 300.0  # seconds
 # The generators, and what the clients that they make import.

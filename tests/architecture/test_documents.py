@@ -55,3 +55,12 @@ def test_metrics_page_lists_exactly_the_metrics() -> None:
     for family in REGISTRY.collect():
         declared.add(f"{family.name}_total" if family.type == "counter" else family.name)
     assert set(table_rows("docs/metrics.md")) == declared
+
+
+def test_every_test_that_the_documents_name_is_there() -> None:
+    for document in ("docs/proofs.md", "docs/reliability.md"):
+        named = set(re.findall(r"`((?:tests/[\w/]+/)?test_\w+\.py)`", (ROOT / document).read_text()))
+        assert named
+        found = {path.name for path in (ROOT / "tests").rglob("test_*.py")}
+        missing = {name for name in named if not ((ROOT / name).is_file() or ("/" not in name and name in found))}
+        assert not missing, f"{document} names tests that are not there"
