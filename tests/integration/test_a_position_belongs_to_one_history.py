@@ -22,7 +22,7 @@ from footfall.embedded.kafka_jars import ensure_kafka_jars
 from query_side.cursors import Cursors
 from query_side.positions import Place, stands
 from query_side.served_history import AnotherHistoryError, check
-from read_model.histories import accept_position
+from read_model.histories import accept_history, accept_position
 from tests.conftest import Footfall
 from tests.feeds import FEED, STREAM, Told, page, stream
 from tests.integration.test_gaps import run as owners_command
@@ -256,6 +256,34 @@ def test_a_log_that_lost_its_end_stops_the_partition_even_when_it_has_grown_beyo
         footfall.close()
     finally:
         broker.stop()
+
+
+def test_where_kafka_gives_no_topic_ids_accepting_a_history_ends_the_cursors_of_the_old_one(
+    new_database: Callable[[], Servers],
+) -> None:
+    tags = asyncio.run(tags_of_three_histories_without_ids(new_database()))
+    assert len(set(tags)) == 3
+
+
+async def tags_of_three_histories_without_ids(servers: Servers) -> list[bytes]:
+    """Each refuses the cursors of those before it."""
+    admin = await asyncpg.connect(servers.admin_url)
+    await admin.execute(
+        "INSERT INTO read_g1.checkpoints (topic, partition, next_offset, epoch, owner) VALUES ('t', 0, 9, 1, '')"
+    )
+    async with asyncpg.create_pool(servers.query_url, min_size=1, max_size=1) as pool:
+        tags = [(await stands(pool, "t")).history.tag]
+        for n in range(2):
+            await accept_history(admin, "read_g1", "t", None, {0: 0})
+            now = await stands(pool, "t")
+            for tag in tags:
+                with pytest.raises(AnotherHistoryError):
+                    check(tag, now.history)
+            check(now.history.tag, now.history)
+            tags.append(now.history.tag)
+            await admin.execute(f"UPDATE read_g1.checkpoints SET topic = 'aside {n}' WHERE topic = 't@before'")
+    await admin.close()
+    return tags
 
 
 async def place_of_a_reader(footfall: Footfall, at: Place | None = None) -> Place:
