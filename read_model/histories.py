@@ -82,7 +82,8 @@ async def accept_history(
     still find it, and the feed tells it no more. Cursors and positions of the old history end. Rewrites every row.
     """
     old = await topic_ids(connection, generation, topic)
-    aside = f"{topic}@{'+'.join(sorted(map(str, old))) or 'before'}"
+    named = await connection.fetchval(NAMED_HERE, topic, FIRST_OF_KAFKA)  # a second history without ids needs a name
+    aside = f"{topic}@{'+'.join(sorted(map(str, old))) or f'before-{max(named, 1)}'}"
     for statement in SET_ASIDE:
         await connection.execute(statement.format(generation=generation), topic, aside)
     places = list(beginnings.keys()), list(beginnings.values())

@@ -273,7 +273,7 @@ async def tags_of_three_histories_without_ids(servers: Servers) -> list[bytes]:
     )
     async with asyncpg.create_pool(servers.query_url, min_size=1, max_size=1) as pool:
         tags = [(await stands(pool, "t")).history.tag]
-        for n in range(2):
+        for _ in range(2):
             await accept_history(admin, "read_g1", "t", None, {0: 0})
             now = await stands(pool, "t")
             for tag in tags:
@@ -281,7 +281,8 @@ async def tags_of_three_histories_without_ids(servers: Servers) -> list[bytes]:
                     check(tag, now.history)
             check(now.history.tag, now.history)
             tags.append(now.history.tag)
-            await admin.execute(f"UPDATE read_g1.checkpoints SET topic = 'aside {n}' WHERE topic = 't@before'")
+        aside = await admin.fetch("SELECT topic FROM read_g1.checkpoints WHERE topic <> 't' ORDER BY topic")
+        assert [row["topic"] for row in aside] == ["t@before-1", "t@before-2"]
     await admin.close()
     return tags
 
