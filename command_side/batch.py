@@ -112,12 +112,20 @@ class Batches:
                 lead.leave()
         if isinstance(outcomes, NOT_TAKEN) and not any(_stands_otherwise(one, outcomes) for one in results):
             return outcomes
-        return [Submitted(one.record, await one.outcome()) if isinstance(one, Follow) else one for one in results]
+        told = [Submitted(one.record, await one.outcome()) if isinstance(one, Follow) else one for one in results]
+        return list(map(_as_it_stands, claims, told))
 
 
 def _stands_otherwise(result: ItemResult | Follow, outcome: NotTaken) -> bool:
     """Whether an item has another outcome than that the log took nothing, or may have one."""
     return isinstance(result, Follow) or (isinstance(result, Submitted) and result.outcome != outcome)
+
+
+def _as_it_stands(claim: Claimed, result: ItemResult) -> ItemResult:
+    """An item's result when the batch is answered, for which it waited: a repeat may have been published meanwhile."""
+    if isinstance(claim, Lead | Follow) and isinstance(result, Submitted):
+        return Submitted(result.record, claim.stands(result.outcome))
+    return result
 
 
 def _ended(claim: Claimed, coming: Iterator[Outcome]) -> ItemResult | Follow:

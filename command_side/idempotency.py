@@ -69,7 +69,15 @@ class Remembered:
             return Lead(self)
         if isinstance(standing, ACKNOWLEDGED):
             return Settled(self.record, standing)
-        return Follow(self.record, standing)
+        return Follow(self, standing)
+
+    def stands(self, told: Outcome) -> Outcome:
+        """What is true now, after `told` was true: meanwhile another may have published the record, or be about to."""
+        if isinstance(told, ACKNOWLEDGED):
+            return told
+        if isinstance(self.standing, ACKNOWLEDGED):
+            return self.standing
+        return UNKNOWN if self.doubtful or not isinstance(self.standing, Free) else told
 
 
 class Lead:
@@ -104,6 +112,10 @@ class Lead:
         if not self._outcome.done():
             self.settle(UNKNOWN)
 
+    def stands(self, told: Outcome) -> Outcome:
+        """See `Remembered.stands`."""
+        return self._entry.stands(told)
+
     def withdraw(self) -> None:
         """The record is not going to be published. Nobody can follow yet."""
         self._entry.standing = FREE
@@ -113,8 +125,17 @@ class Lead:
 class Follow(msgspec.Struct, frozen=True):
     """Another publishes the record: the caller waits for the same outcome, which it holds from this moment on."""
 
-    record: EventRecord
+    _entry: Remembered
     _outcome: asyncio.Future[Outcome]
+
+    @property
+    def record(self) -> EventRecord:
+        """The record that the key stands for."""
+        return self._entry.record
+
+    def stands(self, told: Outcome) -> Outcome:
+        """See `Remembered.stands`."""
+        return self._entry.stands(told)
 
     async def outcome(self) -> Outcome:
         """What became of it. Who is cancelled here takes nothing from the others."""

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from command_side.event_log import BUSY, FAILED, NOT_TAKEN, Acknowledged, NotTaken, Outcome
+from command_side.event_log import BUSY, NOT_TAKEN, TOO_LARGE, Acknowledged, NotTaken, Outcome
 from contracts.record import EventRecord
 
 Tell = Callable[[Outcome], None]
@@ -94,7 +94,7 @@ class MemoryEventLog:
             return
         record = pending.record
         if len(record.value) > self._max_record_bytes:
-            pending.tell(FAILED)
+            pending.tell(TOO_LARGE)
             return
         number = zlib.crc32(record.key) % len(self.partitions)
         self.partitions[number].append(record)

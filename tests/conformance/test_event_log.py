@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 
 from command_side.app import producer_of
-from command_side.event_log import BUSY, FAILED, NOT_TAKEN, Acknowledged, EventLog, Outcome
+from command_side.event_log import BUSY, NOT_TAKEN, Acknowledged, EventLog, Outcome, TooLarge
 from command_side.kafka_event_log import KafkaEventLog
 from command_side.settings import CommandSettings
 from contracts.record import EventRecord
@@ -182,7 +182,7 @@ async def test_records_published_together_each_have_their_outcome_in_order(subje
     sent[300] = too_large("user-3")
     alone = asyncio.create_task(subject.log.publish(record("alone")))
     outcomes = await together(subject, sent)
-    assert outcomes[300] == FAILED
+    assert outcomes[300] == TooLarge()
     at = positions([outcome for n, outcome in enumerate(outcomes) if n != 300])
     stored = {one.position: one.record for one in await subject.stored()}
     assert [stored[position].value for position in at] == [one.value for n, one in enumerate(sent) if n != 300]
@@ -286,7 +286,7 @@ async def test_what_is_withdrawn_before_it_was_sent_is_never_stored(subject: Sub
 
 async def test_who_hands_over_what_is_too_large_is_told_so(subject: Subject) -> None:
     outcomes = await told(subject, [record("a"), too_large("b"), record("c")])
-    assert [outcome == FAILED for outcome in outcomes] == [False, True, False]
+    assert [outcome == TooLarge() for outcome in outcomes] == [False, True, False]
 
 
 async def test_a_publisher_that_raises_when_it_is_told_disturbs_no_other(subject: Subject) -> None:
@@ -324,7 +324,7 @@ async def test_close_publishes_what_is_pending(subject: Subject) -> None:
 
 
 async def test_a_record_that_is_too_large_fails_definitely(subject: Subject) -> None:
-    assert await subject.log.publish(too_large("user-1")) == FAILED
+    assert await subject.log.publish(too_large("user-1")) == TooLarge()
     assert await subject.stored() == []
 
 
@@ -332,7 +332,7 @@ async def test_a_record_that_is_too_large_fails_alone(subject: Subject) -> None:
     before = [record(f"user-{n}", f"before-{n}") for n in range(30)]
     after = [record(f"user-{n}", f"after-{n}") for n in range(30)]
     outcomes = await subject.publish_all([*before, too_large("user-1"), *after])
-    assert outcomes.pop(30) == FAILED
+    assert outcomes.pop(30) == TooLarge()
     at = positions(outcomes)
     next_round = positions(await subject.publish_all(before))
     stored = {one.position: one.record for one in await subject.stored()}

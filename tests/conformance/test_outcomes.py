@@ -20,7 +20,7 @@ from command_side.answers import KEY_CONFLICT
 from command_side.batch import Batches
 from command_side.batch_route import BATCH, batch_route
 from command_side.direct import DirectCommands
-from command_side.event_log import FAILED, SOMEWHERE
+from command_side.event_log import ACKNOWLEDGED, FAILED, SOMEWHERE
 from command_side.handle import Commands
 from command_side.idempotency import RecentKeys
 from command_side.routes import GENERATE, generate_route
@@ -287,3 +287,27 @@ Outcomes.TestCase.settings = settings(
     max_examples=100, stateful_step_count=25, phases=(Phase.reuse, Phase.generate), report_multiple_bugs=False
 )
 TestOutcomes = Outcomes.TestCase
+
+
+async def test_a_batch_that_waited_for_another_says_what_is_true_when_it_answers() -> None:
+    log = HeldEventLog()
+    keys = RecentKeys(max_bytes=1_000_000, window=60)
+    batches = Batches(log, keys)
+
+    def post(*names: str) -> "asyncio.Task[Any]":
+        items = [{"userId": "u", "eventType": "LOGIN", "idempotencyKey": name} for name in names]
+        return asyncio.ensure_future(batches.handle(json.dumps(items).encode(), "r", lines=False, atomic=False))
+
+    leading = post("k1")
+    await turns()
+    log.away = True
+    waiting = post("k1", "k2")  # k2 is refused, and nobody is told before k1 is known
+    await turns()
+    log.away = False
+    repeating = post("k2")
+    await turns()
+    log.send()
+    while log.in_flight:
+        log.answer(lands=True)
+    for answered in await asyncio.gather(leading, waiting, repeating):
+        assert all(isinstance(result.outcome, ACKNOWLEDGED) for result in answered)

@@ -15,10 +15,11 @@ import httpx
 import pytest
 
 from command_side.app import CommandSide
+from command_side.event_log import SOMEWHERE, Submitted
 from command_side.handle import Commands
 from command_side.settings import CommandSettings
 from contracts.event import ActivityCommand, create_user_event
-from contracts.record import EventRecord, to_record
+from contracts.record import to_record
 from footfall.web import web_app
 from tests.conftest import Footfall
 from tests.patience import PATIENCE
@@ -387,8 +388,8 @@ async def test_a_position_that_kafka_forgot_is_left_out(
 ) -> None:
     record = to_record(create_user_event(ActivityCommand("user-1", "LOGIN")), "r")
 
-    async def written_by_an_earlier_try(*_: object) -> tuple[EventRecord, None]:
-        return record, None
+    async def written_by_an_earlier_try(*_: object) -> Submitted:
+        return Submitted(record, SOMEWHERE)
 
     monkeypatch.setattr(Commands, "handle", written_by_an_earlier_try)
     settings = CommandSettings(kafka_bootstrap_servers=compressed_topic[0], kafka_topic=compressed_topic[1])

@@ -21,6 +21,7 @@ from projector.commit import COPY_FROM_ROWS, Committed, Fenced, GenerationWriter
 from projector.dead_letters import Caps
 from projector.herald import Herald
 from read_model.progress import CHANNEL
+from read_model.wire_time import wire_time
 from tests.patience import PATIENCE
 from tests.producing import an_event
 from tests.servers import Servers
@@ -167,7 +168,7 @@ async def test_every_column_is_exact(database: Database, size: int) -> None:
             "eventId": str(event.event_id),
             "userId": event.user_id,
             "eventType": event.event_type,
-            "timestamp": msgspec.to_builtins(event.timestamp.astimezone(UTC)),
+            "timestamp": wire_time(event.timestamp.astimezone(UTC)),
             "payload": event.payload,
         }
         assert abs(row["projected_at"] - datetime.now(UTC)) < timedelta(minutes=1)

@@ -289,7 +289,7 @@ def test_footfall_sql_refuses_other_roles_and_says_who_cannot_be_reached(databas
         return footfall("sql", "-c", "SELECT 1", REPORTING_DATABASE_URL=url)
 
     assert_refused(refused(database.admin_url), "may do more", "CREATE on", "grant-reporter")
-    assert_refused(refused(database.query_url), "SELECT on read.")
+    assert_refused(refused(database.query_url), "SELECT on ops.")
     wrong = refused(url_of(database, "reporter_a", "wrong-password-1"))
     assert_refused(wrong, "password authentication failed")
     assert "wrong-password-1" not in wrong.stderr
