@@ -369,8 +369,12 @@ def test_a_hold_ends_by_itself_should_whoever_set_it_be_gone(footfall: Footfall)
 
 def test_a_build_that_fails_does_not_disturb_what_serves(footfall: Footfall) -> None:
     projector = a_build(footfall, 500, "--max-rate", "50")
-    plant(footfall, f"REVOKE ALL ON {NEW}.processed_events FROM footfall_writer")
-    wait_until(lambda: "InsufficientPrivilege" in str(stands(footfall)[NEW]["partitions"]), 30, "the build to stop")
+    plant(
+        footfall,
+        "CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no'; END $$",
+        f"CREATE TRIGGER refuse BEFORE INSERT ON {NEW}.processed_events FOR EACH ROW EXECUTE FUNCTION public.refuse()",
+    )
+    wait_until(lambda: "RaiseError" in str(stands(footfall)[NEW]["partitions"]), 60, "the build to stop")
     produce(footfall, a_day(200))
     wait_until_done(footfall, OLD, 700)
     assert httpx.get(f"{projector.url}/health/ready", timeout=PATIENCE).status_code == 200

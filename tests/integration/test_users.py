@@ -235,8 +235,8 @@ A_DAY = (datetime(2020, 1, 3, tzinfo=UTC), datetime(2020, 1, 4, tzinfo=UTC))
 
 
 def scans(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Every node that reads a table."""
-    if "Relation Name" in plan:
+    """Every node that read a table: how one would have been read that was not is anybody's guess."""
+    if "Relation Name" in plan and plan["Actual Loops"]:
         yield plan
     for child in plan.get("Plans", ()):
         yield from scans(child)
@@ -253,8 +253,7 @@ async def test_each_query_reads_one_range_of_one_index(client: httpx.Client, sha
             projections.USER_SESSIONS,
             ("s-77", "infinity", LEAST_ID, 51),
             # Two looks whether they are scattered over partitions, one at whose events these are: nobody's.
-            {"user_sessions_pkey": 40, "user_sessions_open_pkey": 1, "user_activity_pkey": 1}
-            | {"processed_events_by_user": 0},
+            {"user_sessions_pkey": 40, "user_sessions_open_pkey": 1, "user_activity_pkey": 1},
         ),
         (projections.TOP_PRODUCTS, (*A_DAY, 10), {"product_views_pkey": 24 * 50}),
         (projections.ACTIVITY_HOURLY, (*A_DAY, ["LOGIN"]), {"activity_hourly_pkey": 24}),
@@ -267,5 +266,5 @@ async def test_each_query_reads_one_range_of_one_index(client: httpx.Client, sha
         }
         assert found == {index: (count, 0) for index, count in indexes.items()}
         searches = [(scan["Index Name"], scan["Index Searches"]) for scan in scans(plan[0]["Plan"])]
-        assert all(count == (name != "processed_events_by_user") for name, count in searches), searches
+        assert all(count == 1 for _, count in searches), searches
     await connection.close()

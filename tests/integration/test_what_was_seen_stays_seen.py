@@ -50,9 +50,9 @@ class OwnPostgres:
         self._cluster = open_cluster(home, PASSWORDS.superuser, False, Console(stderr=True))
         self.start()
         ensure_roles(self._port, PASSWORDS)
-        for statement in (*LATE_WAL, "SELECT pg_reload_conf()"):
-            asyncio.run(self.ask(statement))
         migrate(MigrateSettings(database_url=SecretStr(self.url(OWNER, PASSWORDS.owner))))
+        for statement in (*LATE_WAL, "SELECT pg_reload_conf()"):  # from here on: a crash must not take the schema
+            asyncio.run(self.ask(statement))
 
     def url(self, role: str, password: str) -> str:
         return role_url(self._port, role, password)
