@@ -28,7 +28,7 @@ def test_pauses_double_up_to_a_minute_and_begin_anew_after_a_success() -> None:
             probation.end([3])
         probation.begin(3)
         assert probation.on_trial() == set()
-        assert pause_of(probation, clock) == pytest.approx(expected, rel=JITTER, abs=0.2)
+        assert pause_of(probation, clock) == pytest.approx(expected, rel=0, abs=expected * JITTER + 0.2)
         assert probation.on_trial() == {3}
 
 
