@@ -9,7 +9,7 @@ found stuck answers 503 on /health/live, and, unless it moves again meanwhile, e
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Protocol
 
@@ -208,7 +208,7 @@ class Watchdog:
         self._seen = {generation: self._seen.get(generation, deque()) for generation in watched}
         for generation, each in watched.items():
             seen = self._seen[generation]
-            now = await self._observe(each, next((found for found in reversed(seen) if not found.outage), None))
+            now = await self._observe(each, [found for found in seen if not found.outage])
             while len(seen) > 1 and now.at - seen[1].at >= max(self._interval, LEAST_SPAN):
                 seen.popleft()
             span = seen and now.at - seen[0].at >= max(self._interval, LEAST_SPAN)
@@ -217,7 +217,7 @@ class Watchdog:
             seen.append(now)
         return Stuck("; ".join(reasons)) if reasons else Healthy()
 
-    async def _observe(self, watched: Watched, previous: Observation | None) -> Observation:
+    async def _observe(self, watched: Watched, seen: Sequence[Observation]) -> Observation:
         at = time.monotonic()
         loops = {loop.name: loop for loop in watched.pulse.loops()}
         positions = dict(watched.held)
@@ -226,7 +226,7 @@ class Watchdog:
         excused = frozenset(partition for partition, found in self._verdicts().items() if not found.heals)
         try:
             async with asyncio.timeout(PROBE_PATIENCE):
-                held = await self._compare(watched.topic, positions, previous)
+                held = await self._compare(watched.topic, positions, seen)
         except Exception as error:  # noqa: BLE001 - what we cannot see says nothing of the projector
             self._log.info("log_end_unknown", error=type(error).__name__)
             await self._probe.close()
@@ -236,15 +236,19 @@ class Watchdog:
         return Observation(at, loops, held, unclaimed, joining_for, refused, excused)
 
     async def _compare(
-        self, topic: str, positions: Mapping[int, Position], previous: Observation | None
+        self, topic: str, positions: Mapping[int, Position], seen: Sequence[Observation]
     ) -> dict[int, Held]:
         ends = await self._probe.ends(TopicPartition(topic, partition) for partition in positions)
         held = {
             tp: Held(positions[tp.partition].epoch, positions[tp.partition].next_offset, end, waits=True)
             for tp, end in ends.items()
         }
-        before = previous.held if previous is not None else {}
-        standing = {tp: found.position for tp, found in held.items() if found.stands(before.get(tp.partition))}
+        # Compared with every look that may be judged: one that missed the partition says nothing of what waits there.
+        standing = {
+            tp: found.position
+            for tp, found in held.items()
+            if any(found.stands(before.held.get(tp.partition)) for before in seen)
+        }
         waiting = await self._waiting(standing)
         return {
             tp.partition: msgspec.structs.replace(found, waits=tp not in standing or tp in waiting)
