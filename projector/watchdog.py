@@ -243,21 +243,28 @@ class Watchdog:
             tp: Held(positions[tp.partition].epoch, positions[tp.partition].next_offset, end, waits=True)
             for tp, end in ends.items()
         }
-        # Compared with every look that may be judged: one that missed the partition says nothing of what waits there.
-        standing = {
-            tp: found.position
-            for tp, found in held.items()
-            if any(found.stands(before.held.get(tp.partition)) for before in seen)
-        }
-        waiting = await self._waiting(standing)
+        # Where it stands since some look that may be judged: the least end that it had then.
+        since: dict[TopicPartition, int] = {}
+        for tp, found in held.items():
+            looks = [before.held.get(tp.partition) for before in seen]
+            ends_then = [before.end for before in looks if before is not None and found.stands(before)]
+            if ends_then:
+                since[tp] = min(ends_then)
+        standing = {tp: held[tp].position for tp in since}
+        waiting = await self._waiting(standing, since)
         return {
             tp.partition: msgspec.structs.replace(found, waits=tp not in standing or tp in waiting)
             for tp, found in held.items()
         }
 
-    async def _waiting(self, standing: Mapping[TopicPartition, int]) -> Iterable[TopicPartition]:
-        """Where records really wait: what is left may be the markers of transactions, which nobody ever reads."""
+    async def _waiting(
+        self, standing: Mapping[TopicPartition, int], since: Mapping[TopicPartition, int]
+    ) -> Iterable[TopicPartition]:
+        """Where a record waits that was below the end `since` then: what is left may be the markers of transactions,
+        which nobody ever reads, and a record that came a moment ago waits for nobody yet.
+        """
         try:
-            return (await self._probe.first_records(standing, PROBE_PATIENCE)).keys()
+            found = await self._probe.first_records(standing, PROBE_PATIENCE)
+            return {tp for tp, record in found.items() if record.offset < since[tp]}
         except OffsetOutOfRangeError:  # the projector has to find that out as well, and to stop with a reason
             return standing
