@@ -9,7 +9,7 @@ from rich.console import Console
 from bench import batches, drain, live, million, overload, peer, post, read, report, visible
 from bench.result import Result
 from bench.stage import Stage, StageError, stage
-from footfall.embedded import StackError
+from footfall.local.embedded import StackError
 
 PLAIN_WIDTH = 150  # columns of the table where nobody's terminal says
 

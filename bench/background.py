@@ -11,7 +11,7 @@ import uvloop
 from bench.history import append
 from bench.traffic import events
 from command_side.app import producer_of
-from command_side.produce_round import partition_chooser
+from command_side.publishing.produce_round import partition_chooser
 from command_side.settings import CommandSettings
 from contracts.record import to_record
 

@@ -16,7 +16,7 @@ import uvloop
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from command_side.settings import CommandSettings
-from projector.rows import COLUMNS, EventRow, copy_bytes, to_row
+from projector.writing.rows import COLUMNS, EventRow, copy_bytes, to_row
 from read_model.names import GENERATION
 
 

@@ -11,6 +11,6 @@ from projector import projections
 projections.PROJECTIONS = ()
 
 if __name__ == "__main__":
-    from footfall.projector_process import run_projector_process
+    from footfall.processes.projector import run_projector_process
 
     sys.exit(run_projector_process(None))

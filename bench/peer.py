@@ -15,7 +15,7 @@ from bench.read import ARRAY, PROCESSED, download, query_side
 from bench.result import Result, absolute, compared
 from bench.stage import Stage, StageError, end, free_port, wait_for_port
 from bench.stored import fill
-from footfall.embedded import spawn_leashed
+from footfall.local.embedded import spawn_leashed
 
 SOURCE = Path(__file__).parent / "peers" / "express"
 INSTALL_WITHIN = 120.0  # seconds

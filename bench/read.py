@@ -15,7 +15,7 @@ from bench.load import Load, Measured
 from bench.result import Result, absolute, compared
 from bench.stage import Stage, free_port
 from bench.stored import USERS, fill, moment
-from query_side.queries import ALL_EVENTS
+from query_side.events.queries import ALL_EVENTS
 
 SECONDS = 4.0  # of each measurement of pages
 CONNECTIONS = 32

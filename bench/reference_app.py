@@ -15,11 +15,11 @@ import uvloop
 from litestar import Litestar, Response, post
 
 from bench.traffic import commands
-from command_side import envelope
 from contracts.event import ActivityCommand, UserEvent
 from contracts.record import to_record
-from footfall.serve import serve
-from telemetry.asgi import App, Receive, Scope, Send, respond
+from web import envelope
+from web.asgi import App, Receive, Scope, Send, respond
+from web.server import serve
 
 
 def accepted_bytes() -> bytes:

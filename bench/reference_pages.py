@@ -9,12 +9,12 @@ import sys
 
 import asyncpg
 
-from footfall.serve import serve
-from query_side import pages, queries
-from query_side.filters import EventFilter
-from query_side.parameters import Parameters
-from read_model.database_url import parse
-from telemetry.asgi import Receive, Scope, Send, respond
+from query_side.api.parameters import Parameters
+from query_side.events import pages, queries
+from query_side.events.filters import EventFilter
+from read_model.connecting.database_url import parse
+from web.asgi import Receive, Scope, Send, respond
+from web.server import serve
 
 LIMIT = 100
 NONE: tuple[object, ...] = ()

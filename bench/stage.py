@@ -18,8 +18,9 @@ import msgspec
 from pydantic import SecretStr
 from rich.console import Console
 
-from footfall.embedded import StackAddresses, StackOptions, embedded_stack, spawn_leashed
-from footfall.operations import MigrateSettings, TopicSettings, create_topics, migrate
+from footfall.local.embedded import StackAddresses, StackOptions, embedded_stack, spawn_leashed
+from operations.settings import MigrateSettings, TopicSettings
+from operations.setup import create_topics, migrate
 
 READY_WITHIN = 240.0  # seconds
 END_WITHIN = 60.0  # seconds after SIGTERM

@@ -14,11 +14,11 @@ from rich.table import Table
 
 from chaos import campaigns
 from chaos.campaigns import Campaign, Round
-from chaos.cast import ChaosError, prepare
+from chaos.cluster import ChaosError, prepare
 from chaos.mutants import MUTANTS
 from chaos.rebuilding import rebuild
 from chaos.servers import servers
-from footfall.embedded import StackError
+from footfall.local.embedded import StackError
 
 CAMPAIGNS: dict[str, Callable[[Campaign], list[Round]]] = {
     "short": campaigns.short,

@@ -7,12 +7,12 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
-from chaos.cast import Cast
-from chaos.curtain import GENERATION, Verdict, begin, finish
+from chaos.cluster import Cast
 from chaos.mutants import MUTANTS, Mutant
 from chaos.nemesis import HARMS, PROJECTORS, ROLES, STALLS, VICTIMS, Step, Tally, inflict, schedule
-from chaos.provoke import NEED_TWO
 from chaos.servers import Servers
+from chaos.teardown import GENERATION, Verdict, begin, finish
+from chaos.triggers import NEED_TWO
 
 STANDSTILL = {False: 90.0, True: 4.0}  # seconds; a mutant may never come to the end of the log
 SHORT_MUTANTS = (

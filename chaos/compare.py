@@ -7,8 +7,8 @@ from uuid import UUID
 
 import msgspec
 
-from chaos.fold import KEYS, Event, Key, Record, Row, Tables, decode, fold
 from chaos.history import Operation
+from chaos.reference_model import KEYS, Event, Key, Record, Row, Tables, decode, fold
 
 KINDS = (
     "lost",  # acknowledged and not in the log, or in the log and not in the table

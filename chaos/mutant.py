@@ -3,7 +3,7 @@
 import sys
 
 from chaos.mutants import MUTANTS
-from footfall.cli import main
+from footfall.cli.main import main
 
 if __name__ == "__main__":
     MUTANTS[sys.argv.pop(1)].plant()

@@ -13,9 +13,9 @@ from typing import Any
 import msgspec
 from uuid_utils.compat import uuid7
 
-from chaos.cast import Cast
-from chaos.fold import KEYS
-from chaos.provoke import (
+from chaos.cluster import Cast
+from chaos.reference_model import KEYS
+from chaos.triggers import (
     ack_nothing,
     crashes,
     echoes,
@@ -26,18 +26,18 @@ from chaos.provoke import (
     stalled_broker,
     zombies,
 )
-from command_side import kafka_event_log, produce_round
-from command_side.event_log import ACKNOWLEDGED, SOMEWHERE, Acknowledged, Outcome
 from command_side.idempotency import Follow
-from command_side.kafka_producer import KafkaProducer
-from projector import apply as _apply
-from projector import batch as _batch
-from projector import commit as _commit
-from projector.apply import Applier, Done
-from projector.commit import Committed, Fenced, GenerationWriter
-from projector.dead_letters import park
-from projector.failure import Diagnosis
-from projector.ownership import Ownership
+from command_side.publishing import kafka_event_log, produce_round
+from command_side.publishing.event_log import ACKNOWLEDGED, SOMEWHERE, Acknowledged, Outcome
+from command_side.publishing.kafka_producer import KafkaProducer
+from projector.consuming import batch as _batch
+from projector.consuming.ownership import Ownership
+from projector.dead_letters.parking import park
+from projector.writing import apply as _apply
+from projector.writing import commit as _commit
+from projector.writing.apply import Applier, Done
+from projector.writing.commit import Committed, Fenced, GenerationWriter
+from projector.writing.failure import Diagnosis
 
 # Faults are planted into what is private: no type says what is there, and `_replace` finds out whether it is.
 apply: Any = _apply

@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 from aiokafka.errors import KafkaError
 
-from chaos.cast import SESSION_TIMEOUT, Cast
-from chaos.echo import echo
-from footfall.embedded.kafka_broker import is_in_service
+from chaos.cluster import SESSION_TIMEOUT, Cast
+from chaos.duplicates import echo
+from footfall.local.embedded.kafka.broker import is_in_service
 from projector.failpoints import POINTS, VARIABLE
 
 ROLES = ("broker", "postgres", "command", "projector-1", "projector-2", "query", "load")

@@ -14,7 +14,7 @@ from asyncpg import PostgresError
 
 from chaos import history
 from chaos.compare import Evidence
-from chaos.fold import KEYS, Record, Row
+from chaos.reference_model import KEYS, Record, Row
 
 __all__ = ["KafkaError", "PostgresError", "evidence", "lag", "read_tables", "read_topic", "value"]
 

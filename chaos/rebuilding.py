@@ -7,7 +7,7 @@ import asyncpg
 
 from chaos import reading
 from chaos.campaigns import Campaign, Round
-from chaos.cast import Cast, ChaosError
+from chaos.cluster import Cast, ChaosError
 from chaos.nemesis import Tally, inflict, mend, schedule
 
 HISTORY = 60_000  # events in the log when the rebuild begins

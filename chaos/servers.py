@@ -14,8 +14,8 @@ from rich.console import Console
 from bench.stage import free_port
 from chaos.proxy import Proxy
 from chaos.wire import KafkaWire
-from footfall.embedded.child_process import Child, stop_children
-from footfall.embedded.kafka_broker import (
+from footfall.local.embedded.child_process import Child, stop_children
+from footfall.local.embedded.kafka.broker import (
     JVM_FLAGS,
     KafkaBroker,
     begin_format,
@@ -24,11 +24,11 @@ from footfall.embedded.kafka_broker import (
     server_properties,
     wait_for_broker,
 )
-from footfall.embedded.kafka_jars import ensure_kafka_jars
-from footfall.embedded.places import StatePaths, open_state
-from footfall.embedded.postgres_cluster import open_cluster
-from footfall.embedded.postgres_roles import OWNER, PROJECTOR, QUERY, ensure_roles, load_passwords, role_url
-from footfall.embedded.postgres_server import start_server, wait_for_server
+from footfall.local.embedded.kafka.jars import ensure_kafka_jars
+from footfall.local.embedded.paths import StatePaths, open_state
+from footfall.local.embedded.postgres.cluster import open_cluster
+from footfall.local.embedded.postgres.roles import OWNER, PROJECTOR, QUERY, ensure_roles, load_passwords, role_url
+from footfall.local.embedded.postgres.server import start_server, wait_for_server
 
 DISK_BYTES = 4 * 1024**3  # of the file system that PostgreSQL gets to itself, where one can be mounted
 SPARED_BYTES = (1_000, 300_000, 1_000_000, 4_000_000)  # room that a full disk may still have: the first that works

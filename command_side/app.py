@@ -7,21 +7,21 @@ from aiokafka import AIOKafkaProducer
 from litestar import Litestar
 
 from command_side.admission import Admission
-from command_side.batch import Batches
-from command_side.batch_route import batch_route
-from command_side.direct import DirectCommands
-from command_side.documents import OPENAPI, document_routes
-from command_side.handle import Commands
+from command_side.api.batch import batch_route
+from command_side.api.documents import OPENAPI, document_routes
+from command_side.api.fast_single import DirectCommands
+from command_side.api.openapi.document import document
+from command_side.api.single import GENERATE, generate_route
+from command_side.batch_submission import Batches
 from command_side.idempotency import RecentKeys
-from command_side.kafka_event_log import KafkaEventLog
-from command_side.kafka_producer import BROKERS_AWAY
-from command_side.openapi.document import document
-from command_side.quick_gzip import use_quick_gzip
-from command_side.routes import GENERATE, generate_route
+from command_side.publishing.kafka_event_log import KafkaEventLog
+from command_side.publishing.kafka_producer import BROKERS_AWAY
+from command_side.publishing.quick_gzip import use_quick_gzip
+from command_side.publishing.topic_watch import TopicWatch
 from command_side.settings import CommandSettings
-from command_side.topic_watch import TopicWatch
+from command_side.submission import Commands
+from telemetry.connections import once_there
 from telemetry.health import DependencyState
-from telemetry.lifetimes import once_there
 
 ANSWER_TIMEOUT_MS = 8_000  # a connection that is silent for so long is replaced; the request is sent again
 

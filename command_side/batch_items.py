@@ -8,8 +8,8 @@ import msgspec
 
 from command_side.idempotency import is_valid_key
 from contracts.event import ActivityCommand
-from contracts.large_payloads import LARGE_COMMAND, surely_too_large
-from contracts.rules import Problems, malformed, repetition_problems, validate_user_event
+from contracts.validation.large_payloads import LARGE_COMMAND, surely_too_large
+from contracts.validation.rules import Problems, malformed, repetition_problems, validate_user_event
 
 MAX_ITEMS = 1_000
 

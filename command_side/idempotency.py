@@ -13,7 +13,7 @@ from uuid import UUID
 
 import msgspec
 
-from command_side.event_log import ACKNOWLEDGED, UNKNOWN, Acknowledgement, Outcome, Unknown
+from command_side.publishing.event_log import ACKNOWLEDGED, UNKNOWN, Acknowledgement, Outcome, Unknown
 from contracts.event import DEFAULT_TENANT, ActivityCommand, create_user_event
 from contracts.record import EventRecord, to_record
 

@@ -6,7 +6,7 @@ import msgspec
 from uuid_utils import uuid7
 
 from contracts.event import DEFAULT_TENANT, ActivityCommand, UserEvent
-from contracts.rules import Problems, validate_complete_user_event
+from contracts.validation.rules import Problems, validate_complete_user_event
 from contracts.versions import encode_event, encode_new_event
 
 TOPIC = "user-activity-events"

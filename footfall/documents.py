@@ -5,7 +5,7 @@
 
 import sys
 
-from command_side.openapi import document as commands
+from command_side.api.openapi import document as commands
 from contracts import asyncapi
 from query_side.openapi import document as queries
 

@@ -7,18 +7,18 @@ from typing import Any
 
 from aiokafka import TopicPartition
 
-from projector.generation_loop import CLOSE_TIMEOUT, GenerationLoop, owner_name
-from projector.generations import Generations, Orders
-from projector.log_probe import LogProbe
-from projector.outlook import Outlook
-from projector.ownership import Ownership
+from projector.consuming.log_probe import LogProbe
+from projector.consuming.ownership import Ownership
+from projector.generations.limits import Generations, Orders
+from projector.generations.loop import CLOSE_TIMEOUT, GenerationLoop, owner_name
+from projector.liveness.outlook import Outlook
+from projector.liveness.watchdog import Watchdog
 from projector.settings import ProjectorSettings
-from projector.watchdog import Watchdog
-from read_model.away import NOT_YET_THERE
-from read_model.pool import closing, open_pool
-from read_model.schema_version import needed, schema_state
+from read_model.connecting.away import NOT_YET_THERE
+from read_model.connecting.pool import closing, open_pool
+from read_model.tables.schema_version import needed, schema_state
+from telemetry.connections import once_there
 from telemetry.health import LIVENESS, DependencyState, Probe
-from telemetry.lifetimes import once_there
 from telemetry.logs import get_logger
 
 ServeProbes = Callable[[Mapping[str, Probe]], AbstractAsyncContextManager[None]]

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from contracts.record import CONSUMER_GROUP, DEAD_LETTER_TOPIC
 from contracts.settings import KafkaSettings
-from read_model.database_url import DatabaseUrlSetting
+from read_model.connecting.database_url import DatabaseUrlSetting
 
 
 class ProjectorSettings(KafkaSettings):

@@ -6,23 +6,23 @@ from contextlib import asynccontextmanager
 import asyncpg
 from litestar import Litestar
 
-from query_side import queries
-from query_side.cursors import Cursors, cursors_of
-from query_side.event_pages import EventPages
-from query_side.live import Live
+from query_side.activity.routes import UserRoutes
+from query_side.api.pending_bytes import WaitingBytes
+from query_side.events import queries
+from query_side.events.responses import EventPages
+from query_side.events.routes import EventRoutes
+from query_side.feed.live import Live
+from query_side.log_positions.cursors import Cursors, cursors_of
 from query_side.openapi.document import document
 from query_side.openapi.routes import DOCUMENT, document_route
-from query_side.routes import EventRoutes
 from query_side.settings import QuerySettings
-from query_side.users import UserRoutes
-from query_side.waiting import WaitingBytes
-from read_model.away import NOT_YET_THERE
-from read_model.pool import open_pool
-from read_model.schema_version import needed, schema_state
-from telemetry.asgi import App, Takes
+from read_model.connecting.away import NOT_YET_THERE
+from read_model.connecting.pool import open_pool
+from read_model.tables.schema_version import needed, schema_state
+from telemetry.connections import once_there
 from telemetry.health import DependencyState
-from telemetry.lifetimes import once_there
 from telemetry.metrics import PROCESSED_EVENTS
+from web.asgi import App, Takes
 
 # Every hot query walks one range of one index in its order and stops early. What the planner would rather do, to gather
 # a whole range and sort it, costs more the more there is.

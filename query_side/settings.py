@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from read_model.database_url import DatabaseUrlSetting, OptionalDatabaseUrlSetting
+from read_model.connecting.database_url import DatabaseUrlSetting, OptionalDatabaseUrlSetting
 
 MIN_SECRET_LENGTH = 16  # characters
 

@@ -5,15 +5,8 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
 
-from telemetry.asgi import App, Receive, Scope, Send, respond
-from telemetry.metrics import exposition
-
 LIVENESS = "liveness"  # the probe of this name, if a process has one, decides /health/live
 PROBE_TIMEOUT = 2.0  # seconds; a dependency that takes longer is not ready
-
-JSON = b"application/json"
-REFUSED_METHOD = b'{"success":false,"event":null,"errors":null,"error":"Method not allowed"}'
-_encode = msgspec.json.Encoder().encode
 
 
 class DependencyState(msgspec.Struct, frozen=True):
@@ -40,47 +33,3 @@ async def _check_one(probe: Probe) -> DependencyState:
         return DependencyState(ok=False, detail=f"no answer within {PROBE_TIMEOUT:g} s")
     except Exception as error:  # noqa: BLE001 - whatever it is, the dependency is not usable
         return DependencyState(ok=False, detail=type(error).__name__)
-
-
-def health_routes(side: str, probes: Mapping[str, Probe]) -> dict[str, App]:
-    """The probe endpoints by path: `/health` (the seed's), `/health/live`, `/health/ready` and `/metrics`.
-
-    `/health` and `/health/ready` answer 200 when every dependency is ok and 503 otherwise; `/health/live` says
-    that the process answers, and, where there is a probe `LIVENESS`, 503 when only a fresh process would help.
-    """
-
-    async def live(scope: Scope, receive: Receive, send: Send) -> None:
-        states = await check({LIVENESS: probes[LIVENESS]} if LIVENESS in probes else {})
-        stuck = [state.detail for state in states.values() if not state.ok]
-        body = {"status": "stuck" if stuck else "ok", "side": side, **({"reason": stuck[0]} if stuck else {})}
-        await respond(send, 503 if stuck else 200, _encode(body), JSON)
-
-    async def ready(scope: Scope, receive: Receive, send: Send) -> None:
-        states = await check(probes)
-        ok = all(state.ok for state in states.values())
-        body = {"status": "ok" if ok else "unavailable", "side": side, "dependencies": states}
-        await respond(send, 200 if ok else 503, _encode(body), JSON)
-
-    async def metrics(scope: Scope, receive: Receive, send: Send) -> None:
-        await check(probes)  # a probe may refresh a gauge, such as processed_events
-        body, content_type = exposition()
-        await respond(send, 200, body, content_type.encode())
-
-    routes = {"/health": ready, "/health/live": live, "/health/ready": ready, "/metrics": metrics}
-    return {path: _reading_only(route) for path, route in routes.items()}
-
-
-def _reading_only(route: App) -> App:
-    async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["method"] in ("GET", "HEAD"):
-            await route(scope, receive, send)
-        else:
-            await respond(send, 405, REFUSED_METHOD, JSON, (b"allow", b"GET, HEAD"))
-
-    return guarded
-
-
-async def only_probes(scope: Scope, receive: Receive, send: Send) -> None:
-    """The application of a process that serves nothing but its probes."""
-    if scope["type"] == "http":
-        await respond(send, 404, b'{"error":"Not found"}', JSON)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from telemetry.seldom import Seldom
+from telemetry.log_throttle import Seldom
 
 MASK = "***"
 ALWAYS_MASKED = frozenset({"body", "value", "key", "password", "authorization", "cookie"})

@@ -2,7 +2,7 @@
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from telemetry.http_tally import HttpTally
+from telemetry.http_metrics import HttpTally
 
 REGISTRY = CollectorRegistry()
 

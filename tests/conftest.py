@@ -14,7 +14,8 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from pydantic import SecretStr
 
-from footfall.operations import MigrateSettings, TopicSettings, create_topics, migrate
+from operations.settings import MigrateSettings, TopicSettings
+from operations.setup import create_topics, migrate
 from tests import foreign_clients, processes
 from tests.patience import PATIENCE
 from tests.processes import Process

@@ -10,9 +10,9 @@ from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import Array, Int8, Int16, Int32, Schema, String
 from rich.console import Console
 
-from footfall.embedded import kafka_broker
-from footfall.embedded.kafka_broker import KafkaBroker
-from footfall.embedded.kafka_jars import ensure_kafka_jars
+from footfall.local.embedded.kafka import broker as kafka_broker
+from footfall.local.embedded.kafka.broker import KafkaBroker
+from footfall.local.embedded.kafka.jars import ensure_kafka_jars
 from tests.processes import free_port
 
 USER, PASSWORD = "weak", "weak-password"

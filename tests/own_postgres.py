@@ -15,11 +15,12 @@ import psutil
 from pydantic import SecretStr
 from rich.console import Console
 
-from footfall.embedded.child_process import Child, stop_children
-from footfall.embedded.postgres_cluster import SUPERUSER, PostgresCluster, open_cluster
-from footfall.embedded.postgres_roles import OWNER, PROJECTOR, QUERY, Passwords, ensure_roles, role_url
-from footfall.embedded.postgres_server import start_server, wait_for_server
-from footfall.operations import MigrateSettings, migrate
+from footfall.local.embedded.child_process import Child, stop_children
+from footfall.local.embedded.postgres.cluster import SUPERUSER, PostgresCluster, open_cluster
+from footfall.local.embedded.postgres.roles import OWNER, PROJECTOR, QUERY, Passwords, ensure_roles, role_url
+from footfall.local.embedded.postgres.server import start_server, wait_for_server
+from operations.settings import MigrateSettings
+from operations.setup import migrate
 from tests.processes import free_port
 from tests.servers import Servers, at_database
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx
 
-from footfall.embedded import spawn_leashed
+from footfall.local.embedded import spawn_leashed
 from tests.patience import PATIENCE, patient
 
 POLL = 0.02  # seconds

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from footfall.embedded import StackOptions, embedded_stack
+from footfall.local.embedded import StackOptions, embedded_stack
 
 GIVEN_KAFKA = "TEST_KAFKA_BOOTSTRAP_SERVERS"
 GIVEN_ADMIN = "TEST_ADMIN_DATABASE_URL"  # a role with CREATEDB and CREATEROLE

@@ -5,7 +5,8 @@ import asyncio
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from aiokafka.errors import KafkaError
 
-from footfall.operations import TopicSettings, create_topics
+from operations.settings import TopicSettings
+from operations.setup import create_topics
 from tests.conftest import Footfall
 from tests.processes import wait_until
 

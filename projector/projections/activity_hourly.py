@@ -10,7 +10,7 @@ The hour is that of the event's timestamp in UTC. Nothing here depends on the or
 from datetime import datetime
 
 from contracts.event import EventType
-from projector.projections.news import News
+from projector.projections.event_batch import News
 from projector.projections.projection import ChangeRows, ChangeTable, Projection
 
 # Stored, as sums of bits: a type keeps its bit for ever, a new one takes the next.

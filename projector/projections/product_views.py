@@ -10,7 +10,7 @@ The hour is that of the event's timestamp in UTC. A view without a product (see 
 
 from datetime import datetime
 
-from projector.projections.news import SEPARATOR, News
+from projector.projections.event_batch import SEPARATOR, News
 from projector.projections.projection import ChangeRows, ChangeTable, Projection
 
 

@@ -17,7 +17,7 @@ Rules that keep projections exact, quick and free of deadlocks:
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from projector.projections.news import News
+from projector.projections.event_batch import News
 from read_model.names import GENERATION
 
 ChangeRows = Sequence[tuple[object, ...]]

@@ -8,7 +8,7 @@ the log, not the timestamps: `last_login_at` is the timestamp of the latest LOGI
 the latest LOGIN or LOGOUT was a LOGIN, `last_product_id` is of the latest view of a product.
 """
 
-from projector.projections.news import News, UserNews
+from projector.projections.event_batch import News, UserNews
 from projector.projections.projection import ChangeRows, ChangeTable, Projection
 
 

@@ -19,7 +19,7 @@ from uuid import UUID
 
 import msgspec
 
-from projector.projections.news import SEPARATOR, News, UserKey, UserNews
+from projector.projections.event_batch import SEPARATOR, News, UserKey, UserNews
 from projector.projections.projection import ChangeRows, ChangeTable, Projection
 
 MAX_PRODUCTS = 200  # that a session shows

@@ -1,6 +1,6 @@
 """The paths of events."""
 
-from query_side.formats import CSV_CELLS, FORMATS
+from query_side.events.formats import CSV_CELLS, FORMATS
 from query_side.openapi.shapes import (
     CURSOR_PARAMETER,
     EVENT_ID_IN_PATH,

@@ -2,6 +2,8 @@
 
 import msgspec
 
+from query_side.feed.stream import LAST_ID
+from query_side.log_positions.served_history import GONE
 from query_side.openapi.shapes import (
     EVENT_ID_IN_PATH,
     EVENT_TYPE,
@@ -20,8 +22,6 @@ from query_side.openapi.shapes import (
     refused,
     responses,
 )
-from query_side.served_history import GONE
-from query_side.stream import LAST_ID
 
 SINCE = parameter(
     "since",

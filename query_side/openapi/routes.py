@@ -5,9 +5,9 @@ from functools import cache
 from litestar import asgi
 from litestar.handlers import ASGIRouteHandler
 
-from query_side.answers import JSON, guarded
+from query_side.api.responses import JSON, guarded
 from query_side.openapi.document import rendered
-from telemetry.asgi import Receive, Scope, Send, respond
+from web.asgi import Receive, Scope, Send, respond
 
 DOCUMENT = "/openapi/query-side.json"
 

@@ -4,11 +4,11 @@ from typing import Any
 
 import msgspec
 
-from query_side import projections
-from query_side.filters import DEFAULT_LIMIT, EVENT_TYPES, MAX_LIMIT, ORDERS
-from query_side.negotiation import ARROW, CSV, JSON, NDJSON, PARQUET
-from query_side.parameters import MAX_REPEATS, MAX_TEXT_LENGTH
-from query_side.status import Status
+from query_side.activity import queries as projections
+from query_side.api.negotiation import ARROW, CSV, JSON, NDJSON, PARQUET
+from query_side.api.parameters import MAX_REPEATS, MAX_TEXT_LENGTH
+from query_side.events.filters import DEFAULT_LIMIT, EVENT_TYPES, MAX_LIMIT, ORDERS
+from query_side.feed.event_status import Status
 
 Json = dict[str, Any]
 

@@ -1,5 +1,6 @@
 """The paths of what the projections know."""
 
+from query_side.activity.routes import DEFAULT_PRODUCTS, DEFAULT_SESSIONS, MAX_PRODUCTS, MAX_SESSIONS
 from query_side.openapi.shapes import (
     CURSOR_PARAMETER,
     EVENT_TYPE,
@@ -17,7 +18,6 @@ from query_side.openapi.shapes import (
     refused,
     responses,
 )
-from query_side.users import DEFAULT_PRODUCTS, DEFAULT_SESSIONS, MAX_PRODUCTS, MAX_SESSIONS
 
 SPAN = {"from": {"type": "string", "format": "date-time"}, "to": {"type": "string", "format": "date-time"}}
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from footfall.embedded import spawn_leashed
+from footfall.local.embedded import spawn_leashed
 from tests.conftest import Footfall
 from tests.patience import patient
 from tests.processes import Process, free_port, is_ready, wait_until

@@ -14,9 +14,9 @@ import httpx
 import psutil
 import pytest
 
-from footfall.demo.report import verdict
-from footfall.demo.run import Account
-from footfall.demo.traffic import a_day_of_traffic
+from footfall.local.demo.report import verdict
+from footfall.local.demo.run import Account
+from footfall.local.demo.traffic import a_day_of_traffic
 from tests.patience import PATIENCE, patient
 from tests.processes import free_port, wait_until
 

@@ -3,7 +3,18 @@
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-ROOMS = ("command_side", "contracts", "footfall", "migrations", "projector", "query_side", "read_model", "telemetry")
+ROOMS = (
+    "command_side",
+    "contracts",
+    "footfall",
+    "migrations",
+    "operations",
+    "projector",
+    "query_side",
+    "read_model",
+    "telemetry",
+    "web",
+)
 
 
 def modules() -> list[Path]:

@@ -12,7 +12,7 @@ from pydantic_settings import BaseSettings
 from ruamel.yaml import YAML
 
 from command_side.settings import CommandSettings
-from footfall.embedded.kafka_jars import KAFKA_VERSION
+from footfall.local.embedded.kafka.jars import KAFKA_VERSION
 from projector.settings import ProjectorSettings
 from query_side.settings import QuerySettings
 from tests.architecture.repository import ROOT

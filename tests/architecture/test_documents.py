@@ -6,10 +6,8 @@ import pytest
 from pydantic_settings import BaseSettings
 
 from command_side.settings import CommandSettings
-from footfall.operations import MigrateSettings, TopicSettings
-from footfall.rebuild import RebuildSettings
-from footfall.reporters import GrantReporterSettings
-from footfall.sql_prompt import SqlSettings
+from footfall.cli.sql_prompt import SqlSettings
+from operations.settings import GrantReporterSettings, MigrateSettings, RebuildSettings, TopicSettings
 from projector.settings import ProjectorSettings
 from query_side.settings import QuerySettings
 from telemetry.metrics import REGISTRY

@@ -22,6 +22,8 @@ VIOLATIONS = {
     "read-model": ("read_model", "import contracts"),
     "query-side": ("query_side", "import aiokafka"),
     "telemetry": ("telemetry", "import litestar"),
+    "web": ("web", "import command_side"),
+    "operations": ("operations", "import footfall"),
     "migrations": ("migrations", "import read_model"),
     "footfall": ("footfall", "import bench"),
 }

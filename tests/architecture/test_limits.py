@@ -7,10 +7,17 @@ import pytest
 from command_side import batch_items as batch
 from command_side.settings import CommandSettings
 from contracts.event import MAX_PAYLOAD_BYTES, MAX_PAYLOAD_DEPTH, MAX_USER_ID_LENGTH
-from footfall import bounded_http, serve
-from query_side import cursors, feed_routes, filters, fresh, negotiation, parameters, positions, tail, users
+from query_side.activity import routes as users
+from query_side.api import negotiation, parameters
+from query_side.events import filters
+from query_side.feed import broadcaster as tail
+from query_side.feed import routes as feed_routes
+from query_side.log_positions import cursors, positions
+from query_side.log_positions import read_your_writes as fresh
 from query_side.settings import QuerySettings
 from tests.architecture.repository import ROOT
+from web import server as serve
+from web.protocol import bounded_http
 
 LIMITS = (ROOT / "docs" / "limits.md").read_text()
 BOUNDS = re.compile(r"more are answered|Largest request|within so long|after so long|so long, ms|forgotten").search

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 
-from command_side.event_log import AWAY, FAILED, NOT_TAKEN, UNKNOWN, Acknowledged, NotTaken, Outcome
+from command_side.publishing.event_log import AWAY, FAILED, NOT_TAKEN, UNKNOWN, Acknowledged, NotTaken, Outcome
 from contracts.record import EventRecord
 
 Tell = Callable[[Outcome], None]

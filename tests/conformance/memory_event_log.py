@@ -1,4 +1,4 @@
-"""An `EventLog` in memory: the smallest thing that keeps the promises of `command_side/event_log.py`."""
+"""An `EventLog` in memory: the smallest thing that keeps the promises of `command_side/publishing/event_log.py`."""
 
 import asyncio
 import zlib
@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from command_side.event_log import BUSY, NOT_TAKEN, TOO_LARGE, Acknowledged, NotTaken, Outcome
+from command_side.publishing.event_log import BUSY, NOT_TAKEN, TOO_LARGE, Acknowledged, NotTaken, Outcome
 from contracts.record import EventRecord
 
 Tell = Callable[[Outcome], None]

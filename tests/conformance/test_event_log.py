@@ -12,8 +12,8 @@ import pytest
 import pytest_asyncio
 
 from command_side.app import producer_of
-from command_side.event_log import BUSY, NOT_TAKEN, Acknowledged, EventLog, Outcome, TooLarge
-from command_side.kafka_event_log import KafkaEventLog
+from command_side.publishing.event_log import BUSY, NOT_TAKEN, Acknowledged, EventLog, Outcome, TooLarge
+from command_side.publishing.kafka_event_log import KafkaEventLog
 from command_side.settings import CommandSettings
 from contracts.record import EventRecord
 from tests.conformance.memory_event_log import MemoryEventLog

@@ -16,18 +16,18 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from command_side.admission import Admission
-from command_side.answers import KEY_CONFLICT
-from command_side.batch import Batches
-from command_side.batch_route import BATCH, batch_route
-from command_side.direct import DirectCommands
-from command_side.event_log import ACKNOWLEDGED, FAILED, SOMEWHERE
-from command_side.handle import Commands
+from command_side.api.batch import BATCH, batch_route
+from command_side.api.fast_single import DirectCommands
+from command_side.api.responses import KEY_CONFLICT
+from command_side.api.single import GENERATE, generate_route
+from command_side.batch_submission import Batches
 from command_side.idempotency import RecentKeys
-from command_side.routes import GENERATE, generate_route
+from command_side.publishing.event_log import ACKNOWLEDGED, FAILED, SOMEWHERE
 from command_side.settings import CommandSettings
-from telemetry.asgi import WHEN_GONE_KEY, Message
-from telemetry.edge import REQUEST_ID_KEY
+from command_side.submission import Commands
 from tests.conformance.held_event_log import HeldEventLog
+from web.asgi import WHEN_GONE_KEY, Message
+from web.middleware import REQUEST_ID_KEY
 
 Json = dict[str, Any]
 NOTHING_RECORDED = "Nothing was recorded"

@@ -16,7 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from contracts.event import ActivityCommand, UserEvent
-from contracts.rules import Problems, validate_complete_user_event, validate_user_event
+from contracts.validation.rules import Problems, validate_complete_user_event, validate_user_event
 from contracts.versions import UserEventV1
 
 EXAMPLES = 1_000 if os.environ.get("FOOTFALL_LONG") else 100

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts.rules import Problems, validate_complete_user_event
-from contracts.sound_batch import sound_events
+from contracts.validation.fast_events import sound_events
+from contracts.validation.rules import Problems, validate_complete_user_event
 from contracts.versions import encode_event
 from tests.contracts.doubtful_payloads import DOUBTFUL_PAYLOADS
 

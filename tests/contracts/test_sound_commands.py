@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from command_side.batch_items import Valid, items_of, validated
 from contracts.record import EventRecord
-from contracts.rules import Problems, validate_complete_user_event
-from contracts.sound_commands import new_records
+from contracts.validation.fast_commands import new_records
+from contracts.validation.rules import Problems, validate_complete_user_event
 from contracts.versions import encode_new_event
 from tests.contracts.doubtful_payloads import DOUBTFUL_PAYLOADS
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from contracts.event import UserEvent, create_user_event
 from contracts.record import from_value, new_record, to_record
-from contracts.rules import Problems, validate_user_event
-from contracts.sound_batch import sound_events
-from contracts.sound_commands import new_records
-from contracts.times import cut
+from contracts.validation.fast_commands import new_records
+from contracts.validation.fast_events import sound_events
+from contracts.validation.rules import Problems, validate_user_event
+from contracts.validation.times import cut
 from contracts.versions import encode_event
 from read_model.wire_time import wire_time
 
@@ -93,7 +93,7 @@ def test_cutting_twice_is_cutting_once(text: str) -> None:
 
 def test_commands_in_the_first_microsecond_of_a_second_have_six_digits_too(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = SimpleNamespace(now=lambda _zone: datetime(2026, 1, 31, 12, tzinfo=UTC))
-    for module in ("contracts.record", "contracts.event", "contracts.sound_commands"):
+    for module in ("contracts.record", "contracts.event", "contracts.validation.fast_commands"):
         monkeypatch.setattr(f"{module}.datetime", clock)
     body = json.dumps({"userId": "Z", "eventType": "LOGIN", "payload": EVENT["payload"]}).encode()
     command = validate_user_event(body)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from contracts.json_text import surely_no_number_vanishes, text_problems
+from contracts.validation.json_text import surely_no_number_vanishes, text_problems
 
 digits = st.text("09", min_size=1, max_size=3)
 numbers = st.builds(

@@ -11,7 +11,7 @@ from contracts import published  # pyright: ignore[reportAttributeAccessIssue]  
 from contracts.event import ActivityCommand, UserEvent, create_user_event
 from contracts.published import differences, rendered, write_new
 from contracts.record import from_value, new_record, partition_key, to_record
-from contracts.rules import Problems
+from contracts.validation.rules import Problems
 
 V2: dict[str, Any] = {
     "version": "2.0",

@@ -16,13 +16,13 @@ import pytest
 from rich.console import Console
 
 from contracts.event import UserEvent
-from footfall.embedded.child_process import Child, stop_children
-from footfall.embedded.kafka_broker import KafkaBroker, begin_format, finish_format, start_broker, wait_for_broker
-from footfall.embedded.kafka_jars import ensure_kafka_jars
-from query_side.cursors import Cursors
-from query_side.positions import Place, stands
-from query_side.served_history import AnotherHistoryError, check
-from read_model.histories import accept_history, accept_position
+from footfall.local.embedded.child_process import Child, stop_children
+from footfall.local.embedded.kafka.broker import KafkaBroker, begin_format, finish_format, start_broker, wait_for_broker
+from footfall.local.embedded.kafka.jars import ensure_kafka_jars
+from query_side.log_positions.cursors import Cursors
+from query_side.log_positions.positions import Place, stands
+from query_side.log_positions.served_history import AnotherHistoryError, check
+from read_model.generations.histories import accept_history, accept_position
 from tests.conftest import Footfall
 from tests.feeds import FEED, STREAM, Told, page, stream
 from tests.integration.test_gaps import run as owners_command

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from command_side.batch_route import overall
+from command_side.api.batch import overall
 from command_side.idempotency import derived_event_id
 from tests.conftest import Footfall
 from tests.patience import PATIENCE

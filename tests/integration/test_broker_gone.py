@@ -16,14 +16,15 @@ import httpx
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 
-from command_side import kafka_event_log, kafka_producer
 from command_side.app import producer_of
-from command_side.event_log import AWAY, TOO_LARGE, UNKNOWN, Acknowledged
-from command_side.kafka_event_log import KafkaEventLog
+from command_side.publishing import kafka_event_log, kafka_producer
+from command_side.publishing.event_log import AWAY, TOO_LARGE, UNKNOWN, Acknowledged
+from command_side.publishing.kafka_event_log import KafkaEventLog
 from command_side.settings import CommandSettings
 from contracts.record import EventRecord
-from footfall.embedded import StackOptions, embedded_stack
-from footfall.operations import TopicSettings, create_topics
+from footfall.local.embedded import StackOptions, embedded_stack
+from operations.settings import TopicSettings
+from operations.setup import create_topics
 from tests.patience import PATIENCE
 from tests.processes import Process, start, wait_until
 from tests.servers import Servers

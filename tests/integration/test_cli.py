@@ -16,8 +16,8 @@ import pytest
 import rich_click as click
 from click.testing import CliRunner
 
-from command_side.openapi.document import document as command_document
-from footfall.cli import cli
+from command_side.api.openapi.document import document as command_document
+from footfall.cli.main import cli
 from query_side.openapi.document import document as query_document
 from tests.conftest import Footfall
 from tests.docs_pages import assert_docs_show

@@ -11,16 +11,16 @@ import httpx
 import jsonschema_rs
 import pytest
 
-from command_side.documents import ASYNCAPI, OPENAPI
-from command_side.openapi import document
-from command_side.openapi.shapes import EXAMPLE_BATCH
+from command_side.api.documents import ASYNCAPI, OPENAPI
+from command_side.api.openapi import document
+from command_side.api.openapi.shapes import EXAMPLE_BATCH
 from contracts.asyncapi import FILE as TOPICS_FILE
 from contracts.asyncapi import document as topics_document
 from contracts.asyncapi import rendered as rendered_topics
 from contracts.event import UserEvent
 from contracts.published import SCHEMAS, published_schemas
-from contracts.rules import validate_complete_user_event
-from projector.dead_letter_topic import diagnosis_headers
+from contracts.validation.rules import validate_complete_user_event
+from projector.dead_letters.topic import diagnosis_headers
 from tests.conftest import Footfall
 from tests.docs_pages import assert_docs_show
 from tests.openapi_examples import schemas_with_examples

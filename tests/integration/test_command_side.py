@@ -15,17 +15,17 @@ import httpx
 import pytest
 
 from command_side.app import CommandSide
-from command_side.event_log import SOMEWHERE, Submitted
-from command_side.handle import Commands
+from command_side.publishing.event_log import SOMEWHERE, Submitted
 from command_side.settings import CommandSettings
+from command_side.submission import Commands
 from contracts.event import ActivityCommand, create_user_event
 from contracts.record import to_record
-from footfall.web import web_app
 from tests.conftest import Footfall
 from tests.patience import PATIENCE
 from tests.processes import Process, free_port
 from tests.servers import Servers
 from tests.topic_reader import read_topic, records_of
+from web.application import web_app
 
 GENERATE = "/events/generate"
 COMMAND = {"userId": "user-1", "eventType": "LOGIN"}

@@ -10,7 +10,7 @@ import pytest
 import rich_click as click
 from click.testing import CliRunner, Result
 
-from footfall.cli import cli
+from footfall.cli.main import cli
 from tests.processes import free_port
 from tests.servers import Servers
 from tests.tcp_proxy import TcpProxy, tcp_proxy
@@ -196,6 +196,6 @@ def test_what_nobody_foresaw_is_one_sentence_too(monkeypatch: pytest.MonkeyPatch
     def broken(*_: object) -> None:
         raise ZeroDivisionError(FIRST)
 
-    monkeypatch.setattr("footfall.operations.migrate", broken)
+    monkeypatch.setattr("operations.setup.migrate", broken)
     run = footfall("migrate", DATABASE_URL="postgresql://nobody@127.0.0.1:1/x")
     assert_a_sentence(run, "ZeroDivisionError", "FOOTFALL_TRACEBACK=1")

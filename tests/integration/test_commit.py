@@ -13,13 +13,13 @@ import pytest
 
 from contracts.event import UserEvent
 from contracts.versions import encode_event
-from projector import commit
-from projector.batch import Assembled, Position
-from projector.batch import assemble as assemble_with
-from projector.checkpoints import Checkpoints
-from projector.commit import COPY_FROM_ROWS, Committed, Fenced, GenerationWriter
-from projector.dead_letters import Caps
-from projector.herald import Herald
+from projector.consuming.batch import Assembled, Position
+from projector.consuming.batch import assemble as assemble_with
+from projector.dead_letters.parking import Caps
+from projector.writing import commit
+from projector.writing.checkpoints import Checkpoints
+from projector.writing.commit import COPY_FROM_ROWS, Committed, Fenced, GenerationWriter
+from projector.writing.reader_notices import Herald
 from read_model.progress import CHANNEL
 from read_model.wire_time import wire_time
 from tests.patience import PATIENCE

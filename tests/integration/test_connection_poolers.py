@@ -15,10 +15,10 @@ import asyncpg
 import httpx
 import pytest
 
-from footfall.embedded import spawn_leashed
-from read_model.database_url import parse
-from read_model.pool import closing, open_pool
-from read_model.pooler import REFUSED, SharedSessionsError, sessions_at
+from footfall.local.embedded import spawn_leashed
+from read_model.connecting.database_url import parse
+from read_model.connecting.pool import closing, open_pool
+from read_model.connecting.pooler import REFUSED, SharedSessionsError, sessions_at
 from tests.conftest import Footfall
 from tests.foreign_clients import needed, pgbouncer
 from tests.patience import PATIENCE
@@ -135,7 +135,7 @@ def test_each_process_refuses_transaction_mode_with_the_reason(footfall: Footfal
 async def test_session_mode_is_told_from_it_however_small_the_pool(
     footfall: Footfall, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
-    monkeypatch.setattr("read_model.pooler.CHECK_TIMEOUT", 2.0)
+    monkeypatch.setattr("read_model.connecting.pooler.CHECK_TIMEOUT", 2.0)
     with pooled(footfall.servers, "session", tmp_path / "pooler", f"default_pool_size = {size}") as port:
         assert await sessions_at(parse(through(footfall.servers.query_url, port)).driver()) == "own"
 

@@ -18,9 +18,9 @@ from aiokafka import AIOKafkaProducer
 from click.testing import CliRunner
 
 from contracts.versions import encode_event
-from footfall import dlq_terminal
-from footfall.cli import cli
-from projector.stops import Stop, StopCause
+from footfall.cli.main import cli
+from footfall.cli.output import dead_letters as dlq_terminal
+from projector.liveness.stops import Stop, StopCause
 from tests.conftest import Footfall
 from tests.patience import PATIENCE
 from tests.processes import Process, wait_until

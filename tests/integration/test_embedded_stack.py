@@ -27,19 +27,13 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from rich.console import Console
 
-from footfall.embedded import (
-    StackAddresses,
-    StackError,
-    StackOptions,
-    announce_front,
-    embedded_stack,
-    kafka_jars,
-    orphans,
-)
-from footfall.embedded.child_process import LEASH
-from footfall.embedded.kafka_jars import KAFKA_VERSION, ensure_kafka_jars, read_pins
-from footfall.embedded.places import cache_root, open_state
-from footfall.embedded.postgres_server import forget_reused_pid
+from footfall.local.embedded import StackAddresses, StackError, StackOptions, announce_front, embedded_stack
+from footfall.local.embedded import stale_processes as orphans
+from footfall.local.embedded.child_process import LEASH
+from footfall.local.embedded.kafka import jars as kafka_jars
+from footfall.local.embedded.kafka.jars import KAFKA_VERSION, ensure_kafka_jars, read_pins
+from footfall.local.embedded.paths import cache_root, open_state
+from footfall.local.embedded.postgres.server import forget_reused_pid
 from tests.patience import PATIENCE
 
 REPOSITORY = Path(__file__).parents[2]
@@ -50,7 +44,9 @@ HOLDER = """
 import json, signal, sys
 from dataclasses import asdict
 from pathlib import Path
-from footfall.embedded import StackError, StackOptions, embedded_stack
+from footfall.local.embedded import StackError
+from footfall.local.embedded import StackOptions
+from footfall.local.embedded import embedded_stack
 try:
     with embedded_stack(StackOptions(Path(sys.argv[1]), durable=False)) as addresses:
         print(json.dumps({**asdict(addresses), "jgo_imported": "jgo" in sys.modules}), flush=True)

@@ -23,10 +23,10 @@ import pytest
 
 from contracts.event import EventType, UserEvent
 from contracts.versions import encode_event
-from query_side import pages
 from query_side.app import SESSION
-from query_side.cursors import cursors_of
-from query_side.filters import EventFilter
+from query_side.events import pages
+from query_side.events.filters import EventFilter
+from query_side.log_positions.cursors import cursors_of
 from tests.architecture.repository import ROOT
 from tests.conftest import Footfall
 from tests.many_events import fill

@@ -8,7 +8,11 @@ from typing import Any
 import asyncpg
 import pytest
 
-from query_side import feed, fresh, positions, since, status
+from query_side.feed import event_status as status
+from query_side.feed import pages as feed
+from query_side.feed import start_position as since
+from query_side.log_positions import positions
+from query_side.log_positions import read_your_writes as fresh
 from tests.many_events import fill
 from tests.producing import sql
 from tests.servers import Servers

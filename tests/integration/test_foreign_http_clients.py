@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from footfall.embedded import spawn_leashed
+from footfall.local.embedded import spawn_leashed
 from tests.conftest import Footfall
 from tests.foreign_clients import INSTALLED, SOURCES, needed, output
 from tests.patience import PATIENCE

@@ -3,12 +3,12 @@
 import httpx
 import pytest
 
-from footfall.bounded_http import MAX_HEAD_BYTES
 from tests.conftest import Footfall
 from tests.framing import AFTER, AFTER_ID, Conversation, Turn, conversations, cuts_in_two, deviation
 from tests.hostile import COMMAND, GENERATE, asked, corpus, served_meanwhile
 from tests.processes import Process
 from tests.topic_reader import records_of
+from web.protocol.bounded_http import MAX_HEAD_BYTES
 
 CONVERSATIONS = conversations()
 NULS = ("NUL", "two NULs", "three NULs")

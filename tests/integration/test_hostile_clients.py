@@ -9,11 +9,11 @@ import httpx
 import psutil
 import pytest
 
-from footfall.bounded_http import HEAD_TIMEOUT
 from tests.conftest import Footfall
 from tests.hostile import COMMAND, GENERATE, Case, asked, connected, corpus, served_meanwhile
 from tests.patience import PATIENCE
 from tests.processes import Process
+from web.protocol.bounded_http import HEAD_TIMEOUT
 
 BODY_TIMEOUT = 3.0  # seconds
 SLOW_CLIENTS = 40  # of each kind

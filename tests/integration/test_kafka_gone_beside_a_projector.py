@@ -11,10 +11,11 @@ import asyncpg
 import pytest
 from pydantic import SecretStr
 
-from footfall.embedded import StackOptions, embedded_stack
-from footfall.operations import MigrateSettings, TopicSettings, create_topics, migrate
-from footfall.rebuild import SESSIONS
-from read_model.generations import projector_name
+from footfall.local.embedded import StackOptions, embedded_stack
+from operations.rebuild.lifecycle import SESSIONS
+from operations.settings import MigrateSettings, TopicSettings
+from operations.setup import create_topics, migrate
+from read_model.generations.register import projector_name
 from tests import processes
 from tests.processes import wait_until
 

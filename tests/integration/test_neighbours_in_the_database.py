@@ -12,10 +12,11 @@ from alembic.util import CommandError
 from click.testing import CliRunner, Result
 from pydantic import SecretStr
 
-from footfall.cli import cli
-from footfall.local_reporter import grant_local, local_reporter_url
-from footfall.operations import MigrateSettings, migrate
-from read_model import operators_lock
+from footfall.cli.main import cli
+from footfall.local.reporter import grant_local, local_reporter_url
+from operations.settings import MigrateSettings
+from operations.setup import migrate
+from read_model.connecting import operators_lock
 from tests.conftest import Footfall
 from tests.own_postgres import OwnPostgres, own_postgres
 from tests.patience import PATIENCE
@@ -71,7 +72,7 @@ def test_advisory_locks_of_a_reporter_hold_up_no_operator(postgres: OwnPostgres)
 
 def test_who_holds_what_an_operator_waits_for_is_named(postgres: OwnPostgres, monkeypatch: pytest.MonkeyPatch) -> None:
     servers = postgres.servers()
-    monkeypatch.setattr("read_model.operators_lock.PATIENCE", 0.2)
+    monkeypatch.setattr("read_model.connecting.operators_lock.PATIENCE", 0.2)
     with session(servers.admin_url, "BEGIN", operators_lock.LOCK) as pid:
         for arguments in (("rebuild", "start"), ("grant-reporter", "reporter_n")):
             run = footfall(*arguments, DATABASE_URL=servers.admin_url)

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from footfall.embedded import spawn_leashed
+from footfall.local.embedded import spawn_leashed
 from tests.architecture.repository import ROOT
 from tests.conftest import Footfall
 from tests.foreign_clients import needed

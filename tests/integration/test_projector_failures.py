@@ -17,13 +17,15 @@ from aiokafka.errors import GroupLoadInProgressError
 from pydantic import SecretStr
 from rich.console import Console
 
-from footfall.embedded.kafka_broker import KafkaBroker, begin_format, finish_format, start_broker, wait_for_broker
-from footfall.embedded.kafka_jars import ensure_kafka_jars
-from footfall.operations import TopicSettings, create_topics
-from projector import apply, run
+from footfall.local.embedded.kafka.broker import KafkaBroker, begin_format, finish_format, start_broker, wait_for_broker
+from footfall.local.embedded.kafka.jars import ensure_kafka_jars
+from operations.settings import TopicSettings
+from operations.setup import create_topics
 from projector.app import run_projector
+from projector.consuming import run
+from projector.liveness.stops import StopCause, cause_of
 from projector.settings import ProjectorSettings
-from projector.stops import StopCause, cause_of
+from projector.writing import apply
 from telemetry.health import Probe
 from tests.conftest import Footfall
 from tests.patience import PATIENCE

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from contracts.versions import encode_event
-from query_side import queries
+from query_side.events import queries
 from tests.conftest import Footfall
 from tests.many_events import event_path, fill
 from tests.patience import PATIENCE

@@ -1,4 +1,4 @@
-"""The migrations are the schema's only author, and they say what `read_model/tables.py` declares."""
+"""The migrations are the schema's only author, and they say what `read_model/tables/processed_events.py` declares."""
 
 import asyncio
 import os
@@ -14,11 +14,12 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from read_model import dead_letter_table, projection_tables
-from read_model.generation_schema import create_like
+from read_model.generations.schema import create_like
 from read_model.names import GENERATION
-from read_model.reporting import VIEWS, Column, ReportingView
-from read_model.tables import metadata
+from read_model.tables import dead_letters as dead_letter_table
+from read_model.tables import projections as projection_tables
+from read_model.tables.processed_events import metadata
+from read_model.tables.reporting import VIEWS, Column, ReportingView
 from tests.servers import Servers
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -12,8 +12,8 @@ import asyncpg
 import httpx
 from click.testing import CliRunner
 
-from footfall import dlq_terminal
-from footfall.cli import cli
+from footfall.cli.main import cli
+from footfall.cli.output import dead_letters as dlq_terminal
 from tests.conftest import Footfall
 from tests.patience import PATIENCE
 from tests.processes import Process, wait_until

@@ -18,9 +18,9 @@ import uuid_utils.compat
 from pydantic import SecretStr
 from rich.console import Console
 
-from footfall.embedded.child_process import Child, stop_children
-from footfall.embedded.postgres_cluster import BIN, SUPERUSER, PostgresCluster, give, open_cluster
-from footfall.embedded.postgres_roles import (
+from footfall.local.embedded.child_process import Child, stop_children
+from footfall.local.embedded.postgres.cluster import BIN, SUPERUSER, PostgresCluster, give, open_cluster
+from footfall.local.embedded.postgres.roles import (
     OWNER,
     QUERY,
     Passwords,
@@ -28,8 +28,9 @@ from footfall.embedded.postgres_roles import (
     role_url,
     superuser_environment,
 )
-from footfall.embedded.postgres_server import start_server, wait_for_server
-from footfall.operations import MigrateSettings, migrate
+from footfall.local.embedded.postgres.server import start_server, wait_for_server
+from operations.settings import MigrateSettings
+from operations.setup import migrate
 from read_model.progress import WAKE
 from tests import processes
 from tests.feeds import Told, read_all, stream

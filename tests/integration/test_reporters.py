@@ -14,7 +14,7 @@ import psutil
 import pytest
 from click.testing import CliRunner, Result
 
-from footfall.cli import cli
+from footfall.cli.main import cli
 from tests.patience import PATIENCE
 from tests.processes import free_port, wait_until
 from tests.servers import Servers

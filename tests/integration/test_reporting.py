@@ -18,9 +18,9 @@ import pytest
 from click.testing import CliRunner
 
 from contracts.event import DEFAULT_TENANT, UserEvent
-from footfall.cli import cli
-from footfall.reporters import grant
-from read_model.reporting import VIEWS
+from footfall.cli.main import cli
+from operations.reporters import grant
+from read_model.tables.reporting import VIEWS
 from tests.conftest import Footfall
 from tests.patience import PATIENCE
 from tests.producing import produce, sql, start_projector, wait_until_processed

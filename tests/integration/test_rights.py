@@ -9,7 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from footfall.operations import TopicSettings, create_topics
+from operations.settings import TopicSettings
+from operations.setup import create_topics
 from tests.conftest import Footfall
 from tests.integration.test_status import as_json, status
 from tests.own_broker import DESCRIBE, DESCRIBE_CONFIGS, GROUP, READ, TOPIC, WRITE, GuardedBroker, Rule, guarded_broker

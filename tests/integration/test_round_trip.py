@@ -9,7 +9,7 @@ import httpx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contracts.rules import Problems, validate_user_event
+from contracts.validation.rules import Problems, validate_user_event
 from tests.conftest import Footfall
 from tests.patience import PATIENCE
 from tests.processes import wait_until

@@ -11,7 +11,7 @@ import httpx
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from read_model.schema_version import needed
+from read_model.tables.schema_version import needed
 from tests.conftest import Footfall
 from tests.patience import PATIENCE
 from tests.processes import wait_until

@@ -11,9 +11,10 @@ import asyncpg
 import pytest
 from pydantic import SecretStr
 
-from footfall.operations import MigrateSettings, migrate
-from projector.failure import CLASSES, CODES, Failure
-from read_model.pool import UnfitDatabaseError, open_pool
+from operations.settings import MigrateSettings
+from operations.setup import migrate
+from projector.writing.failure import CLASSES, CODES, Failure
+from read_model.connecting.pool import UnfitDatabaseError, open_pool
 from tests.conftest import Footfall
 from tests.processes import Process, wait_until
 from tests.producing import (

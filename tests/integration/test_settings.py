@@ -11,9 +11,9 @@ from pydantic import SecretStr
 from pydantic_settings import BaseSettings
 
 from command_side.settings import CommandSettings
-from footfall.environment import load_settings
-from footfall.operations import MigrateSettings, TopicSettings
-from footfall.sql_prompt import SqlSettings
+from footfall.cli.sql_prompt import SqlSettings
+from footfall.processes.environment import load_settings
+from operations.settings import MigrateSettings, TopicSettings
 from projector.settings import ProjectorSettings
 from query_side.settings import QuerySettings
 from tests.patience import PATIENCE

@@ -12,9 +12,9 @@ import httpx
 import pytest
 
 from contracts.event import UserEvent
-from query_side import projections
+from query_side.activity import queries as projections
 from query_side.app import SESSION
-from query_side.pages import LEAST_ID
+from query_side.events.pages import LEAST_ID
 from tests.conftest import Footfall
 from tests.patience import PATIENCE
 from tests.producing import an_event, produce, record_of, start_projector, wait_until_processed

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from contracts.event import UserEvent
 from contracts.versions import encode_event
-from footfall.cli import cli
+from footfall.cli.main import cli
 from tests.conftest import Footfall
 from tests.patience import PATIENCE
 from tests.processes import wait_until

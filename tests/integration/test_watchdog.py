@@ -17,13 +17,15 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 from pydantic import SecretStr
 
-from footfall.embedded import spawn_leashed
-from footfall.operations import TopicSettings, create_topics
-from projector import fetch, run, watchdog
+from footfall.local.embedded import spawn_leashed
+from operations.settings import TopicSettings
+from operations.setup import create_topics
 from projector.app import run_projector
-from projector.loop_guard import EXIT_STUCK, LoopGuard
+from projector.consuming import fetch, run
+from projector.consuming.loop_guard import EXIT_STUCK, LoopGuard
+from projector.liveness import watchdog
+from projector.liveness.watchdog import StuckError
 from projector.settings import ProjectorSettings
-from projector.watchdog import StuckError
 from telemetry.health import LIVENESS, DependencyState, Probe
 from tests.conftest import Footfall
 from tests.integration.test_projector import produce_transactions
@@ -216,8 +218,10 @@ def test_kafka_away_is_a_reason_to_wait(
 
 HARMED = """
 import sys, threading
-from footfall.cli import main
-from projector import apply, run, watchdog
+from footfall.cli.main import main
+from projector.writing import apply
+from projector.consuming import run
+from projector.liveness import watchdog
 
 watchdog.LEAST_SPAN = {span}
 {harm}

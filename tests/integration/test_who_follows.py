@@ -14,11 +14,11 @@ import pytest
 
 from command_side.app import CommandSide
 from command_side.settings import CommandSettings
-from footfall.web import web_app
 from tests.integration.test_whole_requests import Client, in_flight, port_of, post, served, until, within
 from tests.servers import Servers
 from tests.tcp_proxy import TcpProxy, tcp_proxy
 from tests.topic_reader import read_topic
+from web.application import web_app
 
 BATCH = "/events/generate/batch"
 KEYS = [f"k{n}" for n in range(10)]

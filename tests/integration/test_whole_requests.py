@@ -9,19 +9,21 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from command_side import direct
 from command_side.admission import Admission, OverloadedError
+from command_side.api import fast_single as direct
 from command_side.app import CommandSide
-from command_side.produce_round import ProduceRound
+from command_side.publishing.produce_round import ProduceRound
 from command_side.settings import CommandSettings
-from footfall import bounded_http, places, serve
-from footfall.serve import Server, server_of
-from footfall.web import web_app
-from telemetry.asgi import App, Receive, Scope, Send
 from telemetry.metrics import REGISTRY
 from tests.patience import PATIENCE
 from tests.servers import Servers
 from tests.topic_reader import read_topic
+from web import server as serve
+from web.application import web_app
+from web.asgi import App, Receive, Scope, Send
+from web.protocol import bounded_http
+from web.protocol import connection_places as places
+from web.server import Server, server_of
 
 DIRECT, ON_ASGI = "/events/generate", "/events/generate?"  # a target with a query is not offered
 MAX_CONNECTIONS = 40

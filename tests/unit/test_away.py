@@ -6,10 +6,10 @@ import logging
 import asyncpg
 import pytest
 
-from projector.failure import Failure, kind_of
-from read_model.away import ANOTHER_SCHEMA, AWAY
-from telemetry.lifetimes import ended_within, once_there
-from telemetry.seldom import Seldom
+from projector.writing.failure import Failure, kind_of
+from read_model.connecting.away import ANOTHER_SCHEMA, AWAY
+from telemetry.connections import ended_within, once_there
+from telemetry.log_throttle import Seldom
 
 SERVERS_FAULT = (Failure.TRANSIENT, Failure.SERVER, Failure.TOO_MUCH)
 # A sequence that is at its end: no query of ours takes a number.

@@ -2,7 +2,7 @@
 
 import pytest
 
-from projector.batch_size import BatchSize
+from projector.consuming.batch_size import BatchSize
 
 
 def fill(size: BatchSize, bearable: int, records: int) -> tuple[int, int]:

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from command_side.batch import Turns
 from command_side.batch_items import (
     MAX_ITEMS,
     SLICE_BYTES,
@@ -18,9 +17,10 @@ from command_side.batch_items import (
     validated,
     written_lines,
 )
+from command_side.batch_submission import Turns
 from contracts.event import MAX_PAYLOAD_BYTES, MAX_USER_ID_LENGTH
-from contracts.large_payloads import LARGE_COMMAND, LARGE_PAYLOAD, surely_too_large
-from contracts.rules import Problems, validate_user_event
+from contracts.validation.large_payloads import LARGE_COMMAND, LARGE_PAYLOAD, surely_too_large
+from contracts.validation.rules import Problems, validate_user_event
 
 
 def command(payload: Any, user_id: str = "u", **more: Any) -> bytes:

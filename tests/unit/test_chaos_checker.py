@@ -13,10 +13,10 @@ import pytest
 
 from chaos.compare import KINDS as KINDS_OF_FINDINGS
 from chaos.compare import Evidence, check
-from chaos.fold import Record, decode, fold
 from chaos.history import Operation, Writer, read
 from chaos.mutants import MUTANTS
 from chaos.nemesis import HARMS, ROLES, schedule
+from chaos.reference_model import Record, decode, fold
 from chaos.wire import KafkaWire, PostgresWire
 from tests.architecture.repository import ROOT
 from tests.patience import PATIENCE

@@ -13,11 +13,11 @@ from aiokafka.errors import (
     UnknownError,
 )
 
-from command_side.answers import PUBLISH_ANSWERS
-from command_side.event_log import ACKNOWLEDGED, UNKNOWN, NotAcknowledged, Outcome
-from command_side.kafka_producer import KafkaProducer, leaves_a_doubt
-from command_side.produce_round import COUNT_FAILURE
-from command_side.waiting import Group, members_of
+from command_side.api.responses import PUBLISH_ANSWERS
+from command_side.publishing.event_log import ACKNOWLEDGED, UNKNOWN, NotAcknowledged, Outcome
+from command_side.publishing.kafka_producer import KafkaProducer, leaves_a_doubt
+from command_side.publishing.pending import Group, members_of
+from command_side.publishing.produce_round import COUNT_FAILURE
 from contracts.record import EventRecord
 
 RECORDS: Any = [EventRecord(b"k", b"v", [])]

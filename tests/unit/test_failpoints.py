@@ -4,7 +4,7 @@ import pytest
 
 from projector import failpoints
 from projector.failpoints import POINTS, VARIABLE, InjectedError, arm, reached
-from projector.failure import Failure, kind_of
+from projector.writing.failure import Failure, kind_of
 
 
 @pytest.fixture(autouse=True)

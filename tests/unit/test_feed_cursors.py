@@ -5,10 +5,10 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from query_side.cursors import Cursors
-from query_side.feed import cursor_of, place_of
-from query_side.positions import UNBEGUN, Mark, Place
-from query_side.served_history import TAG_BYTES, UNTAGGED, AnotherHistoryError, Serving, check, serving
+from query_side.feed.pages import cursor_of, place_of
+from query_side.log_positions.cursors import Cursors
+from query_side.log_positions.positions import UNBEGUN, Mark, Place
+from query_side.log_positions.served_history import TAG_BYTES, UNTAGGED, AnotherHistoryError, Serving, check, serving
 
 CURSORS = Cursors(b"a key")
 AT = {0: Mark(7, 2), 3: Mark(1)}

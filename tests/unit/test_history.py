@@ -5,11 +5,11 @@ from uuid import uuid4
 import pytest
 
 from contracts.versions import encode_event
-from projector.checkpoints import Stored
-from projector.fingerprint import fingerprint
-from projector.history import Log, Same, Unproven, compare
-from projector.stops import Stop, StopCause
-from projector.topic_metadata import TopicMetadata, topic_metadata
+from projector.consuming.topic_metadata import TopicMetadata, topic_metadata
+from projector.generations.history import Log, Same, Unproven, compare
+from projector.liveness.stops import Stop, StopCause
+from projector.writing.checkpoints import Stored
+from projector.writing.fingerprint import fingerprint
 from tests.producing import an_event
 from tests.unit.test_projector_batch import Record
 

@@ -6,7 +6,6 @@ from uuid import UUID
 
 import pytest
 
-from command_side.event_log import BUSY, FAILED, SOMEWHERE, UNKNOWN, Acknowledged, Outcome
 from command_side.idempotency import (
     ENTRY_BYTES,
     Claim,
@@ -19,6 +18,7 @@ from command_side.idempotency import (
     fingerprint,
     is_valid_key,
 )
+from command_side.publishing.event_log import BUSY, FAILED, SOMEWHERE, UNKNOWN, Acknowledged, Outcome
 from contracts.event import ActivityCommand
 
 LOGIN = ActivityCommand("user-1", "LOGIN")

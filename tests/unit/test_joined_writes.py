@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any, cast
 
-from footfall.joined_writes import JoinedWrites
+from web.protocol.joined_writes import JoinedWrites
 
 
 class Recorded:

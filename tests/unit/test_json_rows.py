@@ -5,8 +5,8 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from query_side.formats import JsonArray
-from query_side.queries import unescaped
+from query_side.events.formats import JsonArray
+from query_side.events.queries import unescaped
 
 texts = st.text() | st.sampled_from(["\\", "\\\\", "\\N", "\\.", "\n", '"', "\\u0000", "\\n"])
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from projector.pace import BURST, Pace
+from projector.consuming.rate_limiter import BURST, Pace
 
 
 class Clock:

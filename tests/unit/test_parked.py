@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.versions import encode_event
-from projector.batch import Position, assemble
-from projector.dead_letters import Caps, Parked, header_name, recorded_at, storable, timestamp_ms, user_of
-from projector.failure import storable_words
-from projector.rows import MAX_RECORDED_AT_MS, MIN_RECORDED_AT_MS
-from projector.stops import StopCause
+from projector.consuming.batch import Position, assemble
+from projector.dead_letters.parking import Caps, Parked, header_name, recorded_at, storable, timestamp_ms, user_of
+from projector.liveness.stops import StopCause
+from projector.writing.failure import storable_words
+from projector.writing.rows import MAX_RECORDED_AT_MS, MIN_RECORDED_AT_MS
 from tests.producing import an_event
 from tests.unit.test_projector_batch import Record
 

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 from aiokafka.partitioner import DefaultPartitioner
 
-from command_side.produce_round import partition_chooser
+from command_side.publishing.produce_round import partition_chooser
 
 # From Apache Kafka's UtilsTest.testMurmur2: key and 32-bit hash, as Java's signed integer.
 JAVA = {

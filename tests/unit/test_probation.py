@@ -2,7 +2,7 @@
 
 import pytest
 
-from projector.probation import JITTER, LONGEST_PAUSE, Probation
+from projector.liveness.probation import JITTER, LONGEST_PAUSE, Probation
 
 
 class Clock:

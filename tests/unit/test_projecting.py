@@ -5,9 +5,9 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
-from projector.consumer_group import Group, Member
-from projector.projecting import Effort, Facts, Lock, judge
-from projector.verdicts import EFFORT, JOINS_WITHIN, PATIENCE, Joining, State, Verdict
+from projector.consuming.consumer_group import Group, Member
+from projector.liveness.projecting import Effort, Facts, Lock, judge
+from projector.liveness.verdicts import EFFORT, JOINS_WITHIN, PATIENCE, Joining, State, Verdict
 
 PROJECTOR = Member("footfall-projector-host:1-read_g1", "/10.0.0.1")
 STRANGER = Member("rdkafka", "/10.0.0.2")

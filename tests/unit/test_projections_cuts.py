@@ -5,12 +5,10 @@ code with them.
 """
 
 import asyncio
-import importlib.util
 import os
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -20,12 +18,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts.event import DEFAULT_TENANT
-from projector.commit import GenerationWriter
 from projector.projections import PROJECTIONS
-from projector.projections.news import news_of
+from projector.projections.event_batch import news_of
 from projector.projections.projection import PLAN_SETTINGS, arguments, ctes, statement
 from projector.projections.user_sessions import MAX_PRODUCTS
-from projector.rows import EventRow
+from projector.writing.commit import GenerationWriter
+from projector.writing.rows import EventRow
 from tests.servers import Servers
 from tests.unit.test_projections_one_by_one import COLUMNS, NOON, Tables, expected, row_of
 
@@ -102,23 +100,8 @@ async def apply(connection: asyncpg.Connection, batch: Sequence[EventRow], toget
 
 async def connect(servers: Servers) -> asyncpg.Connection:
     admin = await asyncpg.connect(servers.admin_url)
-    if (
-        await admin.fetchval("SELECT to_regclass('read_g1.user_activity')") is None
-    ):  # migration 0002 is not in place yet
-        for text in proposed_migration():
-            await admin.execute(text)
     await admin.close()
     return await asyncpg.connect(servers.projector_url, server_settings={"timezone": "UTC", **PLAN_SETTINGS})
-
-
-def proposed_migration() -> list[str]:
-    spec = importlib.util.spec_from_file_location("proposed", Path("/tmp/proj/0002_projections.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    found: list[str] = module.statements()
-    return found
 
 
 @pytest.fixture(scope="module")

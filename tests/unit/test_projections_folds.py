@@ -11,12 +11,12 @@ from contracts.event import EventType, UserEvent
 from contracts.versions import encode_event
 from projector.projections import PROJECTIONS
 from projector.projections.activity_hourly import ACTIVITY_HOURLY, TYPE_BITS
-from projector.projections.news import SEPARATOR, news_of, product_of
+from projector.projections.event_batch import SEPARATOR, news_of, product_of
 from projector.projections.product_views import PRODUCT_VIEWS
 from projector.projections.projection import arguments, statement
 from projector.projections.user_activity import USER_ACTIVITY
 from projector.projections.user_sessions import KEPT_PRODUCTS, USER_SESSIONS
-from projector.rows import EventRow
+from projector.writing.rows import EventRow
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 

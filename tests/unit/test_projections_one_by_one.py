@@ -14,7 +14,7 @@ import msgspec
 from contracts.event import DEFAULT_TENANT, EventType, UserEvent
 from contracts.versions import encode_event
 from projector.projections.user_sessions import MAX_PRODUCTS
-from projector.rows import EventRow, to_row
+from projector.writing.rows import EventRow, to_row
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from contracts.event import UserEvent
 from contracts.versions import encode_event
-from projector.batch import Position, assemble, split
-from projector.commit import Advance
-from projector.dead_letters import Caps
-from projector.failure import Diagnosis
-from projector.fingerprint import fingerprint
-from projector.rows import MAX_RECORDED_AT_MS, MIN_RECORDED_AT_MS, EventRow, to_row
+from projector.consuming.batch import Position, assemble, split
+from projector.dead_letters.parking import Caps
+from projector.writing.commit import Advance
+from projector.writing.failure import Diagnosis
+from projector.writing.fingerprint import fingerprint
+from projector.writing.rows import MAX_RECORDED_AT_MS, MIN_RECORDED_AT_MS, EventRow, to_row
 from tests.producing import an_event
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from projector.failure import (
+from projector.writing.failure import (
     CLASSES,
     CODES,
     DATABASE_ERRORS,

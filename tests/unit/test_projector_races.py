@@ -16,20 +16,20 @@ from aiokafka.errors import IllegalStateError, KafkaError, OffsetOutOfRangeError
 from pydantic import SecretStr
 
 from contracts.versions import encode_event
-from projector import apply as apply_module
-from projector import fetch as fetch_module
-from projector import ownership as ownership_module
-from projector import probation
-from projector import run as run_module
-from projector.batch import Position, split
-from projector.checkpoints import Stored
-from projector.claims import Claimed
-from projector.commit import Batch, Committed, Fenced
-from projector.fetch import Fetcher
-from projector.ownership import Ownership
-from projector.run import MembershipLostError, Projector
+from projector.consuming import fetch as fetch_module
+from projector.consuming import ownership as ownership_module
+from projector.consuming import run as run_module
+from projector.consuming.batch import Position, split
+from projector.consuming.fetch import Fetcher
+from projector.consuming.ownership import Ownership
+from projector.consuming.run import MembershipLostError, Projector
+from projector.liveness import probation
+from projector.liveness.stops import Stop, StopCause
 from projector.settings import ProjectorSettings
-from projector.stops import Stop, StopCause
+from projector.writing import apply as apply_module
+from projector.writing.checkpoints import Stored
+from projector.writing.claims import Claimed
+from projector.writing.commit import Batch, Committed, Fenced
 from tests.patience import PATIENCE
 from tests.producing import an_event
 from tests.unit.test_projector_batch import Record

@@ -9,8 +9,8 @@ import pytest
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 
-from command_side import quick_gzip
-from command_side.quick_gzip import BUILDERS, gzip_encode, use_quick_gzip
+from command_side.publishing import quick_gzip
+from command_side.publishing.quick_gzip import BUILDERS, gzip_encode, use_quick_gzip
 
 TEXT = b'{"eventType":"LOGIN","payload":{"ip":"10.0.0.1"}}' * 500
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from footfall.request_cuts import RequestCuts
+from web.protocol.request_framing import RequestCuts
 
 HEAD = b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\n"
 BODY = b"\r\n\r\n\r\n\r\n."

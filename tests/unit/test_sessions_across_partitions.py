@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts.event import DEFAULT_TENANT
-from projector.commit import GenerationWriter
 from projector.projections.user_sessions import MAX_PRODUCTS
-from projector.rows import EventRow
+from projector.writing.commit import GenerationWriter
+from projector.writing.rows import EventRow
 from tests.servers import Servers
 from tests.unit.test_projections_cuts import connect, payloads, times
 from tests.unit.test_projections_one_by_one import NOON, OneByOne, row_of

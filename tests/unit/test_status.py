@@ -1,7 +1,7 @@
 """What status says of the facts, without a server."""
 
-from footfall.status import GenerationStatus, PartitionStatus, partition_status, problems, progress
-from projector.projecting import Facts, judge
+from operations.status import GenerationStatus, PartitionStatus, partition_status, problems, progress
+from projector.liveness.projecting import Facts, judge
 from tests.unit.test_projecting import some_facts
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from projector.stops import MEANINGS, Stop, StopCause, cause_of
+from projector.liveness.stops import MEANINGS, Stop, StopCause, cause_of
 from tests.architecture.repository import ROOT
 
 PAGE = (ROOT / "docs" / "stops.md").read_text()

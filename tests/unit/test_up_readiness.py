@@ -2,7 +2,7 @@
 
 import json
 
-from footfall.running import standing_still
+from footfall.local.running import standing_still
 
 
 def ready(**details: str) -> bytes:

@@ -10,11 +10,20 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from projector.fetch import FETCH_PATIENCE
-from projector.loop_guard import EXIT_STUCK, TICKS_OF_PATIENCE, LoopGuard
-from projector.ownership import RECLAIM_DELAY
-from projector.pulse import Loop, Pulse
-from projector.watchdog import ATTEMPT_PATIENCE, JOIN_PATIENCE, LEAST_SPAN, Healthy, Held, Observation, Stuck, judge
+from projector.consuming.fetch import FETCH_PATIENCE
+from projector.consuming.loop_guard import EXIT_STUCK, TICKS_OF_PATIENCE, LoopGuard
+from projector.consuming.ownership import RECLAIM_DELAY
+from projector.liveness.heartbeat import Loop, Pulse
+from projector.liveness.watchdog import (
+    ATTEMPT_PATIENCE,
+    JOIN_PATIENCE,
+    LEAST_SPAN,
+    Healthy,
+    Held,
+    Observation,
+    Stuck,
+    judge,
+)
 from tests.patience import PATIENCE
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -189,7 +198,7 @@ async def test_a_loop_that_is_blocked_ends_the_process_and_one_that_turns_does_n
 def test_a_blocked_process_says_where_and_exits_70() -> None:
     program = """
 import asyncio, threading
-from projector.loop_guard import LoopGuard
+from projector.consuming.loop_guard import LoopGuard
 
 async def deadlock():
     lock = threading.Lock()

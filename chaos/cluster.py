@@ -1,0 +1,293 @@
+"""Who takes part: the processes of one topic and one database, each started anew when it ends, until the curtain."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import asyncpg
+import msgspec
+import psutil
+from pydantic import SecretStr
+
+from bench.stage import free_port
+from chaos.history import Counter
+from chaos.load import Load
+from chaos.proxy import Proxy
+from chaos.servers import Servers
+from chaos.wire import PostgresWire
+from footfall.local.embedded import spawn_leashed
+from operations.settings import MigrateSettings, TopicSettings
+from operations.setup import create_topics, migrate
+from projector.failpoints import VARIABLE
+
+TEMPLATE = "chaos_template"
+POLL = 0.05  # seconds
+AGAIN_AFTER = 0.5  # seconds between two starts of one role at least
+END_WITHIN = 12.0  # seconds after SIGTERM
+
+SESSION_TIMEOUT = 3.0  # seconds; a projector silent for so long is dead
+PACE = {"KAFKA_SESSION_TIMEOUT_MS": "3000", "KAFKA_HEARTBEAT_INTERVAL_MS": "500", "PUBLISH_TIMEOUT_MS": "5000"}
+
+Popen = subprocess.Popen[bytes]
+
+
+class ChaosError(Exception):
+    """The stage itself failed: not a finding."""
+
+
+@dataclass
+class Role:
+    """One member of the cast. `wanted`: whether it is to run; what it needs of that, `start` knows."""
+
+    name: str
+    start: Callable[[], Popen]
+    wanted: bool = True
+    process: Popen | None = None
+    started_at: float = 0.0
+    starts: int = 0
+    frozen: bool = False
+    extra: dict[str, str] = field(default_factory=dict)  # of the environment, for the next start alone
+
+
+class Cast:
+    """The processes of one round. `program(role)` is what runs it: the product, or a mutant of it."""
+
+    def __init__(
+        self,
+        servers: Servers,
+        directory: Path,
+        name: str,
+        *,
+        seed: int,
+        program: Callable[[str], list[str]] = lambda _: ["footfall"],
+        per_second: float = 900.0,
+        schema: str = "",
+    ) -> None:
+        self.servers, self.topic, self.name, self._seed = servers, name, name, seed
+        self._program, self.per_second = program, per_second  # the load's, from its next start
+        self.directory = directory / name
+        self.directory.mkdir(exist_ok=True)
+        self.history = self.directory / "history.jsonl"
+        self.history.unlink(missing_ok=True)
+        self.counter = Counter(self.history)
+        self._ports = {name: free_port() for name in ("command", "query")}
+        self.database = new_database(servers, name, schema)
+        projectors = ("projector-1", "projector-2", "projector-3")
+        self.proxies = {p: Proxy(("127.0.0.1", servers.postgres_port), PostgresWire) for p in projectors}
+        self.roles = {
+            "broker": Role("broker", servers.start_broker, process=servers.running("broker")),
+            "postgres": Role("postgres", servers.start_postgres, process=servers.running("postgres")),
+            "command": Role("command", lambda: self._side("command")),
+            **{p: Role(p, lambda p=p: self._projector(p), wanted=p != "projector-3") for p in projectors},  # type: ignore[misc]
+            "query": Role("query", lambda: self._side("query")),
+            "load": Role("load", self._load),
+        }
+        _create_topic(servers, self.topic)
+
+    # --- life ---------------------------------------------------------------------------------------------------------
+
+    def tend(self) -> None:
+        """Starts whoever is wanted and does not run."""
+        for role in self.roles.values():
+            ended = role.process is None or role.process.poll() is not None
+            if role.wanted and ended and time.monotonic() - role.started_at > AGAIN_AFTER:
+                role.started_at = time.monotonic()
+                role.starts += 1
+                role.frozen = False
+                role.process = role.start()
+                role.extra = {}
+
+    def wait(self, seconds: float) -> None:
+        """Lets time pass, tending."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            self.tend()
+            time.sleep(min(POLL, max(0.0, deadline - time.monotonic())))
+
+    def wait_until(self, condition: Callable[[], bool], within: float, what: str) -> None:
+        """Tends until the condition holds. Raises ChaosError after `within` seconds."""
+        if not self.holds_within(condition, within):
+            raise ChaosError(f"waited {within:g} s for {what}")
+
+    def holds_within(self, condition: Callable[[], bool], within: float) -> bool:
+        """Whether the condition came to hold; tends meanwhile."""
+        deadline = time.monotonic() + within
+        while not condition():
+            if time.monotonic() > deadline:
+                return False
+            self.wait(POLL)
+        return True
+
+    def acknowledged_more(self, count: int) -> Callable[[], bool]:
+        """A condition: so many more acknowledged than now."""
+        goal = self.counter.look() + count
+        return lambda: self.counter.look() >= goal
+
+    def runs(self, name: str) -> bool:
+        """Whether that role's process is there and not frozen."""
+        role = self.roles[name]
+        return role.process is not None and role.process.poll() is None and not role.frozen
+
+    def projectors(self) -> list[str]:
+        """The projectors that are to run."""
+        return [name for name, role in self.roles.items() if name.startswith("projector") and role.wanted]
+
+    def end(self, *names: str) -> None:
+        """Asks these roles to end, for good, and waits."""
+        for name in names:
+            role = self.roles[name]
+            role.wanted = False
+            if role.process is not None and role.process.poll() is None:
+                self.thaw(name)
+                role.process.terminate()
+        for name in names:
+            process = self.roles[name].process
+            if process is not None:
+                try:
+                    process.wait(END_WITHIN)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+
+    def close(self) -> None:
+        """Ends all but the servers, at once."""
+        for proxy in self.proxies.values():
+            proxy.cut()
+        for name, role in self.roles.items():
+            role.wanted = False
+            if name not in ("broker", "postgres") and role.process is not None and role.process.poll() is None:
+                role.process.kill()
+                role.process.wait()
+
+    # --- harm ---------------------------------------------------------------------------------------------------------
+
+    def kill(self, name: str) -> None:
+        """SIGKILL to the whole of it: PostgreSQL's own children too."""
+        for process in self._family(name):
+            _send(process, signal.SIGKILL)
+        self._popen(name).wait()
+
+    def terminate(self, name: str) -> None:
+        """SIGTERM (PostgreSQL: SIGINT, its fast shutdown): who ends so is started again."""
+        self._popen(name).send_signal(signal.SIGINT if name == "postgres" else signal.SIGTERM)
+
+    def freeze(self, name: str) -> None:
+        """SIGSTOP."""
+        self.roles[name].frozen = True
+        for process in self._family(name):
+            _send(process, signal.SIGSTOP)
+
+    def thaw(self, name: str) -> None:
+        """SIGCONT."""
+        if self.roles[name].frozen:
+            self.roles[name].frozen = False
+            for process in self._family(name):
+                _send(process, signal.SIGCONT)
+
+    def _popen(self, name: str) -> Popen:
+        process = self.roles[name].process
+        assert process is not None, name
+        return process
+
+    def _family(self, name: str) -> list[psutil.Process]:
+        try:
+            parent = psutil.Process(self._popen(name).pid)
+            return [parent, *parent.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
+
+    # --- who is who ---------------------------------------------------------------------------------------------------
+
+    def environment(self) -> dict[str, str]:
+        """What every process of the product reads."""
+        return {
+            **os.environ,
+            "ENVIRONMENT": "test",
+            "KAFKA_BOOTSTRAP_SERVERS": self.servers.kafka,
+            "KAFKA_TOPIC": self.topic,
+            "KAFKA_GROUP_ID": f"group-of-{self.topic}",
+            "KAFKA_DLQ_TOPIC": f"{self.topic}-dlq",
+            **PACE,
+        }
+
+    def _side(self, name: str) -> Popen:
+        own = {"DATABASE_URL": self.servers.url("query", self.database)}
+        if name == "command":
+            own = {"KAFKA_BOOTSTRAP_SERVERS": self.servers.proxied_kafka}
+        return self._spawn(name, [f"{name}-side", "--port", str(self._ports[name])], own)
+
+    def _projector(self, name: str) -> Popen:
+        url = self.servers.url("projector", self.database, self.proxies[name].port)
+        own = {"DATABASE_URL": url, VARIABLE: "", **self.roles[name].extra}
+        return self._spawn(name, ["projector", "--port", "0"], own)
+
+    def _spawn(self, name: str, arguments: list[str], own: dict[str, str]) -> Popen:
+        return spawn_leashed(
+            [sys.executable, "-m", *self._program(name), *arguments],
+            death_signal=signal.SIGKILL,
+            env={**self.environment(), **own},
+            log_path=self.directory / f"{name}.log",
+        )
+
+    def _load(self) -> Popen:
+        epoch, ports = self.roles["load"].starts, self._ports
+        load = Load(ports["command"], ports["query"], str(self.history), epoch, self._seed, per_second=self.per_second)
+        return spawn_leashed(
+            [sys.executable, "-m", "chaos.load", msgspec.json.encode(load).decode()],
+            death_signal=signal.SIGKILL,
+            log_path=self.directory / "load.log",
+        )
+
+    def logged(self, event: str) -> int:
+        """How often the projectors have logged this."""
+        marker = f'"event":"{event}"'.encode()
+        spaced = f'"event": "{event}"'.encode()
+        logs = [path.read_bytes() for path in self.directory.glob("projector-*.log")]
+        return sum(log.count(marker) + log.count(spaced) for log in logs)
+
+
+def _send(process: psutil.Process, number: signal.Signals) -> None:
+    with suppress(psutil.NoSuchProcess):
+        process.send_signal(number)
+
+
+def prepare(servers: Servers) -> None:
+    """Makes the template that each round's database is a copy of."""
+    asyncio.run(_create_database(servers, TEMPLATE, "template1"))
+    url = servers.url("owner", TEMPLATE).partition("?")[0]
+    migrate(MigrateSettings(database_url=SecretStr(url)))
+
+
+def new_database(servers: Servers, name: str, schema: str = "") -> str:
+    """A migrated, empty database; `schema` is a statement that changes it."""
+    asyncio.run(_create_database(servers, name, TEMPLATE))
+    if schema:
+        asyncio.run(_execute(servers, name, schema))
+    return name
+
+
+async def _create_database(servers: Servers, name: str, template: str) -> None:
+    await _execute(servers, "footfall", f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+
+
+async def _execute(servers: Servers, database: str, statement: str) -> None:
+    connection = await asyncpg.connect(servers.url("owner", database))
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+def _create_topic(servers: Servers, topic: str) -> None:
+    create_topics(
+        TopicSettings(
+            kafka_bootstrap_servers=servers.kafka, kafka_topic=topic, kafka_dlq_topic=f"{topic}-dlq", kafka_partitions=6
+        )
+    )

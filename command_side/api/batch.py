@@ -1,0 +1,149 @@
+"""`POST /events/generate/batch`: many commands in one request, each with its own result (docs/batches.md)."""
+
+from collections.abc import Sequence
+from urllib.parse import parse_qsl
+
+import msgspec
+from litestar import asgi
+from litestar.handlers import ASGIRouteHandler
+
+from command_side.admission import Admission, OverloadedError
+from command_side.api.request import JSON, ClientGoneError, Head, RefusedError, read_body, read_head, while_wanted
+from command_side.api.responses import KEY_CONFLICT, PUBLISH_ANSWERS, RETRY_AFTER, answer_failure, answer_unrecorded
+from command_side.batch_items import KEY_FIELD
+from command_side.batch_submission import Batches, ItemResult
+from command_side.idempotency import KeyConflict
+from command_side.publishing.event_log import (
+    ACKNOWLEDGED,
+    NOT_TAKEN,
+    Acknowledged,
+    Acknowledgement,
+    NotTaken,
+    Submitted,
+)
+from command_side.settings import CommandSettings
+from contracts.validation.rules import Problems
+from telemetry.metrics import COMMANDS_REJECTED
+from web import envelope
+from web.asgi import Receive, Scope, Send, respond
+from web.middleware import REQUEST_ID_KEY
+
+BATCH = "/events/generate/batch"
+NDJSON = b"application/x-ndjson"
+MEDIA_TYPES = (JSON, NDJSON)
+
+NOT_PUBLISHED = "Not published: the batch is atomic and another of its items was refused."
+KEY_IS_THE_ITEMS = "A batch has no Idempotency-Key of its own; give each item its `idempotencyKey`."
+BAD_QUERY = "The only query parameter is `atomic`: true or false."
+
+_encode = msgspec.json.Encoder().encode
+
+
+def batch_route(batches: Batches, admission: Admission, settings: CommandSettings) -> ASGIRouteHandler:
+    """The route that records many activities."""
+    max_bytes, body_timeout = settings.batch_max_body_bytes, settings.body_timeout_ms / 1000
+
+    @asgi(BATCH, copy_scope=False)
+    async def generate_batch(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            head = read_head(scope, max_bytes, MEDIA_TYPES)
+            atomic = wants_all_or_none(scope, head)
+            size = admission.enter(head.length, max_bytes)
+        except (RefusedError, OverloadedError) as error:
+            await answer_failure(scope, send, error)
+            return
+        try:
+            body = await read_body(receive, max_bytes, body_timeout)
+            lines = head.media_type == NDJSON
+            work = batches.handle(body, scope[REQUEST_ID_KEY], lines=lines, atomic=atomic)
+            # What has a key is wanted by its repeats.
+            results = await (work if KEY_FIELD in body else while_wanted(scope, work))
+        except ClientGoneError:
+            return
+        except Exception as error:  # noqa: BLE001 - this route passes by the framework and its last resort
+            await answer_failure(scope, send, error)
+        else:
+            await answer(send, results)
+        finally:
+            admission.leave(size)
+
+    return generate_batch
+
+
+def wants_all_or_none(scope: Scope, head: Head) -> bool:
+    """`?atomic=true`. Raises RefusedError for any other query, and for a key where it has no meaning."""
+    if head.idempotency_key is not None:
+        raise RefusedError(400, KEY_IS_THE_ITEMS)
+    query: bytes = scope["query_string"]
+    if not query:
+        return False
+    parameters = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+    if parameters not in ([("atomic", "true")], [("atomic", "false")]):
+        raise RefusedError(400, BAD_QUERY)
+    return parameters[0][1] == "true"
+
+
+async def answer(send: Send, results: Sequence[ItemResult] | Problems | NotTaken) -> None:
+    """The results in order, under the status that sums them up; 400 when the body as a whole is no batch; or 503."""
+    if isinstance(results, NOT_TAKEN):
+        await answer_unrecorded(send, results)
+        return
+    if isinstance(results, Problems):
+        COMMANDS_REJECTED.labels(status=400).inc()
+        await respond(send, 400, envelope.invalid(results.sentences), JSON)
+        return
+    statuses = []
+    rendered_results = []
+    for result in results:
+        status, text = rendered(result)
+        statuses.append(status)
+        rendered_results.append(text)
+    accepted, unknown = statuses.count(201), statuses.count(503)
+    body = b'{"success":%b,"accepted":%d,"rejected":%d,"unknown":%d,"results":[%b]}' % (
+        b"true" if accepted == len(results) else b"false",
+        accepted,
+        len(results) - accepted - unknown,
+        unknown,
+        b",".join(rendered_results),
+    )
+    status = overall(statuses)
+    if status in (400, 422):
+        COMMANDS_REJECTED.labels(status=status).inc()
+    await respond(send, status, body, JSON, *([RETRY_AFTER] if status == 503 else []))
+
+
+def overall(statuses: Sequence[int]) -> int:
+    """One status for all: 503 when any outcome is unknown; 201 or the common refusal when all agree; else 207."""
+    found = set(statuses)
+    if 503 in found:
+        return 503
+    refusals = found - {424}  # items of an atomic batch that nothing is wrong with
+    if len(refusals) == 1 and 413 not in refusals:  # which would speak of the body
+        return refusals.pop()
+    return 207 if 201 in found else 400
+
+
+def rendered(result: ItemResult) -> tuple[int, bytes]:
+    """Status and JSON of one result: the envelope's four keys, `status`, and `position` where it is known."""
+    if isinstance(result, Submitted):
+        outcome = result.outcome
+        if isinstance(outcome, ACKNOWLEDGED):
+            return 201, recorded(result.record.value, outcome)
+        answered = PUBLISH_ANSWERS[type(outcome)]
+        return answered.status, refused(answered.status, answered.error)
+    if isinstance(result, Problems):
+        return 400, b'{"status":400,' + envelope.invalid(result.sentences)[1:]
+    if isinstance(result, KeyConflict):
+        return 422, refused(422, KEY_CONFLICT)
+    return 424, refused(424, NOT_PUBLISHED)
+
+
+def recorded(event_json: bytes, where: Acknowledgement) -> bytes:
+    """The result of an item that was accepted."""
+    token = b'"%d-%d"' % (where.partition, where.offset) if isinstance(where, Acknowledged) else b"null"
+    return b'{"status":201,"success":true,"event":%b,"errors":null,"error":null,"position":%b}' % (event_json, token)
+
+
+def refused(status: int, error: str) -> bytes:
+    """The result of an item that was not."""
+    return b'{"status":%d,%b' % (status, envelope.failed(error)[1:])

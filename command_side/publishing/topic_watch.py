@@ -1,0 +1,57 @@
+"""What the command side says of its topic: whether it may write, and which promises the topic breaks."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import KafkaError
+
+from command_side.publishing.topic_description import promises, rights
+from contracts.topic_promises import broken_promises
+from telemetry.health import DependencyState
+from telemetry.logs import get_logger
+
+LOOK_AGAIN = 60.0  # seconds between looks at the topic's configuration, which somebody may change
+PATIENCE = 5.0  # seconds of the look at the start; whatever Kafka does not tell then is told by a later one
+
+
+class TopicWatch:
+    """Asks over the connection of the producer that `client` gives."""
+
+    def __init__(self, client: Callable[[], AIOKafkaClient], topic: str) -> None:
+        self._client = client
+        self._topic = topic
+        self._looked_at = float("-inf")
+        self._broken: Sequence[str] = ()
+        self._log = get_logger("command_side")
+
+    async def at_start(self) -> None:
+        """Names in the log what is wrong with the topic; it is no reason not to start."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                found = await self.state()
+        except (KafkaError, TimeoutError) as error:
+            self._log.warning("topic_not_checked", error=type(error).__name__)
+            return
+        if not found.ok:
+            self._log.error("topic_not_writable", reason=found.detail)
+
+    async def state(self) -> DependencyState:
+        """For health. Raises KafkaError when no broker answers."""
+        allowed = await rights(self._client(), self._topic)
+        if allowed.may_write is False:
+            return DependencyState(ok=False, detail=allowed.problem)
+        said = list(await self._promises())
+        if allowed.may_write is None:
+            said.append(f"Kafka does not tell whether topic {self._topic} may be written to.")
+        return DependencyState(ok=True, detail=" ".join(said))
+
+    async def _promises(self) -> Sequence[str]:
+        if time.monotonic() - self._looked_at > LOOK_AGAIN:
+            broken = broken_promises(await promises(self._client(), self._topic))
+            for sentence in broken:
+                if sentence not in self._broken:
+                    self._log.warning("topic_promise_broken", reason=sentence)
+            self._broken, self._looked_at = broken, time.monotonic()
+        return self._broken

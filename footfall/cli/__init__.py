@@ -1,0 +1,1 @@
+"""The `footfall` command: one module a command, its output beside it."""

@@ -1,0 +1,145 @@
+"""`footfall dlq` in a terminal: options in, tables, bars or JSON out."""
+
+import asyncio
+import getpass
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+import msgspec
+import rich_click as click
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from contracts.event import PERSONAL_FIELDS
+from footfall.cli.failures import readable_failures
+from footfall.cli.settings import operator_settings
+from operations.dead_letters import discard_letters, list_letters, redrive_letters, show_letter
+from operations.settings import DlqSettings
+from projector.dead_letters.letter_filter import LetterFilter
+from projector.dead_letters.redrive import Dealt, Options
+from projector.dead_letters.redrive_attempt import RedriveError
+from read_model.wire_time import encoded
+from telemetry.logs import configure_logs
+
+SHOWN = 50  # letters of a run that a terminal lists; --json lists all
+LONG_RUN = 200  # letters from which on a bar shows progress
+
+Found = TypeVar("Found")
+Deal = Callable[[DlqSettings, LetterFilter, Options, Callable[[int], None]], Coroutine[Any, Any, list[Dealt]]]
+
+
+def filter_of(offsets: tuple[int | None, int | None] | None, state: str | None = None, **named: Any) -> LetterFilter:
+    """The filter that the options describe."""
+    first, last = offsets or (None, None)
+    return LetterFilter(from_offset=first, to_offset=last, state=state, **named)
+
+
+def options_of(actor: str | None, limit: int, rate: float | None, *, dry_run: bool) -> Options:
+    """How a run goes; the actor is the user of this terminal unless another is named."""
+    return Options(actor=actor or _user(), limit=limit, rate=rate, dry_run=dry_run)
+
+
+def _user() -> str:
+    try:
+        return os.environ.get("USER") or getpass.getuser()
+    except (OSError, KeyError):  # a container may know no name for its user
+        return f"uid {os.getuid()}"
+
+
+def print_letters(chosen: LetterFilter, limit: int, *, as_json: bool) -> None:
+    """The chosen letters as a table, or as JSON."""
+    letters, count = _answer(lambda settings: list_letters(settings, chosen, limit))
+    if as_json:
+        _print_json({"count": count, "letters": letters})
+        return
+    table = Table("partition", "offset", "state", "cause", "user", "error", "attempts", "parked at")
+    for letter in letters:
+        error = letter["error_class"] if letter["cause"] != "behind" else f"waits for {letter['behind_offset']}"
+        table.add_row(
+            *(str(letter[name]) for name in ("kafka_partition", "kafka_offset", "state", "cause")),
+            escape(letter["user_id"] or "-"),
+            error,
+            str(letter["attempts"]),
+            f"{letter['parked_at']:%Y-%m-%d %H:%M:%S}",
+        )
+    console = Console()
+    console.print(table)
+    console.print(f"{len(letters):,} of {count:,} dead letters.")
+
+
+def print_letter(topic: str, partition: int, offset: int, *, raw: bool, as_json: bool) -> None:
+    """One letter, with its value only when `raw`. Exits 1 when there is none."""
+    letter = _answer(lambda settings: show_letter(settings, topic, partition, offset, raw=raw))
+    if letter is None:
+        click.echo(f"footfall: there is no dead letter at {topic}, partition {partition}, offset {offset}", err=True)
+        sys.exit(1)
+    if as_json:
+        _print_json(letter)
+        return
+    headers = letter.pop("headers")
+    for name, value in letter.items():
+        click.echo(f"{name + ':':18} {'-' if value is None else value}")
+    for name, value in headers:
+        click.echo(f"{'header:':18} {name}: {value}")
+
+
+def redrive(chosen: LetterFilter, options: Options, *, as_json: bool) -> None:
+    """Runs a redrive and reports it."""
+    _deal(redrive_letters, chosen, options, as_json=as_json)
+
+
+def discard(chosen: LetterFilter, options: Options, *, as_json: bool, ask: bool) -> None:
+    """Runs a discard and reports it; when `ask`, only after a yes."""
+    if ask:
+        count = min(_answer(lambda settings: _parked(settings, chosen)), options.limit)
+        click.confirm(f"Discard {count:,} dead letters for ever?", abort=True, err=True)
+    _deal(discard_letters, chosen, options, as_json=as_json)
+
+
+async def _parked(settings: DlqSettings, chosen: LetterFilter) -> int:
+    _, count = await list_letters(settings, msgspec.structs.replace(chosen, state="parked"), 0)
+    return count
+
+
+def _answer(ask: Callable[[DlqSettings], Coroutine[Any, Any, Found]]) -> Found:
+    configure_logs("ERROR", PERSONAL_FIELDS)
+    settings = operator_settings(DlqSettings, "projector")
+    with readable_failures("The dead letters cannot be reached", refusals=(RedriveError,)):
+        return asyncio.run(ask(settings))
+
+
+def _deal(deal: Deal, chosen: LetterFilter, options: Options, *, as_json: bool) -> None:
+    columns = (TextColumn("letters"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+
+    async def run(settings: DlqSettings) -> list[Dealt]:
+        total = min(await _parked(settings, chosen), options.limit)
+        with Progress(*columns, console=console, disable=total < LONG_RUN or not console.is_terminal) as bar:
+            task = bar.add_task("", total=total)
+            return await deal(settings, chosen, options, lambda more: bar.advance(task, more))
+
+    dealt = _answer(run)
+    counts = dict(sorted(Counter(letter.outcome for letter in dealt).items()))
+    if as_json:
+        _print_json({"dry_run": options.dry_run, "actor": options.actor, "counts": counts, "letters": dealt})
+    else:
+        _report(dealt, counts, dry_run=options.dry_run)
+
+
+def _report(dealt: list[Dealt], counts: dict[Any, int], *, dry_run: bool) -> None:
+    for letter in dealt[:SHOWN]:
+        reason = f": {letter.reason}" if letter.reason else ""
+        click.echo(f"{letter.topic} {letter.partition} {letter.offset}  {letter.outcome}{reason}")
+    if len(dealt) > SHOWN:
+        click.echo(f".. and {len(dealt) - SHOWN:,} more (--json lists all)")
+    said = ", ".join(f"{count:,} {outcome}" for outcome, count in counts.items()) or "nothing to do"
+    click.echo(f"{'Dry run, nothing is changed: ' if dry_run else ''}{len(dealt):,} letters: {said}.")
+
+
+def _print_json(document: Any) -> None:
+    click.echo(encoded(document).decode())

@@ -1,0 +1,164 @@
+"""`footfall replay` on a terminal, in a pipe, or into a handler."""
+
+import asyncio
+import contextlib
+import importlib
+import inspect
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import rich_click as click
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from contracts.event import UserEvent
+from contracts.settings import KafkaSettings
+from contracts.versions import encode_event
+from operations.replay import Handle, HandlerError, Malformed, Replayed, ReplayError, Span, Tally, Wanted, replay
+from read_model.wire_time import WireTime, wire_time
+
+UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+PROGRESS_INTERVAL = 0.2  # seconds
+DONE, FAILED, INTERRUPTED = 0, 1, 130  # exit codes
+
+Format = Literal["json", "table"]
+_encode = msgspec.json.Encoder().encode
+
+
+class Line(msgspec.Struct, frozen=True, rename="camel"):
+    """A line of NDJSON: an event as it is in the log, and where."""
+
+    partition: int
+    offset: int
+    recorded_at: WireTime
+    event: msgspec.Raw
+
+
+def run(
+    settings: KafkaSettings, span: Span, wanted: Wanted, limit: int | None, form: Format, handler: str | None
+) -> int:
+    """Prints the events, or calls the handler with each; returns the exit code. A closed pipe is a good end."""
+    tally = Tally()
+    console = Console(stderr=True)
+    shown = console.is_terminal and (handler is not None or not sys.stdout.isatty())
+    try:
+        handle = into(load(handler)) if handler is not None else printer(form)
+        with _progress(console, tally, shown=shown) as complain:
+            asyncio.run(replay(settings, span, wanted, handle, complain, limit=limit, tally=tally))
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to be flushed at exit
+    except (ReplayError, HandlerError) as error:
+        cause = f": {type(error.__cause__).__name__}: {error.__cause__}" if error.__cause__ else ""
+        _say(f"{error}{cause}")
+        _say(f"{tally.replayed:,} events replayed until then")
+        return FAILED
+    except KeyboardInterrupt:
+        _say(f"interrupted; {tally.replayed:,} events replayed until then")
+        return INTERRUPTED
+    for partition, offset in tally.gone.items():
+        _say(f"partition {partition} begins at offset {offset:,}; what was before it is gone")
+    malformed = f", {tally.malformed:,} malformed records passed over" if tally.malformed else ""
+    _say(f"{tally.replayed:,} events replayed{malformed}")
+    return DONE
+
+
+def printer(form: Format) -> Handle:
+    """Writes each event to standard output: a line of JSON, or of a table."""
+    if form == "table":
+        _print(f"{'part':>4} {'offset':>10}  {'time':<27} {'type':<12} {'user':<24} payload".encode())
+
+    async def write(found: Replayed) -> None:
+        _print(_row(found) if form == "table" else _json(found))
+
+    return write
+
+
+def _print(line: bytes) -> None:
+    sys.stdout.buffer.write(line + b"\n")
+
+
+def _json(found: Replayed) -> bytes:
+    at = UNIX_EPOCH + timedelta(milliseconds=found.recorded_at_ms)
+    return _encode(Line(found.partition, found.offset, wire_time(at), msgspec.Raw(encode_event(found.event))))
+
+
+def _row(found: Replayed) -> bytes:
+    event = found.event
+    time = wire_time(event.timestamp.astimezone(UTC))
+    payload = _encode(event.payload).decode()
+    where = f"{found.partition:>4} {found.offset:>10}"
+    return f"{where}  {time:<27} {event.event_type:<12} {event.user_id:<24} {payload}".encode()
+
+
+def load(name: str) -> Callable[[UserEvent], Any]:
+    """The function that `module:function` names; modules of the working directory count. Raises ReplayError."""
+    module, colon, function = name.partition(":")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        found = getattr(importlib.import_module(module), function) if colon and module else None
+    except (ImportError, AttributeError) as error:
+        raise ReplayError(f"there is no handler {name}") from error
+    if not callable(found):
+        raise ReplayError(f"{name} is no handler: give module:function")
+    handler: Callable[[UserEvent], Any] = found
+    return handler
+
+
+def into(handler: Callable[[UserEvent], Any]) -> Handle:
+    """Calls a handler, a coroutine function or not; what it raises becomes a HandlerError."""
+
+    async def handle(found: Replayed) -> None:
+        try:
+            answer = handler(found.event)
+            if inspect.isawaitable(answer):
+                await answer
+        except Exception as error:
+            raise HandlerError(found) from error
+
+    return handle
+
+
+@contextlib.contextmanager
+def _progress(console: Console, tally: Tally, *, shown: bool) -> Iterator[Callable[[Malformed], None]]:
+    """A bar on standard error, if anybody watches; and a way to complain without breaking it."""
+    bar = Progress(
+        TextColumn("replaying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        console=console, disable=not shown,
+    )  # fmt: skip
+    task = bar.add_task("replay", total=None)
+
+    def complain(malformed: Malformed) -> None:
+        where = f"partition {malformed.partition}, offset {malformed.offset}"
+        text = f"footfall: replay: malformed record at {where}: {malformed.reason}"
+        if shown:
+            console.print(escape(text), soft_wrap=True, highlight=False)
+        else:
+            click.echo(text, err=True)
+
+    over = threading.Event()
+
+    def follow() -> None:
+        while not over.wait(PROGRESS_INTERVAL):
+            bar.update(task, completed=tally.passed, total=tally.total)
+
+    follower = threading.Thread(target=follow, daemon=True)
+    with bar:
+        follower.start()
+        try:
+            yield complain
+        finally:
+            over.set()
+            follower.join()
+            bar.update(task, completed=tally.passed, total=tally.total)
+
+
+def _say(text: str) -> None:
+    click.echo(f"footfall: replay: {text}", err=True)

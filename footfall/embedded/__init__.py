@@ -1,8 +1,0 @@
-"""A real Kafka and a real PostgreSQL without Docker: see `embedded_stack`."""
-
-from footfall.embedded.child_process import spawn_leashed
-from footfall.embedded.stack import StackAddresses, StackOptions, embedded_stack
-from footfall.embedded.stack_error import StackError
-from footfall.embedded.state_lock import announce_front
-
-__all__ = ["StackAddresses", "StackError", "StackOptions", "announce_front", "embedded_stack", "spawn_leashed"]

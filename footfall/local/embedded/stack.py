@@ -1,0 +1,111 @@
+"""A real Kafka and a real PostgreSQL as children of this process, for `footfall up`, `footfall demo` and the tests."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+
+from footfall.local.embedded.child_process import Child, stop_children
+from footfall.local.embedded.kafka.broker import KafkaBroker, begin_format, finish_format, start_broker, wait_for_broker
+from footfall.local.embedded.kafka.jars import ensure_kafka_jars
+from footfall.local.embedded.paths import StatePaths, open_state
+from footfall.local.embedded.ports import StackPorts, claim_ports
+from footfall.local.embedded.postgres.cluster import open_cluster
+from footfall.local.embedded.postgres.roles import (
+    OWNER,
+    PROJECTOR,
+    QUERY,
+    Passwords,
+    ensure_roles,
+    load_passwords,
+    role_url,
+)
+from footfall.local.embedded.postgres.server import start_server, wait_for_server
+from footfall.local.embedded.stale_processes import end_orphans
+from footfall.local.embedded.state_lock import StateLock, hold_state
+
+
+@dataclass(frozen=True)
+class StackOptions:
+    """How a stack is started. A port of None: the remembered one, else the usual one, else any that is free."""
+
+    state_dir: Path = Path(".footfall")
+    kafka_port: int | None = None
+    postgres_port: int | None = None
+    durable: bool = True  # False, for tests: PostgreSQL without fsync, smaller buffers
+
+
+@dataclass(frozen=True)
+class StackAddresses:
+    """Where the servers are. The URLs carry passwords; do not log them."""
+
+    kafka_bootstrap: str  # host:port
+    admin_url: str = field(repr=False)  # owner of database `footfall`: migrations
+    projector_url: str = field(repr=False)  # member of footfall_writer
+    query_url: str = field(repr=False)  # member of footfall_reader; transactions are read-only by default
+    kafka_pid: int
+    postgres_pid: int
+
+
+@contextmanager
+def embedded_stack(options: StackOptions, console: Console | None = None) -> Iterator[StackAddresses]:
+    """Run Kafka and PostgreSQL for the body, on state that is kept between runs; stop both after it, whatever happens.
+
+    Call it on the main thread: the servers end with the thread that starts them, also on ``kill -9``.
+    Progress goes to `console` (None: standard error). Raises StackError if another process holds the state, a port
+    that was asked for is taken, Kafka cannot be fetched, or a server does not start.
+    """
+    console = console or Console(stderr=True)
+    paths = open_state(options.state_dir)
+    children: list[Child] = []
+    with hold_state(paths) as lock:
+        jars = ensure_kafka_jars(console)
+        end_orphans(paths)
+        with claim_ports(paths.ports, options.kafka_port, options.postgres_port) as ports:
+            try:
+                addresses = start(options, paths, ports, jars, children, console)
+                tell_holder(lock, ports)
+                yield addresses
+            finally:
+                stop_children(children)
+
+
+def start(
+    options: StackOptions, paths: StatePaths, ports: StackPorts, jars: Path, children: list[Child], console: Console
+) -> StackAddresses:
+    """Start both at once and wait for both; everything started is in `children`, also when this raises."""
+    broker = KafkaBroker(paths.kafka, jars, ports.kafka, ports.controller)
+    with console.status("Starting Kafka and PostgreSQL"):
+        formatting = begin_format(broker)
+        children.extend([formatting] if formatting else [])
+        passwords = load_passwords(paths.secrets, cluster_exists=(paths.postgres / "data").exists())
+        cluster = open_cluster(paths.postgres, passwords.superuser, options.durable, console)
+        if formatting:
+            finish_format(broker, formatting)
+        kafka = start_broker(broker)
+        children.append(kafka)
+        postgres = start_server(cluster, ports.postgres, options.durable)
+        children.append(postgres)
+        wait_for_server(cluster, postgres)
+        ensure_roles(ports.postgres, passwords)
+        wait_for_broker(broker, kafka)
+    return addresses_of(broker, ports, passwords, kafka, postgres)
+
+
+def addresses_of(
+    broker: KafkaBroker, ports: StackPorts, passwords: Passwords, kafka: Child, postgres: Child
+) -> StackAddresses:
+    return StackAddresses(
+        kafka_bootstrap=broker.bootstrap,
+        admin_url=role_url(ports.postgres, OWNER, passwords.owner),
+        projector_url=role_url(ports.postgres, PROJECTOR, passwords.projector),
+        query_url=role_url(ports.postgres, QUERY, passwords.query),
+        kafka_pid=kafka.process.pid,
+        postgres_pid=postgres.process.pid,
+    )
+
+
+def tell_holder(lock: StateLock, ports: StackPorts) -> None:
+    lock.write(kafka=f"127.0.0.1:{ports.kafka}", postgres=f"127.0.0.1:{ports.postgres}")

@@ -1,0 +1,34 @@
+"""Servers that a killed predecessor left behind on this state (Linux ends them with it, but not in an instant)."""
+
+from collections.abc import Callable
+
+import psutil
+
+from footfall.local.embedded.paths import StatePaths
+
+WAIT_SECONDS = 5.0
+SERVER_NAMES = {"java", "postgres"}
+
+
+def end_orphans(paths: StatePaths) -> None:
+    """Wait for servers that still work on this state, then end them. Call it holding the state's lock."""
+    orphans = servers_on(paths)
+    _, alive = psutil.wait_procs(orphans, WAIT_SECONDS)
+    for act in (psutil.Process.terminate, psutil.Process.kill):
+        alive = end(alive, act)
+
+
+def end(processes: list[psutil.Process], act: Callable[[psutil.Process], None]) -> list[psutil.Process]:
+    for process in processes:
+        try:
+            act(process)
+        except psutil.NoSuchProcess:
+            continue
+    return list(psutil.wait_procs(processes, WAIT_SECONDS)[1]) if processes else []
+
+
+def servers_on(paths: StatePaths) -> list[psutil.Process]:
+    """Java and PostgreSQL processes whose command line names this state's files."""
+    marks = {str(paths.kafka / "server.properties"), str(paths.postgres / "data")}
+    servers = [p for p in psutil.process_iter(["name", "cmdline"]) if p.info["name"] in SERVER_NAMES]
+    return [server for server in servers if marks & set(server.info["cmdline"] or [])]

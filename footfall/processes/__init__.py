@@ -1,0 +1,1 @@
+"""The processes: each module imports only what its process runs."""

@@ -1,0 +1,16 @@
+"""`footfall command-side`: what it imports is all that it needs, for a process should be there at once."""
+
+from command_side.app import CommandSide
+from command_side.settings import CommandSettings
+from contracts.event import PERSONAL_FIELDS
+from footfall.processes.environment import load_settings
+from telemetry.logs import configure_logs
+from web.application import web_app
+from web.server import serve
+
+
+def run_command_side(port: int | None) -> int:
+    """Serves the command side until SIGTERM or SIGINT."""
+    settings = load_settings(CommandSettings, port=port)
+    configure_logs(settings.log_level, PERSONAL_FIELDS)
+    return serve(web_app("command-side", CommandSide(settings)), settings.host, settings.port, settings.max_connections)

@@ -1,0 +1,30 @@
+"""`footfall front`: both sides in one process."""
+
+from pydantic import Field
+
+from command_side.app import CommandSide
+from command_side.settings import CommandSettings
+from contracts.event import PERSONAL_FIELDS
+from footfall.processes.environment import load_settings
+from footfall.processes.own_sessions import require_own_sessions
+from query_side.app import QuerySide
+from query_side.settings import QuerySettings
+from telemetry.logs import configure_logs
+from web.application import web_app
+from web.server import serve
+
+
+class FrontSettings(CommandSettings, QuerySettings):
+    """Settings of both sides in one process."""
+
+    port: int = Field(default=3000, ge=0, le=65_535, description="Port to listen on.")
+
+
+def run_front(port: int | None) -> int:
+    """Serves both sides from one process, as the seed's clients know it."""
+    settings = load_settings(FrontSettings, port=port)
+    configure_logs(settings.log_level, PERSONAL_FIELDS)
+    require_own_sessions(settings.database_url.get_secret_value(), settings.replica_database_url.get_secret_value())
+    queries = QuerySide(settings)
+    app = web_app("front", CommandSide(settings), queries, guard=queries.guard)
+    return serve(app, settings.host, settings.port, settings.max_connections, queries.end_streams)

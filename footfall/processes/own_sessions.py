@@ -1,0 +1,21 @@
+"""At the start of a process: whether PostgreSQL gives it sessions of its own (see read_model/connecting/pooler.py)."""
+
+import asyncio
+import sys
+
+import asyncpg
+
+from read_model.connecting.database_url import parse
+from read_model.connecting.pooler import REFUSED, sessions_at
+
+
+def require_own_sessions(*database_urls: str) -> None:
+    """Exits 1 with the reason if a pooler shares sessions. A server that is away is no reason: its user will say so."""
+    for url in filter(None, database_urls):
+        try:
+            sessions = asyncio.run(sessions_at(parse(url).driver()))
+        except (OSError, TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            continue
+        if sessions == "shared":
+            print(f"footfall: {REFUSED}", file=sys.stderr)
+            sys.exit(1)

@@ -1,0 +1,74 @@
+"""`footfall projector`, run to its end."""
+
+import asyncio
+import os
+import signal
+import traceback
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+
+import uvloop
+from aiokafka.errors import KafkaError
+
+from contracts.event import PERSONAL_FIELDS
+from footfall.processes.environment import load_settings
+from footfall.processes.own_sessions import require_own_sessions
+from projector import failpoints
+from projector.app import run_projector
+from projector.consuming.loop_guard import EXIT_STUCK
+from projector.liveness.watchdog import StuckError
+from projector.settings import ProjectorSettings
+from projector.writing.failure import DATABASE_ERRORS, leaves, named
+from telemetry.health import Probe
+from telemetry.logs import configure_logs, get_logger
+from web.server import serving_probes, tune_garbage_collection
+
+DRAIN_DEADLINE = 9.0  # seconds from the signal to the end of the process, whatever still hangs
+
+
+def run_projector_process(port: int | None) -> int:
+    """Projects until SIGTERM or SIGINT: the batch in hand is committed first."""
+    settings = load_settings(ProjectorSettings, projector_port=port)
+    failpoints.arm(os.environ)
+    configure_logs(settings.log_level, PERSONAL_FIELDS)
+    require_own_sessions(settings.database_url.get_secret_value())
+    code = 0
+    try:
+        uvloop.run(_projecting(settings))
+    except* StuckError:  # the watchdog has said why
+        code = EXIT_STUCK
+    except* Exception as group:  # noqa: BLE001 - whatever ended it is named
+        get_logger("projector").critical("projector_failed", error=named(group), where=_where(group))
+        code = code or 1
+    return code
+
+
+def _where(group: BaseExceptionGroup) -> list[str]:
+    """Where each error came from, unless servers and networks are known to raise it."""
+    ours = [error for error in leaves(group) if not isinstance(error, (*DATABASE_ERRORS, KafkaError))]
+    return [line for error in ours for line in traceback.format_tb(error.__traceback__)]
+
+
+async def _projecting(settings: ProjectorSettings) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    work = asyncio.current_task()
+    assert work is not None
+
+    def drain() -> None:
+        stop.set()
+        loop.call_later(DRAIN_DEADLINE, work.cancel)
+
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, drain)
+    tune_garbage_collection()
+
+    def probes(found: Mapping[str, Probe]) -> AbstractAsyncContextManager[None]:
+        return serving_probes("projector", settings.projector_host, settings.projector_port, found)
+
+    try:
+        await run_projector(settings, stop, probes)
+    except asyncio.CancelledError:
+        if not stop.is_set():
+            raise
+        get_logger("projector").warning("drain_deadline_passed", seconds=DRAIN_DEADLINE)

@@ -1,0 +1,20 @@
+"""`footfall query-side`."""
+
+from contracts.event import PERSONAL_FIELDS
+from footfall.processes.environment import load_settings
+from footfall.processes.own_sessions import require_own_sessions
+from query_side.app import QuerySide
+from query_side.settings import QuerySettings
+from telemetry.logs import configure_logs
+from web.application import web_app
+from web.server import serve
+
+
+def run_query_side(port: int | None) -> int:
+    """Serves the query side until SIGTERM or SIGINT."""
+    settings = load_settings(QuerySettings, port=port)
+    configure_logs(settings.log_level, PERSONAL_FIELDS)
+    require_own_sessions(settings.database_url.get_secret_value(), settings.replica_database_url.get_secret_value())
+    side = QuerySide(settings)
+    app = web_app("query-side", side, guard=side.guard)
+    return serve(app, settings.host, settings.port, settings.max_connections, side.end_streams)

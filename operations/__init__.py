@@ -1,0 +1,1 @@
+"""What operators do: set up, look, replay, rebuild, mend. Called by the command line."""

@@ -1,0 +1,88 @@
+"""What `footfall dlq` does: connects as a writer, chooses letters, and says what became of them."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+
+from operations.settings import DlqSettings
+from projector.dead_letters.letter_filter import MATCHES, LetterFilter
+from projector.dead_letters.parking import header_name
+from projector.dead_letters.redrive import Dealt, Options, Redrive, active_generation
+from projector.projections.projection import PLAN_SETTINGS
+from projector.writing.commit import GenerationWriter
+from read_model.connecting.pool import connect
+
+# Without the values: they are personal data.
+LIST = f"""
+SELECT kafka_topic, kafka_partition, kafka_offset, state, cause, user_id, error_class, error_message, behind_offset,
+       attempts, recorded_at, parked_at, published_at, resolved_at, resolved_by
+FROM {{generation}}.dead_letters WHERE {MATCHES}
+ORDER BY kafka_topic, kafka_partition, kafka_offset LIMIT $11
+"""  # noqa: S608 - the generation's name comes from the register, which checks it
+
+COUNT = f"SELECT count(*) FROM {{generation}}.dead_letters WHERE {MATCHES}"  # noqa: S608 - as above
+
+SHOW = """
+SELECT * FROM {generation}.dead_letters WHERE kafka_topic = $1 AND kafka_partition = $2 AND kafka_offset = $3
+"""
+
+
+@asynccontextmanager
+async def _connected(settings: DlqSettings) -> AsyncIterator[tuple[asyncpg.Connection, str]]:
+    """A connection, and the generation that is active now."""
+    connection = await connect(settings.database_url.get_secret_value(), "footfall-dlq", settings=PLAN_SETTINGS)
+    try:
+        yield connection, await active_generation(connection)
+    finally:
+        await connection.close()
+
+
+async def list_letters(settings: DlqSettings, chosen: LetterFilter, limit: int) -> tuple[list[dict[str, Any]], int]:
+    """The chosen letters by position, at most `limit`, and how many there are."""
+    async with _connected(settings) as (connection, generation):
+        rows = await connection.fetch(LIST.format(generation=generation), *chosen.arguments(), limit)
+        count = await connection.fetchval(COUNT.format(generation=generation), *chosen.arguments())
+    return [dict(row) for row in rows], count
+
+
+async def show_letter(
+    settings: DlqSettings, topic: str, partition: int, offset: int, *, raw: bool
+) -> dict[str, Any] | None:
+    """Everything about one letter; its value only when `raw`, as text where it is UTF-8, else as hexadecimal digits."""
+    async with _connected(settings) as (connection, generation):
+        row = await connection.fetchrow(SHOW.format(generation=generation), topic, partition, offset)
+    if row is None:
+        return None
+    letter = dict(row)
+    names, values = letter.pop("header_names"), letter.pop("header_values")
+    letter["headers"] = [[header_name(name), _text(value)] for name, value in zip(names, values, strict=True)]
+    key, value = letter.pop("record_key"), letter.pop("record_value")
+    letter |= {"key": _text(key), "value_bytes": None if value is None else len(value)}
+    return letter | {"value": _text(value)} if raw else letter
+
+
+async def redrive_letters(
+    settings: DlqSettings, chosen: LetterFilter, options: Options, progress: Callable[[int], None]
+) -> list[Dealt]:
+    """Applies the chosen letters and those behind them, in the active generation. Raises RedriveError."""
+    async with _connected(settings) as (connection, generation):
+        return await Redrive(connection, GenerationWriter(generation), options).redrive(chosen, progress)
+
+
+async def discard_letters(
+    settings: DlqSettings, chosen: LetterFilter, options: Options, progress: Callable[[int], None]
+) -> list[Dealt]:
+    """Gives the chosen letters up, in the active generation. Raises RedriveError."""
+    async with _connected(settings) as (connection, generation):
+        return await Redrive(connection, GenerationWriter(generation), options).discard(chosen, progress)
+
+
+def _text(data: bytes | None) -> str | None:
+    if data is None:
+        return None
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return f"0x{data.hex()}"

@@ -1,0 +1,157 @@
+"""Gaps between a generation and the topic, and the operator's word that they may stay (docs/stops.md)."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+
+import msgspec
+from aiokafka import TopicPartition
+from aiokafka.errors import OffsetOutOfRangeError
+
+from operations.rebuild.lifecycle import Operator, RefusedError
+from read_model.generations.histories import accept_history, accept_position
+from read_model.generations.register import PROJECTED, note, positions
+
+LOOK_PATIENCE = 10.0  # seconds for the first records after all gaps
+
+LAST_SEEN = """
+SELECT max(recorded_at) FROM {generation}.processed_events WHERE kafka_topic = $1 AND kafka_partition = $2
+"""
+
+STANDS_AT = "SELECT next_offset FROM {generation}.checkpoints WHERE topic = $1 AND partition = $2 FOR UPDATE"
+
+
+class Gap(msgspec.Struct, frozen=True, rename="camel"):
+    """Offsets `first` to `last` of a partition, which a generation needs and the topic no longer holds.
+
+    `records`: how many at most; markers of transactions have offsets, too. The times are those of the last record
+    before, which is projected, and of the first record after; None: there is none, or it is not known.
+    """
+
+    generation: str
+    partition: int
+    first: int
+    last: int
+    after: datetime | None = None
+    before: datetime | None = None
+
+    @property
+    def records(self) -> int:
+        """How many records are skipped at most."""
+        return self.last - self.first + 1
+
+    def __str__(self) -> str:
+        when = " and ".join(
+            f"{word} {moment:%Y-%m-%d %H:%M:%S} UTC"
+            for word, moment in (("made after", self.after), ("before", self.before))
+            if moment is not None
+        )
+        return (
+            f"{self.generation}, partition {self.partition}: offsets {self.first} to {self.last}, at most "
+            f"{self.records:,} records{', ' + when if when else ''}"
+        )
+
+
+async def gaps(operator: Operator, partitions: Sequence[int] = ()) -> list[Gap]:
+    """Every gap at the head of the log; only of these partitions, if some are named."""
+    beginnings = await operator.beginnings()
+    found: list[Gap] = []
+    for generation in await operator.generations():
+        if generation.state not in PROJECTED:
+            continue
+        stands = await positions(operator.connection, generation.name, operator.topic)
+        found += [
+            Gap(generation.name, partition, position, beginnings[partition] - 1)
+            for partition, position in stands.items()
+            if partition in beginnings and position < beginnings[partition] and partition in (partitions or stands)
+        ]
+    return await _dated(operator, found)
+
+
+async def _dated(operator: Operator, found: Iterable[Gap]) -> list[Gap]:
+    listed = list(found)
+    before = await _first_kept(operator, {gap.partition: gap.last + 1 for gap in listed})
+    return [
+        msgspec.structs.replace(
+            gap,
+            after=await operator.connection.fetchval(
+                LAST_SEEN.format(generation=gap.generation), operator.topic, gap.partition
+            ),
+            before=before.get(gap.partition),
+        )
+        for gap in listed
+    ]
+
+
+async def _first_kept(operator: Operator, offsets: Mapping[int, int]) -> dict[int, datetime]:
+    wanted = {TopicPartition(operator.topic, partition): offset for partition, offset in offsets.items()}
+    try:
+        records = await operator.log.first_records(wanted, LOOK_PATIENCE)
+    except (TimeoutError, OffsetOutOfRangeError):  # retention goes on meanwhile
+        return {}
+    return {tp.partition: datetime.fromtimestamp(found.timestamp / 1000, UTC) for tp, found in records.items()}
+
+
+async def accept(operator: Operator, found: Sequence[Gap]) -> None:
+    """Lets the generations go on behind these gaps, all or none, and writes down who wanted it.
+
+    Raises RefusedError when one of the partitions has moved since.
+    """
+    connection = operator.connection
+    async with connection.transaction():
+        await connection.execute("SET LOCAL lock_timeout = '10s'")
+        for gap in found:
+            where = operator.topic, gap.partition
+            if await connection.fetchval(STANDS_AT.format(generation=gap.generation), *where) != gap.first:
+                raise RefusedError(f"Partition {gap.partition} of {gap.generation} has moved meanwhile. Look again.")
+            await accept_position(connection, gap.generation, *where, gap.last + 1)
+            await note(connection, operator.name, "gaps accept", _detail(operator, gap))
+
+
+def _detail(operator: Operator, gap: Gap) -> dict[str, object]:
+    return {
+        "generation": gap.generation,
+        "topic": operator.topic,
+        "partition": gap.partition,
+        "first": gap.first,
+        "last": gap.last,
+        "records": gap.records,
+        "after": gap.after.isoformat() if gap.after else None,
+        "before": gap.before.isoformat() if gap.before else None,
+    }
+
+
+async def accept_new_history(operator: Operator) -> list[str]:
+    """Lets the generations whose topic was made anew go on with the new one; says under which name each kept the old.
+
+    Raises RefusedError where no generation counts in another history.
+    """
+    found = [each.name for each in await operator.generations() if each.state in PROJECTED]
+    others = [name for name in found if await operator.not_its_history(name)]
+    if not others:
+        raise RefusedError(
+            f"Every generation counts in the {operator.topic} that Kafka has: there is nothing to accept."
+        )
+    topic_id, beginnings = (await operator.histories.metadata()).topic_id, await operator.beginnings()
+    said = []
+    async with operator.connection.transaction():
+        await operator.connection.execute("SET LOCAL lock_timeout = '10s'")
+        for name in others:
+            aside = await accept_history(operator.connection, name, operator.topic, topic_id, beginnings)
+            detail = {"generation": name, "topic": operator.topic, "topic_id": str(topic_id), "aside": aside}
+            await note(operator.connection, operator.name, "gaps accept-history", detail)
+            said.append(f"{name} keeps what it has under {aside}")
+    return said
+
+
+async def accept_at(operator: Operator, partition: int, offset: int) -> None:
+    """Lets the serving generation's partition go on at an offset of the log as it is. Raises RefusedError beyond it."""
+    begin, end = (await operator.beginnings()).get(partition), (await operator.ends()).get(partition)
+    if begin is None or end is None or not begin <= offset <= end:
+        raise RefusedError(f"Partition {partition} of {operator.topic} holds {begin} to {end}, and not {offset}.")
+    active = await operator.active()
+    async with operator.connection.transaction():
+        await operator.connection.execute("SET LOCAL lock_timeout = '10s'")
+        stood = (await positions(operator.connection, active.name, operator.topic)).get(partition)
+        await accept_position(operator.connection, active.name, operator.topic, partition, offset)
+        detail = {"generation": active.name, "topic": operator.topic, "partition": partition}
+        await note(operator.connection, operator.name, "gaps accept-position", detail | {"from": stood, "to": offset})

@@ -1,0 +1,1 @@
+"""A rebuild, step by step: start, verify, promote, roll back, drop."""

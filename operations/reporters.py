@@ -1,0 +1,209 @@
+"""Reporters: login roles that may read schema `reporting` and nothing else (docs/sql.md).
+
+What a reporter cannot do is a matter of privileges, and `grant` checks them before it commits. What it can change for
+itself, as every role can, are the defaults of its own sessions: SETTINGS.
+"""
+
+import base64
+import contextlib
+import hashlib
+import hmac
+import re
+import secrets
+from dataclasses import dataclass, field
+
+import asyncpg
+
+from read_model.connecting.operators_lock import HeldError, take
+from read_model.connecting.pool import connect
+from read_model.tables.reporting import REPORTER_ROLE, REPORTING
+
+NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")  # what needs no quotes, neither in SQL nor in a URL
+PASSWORD = re.compile(r"[!-~]{12,128}")  # printable ASCII: SASLprep (RFC 4013) leaves it as it is
+SCRAM_ITERATIONS = 4096  # PostgreSQL's own default
+
+STATEMENT_TIMEOUT = 30  # seconds
+CONNECTIONS = 5
+TEMPORARY_FILES = "1GB"  # on disk at once, for the queries of one session
+# A transaction holds the views it has read: a promotion waits for it, for 60 seconds unless told otherwise.
+SETTINGS = {
+    "default_transaction_read_only": "on",
+    "transaction_timeout": "60s",
+    "idle_in_transaction_session_timeout": "30s",
+    "timezone": "UTC",
+    "search_path": REPORTING,
+}
+
+ROLE = """
+SELECT r.oid, rolsuper OR rolcreaterole OR rolcreatedb OR rolreplication OR rolbypassrls AS powerful,
+       ARRAY(SELECT g.rolname::text FROM pg_auth_members AS m JOIN pg_roles AS g ON g.oid = m.roleid
+             WHERE m.member = r.oid ORDER BY 1) AS groups
+FROM pg_roles AS r WHERE rolname = $1
+"""
+# What a role may do in this database beyond reading the views; nothing, if all is well.
+BEYOND = """
+SELECT format('%s on %I.%I', privilege, nspname, relname) AS what
+FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = relnamespace,
+     unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE']) AS privilege
+WHERE relkind IN ('r', 'p', 'v', 'm', 'f') AND nspname NOT IN ('pg_catalog', 'information_schema')
+  AND NOT (nspname = $2 AND privilege = 'SELECT')
+  AND has_schema_privilege($1::name, n.oid, 'USAGE') AND has_table_privilege($1::name, c.oid, privilege)
+UNION ALL
+SELECT format('CREATE on schema %I', nspname) FROM pg_namespace WHERE has_schema_privilege($1::name, oid, 'CREATE')
+UNION ALL
+SELECT format('%s on database %I', privilege, current_database()) FROM unnest(ARRAY['CREATE', 'TEMPORARY']) AS privilege
+WHERE has_database_privilege($1::name, current_database(), privilege)
+UNION ALL
+SELECT 'superuser' FROM pg_roles WHERE rolname = $1::name AND rolsuper
+ORDER BY 1 LIMIT 5
+"""
+# What PostgreSQL lets every role do, and only a superuser, or another database's owner, can take from everybody.
+LEFT_OVER = """
+SELECT format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC;', oid::regprocedure) AS remedy FROM pg_proc
+WHERE pronamespace = 'pg_catalog'::regnamespace AND has_function_privilege($1::name, oid, 'EXECUTE')
+  AND proname IN ('lo_create', 'lo_creat', 'lo_from_bytea', 'pg_logical_emit_message')
+UNION ALL
+SELECT format('REVOKE CONNECT ON DATABASE %I FROM PUBLIC;', datname) FROM pg_database
+WHERE datallowconn AND datname <> current_database() AND has_database_privilege($1::name, oid, 'CONNECT')
+UNION ALL
+SELECT format('ALTER ROLE %I SET temp_file_limit = %L;', rolname, $2::text) FROM pg_roles
+WHERE rolname = $1::name AND NOT coalesce(array_to_string(rolconfig, ' ') ~ 'temp_file_limit=', false)
+ORDER BY 1
+"""
+
+
+class RefusedReporterError(Exception):
+    """The role cannot be a reporter, or is none; the text says why, and what to do."""
+
+
+@dataclass(frozen=True)
+class Reporter:
+    """A role that was granted. `left_over`: what a superuser has yet to run, so that it can do no more than read."""
+
+    name: str
+    database: str
+    created: bool
+    new_password: str | None = field(repr=False)  # one that was made here
+    left_over: tuple[str, ...]
+
+
+def refuse_name(name: str) -> str | None:
+    """What is wrong with the name of a reporter; None if nothing is."""
+    if NAME.fullmatch(name) is None or name.startswith("pg_"):
+        return (
+            f"{name!r} is no name for a reporter: lower-case letters, digits and _, at most 63, not beginning with pg_"
+        )
+    return None
+
+
+def refuse_password(password: str) -> str | None:
+    """What is wrong with a password, without showing it; None if nothing is."""
+    return None if PASSWORD.fullmatch(password) else "a password has 12 to 128 printable ASCII characters, no spaces"
+
+
+async def grant(
+    owner_url: str,
+    name: str,
+    password: str | None = None,
+    *,
+    renew: bool = False,
+    statement_timeout: int = STATEMENT_TIMEOUT,
+    connections: int = CONNECTIONS,
+) -> Reporter:
+    """Makes `name` a reporter, or brings one up to date; its own changes to its defaults are undone.
+
+    `password` None: a new role, or any with `renew`, gets a random one, and others keep theirs. `statement_timeout`:
+    seconds. Raises RefusedReporterError, and changes nothing, for a role that is something else, or that could do more
+    than read the views afterwards.
+    """
+    connection = await connect(owner_url, "footfall-grant-reporter")
+    try:
+        async with connection.transaction():
+            created = await _refuse_others(connection, name)
+            await _alone(connection)
+            made = secrets.token_urlsafe(24) if password is None and (created or renew) else None
+            await _make_role(connection, name, created, password or made)
+            await _set_defaults(connection, name, statement_timeout, connections)
+            database = await _open_database(connection)
+            await _limit_files(connection, name)
+            await _refuse_powers(connection, name)
+            left_over = [row["remedy"] for row in await connection.fetch(LEFT_OVER, name, TEMPORARY_FILES)]
+            return Reporter(name, database, created, made, tuple(left_over))
+    finally:
+        await connection.close()
+
+
+async def _alone(connection: asyncpg.Connection) -> None:
+    """PostgreSQL cannot change a database's privileges twice at once."""
+    try:
+        await take(connection)
+    except HeldError as error:
+        raise RefusedReporterError(str(error)) from None
+
+
+async def check(reporter_url: str) -> None:
+    """Raises RefusedReporterError when the URL's role may do more than a reporter."""
+    connection = await connect(reporter_url, "footfall-sql")
+    try:
+        await _refuse_powers(connection, await connection.fetchval("SELECT current_user::text"))
+    finally:
+        await connection.close()
+
+
+async def _refuse_others(connection: asyncpg.Connection, name: str) -> bool:
+    """Whether the role is new. Raises RefusedReporterError for one that has another purpose."""
+    if not await connection.fetchval("SELECT to_regnamespace($1::text) IS NOT NULL", REPORTING):
+        raise RefusedReporterError(f"the database has no schema {REPORTING} yet. First: footfall migrate")
+    found = await connection.fetchrow(ROLE, name)
+    if found is not None and (found["powerful"] or set(found["groups"]) != {REPORTER_ROLE}):
+        raise RefusedReporterError(f"role {name} exists and is no reporter. Choose another name.")
+    return found is None
+
+
+async def _make_role(connection: asyncpg.Connection, name: str, created: bool, password: str | None) -> None:
+    secret = f" PASSWORD '{scram_verifier(password)}'" if password is not None else ""
+    await connection.execute(f'{"CREATE" if created else "ALTER"} ROLE "{name}" LOGIN INHERIT{secret}')
+    await connection.execute(f'GRANT {REPORTER_ROLE} TO "{name}" WITH INHERIT TRUE, SET FALSE, ADMIN FALSE')
+
+
+async def _set_defaults(connection: asyncpg.Connection, name: str, statement_timeout: int, connections: int) -> None:
+    await connection.execute(f'ALTER ROLE "{name}" CONNECTION LIMIT {connections:d}')
+    await connection.execute(f'ALTER ROLE "{name}" RESET ALL')
+    for setting, value in {**SETTINGS, "statement_timeout": f"{statement_timeout:d}s"}.items():
+        await connection.execute(f"ALTER ROLE \"{name}\" SET {setting} = '{value}'")
+
+
+async def _limit_files(connection: asyncpg.Connection, name: str) -> None:
+    """The one limit that a role cannot change for itself; nor can an owner who was not given the right to."""
+    with contextlib.suppress(asyncpg.InsufficientPrivilegeError):
+        async with connection.transaction():
+            await connection.execute(f"ALTER ROLE \"{name}\" SET temp_file_limit = '{TEMPORARY_FILES}'")
+
+
+async def _open_database(connection: asyncpg.Connection) -> str:
+    """Lets reporters connect, and nobody but projectors make temporary tables: PostgreSQL lets everybody."""
+    database: str = await connection.fetchval("SELECT current_database()::text")
+    quoted = await connection.fetchval("SELECT quote_ident($1)", database)
+    await connection.execute(f"REVOKE TEMPORARY ON DATABASE {quoted} FROM PUBLIC")
+    await connection.execute(f"GRANT TEMPORARY ON DATABASE {quoted} TO footfall_writer")
+    await connection.execute(f"GRANT CONNECT ON DATABASE {quoted} TO {REPORTER_ROLE}")
+    return database
+
+
+async def _refuse_powers(connection: asyncpg.Connection, name: str) -> None:
+    beyond = [row["what"] for row in await connection.fetch(BEYOND, name, REPORTING)]
+    if beyond:
+        raise RefusedReporterError(
+            f"role {name} may do more than read schema {REPORTING}: {', '.join(beyond)}. Revoke that, or use another "
+            "role: footfall grant-reporter NAME"
+        )
+
+
+def scram_verifier(password: str) -> str:
+    """What PostgreSQL keeps of a password (RFC 5803): sent in its place, so that no server's log can show it."""
+    salt = secrets.token_bytes(16)
+    salted = hashlib.pbkdf2_hmac("sha256", password.encode("ascii"), salt, SCRAM_ITERATIONS)
+    stored_key = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
+    server_key = hmac.digest(salted, b"Server Key", "sha256")
+    encoded = [base64.b64encode(part).decode("ascii") for part in (salt, stored_key, server_key)]
+    return f"SCRAM-SHA-256${SCRAM_ITERATIONS}:{encoded[0]}${encoded[1]}:{encoded[2]}"

@@ -1,0 +1,54 @@
+"""Settings of the operations, as the environment names them."""
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from contracts.record import DEAD_LETTER_TOPIC, PARTITIONS
+from contracts.settings import KafkaSettings
+from read_model.connecting.database_url import DatabaseUrlSetting
+
+
+class MigrateSettings(BaseSettings):
+    """Settings of `footfall migrate`."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore")
+
+    database_url: DatabaseUrlSetting = Field(
+        description="PostgreSQL URL of the database's owner (it needs CREATEROLE)."
+    )
+
+
+class TopicSettings(KafkaSettings):
+    """Settings of `footfall topics create`."""
+
+    kafka_dlq_topic: str = Field(default=DEAD_LETTER_TOPIC, description="Topic of the dead letters.")
+    kafka_partitions: int = Field(
+        default=PARTITIONS, ge=1, le=10_000, description="Partitions of a topic when it is created."
+    )
+    kafka_replication_factor: int = Field(
+        default=1, ge=1, le=10, description="Copies of each partition; 3 in production."
+    )
+
+
+class DlqSettings(BaseSettings):
+    """Settings of `footfall dlq`."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore")
+
+    database_url: DatabaseUrlSetting = Field(
+        description="PostgreSQL URL of a role that is a member of footfall_writer."
+    )
+
+
+class GrantReporterSettings(BaseSettings):
+    """Settings of `footfall grant-reporter`."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore")
+
+    database_url: DatabaseUrlSetting = Field(description="PostgreSQL URL of the database's owner.")
+
+
+class RebuildSettings(KafkaSettings):
+    """Settings of `footfall rebuild`."""
+
+    database_url: DatabaseUrlSetting = Field(description="PostgreSQL URL of the database's owner.")

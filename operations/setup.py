@@ -1,0 +1,99 @@
+"""What an operator does once: migrate the schema, create the topics."""
+
+import asyncio
+from collections.abc import Collection, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaTimeoutError, TopicAlreadyExistsError, for_code
+from alembic import command
+from alembic.config import Config
+
+import migrations
+from contracts.topic_promises import Wanted, broken_promises
+from operations.settings import MigrateSettings, TopicSettings
+from projector.consuming.topic_description import described
+from read_model.connecting.pool import connect
+
+# The topic is the history and the only truth: a broker's default would delete it after a week.
+KEEP_FOR_EVER = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete"}
+
+TOPIC_TIMEOUT = 30.0  # seconds until a broker must show a topic that its controller has accepted
+TOPIC_POLL = 0.05  # seconds
+
+
+def migrate(settings: MigrateSettings, revision: str = "head", *, patience: float = 60.0) -> None:
+    """Brings the schema to `revision`. `patience`: seconds to wait for a lock; then CommandError names its holder."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    config.attributes["patience"] = patience
+    config.attributes["connect"] = partial(connect, settings.database_url.get_secret_value(), "footfall-migrate")
+    command.upgrade(config, revision)
+
+
+class TopicOutcome(msgspec.Struct, frozen=True):
+    """What became of one topic. `differs`: where one that existed is not as a new one would be, in sentences."""
+
+    outcome: Literal["created", "exists"]
+    differs: Sequence[str] = ()
+
+
+def create_topics(settings: TopicSettings) -> dict[str, TopicOutcome]:
+    """Creates the topics that are missing, and looks at those that exist. Raises KafkaError."""
+    return asyncio.run(_create_topics(settings))
+
+
+async def _create_topics(settings: TopicSettings) -> dict[str, TopicOutcome]:
+    admin = AIOKafkaAdminClient(**settings.client_options())
+    await admin.start()
+    try:
+        new = [
+            NewTopic(name, settings.kafka_partitions, settings.kafka_replication_factor, topic_configs=KEEP_FOR_EVER)
+            for name in (settings.kafka_topic, settings.kafka_dlq_topic)
+        ]
+        outcomes = _outcomes(await admin.create_topics(new))
+        await _led(admin, outcomes)
+        wanted = Wanted(settings.kafka_partitions, settings.kafka_replication_factor)
+        return {
+            topic: TopicOutcome(outcome, await _differences(admin, topic, wanted) if outcome == "exists" else ())
+            for topic, outcome in outcomes.items()
+        }
+    finally:
+        await admin.close()
+
+
+async def _differences(admin: AIOKafkaAdminClient, topic: str, wanted: Wanted) -> Sequence[str]:
+    return broken_promises(await described(admin, topic), wanted)
+
+
+def _outcomes(response: Any) -> dict[str, Literal["created", "exists"]]:
+    outcomes: dict[str, Literal["created", "exists"]] = {}
+    for topic, code, *_ in response.topic_errors:
+        error = for_code(code)
+        if code and error is not TopicAlreadyExistsError:
+            raise error(f"topic {topic} was not created")
+        outcomes[topic] = "exists" if code else "created"
+    return outcomes
+
+
+async def _led(admin: AIOKafkaAdminClient, topics: Collection[str]) -> None:
+    """Returns once each partition has a leader: the controller answers before the brokers know of a new topic (KRaft),
+    and whoever connects in between is told that there is none."""
+    try:
+        async with asyncio.timeout(TOPIC_TIMEOUT):
+            while not all(_has_leaders(topic) for topic in await admin.describe_topics(list(topics))):  # noqa: ASYNC110 - a broker's state
+                await asyncio.sleep(TOPIC_POLL)
+    except TimeoutError:
+        raise KafkaTimeoutError(
+            f"the topics {', '.join(topics)} have no leader for every partition after {TOPIC_TIMEOUT:.0f} s: "
+            "look at the brokers' logs"
+        ) from None
+
+
+def _has_leaders(topic: dict[str, Any]) -> bool:
+    """Whether a topic's description is complete; a topic that the broker does not know yet has no partitions."""
+    partitions = topic["partitions"]
+    return bool(partitions) and all(partition["leader"] >= 0 for partition in partitions)

@@ -1,0 +1,264 @@
+"""How things stand: for each generation where its partitions are and who has them, and what is parked.
+
+It reads PostgreSQL with whatever role DATABASE_URL names, reader or writer, and looks at the log from outside any
+group, so that looking changes nothing.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+import asyncpg
+import msgspec
+from aiokafka import TopicPartition
+from aiokafka.errors import OffsetOutOfRangeError
+
+from contracts.topic_promises import broken_promises
+from operations.misplaced_records import Misplaced, look
+from projector.consuming.consumer_group import describe_group
+from projector.consuming.log_probe import LogProbe, Marks
+from projector.consuming.topic_description import look_at_topic
+from projector.generations.loop import group_of
+from projector.liveness.projecting import Facts, judge
+from projector.liveness.verdicts import Standing, State, Verdict
+from projector.settings import ProjectorSettings
+from projector.writing.locks import lock_in_the_way
+from read_model.connecting.pool import connect
+from read_model.generations.register import PROJECTED, Generation, list_generations
+from read_model.names import READ
+from read_model.tables.schema_version import needed, schema_state
+
+LOOK_PATIENCE = 3.0  # seconds for the first records beyond the checkpoints of one generation
+LOCK_TIMEOUT = "SET lock_timeout = '2s'"  # status says who holds a lock; it does not wait with the others
+SECOND_LOOK = 2.0  # seconds, at a partition that seems to stand
+
+READABLE = """
+SELECT coalesce(bool_or(has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')), false)
+FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE n.nspname = $1 AND c.relname = 'checkpoints'
+"""
+CHECKPOINTS = """
+SELECT partition, next_offset, owner, stopped_reason, extract(epoch FROM now() - updated_at)::float8 AS advanced
+FROM {schema}.checkpoints WHERE topic = $1
+"""
+LETTERS = """
+SELECT cause, state, count(*) AS count FROM read.dead_letters WHERE kafka_topic = $1
+GROUP BY cause, state ORDER BY cause, state
+"""
+
+
+class PartitionStatus(msgspec.Struct, frozen=True, rename="camel"):
+    """One partition in one generation. `lag`: events that Kafka acknowledged and that are not projected.
+
+    `lag_seconds`: the age of the next record to process; None when it is not known, or may not be read yet.
+    """
+
+    partition: int
+    state: State
+    owner: str | None
+    checkpoint: int | None
+    end_offset: int
+    lag: int
+    lag_seconds: float | None
+    reason: str | None = None
+    well: bool = True
+
+
+class GenerationStatus(msgspec.Struct, frozen=True, rename="camel"):
+    """One generation. `progress`: what share of the log it has processed, 0 to 1."""
+
+    name: str
+    state: str
+    progress: float | None
+    partitions: list[PartitionStatus]
+
+
+class LetterCount(msgspec.Struct, frozen=True):
+    """How many dead letters of the active generation have this cause and this state."""
+
+    cause: str
+    state: str
+    count: int
+
+
+class Status(msgspec.Struct, frozen=True, rename="camel"):
+    """All of it. `problems` says in sentences what is not well; empty: all is.
+
+    `warnings`: promises that the topic breaks, or that could not be checked. Nothing is wrong yet.
+    """
+
+    at: datetime
+    topic: str
+    generations: list[GenerationStatus]
+    dead_letters: list[LetterCount]
+    problems: list[str]
+    misplaced: Misplaced
+    warnings: list[str] = msgspec.field(default_factory=list)
+
+
+class Observer:
+    """Takes one status after the other over the same connections."""
+
+    def __init__(self, settings: ProjectorSettings, connection: asyncpg.Connection, probe: LogProbe) -> None:
+        self._settings = settings
+        self._topic = settings.kafka_topic
+        self._connection = connection
+        self._probe = probe
+
+    async def status(self, max_lag: int | None = None) -> Status:
+        """How things stand now. Raises OSError, KafkaError or asyncpg.PostgresError."""
+        partitions = await self._probe.partitions_of(self._topic)
+        generations = [await self._generation(found, partitions) for found in await list_generations(self._connection)]
+        letters = [
+            LetterCount(row["cause"], row["state"], row["count"])
+            for row in await self._connection.fetch(LETTERS, self._topic)
+        ]
+        missing = [] if partitions else [f"There is no topic {self._topic}."]
+        schema = await schema_state(self._connection, needed())
+        missing += [f"{schema.detail[0].upper()}{schema.detail[1:]}."] if schema.detail else []
+        found = [sentence for each in generations for sentence in problems(each, max_lag)]
+        try:
+            misplaced = await look(self._connection, sorted(tp.partition for tp in partitions))
+        except asyncpg.LockNotAvailableError:  # whoever locks the events is named with the partitions that wait
+            misplaced = Misplaced(0, 0)
+        warnings = []
+        if partitions:
+            warnings = broken_promises(await look_at_topic(self._settings.client_options(), self._topic))
+        return Status(datetime.now(UTC), self._topic, generations, letters, missing + found, misplaced, warnings)
+
+    async def _generation(self, generation: Generation, partitions: Iterable[TopicPartition]) -> GenerationStatus:
+        schema = await self._schema(generation)
+        if schema is None:
+            return GenerationStatus(generation.name, generation.state, None, [])
+        found = await self._looked(generation, schema, partitions)
+        if any(isinstance(judge(facts), Standing) for facts in found.values()):
+            await asyncio.sleep(SECOND_LOOK)
+            before, found = found, await self._looked(generation, schema, partitions)
+            found = {
+                p: msgspec.structs.replace(facts, moved=p in before and facts.position != before[p].position)
+                for p, facts in found.items()
+            }
+        rows = {row["partition"]: row["owner"] for row in await self._checkpoints(schema)}
+        shown = [partition_status(p, facts, judge(facts), rows.get(p)) for p, facts in sorted(found.items())]
+        return GenerationStatus(generation.name, generation.state, progress(found.values()), shown)
+
+    async def _looked(
+        self, generation: Generation, schema: str, partitions: Iterable[TopicPartition]
+    ) -> dict[int, Facts]:
+        """The facts of each partition now: positions before ends, so that no position seems to be beyond its log."""
+        rows = {row["partition"]: row for row in await self._checkpoints(schema)}
+        marks = {tp.partition: found for tp, found in (await self._probe.marks(partitions, LOOK_PATIENCE)).items()}
+        group_id = group_of(self._settings, generation.name)
+        group = await describe_group(self._settings.client_options(), group_id, self._topic)
+        lock = await lock_in_the_way(self._connection, generation.name)
+        ages = await self._ages({p: row["next_offset"] for p, row in rows.items()}, marks)
+        now_ms = datetime.now(UTC).timestamp() * 1000
+        return {
+            partition: Facts(
+                generation.name,
+                generation.state,
+                generation.state in PROJECTED,
+                rows[partition]["next_offset"] if partition in rows else None,
+                found.beginning,
+                found.readable,
+                found.end,
+                group.of(partition),
+                rows[partition]["stopped_reason"] if partition in rows else None,
+                generation.holds.get(partition),
+                rows[partition]["advanced"] if partition in rows else None,
+                ages.get(partition),
+                partition in ages and ages[partition] is None,
+                open_since=None if found.open_since is None else max(0.0, (now_ms - found.open_since) / 1000),
+                patience=self._settings.watchdog_interval_ms / 1000,
+                lock=lock,
+            )
+            for partition, found in marks.items()
+        }
+
+    async def _checkpoints(self, schema: str) -> list[asyncpg.Record]:
+        found: list[asyncpg.Record] = await self._connection.fetch(CHECKPOINTS.format(schema=schema), self._topic)
+        return found
+
+    async def _schema(self, generation: Generation) -> str | None:
+        """Where this role may read the checkpoints: a reader only those of the active generation, by the view."""
+        if await self._connection.fetchval(READABLE, generation.name):
+            return generation.name
+        return READ if generation.state == "active" else None
+
+    async def _ages(self, positions: Mapping[int, int], marks: Mapping[int, Marks]) -> dict[int, float | None]:
+        """Seconds since the next record of each partition was made; None where only markers are left."""
+        behind = {
+            TopicPartition(self._topic, p): offset
+            for p, offset in positions.items()
+            if p in marks and marks[p].beginning <= offset < marks[p].readable
+        }
+        try:
+            records = await self._probe.first_records(behind, LOOK_PATIENCE)
+        except (TimeoutError, OffsetOutOfRangeError):
+            return {}
+        now_ms = datetime.now(UTC).timestamp() * 1000
+        return {
+            tp.partition: max(0.0, (now_ms - records[tp].timestamp) / 1000) if tp in records else None for tp in behind
+        }
+
+
+def partition_status(partition: int, facts: Facts, verdict: Verdict, owner: str | None) -> PartitionStatus:
+    """One partition as it is shown."""
+    age = 0.0 if facts.lag == 0 else facts.next_age
+    return PartitionStatus(
+        partition,
+        verdict.state,
+        owner or None,
+        facts.position,
+        facts.end,
+        facts.lag,
+        None if age is None else round(age, 3),
+        verdict.reason,
+        verdict.well,
+    )
+
+
+def progress(partitions: Iterable[Facts]) -> float | None:
+    """The share of the log that is processed."""
+    found = list(partitions)
+    whole = sum(facts.end - facts.beginning for facts in found)
+    left = sum(facts.lag for facts in found)
+    return None if not found else 1.0 if whole == 0 else max(0.0, min(1.0, 1 - left / whole))
+
+
+SENTENCES: dict[State, str] = {
+    "stopped": "has stopped",
+    "gone": "cannot go on",
+    "unowned": "is not projected",
+    "foreign": "is not projected",
+    "waiting": "waits",
+    "standing": "stands still",
+    "unknown": "is in an unknown state",
+}
+
+
+def problems(generation: GenerationStatus, max_lag: int | None) -> list[str]:
+    """What is not well: whatever keeps the active generation, or a build that nobody is meant to see, from moving."""
+    active = generation.state == "active"
+    found = []
+    for each in generation.partitions:
+        where = f"{generation.name}, partition {each.partition}"
+        if not each.well and (active or each.state != "unowned"):
+            found.append(f"{where} {SENTENCES.get(each.state, f'is {each.state}')}: {(each.reason or '').rstrip('.')}.")
+        if active and max_lag is not None and each.lag > max_lag:
+            found.append(f"{where} lags by {each.lag:,} events, more than {max_lag:,}.")
+    return found
+
+
+@asynccontextmanager
+async def observing(settings: ProjectorSettings) -> AsyncIterator[Observer]:
+    """Connects to PostgreSQL; to Kafka at the first look. Raises OSError or asyncpg.PostgresError."""
+    connection = await connect(settings.database_url.get_secret_value(), "footfall-status")
+    await connection.execute(LOCK_TIMEOUT)
+    probe = LogProbe(settings.client_options(), "footfall-status")
+    try:
+        yield Observer(settings, connection, probe)
+    finally:
+        await probe.close()
+        await connection.close()

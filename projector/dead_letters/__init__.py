@@ -1,0 +1,1 @@
+"""Poison events: parked in PostgreSQL, published to their topic, redriven or discarded."""

@@ -1,0 +1,153 @@
+"""Records set aside: in PostgreSQL, in the batch's transaction, in order for each key (docs/decisions/0007).
+
+Once a record of a key is parked, later records of that key are parked behind it, so that a user's events are never
+applied out of order. Records without a key belong to nobody's order and hold up nobody. An empty key is no key: it is
+what some clients send for none (librdkafka spreads such records over all partitions).
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+
+from projector.liveness.stops import Stop, StopCause
+from projector.writing.connection import Connection
+from projector.writing.failure import Diagnosis
+from projector.writing.rows import MAX_RECORDED_AT_MS, MIN_RECORDED_AT_MS, UNIX_EPOCH, KafkaRecord
+
+FIRST_MOMENT = datetime.min.replace(tzinfo=UTC)
+LAST_MOMENT = datetime.max.replace(tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+class DeadLetter(msgspec.Struct, frozen=True):
+    """A record as it came, and why it was parked."""
+
+    record: KafkaRecord
+    diagnosis: Diagnosis
+
+
+class Caps(msgspec.Struct, frozen=True):
+    """How many letters may be parked; the partition that would pass one stops instead of growing without end."""
+
+    of_one_key: int = 1_000
+    of_one_partition: int = 10_000
+
+
+class Parked(msgspec.Struct):
+    """What is parked in one partition now: the first offset and the number of letters of each key, and of all."""
+
+    first: dict[bytes, int] = msgspec.field(default_factory=dict)
+    count: dict[bytes, int] = msgspec.field(default_factory=dict)
+    total: int = 0
+    discarded: frozenset[int] = frozenset()  # offsets still to come that an operator gave up, before a rebuild
+
+    def add(self, key: bytes | None, offset: int) -> None:
+        """Counts one more letter."""
+        self.total += 1
+        if key:
+            self.first.setdefault(key, offset)
+            self.count[key] = self.count.get(key, 0) + 1
+
+    def copy(self) -> "Parked":
+        """An independent copy, for a batch that may not be committed."""
+        return Parked(dict(self.first), dict(self.count), self.total, self.discarded)
+
+    def refusal(self, key: bytes | None, caps: Caps) -> Stop | None:
+        """Why one more letter of this key must not be parked, or None."""
+        if self.total >= caps.of_one_partition:
+            return Stop(StopCause.PARKED_OF_PARTITION, f"{self.total} of {caps.of_one_partition}")
+        if key and self.count.get(key, 0) >= caps.of_one_key:
+            return Stop(StopCause.PARKED_OF_KEY, f"{self.count[key]} of {caps.of_one_key}")
+        return None
+
+
+PARKED = """
+SELECT kafka_partition, record_key, min(kafka_offset) AS first, count(*) AS count
+FROM {generation}.dead_letters
+WHERE state = 'parked' AND kafka_topic = $1 AND kafka_partition = ANY($2::int[])
+GROUP BY kafka_partition, record_key
+"""
+
+# What was discarded in one generation is passed over in the next, which is built with these letters (rebuild start).
+DISCARDED = """
+SELECT kafka_partition, array_agg(kafka_offset) AS offsets
+FROM {generation}.dead_letters JOIN {generation}.checkpoints ON topic = kafka_topic AND partition = kafka_partition
+WHERE state = 'discarded' AND kafka_offset >= next_offset AND kafka_topic = $1 AND kafka_partition = ANY($2::int[])
+GROUP BY kafka_partition
+"""
+
+PARK = """
+INSERT INTO {generation}.dead_letters (kafka_topic, kafka_partition, kafka_offset, recorded_at, record_key,
+    record_value, header_names, header_values, user_id, cause, error_class, error_message, behind_offset)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+"""
+
+
+async def load_parked(
+    connection: Connection, generation: str, topic: str, partitions: Sequence[int]
+) -> dict[int, Parked]:
+    """What is parked in each of the partitions."""
+    parked = {partition: Parked() for partition in partitions}
+    for row in await connection.fetch(PARKED.format(generation=generation), topic, list(partitions)):
+        found, key = parked[row["kafka_partition"]], row["record_key"]
+        found.total += row["count"]
+        if key:
+            found.first[key], found.count[key] = row["first"], row["count"]
+    for row in await connection.fetch(DISCARDED.format(generation=generation), topic, list(partitions)):
+        parked[row["kafka_partition"]].discarded = frozenset(row["offsets"])
+    return parked
+
+
+async def park(connection: Connection, generation: str, letters: Iterable[DeadLetter]) -> None:
+    """Stores the letters, in the transaction that the connection is in."""
+    await connection.executemany(PARK.format(generation=generation), [_row(letter) for letter in letters])
+
+
+def _row(letter: DeadLetter) -> tuple[object, ...]:
+    record, why = letter.record, letter.diagnosis
+    return (
+        record.topic,
+        record.partition,
+        record.offset,
+        recorded_at(record.timestamp),
+        record.key,
+        record.value,
+        [storable(name) for name, _ in record.headers],
+        [value for _, value in record.headers],
+        user_of(record.key),
+        why.cause,
+        why.error_class,
+        why.error_message,
+        why.behind_offset,
+    )
+
+
+def user_of(key: bytes | None) -> str | None:
+    """The user that a key names, if it is text that PostgreSQL can hold."""
+    try:
+        return None if not key or b"\0" in key else key.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def recorded_at(timestamp_ms: int) -> datetime:
+    """A record's timestamp; what lies outside the calendar becomes its first or last moment."""
+    if timestamp_ms < MIN_RECORDED_AT_MS:
+        return FIRST_MOMENT
+    return LAST_MOMENT if timestamp_ms > MAX_RECORDED_AT_MS else UNIX_EPOCH + timedelta(milliseconds=timestamp_ms)
+
+
+def timestamp_ms(moment: datetime) -> int:
+    """The timestamp that `recorded_at` took, as far as it is known: one outside the calendar stays outside."""
+    return MIN_RECORDED_AT_MS - 1 if moment <= FIRST_MOMENT else (moment - UNIX_EPOCH) // _MILLISECOND
+
+
+def storable(name: str) -> str:
+    """A header's name as PostgreSQL can hold it, which knows no NUL; `header_name` gives it back."""
+    return name.replace("\\", "\\\\").replace("\0", "\\0")
+
+
+def header_name(stored: str) -> str:
+    """The header's name that `storable` took."""
+    return "\\".join(part.replace("\\0", "\0") for part in stored.split("\\\\"))

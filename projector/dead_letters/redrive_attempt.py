@@ -1,0 +1,147 @@
+"""Parked letters tried again: each key in order, until one of its letters still cannot be applied."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, TypeAlias
+
+import asyncpg
+import msgspec
+
+from projector.consuming.batch import behind
+from projector.dead_letters.parking import header_name, timestamp_ms
+from projector.writing.commit import GenerationWriter
+from projector.writing.connection import Connection
+from projector.writing.failure import Cause, Diagnosis, Failure, kind_of, unappliable
+from projector.writing.known_good_check import known_good_fails
+from projector.writing.rows import EventRow, to_row
+
+TRIALS = 2  # of a letter that fails, before it is blamed
+
+
+class RedriveError(Exception):
+    """The run ended early; its text says what to do. What earlier chunks did is committed."""
+
+
+class Letter(msgspec.Struct):
+    """A parked record as it came (a KafkaRecord), and the cause it is parked for."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Iterable[tuple[str, bytes]]
+    cause: Cause
+
+
+def letter_of(row: asyncpg.Record) -> Letter:
+    """The record of a row of `dead_letters`."""
+    names = [header_name(name) for name in row["header_names"]]
+    return Letter(
+        row["kafka_topic"],
+        row["kafka_partition"],
+        row["kafka_offset"],
+        timestamp_ms(row["recorded_at"]),
+        row["record_key"],
+        row["record_value"],
+        list(zip(names, row["header_values"], strict=True)),
+        row["cause"],
+    )
+
+
+Tried: TypeAlias = list[tuple[Letter, Literal["stored", "duplicate"] | Diagnosis]]
+Stuck: TypeAlias = Mapping[bytes, int]  # key: offset of the parked letter that holds it up
+
+
+async def try_letters(
+    connection: Connection, writer: GenerationWriter, letters: Sequence[Letter], stuck: Stuck
+) -> Tried:
+    """Applies letters of one partition, given in offset order, in the transaction that the connection is in.
+
+    First all at once; should the database refuse that, one by one, each in a savepoint. Raises what may pass or was too
+    much, and RedriveError when even a sound event cannot be applied: then the caller undoes everything.
+    """
+    try:
+        async with connection.transaction():
+            return await _together(connection, writer, letters, dict(stuck))
+    except Exception as error:  # noqa: BLE001 - its kind decides
+        _raise_unless_suspect(error, error)
+    return await _one_by_one(connection, writer, letters, dict(stuck))
+
+
+async def _together(
+    connection: Connection, writer: GenerationWriter, letters: Sequence[Letter], stuck: dict[bytes, int]
+) -> Tried:
+    found = [(letter, _row_or_diagnosis(letter, stuck)) for letter in letters]
+    first: dict[tuple[str, int], EventRow] = {}
+    for _, row in found:
+        if isinstance(row, EventRow):
+            first.setdefault((row.event.tenant_id, row.event.event_id.int), row)
+    known = {row.offset for row in await writer.apply(connection, list(first.values()))} if first else set()
+    new = {row.offset for row in first.values()} - known
+    return [
+        (letter, row if isinstance(row, Diagnosis) else "stored" if letter.offset in new else "duplicate")
+        for letter, row in found
+    ]
+
+
+async def _one_by_one(
+    connection: Connection, writer: GenerationWriter, letters: Sequence[Letter], stuck: dict[bytes, int]
+) -> Tried:
+    tried: Tried = []
+    for letter in letters:
+        row = _row_or_diagnosis(letter, stuck)
+        if isinstance(row, EventRow):
+            tried.append((letter, await _apply_one(connection, writer, letter, row, stuck)))
+        else:
+            tried.append((letter, row))
+    return tried
+
+
+async def _apply_one(
+    connection: Connection, writer: GenerationWriter, letter: Letter, row: EventRow, stuck: dict[bytes, int]
+) -> Literal["stored", "duplicate"] | Diagnosis:
+    """The connection was made for this run, and the letter is blamed only when it fails a second time."""
+    why: Diagnosis | None = None
+    for _ in range(TRIALS):
+        try:
+            async with connection.transaction():
+                return "duplicate" if await writer.apply(connection, [row]) else "stored"
+        except Exception as error:
+            _raise_unless_suspect(error, error)
+            others_fail = await known_good_fails(connection, writer, letter)
+            if others_fail is not None:
+                _raise_unless_suspect(others_fail, error)
+                raise _cannot_apply("defect", error) from error
+            why = unappliable(error)
+    assert why is not None
+    return _stop_key(letter, why, stuck)
+
+
+def _row_or_diagnosis(letter: Letter, stuck: dict[bytes, int]) -> EventRow | Diagnosis:
+    if letter.key and letter.key in stuck:
+        return behind(stuck[letter.key])
+    row = to_row(letter)
+    return _stop_key(letter, row, stuck) if isinstance(row, Diagnosis) else row
+
+
+def _stop_key(letter: Letter, why: Diagnosis, stuck: dict[bytes, int]) -> Diagnosis:
+    if letter.key:
+        stuck[letter.key] = letter.offset
+    return why
+
+
+def _raise_unless_suspect(found: Exception, first: Exception) -> None:
+    """Only what a record may have caused is looked at more closely; `first` is what began it."""
+    kind = kind_of(found)
+    if kind in (Failure.TRANSIENT, Failure.TOO_MUCH):
+        raise found
+    if kind is not Failure.SUSPECT:
+        raise _cannot_apply("server" if kind is Failure.SERVER else "defect", first) from first
+
+
+def _cannot_apply(whose: Literal["server", "defect"], error: Exception) -> RedriveError:
+    return RedriveError(
+        f"{whose}: {type(error).__name__}: no event can be applied now, so nothing of this chunk was changed. "
+        "Repair the read model or the code first; `footfall status` and the projector's log say more."
+    )

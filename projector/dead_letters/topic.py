@@ -1,0 +1,208 @@
+"""Dead letters, from PostgreSQL to a topic for those who watch topics (decision 7): at least once, and in order.
+
+Any number of projectors share the work. The first unpublished letter of a partition is the partition's lock: whoever
+has it publishes what follows, so letters of one partition reach the topic in offset order.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import asyncpg
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import MessageSizeTooLargeError, RecordListTooLargeError
+
+from projector.dead_letters.parking import header_name
+from projector.settings import ProjectorSettings
+from projector.writing.connection import Connection
+from read_model.wire_time import wire_time
+from telemetry.connections import ended_within
+from telemetry.logs import get_logger
+
+LOOK_INTERVAL = 5.0  # seconds between looks, when no letter of our own wakes us; also after a failure
+CHUNK = 100  # letters in one transaction at most
+CHUNK_BYTES = 4_194_304  # of values; a single larger letter is a chunk of its own
+PUBLISH_TIMEOUT = 4.0  # seconds; our transaction waits for Kafka, and one of over 5 s counts as that of a sleeper
+START_TIMEOUT = 10.0  # seconds
+STOP_TIMEOUT = 1.0  # seconds; aiokafka's stop() can hang while the broker is down
+BATCH_BYTES = 524_288  # of one Kafka batch, before compression
+TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
+
+PLACES = """
+SELECT kafka_topic, kafka_partition, min(kafka_offset) AS first FROM {generation}.dead_letters
+WHERE published_at IS NULL AND EXISTS (SELECT FROM ops.generations WHERE name = $1 AND state = 'active')
+GROUP BY 1, 2 ORDER BY 1, 2
+"""
+
+LOCK_FIRST = """
+SELECT FROM {generation}.dead_letters
+WHERE kafka_topic = $1 AND kafka_partition = $2 AND kafka_offset = $3 AND published_at IS NULL
+FOR UPDATE SKIP LOCKED
+"""
+
+UNPUBLISHED = """
+SELECT * FROM (
+    SELECT *, sum(coalesce(length(record_value), 0)) OVER (ORDER BY kafka_offset) AS bytes
+    FROM (SELECT * FROM {generation}.dead_letters
+          WHERE kafka_topic = $1 AND kafka_partition = $2 AND kafka_offset >= $3 AND published_at IS NULL
+          ORDER BY kafka_offset LIMIT $4) AS next
+) AS summed WHERE bytes <= $5 OR kafka_offset = $3 ORDER BY kafka_offset
+"""
+
+PUBLISHED = """
+UPDATE {generation}.dead_letters SET published_at = now()
+WHERE kafka_topic = $1 AND kafka_partition = $2 AND kafka_offset = ANY($3::bigint[])
+"""
+
+MakeProducer = Callable[[], AIOKafkaProducer]
+
+
+def producer_maker(settings: ProjectorSettings) -> MakeProducer:
+    """Makes the publisher's producers, one after the other should the broker go away."""
+    return lambda: AIOKafkaProducer(
+        **settings.client_options(), acks="all", compression_type="gzip", max_batch_size=BATCH_BYTES
+    )
+
+
+async def publish_dead_letters(
+    pool: Any, make_producer: MakeProducer, generation: str, topic: str, wake: asyncio.Event
+) -> None:
+    """Publishes, for ever, what is parked in `generation` and not published, while that is the active one.
+
+    `wake` is set when letters were parked. Whatever fails is tried again later, with a new producer.
+    """
+    log = get_logger("projector").bind(generation=generation)
+    while True:
+        try:
+            async with _Publisher(pool, make_producer, generation, topic) as publisher:
+                while True:
+                    wake.clear()
+                    while count := await publisher.round():
+                        log.info("dead_letters_published", count=count)
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(LOOK_INTERVAL):
+                            await wake.wait()
+        except Exception as error:  # noqa: BLE001 - publishing must never disturb projecting; the letters are kept
+            log.warning("dead_letters_not_published", error=type(error).__name__)
+        await asyncio.sleep(LOOK_INTERVAL)
+
+
+class _Publisher:
+    """One producer, made when there is a letter for it."""
+
+    def __init__(self, pool: Any, make_producer: MakeProducer, generation: str, topic: str) -> None:
+        self._pool = pool
+        self._make_producer = make_producer
+        self._generation = generation
+        self._topic = topic
+        self._producer: AIOKafkaProducer | None = None
+
+    async def __aenter__(self) -> "_Publisher":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._producer is not None:
+            await ended_within(STOP_TIMEOUT, self._producer.stop)
+
+    async def round(self) -> int:
+        """Publishes up to a chunk of each partition that nobody else is at; returns the number of letters."""
+        async with self._connection() as connection:
+            places = await connection.fetch(self._sql(PLACES), self._generation)
+        if not places:
+            return 0
+        producer = await self._started()
+        count = 0
+        for row in places:
+            async with self._connection() as connection, connection.transaction():
+                count += await self._publish(
+                    producer, connection, (row["kafka_topic"], row["kafka_partition"]), row["first"]
+                )
+        return count
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Connection]:
+        async with asyncio.timeout(START_TIMEOUT), self._pool.acquire(timeout=PUBLISH_TIMEOUT) as connection:
+            yield connection
+
+    def _sql(self, statement: str) -> str:
+        return statement.format(generation=self._generation)
+
+    async def _started(self) -> AIOKafkaProducer:
+        if self._producer is None:
+            producer = self._producer = self._make_producer()
+            async with asyncio.timeout(START_TIMEOUT):
+                await producer.start()
+        return self._producer
+
+    async def _publish(
+        self, producer: AIOKafkaProducer, connection: Connection, place: tuple[str, int], first: int
+    ) -> int:
+        if not await connection.fetch(self._sql(LOCK_FIRST), *place, first):
+            return 0
+        rows = await connection.fetch(self._sql(UNPUBLISHED), *place, first, CHUNK, CHUNK_BYTES)
+        async with asyncio.timeout(PUBLISH_TIMEOUT):
+            partitions = sorted(await producer.partitions_for(self._topic))
+            partition = partitions[place[1] % len(partitions)]  # so that order is kept; the same one, as a rule
+            await _send(producer, self._topic, partition, [_record(row) for row in rows])
+        await connection.execute(self._sql(PUBLISHED), *place, [row["kafka_offset"] for row in rows])
+        return len(rows)
+
+
+Headers = list[tuple[str, bytes | None]]
+Record = tuple[bytes | None, bytes | None, Headers]
+
+
+async def _send(producer: AIOKafkaProducer, topic: str, partition: int, records: Sequence[Record]) -> None:
+    """Sends in order. `send_batch`, because `send` refuses a record without key and value."""
+    rest = list(records)
+    while rest:
+        batch, taken = producer.create_batch(), 0
+        while taken < len(rest) and _append(batch, rest[taken]):
+            taken += 1
+        try:
+            await (await producer.send_batch(batch, topic, partition=partition))
+        except TOO_LARGE:
+            for record in rest[:taken]:
+                await _send_alone(producer, topic, partition, record)
+        rest = rest[taken:]
+
+
+async def _send_alone(producer: AIOKafkaProducer, topic: str, partition: int, record: Record) -> None:
+    """A record at the topic's limit does not fit with its diagnosis: then its value stays in PostgreSQL only."""
+    key, value, headers = record
+    omitted: Headers = [*headers, ("footfall-dlq-value-omitted", str(len(value or b"")).encode())]
+    for attempt in (record, (key, None, omitted)):
+        batch = producer.create_batch()
+        _append(batch, attempt)
+        with suppress(*TOO_LARGE):
+            await (await producer.send_batch(batch, topic, partition=partition))
+            return
+    get_logger("projector").error("dead_letter_too_large_to_publish", partition=partition)
+
+
+def _append(batch: Any, record: Record) -> bool:
+    key, value, headers = record
+    return batch.append(key=key, value=value, timestamp=None, headers=headers) is not None
+
+
+def _record(row: asyncpg.Record) -> Record:
+    names = [header_name(name) for name in row["header_names"]]
+    headers: Headers = [*zip(names, row["header_values"], strict=True), *diagnosis_headers(row)]
+    return row["record_key"], row["record_value"], headers
+
+
+def diagnosis_headers(row: asyncpg.Record) -> Headers:
+    """Where a letter comes from and why it was parked, each as UTF-8 text; times are ISO 8601."""
+    found = {
+        "topic": row["kafka_topic"],
+        "partition": row["kafka_partition"],
+        "offset": row["kafka_offset"],
+        "cause": row["cause"],
+        "error-class": row["error_class"],
+        "error-message": row["error_message"],
+        "attempts": row["attempts"],
+        "recorded-at": wire_time(row["recorded_at"]),
+        "parked-at": wire_time(row["parked_at"]),
+    }
+    return [(f"footfall-dlq-{name}", str(value).encode()) for name, value in found.items()]

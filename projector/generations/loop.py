@@ -1,0 +1,191 @@
+"""One generation's loop: a consumer, a pool and a Projector of its own, so that no generation waits for another."""
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import stamina
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import (
+    KafkaConnectionError,
+    KafkaError,
+    KafkaTimeoutError,
+    NodeNotReadyError,
+    RequestTimedOutError,
+)
+from prometheus_client import Gauge
+
+from projector.consuming.consumer_group import CLIENT_ID
+from projector.consuming.ownership import Ownership
+from projector.consuming.run import MembershipLostError, Projector
+from projector.generations.history import Histories
+from projector.generations.limits import Orders
+from projector.liveness.heartbeat import Membership
+from projector.projections.projection import PLAN_SETTINGS
+from projector.settings import ProjectorSettings
+from projector.writing.checkpoints import Checkpoints
+from projector.writing.claims import Claims
+from projector.writing.commit import GenerationWriter
+from projector.writing.failure import DATABASE_ERRORS
+from read_model.connecting.pool import closing, open_pool
+from read_model.generations.register import positions, projector_name
+from read_model.names import GENERATION
+from telemetry.connections import ended_within, once_there
+from telemetry.logs import get_logger
+from telemetry.metrics import PARTITIONS_OWNED, PARTITIONS_STOPPED, REBUILD_PROGRESS
+
+MAX_POLL_INTERVAL_MS = 1_800_000  # while PostgreSQL is away no records are taken; that is not a dead consumer
+BROKERS_AWAY = (OSError, KafkaConnectionError, KafkaTimeoutError, NodeNotReadyError, RequestTimedOutError)
+METADATA_MAX_AGE_MS = 5_000  # partitions that were added are noticed within so long, and the group shares them out
+CLOSE_TIMEOUT = 5.0  # seconds; aiokafka's stop() can hang while the broker is down
+PROGRESS_INTERVAL = 2.0  # seconds between looks at how far a build has come
+
+
+class GenerationLoop:
+    """Projects the generation that `orders` names. `consumer` and `ownership` are there while `run` runs."""
+
+    def __init__(self, settings: ProjectorSettings, orders: Orders) -> None:
+        self.orders = orders
+        self._settings = settings
+        self._name = orders.name
+        self.consumer: AIOKafkaConsumer | None = None
+        self.ownership: Ownership | None = None
+        self.membership = Membership()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Projects until `stop` is set. Raises when Kafka or PostgreSQL cannot be reached at the start."""
+        try:
+            lost = await self._project(stop)
+            while lost and not stop.is_set():  # aiokafka is beyond help: a new consumer, as soon as one can be made
+                async for attempt in stamina.retry_context(
+                    on=(KafkaError, *DATABASE_ERRORS), attempts=None, timeout=None, wait_max=2.0
+                ):
+                    with attempt:
+                        lost = await self._project(stop)
+        finally:
+            for gauge in (PARTITIONS_OWNED, PARTITIONS_STOPPED, REBUILD_PROGRESS):
+                _forget(gauge, self._name)
+
+    async def _project(self, stop: asyncio.Event) -> bool:
+        """One stay in the group; True when aiokafka lost the membership for good."""
+        settings, lost = self._settings, False
+        async with (
+            _pool(settings, self._name) as pool,
+            _consumer(settings, self._name) as consumer,
+            _histories(settings, self._name) as histories,
+        ):
+            checkpoints = Checkpoints(self._name, settings.kafka_topic)
+            # A build begins at the origin, whatever the first generation began with.
+            start_from = settings.start_from if self._name == GENERATION else "earliest"
+            claims = Claims(consumer, pool, checkpoints, histories, owner=owner_name(), start_from=start_from)
+            ownership = Ownership(consumer, claims, self.membership)
+            self.consumer, self.ownership = consumer, ownership
+            self.orders.changed = ownership.wake
+            progress = asyncio.create_task(self._report_progress(consumer, pool))
+            try:
+                writer = GenerationWriter(self._name)
+                await Projector(consumer, pool, ownership, writer, settings, self.orders).run(stop)
+            except* MembershipLostError:
+                get_logger("projector").error("membership_lost", generation=self._name)
+                lost = True
+            finally:
+                progress.cancel()
+                ownership.give_up()
+                self.consumer = self.ownership = None
+        return lost
+
+    async def _report_progress(self, consumer: AIOKafkaConsumer, pool: Any) -> None:
+        while True:
+            if self.orders.current.state == "building":
+                with contextlib.suppress(KafkaError, *DATABASE_ERRORS):
+                    REBUILD_PROGRESS.labels(generation=self._name).set(await self._progress(consumer, pool))
+            else:
+                _forget(REBUILD_PROGRESS, self._name)
+            await asyncio.sleep(PROGRESS_INTERVAL)
+
+    async def _progress(self, consumer: AIOKafkaConsumer, pool: Any) -> float:
+        topic = self._settings.kafka_topic
+        partitions = consumer.partitions_for_topic(topic) or set()
+        ends = await consumer.end_offsets([TopicPartition(topic, partition) for partition in partitions])
+        async with pool.acquire(timeout=CLOSE_TIMEOUT) as connection:
+            done = await positions(connection, self._name, topic)
+        wanted = sum(ends.values())
+        return sum(done.values()) / wanted if wanted else 1.0
+
+
+def owner_name() -> str:
+    """Names this process in checkpoints: host and process id."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def group_of(settings: ProjectorSettings, generation: str) -> str:
+    """The consumer group that shares a generation's partitions: the first generation's is the plain one."""
+    group = settings.kafka_group_id
+    return group if generation == GENERATION else f"{group}-{generation.removeprefix('read_')}"
+
+
+def _forget(gauge: Gauge, generation: str) -> None:
+    with contextlib.suppress(KeyError):
+        gauge.remove(generation)
+
+
+@asynccontextmanager
+async def _pool(settings: ProjectorSettings, generation: str) -> AsyncIterator[Any]:
+    pool = await open_pool(
+        settings.database_url.get_secret_value(),
+        application=projector_name(generation),
+        min_size=1,
+        max_size=settings.projector_lanes + 5,  # keeper, its look, a probe, dead letters, the herald
+        server_settings=PLAN_SETTINGS,
+    )
+    async with closing(pool):
+        yield pool
+
+
+@asynccontextmanager
+async def _histories(settings: ProjectorSettings, generation: str) -> AsyncIterator[Histories]:
+    client_id = f"footfall-history-{owner_name()}-{generation}"
+    histories = Histories(settings.client_options(), settings.kafka_topic, client_id)
+    try:
+        yield histories
+    finally:
+        await histories.close()
+
+
+@asynccontextmanager
+async def _consumer(settings: ProjectorSettings, generation: str) -> AsyncIterator[AIOKafkaConsumer]:
+    consumer = await once_there(
+        "Kafka", lambda: _started_consumer(settings, generation), BROKERS_AWAY, settings.startup_timeout_ms / 1000
+    )
+    try:
+        yield consumer
+    finally:
+        if not await ended_within(CLOSE_TIMEOUT, consumer.stop):
+            get_logger("projector").warning("consumer_not_closed", generation=generation)
+
+
+async def _started_consumer(settings: ProjectorSettings, generation: str) -> AIOKafkaConsumer:
+    consumer = AIOKafkaConsumer(
+        **settings.client_options(),
+        group_id=group_of(settings, generation),
+        client_id=CLIENT_ID.format(owner=owner_name(), generation=generation),
+        enable_auto_commit=False,
+        auto_offset_reset="none",
+        isolation_level="read_committed",  # what a producer aborted never happened
+        session_timeout_ms=settings.kafka_session_timeout_ms,
+        heartbeat_interval_ms=settings.kafka_heartbeat_interval_ms,
+        max_poll_interval_ms=MAX_POLL_INTERVAL_MS,
+        metadata_max_age_ms=METADATA_MAX_AGE_MS,
+        fetch_min_bytes=1,
+        fetch_max_wait_ms=settings.batch_max_wait_ms,
+    )
+    try:
+        await consumer.start()
+    except BaseException:
+        await ended_within(CLOSE_TIMEOUT, consumer.stop)
+        raise
+    return consumer

@@ -1,0 +1,1 @@
+"""Whether each partition is projecting, from facts: heartbeats, verdicts, stops, the watchdog."""

@@ -1,0 +1,1 @@
+"""From batches to rows: one transaction with the checkpoint, and what becomes of a batch that fails."""

@@ -1,0 +1,278 @@
+"""One batch, one transaction: rows, what the projections make of them, dead letters and checkpoints (decision 2).
+
+A batch carries, for each of its partitions, the checkpoint it expects to find and the epoch under which its owner holds
+the partition. If any partition has moved, nothing of the batch is stored and the outcome is `Fenced`.
+
+There are three ways to the same end. Most batches hold only new events, so two ways are optimistic: `_in_one_statement`
+for a few rows, one round trip; `_by_copy` for many. When an event turns out to be stored already, or there are dead
+letters, `_carefully` learns from PostgreSQL which events are new before it projects them.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import asyncpg
+import msgspec
+
+from projector.dead_letters.parking import DeadLetter, park
+from projector.failpoints import reached
+from projector.projections import PROJECTIONS
+from projector.projections.event_batch import news_of
+from projector.projections.projection import Projection, arguments, ctes, statement
+from projector.writing.conflicts import conflicting
+from projector.writing.connection import Connection
+from projector.writing.rows import COLUMN_TYPES, COLUMNS, EventRow, column_arrays, copy_bytes
+
+# From about this many rows COPY is quicker than one statement with arrays (measured: docs/performance.md).
+COPY_FROM_ROWS = 100
+
+FIRST_COLUMN = 10  # the parameter that carries the rows' first column; the advances come before
+
+EVENT_IDENTITY = "processed_events_event_id_key"  # the constraint that an event which is stored already violates
+
+
+class Advance(msgspec.Struct, frozen=True):
+    """One partition's part in a batch: from which offset to which, under which epoch, and what was skipped."""
+
+    topic: str
+    partition: int
+    epoch: int
+    old_offset: int
+    new_offset: int
+    duplicates: int = 0  # seen within the batch itself
+    malformed: int = 0  # parked for a reason of their own
+    last_record: int | None = None  # fingerprint of the record before `new_offset`
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """Rows with distinct events, in log order for each partition; letters to park; and the advances of both."""
+
+    rows: list[EventRow]
+    advances: list[Advance]
+    letters: list[DeadLetter] = msgspec.field(default_factory=list)
+    conflicts: list[EventRow] = msgspec.field(default_factory=list)  # repeats within the batch that differ
+
+
+class Committed(msgspec.Struct, frozen=True):
+    """The batch is stored. `stored` + `duplicates` = its rows, plus duplicates within the batch.
+
+    `conflicts`: duplicates that differ from the event under whose id they came.
+    """
+
+    stored: int
+    duplicates: int
+    conflicts: int = 0
+
+
+class Fenced(msgspec.Struct, frozen=True):
+    """Another owner holds or moved a partition of the batch; nothing was changed."""
+
+
+class _FencedError(Exception):
+    """Leaves the transaction block of a fenced batch, so that all it did is undone."""
+
+
+# What queries see is durable before it is seen: PostgreSQL flushes a commit before anybody sees its rows, unless told
+# otherwise. Nobody sees a generation that is built, and a crash takes rows and checkpoint together.
+DURABILITY = """
+CASE WHEN (SELECT state FROM ops.generations WHERE name = '{generation}') <> 'active'
+     THEN set_config('synchronous_commit', 'off', true) END
+"""
+
+ADVANCE = """
+WITH wanted AS (
+    SELECT * FROM unnest($1::text[], $2::int[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],
+                         $8::bigint[], $9::bigint[])
+        AS w(topic, partition, epoch, old_offset, new_offset, duplicates, malformed, last_record, stored)
+)
+UPDATE {generation}.checkpoints AS c
+SET next_offset = w.new_offset, stored = c.stored + w.stored, duplicates = c.duplicates + w.duplicates,
+    malformed = c.malformed + w.malformed, last_record = w.last_record, updated_at = now()
+FROM wanted AS w
+WHERE c.topic = w.topic AND c.partition = w.partition AND c.next_offset = w.old_offset AND c.epoch = w.epoch
+RETURNING c.partition, {durability}
+"""
+
+ADJUST = """
+UPDATE {generation}.checkpoints AS c SET stored = c.stored - w.known, duplicates = c.duplicates + w.known
+FROM unnest($1::text[], $2::int[], $3::bigint[]) AS w(topic, partition, known)
+WHERE c.topic = w.topic AND c.partition = w.partition
+"""
+
+# `held` locks the checkpoints; unless it holds every partition of the batch, neither rows nor checkpoints change.
+IN_ONE_STATEMENT = """
+WITH wanted AS (
+    SELECT * FROM unnest($1::text[], $2::int[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],
+                         $8::bigint[], $9::bigint[])
+        AS w(topic, partition, epoch, old_offset, new_offset, duplicates, malformed, last_record, stored)
+), held AS (
+    SELECT c.topic, c.partition FROM {generation}.checkpoints AS c
+    JOIN wanted AS w ON c.topic = w.topic AND c.partition = w.partition
+                    AND c.next_offset = w.old_offset AND c.epoch = w.epoch
+    FOR UPDATE OF c
+), allowed AS MATERIALIZED (
+    SELECT (SELECT count(*) FROM held) = (SELECT count(*) FROM wanted) AS yes
+), inserted AS (
+    INSERT INTO {generation}.processed_events ({columns})
+    SELECT rows.* FROM unnest({arrays}) AS rows WHERE (SELECT yes FROM allowed)
+), advanced AS (
+    UPDATE {generation}.checkpoints AS c
+    SET next_offset = w.new_offset, stored = c.stored + w.stored, duplicates = c.duplicates + w.duplicates,
+        malformed = c.malformed + w.malformed, last_record = w.last_record, updated_at = now()
+    FROM wanted AS w
+    WHERE c.topic = w.topic AND c.partition = w.partition AND (SELECT yes FROM allowed)
+    RETURNING c.partition
+){projections}
+SELECT count(*), {durability} FROM advanced
+"""
+
+INSERT_NEW = """
+INSERT INTO {generation}.processed_events ({columns}) SELECT rows.* FROM unnest({arrays}) AS rows
+ON CONFLICT (tenant_id, event_id) DO NOTHING
+RETURNING tenant_id, event_id
+"""
+
+
+def _arrays(first: int) -> str:
+    """The parameters, from `$first` on, that carry rows as one array a column."""
+    return ", ".join(f"${first + index}::{kind}" for index, kind in enumerate(COLUMN_TYPES))
+
+
+class GenerationWriter:
+    """Commits batches to one generation: the schema named `generation`."""
+
+    def __init__(self, generation: str, projections: Sequence[Projection] = PROJECTIONS) -> None:
+        self.generation = generation
+        self._projections = projections
+        columns, after_positions = ", ".join(COLUMNS), FIRST_COLUMN + len(COLUMNS)
+        parts = ctes(projections, first=after_positions, guard="(SELECT yes FROM allowed)", generation=generation)
+        durability = DURABILITY.format(generation=generation)
+        self._advance = ADVANCE.format(generation=generation, durability=durability)
+        self._adjust = ADJUST.format(generation=generation)
+        self._in_one = IN_ONE_STATEMENT.format(
+            generation=generation,
+            columns=columns,
+            arrays=_arrays(FIRST_COLUMN),
+            projections=f", {parts}" if parts else "",
+            durability=durability,
+        )
+        self._insert_new = INSERT_NEW.format(generation=generation, columns=columns, arrays=_arrays(1))
+        self._project = statement(projections, generation)
+
+    async def commit(self, connection: Connection, batch: Batch) -> Committed | Fenced:
+        """Stores the batch and moves its checkpoints. Raises what asyncpg raises; then nothing, or all, is stored.
+
+        After a lost connection the outcome is unknown; trying the same batch again is safe, as it would be fenced.
+        """
+        await reached("before_transaction")
+        outcome = await self._store(connection, batch)
+        await reached("after_commit")
+        return outcome
+
+    async def _store(self, connection: Connection, batch: Batch) -> Committed | Fenced:
+        if batch.letters:
+            return await self._carefully(connection, batch)
+        try:
+            if len(batch.rows) < COPY_FROM_ROWS:
+                return await self._in_one_statement(connection, batch)
+            return await self._by_copy(connection, batch)
+        except asyncpg.UniqueViolationError as error:
+            if error.constraint_name != EVENT_IDENTITY:
+                raise
+            return await self._carefully(connection, batch)  # some event of the batch is stored already
+
+    async def _in_one_statement(self, connection: Connection, batch: Batch) -> Committed | Fenced:
+        advanced = await connection.fetchval(
+            self._in_one,
+            *_advances(batch),
+            *column_arrays(batch.rows),
+            *arguments(self._projections, news_of(batch.rows)),
+        )
+        return _all_stored(batch) if advanced == len(batch.advances) else Fenced()
+
+    async def _by_copy(self, connection: Connection, batch: Batch) -> Committed | Fenced:
+        data = copy_bytes(batch.rows)
+        changes = arguments(self._projections, news_of(batch.rows)) if self._projections else []
+        try:
+            async with connection.transaction():
+                await self._hold_and_advance(connection, batch)
+                await reached("after_checkpoint")
+                await connection.copy_to_table(
+                    "processed_events",
+                    schema_name=self.generation,
+                    columns=COLUMNS,
+                    source=memoryview(data),  # type: ignore[arg-type]  # bytes would be taken for a file name
+                    format="binary",
+                )
+                await reached("after_rows")
+                if self._projections:
+                    await connection.execute(self._project, *changes)
+                await reached("after_projections")
+                await reached("before_commit")
+        except _FencedError:
+            return Fenced()
+        return _all_stored(batch)
+
+    async def _carefully(self, connection: Connection, batch: Batch) -> Committed | Fenced:
+        try:
+            async with connection.transaction():
+                await self._hold_and_advance(connection, batch)
+                await reached("after_checkpoint")
+                known = await self.apply(connection, batch.rows)
+                differing = await conflicting(connection, self.generation, known)
+                await self._adjust_counts(connection, known)
+                await park(connection, self.generation, batch.letters)
+                await reached("before_commit")
+        except _FencedError:
+            return Fenced()
+        all_stored = _all_stored(batch)
+        return Committed(
+            all_stored.stored - len(known),
+            all_stored.duplicates + len(known),
+            all_stored.conflicts + len(differing),
+        )
+
+    async def apply(self, connection: Connection, rows: Sequence[EventRow]) -> list[EventRow]:
+        """Stores those of the rows whose event is new, and projects them; returns the others.
+
+        Moves no checkpoint: the caller holds the partition, in the transaction that the connection is in.
+        """
+        returned = await connection.fetch(self._insert_new, *column_arrays(rows))
+        new = {(row["tenant_id"], row["event_id"]) for row in returned}
+        fresh = [row for row in rows if (row.event.tenant_id, row.event.event_id) in new]
+        if fresh and self._projections:
+            await connection.execute(self._project, *arguments(self._projections, news_of(fresh)))
+        return [row for row in rows if (row.event.tenant_id, row.event.event_id) not in new]
+
+    async def _hold_and_advance(self, connection: Connection, batch: Batch) -> None:
+        moved = await connection.fetch(self._advance, *_advances(batch))
+        if len(moved) != len(batch.advances):
+            raise _FencedError
+
+    async def _adjust_counts(self, connection: Connection, known: Sequence[EventRow]) -> None:
+        if not known:
+            return
+        counts = Counter((row.topic, row.partition) for row in known)
+        topics, partitions = zip(*counts, strict=True)
+        await connection.execute(self._adjust, list(topics), list(partitions), list(counts.values()))
+
+
+def _all_stored(batch: Batch) -> Committed:
+    duplicates = sum(advance.duplicates for advance in batch.advances)
+    return Committed(len(batch.rows), duplicates, len(batch.conflicts))
+
+
+def _advances(batch: Batch) -> tuple[list[object], ...]:
+    advances = batch.advances
+    stored = Counter([row.partition for row in batch.rows])
+    return (
+        [advance.topic for advance in advances],
+        [advance.partition for advance in advances],
+        [advance.epoch for advance in advances],
+        [advance.old_offset for advance in advances],
+        [advance.new_offset for advance in advances],
+        [advance.duplicates for advance in advances],
+        [advance.malformed for advance in advances],
+        [advance.last_record for advance in advances],
+        [stored[advance.partition] for advance in advances],
+    )

@@ -1,0 +1,26 @@
+"""Who stands in a projector's way in PostgreSQL. What is asked here, every role may see."""
+
+from projector.liveness.projecting import Lock
+from projector.writing.connection import Connection
+from read_model.generations.register import projector_name
+
+WAITING = """
+SELECT coalesce(w.relation::regclass::text, w.locktype) AS target, b.pid, a.usename, a.application_name,
+       extract(epoch FROM clock_timestamp() - w.waitstart)::float8 AS since
+FROM pg_locks AS w
+JOIN pg_stat_activity AS p ON p.pid = w.pid
+CROSS JOIN LATERAL unnest(pg_blocking_pids(w.pid)) AS b (pid)
+LEFT JOIN pg_stat_activity AS a ON a.pid = b.pid
+WHERE NOT w.granted AND p.datname = current_database() AND p.application_name = $1
+  AND coalesce(a.application_name, '') <> $1
+ORDER BY w.waitstart LIMIT 1
+"""
+
+
+async def lock_in_the_way(connection: Connection, generation: str) -> Lock | None:
+    """The lock that a projector of this generation has waited for longest, unless another of its own holds it."""
+    row = await connection.fetchrow(WAITING, projector_name(generation))
+    if row is None:
+        return None
+    by = f"session {row['pid']} (user {row['usename']}, application {row['application_name'] or 'unnamed'!r})"
+    return Lock(row["target"], by, row["since"] or 0.0)

@@ -1,0 +1,159 @@
+"""Records become rows: decode, validate, and encode for PostgreSQL, once for each event.
+
+The rows of a batch are encoded as PostgreSQL's binary COPY format by ourselves, because this is the hot path: about
+1 us an event, where a driver that looks up a codec for each value takes several
+(https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format").
+"""
+
+import struct
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import repeat
+from typing import Protocol
+
+import msgspec
+
+from contracts.event import DEFAULT_TENANT, UserEvent
+from contracts.record import from_value
+from contracts.validation.fast_events import sound_events
+from contracts.validation.rules import Problems
+from contracts.versions import encode_event
+from projector.writing.failure import Cause, Diagnosis, storable_words
+
+COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
+COPY_TRAILER = struct.pack(">h", -1)
+POSTGRES_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+POSTGRES_EPOCH_MS = int(POSTGRES_EPOCH.timestamp() * 1000)
+UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MIN_RECORDED_AT_MS = int(datetime(1, 1, 1, tzinfo=UTC).timestamp()) * 1000
+MAX_RECORDED_AT_MS = int(datetime(9999, 12, 31, tzinfo=UTC).timestamp()) * 1000
+
+# Column and the type of the array that carries it. Times go as text: asyncpg sends the first and the last moment that
+# Python knows as infinity.
+COLUMN_ARRAYS = {
+    "event_id": "uuid[]",
+    "occurred_at": "text[]::timestamptz[]",
+    "recorded_at": "text[]::timestamptz[]",
+    "kafka_partition": "int[]",
+    "kafka_offset": "bigint[]",
+    "user_id": "text[]",
+    "tenant_id": "text[]",
+    "kafka_topic": "text[]",
+    "event_type": "text[]",
+    "payload": "jsonb[]",
+    "event_json": "text[]",
+}
+COLUMNS = tuple(COLUMN_ARRAYS)
+COLUMN_TYPES = tuple(COLUMN_ARRAYS.values())
+# A row up to the length of its sixth column: column count, then length and value of the five of fixed width.
+_pack_head = struct.Struct(">hi16siqiqiiiqi").pack
+_pack_length = struct.Struct(">i").pack
+_pack_jsonb_length = struct.Struct(">ib").pack  # and jsonb's binary format version
+_encode_payload = msgspec.json.Encoder().encode
+_MICROSECOND = timedelta(microseconds=1)
+_PAYLOAD = b',"payload":'  # an event's last field; inside a JSON string its quotes would be escaped
+
+
+class KafkaRecord(Protocol):
+    """What the projector reads of a Kafka record (aiokafka's ConsumerRecord has it)."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int  # milliseconds since 1970
+    key: bytes | None
+    value: bytes | None
+    headers: Iterable[tuple[str, bytes]]
+
+
+class EventRow(msgspec.Struct, frozen=True, gc=False):
+    """One event with the position and time of its record. `event_json` and `payload` are JSON, UTF-8."""
+
+    event: UserEvent
+    topic: str
+    partition: int
+    offset: int
+    recorded_at_ms: int
+    event_json: bytes
+    payload: bytes
+
+
+def to_row(record: KafkaRecord) -> EventRow | Diagnosis:
+    """Decodes and validates one record."""
+    event = from_value(record.value)
+    if isinstance(event, Problems):
+        cause: Cause = "poison" if event.newer_version is None else "newer_version"
+        return Diagnosis(cause, "InvalidEvent", storable_words(" ".join(event.sentences)))
+    if not MIN_RECORDED_AT_MS <= record.timestamp <= MAX_RECORDED_AT_MS:
+        return Diagnosis("poison", "InvalidRecord", "The record's timestamp lies outside the years 1 to 9999.")
+    event_json = encode_event(event)
+    payload = _payload_of(event_json) if event.tenant_id == DEFAULT_TENANT else _encode_payload(event.payload)
+    return EventRow(event, record.topic, record.partition, record.offset, record.timestamp, event_json, payload)
+
+
+def to_rows(records: Sequence[KafkaRecord]) -> list[EventRow] | None:
+    """All records of one partition at once; None when not every one of them is plainly sound."""
+    found = sound_events([record.value for record in records])
+    times = [record.timestamp for record in records]
+    if found is None or min(times) < MIN_RECORDED_AT_MS or max(times) > MAX_RECORDED_AT_MS:
+        return None
+    topic, partition = repeat(records[0].topic), repeat(records[0].partition)
+    offsets = [record.offset for record in records]
+    payloads = map(_payload_of, found.rendered)
+    return list(map(EventRow, found.events, topic, partition, offsets, times, found.rendered, payloads))
+
+
+def _payload_of(event_json: bytes) -> bytes:
+    """The payload of an event rendered in version 1, which ends with it."""
+    return event_json[event_json.index(_PAYLOAD) + len(_PAYLOAD) : -1]
+
+
+def copy_bytes(rows: Iterable[EventRow]) -> bytes:
+    """The rows as one binary COPY stream of `COLUMNS`."""
+    parts = [COPY_HEADER]
+    names: dict[tuple[str, str, str], bytes] = {}
+    for row in rows:
+        event, payload, event_json = row.event, row.payload, row.event_json
+        user = event.user_id.encode()
+        name = (event.tenant_id, row.topic, event.event_type)
+        parts += (
+            _pack_head(
+                11,
+                16, event.event_id.int.to_bytes(16, "big"),
+                8, (event.timestamp - POSTGRES_EPOCH) // _MICROSECOND,
+                8, (row.recorded_at_ms - POSTGRES_EPOCH_MS) * 1000,
+                4, row.partition,
+                8, row.offset,
+                len(user),
+            ),
+            user,
+            names.get(name) or names.setdefault(name, b"".join(map(_sized, name))),
+            _pack_jsonb_length(len(payload) + 1, 1),
+            payload,
+            _pack_length(len(event_json)),
+            event_json,
+        )  # fmt: skip
+    parts.append(COPY_TRAILER)
+    return b"".join(parts)
+
+
+def _sized(text: str) -> bytes:
+    encoded = text.encode()
+    return _pack_length(len(encoded)) + encoded
+
+
+def column_arrays(rows: Sequence[EventRow]) -> tuple[Sequence[object], ...]:
+    """The rows as one array for each of `COLUMNS`, for `unnest`."""
+    return (
+        [row.event.event_id for row in rows],
+        [row.event.timestamp.isoformat() for row in rows],
+        [(UNIX_EPOCH + timedelta(milliseconds=row.recorded_at_ms)).isoformat() for row in rows],
+        [row.partition for row in rows],
+        [row.offset for row in rows],
+        [row.event.user_id for row in rows],
+        [row.event.tenant_id for row in rows],
+        [row.topic for row in rows],
+        [row.event.event_type for row in rows],
+        [row.payload.decode() for row in rows],
+        [row.event_json.decode() for row in rows],
+    )

@@ -1,0 +1,1 @@
+"""What the projections know of users, products and hours: routes beside their SQL."""

@@ -1,0 +1,177 @@
+"""Pages of events and exports of them: keyset by time and id, so that page 10,000 costs what page 1 costs.
+
+What is asked for is always one range of one index, from a place (inclusive) to a place (exclusive). A place is the
+index's leading column where there is one (user or product), a time and an event id. Row comparisons and an ORDER BY
+that begins with that column leave the planner no other index to follow.
+"""
+
+import struct
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Annotated, Literal, NamedTuple
+from uuid import UUID
+
+import msgspec
+
+from query_side.api.pending_bytes import PAGE_BYTES, UNMEASURED, further, size_of
+from query_side.events.filters import EventFilter
+from query_side.events.queries import Connection, copy_lines, get_all_processed_events
+
+EVERYTHING = EventFilter()
+
+MAX_LOOKED_AT = 10_000  # events of one page, where not each of them is wanted
+
+LEAST_ID, GREATEST_ID = UUID(int=0), UUID(int=2**128 - 1)
+UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+LAST_MOMENT = datetime.max.replace(tzinfo=UTC)
+
+# Times travel as text: asyncpg takes the first and the last moment that Python knows for infinity.
+# The parameters of every statement, whether it uses the last three or not, are these:
+FROM_PLACE, TO_PLACE = "$1::text::timestamptz, $2::uuid", "$3::text::timestamptz, $4::uuid"
+LIMIT, USER, PRODUCT, TYPES = "$5::bigint", "$6::text", "$7::text", "$8::text[]"
+
+PRODUCT_OF = "payload ->> 'productId'"
+OF_A_PRODUCT = f"event_type = 'PRODUCT_VIEW' AND length({PRODUCT_OF}) <= 256"  # as the index has it
+ONLY_TEXT = "jsonb_typeof(payload -> 'productId') = 'string'"
+SAME_PRODUCT = f"payload @> jsonb_build_object('productId', {PRODUCT})"  # which no index knows: the user's is followed
+Form = Literal["all", "bounded", "end"]
+UNUSED = "({} IS NULL OR true)"  # gives a parameter its type
+
+_place = struct.Struct(">q16s")  # microseconds since 1970, event id
+
+
+class Place(NamedTuple):
+    """Where an event stands in the order of time."""
+
+    time: datetime
+    event_id: UUID
+
+    def packed(self) -> bytes:
+        """As a cursor carries it."""
+        return _place.pack((self.time - UNIX_EPOCH) // MICROSECOND, self.event_id.bytes)
+
+
+def unpacked(payload: bytes) -> Place:
+    """The place of a genuine cursor."""
+    microseconds, event_id = _place.unpack(payload)
+    return Place(UNIX_EPOCH + timedelta(microseconds=microseconds), UUID(bytes=event_id))
+
+
+class Page(NamedTuple):
+    """The JSON of each event, and the place of the last one if more follow."""
+
+    events: list[str]
+    last: Place | None
+
+
+class _Identity(msgspec.Struct, rename="camel"):
+    event_id: UUID
+    timestamp: Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+_identity = msgspec.json.Decoder(_Identity)
+
+
+async def fetch_page(connection: Connection, wanted: EventFilter, after: Place | None, limit: int) -> Page:
+    """At most `limit` events after that place, in the filter's order; fewer where they are large (`PAGE_BYTES`).
+
+    Where the filter leaves out some of what its index finds, at most `MAX_LOOKED_AT` events are looked at: the page has
+    what was found among them, and ends where the looking ended.
+    """
+    first = await _fetch(connection, wanted, after, min(limit, UNMEASURED))
+    size = sum(map(size_of, first.events))
+    count = further(limit, len(first.events), size)
+    if first.last is None or len(first.events) < UNMEASURED or not count:
+        return first
+    rest = await _fetch(connection, wanted, first.last, count)
+    for number, event in enumerate(rest.events):
+        size += size_of(event)
+        if size > PAGE_BYTES and number:
+            kept = rest.events[:number]
+            return Page(first.events + kept, _place_of(kept[-1]))
+    return Page(first.events + rest.events, rest.last)
+
+
+async def _fetch(connection: Connection, wanted: EventFilter, after: Place | None, limit: int) -> Page:
+    selective = bool(wanted.event_types) or (wanted.user_id is not None and wanted.product_id is not None)
+    rows = await connection.fetch(sql(wanted, "bounded" if selective else "all"), *arguments(wanted, after, limit + 1))
+    events = [row[0] for row in rows[:limit]]
+    if len(rows) > limit:
+        return Page(events, _place_of(events[-1]))
+    if selective:
+        last = await connection.fetchval(sql(wanted, "end"), *arguments(wanted, after, 1))
+        return Page(events, None if last is None else _place_of(last))
+    return Page(events, None)
+
+
+def _place_of(event: str) -> Place:
+    found = _identity.decode(event)
+    return Place(found.timestamp.astimezone(UTC), found.event_id)
+
+
+async def export(
+    connection: Connection, wanted: EventFilter, sink: Callable[[bytes], Awaitable[None]], timeout: float
+) -> None:
+    """All that the filter lets through, from one snapshot, into `sink`: chunks of whole lines, each an event's JSON."""
+    if wanted == EVERYTHING:
+        await get_all_processed_events(connection, sink, timeout)
+    else:
+        await copy_lines(connection, sql(wanted), arguments(wanted, None, None), sink, timeout)
+
+
+def sql(wanted: EventFilter, form: Form = "all") -> str:
+    """The statement for a filter."""
+    scope = "user" if wanted.user_id is not None else "product" if wanted.product_id is not None else "time"
+    also_product = scope == "user" and wanted.product_id is not None
+    return _sql(scope, also_product, bool(wanted.event_types), wanted.descending, form)
+
+
+@lru_cache
+def _sql(scope: str, also_product: bool, typed: bool, descending: bool, form: Form) -> str:
+    leading, value = {"user": ("user_id, ", f"{USER}, "), "product": (f"({PRODUCT_OF}), ", f"{PRODUCT}, ")}.get(
+        scope, ("", "")
+    )
+    key = f"{leading}occurred_at, event_id"
+    range_of_index = [
+        "tenant_id = 'default'",
+        f"({key}) >= ({value}{FROM_PLACE})",
+        f"({key}) < ({value}{TO_PLACE})",
+        *([OF_A_PRODUCT, ONLY_TEXT] if scope == "product" else []),
+    ]
+    chosen = [
+        *(["event_type = 'PRODUCT_VIEW'", SAME_PRODUCT] if also_product else []),
+        *([f"event_type = ANY({TYPES})"] if typed else []),
+    ]
+    named = " ".join([*range_of_index, *([] if form == "end" else chosen)])
+    unused = [UNUSED.format(parameter) for parameter in (USER, PRODUCT, TYPES) if parameter not in named]
+    order = ", ".join(f"{column} DESC" if descending else column for column in key.split(", "))
+    found = "FROM read.processed_events\nWHERE " + "\n  AND ".join(range_of_index + unused)
+    if form == "end":  # the last of what is looked at, if there is so much
+        return f"SELECT event_json {found}\nORDER BY {order}\nOFFSET {MAX_LOOKED_AT - 1} LIMIT {LIMIT}"
+    if form == "bounded":
+        looked_at = f"SELECT * {found}\nORDER BY {order}\nLIMIT {MAX_LOOKED_AT}"
+        found = f"FROM ({looked_at}) AS looked_at\nWHERE " + "\n  AND ".join(chosen)
+    elif chosen:
+        found += "\n  AND " + "\n  AND ".join(chosen)
+    return f"SELECT event_json {found}\nORDER BY {order}\nLIMIT {LIMIT}"
+
+
+def arguments(wanted: EventFilter, after: Place | None, limit: int | None) -> tuple[object, ...]:
+    """The parameters for a filter's statement, after a place or from the beginning."""
+    low: tuple[str, UUID] = (wanted.since.isoformat() if wanted.since else "-infinity", LEAST_ID)
+    high: tuple[str, UUID] = (wanted.until.isoformat() if wanted.until else "infinity", LEAST_ID)
+    if after is not None and wanted.descending:
+        high = (after.time.isoformat(), after.event_id)
+    elif after is not None:
+        low = _just_after(after)
+    return (*low, *high, limit, wanted.user_id, wanted.product_id, wanted.event_types)
+
+
+def _just_after(place: Place) -> tuple[str, UUID]:
+    if place.event_id < GREATEST_ID:
+        return place.time.isoformat(), UUID(int=place.event_id.int + 1)
+    if place.time < LAST_MOMENT:
+        return (place.time + MICROSECOND).isoformat(), LEAST_ID
+    return "infinity", LEAST_ID

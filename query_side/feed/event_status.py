@@ -1,0 +1,130 @@
+"""`GET /events/{eventId}/status`: what became of an event, or of one record of it."""
+
+from collections.abc import Callable
+from typing import Literal
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from query_side.api.responses import RefusedError
+from query_side.log_positions.positions import Position
+from read_model.names import READ
+from read_model.wire_time import WireTime, wire_time, wire_time_or_none
+
+EVENT = f"""
+SELECT kafka_partition, kafka_offset, occurred_at, recorded_at, projected_at
+FROM {READ}.processed_events WHERE tenant_id = 'default' AND event_id = $1
+"""  # noqa: S608 - composed of constants
+LETTER_COLUMNS = """kafka_partition, kafka_offset, event_id, recorded_at, parked_at, resolved_at, state, cause,
+error_message, behind_offset, attempts"""
+LETTERS_OF_EVENT = f"""
+SELECT {LETTER_COLUMNS} FROM {READ}.dead_letters WHERE event_id = $1 AND kafka_topic = $2 AND state <> 'redriven'
+ORDER BY state = 'parked' DESC, kafka_partition, kafka_offset LIMIT 1
+"""  # noqa: S608 - composed of constants
+LETTER_AT = f"""
+SELECT {LETTER_COLUMNS} FROM {READ}.dead_letters
+WHERE kafka_topic = $1 AND kafka_partition = $2 AND kafka_offset = $3
+"""  # noqa: S608 - composed of constants
+CHECKPOINT = f"SELECT next_offset FROM {READ}.checkpoints WHERE topic = $1 AND partition = $2"  # noqa: S608
+
+Life = Literal["accepted", "projected", "duplicate", "parked", "dead", "unknown"]
+
+
+class Status(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True):
+    """One event's life. Positions are `<partition>-<offset>`; times are those of the record that is spoken of."""
+
+    event_id: UUID
+    status: Life
+    position: str | None = None
+    stored_at: str | None = None  # of a duplicate: the position whose record was stored
+    read_model_at: str | None = None  # of what is accepted: the last position that is projected
+    occurred_at: WireTime | None = None
+    recorded_at: WireTime | None = None
+    projected_at: WireTime | None = None
+    parked_at: WireTime | None = None
+    discarded_at: WireTime | None = None
+    cause: str | None = None
+    reason: str | None = None
+    waits_behind: str | None = None
+    attempts: int | None = None
+
+
+class Statuses:
+    """Looks up what became of events of one topic."""
+
+    def __init__(self, pool_of: Callable[[], asyncpg.Pool], topic: str, timeout: float) -> None:
+        self._pool_of, self._topic, self._timeout = pool_of, topic, timeout
+
+    async def of(self, event_id: UUID, at: Position | None) -> Status:
+        """Of the event; or, where a position is named, of the record there. In one snapshot."""
+        async with (
+            self._pool_of().acquire(timeout=self._timeout) as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            row = await connection.fetchrow(EVENT, event_id)
+            if at is None:
+                return await self._of_event(connection, event_id, row)
+            return await self._of_record(connection, event_id, row, at)
+
+    async def _of_event(
+        self, connection: asyncpg.pool.PoolConnectionProxy, event_id: UUID, row: asyncpg.Record | None
+    ) -> Status:
+        if row is not None:
+            return projected(event_id, row)
+        letter = await connection.fetchrow(LETTERS_OF_EVENT, str(event_id), self._topic)
+        return Status(event_id=event_id, status="unknown") if letter is None else set_aside(event_id, letter)
+
+    async def _of_record(
+        self, connection: asyncpg.pool.PoolConnectionProxy, event_id: UUID, row: asyncpg.Record | None, at: Position
+    ) -> Status:
+        if row is not None and position_of(row) == at:
+            return projected(event_id, row)
+        next_offset = await connection.fetchval(CHECKPOINT, self._topic, at.partition)
+        if next_offset is None or next_offset <= at.offset:
+            reached = str(Position(at.partition, next_offset - 1)) if next_offset else None
+            return Status(event_id=event_id, status="accepted", position=str(at), read_model_at=reached)
+        letter = await connection.fetchrow(LETTER_AT, self._topic, *at)
+        if letter is not None and letter["state"] != "redriven" and letter["event_id"] in (None, str(event_id)):
+            return set_aside(event_id, letter)
+        if row is not None:
+            return Status(event_id=event_id, status="duplicate", position=str(at), stored_at=str(position_of(row)))
+        return Status(event_id=event_id, status="unknown", position=str(at))
+
+
+def projected(event_id: UUID, row: asyncpg.Record) -> Status:
+    return Status(
+        event_id=event_id,
+        status="projected",
+        position=str(position_of(row)),
+        occurred_at=wire_time(row["occurred_at"]),
+        recorded_at=wire_time(row["recorded_at"]),
+        projected_at=wire_time(row["projected_at"]),
+    )
+
+
+def set_aside(event_id: UUID, letter: asyncpg.Record) -> Status:
+    at, behind = position_of(letter), letter["behind_offset"]
+    return Status(
+        event_id=event_id,
+        status="parked" if letter["state"] == "parked" else "dead",
+        position=str(at),
+        recorded_at=wire_time(letter["recorded_at"]),
+        parked_at=wire_time(letter["parked_at"]),
+        discarded_at=wire_time_or_none(letter["resolved_at"]),
+        cause=letter["cause"],
+        reason=letter["error_message"],
+        waits_behind=None if behind is None else str(Position(at.partition, behind)),
+        attempts=letter["attempts"],
+    )
+
+
+def position_of(row: asyncpg.Record) -> Position:
+    return Position(row["kafka_partition"], row["kafka_offset"])
+
+
+def the_one(positions: list[Position]) -> Position | None:
+    """Where at most one position makes sense. Raises RefusedError, 400."""
+    if len(positions) > 1:
+        raise RefusedError(400, errors=["A status is asked for at one position at most."])
+    return positions[0] if positions else None

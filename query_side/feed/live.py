@@ -1,0 +1,71 @@
+"""What follows the read model as it moves: the feed, its streams, waits for positions, the life of an event."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import asyncpg
+import stamina
+from litestar.handlers import ASGIRouteHandler
+
+from query_side.api.pending_bytes import WaitingBytes
+from query_side.feed.broadcaster import Tail
+from query_side.feed.event_status import Statuses
+from query_side.feed.routes import FeedRoutes, StatusRoute
+from query_side.feed.stream import Streams
+from query_side.log_positions.cursors import Cursors
+from query_side.log_positions.progress import Progress
+from query_side.log_positions.read_your_writes import Freshness
+from query_side.settings import QuerySettings
+
+
+class Live:
+    """Its routes, its guard for every other query, and the tasks behind them."""
+
+    def __init__(
+        self,
+        pool_of: Callable[[], asyncpg.Pool],
+        cursors_of: Callable[[], Cursors],
+        settings: QuerySettings,
+        waiting: WaitingBytes,
+    ) -> None:
+        topic, heartbeat = settings.kafka_topic, settings.stream_heartbeat_ms / 1000
+        self._cursors_of = cursors_of
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._progress = Progress(
+            settings.database_url.get_secret_value(), pool_of, topic, on_replica=settings.on_replica()
+        )
+        self._tail = Tail(self._progress, pool_of, topic, heartbeat)
+        self._streams = Streams(self._tail, pool_of, cursors_of, topic, settings.max_streams, heartbeat)
+        freshness = Freshness(self._progress, pool_of, topic)
+        self.fresh, self.confirm = freshness.before, freshness.confirm
+        self._feed = FeedRoutes(pool_of, cursors_of, topic, self._streams, waiting)
+        self.status = StatusRoute(Statuses(pool_of, topic, settings.query_timeout_ms / 1000), self._progress).answer
+
+    def handlers(self) -> list[ASGIRouteHandler]:
+        """The routes for an application."""
+        return self._feed.handlers()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Follows the read model while the body runs; the pool and the key for cursors are there."""
+        self._loop = asyncio.get_running_loop()
+        task = asyncio.create_task(self._run())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
+    def end_streams(self) -> None:
+        """Ends every stream, so that the process can drain. May be called from a signal handler."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._streams.end_all)
+
+    async def _run(self) -> None:
+        # Whatever ends them was not foreseen: without them, streams stand still and positions are refused.
+        async for attempt in stamina.retry_context(on=Exception, attempts=None, timeout=None, wait_max=2.0):
+            with attempt:
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(self._progress.run())
+                    tasks.create_task(self._tail.run(self._cursors_of()))

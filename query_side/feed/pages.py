@@ -1,0 +1,206 @@
+"""Everything since: pages of the log in its order, from a cursor's vector to where each partition stands.
+
+Rows and checkpoints are committed together, so in one snapshot every event below a checkpoint is there: a page that
+ends at a checkpoint, or before it, skips nothing. Redriven events appear below it; the ledger of late events has them
+in the order of their commits, and a cursor carries how far it has read that ledger too (docs/decisions/0016).
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import asyncpg
+import msgspec
+
+from query_side.api.pending_bytes import PAGE_BYTES, UNMEASURED, further, size_of
+from query_side.log_positions.cursors import Cursors
+from query_side.log_positions.positions import ORIGIN, UNBEGUN, Mark, Place, Vector
+from query_side.log_positions.served_history import HISTORY_OF_CHECKPOINT, UNTAGGED, Serving, check, serving
+from read_model.names import READ
+
+# $1 topic; $2-$4 the cursor; $5-$7 how far to read, unless $8 says that the checkpoints are all there is; $9 limit.
+#
+# `log`: each partition, from where to where. An entry of the ledger at an offset that the generation has yet to reach
+# waits (after a forced promotion to one that lags), and those behind it with it.
+# `found`: of each partition the late events first, then the log's. A late event at or above the cursor's offset is left
+# to the log; an event of the log that a bounded reader will be told of later, as late, is left to the ledger.
+# `merged`: the partitions are merged by the records' times as far as each partition's own order allows.
+PAGE = f"""
+WITH reader AS (
+    SELECT * FROM unnest($2::int[], $3::bigint[], $4::bigint[]) AS r(partition, next_offset, late)
+), bound AS (
+    SELECT * FROM unnest($5::int[], $6::bigint[], $7::bigint[]) AS b(partition, next_offset, late)
+), log AS MATERIALIZED (
+    SELECT c.partition, coalesce(r.next_offset, 0) AS next_offset, coalesce(r.late, 0) AS late,
+           CASE WHEN $8 THEN least(c.next_offset, coalesce(b.next_offset, 0)) ELSE c.next_offset END AS until,
+           least(CASE WHEN $8 THEN coalesce(b.late, 0) ELSE coalesce((
+               SELECT max(l.number) FROM ops.late_events AS l WHERE l.topic = $1 AND l.partition = c.partition), 0) END,
+               (SELECT min(l.number) - 1 FROM ops.late_events AS l
+                WHERE l.topic = $1 AND l.partition = c.partition AND l.number > coalesce(r.late, 0)
+                  AND l.kafka_offset >= c.next_offset AND l.kafka_offset < r.next_offset)) AS late_until,
+           c.topic_id, history.ids, history.number AS history_number
+    FROM {READ}.checkpoints AS c {HISTORY_OF_CHECKPOINT}
+    LEFT JOIN reader AS r USING (partition) LEFT JOIN bound AS b USING (partition)
+    WHERE c.topic = $1
+), found AS (
+    SELECT log.partition, log.late_until, came.*,
+           max(came.recorded_at) OVER (PARTITION BY log.partition ORDER BY came.number NULLS LAST, came.kafka_offset)
+               AS merge_key
+    FROM log CROSS JOIN LATERAL (
+        (SELECT l.number, l.kafka_offset, e.*
+         FROM (SELECT * FROM ops.late_events AS l
+               WHERE l.topic = $1 AND l.partition = log.partition AND l.number > log.late
+                 AND l.number <= log.late_until AND l.kafka_offset < log.next_offset
+               ORDER BY l.number LIMIT $9) AS l
+         LEFT JOIN LATERAL (
+             SELECT e.recorded_at, e.tenant_id, e.user_id, e.event_type, e.payload, e.event_json
+             FROM {READ}.processed_events AS e
+             WHERE e.kafka_partition = l.partition AND e.kafka_offset = l.kafka_offset AND e.kafka_topic = $1
+             LIMIT 1) AS e ON true)
+        UNION ALL
+        (SELECT NULL, e.kafka_offset, e.recorded_at, e.tenant_id, e.user_id, e.event_type, e.payload, e.event_json
+         FROM {READ}.processed_events AS e
+         WHERE e.kafka_topic = $1 AND e.kafka_partition = log.partition
+           AND e.kafka_offset >= log.next_offset AND e.kafka_offset < log.until
+           AND NOT EXISTS (SELECT FROM ops.late_events AS l WHERE l.topic = $1 AND l.partition = log.partition
+                             AND l.kafka_offset = e.kafka_offset AND l.number > log.late_until)
+         ORDER BY e.kafka_offset LIMIT $9)
+    ) AS came
+), merged AS (
+    SELECT *, row_number() OVER (ORDER BY merge_key NULLS FIRST, partition, number NULLS LAST, kafka_offset) AS place
+    FROM found ORDER BY place LIMIT $9
+)
+SELECT partition, NULL::bigint AS number, until AS kafka_offset, late_until, NULL::text AS event_json,
+       NULL::text AS user_id, NULL::text AS event_type, NULL::text AS product_id, 0 AS place,
+       topic_id, ids, history_number
+FROM log
+UNION ALL
+SELECT partition, number, kafka_offset, late_until, CASE WHEN tenant_id = 'default' THEN event_json END,
+       user_id, event_type, CASE WHEN event_type = 'PRODUCT_VIEW' THEN payload ->> 'productId' END, place,
+       NULL, NULL, NULL
+FROM merged
+ORDER BY place
+"""  # noqa: S608 - composed of constants
+
+
+class Step(NamedTuple):
+    """One entry of the log, and how far its partition is read once it is taken. `event`: JSON, or None for nobody's."""
+
+    partition: int
+    mark: Mark
+    event: str | None
+    user_id: str | None
+    event_type: str | None
+    product_id: str | None
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Part of the log: the entries between two vectors. `more`: whether there was more to read at once."""
+
+    start: Vector
+    steps: list[Step]
+    end: Vector
+    more: bool
+    history: Serving = Serving()
+
+    def walk(self) -> Iterator[tuple[Step, Vector]]:
+        """Each entry that is an event, with the vector that a reader has once it is taken."""
+        at = dict(self.start)
+        for step in self.steps:
+            at[step.partition] = step.mark
+            if step.event is not None:
+                yield step, at
+
+    def cut(self, most: int) -> "Page":
+        """The part of it that has at most so many bytes of events; one entry at least."""
+        size, at = 0, dict(self.start)
+        for number, step in enumerate(self.steps):
+            size += size_of(step.event or "")
+            if number and size > most:
+                return Page(self.start, self.steps[:number], at, more=True, history=self.history)
+            at[step.partition] = step.mark
+        return self
+
+    def size(self) -> int:
+        """Bytes of its events."""
+        return sum(size_of(step.event or "") for step in self.steps)
+
+    def events(self) -> list[str]:
+        """The events' JSON, in order."""
+        return [step.event for step in self.steps if step.event is not None]
+
+
+async def read_bounded(pool: asyncpg.Pool, topic: str, since: Place, limit: int) -> Page:
+    """At most `limit` entries after `since`, and about `PAGE_BYTES` of them."""
+    first = await read_page(pool, topic, since, min(limit, UNMEASURED))
+    count = further(limit, len(first.steps), first.size())
+    if not first.more or not count:
+        return first
+    rest = await read_page(pool, topic, Place(first.end, first.history.tag), count)
+    return Page(since.at, first.steps + rest.steps, rest.end, rest.more, rest.history).cut(PAGE_BYTES)
+
+
+async def read_page(pool: asyncpg.Pool, topic: str, since: Place, limit: int, until: Vector | None = None) -> Page:
+    """At most `limit` entries after `since`, and none beyond `until`, in one snapshot.
+
+    Raises AnotherHistoryError when that snapshot is of another history than `since` is.
+    """
+    rows = await pool.fetch(PAGE, topic, *_arrays(since.at), *_arrays(until or {}), until is not None, limit)
+    ends = {row["partition"]: Mark(row["kafka_offset"], row["late_until"]) for row in rows if row["place"] == 0}
+    history = serving((row["topic_id"], row["ids"], row["history_number"]) for row in rows[: len(ends)])
+    check(since.tag, history)
+    steps, at = [], dict(since.at)
+    for row in rows[len(ends) :]:
+        mark = _mark_after(row, at.get(row["partition"], ORIGIN))
+        at[row["partition"]] = mark
+        texts = (row["event_json"], row["user_id"], row["event_type"], row["product_id"])
+        steps.append(Step(row["partition"], mark, *texts))
+    if len(steps) < limit:  # every partition is read to its end
+        at.update((p, _later(end, at.get(p, ORIGIN))) for p, end in ends.items())
+    return Page(since.at, steps, at, len(steps) == limit, history)
+
+
+def _mark_after(row: asyncpg.Record, before: Mark) -> Mark:
+    if row["number"] is not None:
+        return Mark(before.next_offset, row["number"])
+    return Mark(row["kafka_offset"] + 1, max(row["late_until"], before.late))
+
+
+def _later(one: Mark, other: Mark) -> Mark:
+    return Mark(max(one.next_offset, other.next_offset), max(one.late, other.late))
+
+
+def _arrays(vector: Vector) -> tuple[list[int], list[int], list[int]]:
+    return (
+        list(vector),
+        [mark.next_offset for mark in vector.values()],
+        [mark.late for mark in vector.values()],
+    )
+
+
+def cursor_of(cursors: Cursors, topic: str, vector: Vector, tag: bytes) -> str:
+    """The cursor of a reader that has read so far, in the history of that tag."""
+    return cursors.seal(_encode((tag, [(p, *mark) for p, mark in sorted(vector.items())])), b"history:" + _feed(topic))
+
+
+def place_of(cursors: Cursors, topic: str, cursor: str) -> Place | None:
+    """The place that a cursor means; None for what is no cursor of this topic's feed."""
+    payload = cursors.open(cursor, b"history:" + _feed(topic))
+    if payload is not None:
+        return _place(*_decode(payload))
+    payload = cursors.open(cursor, _feed(topic))  # of an earlier version: it says nothing of its history
+    return None if payload is None else _place(UNTAGGED, _decode_untagged(payload))
+
+
+Marks = list[tuple[int, int, int]]
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(tuple[bytes, Marks]).decode
+_decode_untagged = msgspec.msgpack.Decoder(Marks).decode
+
+
+def _place(tag: bytes, marks: Marks) -> Place:
+    return Place({partition: Mark(offset, late) for partition, offset, late in marks}, tag) if marks else UNBEGUN
+
+
+def _feed(topic: str) -> bytes:
+    return b"feed:" + topic.encode()

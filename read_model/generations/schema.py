@@ -1,0 +1,162 @@
+"""The schema of a generation: made like the active one, dropped, and put behind the views (docs/decisions/0008).
+
+What a generation consists of is the migrations' word, so a new one is copied from the catalog, name for name. All
+statements here need the role that owns the database.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from read_model.generations.register import Connection
+from read_model.names import READ
+
+TABLES = """
+SELECT c.oid, c.relname AS name, c.reloptions AS options, obj_description(c.oid, 'pg_class') AS comment
+FROM pg_class AS c WHERE c.relnamespace = $1::regnamespace AND c.relkind = 'r' ORDER BY c.relname
+"""
+NOT_COPIED = """
+SELECT format('%s %I of table %I', kind, name, relname) AS what FROM (
+    SELECT 'trigger' AS kind, tgname AS name, tgrelid AS oid FROM pg_trigger WHERE NOT tgisinternal
+    UNION ALL SELECT 'foreign key', conname, conrelid FROM pg_constraint WHERE contype = 'f'
+    UNION ALL SELECT 'policy', polname, polrelid FROM pg_policy
+) AS found JOIN pg_class AS c USING (oid) WHERE c.relnamespace = $1::regnamespace
+"""
+# LIKE names indexes anew, and the projector knows a constraint by its name: so both are made from their definitions.
+CONSTRAINTS = """
+SELECT conname AS name, pg_get_constraintdef(oid) AS definition FROM pg_constraint
+WHERE conrelid = $1 AND contype IN ('p', 'u', 'x') ORDER BY conname
+"""
+INDEXES = """
+SELECT pg_get_indexdef(i.indexrelid) AS definition FROM pg_index AS i
+WHERE i.indrelid = $1 AND NOT EXISTS (SELECT FROM pg_constraint AS c WHERE c.conindid = i.indexrelid)
+ORDER BY i.indexrelid
+"""
+TABLE_GRANTS = """
+SELECT acl.privilege_type AS privilege, acl.grantee::regrole::text AS role
+FROM pg_class AS c CROSS JOIN aclexplode(c.relacl) AS acl WHERE c.oid = $1 AND acl.grantee NOT IN (0, c.relowner)
+"""
+SCHEMA_GRANTS = """
+SELECT acl.privilege_type AS privilege, acl.grantee::regrole::text AS role
+FROM pg_namespace AS n CROSS JOIN aclexplode(n.nspacl) AS acl
+WHERE n.oid = $1::regnamespace AND acl.grantee NOT IN (0, n.nspowner)
+"""
+DEPENDENT_VIEWS = """
+SELECT DISTINCT v.oid, n.nspname AS schema, v.relname AS name, pg_get_viewdef(v.oid) AS definition,
+       v.reloptions AS options
+FROM pg_depend AS d
+JOIN pg_class AS t ON t.oid = d.refobjid AND d.refclassid = 'pg_class'::regclass
+JOIN pg_rewrite AS r ON r.oid = d.objid AND d.classid = 'pg_rewrite'::regclass
+JOIN pg_class AS v ON v.oid = r.ev_class AND v.oid <> t.oid
+JOIN pg_namespace AS n ON n.oid = v.relnamespace
+WHERE t.relnamespace = $1::regnamespace AND v.relnamespace <> t.relnamespace
+ORDER BY 2, 3
+"""
+
+
+class GenerationInUseError(Exception):
+    """Something outside the generation depends on it, so it cannot be dropped, or not be left behind."""
+
+
+class NotCopiedError(Exception):
+    """The active generation has something that a copy of it would lack."""
+
+
+@dataclass(frozen=True)
+class View:
+    """A view that reads a generation's tables. `definition` names every table with its schema."""
+
+    schema: str
+    name: str
+    definition: str
+    options: tuple[str, ...]
+
+
+async def create_like(connection: Connection, model: str, name: str) -> list[str]:
+    """Makes schema `name` with empty copies of the tables of `model`; returns their names.
+
+    Raises NotCopiedError for what such a copy would lack.
+    """
+    await _name_everything(connection)
+    lacking = [row["what"] for row in await connection.fetch(NOT_COPIED, model)]
+    if lacking:
+        raise NotCopiedError(f"{model} has what a new generation would lack: {', '.join(lacking)}")
+    await connection.execute(f"CREATE SCHEMA {name}")
+    for row in await connection.fetch(SCHEMA_GRANTS, model):
+        await connection.execute(f"GRANT {row['privilege']} ON SCHEMA {name} TO {row['role']}")
+    tables = await connection.fetch(TABLES, model)
+    for table in tables:
+        await _create_table(connection, model, name, table["name"], table["options"])
+        await _create_indexes(connection, model, name, table["name"], table["oid"])
+        if table["comment"] is not None:
+            text = await connection.fetchval("SELECT quote_literal($1::text)", table["comment"])
+            await connection.execute(f"COMMENT ON TABLE {name}.{table['name']} IS {text}")
+        for row in await connection.fetch(TABLE_GRANTS, table["oid"]):
+            await connection.execute(f"GRANT {row['privilege']} ON {name}.{table['name']} TO {row['role']}")
+    return [table["name"] for table in tables]
+
+
+async def _create_table(
+    connection: Connection, model: str, name: str, table: str, options: Iterable[str] | None
+) -> None:
+    with_options = f" WITH ({', '.join(options)})" if options else ""
+    await connection.execute(
+        f"CREATE TABLE {name}.{table} (LIKE {model}.{table} INCLUDING ALL EXCLUDING INDEXES){with_options}"
+    )
+
+
+async def _create_indexes(connection: Connection, model: str, name: str, table: str, oid: int) -> None:
+    for row in await connection.fetch(CONSTRAINTS, oid):
+        await connection.execute(f"ALTER TABLE {name}.{table} ADD CONSTRAINT {row['name']} {row['definition']}")
+    for row in await connection.fetch(INDEXES, oid):
+        await connection.execute(row["definition"].replace(f" ON {model}.", f" ON {name}.", 1))
+
+
+async def tables_of(connection: Connection, name: str) -> list[str]:
+    """The names of a generation's tables."""
+    return [row["name"] for row in await connection.fetch(TABLES, name)]
+
+
+async def drop(connection: Connection, name: str) -> None:
+    """Drops a generation's schema. Raises GenerationInUseError, and drops nothing, when a view still reads it."""
+    if await connection.fetchval("SELECT to_regnamespace($1::text) IS NULL", name):
+        return
+    views = await _views_on(connection, name)
+    if views:
+        raise GenerationInUseError(f"{name} is still read by {', '.join(f'{v.schema}.{v.name}' for v in views)}")
+    tables = await tables_of(connection, name)
+    if tables:
+        await connection.execute(f"DROP TABLE {', '.join(f'{name}.{table}' for table in tables)}")
+    await connection.execute(f"DROP SCHEMA {name}")
+
+
+async def point_views_at(connection: Connection, old: str, new: str) -> list[str]:
+    """Puts `new` behind every view of schema `read` that reads `old`; returns their names.
+
+    Queries that run keep what they began with; each new one finds `new`. Waits for running queries as long as the
+    session's lock_timeout says. Raises GenerationInUseError for a view elsewhere, which would stay behind.
+    """
+    await _name_everything(connection)
+    views = await _views_on(connection, old)
+    strangers = [f"{view.schema}.{view.name}" for view in views if view.schema != READ]
+    if strangers:
+        raise GenerationInUseError(f"{', '.join(strangers)} would go on reading {old}: let it read a view of {READ}")
+    for view in views:
+        options = f" WITH ({', '.join(view.options)})" if view.options else ""
+        definition = view.definition.replace(f"{old}.", f"{new}.")
+        await connection.execute(f'CREATE OR REPLACE VIEW {READ}."{view.name}"{options} AS {definition}')
+    left = await _views_on(connection, old)
+    if left:
+        raise GenerationInUseError(f"{', '.join(view.name for view in left)} could not be turned away from {old}")
+    return [view.name for view in views]
+
+
+async def _views_on(connection: Connection, name: str) -> list[View]:
+    return [
+        View(row["schema"], row["name"], row["definition"], tuple(row["options"] or ()))
+        for row in await connection.fetch(DEPENDENT_VIEWS, name)
+    ]
+
+
+async def _name_everything(connection: Connection) -> None:
+    """With nothing on the search path, the catalog's functions write every table with its schema."""
+    await connection.execute("SET LOCAL search_path = pg_catalog")

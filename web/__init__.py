@@ -1,0 +1,1 @@
+"""The HTTP kernel of every process: server, protocol bounds, middleware, envelope, health, documents."""

@@ -1,0 +1,161 @@
+"""The outermost ASGI layer of each process: request id, headers for every answer, counters, probes.
+
+It wraps the whole application because the framework's own 404 and 405 bypass middleware.
+"""
+
+import re
+import time
+from collections import Counter
+from collections.abc import Mapping
+from email.utils import formatdate
+from functools import lru_cache
+
+import uuid_utils
+
+from telemetry.health import Probe
+from telemetry.logs import get_logger
+from telemetry.metrics import HTTP_TALLY
+from web.asgi import HOLD_KEY, WHOLE_KEY, App, Headers, Message, Receive, Scope, Send, Takes
+from web.health import health_routes
+
+REQUEST_ID_KEY = "footfall.request_id"  # in the ASGI scope
+LOG_INTERVAL = 1.0  # seconds between log lines of failed requests of one status
+SECURE_HEADERS = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
+SECURE_LINES = b"".join(b"%b: %b\r\n" % header for header in SECURE_HEADERS)
+METHODS = b"GET, HEAD, OPTIONS, POST"
+NO_ROUTES: Mapping[str, App] = {}
+NO_EXCHANGES: Mapping[bytes, Takes] = {}
+_causes = re.compile(r"^[ |]*([\w.]*(?:Error|Refused\w*): .*)$", re.MULTILINE).findall
+_acceptable_id = re.compile(rb"[!-~]{1,128}").fullmatch
+
+
+class Edge:
+    """The layer around `app`, itself an ASGI application."""
+
+    def __init__(
+        self,
+        app: App,
+        side: str,
+        probes: Mapping[str, Probe],
+        direct: Mapping[str, App] = NO_ROUTES,
+        exchanges: Mapping[bytes, Takes] = NO_EXCHANGES,
+    ) -> None:
+        """`side` labels metrics and logs. `direct`: applications by path that need no router.
+
+        `exchanges`: by path, what may take a POST before it becomes a request of `app`; the server has to offer it.
+        """
+        self._app = app
+        self._own_routes = {**direct, **health_routes(side, probes), "/": self._root, "*": self._root}
+        self._failures = FailedRequests(side)
+        self._note = HTTP_TALLY.of(side).note
+        self.exchanges = exchanges
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, with_short_failure(send))
+            return
+        started = time.perf_counter()
+        request_id = request_id_of(scope["headers"])
+        scope[REQUEST_ID_KEY] = request_id
+        hold = scope.get(HOLD_KEY) if scope["method"] != "HEAD" else None  # the answer to HEAD has no body to wait for
+        status = 0
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                if hold is not None and message.get(WHOLE_KEY):
+                    hold(common_lines(request_id))
+                else:
+                    own = ((b"date", http_date(int(time.time()))), (b"x-request-id", request_id.encode()))
+                    message["headers"] = [*message["headers"], *own, *SECURE_HEADERS]
+            await send(message)
+
+        try:
+            await self._route(scope["path"])(scope, receive, send_with_headers)
+        finally:
+            self.answered(scope["method"], scope["path"], status, started, request_id)
+
+    async def _root(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """`OPTIONS` of the server as a whole (RFC 9110, 9.3.7): load balancers ask whether there is one."""
+        if scope["method"] != "OPTIONS":
+            await self._app(scope, receive, send)
+            return
+        await send({"type": "http.response.start", "status": 204, "headers": [(b"allow", METHODS)]})
+        await send({"type": "http.response.body", "body": b""})
+
+    def _route(self, path: str) -> App:
+        """A slash at the end is no other resource, here as in the framework's router."""
+        found = self._own_routes.get(path)
+        if found is None and path.endswith("/"):
+            found = self._own_routes.get(path.rstrip("/"))
+        return found or self._app
+
+    def answered(self, method: str, path: str, status: int, started: float, request_id: str) -> None:
+        """Counts an answer; logs it if it failed. `status` 0: none was possible. `started`: of `time.perf_counter`."""
+        elapsed = time.perf_counter() - started
+        self._note(status, elapsed)
+        if status >= 500 or status == 0:
+            self._failures.tell(method, path, status, elapsed, request_id)
+
+
+def common_lines(request_id: str) -> bytes:
+    """The headers of every answer, each with its end of line."""
+    return b"date: %b\r\nx-request-id: %b\r\n%b" % (http_date(int(time.time())), request_id.encode(), SECURE_LINES)
+
+
+@lru_cache(maxsize=1)
+def http_date(second: int) -> bytes:
+    """The value of `Date` (RFC 9110, 6.6.1); `second`: since 1970. Rendered once a second."""
+    return formatdate(second, usegmt=True).encode()
+
+
+class FailedRequests:
+    """Logs failed requests: the first of each status in a second, and how many more there were since the last line.
+
+    Overload must not be made worse by a log line for each request that is refused.
+    """
+
+    def __init__(self, side: str) -> None:
+        self._log = get_logger(side)
+        self._told_at: dict[int, float] = {}  # by status; seconds
+        self._untold: Counter[int] = Counter()
+
+    def tell(self, method: str, path: str, status: int, elapsed: float, request_id: str) -> None:
+        """Logs or counts one failed request that took `elapsed` seconds."""
+        now = time.monotonic()
+        if now - self._told_at.get(status, -LOG_INTERVAL) < LOG_INTERVAL:
+            self._untold[status] += 1
+            return
+        self._told_at[status] = now
+        self._log.warning(
+            "request_failed",
+            method=method,
+            path=path,
+            status=status,
+            seconds=round(elapsed, 4),
+            request_id=request_id,
+            untold=self._untold.pop(status, 0),
+        )
+
+
+def with_short_failure(send: Send) -> Send:
+    """Cuts the traceback of a failed start down to its causes, so that the log has one readable line."""
+
+    async def send_short(message: Message) -> None:
+        if message["type"] == "lifespan.startup.failed":
+            message["message"] = "; ".join(_causes(message["message"])) or "unknown"
+        await send(message)
+
+    return send_short
+
+
+def request_id_of(headers: Headers) -> str:
+    """The client's `X-Request-ID` when it is 1 to 128 visible ASCII characters, a fresh UUIDv7 otherwise."""
+    for name, value in headers:
+        if name == b"x-request-id":
+            if _acceptable_id(value):
+                return value.decode()
+            break
+    return str(uuid_utils.uuid7())

@@ -1,0 +1,145 @@
+"""Serving ASGI applications with uvicorn, and ending well."""
+
+import asyncio
+import ctypes
+import gc
+import resource
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from types import FrameType
+from typing import cast
+
+import uvicorn
+
+from telemetry.health import Probe
+from telemetry.logs import get_logger
+from web.asgi import App
+from web.health import only_probes
+from web.middleware import Edge
+from web.protocol.bounded_http import LOOK_INTERVAL, BoundedHttp
+from web.protocol.connection_places import Place, close_overdue
+from web.protocol.fast_path import DirectHttp
+
+GRACE = 8  # seconds for requests in flight after SIGTERM; the whole process ends within 10
+KEEP_ALIVE = 75  # seconds
+MAX_CONNECTIONS = 4_000
+PROBE_CONNECTIONS = 100  # where only probes are served
+FURTHER_FILES = 256  # beside the connections: to Kafka, to PostgreSQL, modules, pipes
+M_MMAP_THRESHOLD, LARGE_BLOCK = -3, 262_144  # of malloc.h; bytes
+BACKLOG = 2048  # connections waiting to be accepted
+TICKS_BETWEEN_LOOKS = round(LOOK_INTERVAL / 0.1)  # uvicorn ticks ten times a second
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, except that a signal it obeyed is not raised again: a drained process exits 0."""
+
+    asked_to_end = False
+    _starting: "asyncio.Task[None] | None" = None
+    on_exit: Callable[[], None] = staticmethod(lambda: None)  # called once it is asked to end, before it waits
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stops accepting; a second Ctrl-C stops waiting for requests in flight."""
+        self.force_exit = self.should_exit and sig == signal.SIGINT
+        self.should_exit = self.asked_to_end = True
+        if not self.started and self._starting is not None:  # it may be waiting for a server that is away
+            self._starting.get_loop().call_soon_threadsafe(self._starting.cancel)
+        self.on_exit()
+
+    async def startup(self, sockets: "list[socket.socket] | None" = None) -> None:
+        """As uvicorn's, except that a signal ends it."""
+        self._starting = asyncio.current_task()
+        await super().startup(sockets)
+
+    async def on_tick(self, counter: int) -> bool:
+        """uvicorn's clock: connections that are overdue end with it."""
+        if counter % TICKS_BETWEEN_LOOKS == 0:
+            places = cast("Iterable[Place]", self.server_state.connections)
+            close_overdue(places, asyncio.get_running_loop().time())
+        return await super().on_tick(counter)
+
+    async def serve_unsignalled(self) -> None:
+        """Serves as a part of a process that handles its own signals."""
+        await self._serve()
+
+
+def server_of(app: App, host: str, port: int, max_connections: int) -> Server:
+    """A server that drains within `GRACE` and logs through us."""
+    http: Callable[..., BoundedHttp] = partial(BoundedHttp, max_connections=max_connections)
+    if isinstance(app, Edge):
+        http = partial(DirectHttp, max_connections=max_connections, edge=app)
+    return Server(
+        uvicorn.Config(
+            app,
+            host=host,
+            port=port,
+            loop="uvloop",
+            http=http,  # type: ignore[arg-type]
+            ws="none",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            date_header=False,
+            backlog=BACKLOG,
+            timeout_keep_alive=KEEP_ALIVE,
+            timeout_graceful_shutdown=GRACE,
+        )
+    )
+
+
+def serve(
+    app: App,
+    host: str,
+    port: int,
+    max_connections: int = MAX_CONNECTIONS,
+    on_exit: Callable[[], None] = lambda: None,
+) -> int:
+    """Serves until SIGTERM or SIGINT; returns the exit code: 0 after a drain, 1 when it could not start.
+
+    `on_exit` ends what would otherwise never end; it is called from a signal handler.
+    """
+    tune_garbage_collection()
+    give_memory_back()
+    allow_open_files(max_connections + FURTHER_FILES)
+    server = server_of(app, host, port, max_connections)
+    server.on_exit = on_exit
+    with suppress(SystemExit, asyncio.CancelledError):  # uvicorn's own code for a failed start is 3
+        server.run()
+    return 0 if server.started or server.asked_to_end else 1
+
+
+def give_memory_back() -> None:
+    """Large blocks go back to the system once they are freed: glibc's own threshold grows with what it has seen."""
+    with suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK)
+
+
+def allow_open_files(files: int) -> None:
+    """Raises this process's soft limit as far as it may; many systems begin at 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = files if hard == resource.RLIM_INFINITY else min(files, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def tune_garbage_collection() -> None:
+    """Keeps the collector off what lives for ever and from running in the middle of every burst (p99)."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+
+
+@asynccontextmanager
+async def serving_probes(side: str, host: str, port: int, probes: Mapping[str, Probe]) -> AsyncIterator[None]:
+    """Serves only the probe endpoints while the body runs, on the loop that is running."""
+    server = server_of(Edge(only_probes, side, probes), host, port, PROBE_CONNECTIONS)
+    task = asyncio.create_task(server.serve_unsignalled())
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await asyncio.wait([task], timeout=GRACE)
+        if task.done() and task.exception() is not None:
+            get_logger(side).warning("probe_server_failed", error=repr(task.exception()))
