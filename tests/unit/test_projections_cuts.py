@@ -99,8 +99,6 @@ async def apply(connection: asyncpg.Connection, batch: Sequence[EventRow], toget
 
 
 async def connect(servers: Servers) -> asyncpg.Connection:
-    admin = await asyncpg.connect(servers.admin_url)
-    await admin.close()
     return await asyncpg.connect(servers.projector_url, server_settings={"timezone": "UTC", **PLAN_SETTINGS})
 
 
