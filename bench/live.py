@@ -55,7 +55,7 @@ def streams(stage: Stage) -> list[Result]:
 
 
 def resident(process: psutil.Process) -> int:
-    """Of the process and its children, bytes: a leash may stand between."""
+    """Of the process and its children, bytes: the launcher that ties it to its parent may stand between."""
     return sum(one.memory_info().rss for one in (process, *process.children(recursive=True)))
 
 

@@ -15,7 +15,7 @@ from bench.read import ARRAY, PROCESSED, download, query_side
 from bench.result import Result, absolute, compared
 from bench.stage import Stage, StageError, end, free_port, wait_for_port
 from bench.stored import fill
-from footfall.local.embedded import spawn_leashed
+from footfall.local.embedded import spawn_child
 
 SOURCE = Path(__file__).parent / "peers" / "express"
 INSTALL_WITHIN = 120.0  # seconds
@@ -89,7 +89,7 @@ def express(stage: Stage, topic: str, node: str) -> Iterator[int]:
         raise StageError(f"npm ci failed in {directory}:\n{output}") from error
     log_path = stage.directory / "express.log"
     environment = {"PORT": str(port), "KAFKA_TOPIC": topic, "EVENTS": str(ARRAY), "NODE_ENV": "production"}
-    process = spawn_leashed(
+    process = spawn_child(
         [node, str(directory / "server.js")],
         death_signal=signal.SIGKILL,
         env=stage.environment(environment),

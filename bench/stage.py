@@ -18,7 +18,7 @@ import msgspec
 from pydantic import SecretStr
 from rich.console import Console
 
-from footfall.local.embedded import StackAddresses, StackOptions, embedded_stack, spawn_leashed
+from footfall.local.embedded import StackAddresses, StackOptions, embedded_stack, spawn_child
 from operations.settings import MigrateSettings, TopicSettings
 from operations.setup import create_topics, migrate
 
@@ -71,7 +71,7 @@ class Stage:
     ) -> "Iterator[subprocess.Popen[bytes]]":
         """`python -m module arguments` for the block; begins when `port` accepts connections (None: at once)."""
         log_path = self.directory / f"{name}.log"
-        process = spawn_leashed(
+        process = spawn_child(
             [sys.executable, "-m", module, *arguments],
             death_signal=signal.SIGKILL,
             env=self.environment(environment),

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
-from chaos.cluster import Cast
+from chaos.cluster import Cluster
 from chaos.mutants import MUTANTS, Mutant
 from chaos.nemesis import HARMS, PROJECTORS, ROLES, STALLS, VICTIMS, Step, Tally, inflict, schedule
 from chaos.servers import Servers
@@ -27,7 +27,7 @@ STEPS_OF_A_ROUND = 40
 
 
 class Round(msgspec.Struct):
-    """One cast's life: what was done to it, and the verdict. `passed`: clean, or, for a mutant, caught."""
+    """One cluster's life: what was done to it, and the verdict. `passed`: clean, or, for a mutant, caught."""
 
     name: str
     seed: int
@@ -38,7 +38,7 @@ class Round(msgspec.Struct):
     passed: bool
 
 
-Act = Callable[[Cast, Tally], None]
+Act = Callable[[Cluster, Tally], None]
 NamedMutant = tuple[str, Mutant]
 
 
@@ -56,14 +56,14 @@ class Campaign:
     ) -> None:
         self.servers, self.directory, self.seed, self.rounds, self.chosen = servers, directory, seed, rounds, mutants
         self._console = console
-        self._casts = 0
+        self._clusters = 0
 
     def say(self, text: str) -> None:
         """One line of progress."""
         self._console.print(f"[dim]{time.strftime('%H:%M:%S')}[/dim] {text}", highlight=False)
 
     def round(self, name: str, act: Act, *, mutant: NamedMutant | None = None, per_second: float = 400.0) -> Round:
-        """One cast: started, harmed by `act`, mended, compared."""
+        """One cluster: started, harmed by `act`, mended, compared."""
         return self.rounds_of(name, act, mutant=mutant, per_second=per_second)[0]
 
     def rounds_of(
@@ -75,15 +75,15 @@ class Campaign:
         per_second: float = 400.0,
         generations: Sequence[str] = (GENERATION,),
     ) -> list[Round]:
-        """The same, compared in several generations: a round for each, of one cast."""
+        """The same, compared in several generations: a round for each, of one cluster."""
         started, tally = time.monotonic(), Tally()
-        cast = self._cast(mutant, per_second)
+        cluster = self._cluster(mutant, per_second)
         try:
-            begin(cast)
-            act(cast, tally)
-            verdicts = finish(cast, standstill=STANDSTILL[mutant is not None], generations=generations)
+            begin(cluster)
+            act(cluster, tally)
+            verdicts = finish(cluster, standstill=STANDSTILL[mutant is not None], generations=generations)
         finally:
-            cast.close()
+            cluster.close()
         seconds, done, not_run = round(time.monotonic() - started, 1), dict(tally.done), dict(tally.not_run)
         names = [name, *(f"{name}: {generation}" for generation in generations[1:])]
         return [
@@ -91,38 +91,42 @@ class Campaign:
             for title, found in zip(names, verdicts, strict=True)
         ]
 
-    def _cast(self, mutant: NamedMutant | None, per_second: float) -> Cast:
-        self._casts += 1
-        cast = Cast(
+    def _cluster(self, mutant: NamedMutant | None, per_second: float) -> Cluster:
+        self._clusters += 1
+        cluster = Cluster(
             self.servers,
             self.directory,
-            f"chaos-{self._casts}",
+            f"chaos-{self._clusters}",
             seed=self.seed,
             program=_program(mutant),
             per_second=per_second,
             schema=mutant[1].schema if mutant else "",
         )
         if mutant:
-            cast.roles["query"].wanted = False
-            cast.roles["projector-2"].wanted = mutant[1].provoke in NEED_TWO
-        return cast
+            cluster.roles["query"].wanted = False
+            cluster.roles["projector-2"].wanted = mutant[1].trigger in NEED_TWO
+        return cluster
 
-    def steps(self, cast: Cast, tally: Tally, steps: list[Step], *, more: int = 100) -> None:
+    def steps(self, cluster: Cluster, tally: Tally, steps: list[Step], *, more: int = 100) -> None:
         """Inflicts a schedule, telling each step."""
         for step in steps:
-            inflict(cast, step, tally, more=more)
-            self.say(f"{step}; {cast.counter.acknowledged:,} acknowledged")
+            inflict(cluster, step, tally, more=more)
+            self.say(f"{step}; {cluster.counter.acknowledged:,} acknowledged")
 
     def mutants(self, names: tuple[str, ...]) -> list[Round]:
-        """Each of these mutants in a cast of its own."""
+        """Each of these mutants in a cluster of its own."""
         rounds = []
         for name in names:
             mutant = MUTANTS[name]
-            found = self.round(f"mutant: {name}", lambda cast, _, m=mutant: m.provoke(cast), mutant=(name, mutant))  # type: ignore[misc]
+            found = self.round(f"mutant: {name}", _triggered_by(mutant), mutant=(name, mutant))
             kinds = ", ".join(f"{kind} {count}" for kind, count in found.verdict.findings.items())
             self.say(f"mutant: {name}: {'caught' if found.passed else '[red]NOT CAUGHT[/red]'} ({kinds or 'nothing'})")
             rounds.append(found)
         return rounds
+
+
+def _triggered_by(mutant: Mutant) -> Act:
+    return lambda cluster, _: mutant.trigger(cluster)
 
 
 def _passed(found: Verdict, mutant: NamedMutant | None) -> bool:
@@ -154,9 +158,9 @@ def kills(campaign: Campaign) -> list[Round]:
     """100 kills over all roles, with 200,000 acknowledged events."""
     steps = schedule(campaign.seed, {"kill": 1}, KILLS)
 
-    def act(cast: Cast, tally: Tally) -> None:
-        campaign.steps(cast, tally, steps, more=KILL_EVENTS // KILLS // 4)
-        cast.wait_until(lambda: cast.counter.look() >= KILL_EVENTS, 240.0, f"{KILL_EVENTS:,} acknowledged events")
+    def act(cluster: Cluster, tally: Tally) -> None:
+        campaign.steps(cluster, tally, steps, more=KILL_EVENTS // KILLS // 4)
+        cluster.wait_until(lambda: cluster.counter.look() >= KILL_EVENTS, 240.0, f"{KILL_EVENTS:,} acknowledged events")
 
     return [campaign.round("100 kills over all roles", act, per_second=1_500.0)]
 
@@ -165,15 +169,15 @@ def commits(campaign: Campaign) -> list[Round]:
     """100 batches whose COMMIT was carried out and its answer swallowed."""
     steps = [Step(n, "swallow_commit", PROJECTORS[n % 2], 0.0) for n in range(1, 4 * COMMITS)]
 
-    def act(cast: Cast, tally: Tally) -> None:
+    def act(cluster: Cluster, tally: Tally) -> None:
         for step in steps:
             # The answer to a second try, which is fenced, may be swallowed too: that is none of the hundred.
-            if cast.logged("batch_fenced") >= COMMITS and tally.done["swallowed COMMIT"] >= COMMITS:
+            if cluster.logged("batch_fenced") >= COMMITS and tally.done["swallowed COMMIT"] >= COMMITS:
                 return
-            inflict(cast, step, tally, more=50)
+            inflict(cluster, step, tally, more=50)
             if step.number % 10 == 0:
                 campaign.say(
-                    f"{tally.done['swallowed COMMIT']} swallowed, {cast.logged('batch_fenced')} batches fenced"
+                    f"{tally.done['swallowed COMMIT']} swallowed, {cluster.logged('batch_fenced')} batches fenced"
                 )
 
     return [campaign.round("100 swallowed COMMIT answers", act, per_second=900.0)]
@@ -183,7 +187,9 @@ def zombies(campaign: Campaign) -> list[Round]:
     """30 projectors frozen for longer than their session, that wake again."""
     steps = schedule(campaign.seed, {"zombie": 1}, ZOMBIES)
     return [
-        campaign.round("30 zombie pauses", lambda cast, tally: campaign.steps(cast, tally, steps), per_second=900.0)
+        campaign.round(
+            "30 zombie pauses", lambda cluster, tally: campaign.steps(cluster, tally, steps), per_second=900.0
+        )
     ]
 
 
@@ -191,7 +197,7 @@ def stalls(campaign: Campaign) -> list[Round]:
     """Broker and command side frozen below and above each time-out, in turn."""
     pairs = [(role, seconds) for seconds in STALLS for role in VICTIMS["stall"]]
     steps = [Step(n, "stall", role, seconds) for n, (role, seconds) in enumerate(pairs, 1)]
-    return [campaign.round("stalls", lambda cast, tally: campaign.steps(cast, tally, steps), per_second=900.0)]
+    return [campaign.round("stalls", lambda cluster, tally: campaign.steps(cluster, tally, steps), per_second=900.0)]
 
 
 def all_mutants(campaign: Campaign) -> list[Round]:

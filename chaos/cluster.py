@@ -1,4 +1,4 @@
-"""Who takes part: the processes of one topic and one database, each started anew when it ends, until the curtain."""
+"""The processes of one topic and one database, each restarted when it ends, until the round is over."""
 
 import asyncio
 import os
@@ -22,7 +22,7 @@ from chaos.load import Load
 from chaos.proxy import Proxy
 from chaos.servers import Servers
 from chaos.wire import PostgresWire
-from footfall.local.embedded import spawn_leashed
+from footfall.local.embedded import spawn_child
 from operations.settings import MigrateSettings, TopicSettings
 from operations.setup import create_topics, migrate
 from projector.failpoints import VARIABLE
@@ -32,7 +32,7 @@ POLL = 0.05  # seconds
 AGAIN_AFTER = 0.5  # seconds between two starts of one role at least
 END_WITHIN = 12.0  # seconds after SIGTERM
 
-SESSION_TIMEOUT = 3.0  # seconds; a projector silent for so long is dead
+SESSION_TIMEOUT = 3.0  # seconds; the consumer session timeout
 PACE = {"KAFKA_SESSION_TIMEOUT_MS": "3000", "KAFKA_HEARTBEAT_INTERVAL_MS": "500", "PUBLISH_TIMEOUT_MS": "5000"}
 
 Popen = subprocess.Popen[bytes]
@@ -44,7 +44,7 @@ class ChaosError(Exception):
 
 @dataclass
 class Role:
-    """One member of the cast. `wanted`: whether it is to run; what it needs of that, `start` knows."""
+    """One member of the cluster. `wanted`: whether it is to run; what it needs of that, `start` knows."""
 
     name: str
     start: Callable[[], Popen]
@@ -56,7 +56,7 @@ class Role:
     extra: dict[str, str] = field(default_factory=dict)  # of the environment, for the next start alone
 
 
-class Cast:
+class Cluster:
     """The processes of one round. `program(role)` is what runs it: the product, or a mutant of it."""
 
     def __init__(
@@ -229,7 +229,7 @@ class Cast:
         return self._spawn(name, ["projector", "--port", "0"], own)
 
     def _spawn(self, name: str, arguments: list[str], own: dict[str, str]) -> Popen:
-        return spawn_leashed(
+        return spawn_child(
             [sys.executable, "-m", *self._program(name), *arguments],
             death_signal=signal.SIGKILL,
             env={**self.environment(), **own},
@@ -239,7 +239,7 @@ class Cast:
     def _load(self) -> Popen:
         epoch, ports = self.roles["load"].starts, self._ports
         load = Load(ports["command"], ports["query"], str(self.history), epoch, self._seed, per_second=self.per_second)
-        return spawn_leashed(
+        return spawn_child(
             [sys.executable, "-m", "chaos.load", msgspec.json.encode(load).decode()],
             death_signal=signal.SIGKILL,
             log_path=self.directory / "load.log",

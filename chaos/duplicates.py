@@ -1,4 +1,4 @@
-"""An echo: records that are in the log already are sent again, as a producer without idempotence may do."""
+"""Sends records again that are in the log already, as a producer without idempotence may do."""
 
 import asyncio
 
@@ -8,7 +8,7 @@ WITHIN = 20.0  # seconds
 WINDOW = 60  # records
 
 
-async def echo(kafka: str, topic: str, partition: int, *, first: bool) -> int:
+async def send_duplicates(kafka: str, topic: str, partition: int, *, first: bool) -> int:
     """Sends the first or the last records of a partition again, each twice. Returns how many were sent."""
     async with asyncio.timeout(WITHIN):
         records = await _some(kafka, TopicPartition(topic, partition), first=first)

@@ -1,4 +1,4 @@
-"""Planted faults: what the checker must catch. Each is a small patch of the running product, and what provokes it.
+"""Planted faults: what the checker must catch. Each is a small patch of the running product, and what triggers it.
 
 `python -m chaos.mutant NAME ..` applies the patch and then is `footfall ..`.
 """
@@ -13,14 +13,14 @@ from typing import Any
 import msgspec
 from uuid_utils.compat import uuid7
 
-from chaos.cluster import Cast
+from chaos.cluster import Cluster
 from chaos.reference_model import KEYS
 from chaos.triggers import (
     ack_nothing,
     crashes,
-    echoes,
+    duplicates,
     failing_database,
-    fresh_echoes,
+    fresh_duplicates,
     nothing,
     rebalances,
     stalled_broker,
@@ -53,11 +53,11 @@ UNIQUE = "ALTER TABLE read_g1.processed_events DROP CONSTRAINT processed_events_
 
 @dataclass(frozen=True)
 class Mutant:
-    """A fault: in which role, how it gets there, what provokes it, and what the checker must call it (one of)."""
+    """A fault: in which role, how it gets there, what triggers it, and what the checker must call it (one of)."""
 
     role: str  # projector or command
     plant: Callable[[], None]
-    provoke: Callable[[Cast], None]
+    trigger: Callable[[Cluster], None]
     expected: tuple[str, ...]
     schema: str = ""
 
@@ -283,14 +283,14 @@ def _replace(owner: Any, name: str, value: Any) -> None:
 
 
 MUTANTS: dict[str, Mutant] = {
-    "no unique constraint": Mutant("projector", leaves_the_product_as_it_is, echoes, ("duplicated",), UNIQUE),
+    "no unique constraint": Mutant("projector", leaves_the_product_as_it_is, duplicates, ("duplicated",), UNIQUE),
     "checkpoint before rows": Mutant("projector", checkpoint_before_rows, crashes, ("lost",)),
     "no fence": Mutant("projector", no_fence, zombies, ("checkpoints", "lost", "duplicated", *ROWS)),
     "swallowed error": Mutant("projector", swallows_errors, failing_database, ("lost",)),
     "commit on rebalance without data": Mutant("projector", commits_on_rebalance, rebalances, ("lost",)),
-    "duplicates projected": Mutant("projector", projects_duplicates, echoes, ROWS),
-    "repeats within a batch projected": Mutant("projector", keeps_repeats, fresh_echoes, ROWS),
-    "stale projection": Mutant("projector", projects_in_reverse, fresh_echoes, ROWS),
+    "duplicates projected": Mutant("projector", projects_duplicates, duplicates, ROWS),
+    "repeats within a batch projected": Mutant("projector", keeps_repeats, fresh_duplicates, ROWS),
+    "stale projection": Mutant("projector", projects_in_reverse, fresh_duplicates, ROWS),
     "offset plus two": Mutant("projector", moves_one_too_far, nothing, ("lost", "checkpoints")),
     "last record of a batch dropped": Mutant("projector", drops_the_last_record, nothing, ("lost",)),
     "payload encoded wrongly": Mutant("projector", rounds_numbers, nothing, ("corrupted",)),

@@ -1,4 +1,4 @@
-"""The nemeses: what is done to the cast. Which, when and to whom comes from one seed: any schedule can be repeated."""
+"""Injects faults into the cluster. One seed decides which, when and where, so any schedule can be repeated."""
 
 import asyncio
 import random
@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 from aiokafka.errors import KafkaError
 
-from chaos.cluster import SESSION_TIMEOUT, Cast
-from chaos.duplicates import echo
+from chaos.cluster import SESSION_TIMEOUT, Cluster
+from chaos.duplicates import send_duplicates
 from footfall.local.embedded.kafka.broker import is_in_service
 from projector.failpoints import POINTS, VARIABLE
 
@@ -25,7 +25,7 @@ VICTIMS: Mapping[str, Sequence[str]] = {  # of what is not done to projectors
     "cut_kafka": ["command"],
     "delay_kafka": ["command"],
     "full_disk": ["postgres"],
-    "echo": ["broker"],
+    "duplicates": ["broker"],
     "rebalance": ["projector-3"],
 }
 # Below and above each of: a round is suspicious (1 s), the circuit opens (3 s), a command is answered (5 s, `PACE`).
@@ -86,164 +86,164 @@ def _detail(chance: random.Random, harm: str) -> str:
         return f"{point}={action}@{chance.randrange(1, 4)}"
     if harm == "zombie":
         return chance.choice((*(["with a commit in hand"] * 3), "at any moment"))
-    if harm == "echo":
+    if harm == "duplicates":
         return f"{chance.randrange(6)} {chance.choice(('first', 'last'))}"
     return chance.choice(("leaves", "dies")) if harm == "rebalance" else ""
 
 
-def inflict(cast: Cast, step: Step, tally: Tally, *, more: int = 100) -> None:
+def inflict(cluster: Cluster, step: Step, tally: Tally, *, more: int = 100) -> None:
     """Does one step, and waits until so many more events have been acknowledged: the next meets a system at work."""
-    HARMS[step.harm](cast, step, tally)
-    cast.wait_until(cast.acknowledged_more(more), RECOVERY_WITHIN, f"commands to be accepted again after {step}")
+    HARMS[step.harm](cluster, step, tally)
+    cluster.wait_until(cluster.acknowledged_more(more), RECOVERY_WITHIN, f"commands to be accepted again after {step}")
 
 
-def _kill(cast: Cast, step: Step, tally: Tally) -> None:
-    cast.wait(step.seconds)
-    cast.wait_until(lambda: cast.runs(step.role), BROKER_WITHIN, f"{step.role} to run")
-    cast.kill(step.role)
+def _kill(cluster: Cluster, step: Step, tally: Tally) -> None:
+    cluster.wait(step.seconds)
+    cluster.wait_until(lambda: cluster.runs(step.role), BROKER_WITHIN, f"{step.role} to run")
+    cluster.kill(step.role)
     tally.done[f"kill {step.role}"] += 1
 
 
-def _restart(cast: Cast, step: Step, tally: Tally) -> None:
-    cast.wait_until(lambda: cast.runs(step.role), BROKER_WITHIN, f"{step.role} to run")
-    cast.terminate(step.role)
-    cast.wait(step.seconds)
+def _restart(cluster: Cluster, step: Step, tally: Tally) -> None:
+    cluster.wait_until(lambda: cluster.runs(step.role), BROKER_WITHIN, f"{step.role} to run")
+    cluster.terminate(step.role)
+    cluster.wait(step.seconds)
     tally.done["restart"] += 1
 
 
-def _pause(cast: Cast, step: Step, tally: Tally) -> None:
-    cast.wait_until(lambda: cast.runs(step.role), BROKER_WITHIN, f"{step.role} to run")
-    cast.freeze(step.role)
-    cast.wait(step.seconds)
-    cast.thaw(step.role)
+def _pause(cluster: Cluster, step: Step, tally: Tally) -> None:
+    cluster.wait_until(lambda: cluster.runs(step.role), BROKER_WITHIN, f"{step.role} to run")
+    cluster.freeze(step.role)
+    cluster.wait(step.seconds)
+    cluster.thaw(step.role)
     tally.done[f"pause {step.role}"] += 1
 
 
-def _stall(cast: Cast, step: Step, tally: Tally) -> None:
+def _stall(cluster: Cluster, step: Step, tally: Tally) -> None:
     """Freezes the broker or the command side for less or longer than a time of the command side's."""
-    cast.wait_until(lambda: cast.runs(step.role), BROKER_WITHIN, f"{step.role} to run")
-    cast.freeze(step.role)
-    cast.wait(step.seconds)
-    cast.thaw(step.role)
+    cluster.wait_until(lambda: cluster.runs(step.role), BROKER_WITHIN, f"{step.role} to run")
+    cluster.freeze(step.role)
+    cluster.wait(step.seconds)
+    cluster.thaw(step.role)
     tally.done[f"stall {step.role} {step.seconds:.1f} s"] += 1
 
 
-def _zombie(cast: Cast, step: Step, tally: Tally) -> None:
+def _zombie(cluster: Cluster, step: Step, tally: Tally) -> None:
     """Freezes a projector for longer than its session, at best when a commit of it is on the way."""
-    proxy = cast.proxies[step.role]
-    at_work = until_at_work(cast, step.role)
+    proxy = cluster.proxies[step.role]
+    at_work = until_at_work(cluster, step.role)
     in_hand = False
     if at_work and step.detail.startswith("with"):
         proxy.hold()
-        in_hand = cast.holds_within(proxy.holding.is_set, 5.0)
-    cast.freeze(step.role)
-    cast.wait(step.seconds)
-    cast.thaw(step.role)
+        in_hand = cluster.holds_within(proxy.holding.is_set, 5.0)
+    cluster.freeze(step.role)
+    cluster.wait(step.seconds)
+    cluster.thaw(step.role)
     proxy.release()
     tally.done["zombie"] += 1
     tally.done["zombie with a commit in hand"] += in_hand
 
 
-def until_at_work(cast: Cast, role: str) -> bool:
+def until_at_work(cluster: Cluster, role: str) -> bool:
     """Waits until the projector commits; False if it does not, for it may have no partition."""
-    proxy = cast.proxies[role]
+    proxy = cluster.proxies[role]
     before = proxy.commits
-    return cast.holds_within(lambda: proxy.commits > before + 1, AT_WORK_WITHIN)
+    return cluster.holds_within(lambda: proxy.commits > before + 1, AT_WORK_WITHIN)
 
 
-def _swallow_commit(cast: Cast, step: Step, tally: Tally) -> None:
-    proxy = cast.proxies[step.role]
+def _swallow_commit(cluster: Cluster, step: Step, tally: Tally) -> None:
+    proxy = cluster.proxies[step.role]
     wanted = int(step.detail or 1)
     before = proxy.swallowed
     proxy.swallow(wanted)
-    cast.holds_within(lambda: proxy.swallowed >= before + wanted, 10.0)
+    cluster.holds_within(lambda: proxy.swallowed >= before + wanted, 10.0)
     proxy.swallow(0)
     tally.done["swallowed COMMIT"] += proxy.swallowed - before
 
 
-def _swallow_produce(cast: Cast, step: Step, tally: Tally) -> None:
-    proxy = cast.servers.kafka_proxy
+def _swallow_produce(cluster: Cluster, step: Step, tally: Tally) -> None:
+    proxy = cluster.servers.kafka_proxy
     before = proxy.swallowed
     proxy.swallow(1)
-    cast.holds_within(lambda: proxy.swallowed > before, 10.0)
+    cluster.holds_within(lambda: proxy.swallowed > before, 10.0)
     proxy.swallow(0)
     tally.done["swallowed Produce"] += proxy.swallowed - before
 
 
-def _cut_postgres(cast: Cast, step: Step, tally: Tally) -> None:
-    cast.proxies[step.role].cut()
-    cast.wait(step.seconds)
-    cast.proxies[step.role].mend()
+def _cut_postgres(cluster: Cluster, step: Step, tally: Tally) -> None:
+    cluster.proxies[step.role].cut()
+    cluster.wait(step.seconds)
+    cluster.proxies[step.role].mend()
     tally.done["cut PostgreSQL"] += 1
 
 
-def _cut_kafka(cast: Cast, step: Step, tally: Tally) -> None:
-    cast.servers.kafka_proxy.cut()
-    cast.wait(step.seconds)
-    cast.servers.kafka_proxy.mend()
+def _cut_kafka(cluster: Cluster, step: Step, tally: Tally) -> None:
+    cluster.servers.kafka_proxy.cut()
+    cluster.wait(step.seconds)
+    cluster.servers.kafka_proxy.mend()
     tally.done["cut Kafka"] += 1
 
 
-def _delay_postgres(cast: Cast, step: Step, tally: Tally) -> None:
-    cast.proxies[step.role].delay = 0.15
-    cast.wait(2 * step.seconds)
-    cast.proxies[step.role].delay = 0.0
+def _delay_postgres(cluster: Cluster, step: Step, tally: Tally) -> None:
+    cluster.proxies[step.role].delay = 0.15
+    cluster.wait(2 * step.seconds)
+    cluster.proxies[step.role].delay = 0.0
     tally.done["delay PostgreSQL"] += 1
 
 
-def _delay_kafka(cast: Cast, step: Step, tally: Tally) -> None:
-    cast.servers.kafka_proxy.delay = 0.15
-    cast.wait(2 * step.seconds)
-    cast.servers.kafka_proxy.delay = 0.0
+def _delay_kafka(cluster: Cluster, step: Step, tally: Tally) -> None:
+    cluster.servers.kafka_proxy.delay = 0.15
+    cluster.wait(2 * step.seconds)
+    cluster.servers.kafka_proxy.delay = 0.0
     tally.done["delay Kafka"] += 1
 
 
-def _rebalance(cast: Cast, step: Step, tally: Tally) -> None:
+def _rebalance(cluster: Cluster, step: Step, tally: Tally) -> None:
     """A third projector comes, and goes as it should or does not."""
-    role = cast.roles[step.role]
+    role = cluster.roles[step.role]
     role.wanted = True
-    until_at_work(cast, step.role)
-    cast.wait(step.seconds)
+    until_at_work(cluster, step.role)
+    cluster.wait(step.seconds)
     role.wanted = False
-    if cast.runs(step.role):
-        (cast.kill if step.detail == "dies" else cast.terminate)(step.role)
+    if cluster.runs(step.role):
+        (cluster.kill if step.detail == "dies" else cluster.terminate)(step.role)
     tally.done["rebalance"] += 1
 
 
-def _full_disk(cast: Cast, step: Step, tally: Tally) -> None:
-    if not cast.servers.disk_mounted:
+def _full_disk(cluster: Cluster, step: Step, tally: Tally) -> None:
+    if not cluster.servers.disk_mounted:
         tally.not_run["full disk"] += 1
         return
-    cast.servers.fill_disk()
-    cast.wait(2 + step.seconds)
-    cast.servers.free_disk()
+    cluster.servers.fill_disk()
+    cluster.wait(2 + step.seconds)
+    cluster.servers.free_disk()
     tally.done["full disk"] += 1
 
 
-def _failpoint(cast: Cast, step: Step, tally: Tally) -> None:
+def _failpoint(cluster: Cluster, step: Step, tally: Tally) -> None:
     """Starts a projector anew with a point armed, while a backlog grows, so that its batches are of every size."""
-    cast.wait_until(lambda: cast.runs(step.role), BROKER_WITHIN, f"{step.role} to run")
-    cast.roles[step.role].extra = {VARIABLE: step.detail}
-    cast.kill(step.role)
-    cast.wait(2 + step.seconds)
+    cluster.wait_until(lambda: cluster.runs(step.role), BROKER_WITHIN, f"{step.role} to run")
+    cluster.roles[step.role].extra = {VARIABLE: step.detail}
+    cluster.kill(step.role)
+    cluster.wait(2 + step.seconds)
     tally.done["failpoint"] += 1
 
 
-def _echo(cast: Cast, step: Step, tally: Tally) -> None:
-    kafka = cast.servers.kafka
-    cast.wait_until(lambda: is_in_service(int(kafka.rpartition(":")[2])), BROKER_WITHIN, "the broker to answer")
+def _duplicates(cluster: Cluster, step: Step, tally: Tally) -> None:
+    kafka = cluster.servers.kafka
+    cluster.wait_until(lambda: is_in_service(int(kafka.rpartition(":")[2])), BROKER_WITHIN, "the broker to answer")
     partition, which = step.detail.split()
     for attempt in range(3):
         try:
-            sent = asyncio.run(echo(kafka, cast.topic, int(partition), first=which == "first"))
+            sent = asyncio.run(send_duplicates(kafka, cluster.topic, int(partition), first=which == "first"))
             tally.done["echoed records"] += sent
         except (KafkaError, TimeoutError, OSError):
-            cast.wait(1.0 + attempt)
+            cluster.wait(1.0 + attempt)
         else:
             return
 
 
-HARMS: dict[str, Callable[[Cast, Step, Tally], None]] = {
+HARMS: dict[str, Callable[[Cluster, Step, Tally], None]] = {
     "kill": _kill,
     "restart": _restart,
     "pause": _pause,
@@ -258,20 +258,20 @@ HARMS: dict[str, Callable[[Cast, Step, Tally], None]] = {
     "rebalance": _rebalance,
     "full_disk": _full_disk,
     "failpoint": _failpoint,
-    "echo": _echo,
+    "duplicates": _duplicates,
 }
 
 
-def mend(cast: Cast) -> None:
+def mend(cluster: Cluster) -> None:
     """Ends every harm: everybody runs, every way is open."""
-    for proxy in cast.proxies.values():
+    for proxy in cluster.proxies.values():
         proxy.delay = 0.0
         proxy.swallow(0)
         proxy.release()
-    cast.servers.kafka_proxy.delay = 0.0
-    cast.servers.free_disk()
-    for name in cast.roles:
-        cast.thaw(name)
+    cluster.servers.kafka_proxy.delay = 0.0
+    cluster.servers.free_disk()
+    for name in cluster.roles:
+        cluster.thaw(name)
 
 
 def shown(steps: Sequence[Step]) -> str:

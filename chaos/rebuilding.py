@@ -7,7 +7,7 @@ import asyncpg
 
 from chaos import reading
 from chaos.campaigns import Campaign, Round
-from chaos.cluster import Cast, ChaosError
+from chaos.cluster import ChaosError, Cluster
 from chaos.nemesis import Tally, inflict, mend, schedule
 
 HISTORY = 60_000  # events in the log when the rebuild begins
@@ -23,31 +23,35 @@ NEW = "read_g2"
 def rebuild(campaign: Campaign) -> list[Round]:
     """20 kills in one rebuild, which ends verified and promoted."""
 
-    def act(cast: Cast, tally: Tally) -> None:
-        cast.wait_until(lambda: cast.counter.look() >= HISTORY, HISTORY_WITHIN, f"{HISTORY:,} acknowledged events")
-        cast.per_second = 150.0
-        cast.terminate("load")
-        _footfall(cast, "rebuild", "start", "--max-rate", str(MAX_RATE))
-        cast.wait_until(lambda: _passed(cast, NEW) > 0, BEGUN_WITHIN, "the build to begin")
+    def act(cluster: Cluster, tally: Tally) -> None:
+        cluster.wait_until(
+            lambda: cluster.counter.look() >= HISTORY, HISTORY_WITHIN, f"{HISTORY:,} acknowledged events"
+        )
+        cluster.per_second = 150.0
+        cluster.terminate("load")
+        _footfall(cluster, "rebuild", "start", "--max-rate", str(MAX_RATE))
+        cluster.wait_until(lambda: _passed(cluster, NEW) > 0, BEGUN_WITHIN, "the build to begin")
         for step in schedule(campaign.seed, {"kill": 1}, KILLS):
-            inflict(cast, step, tally, more=20)
-            passed, whole = _passed(cast, NEW), cast.counter.acknowledged
+            inflict(cluster, step, tally, more=20)
+            passed, whole = _passed(cluster, NEW), cluster.counter.acknowledged
             campaign.say(f"{step}; {passed:,} of {whole:,} events rebuilt")
             tally.done["kills while it was being built"] += passed < HISTORY  # -1: PostgreSQL itself is down
-        mend(cast)
-        _footfall(cast, "rebuild", "resume", "--max-rate", "0")
-        cast.wait_until(lambda: _passed(cast, NEW) >= HISTORY, BUILT_WITHIN, "the build to reach the history's end")
-        _footfall(cast, "rebuild", "verify")
-        _footfall(cast, "rebuild", "promote")
+        mend(cluster)
+        _footfall(cluster, "rebuild", "resume", "--max-rate", "0")
+        cluster.wait_until(
+            lambda: _passed(cluster, NEW) >= HISTORY, BUILT_WITHIN, "the build to reach the history's end"
+        )
+        _footfall(cluster, "rebuild", "verify")
+        _footfall(cluster, "rebuild", "promote")
         tally.done["verified and promoted"] += 1
         campaign.say("verified and promoted")
 
     return campaign.rounds_of("20 kills in one rebuild", act, per_second=2_500.0, generations=(NEW, "read_g1"))
 
 
-def _footfall(cast: Cast, *arguments: str) -> str:
+def _footfall(cluster: Cluster, *arguments: str) -> str:
     """Runs `footfall ..` as an operator does, who tries again while a server is only just back."""
-    environment = {**cast.environment(), "DATABASE_URL": cast.servers.url("owner", cast.database)}
+    environment = {**cluster.environment(), "DATABASE_URL": cluster.servers.url("owner", cluster.database)}
     said = ""
     for _ in range(TRIES):
         try:
@@ -64,14 +68,14 @@ def _footfall(cast: Cast, *arguments: str) -> str:
         said = done.stdout + done.stderr
         if done.returncode == 0:
             return said
-        cast.wait(2.0)
+        cluster.wait(2.0)
     raise ChaosError(f"footfall {' '.join(arguments)} failed: {said[-1500:]}")
 
 
-def _passed(cast: Cast, generation: str) -> int:
+def _passed(cluster: Cluster, generation: str) -> int:
     """Events that the generation's checkpoints have passed; -1 while PostgreSQL does not say."""
     sql = f"SELECT coalesce(sum(next_offset), 0)::bigint FROM {generation}.checkpoints"
     try:
-        return int(str(reading.value(cast.servers.url("owner", cast.database), sql)))
+        return int(str(reading.value(cluster.servers.url("owner", cluster.database), sql)))
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
         return -1

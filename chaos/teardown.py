@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from chaos import nemesis, reading
-from chaos.cluster import Cast
+from chaos.cluster import Cluster
 from chaos.compare import Findings, check
 from footfall.local.embedded.kafka.broker import is_in_service
 
@@ -29,48 +29,48 @@ class Verdict(msgspec.Struct):
     examples: dict[str, list[str]]
 
 
-def begin(cast: Cast, events: int = 50) -> None:
+def begin(cluster: Cluster, events: int = 50) -> None:
     """Starts everybody; returns when the first events have been accepted and projected."""
-    cast.wait_until(cast.acknowledged_more(events), 60.0, "the first commands to be accepted")
-    cast.wait_until(lambda: cast.logged("partitions_claimed") > 0, 60.0, "a projector to claim partitions")
+    cluster.wait_until(cluster.acknowledged_more(events), 60.0, "the first commands to be accepted")
+    cluster.wait_until(lambda: cluster.logged("partitions_claimed") > 0, 60.0, "a projector to claim partitions")
 
 
 def finish(
-    cast: Cast, *, standstill: float = SETTLED_WITHIN, generations: Sequence[str] = (GENERATION,)
+    cluster: Cluster, *, standstill: float = SETTLED_WITHIN, generations: Sequence[str] = (GENERATION,)
 ) -> list[Verdict]:
     """Mends, lets the system come to rest, and compares: a verdict for each of the generations.
 
     It is at rest when the checkpoints are at the end of the log, or have not moved for `standstill` seconds.
     """
-    nemesis.mend(cast)
+    nemesis.mend(cluster)
     started = time.monotonic()
-    cast.end("load")
-    cast.wait_until(lambda: _answers(cast), READY_WITHIN, "broker and PostgreSQL to answer")
-    cast.wait(1.0)  # what the command side still holds may land
-    cast.end("command", "query", "projector-3")
-    _come_to_rest(cast, standstill, generations)
+    cluster.end("load")
+    cluster.wait_until(lambda: _answers(cluster), READY_WITHIN, "broker and PostgreSQL to answer")
+    cluster.wait(1.0)  # what the command side still holds may land
+    cluster.end("command", "query", "projector-3")
+    _come_to_rest(cluster, standstill, generations)
     settled = time.monotonic() - started
-    cast.end("projector-1", "projector-2")
-    return [verdict(cast, settled, name) for name in generations]
+    cluster.end("projector-1", "projector-2")
+    return [verdict(cluster, settled, name) for name in generations]
 
 
-def _come_to_rest(cast: Cast, standstill: float, generations: Sequence[str]) -> None:
+def _come_to_rest(cluster: Cluster, standstill: float, generations: Sequence[str]) -> None:
     deadline = time.monotonic() + SETTLED_WITHIN
     moved_at, before = time.monotonic(), None
     while time.monotonic() < min(deadline, moved_at + standstill):
-        lags = [asyncio.run(_lag(cast, generation)) for generation in generations]
+        lags = [asyncio.run(_lag(cluster, generation)) for generation in generations]
         if not any(lags) and None not in lags:
             return
         if lags != before:
             moved_at, before = time.monotonic(), lags
-        cast.wait(0.1)
+        cluster.wait(0.1)
 
 
-def verdict(cast: Cast, settled: float, generation: str) -> Verdict:
+def verdict(cluster: Cluster, settled: float, generation: str) -> Verdict:
     """Compares, everybody at rest."""
-    servers = cast.servers
-    url = servers.url("owner", cast.database)
-    evidence = asyncio.run(reading.evidence(servers.kafka, cast.topic, url, cast.history, generation))
+    servers = cluster.servers
+    url = servers.url("owner", cluster.database)
+    evidence = asyncio.run(reading.evidence(servers.kafka, cluster.topic, url, cluster.history, generation))
     found: Findings = check(evidence)
     outcomes = [operation.outcome for operation in evidence.operations]
     return Verdict(
@@ -78,28 +78,30 @@ def verdict(cast: Cast, settled: float, generation: str) -> Verdict:
         unknown=outcomes.count("info"),
         records=len(evidence.records),
         rows=len(evidence.rows["processed_events"]),
-        fenced=cast.logged("batch_fenced"),
+        fenced=cluster.logged("batch_fenced"),
         settle_seconds=round(settled, 1),
         findings=dict(found.counts),
         examples=dict(found.examples),
     )
 
 
-def _answers(cast: Cast) -> bool:
-    return is_in_service(int(cast.servers.kafka.rpartition(":")[2])) and cast.runs("postgres") and _connects(cast)
+def _answers(cluster: Cluster) -> bool:
+    return (
+        is_in_service(int(cluster.servers.kafka.rpartition(":")[2])) and cluster.runs("postgres") and _connects(cluster)
+    )
 
 
-def _connects(cast: Cast) -> bool:
+def _connects(cluster: Cluster) -> bool:
     try:
-        reading.value(cast.servers.url("owner", cast.database), "SELECT 1")
+        reading.value(cluster.servers.url("owner", cluster.database), "SELECT 1")
     except (OSError, reading.PostgresError):
         return False
     return True
 
 
-async def _lag(cast: Cast, generation: str) -> int | None:
+async def _lag(cluster: Cluster, generation: str) -> int | None:
     try:
-        url = cast.servers.url("owner", cast.database)
-        return await reading.lag(cast.servers.kafka, cast.topic, url, generation)
+        url = cluster.servers.url("owner", cluster.database)
+        return await reading.lag(cluster.servers.kafka, cluster.topic, url, generation)
     except (OSError, reading.PostgresError, reading.KafkaError):
         return None

@@ -1,96 +1,96 @@
 """What brings planted faults to light: for each mutant, the harm that a sound product withstands."""
 
-from chaos.cluster import Cast
+from chaos.cluster import Cluster
 from chaos.nemesis import HARMS, Step, Tally, until_at_work
 
 EVENTS = 300  # acknowledged between two harms
 
 
-def nothing(cast: Cast) -> None:
+def nothing(cluster: Cluster) -> None:
     """The fault shows by itself."""
-    _work(cast, 3 * EVENTS)
+    _work(cluster, 3 * EVENTS)
 
 
-def crashes(cast: Cast) -> None:
+def crashes(cluster: Cluster) -> None:
     """Projectors are killed at work."""
-    for role in cast.projectors():
-        _do(cast, "kill", role)
+    for role in cluster.projectors():
+        _do(cluster, "kill", role)
 
 
-def zombies(cast: Cast) -> None:
+def zombies(cluster: Cluster) -> None:
     """Projectors are frozen with a commit in hand, and wake when their partitions are somebody else's."""
-    for role in cast.projectors():
-        _do(cast, "zombie", role, seconds=5.0, detail="with a commit in hand")
+    for role in cluster.projectors():
+        _do(cluster, "zombie", role, seconds=5.0, detail="with a commit in hand")
 
 
-def failing_database(cast: Cast) -> None:
+def failing_database(cluster: Cluster) -> None:
     """Transactions fail at their beginning, and connections break."""
-    for role in cast.projectors():
-        _do(cast, "failpoint", role, seconds=0.5, detail="before_transaction=fail")
-        _do(cast, "cut_postgres", role)
+    for role in cluster.projectors():
+        _do(cluster, "failpoint", role, seconds=0.5, detail="before_transaction=fail")
+        _do(cluster, "cut_postgres", role)
 
 
-def rebalances(cast: Cast) -> None:
+def rebalances(cluster: Cluster) -> None:
     """A third projector comes and goes."""
     for detail in ("leaves", "leaves"):
-        _do(cast, "rebalance", "projector-3", seconds=1.0, detail=detail)
+        _do(cluster, "rebalance", "projector-3", seconds=1.0, detail=detail)
 
 
-def echoes(cast: Cast) -> None:
+def duplicates(cluster: Cluster) -> None:
     """Records that were projected long since come again."""
-    _all_at_work(cast)
-    _work(cast, 2 * EVENTS)
-    _echo(cast, "first")
+    _all_at_work(cluster)
+    _work(cluster, 2 * EVENTS)
+    _duplicates(cluster, "first")
 
 
-def _echo(cast: Cast, which: str) -> None:
+def _duplicates(cluster: Cluster, which: str) -> None:
     for partition in range(3):
-        HARMS["echo"](cast, Step(0, "echo", "broker", 0.0, f"{partition} {which}"), Tally())
-    _work(cast, EVENTS)
+        HARMS["duplicates"](cluster, Step(0, "duplicates", "broker", 0.0, f"{partition} {which}"), Tally())
+    _work(cluster, EVENTS)
 
 
-def fresh_echoes(cast: Cast) -> None:
+def fresh_duplicates(cluster: Cluster) -> None:
     """Records come twice while both projectors are frozen: original and echo are fetched together."""
-    for role in cast.projectors():
-        until_at_work(cast, role)
-        cast.freeze(role)
-    _work(cast, EVENTS)
-    _echo(cast, "last")
-    for role in cast.projectors():
-        cast.thaw(role)
-    _work(cast, EVENTS)
+    for role in cluster.projectors():
+        until_at_work(cluster, role)
+        cluster.freeze(role)
+    _work(cluster, EVENTS)
+    _duplicates(cluster, "last")
+    for role in cluster.projectors():
+        cluster.thaw(role)
+    _work(cluster, EVENTS)
 
 
-def ack_nothing(cast: Cast) -> None:
+def ack_nothing(cluster: Cluster) -> None:
     """The command side dies while the broker is frozen: nothing of that moment may have been acknowledged."""
-    cast.freeze("broker")
-    cast.wait(1.0)
-    cast.kill("command")
-    cast.thaw("broker")
-    _work(cast, EVENTS)
+    cluster.freeze("broker")
+    cluster.wait(1.0)
+    cluster.kill("command")
+    cluster.thaw("broker")
+    _work(cluster, EVENTS)
 
 
-def stalled_broker(cast: Cast) -> None:
+def stalled_broker(cluster: Cluster) -> None:
     """The broker is frozen until the circuit has opened: what waits, and what comes then, is refused."""
-    _work(cast, EVENTS)
-    HARMS["stall"](cast, Step(0, "stall", "broker", 5.0), Tally())
-    _work(cast, EVENTS)
+    _work(cluster, EVENTS)
+    HARMS["stall"](cluster, Step(0, "stall", "broker", 5.0), Tally())
+    _work(cluster, EVENTS)
 
 
-def _do(cast: Cast, harm: str, role: str, *, seconds: float = 0.5, detail: str = "") -> None:
-    _all_at_work(cast)
-    HARMS[harm](cast, Step(0, harm, role, seconds, detail), Tally())
-    _work(cast, EVENTS)
-    _all_at_work(cast)
+def _do(cluster: Cluster, harm: str, role: str, *, seconds: float = 0.5, detail: str = "") -> None:
+    _all_at_work(cluster)
+    HARMS[harm](cluster, Step(0, harm, role, seconds, detail), Tally())
+    _work(cluster, EVENTS)
+    _all_at_work(cluster)
 
 
-def _all_at_work(cast: Cast) -> None:
-    for role in cast.projectors():
-        until_at_work(cast, role)
+def _all_at_work(cluster: Cluster) -> None:
+    for role in cluster.projectors():
+        until_at_work(cluster, role)
 
 
-def _work(cast: Cast, events: int) -> None:
-    cast.wait_until(cast.acknowledged_more(events), 60.0, "commands to be accepted")
+def _work(cluster: Cluster, events: int) -> None:
+    cluster.wait_until(cluster.acknowledged_more(events), 60.0, "commands to be accepted")
 
 
 NEED_TWO = (crashes, zombies, failing_database, rebalances)  # projectors: with one, these harms harm less

@@ -20,7 +20,7 @@ SELECT max(recorded_at) FROM {generation}.processed_events WHERE kafka_topic = $
 STANDS_AT = "SELECT next_offset FROM {generation}.checkpoints WHERE topic = $1 AND partition = $2 FOR UPDATE"
 
 
-class Gap(msgspec.Struct, frozen=True, rename="camel"):
+class OffsetGap(msgspec.Struct, frozen=True, rename="camel"):
     """Offsets `first` to `last` of a partition, which a generation needs and the topic no longer holds.
 
     `records`: how many at most; markers of transactions have offsets, too. The times are those of the last record
@@ -51,23 +51,23 @@ class Gap(msgspec.Struct, frozen=True, rename="camel"):
         )
 
 
-async def gaps(operator: Operator, partitions: Sequence[int] = ()) -> list[Gap]:
+async def gaps(operator: Operator, partitions: Sequence[int] = ()) -> list[OffsetGap]:
     """Every gap at the head of the log; only of these partitions, if some are named."""
     beginnings = await operator.beginnings()
-    found: list[Gap] = []
+    found: list[OffsetGap] = []
     for generation in await operator.generations():
         if generation.state not in PROJECTED:
             continue
         stands = await positions(operator.connection, generation.name, operator.topic)
         found += [
-            Gap(generation.name, partition, position, beginnings[partition] - 1)
+            OffsetGap(generation.name, partition, position, beginnings[partition] - 1)
             for partition, position in stands.items()
             if partition in beginnings and position < beginnings[partition] and partition in (partitions or stands)
         ]
     return await _dated(operator, found)
 
 
-async def _dated(operator: Operator, found: Iterable[Gap]) -> list[Gap]:
+async def _dated(operator: Operator, found: Iterable[OffsetGap]) -> list[OffsetGap]:
     listed = list(found)
     before = await _first_kept(operator, {gap.partition: gap.last + 1 for gap in listed})
     return [
@@ -91,7 +91,7 @@ async def _first_kept(operator: Operator, offsets: Mapping[int, int]) -> dict[in
     return {tp.partition: datetime.fromtimestamp(found.timestamp / 1000, UTC) for tp, found in records.items()}
 
 
-async def accept(operator: Operator, found: Sequence[Gap]) -> None:
+async def accept(operator: Operator, found: Sequence[OffsetGap]) -> None:
     """Lets the generations go on behind these gaps, all or none, and writes down who wanted it.
 
     Raises RefusedError when one of the partitions has moved since.
@@ -107,7 +107,7 @@ async def accept(operator: Operator, found: Sequence[Gap]) -> None:
             await note(connection, operator.name, "gaps accept", _detail(operator, gap))
 
 
-def _detail(operator: Operator, gap: Gap) -> dict[str, object]:
+def _detail(operator: Operator, gap: OffsetGap) -> dict[str, object]:
     return {
         "generation": gap.generation,
         "topic": operator.topic,

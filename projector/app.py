@@ -9,7 +9,7 @@ from aiokafka import TopicPartition
 
 from projector.consuming.log_probe import LogProbe
 from projector.consuming.ownership import Ownership
-from projector.generations.limits import Generations, Orders
+from projector.generations.limits import GenerationLimits, Generations
 from projector.generations.loop import CLOSE_TIMEOUT, GenerationLoop, owner_name
 from projector.liveness.outlook import Outlook
 from projector.liveness.watchdog import Watchdog
@@ -48,17 +48,17 @@ class Loops:
         self._settings = settings
         self._running: dict[str, GenerationLoop] = {}
 
-    async def project(self, orders: Orders, stop: asyncio.Event) -> None:
+    async def project(self, limits: GenerationLimits, stop: asyncio.Event) -> None:
         """Projects one generation until `stop`."""
-        loop = self._running[orders.name] = GenerationLoop(self._settings, orders)
+        loop = self._running[limits.name] = GenerationLoop(self._settings, limits)
         try:
             await loop.run(stop)
         finally:
-            del self._running[orders.name]
+            del self._running[limits.name]
 
     def active(self) -> GenerationLoop | None:
         """The loop of the generation that queries see; None while it begins."""
-        return next((loop for loop in self._running.values() if loop.orders.current.state == "active"), None)
+        return next((loop for loop in self._running.values() if loop.limits.current.state == "active"), None)
 
     def that_serve(self) -> list[Ownership]:
         """What the watchdog watches: a build that stands still shows in `rebuild status`, and is no reason to end."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx
 
-from footfall.local.embedded import spawn_leashed
+from footfall.local.embedded import spawn_child
 from tests.patience import PATIENCE, patient
 
 POLL = 0.02  # seconds
@@ -67,7 +67,7 @@ def is_free(port: int) -> bool:
 def start(command: str, environment: Mapping[str, str], log: Path, *, ready: bool = True) -> Process:
     """Starts `footfall <command>` on a free port; with `ready`, returns once /health/ready answers 200."""
     port = free_port()
-    popen = spawn_leashed(
+    popen = spawn_child(
         [sys.executable, "-m", "footfall", command, "--port", str(port)],
         death_signal=signal.SIGKILL,
         env={**os.environ, "ENVIRONMENT": "test", **environment},

@@ -25,7 +25,7 @@ from footfall.local.embedded import (
     StackOptions,
     announce_front,
     embedded_stack,
-    spawn_leashed,
+    spawn_child,
 )
 from footfall.local.reporter import grant_local
 from operations.settings import MigrateSettings, TopicSettings
@@ -145,7 +145,7 @@ def start_process(
     arguments: list[str], environment: dict[str, str], stack: StackAddresses, log_path: Path
 ) -> "subprocess.Popen[bytes]":
     """`footfall <arguments>` as a child that cannot outlive us."""
-    return spawn_leashed(
+    return spawn_child(
         [sys.executable, "-m", "footfall", *arguments],
         death_signal=signal.SIGKILL,
         env={**os.environ, "KAFKA_BOOTSTRAP_SERVERS": stack.kafka_bootstrap, **environment},

@@ -42,7 +42,7 @@ class Fetcher:
         """At most `room` records of these partitions; nothing when none came or Kafka failed."""
         try:
             fetched = await self._take(mine, room)
-            self._ownership.pulse.succeeded(FETCH)
+            self._ownership.heartbeats.succeeded(FETCH)
             return fetched
         except TimeoutError:
             pass
@@ -56,7 +56,7 @@ class Fetcher:
             pass
         except KafkaError as error:
             self._log.warning("fetch_failed", error=type(error).__name__)
-            self._ownership.pulse.failed(error, FETCH)
+            self._ownership.heartbeats.failed(error, FETCH)
             await asyncio.sleep(RETRY_LATER)
         return {}
 

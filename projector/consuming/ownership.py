@@ -13,7 +13,7 @@ from aiokafka.errors import IllegalStateError, KafkaError
 
 from projector.consuming.batch import Position
 from projector.dead_letters.parking import Parked
-from projector.liveness.heartbeat import CLAIM, Membership, Pulse
+from projector.liveness.heartbeat import CLAIM, Heartbeats, Membership
 from projector.liveness.probation import Probation
 from projector.liveness.stops import Stop
 from projector.writing.checkpoints import Stored
@@ -54,7 +54,7 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
         self._in_hand = 0
         self._settled = asyncio.Event()
         self._settled.set()
-        self.pulse = Pulse()
+        self.heartbeats = Heartbeats()
         self.membership = membership or Membership()
         self.assigned: frozenset[int] = frozenset()
         self.held: dict[int, Position] = {}
@@ -89,7 +89,7 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
     async def keep(self) -> None:
         """Claims, for ever, what is assigned and not held. Survives any outage of PostgreSQL or Kafka."""
         while True:
-            self.pulse.turn()
+            self.heartbeats.turn()
             await self._unclaimed.wait()
             self._unclaimed.clear()
             async for attempt in stamina.retry_context(
@@ -97,12 +97,12 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
             ):
                 # What is wanted is asked anew at each try: claiming what went elsewhere would fence its new owner.
                 with attempt, self.in_hand():
-                    self.pulse.attempt(CLAIM)
+                    self.heartbeats.attempt(CLAIM)
                     await self._claim(self.assigned)
-            self.pulse.succeeded(CLAIM)
+            self.heartbeats.succeeded(CLAIM)
 
     def _is_worth_a_retry(self, error: Exception) -> bool:
-        self.pulse.failed(error, CLAIM)
+        self.heartbeats.failed(error, CLAIM)
         return isinstance(error, (*DATABASE_ERRORS, KafkaError))
 
     async def _claim(self, assigned: frozenset[int]) -> None:

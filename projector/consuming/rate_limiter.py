@@ -6,7 +6,7 @@ from collections.abc import Callable
 BURST = 0.25  # seconds' worth of records that may be taken at once
 
 
-class Pace:
+class RateLimiter:
     """A token bucket whose tokens are records.
 
     Lanes that ask side by side may overdraw it; then nobody takes anything until that is paid back.

@@ -18,11 +18,11 @@ from projector.consuming.batch_size import BatchSize
 from projector.consuming.fetch import FETCH_PATIENCE, Fetched, Fetcher
 from projector.consuming.ownership import Ownership
 from projector.consuming.placement import Placement
-from projector.consuming.rate_limiter import Pace
+from projector.consuming.rate_limiter import RateLimiter
 from projector.dead_letters.parking import Caps
 from projector.dead_letters.topic import producer_maker, publish_dead_letters
 from projector.failpoints import reached
-from projector.generations.limits import Orders
+from projector.generations.limits import GenerationLimits
 from projector.generations.offset_gaps import Gaps
 from projector.generations.progress import commit_to_group
 from projector.settings import ProjectorSettings
@@ -54,15 +54,15 @@ class Projector:
         ownership: Ownership,
         writer: GenerationWriter,
         settings: ProjectorSettings,
-        orders: Orders | None = None,
+        limits: GenerationLimits | None = None,
     ) -> None:
         self._consumer = consumer
         self._pool = pool
         self._ownership = ownership
         self._writer = writer
         self._settings = settings
-        self._orders = orders or Orders(Generation(writer.generation, "active"))
-        self._pace = Pace()
+        self._limits = limits or GenerationLimits(Generation(writer.generation, "active"))
+        self._rate_limiter = RateLimiter()
         self._log = get_logger("projector")
         self._herald = Herald(pool, writer.generation)
         caps = Caps(settings.max_parked_of_one_key, settings.max_parked_of_one_partition)
@@ -125,36 +125,36 @@ class Projector:
     async def _project(self, lane: int, stop: asyncio.Event) -> None:
         while not stop.is_set():
             mine = self._share_of(lane)
-            self._ownership.pulse.turn(tp.partition for tp in mine)
+            self._ownership.heartbeats.turn(tp.partition for tp in mine)
             if not mine:
                 await self._until_ownership_changes(stop)
                 continue
-            room = self._pace.room(self._rate(), self._orders.records_at_once(self._size.limit))
+            room = self._rate_limiter.room(self._rate(), self._limits.records_at_once(self._size.limit))
             if room == 0:
                 await asyncio.sleep(NO_ROOM)
                 continue
             fetched = await self._fetcher.fetch(mine, room)
-            self._pace.spend(sum(map(len, fetched.values())))
+            self._rate_limiter.spend(sum(map(len, fetched.values())))
             await reached("after_fetch")
             began = time.monotonic()
             with self._ownership.in_hand():
                 ready = self._in_order(lane, fetched)
                 for part in split(ready, self._settings.batch_max_bytes):
                     await self._applier.apply(part, stop)
-            rest = self._orders.rest(time.monotonic() - began)
+            rest = self._limits.rest(time.monotonic() - began)
             if fetched and not ready:  # a second look, or a limit: neither is worth a hurry
                 rest = NO_ROOM
             if rest:
                 await asyncio.sleep(rest)
-        self._ownership.pulse.leave()
+        self._ownership.heartbeats.leave()
 
     def _share_of(self, lane: int) -> list[TopicPartition]:
         """Dealt from the assigned partitions, not from the held: one that stops or is lost moves no other."""
-        lanes = self._orders.lanes(self._settings.projector_lanes)
+        lanes = self._limits.lanes(self._settings.projector_lanes)
         return [
             TopicPartition(self._settings.kafka_topic, partition)
             for index, partition in enumerate(sorted(self._ownership.assigned))
-            if index % lanes == lane and self._orders.allow(self._ownership.held.get(partition))
+            if index % lanes == lane and self._limits.allow(self._ownership.held.get(partition))
         ]
 
     async def _until_ownership_changes(self, stop: asyncio.Event) -> None:
@@ -169,7 +169,7 @@ class Projector:
     def _rate(self) -> float | None:
         """Our share of the rate that operators allow, records a second."""
         held, topic = self._ownership.held, self._settings.kafka_topic
-        return self._orders.rate(len(held), lambda: len(self._consumer.partitions_for_topic(topic) or held))
+        return self._limits.rate(len(held), lambda: len(self._consumer.partitions_for_topic(topic) or held))
 
     def _in_order(self, lane: int, fetched: Fetched) -> dict[Position, Sequence[KafkaRecord]]:
         """The records at and after the position held; those of a partition given up meanwhile fall away."""
@@ -185,7 +185,7 @@ class Projector:
             records = found
             if found[0].offset < position.next_offset:
                 records = [record for record in found if record.offset >= position.next_offset]
-            limit = self._orders.limit(tp.partition)
+            limit = self._limits.limit(tp.partition)
             if limit is not None and found[-1].offset >= limit:
                 records = [record for record in records if record.offset < limit]
                 self._consumer.seek(tp, max(limit, position.next_offset))

@@ -17,7 +17,7 @@ import stamina
 import uuid_utils
 
 from projector.dead_letters.letter_filter import MATCHES, LetterFilter
-from projector.dead_letters.redrive_attempt import Letter, RedriveError, Tried, letter_of, try_letters
+from projector.dead_letters.redrive_attempt import Letter, RedriveError, Tried, attempt_letters, letter_of
 from projector.writing.commit import GenerationWriter
 from projector.writing.connection import Connection
 from projector.writing.failure import Diagnosis, Failure, kind_of
@@ -182,29 +182,29 @@ class Redrive:
         filters = {"run": self._run_id, "generation": self._writer.generation, "filter": msgspec.to_builtins(chosen)}
         await self._journal(action, {**filters, "limit": self._options.limit, "rate": self._options.rate})
         places = await self._connection.fetch(self._sql(WHERE_CHOSEN), *chosen.arguments())
-        pace = _Pace(self._options.rate)
+        rate = _RedriveRate(self._options.rate)
         dealt: list[Dealt] = []
         for place in ((row["topic"], row["partition"]) for row in places):
             after = -1
-            while (size := min(pace.chunk, self._options.limit - len(dealt))) > 0:
+            while (size := min(rate.chunk, self._options.limit - len(dealt))) > 0:
                 try:
                     done = await self._transaction(action, place, chunk, after, size)
                 except Exception as error:
                     if kind_of(error) is not Failure.TOO_MUCH or size == 1:
                         raise
-                    pace.chunk = size // 2  # that transaction is undone
+                    rate.chunk = size // 2  # that transaction is undone
                     continue
                 dealt += done
                 progress(len(done))
                 if len(done) < size:
                     break
                 after = done[-1].offset
-                await self._keep(pace, len(dealt))
+                await self._keep(rate, len(dealt))
         return dealt
 
-    async def _keep(self, pace: "_Pace", done: int) -> None:
+    async def _keep(self, rate: "_RedriveRate", done: int) -> None:
         if not self._options.dry_run:
-            await pace.keep(done)
+            await rate.keep(done)
 
     async def _transaction(self, action: str, place: Place, chunk: Chunk, after: int, size: int) -> list[Dealt]:
         async for attempt in stamina.retry_context(on=BUSY, attempts=5, wait_initial=0.1, wait_max=2.0):
@@ -234,7 +234,7 @@ class Redrive:
         # The first parked letter of a key is either about to be tried, or holds up all that follow.
         here = {letter.offset for letter in letters}
         stuck = {key: first for key, first in parked.items() if first not in here}
-        outcomes = await try_letters(connection, self._writer, letters, stuck)
+        outcomes = await attempt_letters(connection, self._writer, letters, stuck)
         await self._write_down(connection, place, outcomes)
         return [
             Dealt(*place, letter.offset, _named(letter, outcome, chosen), getattr(outcome, "error_message", None))
@@ -265,7 +265,7 @@ class Redrive:
         await connection.execute(self._sql(COUNT), *place, len(came), len(applied) - len(came), malformed)
 
 
-class _Pace:
+class _RedriveRate:
     """Keeps a run at its rate, letters a second, from chunk to chunk."""
 
     def __init__(self, rate: float | None) -> None:

@@ -1,4 +1,4 @@
-"""Parked letters tried again: each key in order, until one of its letters still cannot be applied."""
+"""A redrive attempt: applies parked letters again, each key in order, until one of its letters fails again."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, TypeAlias
@@ -14,7 +14,7 @@ from projector.writing.failure import Cause, Diagnosis, Failure, kind_of, unappl
 from projector.writing.known_good_check import known_good_fails
 from projector.writing.rows import EventRow, to_row
 
-TRIALS = 2  # of a letter that fails, before it is blamed
+ATTEMPTS = 2  # of a letter that fails, before it is blamed
 
 
 class RedriveError(Exception):
@@ -53,7 +53,7 @@ Tried: TypeAlias = list[tuple[Letter, Literal["stored", "duplicate"] | Diagnosis
 Stuck: TypeAlias = Mapping[bytes, int]  # key: offset of the parked letter that holds it up
 
 
-async def try_letters(
+async def attempt_letters(
     connection: Connection, writer: GenerationWriter, letters: Sequence[Letter], stuck: Stuck
 ) -> Tried:
     """Applies letters of one partition, given in offset order, in the transaction that the connection is in.
@@ -103,7 +103,7 @@ async def _apply_one(
 ) -> Literal["stored", "duplicate"] | Diagnosis:
     """The connection was made for this run, and the letter is blamed only when it fails a second time."""
     why: Diagnosis | None = None
-    for _ in range(TRIALS):
+    for _ in range(ATTEMPTS):
         try:
             async with connection.transaction():
                 return "duplicate" if await writer.apply(connection, [row]) else "stored"

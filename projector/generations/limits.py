@@ -18,7 +18,7 @@ COURTESY = 1.0  # how long such a generation rests after each batch, as a part o
 RESTART_DELAY = 5.0  # seconds before a loop that failed is begun again, unless it is the active generation's
 
 
-class Orders:
+class GenerationLimits:
     """What operators want of one generation now. The watch replaces `current`; lanes read it before each fetch."""
 
     def __init__(self, current: Generation) -> None:
@@ -27,7 +27,7 @@ class Orders:
         self.changed: Callable[[], None] = lambda: None  # the loop that obeys sets it: something to look at
 
     def replace(self, current: Generation) -> None:
-        """Takes new orders."""
+        """Takes new limits."""
         if current != self.current:
             self.current = current
             self.changed()
@@ -67,16 +67,18 @@ class Orders:
         return self.current.holds.get(partition)
 
 
-Loop = Callable[[Orders, asyncio.Event], Coroutine[Any, Any, None]]  # projects one generation until the event is set
+Loop = Callable[
+    [GenerationLimits, asyncio.Event], Coroutine[Any, Any, None]
+]  # projects one generation until the event is set
 
 
 class Running:
     """A loop at work."""
 
-    def __init__(self, orders: Orders, loop: Loop) -> None:
-        self.orders = orders
+    def __init__(self, limits: GenerationLimits, loop: Loop) -> None:
+        self.limits = limits
         self.stop = asyncio.Event()
-        self.task = asyncio.create_task(loop(orders, self.stop))
+        self.task = asyncio.create_task(loop(limits, self.stop))
 
 
 class LoopCancelledError(Exception):
@@ -126,14 +128,14 @@ class Generations:
         now = asyncio.get_running_loop().time()
         for name, running in self._running.items():
             if name in wanted:
-                running.orders.replace(wanted[name])
+                running.limits.replace(wanted[name])
             elif not running.stop.is_set():
                 self._log.info("generation_left", generation=name)
                 running.stop.set()
         for name, generation in wanted.items():
             if name not in self._running and now >= self._not_before.get(name, now):
                 self._log.info("generation_joined", generation=name, state=generation.state)
-                self._running[name] = Running(Orders(generation), self._loop)
+                self._running[name] = Running(GenerationLimits(generation), self._loop)
 
     async def _wait(self, stop: asyncio.Event, *, held: bool) -> None:
         """Until the next look is due, or a loop ended, or `stop`."""
@@ -154,7 +156,7 @@ class Generations:
             error = _what_ended(running.task)
             if error is None:
                 continue
-            if running.orders.current.state == "active":
+            if running.limits.current.state == "active":
                 raise error
             self._log.error("generation_failed", generation=name, error=named(error))
             self._not_before[name] = asyncio.get_running_loop().time() + RESTART_DELAY

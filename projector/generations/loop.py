@@ -23,7 +23,7 @@ from projector.consuming.consumer_group import CLIENT_ID
 from projector.consuming.ownership import Ownership
 from projector.consuming.run import MembershipLostError, Projector
 from projector.generations.history import Histories
-from projector.generations.limits import Orders
+from projector.generations.limits import GenerationLimits
 from projector.liveness.heartbeat import Membership
 from projector.projections.projection import PLAN_SETTINGS
 from projector.settings import ProjectorSettings
@@ -46,12 +46,12 @@ PROGRESS_INTERVAL = 2.0  # seconds between looks at how far a build has come
 
 
 class GenerationLoop:
-    """Projects the generation that `orders` names. `consumer` and `ownership` are there while `run` runs."""
+    """Projects the generation that `limits` names. `consumer` and `ownership` are there while `run` runs."""
 
-    def __init__(self, settings: ProjectorSettings, orders: Orders) -> None:
-        self.orders = orders
+    def __init__(self, settings: ProjectorSettings, limits: GenerationLimits) -> None:
+        self.limits = limits
         self._settings = settings
-        self._name = orders.name
+        self._name = limits.name
         self.consumer: AIOKafkaConsumer | None = None
         self.ownership: Ownership | None = None
         self.membership = Membership()
@@ -84,11 +84,11 @@ class GenerationLoop:
             claims = Claims(consumer, pool, checkpoints, histories, owner=owner_name(), start_from=start_from)
             ownership = Ownership(consumer, claims, self.membership)
             self.consumer, self.ownership = consumer, ownership
-            self.orders.changed = ownership.wake
+            self.limits.changed = ownership.wake
             progress = asyncio.create_task(self._report_progress(consumer, pool))
             try:
                 writer = GenerationWriter(self._name)
-                await Projector(consumer, pool, ownership, writer, settings, self.orders).run(stop)
+                await Projector(consumer, pool, ownership, writer, settings, self.limits).run(stop)
             except* MembershipLostError:
                 get_logger("projector").error("membership_lost", generation=self._name)
                 lost = True
@@ -100,7 +100,7 @@ class GenerationLoop:
 
     async def _report_progress(self, consumer: AIOKafkaConsumer, pool: Any) -> None:
         while True:
-            if self.orders.current.state == "building":
+            if self.limits.current.state == "building":
                 with contextlib.suppress(KafkaError, *DATABASE_ERRORS):
                     REBUILD_PROGRESS.labels(generation=self._name).set(await self._progress(consumer, pool))
             else:

@@ -61,7 +61,7 @@ class Membership:
         return 0.0 if self.joining_since is None else now - self.joining_since
 
 
-class Pulse:
+class Heartbeats:
     """The loops of one projector, each known by its task."""
 
     def __init__(self) -> None:

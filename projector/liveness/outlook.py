@@ -75,7 +75,7 @@ class Outlook:
         loop = self._loop()
         if loop is None or loop.membership.joining_since is None:
             return None
-        strangers = tuple(map(str, self._group.of(-1).strangers(loop.orders.name)))
+        strangers = tuple(map(str, self._group.of(-1).strangers(loop.limits.name)))
         return Joining(loop.membership.joining_for(time.monotonic()), loop.membership.refusal, strangers)
 
     async def _look_on(self) -> None:
@@ -85,7 +85,7 @@ class Outlook:
             ownership = None if loop is None else loop.ownership
             if loop is not None and ownership is not None:
                 await self._look(loop, ownership)
-            self._show("" if loop is None else loop.orders.name)
+            self._show("" if loop is None else loop.limits.name)
             await asyncio.sleep(INTERVAL)
 
     async def _look_at_topic(self) -> None:
@@ -115,7 +115,7 @@ class Outlook:
             await self._probe.close()
 
     async def _verdicts(self, loop: GenerationLoop, ownership: Ownership) -> dict[int, Verdict]:
-        topic, generation = self._settings.kafka_topic, loop.orders.name
+        topic, generation = self._settings.kafka_topic, loop.limits.name
         options, group_id = self._settings.client_options(), group_of(self._settings, generation)
         held = {p: position.next_offset for p, position in ownership.held.items()}  # before the ends
         marks = await self._probe.marks(await self._probe.partitions_of(topic), PATIENCE)
@@ -146,8 +146,8 @@ class Outlook:
         stopped = ownership.stopped.get(partition)
         stand = self._stands.get(partition)
         return Facts(
-            loop.orders.name,
-            loop.orders.current.state,
+            loop.limits.name,
+            loop.limits.current.state,
             True,
             position if stopped is None else stopped.position.next_offset,
             marks.beginning,
@@ -155,7 +155,7 @@ class Outlook:
             marks.end,
             self._group.of(partition),
             None if stopped is None else stopped.stop.reason,
-            loop.orders.limit(partition),
+            loop.limits.limit(partition),
             None if stand is None else time.monotonic() - stand.since,
             open_since=None if marks.open_since is None else max(0.0, time.time() - marks.open_since / 1000),
             patience=self._settings.watchdog_interval_ms / 1000,
@@ -193,7 +193,7 @@ def _efforts(ownership: Ownership) -> dict[int, Effort]:
     """The longest effort that each partition waits for."""
     unclaimed = ownership.assigned - ownership.held.keys() - ownership.stopped.keys()
     found: dict[int, Effort] = {}
-    for serves, effort in ownership.pulse.efforts():
+    for serves, effort in ownership.heartbeats.efforts():
         if effort.error is None and effort.since < LONG_EFFORT:
             continue
         for partition in serves or unclaimed:

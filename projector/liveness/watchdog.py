@@ -20,7 +20,7 @@ from aiokafka.errors import OffsetOutOfRangeError
 from projector.consuming.batch import Position
 from projector.consuming.log_probe import LogProbe
 from projector.consuming.loop_guard import LoopGuard
-from projector.liveness.heartbeat import Loop, Membership, Pulse
+from projector.liveness.heartbeat import Heartbeats, Loop, Membership
 from projector.liveness.verdicts import Verdict as PartitionVerdict
 from telemetry.health import DependencyState
 from telemetry.logs import get_logger
@@ -133,7 +133,7 @@ class Watched(Protocol):
     assigned: frozenset[int]
     held: dict[int, Position]
     membership: Membership
-    pulse: Pulse
+    heartbeats: Heartbeats
 
     @property
     def stopped(self) -> Mapping[int, object]:
@@ -219,7 +219,7 @@ class Watchdog:
 
     async def _observe(self, watched: Watched, seen: Sequence[Observation]) -> Observation:
         at = time.monotonic()
-        loops = {loop.name: loop for loop in watched.pulse.loops()}
+        loops = {loop.name: loop for loop in watched.heartbeats.loops()}
         positions = dict(watched.held)
         unclaimed = watched.assigned - positions.keys() - watched.stopped.keys()
         joining_for = min(watched.membership.joining_for(at), at - self._away_at)

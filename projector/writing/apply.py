@@ -153,7 +153,7 @@ class Applier:
         async for attempt in _retries(worth_a_retry):
             if stop.is_set() and attempt.num > 1:
                 return Done()
-            self._ownership.pulse.attempt()
+            self._ownership.heartbeats.attempt()
             if attempt.num > 1:
                 PROJECTION_RETRIES.inc()
             with attempt:
@@ -168,7 +168,7 @@ class Applier:
                 async with asyncio.timeout(DATABASE_TIMEOUT), connected(self._pool, RELEASE_TIMEOUT) as connection:
                     return await self._write(connection, part, assembled)
         except Exception as error:
-            self._ownership.pulse.failed(error)
+            self._ownership.heartbeats.failed(error)
             if kind_of(error) is not Failure.SUSPECT:
                 await self._pool.expire_connections()  # what is wrong may be the session
             raise
@@ -188,7 +188,7 @@ class Applier:
         return Done()
 
     def _move_on(self, assembled: Assembled, outcome: Committed, records: int) -> None:
-        self._ownership.pulse.succeeded()
+        self._ownership.heartbeats.succeeded()
         self._size.went_well(records)
         self._ownership.advance(assembled.positions_after)
         self._ownership.parked.update(assembled.parked_after)
@@ -238,7 +238,7 @@ class Applier:
             async for attempt in _retries(lambda error: kind_of(error) is not Failure.SUSPECT):
                 if stop.is_set() and attempt.num > 1:
                     return Done()
-                self._ownership.pulse.attempt()
+                self._ownership.heartbeats.attempt()
                 with attempt:
                     verdict = await self._try_alone(part)
             if not isinstance(verdict, Park):

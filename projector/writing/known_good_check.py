@@ -1,4 +1,4 @@
-"""The control experiment: when a record fails, does one that is known to be good still succeed?"""
+"""The known-good check: when a record fails, does an event that was applied before still succeed?"""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -25,7 +25,7 @@ NOBODY = "footfall-control"  # the user of an event made up for the purpose, whe
 
 
 class _UndoneError(Exception):
-    """Leaves the transaction of the experiment, so that nothing of it stays."""
+    """Leaves the transaction of the check, so that nothing of it stays."""
 
 
 async def known_good_fails(connection: Connection, writer: GenerationWriter, suspect: KafkaRecord) -> Exception | None:

@@ -1,4 +1,4 @@
-"""The end of the log, read once for all who follow it: one reader, one rendering of each event, a queue a client."""
+"""Reads the end of the log once for all subscribers: one reader, one rendering of each event, a queue for each."""
 
 import asyncio
 import contextlib
@@ -10,7 +10,7 @@ import asyncpg
 import msgspec
 
 from query_side.events.event_lines import one_line
-from query_side.feed.pages import Page, Step, cursor_of, read_page
+from query_side.feed.pages import LogEntry, Page, cursor_of, read_page
 from query_side.log_positions.cursors import Cursors
 from query_side.log_positions.positions import Stand
 from query_side.log_positions.progress import Progress
@@ -20,8 +20,8 @@ from telemetry.logs import get_logger
 from telemetry.metrics import STREAMS_DROPPED, STREAMS_OPEN
 
 PAGE_LIMIT = 1_000  # entries in one reading
-MAX_QUEUED_BYTES = 2_097_152  # that wait for one client, and mostly for others too; beyond, it is dropped
-MAX_QUEUED = 1_000  # pieces that wait for one client: they have a size of their own
+MAX_QUEUED_BYTES = 2_097_152  # that wait for one subscriber, and mostly for others too; beyond, it is dropped
+MAX_QUEUED = 1_000  # pieces that wait for one subscriber: they have a size of their own
 PATIENCE = 1.0  # seconds that a burst waits for clients to take what they were given
 RETRY = 0.5  # seconds until the next try while the database is away
 
@@ -35,16 +35,16 @@ class Filter(msgspec.Struct, frozen=True):
     event_types: tuple[str, ...] = ()
     product_id: str | None = None
 
-    def takes(self, step: Step) -> bool:
+    def takes(self, entry: LogEntry) -> bool:
         """Whether an event is wanted."""
         return (
-            (self.user_id is None or step.user_id == self.user_id)
-            and (not self.event_types or step.event_type in self.event_types)
-            and (self.product_id is None or step.product_id == self.product_id)
+            (self.user_id is None or entry.user_id == self.user_id)
+            and (not self.event_types or entry.event_type in self.event_types)
+            and (self.product_id is None or entry.product_id == self.product_id)
         )
 
 
-class Client:
+class Subscriber:
     """One follower: what waits for it, in order, and why it was ended, if it was."""
 
     def __init__(self, wants: Filter) -> None:
@@ -90,13 +90,13 @@ class Client:
         return piece
 
 
-class Tail:
+class Broadcaster:
     """Follows the log from where the read model stood, while anybody follows us."""
 
     def __init__(self, progress: Progress, pool_of: Callable[[], asyncpg.Pool], topic: str, heartbeat: float) -> None:
         self._progress, self._pool_of, self._topic = progress, pool_of, topic
         self._heartbeat = heartbeat  # seconds
-        self._followers: dict[Filter, set[Client]] = {}
+        self._followers: dict[Filter, set[Subscriber]] = {}
         self._wanted = asyncio.Event()
         self._moved = asyncio.Event()
         self._count = 0
@@ -135,21 +135,21 @@ class Tail:
             self._count -= 1
             STREAMS_OPEN.set(self._count)
 
-    def join(self, client: Client) -> Stand:
+    def join(self, subscriber: Subscriber) -> Stand:
         """From now on the client is given what comes; returns where that begins."""
         assert self.at is not None, "wait for `position` first"
-        self._followers.setdefault(client.wants, set()).add(client)
+        self._followers.setdefault(subscriber.wants, set()).add(subscriber)
         return self.at
 
-    def leave(self, client: Client) -> None:
+    def leave(self, subscriber: Subscriber) -> None:
         """It is given nothing more."""
-        followers = self._followers.get(client.wants, set())
-        followers.discard(client)
+        followers = self._followers.get(subscriber.wants, set())
+        followers.discard(subscriber)
         if not followers:
-            self._followers.pop(client.wants, None)
+            self._followers.pop(subscriber.wants, None)
 
-    def _all(self) -> list[Client]:
-        return [client for followers in self._followers.values() for client in followers]
+    def _all(self) -> list[Subscriber]:
+        return [subscriber for followers in self._followers.values() for subscriber in followers]
 
     async def _read_for_ever(self, cursors: Cursors) -> None:
         while True:
@@ -176,7 +176,7 @@ class Tail:
             except AnotherHistoryError:
                 self._begin_again(await self._progress.now())
                 continue
-            if page.steps:
+            if page.entries:
                 self._give(page, cursors)
             self._move(Stand(page.end, page.history))
             if page.more:
@@ -186,17 +186,17 @@ class Tail:
 
     def _begin_again(self, stand: Stand) -> None:
         """The history that everybody followed is served no more; each has to ask where to begin in the new one."""
-        for client in self._all():
-            client.end("history")
-            self.leave(client)
+        for subscriber in self._all():
+            subscriber.end("history")
+            self.leave(subscriber)
         self._move(stand)
 
     async def _until_taken(self) -> None:
         """Lets clients take a burst page by page, so that only those that are slow are dropped for it."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE):
-                for client in self._all():
-                    await client.taken.wait()
+                for subscriber in self._all():
+                    await subscriber.taken.wait()
 
     def _move(self, to: Stand) -> None:
         if to != self.at:
@@ -206,22 +206,22 @@ class Tail:
 
     def _give(self, page: Page, cursors: Cursors) -> None:
         tag = page.history.tag
-        rendered = [(step, piece_of(step, cursor_of(cursors, self._topic, at, tag))) for step, at in page.walk()]
+        rendered = [(entry, piece_of(entry, cursor_of(cursors, self._topic, at, tag))) for entry, at in page.walk()]
         if not rendered:
             return
-        of_user: dict[str | None, list[tuple[Step, bytes]]] = {}
-        for step, piece in rendered:
-            of_user.setdefault(step.user_id, []).append((step, piece))
+        of_user: dict[str | None, list[tuple[LogEntry, bytes]]] = {}
+        for entry, piece in rendered:
+            of_user.setdefault(entry.user_id, []).append((entry, piece))
         for wants, followers in [*self._followers.items()]:
             found = rendered if wants.user_id is None else of_user.get(wants.user_id, [])
-            pieces = b"".join(piece for step, piece in found if wants.takes(step))
+            pieces = b"".join(piece for entry, piece in found if wants.takes(entry))
             if pieces:
                 self._offer(followers, pieces)
 
-    def _offer(self, followers: Iterable[Client], piece: bytes) -> None:
-        for client in [*followers]:
-            if not client.offer(piece):
-                self.leave(client)
+    def _offer(self, followers: Iterable[Subscriber], piece: bytes) -> None:
+        for subscriber in [*followers]:
+            if not subscriber.offer(piece):
+                self.leave(subscriber)
                 STREAMS_DROPPED.inc()
 
     async def _beat(self, cursors: Cursors) -> None:
@@ -233,9 +233,9 @@ class Tail:
                 self._offer(self._all(), heartbeat_of(cursor))
 
 
-def piece_of(step: Step, cursor: str) -> bytes:
+def piece_of(entry: LogEntry, cursor: str) -> bytes:
     """One event as Server-Sent Events have it. Its JSON is one line."""
-    return f"id: {cursor}\nevent: {step.event_type}\ndata: {one_line(step.event or '')}\n\n".encode()
+    return f"id: {cursor}\nevent: {entry.event_type}\ndata: {one_line(entry.event or '')}\n\n".encode()
 
 
 def heartbeat_of(cursor: str) -> bytes:

@@ -9,7 +9,7 @@ import stamina
 from litestar.handlers import ASGIRouteHandler
 
 from query_side.api.pending_bytes import WaitingBytes
-from query_side.feed.broadcaster import Tail
+from query_side.feed.broadcaster import Broadcaster
 from query_side.feed.event_status import Statuses
 from query_side.feed.routes import FeedRoutes, StatusRoute
 from query_side.feed.stream import Streams
@@ -35,8 +35,8 @@ class Live:
         self._progress = Progress(
             settings.database_url.get_secret_value(), pool_of, topic, on_replica=settings.on_replica()
         )
-        self._tail = Tail(self._progress, pool_of, topic, heartbeat)
-        self._streams = Streams(self._tail, pool_of, cursors_of, topic, settings.max_streams, heartbeat)
+        self._broadcaster = Broadcaster(self._progress, pool_of, topic, heartbeat)
+        self._streams = Streams(self._broadcaster, pool_of, cursors_of, topic, settings.max_streams, heartbeat)
         freshness = Freshness(self._progress, pool_of, topic)
         self.fresh, self.confirm = freshness.before, freshness.confirm
         self._feed = FeedRoutes(pool_of, cursors_of, topic, self._streams, waiting)
@@ -68,4 +68,4 @@ class Live:
             with attempt:
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(self._progress.run())
-                    tasks.create_task(self._tail.run(self._cursors_of()))
+                    tasks.create_task(self._broadcaster.run(self._cursors_of()))

@@ -82,7 +82,7 @@ ORDER BY place
 """  # noqa: S608 - composed of constants
 
 
-class Step(NamedTuple):
+class LogEntry(NamedTuple):
     """One entry of the log, and how far its partition is read once it is taken. `event`: JSON, or None for nobody's."""
 
     partition: int
@@ -97,46 +97,46 @@ class Page(msgspec.Struct, frozen=True):
     """Part of the log: the entries between two vectors. `more`: whether there was more to read at once."""
 
     start: Vector
-    steps: list[Step]
+    entries: list[LogEntry]
     end: Vector
     more: bool
     history: Serving = Serving()
 
-    def walk(self) -> Iterator[tuple[Step, Vector]]:
+    def walk(self) -> Iterator[tuple[LogEntry, Vector]]:
         """Each entry that is an event, with the vector that a reader has once it is taken."""
         at = dict(self.start)
-        for step in self.steps:
-            at[step.partition] = step.mark
-            if step.event is not None:
-                yield step, at
+        for entry in self.entries:
+            at[entry.partition] = entry.mark
+            if entry.event is not None:
+                yield entry, at
 
     def cut(self, most: int) -> "Page":
         """The part of it that has at most so many bytes of events; one entry at least."""
         size, at = 0, dict(self.start)
-        for number, step in enumerate(self.steps):
-            size += size_of(step.event or "")
+        for number, entry in enumerate(self.entries):
+            size += size_of(entry.event or "")
             if number and size > most:
-                return Page(self.start, self.steps[:number], at, more=True, history=self.history)
-            at[step.partition] = step.mark
+                return Page(self.start, self.entries[:number], at, more=True, history=self.history)
+            at[entry.partition] = entry.mark
         return self
 
     def size(self) -> int:
         """Bytes of its events."""
-        return sum(size_of(step.event or "") for step in self.steps)
+        return sum(size_of(entry.event or "") for entry in self.entries)
 
     def events(self) -> list[str]:
         """The events' JSON, in order."""
-        return [step.event for step in self.steps if step.event is not None]
+        return [entry.event for entry in self.entries if entry.event is not None]
 
 
 async def read_bounded(pool: asyncpg.Pool, topic: str, since: Place, limit: int) -> Page:
     """At most `limit` entries after `since`, and about `PAGE_BYTES` of them."""
     first = await read_page(pool, topic, since, min(limit, UNMEASURED))
-    count = further(limit, len(first.steps), first.size())
+    count = further(limit, len(first.entries), first.size())
     if not first.more or not count:
         return first
     rest = await read_page(pool, topic, Place(first.end, first.history.tag), count)
-    return Page(since.at, first.steps + rest.steps, rest.end, rest.more, rest.history).cut(PAGE_BYTES)
+    return Page(since.at, first.entries + rest.entries, rest.end, rest.more, rest.history).cut(PAGE_BYTES)
 
 
 async def read_page(pool: asyncpg.Pool, topic: str, since: Place, limit: int, until: Vector | None = None) -> Page:
@@ -148,15 +148,15 @@ async def read_page(pool: asyncpg.Pool, topic: str, since: Place, limit: int, un
     ends = {row["partition"]: Mark(row["kafka_offset"], row["late_until"]) for row in rows if row["place"] == 0}
     history = serving((row["topic_id"], row["ids"], row["history_number"]) for row in rows[: len(ends)])
     check(since.tag, history)
-    steps, at = [], dict(since.at)
+    entries, at = [], dict(since.at)
     for row in rows[len(ends) :]:
         mark = _mark_after(row, at.get(row["partition"], ORIGIN))
         at[row["partition"]] = mark
         texts = (row["event_json"], row["user_id"], row["event_type"], row["product_id"])
-        steps.append(Step(row["partition"], mark, *texts))
-    if len(steps) < limit:  # every partition is read to its end
+        entries.append(LogEntry(row["partition"], mark, *texts))
+    if len(entries) < limit:  # every partition is read to its end
         at.update((p, _later(end, at.get(p, ORIGIN))) for p, end in ends.items())
-    return Page(since.at, steps, at, len(steps) == limit, history)
+    return Page(since.at, entries, at, len(entries) == limit, history)
 
 
 def _mark_after(row: asyncpg.Record, before: Mark) -> Mark:

@@ -7,7 +7,7 @@ import asyncpg
 
 from query_side.api.parameters import Parameters
 from query_side.api.responses import RefusedError, header, until_disconnect
-from query_side.feed.broadcaster import RETRY, Client, Filter, Tail, heartbeat_of, last_words, piece_of
+from query_side.feed.broadcaster import RETRY, Broadcaster, Filter, Subscriber, heartbeat_of, last_words, piece_of
 from query_side.feed.pages import Page, cursor_of, place_of, read_page
 from query_side.feed.start_position import NOW, beginning_of
 from query_side.log_positions.cursors import Cursors
@@ -37,25 +37,25 @@ class Streams:
 
     def __init__(
         self,
-        tail: Tail,
+        tail: Broadcaster,
         pool_of: Callable[[], asyncpg.Pool],
         cursors_of: Callable[[], Cursors],
         topic: str,
         most: int,
         heartbeat: float,
     ) -> None:
-        self._tail, self._pool_of, self._cursors_of, self._topic = tail, pool_of, cursors_of, topic
+        self._broadcaster, self._pool_of, self._cursors_of, self._topic = tail, pool_of, cursors_of, topic
         self._most, self._open = most, 0
         self._heartbeat = heartbeat
         self._catching_up = asyncio.Semaphore(MAX_CATCHING_UP)
-        self._clients: set[Client] = set()
+        self._subscribers: set[Subscriber] = set()
         self._ending = False
 
     def end_all(self) -> None:
         """Ends every stream, for the process is about to; new ones are refused."""
         self._ending = True
-        for client in [*self._clients]:
-            client.end("shutdown")
+        for subscriber in [*self._subscribers]:
+            subscriber.end("shutdown")
 
     async def stream(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Events from `Last-Event-ID`, else from `since`, else from now on, until either side ends it."""
@@ -68,17 +68,17 @@ class Streams:
             await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
             await send({"type": "http.response.body", "body": b""})
             return
-        client = Client(wants)
+        subscriber = Subscriber(wants)
         self._open += 1
-        self._clients.add(client)
+        self._subscribers.add(subscriber)
         gone = asyncio.create_task(until_disconnect(receive))
-        work = asyncio.create_task(self._follow(client, since, send))
+        work = asyncio.create_task(self._follow(subscriber, since, send))
         try:
-            with self._tail.kept_awake():
+            with self._broadcaster.kept_awake():
                 await asyncio.wait([gone, work], return_when=asyncio.FIRST_COMPLETED)
         finally:
-            self._tail.leave(client)
-            self._clients.discard(client)
+            self._broadcaster.leave(subscriber)
+            self._subscribers.discard(subscriber)
             self._open -= 1
             gone.cancel()
             work.cancel()
@@ -102,37 +102,37 @@ class Streams:
             return wants, None
         return wants, await beginning_of(self._pool_of(), self._cursors_of(), self._topic, parameters, NOW)
 
-    async def _follow(self, client: Client, since: Place | None, send: Send) -> None:
+    async def _follow(self, subscriber: Subscriber, since: Place | None, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
         try:
-            async for piece in self._pieces(client, since):
+            async for piece in self._pieces(subscriber, since):
                 for start in range(0, len(piece), SEND_SIZE):
                     part = piece[start : start + SEND_SIZE]
                     async with asyncio.timeout(SEND_TIMEOUT):
                         await send({"type": "http.response.body", "body": part, "more_body": True})
                 async with asyncio.timeout(SEND_TIMEOUT):
                     await send(NOTHING)  # once most of it is taken: nothing more is read from the database before
-            if client.ended is not None:
+            if subscriber.ended is not None:
                 async with asyncio.timeout(SEND_TIMEOUT):
-                    await send({"type": "http.response.body", "body": last_words(client.ended)})
+                    await send({"type": "http.response.body", "body": last_words(subscriber.ended)})
         except TimeoutError:  # it takes nothing, not even the reason why it is dropped
             get_logger("query-side").info("stream_client_stuck", seconds=SEND_TIMEOUT)
 
-    async def _pieces(self, client: Client, since: Place | None) -> AsyncIterator[bytes]:
-        await self._tail.position()
+    async def _pieces(self, subscriber: Subscriber, since: Place | None) -> AsyncIterator[bytes]:
+        await self._broadcaster.position()
         if since is None:
-            yield first_words(self._cursor(self._tail.join(client).place()))
+            yield first_words(self._cursor(self._broadcaster.join(subscriber).place()))
         else:
             yield first_words(self._cursor(since))
             try:
-                async for piece in self._missed(client, since):
+                async for piece in self._missed(subscriber, since):
                     yield piece
             except AnotherHistoryError:
-                client.end("history")
-        while piece := await client.take():
+                subscriber.end("history")
+        while piece := await subscriber.take():
             yield piece
 
-    async def _missed(self, client: Client, since: Place) -> AsyncIterator[bytes]:
+    async def _missed(self, subscriber: Subscriber, since: Place) -> AsyncIterator[bytes]:
         """What lies between a cursor and the tail. The client has joined the tail when this ends, without gap.
 
         First up to where the tail was; then, joined, what came in the meantime. No reading goes beyond the tail, so
@@ -141,13 +141,13 @@ class Streams:
         """
         (at, tag), limit = since, FIRST_CATCH_UP
         joined_at: Stand | None = None
-        while client.ended is None:
-            tail = joined_at or await self._tail.position()
-            commits = self._tail.next_commit()
+        while subscriber.ended is None:
+            tail = joined_at or await self._broadcaster.position()
+            commits = self._broadcaster.next_commit()
             if tail.history.tag != UNTAGGED:  # it has yet to learn its topic's id; the reading below knows
                 check(tag, tail.history)
             if not passes(tail.at, at):  # the client has read at another process, which is ahead of ours
-                yield await self._beat_until(self._tail.next_move(), Place(at, tag))
+                yield await self._beat_until(self._broadcaster.next_move(), Place(at, tag))
                 continue
             try:
                 page = await self._read(Place(at, tag), tail.at, limit)
@@ -156,7 +156,7 @@ class Streams:
                 yield heartbeat_of(self._cursor(Place(at, tag)))
                 continue
             at, tag, more, limit = page.end, page.history.tag, page.more, next_limit(page)
-            piece = self._rendered(page, client.wants)
+            piece = self._rendered(page, subscriber.wants)
             del page  # while the client takes the piece, it is all that is kept
             yield piece
             if more:
@@ -166,7 +166,7 @@ class Streams:
                 continue
             if joined_at is not None:
                 return
-            joined_at = self._tail.join(client)
+            joined_at = self._broadcaster.join(subscriber)
 
     async def _read(self, at: Place, tail: Vector, limit: int) -> Page:
         async with self._catching_up:
@@ -183,7 +183,7 @@ class Streams:
 
     def _rendered(self, page: Page, wants: Filter) -> bytes:
         tag = page.history.tag
-        pieces = [piece_of(step, self._cursor(Place(at, tag))) for step, at in page.walk() if wants.takes(step)]
+        pieces = [piece_of(entry, self._cursor(Place(at, tag))) for entry, at in page.walk() if wants.takes(entry)]
         return b"".join(pieces) + heartbeat_of(self._cursor(Place(page.end, tag)))
 
     def _cursor(self, place: Place) -> str:
@@ -198,4 +198,4 @@ def first_words(cursor: str) -> bytes:
 
 def next_limit(page: Page) -> int:
     """How many entries to read next, if they are as large as these."""
-    return max(1, min(CATCH_UP_LIMIT, len(page.steps) * CATCH_UP_BYTES // max(page.size(), 1)))
+    return max(1, min(CATCH_UP_LIMIT, len(page.entries) * CATCH_UP_BYTES // max(page.size(), 1)))

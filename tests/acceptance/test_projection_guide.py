@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from footfall.local.embedded import spawn_leashed
+from footfall.local.embedded import spawn_child
 from tests.conftest import Footfall
 from tests.patience import patient
 from tests.processes import Process, free_port, is_ready, wait_until
@@ -113,7 +113,7 @@ def projector(tree: Path, history: Expected, footfall: Footfall, tmp_path: Path)
     in_tree(tree, "-m", "footfall", "migrate", DATABASE_URL=footfall.servers.admin_url)
     port, log = free_port(), tmp_path / "projector.log"
     settings = {"DATABASE_URL": footfall.servers.projector_url, "ENVIRONMENT": "test", "PYTHONPATH": str(tree)}
-    popen = spawn_leashed(
+    popen = spawn_child(
         [sys.executable, "-m", "footfall", "projector", "--port", str(port)],
         death_signal=signal.SIGKILL,
         env={**os.environ, **footfall.environment(), **settings},

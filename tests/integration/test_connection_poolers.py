@@ -15,7 +15,7 @@ import asyncpg
 import httpx
 import pytest
 
-from footfall.local.embedded import spawn_leashed
+from footfall.local.embedded import spawn_child
 from read_model.connecting.database_url import parse
 from read_model.connecting.pool import closing, open_pool
 from read_model.connecting.pooler import REFUSED, SharedSessionsError, sessions_at
@@ -60,7 +60,7 @@ def pooled(servers: Servers, mode: str, directory: Path, *more: str) -> Iterator
     ]
     configuration = directory / "pgbouncer.ini"
     configuration.write_text("\n".join(lines) + "\n")
-    popen = spawn_leashed(
+    popen = spawn_child(
         [pgbouncer() or "", str(configuration)],
         death_signal=signal.SIGTERM,
         log_path=directory / "log",

@@ -27,9 +27,15 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from rich.console import Console
 
-from footfall.local.embedded import StackAddresses, StackError, StackOptions, announce_front, embedded_stack
-from footfall.local.embedded import stale_processes as orphans
-from footfall.local.embedded.child_process import LEASH
+from footfall.local.embedded import (
+    StackAddresses,
+    StackError,
+    StackOptions,
+    announce_front,
+    embedded_stack,
+    stale_processes,
+)
+from footfall.local.embedded.child_process import PARENT_DEATH
 from footfall.local.embedded.kafka import jars as kafka_jars
 from footfall.local.embedded.kafka.jars import KAFKA_VERSION, ensure_kafka_jars, read_pins
 from footfall.local.embedded.paths import cache_root, open_state
@@ -336,7 +342,7 @@ def test_a_server_left_behind_is_ended_by_the_next_start(
     state_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where there is no prctl; here the broker is played by an interpreter under its name."""
-    monkeypatch.setattr(orphans, "WAIT_SECONDS", 0.5)
+    monkeypatch.setattr(stale_processes, "WAIT_SECONDS", 0.5)
     paths = open_state(state_dir)
     java = tmp_path / "java"
     java.symlink_to(Path(sys.executable).resolve())
@@ -349,7 +355,7 @@ def test_a_server_left_behind_is_ended_by_the_next_start(
             for process in (ours, foreign):
                 assert process.stdout is not None
                 assert process.stdout.readline()
-            orphans.end_orphans(paths)
+            stale_processes.end_stale_processes(paths)
             assert (psutil.pid_exists(ours.pid), psutil.pid_exists(foreign.pid)) == (False, True)
         finally:
             ours.kill()
@@ -357,8 +363,8 @@ def test_a_server_left_behind_is_ended_by_the_next_start(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
-def test_the_leash_refuses_when_the_parent_is_gone_already() -> None:
-    command = [sys.executable, "-I", "-S", str(LEASH), "1", "9", "-", "--", "/bin/echo", "ran"]
+def test_the_launcher_refuses_when_the_parent_is_gone_already() -> None:
+    command = [sys.executable, "-I", "-S", str(PARENT_DEATH), "1", "9", "-", "--", "/bin/echo", "ran"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (result.returncode, result.stdout) == (1, "")
     assert "parent is gone" in result.stderr

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from footfall.local.embedded import spawn_leashed
+from footfall.local.embedded import spawn_child
 from tests.conftest import Footfall
 from tests.foreign_clients import INSTALLED, SOURCES, needed, output
 from tests.patience import PATIENCE
@@ -65,7 +65,7 @@ class Source:
         self._log = log
         node = shutil.which("node")
         assert node is not None
-        self._popen = spawn_leashed(
+        self._popen = spawn_child(
             [node, str(SOURCES / "streams.mjs"), which, url],
             death_signal=signal.SIGKILL,
             cwd=INSTALLED,

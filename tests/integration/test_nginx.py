@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from footfall.local.embedded import spawn_leashed
+from footfall.local.embedded import spawn_child
 from tests.architecture.repository import ROOT
 from tests.conftest import Footfall
 from tests.foreign_clients import needed
@@ -67,7 +67,7 @@ def nginx(front: Process, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         f"{rights}daemon off;",
     ]
     log = scratch / "nginx.log"
-    popen = spawn_leashed(command, death_signal=signal.SIGTERM, log_path=log)
+    popen = spawn_child(command, death_signal=signal.SIGTERM, log_path=log)
     url = f"http://127.0.0.1:{port}"
     try:
         wait_until(lambda: popen.poll() is None and listens(url), 30, f"nginx: {log.read_text()}")

@@ -17,7 +17,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 from pydantic import SecretStr
 
-from footfall.local.embedded import spawn_leashed
+from footfall.local.embedded import spawn_child
 from operations.settings import TopicSettings
 from operations.setup import create_topics
 from projector.app import run_projector
@@ -254,7 +254,7 @@ def harmed(footfall: Footfall, tmp_path: Path) -> Iterator[Callable[..., Process
             **footfall.environment(),
         }
         log = tmp_path / "projector.log"
-        popen = spawn_leashed(
+        popen = spawn_child(
             [sys.executable, "-c", program], death_signal=signal.SIGKILL, env={**os.environ, **settings}, log_path=log
         )
         started.append(Process(popen, f"http://127.0.0.1:{port}", log))

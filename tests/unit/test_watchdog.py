@@ -13,7 +13,7 @@ import pytest
 from projector.consuming.fetch import FETCH_PATIENCE
 from projector.consuming.loop_guard import EXIT_STUCK, TICKS_OF_PATIENCE, LoopGuard
 from projector.consuming.ownership import RECLAIM_DELAY
-from projector.liveness.heartbeat import Loop, Pulse
+from projector.liveness.heartbeat import Heartbeats, Loop
 from projector.liveness.watchdog import (
     ATTEMPT_PATIENCE,
     JOIN_PATIENCE,
@@ -117,38 +117,38 @@ def test_every_reason_is_given() -> None:
 
 
 async def test_a_pulse_knows_its_loops_until_they_leave() -> None:
-    pulse, go_on = Pulse(), asyncio.Event()
+    heartbeats, go_on = Heartbeats(), asyncio.Event()
 
     async def lane() -> None:
-        pulse.turn({2})
+        heartbeats.turn({2})
         await go_on.wait()
-        pulse.turn({2, 3})
-        pulse.attempt()
+        heartbeats.turn({2, 3})
+        heartbeats.attempt()
         await asyncio.Event().wait()
 
     async def leaver() -> None:
-        pulse.turn({4})
-        pulse.leave()
+        heartbeats.turn({4})
+        heartbeats.leave()
 
     task = asyncio.create_task(lane(), name="lane 0")
     await asyncio.create_task(leaver())
-    assert pulse.loops() == [Loop("lane 0", 1, frozenset({2}))]
+    assert heartbeats.loops() == [Loop("lane 0", 1, frozenset({2}))]
     go_on.set()
     await asyncio.sleep(0)
-    (loop,) = pulse.loops()
+    (loop,) = heartbeats.loops()
     assert (loop.turns, loop.serves) == (2, frozenset({2, 3}))
     assert loop.trying_for is not None
     assert loop.trying_for < PATIENCE
     task.cancel()
     await asyncio.wait([task])
-    assert pulse.loops()[0].ended
+    assert heartbeats.loops()[0].ended
 
 
 def test_an_attempt_outside_of_a_loop_is_nobodys() -> None:
     async def attempt() -> None:
-        pulse = Pulse()
-        pulse.attempt()
-        assert pulse.loops() == []
+        heartbeats = Heartbeats()
+        heartbeats.attempt()
+        assert heartbeats.loops() == []
 
     asyncio.run(attempt())
 

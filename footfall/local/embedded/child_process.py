@@ -12,7 +12,7 @@ from pathlib import Path
 
 from footfall.local.embedded.stack_error import StackError
 
-LEASH = Path(__file__).with_name("parent_death.py")
+PARENT_DEATH = Path(__file__).with_name("parent_death.py")
 POLL_SECONDS = 0.02
 LOG_TAIL_LINES = 15
 
@@ -28,7 +28,7 @@ class Child:
     grace_seconds: float
 
 
-def spawn_leashed(
+def spawn_child(
     argv: Sequence[str],
     *,
     death_signal: signal.Signals,
@@ -50,7 +50,7 @@ def spawn_leashed(
     """
     command = list(argv)
     if sys.platform == "linux":
-        command = [*leash_command(death_signal, user), *argv]
+        command = [*parent_death_command(death_signal, user), *argv]
     elif user is not None:
         raise StackError(f"{argv[0]} can become user {user!r} on Linux only. Run footfall as an ordinary user.")
     if log_path is None:
@@ -62,12 +62,12 @@ def spawn_leashed(
         os.close(log)
 
 
-def leash_command(death_signal: signal.Signals, user: str | None) -> list[str]:
+def parent_death_command(death_signal: signal.Signals, user: str | None) -> list[str]:
     owner = "-"
     if user is not None:
         entry = pwd.getpwnam(user)
         owner = f"{entry.pw_uid}:{entry.pw_gid}"
-    return [sys.executable, "-I", "-S", str(LEASH), str(os.getpid()), str(int(death_signal)), owner, "--"]
+    return [sys.executable, "-I", "-S", str(PARENT_DEATH), str(os.getpid()), str(int(death_signal)), owner, "--"]
 
 
 def launch(

@@ -12,8 +12,8 @@ import sys
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
-def leash(argv: list[str]) -> None:
-    """Become the program after ``--``; does not return. Exits 1 where the leash or the program fails."""
+def tie_to_parent(argv: list[str]) -> None:
+    """Become the program after ``--``; does not return. Exits 1 where the system call or the program fails."""
     parent, death_signal, owner = int(argv[0]), int(argv[1]), argv[2]
     program = argv[argv.index("--") + 1 :]
     libc = ctypes.CDLL(None, use_errno=True)  # before the privileges go: the interpreter may be root's own
@@ -21,9 +21,9 @@ def leash(argv: list[str]) -> None:
         drop_privileges(*(int(part) for part in owner.split(":")))
     # After the change of uid, which clears the flag.
     if libc.prctl(PR_SET_PDEATHSIG, death_signal, 0, 0, 0) != 0:
-        sys.exit(f"leash: prctl(PR_SET_PDEATHSIG) failed: {os.strerror(ctypes.get_errno())}")
+        sys.exit(f"parent_death: prctl(PR_SET_PDEATHSIG) failed: {os.strerror(ctypes.get_errno())}")
     if os.getppid() != parent:  # it died before prctl: no signal would ever come
-        sys.exit("leash: the parent is gone already")
+        sys.exit("parent_death: the parent is gone already")
     forget_inherited_signals()
     os.execv(program[0], program)  # noqa: S606 - the caller's own program, and no shell is wanted
 
@@ -44,6 +44,6 @@ def forget_inherited_signals() -> None:
 
 if __name__ == "__main__":
     try:
-        leash(sys.argv[1:])
+        tie_to_parent(sys.argv[1:])
     except OSError as error:
-        sys.exit(f"leash: {error}")
+        sys.exit(f"parent_death: {error}")

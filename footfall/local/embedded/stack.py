@@ -23,7 +23,7 @@ from footfall.local.embedded.postgres.roles import (
     role_url,
 )
 from footfall.local.embedded.postgres.server import start_server, wait_for_server
-from footfall.local.embedded.stale_processes import end_orphans
+from footfall.local.embedded.stale_processes import end_stale_processes
 from footfall.local.embedded.state_lock import StateLock, hold_state
 
 
@@ -62,7 +62,7 @@ def embedded_stack(options: StackOptions, console: Console | None = None) -> Ite
     children: list[Child] = []
     with hold_state(paths) as lock:
         jars = ensure_kafka_jars(console)
-        end_orphans(paths)
+        end_stale_processes(paths)
         with claim_ports(paths.ports, options.kafka_port, options.postgres_port) as ports:
             try:
                 addresses = start(options, paths, ports, jars, children, console)

@@ -10,10 +10,10 @@ WAIT_SECONDS = 5.0
 SERVER_NAMES = {"java", "postgres"}
 
 
-def end_orphans(paths: StatePaths) -> None:
+def end_stale_processes(paths: StatePaths) -> None:
     """Wait for servers that still work on this state, then end them. Call it holding the state's lock."""
-    orphans = servers_on(paths)
-    _, alive = psutil.wait_procs(orphans, WAIT_SECONDS)
+    stale_processes = servers_on(paths)
+    _, alive = psutil.wait_procs(stale_processes, WAIT_SECONDS)
     for act in (psutil.Process.terminate, psutil.Process.kill):
         alive = end(alive, act)
 

