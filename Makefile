@@ -33,7 +33,7 @@ export UV_PYTHON_DOWNLOADS := never
 unexport VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check bench chaos containers clean
+.PHONY: help demo up test check docs bench chaos containers clean
 .DELETE_ON_ERROR:
 
 help:  ## Show this list
@@ -48,7 +48,7 @@ up: $(READY)  ## Run everything on port 3000 until Ctrl-C (ARGS="--help" for opt
 test: $(READY)  ## Run every test against the real servers (ARGS="-k name" to choose)
 	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-check: $(READY)  ## Check format, lint, types, import contracts, dependencies and the compose file
+check: $(READY)  ## Check format, lint, types, import contracts, dependencies, documents and the documentation site
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -58,6 +58,14 @@ check: $(READY)  ## Check format, lint, types, import contracts, dependencies an
 	$(BIN)/python -m contracts.published
 	$(BIN)/python -m footfall.documents
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec compose.yaml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/bug.yml .github/ISSUE_TEMPLATE/proposal.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+docs: $(READY)  ## Serve the documentation site on port 8000 until Ctrl-C (`make check` builds it strictly)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve $(ARGS)
 
 bench: $(READY)  ## Measure the goals and write bench/results/latest.json
 	$(BIN)/python -m bench $(ARGS)

@@ -7,9 +7,10 @@ import sys
 
 from command_side.api.openapi import document as commands
 from contracts import asyncapi
+from footfall import settings_page
 from query_side.openapi import document as queries
 
-DOCUMENTS = {module.FILE: module.rendered for module in (asyncapi, commands, queries)}
+DOCUMENTS = {module.FILE: module.rendered for module in (asyncapi, commands, queries, settings_page)}
 
 
 def main() -> None:
