@@ -31,6 +31,8 @@ endef
 export UV_PROJECT_ENVIRONMENT := .venv
 export UV_PYTHON_DOWNLOADS := never
 unexport VIRTUAL_ENV
+# Where no bytecode is kept, each of many processes compiles all that it imports: a second of CPU at every start.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up test check docs bench chaos containers clean

@@ -100,7 +100,7 @@ class GuardedBroker:
 @contextmanager
 def guarded_broker(home: Path) -> Iterator[GuardedBroker]:
     """A broker that refuses `USER` whatever no rule allows."""
-    broker = KafkaBroker(home, ensure_kafka_jars(Console(quiet=True)), free_port(), free_port())
+    broker = KafkaBroker(home, ensure_kafka_jars(Console(quiet=True)), free_port(), free_port(), brief=True)
     guarded = f"127.0.0.1:{free_port()}"
     usual = kafka_broker.server_properties
 

@@ -198,7 +198,7 @@ class OwnBroker:
     """A broker that may be stopped, and whose log may be put back to an older copy."""
 
     def __init__(self, home: Path) -> None:
-        self._broker = KafkaBroker(home, ensure_kafka_jars(Console(quiet=True)), free_port(), free_port())
+        self._broker = KafkaBroker(home, ensure_kafka_jars(Console(quiet=True)), free_port(), free_port(), brief=True)
         formatting = begin_format(self._broker)
         assert formatting is not None
         finish_format(self._broker, formatting)

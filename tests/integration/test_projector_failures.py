@@ -341,7 +341,7 @@ class OwnBroker:
     """A broker of this module's own, that may be frozen, killed and started again."""
 
     def __init__(self, home: Path) -> None:
-        self._broker = KafkaBroker(home, ensure_kafka_jars(Console(quiet=True)), free_port(), free_port())
+        self._broker = KafkaBroker(home, ensure_kafka_jars(Console(quiet=True)), free_port(), free_port(), brief=True)
         self.address = self._broker.bootstrap
         formatting = begin_format(self._broker)
         assert formatting is not None

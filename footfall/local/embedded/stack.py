@@ -9,6 +9,7 @@ from rich.console import Console
 
 from footfall.local.embedded.child_process import Child, stop_children
 from footfall.local.embedded.kafka.broker import KafkaBroker, begin_format, finish_format, start_broker, wait_for_broker
+from footfall.local.embedded.kafka.class_archive import archive_classes
 from footfall.local.embedded.kafka.jars import ensure_kafka_jars
 from footfall.local.embedded.paths import StatePaths, open_state
 from footfall.local.embedded.ports import StackPorts, claim_ports
@@ -34,7 +35,9 @@ class StackOptions:
     state_dir: Path = Path(".footfall")
     kafka_port: int | None = None
     postgres_port: int | None = None
-    durable: bool = True  # False, for tests: PostgreSQL without fsync, smaller buffers
+    durable: bool = (
+        True  # False, for tests: PostgreSQL without fsync, smaller buffers; Kafka quick to start, not to work
+    )
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ def start(
     options: StackOptions, paths: StatePaths, ports: StackPorts, jars: Path, children: list[Child], console: Console
 ) -> StackAddresses:
     """Start both at once and wait for both; everything started is in `children`, also when this raises."""
-    broker = KafkaBroker(paths.kafka, jars, ports.kafka, ports.controller)
+    broker = KafkaBroker(paths.kafka, jars, ports.kafka, ports.controller, brief=not options.durable)
     with console.status("Starting Kafka and PostgreSQL"):
         formatting = begin_format(broker)
         children.extend([formatting] if formatting else [])
@@ -91,6 +94,7 @@ def start(
         wait_for_server(cluster, postgres)
         ensure_roles(ports.postgres, passwords)
         wait_for_broker(broker, kafka)
+        archive_classes(jars, kafka.process.pid)
     return addresses_of(broker, ports, passwords, kafka, postgres)
 
 

