@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from tests.patience import PATIENCE, patient
+from tests.producing import Raw
 
 FEED = "/events/feed"
 STREAM = "/events/stream"
@@ -149,3 +150,19 @@ def stream(url: str, told: Told | None = None, **parameters: Any) -> Iterator[St
         yield client
     finally:
         client.close()
+
+
+def ids(events: list[Any]) -> list[str]:
+    return [event["eventId"] for event in events]
+
+
+def id_of(record: Raw) -> str:
+    assert record.value is not None
+    return str(json.loads(record.value)["eventId"])
+
+
+def wait_until_past(client: httpx.Client, positions: list[tuple[int, int]]) -> None:
+    """Parked or not: by the refusals."""
+    for partition, offset in positions:
+        answer = client.get(f"/events/feed?since=now&position={partition}-{offset}", headers={"prefer": "wait=30"})
+        assert answer.status_code in (200, 409), answer.text

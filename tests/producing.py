@@ -275,3 +275,17 @@ async def delete_before(kafka: str, topic: str, partition: int, offset: int) -> 
         await admin.delete_records({TopicPartition(topic, partition): RecordsToDelete(before_offset=offset)})
     finally:
         await admin.close()
+
+
+async def produce_transactions(kafka: str, topic: str, parts: list[tuple[bool, list[Raw]]]) -> None:
+    """One transaction for each part: committed, or aborted."""
+    producer = AIOKafkaProducer(bootstrap_servers=kafka, transactional_id=f"tx-{topic}")
+    await producer.start()
+    try:
+        for committed, records in parts:
+            await producer.begin_transaction()
+            sent = [await producer.send(topic, r.value, key=r.key, partition=r.partition) for r in records]
+            await asyncio.gather(*sent)
+            await (producer.commit_transaction() if committed else producer.abort_transaction())
+    finally:
+        await producer.stop()

@@ -28,7 +28,7 @@ NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 DIFFERENCES = """
 import asyncio, os
-from tests.integration.test_read_model_schema import schema_differences
+from tests.drivers.schema_differences import schema_differences
 found = asyncio.run(schema_differences(os.environ["DATABASE_URL"]))
 assert found == [], found
 """

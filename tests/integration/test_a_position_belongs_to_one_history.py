@@ -13,22 +13,19 @@ import asyncpg
 import httpx
 import msgspec
 import pytest
-from rich.console import Console
 
 from contracts.event import UserEvent
-from footfall.local.embedded.child_process import Child, stop_children
-from footfall.local.embedded.kafka.broker import KafkaBroker, begin_format, finish_format, start_broker, wait_for_broker
-from footfall.local.embedded.kafka.jars import ensure_kafka_jars
 from query_side.log_positions.cursors import Cursors
 from query_side.log_positions.positions import Place, stands
 from query_side.log_positions.served_history import AnotherHistoryError, check
 from read_model.generations.histories import accept_history, accept_position
 from tests.conftest import Footfall
+from tests.drivers.commands import owners_command
+from tests.drivers.own_broker import OwnBroker
+from tests.drivers.rebuilding import rebuild
 from tests.feeds import FEED, STREAM, Told, page, stream
-from tests.integration.test_gaps import run as owners_command
-from tests.integration.test_rebuild import rebuild
 from tests.patience import PATIENCE
-from tests.processes import Process, free_port, wait_until
+from tests.processes import Process, wait_until
 from tests.producing import (
     an_event,
     checkpoints,
@@ -192,32 +189,6 @@ def test_a_topic_made_anew_under_a_running_projector_is_not_read_and_can_be_acce
         1,
         2,
     ]
-
-
-class OwnBroker:
-    """A broker that may be stopped, and whose log may be put back to an older copy."""
-
-    def __init__(self, home: Path) -> None:
-        self._broker = KafkaBroker(home, ensure_kafka_jars(Console(quiet=True)), free_port(), free_port(), brief=True)
-        formatting = begin_format(self._broker)
-        assert formatting is not None
-        finish_format(self._broker, formatting)
-        self.start()
-
-    @property
-    def address(self) -> str:
-        return self._broker.bootstrap
-
-    def start(self) -> None:
-        self._child: Child = start_broker(self._broker)
-        wait_for_broker(self._broker, self._child)
-
-    def stop(self) -> None:
-        stop_children([self._child])
-
-    def copy_of(self, topic: str) -> Path:
-        """The log of the topic's first partition."""
-        return self._broker.data / f"{topic}-0"
 
 
 def test_a_log_that_lost_its_end_stops_the_partition_even_when_it_has_grown_beyond_the_checkpoint_again(

@@ -4,9 +4,8 @@ from typing import Any
 
 import httpx
 
-from tests.feeds import Told, page, read_all, stream
-from tests.integration.test_feed_redrives import id_of, ids, wait_until_past
-from tests.integration.test_rebuild import rebuild
+from tests.drivers.rebuilding import rebuild
+from tests.feeds import Told, id_of, ids, page, read_all, stream, wait_until_past
 from tests.patience import PATIENCE
 from tests.producing import an_event, produce, record_of, start_projector
 

@@ -16,8 +16,8 @@ import httpx
 import pytest
 
 from tests.conftest import Footfall
+from tests.drivers.rebuilding import rebuild
 from tests.feeds import Told, page, stream
-from tests.integration.test_rebuild import rebuild
 from tests.patience import FACTOR, PATIENCE, patient
 from tests.producing import send, some_records, sql, start_projector
 

@@ -1,6 +1,5 @@
 """Events that become visible below cursors come once, after they do: redriven, or brought by a promotion."""
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,8 +8,8 @@ import pytest
 
 from contracts.versions import encode_event
 from tests.conftest import Footfall
-from tests.feeds import Told, page, read_all, stream
-from tests.integration.test_rebuild import dlq, rebuild, wait_until_done
+from tests.drivers.rebuilding import dlq, rebuild, wait_until_done
+from tests.feeds import Told, id_of, ids, page, read_all, stream, wait_until_past
 from tests.patience import PATIENCE
 from tests.processes import Process
 from tests.producing import Raw, an_event, produce, record_of, sql, start_projector
@@ -42,22 +41,6 @@ def side(footfall: Footfall) -> Process:
 def client(side: Process) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=side.url, timeout=PATIENCE) as found:
         yield found
-
-
-def ids(events: list[Any]) -> list[str]:
-    return [event["eventId"] for event in events]
-
-
-def id_of(record: Raw) -> str:
-    assert record.value is not None
-    return str(json.loads(record.value)["eventId"])
-
-
-def wait_until_past(client: httpx.Client, positions: list[tuple[int, int]]) -> None:
-    """Parked or not: by the refusals."""
-    for partition, offset in positions:
-        answer = client.get(f"/events/feed?since=now&position={partition}-{offset}", headers={"prefer": "wait=30"})
-        assert answer.status_code in (200, 409), answer.text
 
 
 def test_redriven_events_come_once_in_order_after_their_redrive(

@@ -2,16 +2,13 @@
 
 import asyncio
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.conftest import Footfall
-from tests.integration.test_status import status
+from tests.drivers.commands import owners_command, status
 from tests.processes import wait_until
 from tests.producing import (
     an_event,
@@ -27,21 +24,6 @@ from tests.producing import (
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PATIENCE = 60.0  # seconds
-
-
-def run(footfall: Footfall, *arguments: str, answer: str = "") -> "subprocess.CompletedProcess[str]":
-    """A command of the owner's."""
-    environment = {"ENVIRONMENT": "test", **footfall.environment(), "DATABASE_URL": footfall.servers.admin_url}
-    return subprocess.run(
-        [sys.executable, "-m", "footfall", *arguments],
-        cwd=REPOSITORY,
-        env={**os.environ, **environment},
-        input=answer,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
 
 
 def journalled(footfall: Footfall, action: str) -> list[dict[str, Any]]:
@@ -73,21 +55,21 @@ def test_a_gap_is_named_accepted_journalled_and_the_partition_goes_on_without_a_
     assert reason.startswith("history_trimmed: ")
     assert "footfall gaps accept" in reason
 
-    listed = run(footfall, "gaps", "list", "--json")
+    listed = owners_command(footfall, "gaps", "list", "--json")
     assert listed.returncode == 1
     (gap,) = json.loads(listed.stdout)
     assert (gap["generation"], gap["partition"], gap["first"], gap["last"]) == ("read_g1", 0, 2, 11)
     assert gap["after"] <= gap["before"]
-    declined = run(footfall, "gaps", "accept", answer="n\n")
+    declined = owners_command(footfall, "gaps", "accept", answer="n\n")
     assert (declined.returncode, stopped_of(footfall, 0)) == (1, reason)
     assert "offsets 2 to 11, at most 10 records, made after" in declined.stdout
-    accepted = run(footfall, "gaps", "accept", answer="y\n")
+    accepted = owners_command(footfall, "gaps", "accept", answer="y\n")
     assert accepted.returncode == 0, accepted.stderr
     wait_until_processed(footfall, 3 + 10, PATIENCE)
     assert projector.popen.poll() is None
     (entry,) = journalled(footfall, "gaps accept")
     assert (entry["partition"], entry["first"], entry["last"], entry["records"]) == (0, 2, 11, 10)
-    assert run(footfall, "gaps", "list").returncode == 0
+    assert owners_command(footfall, "gaps", "list").returncode == 0
 
 
 def start_projector_that_stops(footfall: Footfall) -> Any:
@@ -103,14 +85,14 @@ def test_a_rebuild_of_a_trimmed_topic_begins_where_it_begins_once_that_is_accept
     produce(footfall, [record_of(an_event(), partition) for partition in range(6) for _ in range(5)])
     wait_until_processed(footfall, 30)
     trim(footfall, 4, 3)
-    refused = run(footfall, "rebuild", "start")
+    refused = owners_command(footfall, "rebuild", "start")
     assert refused.returncode == 1
     assert "offsets 0 to 2 of partition 4" in refused.stderr
     assert "footfall rebuild start --accept-missing" in refused.stderr
-    started = run(footfall, "rebuild", "start", "--accept-missing")
+    started = owners_command(footfall, "rebuild", "start", "--accept-missing")
     assert started.returncode == 0, started.stderr
     count = "SELECT count(*) AS n FROM read_g2.processed_events"
     wait_until(lambda: sql(footfall.servers, count)[0]["n"] == 27, PATIENCE, "what is left to be built")
     assert journalled(footfall, "rebuild start")[0]["missing"] == {"4": 3}
-    assert run(footfall, "rebuild", "promote", "--force").returncode == 0
+    assert owners_command(footfall, "rebuild", "promote", "--force").returncode == 0
     wait_until(lambda: status(footfall, "--max-lag", "0").returncode == 0, PATIENCE, "all to be well")

@@ -14,7 +14,7 @@ from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 
 from tests.conftest import Footfall
-from tests.integration.test_status import active, as_json, status
+from tests.drivers.commands import active, as_json, status
 from tests.processes import Process, wait_until
 from tests.producing import (
     an_event,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import httpx
 
 from tests.conftest import Footfall
-from tests.integration.test_rebuild import NEW, OLD, a_day, rebuild, state_of, wait_until_done
+from tests.drivers.rebuilding import NEW, OLD, a_day, rebuild, state_of, wait_until_done
 from tests.patience import PATIENCE
 from tests.producing import produce, start_projector
 

@@ -27,6 +27,7 @@ from tests.producing import (
     metric,
     processed,
     produce,
+    produce_transactions,
     record_of,
     rows,
     some_records,
@@ -275,20 +276,6 @@ def test_a_record_that_the_client_cannot_read_stops_its_partition_and_no_other(f
     wait_until_processed(footfall, 55)
     assert checkpoints(footfall)[2]["next_offset"] == 0
     assert projector.terminate() == 0
-
-
-async def produce_transactions(kafka: str, topic: str, parts: list[tuple[bool, list[Raw]]]) -> None:
-    """One transaction for each part: committed, or aborted."""
-    producer = AIOKafkaProducer(bootstrap_servers=kafka, transactional_id=f"tx-{topic}")
-    await producer.start()
-    try:
-        for committed, records in parts:
-            await producer.begin_transaction()
-            sent = [await producer.send(topic, r.value, key=r.key, partition=r.partition) for r in records]
-            await asyncio.gather(*sent)
-            await (producer.commit_transaction() if committed else producer.abort_transaction())
-    finally:
-        await producer.stop()
 
 
 def big(name: str, partition: int = 0) -> Raw:

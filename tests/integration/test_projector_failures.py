@@ -15,10 +15,7 @@ import pytest
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.errors import GroupLoadInProgressError
 from pydantic import SecretStr
-from rich.console import Console
 
-from footfall.local.embedded.kafka.broker import KafkaBroker, begin_format, finish_format, start_broker, wait_for_broker
-from footfall.local.embedded.kafka.jars import ensure_kafka_jars
 from operations.settings import TopicSettings
 from operations.setup import create_topics
 from projector.app import run_projector
@@ -28,8 +25,9 @@ from projector.settings import ProjectorSettings
 from projector.writing import apply
 from telemetry.health import Probe
 from tests.conftest import Footfall
+from tests.drivers.own_broker import OwnBroker
 from tests.patience import PATIENCE
-from tests.processes import Process, free_port, is_ready, wait_until
+from tests.processes import Process, is_ready, wait_until
 from tests.producing import (
     Flow,
     an_event,
@@ -335,29 +333,6 @@ def test_an_error_that_aiokafka_cannot_handle_does_not_end_the_membership(
 
     project_here(footfall, footfall.servers.projector_url, scenario)
     assert_exactly_once(footfall)
-
-
-class OwnBroker:
-    """A broker of this module's own, that may be frozen, killed and started again."""
-
-    def __init__(self, home: Path) -> None:
-        self._broker = KafkaBroker(home, ensure_kafka_jars(Console(quiet=True)), free_port(), free_port(), brief=True)
-        self.address = self._broker.bootstrap
-        formatting = begin_format(self._broker)
-        assert formatting is not None
-        finish_format(self._broker, formatting)
-        self.start()
-
-    def start(self) -> None:
-        self._child = start_broker(self._broker)
-        wait_for_broker(self._broker, self._child)
-
-    def send_signal(self, name: signal.Signals) -> None:
-        self._child.process.send_signal(name)
-
-    def kill(self) -> None:
-        self._child.process.kill()
-        self._child.process.wait(PATIENCE)
 
 
 @pytest.fixture(scope="module")

@@ -6,38 +6,18 @@ import re
 import threading
 import time
 from typing import Any
-from unittest.mock import patch
 
 import asyncpg
 import httpx
-from click.testing import CliRunner
 
-from footfall.cli.main import cli
-from footfall.cli.output import dead_letters as dlq_terminal
 from tests.conftest import Footfall
+from tests.drivers.rebuilding import NEW, OLD, a_day, dlq, done, rebuild, state_of, wait_until_done
 from tests.patience import PATIENCE
 from tests.processes import Process, wait_until
 from tests.producing import Flow, Raw, an_event, delete_before, metric, produce, record_of, sql, start_projector
 from tests.topic_reader import records_of
 
-OLD, NEW = "read_g1", "read_g2"
 PACE = 0.02  # seconds between queries: two cores are shared by all
-
-
-def rebuild(footfall: Footfall, *arguments: str, code: int = 0) -> str:
-    """`footfall rebuild <arguments>` as an operator runs it; returns what it prints."""
-    role = {"ENVIRONMENT": "test", "DATABASE_URL": footfall.servers.admin_url, "COLUMNS": "200"}
-    run = CliRunner().invoke(cli, ["rebuild", *arguments], env={**role, **footfall.environment()})
-    assert run.exit_code == code, f"{run.output}{run.exception!r}"
-    return run.output
-
-
-def dlq(footfall: Footfall, *arguments: str) -> None:
-    """`footfall dlq <arguments>`."""
-    role = {"ENVIRONMENT": "test", "DATABASE_URL": footfall.servers.projector_url}
-    with patch.object(dlq_terminal, "configure_logs"):  # this process has its own
-        run = CliRunner().invoke(cli, ["dlq", *arguments], env=role)
-    assert run.exit_code == 0, run.output
 
 
 def stands(footfall: Footfall) -> dict[str, dict[str, Any]]:
@@ -45,37 +25,9 @@ def stands(footfall: Footfall) -> dict[str, dict[str, Any]]:
     return {found["name"]: found for found in json.loads(rebuild(footfall, "status", "--json"))}
 
 
-def done(footfall: Footfall, generation: str) -> int:
-    """Events that the generation's checkpoints have passed."""
-    found = sql(footfall.servers, f"SELECT coalesce(sum(next_offset), 0)::bigint AS done FROM {generation}.checkpoints")
-    return int(found[0]["done"])
-
-
-def wait_until_done(footfall: Footfall, generation: str, count: int, within: float = 60.0) -> None:
-    def reached() -> bool:
-        time.sleep(0.1)  # each look is a connection
-        return done(footfall, generation) >= count
-
-    wait_until(reached, within, f"{generation} to pass {count}")
-
-
-def state_of(footfall: Footfall, generation: str) -> str | None:
-    found = sql(footfall.servers, f"SELECT state FROM ops.generations WHERE name = '{generation}'")
-    return found[0]["state"] if found else None
-
-
 def journal(footfall: Footfall) -> list[str]:
     """What operators did, in order."""
     return [row["action"] for row in sql(footfall.servers, "SELECT action FROM ops.journal ORDER BY id")]
-
-
-def a_day(count: int) -> list[Raw]:
-    """Events of every type: users log in, look at products, log out."""
-    kinds = ("LOGIN", "PRODUCT_VIEW", "PRODUCT_VIEW", "LOGOUT", "PRODUCT_VIEW")
-    return [
-        record_of(an_event(f"user-{n % 37}", {"productId": f"p-{n % 11}"}, event_type=kinds[n // 37 % 5]))
-        for n in range(count)
-    ]
 
 
 class Queries:

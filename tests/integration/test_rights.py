@@ -12,8 +12,18 @@ import pytest
 from operations.settings import TopicSettings
 from operations.setup import create_topics
 from tests.conftest import Footfall
-from tests.integration.test_status import as_json, status
-from tests.own_broker import DESCRIBE, DESCRIBE_CONFIGS, GROUP, READ, TOPIC, WRITE, GuardedBroker, Rule, guarded_broker
+from tests.drivers.commands import as_json, status
+from tests.guarded_broker import (
+    DESCRIBE,
+    DESCRIBE_CONFIGS,
+    GROUP,
+    READ,
+    TOPIC,
+    WRITE,
+    GuardedBroker,
+    Rule,
+    guarded_broker,
+)
 from tests.processes import Process, wait_until
 from tests.producing import produce, some_records, wait_until_processed
 from tests.servers import Servers

@@ -2,17 +2,15 @@
 
 import asyncio
 import json
-import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.conftest import Footfall
-from tests.integration.test_projector import produce_transactions
+from tests.drivers.commands import active, as_json, environment, status
 from tests.patience import PATIENCE
 from tests.processes import free_port, wait_until
 from tests.producing import (
@@ -20,6 +18,7 @@ from tests.producing import (
     an_event,
     metric,
     produce,
+    produce_transactions,
     record_of,
     some_records,
     sql,
@@ -29,36 +28,6 @@ from tests.producing import (
 )
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-
-
-def environment(footfall: Footfall, url: str, **more: str) -> dict[str, str]:
-    return {**os.environ, "ENVIRONMENT": "test", **footfall.environment(), "DATABASE_URL": url, **more}
-
-
-def status(
-    footfall: Footfall, *arguments: str, url: str | None = None, **more: str
-) -> "subprocess.CompletedProcess[str]":
-    """`footfall status <arguments>`, as a reader unless another URL is given."""
-    return subprocess.run(
-        [sys.executable, "-m", "footfall", "status", *arguments],
-        cwd=REPOSITORY,
-        env=environment(footfall, url or footfall.servers.query_url, COLUMNS="200", **more),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PATIENCE,
-    )
-
-
-def as_json(run: "subprocess.CompletedProcess[str]") -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(run.stdout)
-    return found
-
-
-def active(found: dict[str, Any]) -> list[dict[str, Any]]:
-    (generation,) = [each for each in found["generations"] if each["state"] == "active"]
-    partitions: list[dict[str, Any]] = generation["partitions"]
-    return partitions
 
 
 def test_when_all_is_done_all_is_well_for_every_role(footfall: Footfall) -> None:

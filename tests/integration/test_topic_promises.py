@@ -8,8 +8,7 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from tests.conftest import Footfall
-from tests.integration.test_gaps import run
-from tests.integration.test_status import as_json, status
+from tests.drivers.commands import as_json, owners_command, status
 from tests.processes import Process, wait_until
 from tests.producing import logged, start_projector
 
@@ -49,7 +48,7 @@ def detail(process: Process) -> str:
 
 
 def test_each_broken_promise_is_named_with_what_mends_it_wherever_people_look(careless: Footfall) -> None:
-    created = run(careless, "topics", "create")
+    created = owners_command(careless, "topics", "create")
     assert created.returncode == 0
     assert f"{careless.topic}: exists\n" in created.stdout
     for word in WORDS:

@@ -28,11 +28,10 @@ from projector.liveness.watchdog import StuckError
 from projector.settings import ProjectorSettings
 from telemetry.health import LIVENESS, DependencyState, Probe
 from tests.conftest import Footfall
-from tests.integration.test_projector import produce_transactions
-from tests.integration.test_projector_failures import OwnBroker
+from tests.drivers.own_broker import OwnBroker
 from tests.patience import PATIENCE
 from tests.processes import Process, free_port, wait_until
-from tests.producing import Raw, an_event, produce, record_of, some_records, wait_until_processed
+from tests.producing import Raw, an_event, produce, produce_transactions, record_of, some_records, wait_until_processed
 from tests.servers import Servers
 from tests.tcp_proxy import tcp_proxy
 

@@ -29,7 +29,7 @@ from footfall.local.embedded.postgres.server import start_server, wait_for_serve
 from operations.settings import MigrateSettings
 from operations.setup import migrate
 from tests.conftest import Footfall
-from tests.integration.test_rebuild import rebuild
+from tests.drivers.rebuilding import rebuild
 from tests.patience import PATIENCE
 from tests.processes import Process, free_port, wait_until
 from tests.producing import an_event, produce, record_of, sql

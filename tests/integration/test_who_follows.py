@@ -14,7 +14,7 @@ import pytest
 
 from command_side.app import CommandSide
 from command_side.settings import CommandSettings
-from tests.integration.test_whole_requests import Client, in_flight, port_of, post, served, until, within
+from tests.drivers.raw_http import Client, in_flight, port_of, post, served, until, within
 from tests.servers import Servers
 from tests.tcp_proxy import TcpProxy, tcp_proxy
 from tests.topic_reader import read_topic

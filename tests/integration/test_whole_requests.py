@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -14,19 +14,28 @@ from command_side.api import fast_single as direct
 from command_side.app import CommandSide
 from command_side.publishing.produce_round import ProduceRound
 from command_side.settings import CommandSettings
-from telemetry.metrics import REGISTRY
+from tests.drivers.raw_http import (
+    DIRECT,
+    MAX_CONNECTIONS,
+    ON_ASGI,
+    Client,
+    in_flight,
+    port_of,
+    post,
+    served,
+    until,
+    within,
+)
 from tests.patience import PATIENCE
 from tests.servers import Servers
 from tests.topic_reader import read_topic
 from web import server as serve
 from web.application import web_app
-from web.asgi import App, Receive, Scope, Send
+from web.asgi import Receive, Scope, Send
 from web.protocol import bounded_http
 from web.protocol import connection_places as places
-from web.server import Server, server_of
+from web.server import Server
 
-DIRECT, ON_ASGI = "/events/generate", "/events/generate?"  # a target with a query is not offered
-MAX_CONNECTIONS = 40
 WITHIN = PATIENCE
 
 
@@ -86,67 +95,6 @@ class Side:
             await until(lambda: in_flight() == len(clients))
             await within(self.gate.held.wait())
         return clients
-
-
-class Client:
-    """One connection."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader, self.writer = reader, writer
-
-    async def answer(self) -> tuple[int, dict[str, str], Any]:
-        """Status, headers and body of the next answer."""
-        head = (await within(self.reader.readuntil(b"\r\n\r\n"))).decode().split("\r\n")
-        headers = dict(line.split(": ", 1) for line in head[1:-2])
-        body = await within(self.reader.readexactly(int(headers["content-length"])))
-        return int(head[0].split(" ")[1]), headers, json.loads(body)
-
-    async def ask(self, request: bytes) -> tuple[int, dict[str, str], Any]:
-        self.writer.write(request)
-        return await self.answer()
-
-    async def is_closed(self) -> bool:
-        rest: bytes = await within(self.reader.read(1))
-        return rest == b""
-
-
-async def within(work: Any) -> Any:
-    async with asyncio.timeout(WITHIN):
-        return await work
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """The loop is ours: whatever is to happen happens between its turns."""
-    async with asyncio.timeout(WITHIN):
-        while not condition():  # noqa: ASYNC110 - what the server does has no event
-            await asyncio.sleep(0.001)
-
-
-def in_flight() -> float:
-    return REGISTRY.get_sample_value("commands_in_flight") or 0.0
-
-
-def post(user: str = "user-1", *headers: str, target: str = DIRECT, body: bytes | None = None) -> bytes:
-    if body is None:
-        body = json.dumps({"userId": user, "eventType": "LOGIN"}).encode()
-    lines = [f"POST {target} HTTP/1.1", "Host: here", f"Content-Length: {len(body)}", *headers, "", ""]
-    return "\r\n".join(lines).encode() + body
-
-
-@asynccontextmanager
-async def served(app: App, max_connections: int = MAX_CONNECTIONS) -> AsyncIterator[Server]:
-    server = server_of(app, "127.0.0.1", 0, max_connections)
-    task = asyncio.create_task(server.serve_unsignalled())
-    await until(lambda: server.started)
-    try:
-        yield server
-    finally:
-        server.should_exit = True
-        await within(task)
-
-
-def port_of(server: Server) -> int:
-    return int(server.servers[0].sockets[0].getsockname()[1])
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from projector.generations.history import Log, Same, Unproven, compare
 from projector.liveness.stops import Stop, StopCause
 from projector.writing.checkpoints import Stored
 from projector.writing.fingerprint import fingerprint
+from tests.drivers.records import Record
 from tests.producing import an_event
-from tests.unit.test_projector_batch import Record
 
 ONE, OTHER = uuid4(), uuid4()
 EVENT = an_event()

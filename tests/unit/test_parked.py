@@ -12,8 +12,8 @@ from projector.dead_letters.parking import Caps, Parked, header_name, recorded_a
 from projector.liveness.stops import StopCause
 from projector.writing.failure import storable_words
 from projector.writing.rows import MAX_RECORDED_AT_MS, MIN_RECORDED_AT_MS
+from tests.drivers.records import Record
 from tests.producing import an_event
-from tests.unit.test_projector_batch import Record
 
 POSITION = Position("t", 0, 0, 1)
 CAPS = Caps(of_one_key=3, of_one_partition=5)

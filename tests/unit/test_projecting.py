@@ -5,32 +5,14 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
-from projector.consuming.consumer_group import Group, Member
-from projector.liveness.projecting import Effort, Facts, Lock, judge
+from projector.consuming.consumer_group import Group
+from projector.liveness.projecting import Effort, Lock, judge
 from projector.liveness.verdicts import EFFORT, JOINS_WITHIN, PATIENCE, Joining, State, Verdict
+from tests.drivers.partition_facts import OURS, PROJECTOR, STRANGER, some_facts
 
-PROJECTOR = Member("footfall-projector-host:1-read_g1", "/10.0.0.1")
-STRANGER = Member("rdkafka", "/10.0.0.2")
-OURS = Group("Stable", PROJECTOR, (PROJECTOR, STRANGER))
 NOBODYS = Group("Stable", None, (PROJECTOR,))
 STRANGERS = Group("Stable", STRANGER, (PROJECTOR, STRANGER))
 REBALANCING = Group("PreparingRebalance")
-
-
-def some_facts(**fields: Any) -> Facts:
-    """A partition of offsets 10 to 99 that is half done."""
-    found: dict[str, Any] = {
-        "generation": "read_g1",
-        "generation_state": "active",
-        "projected": True,
-        "position": 40,
-        "beginning": 10,
-        "readable": 100,
-        "end": 100,
-        "group": OURS,
-        "advanced": 0.5,
-    }
-    return Facts(**found | fields)
 
 
 LONG = PATIENCE + 1

@@ -1,6 +1,5 @@
 """Cutting and assembling a fetch: pure functions, tested as such."""
 
-from collections.abc import Iterable
 from itertools import pairwise
 
 import msgspec
@@ -15,19 +14,8 @@ from projector.writing.commit import Advance
 from projector.writing.failure import Diagnosis
 from projector.writing.fingerprint import fingerprint
 from projector.writing.rows import MAX_RECORDED_AT_MS, MIN_RECORDED_AT_MS, EventRow, to_row
+from tests.drivers.records import Record
 from tests.producing import an_event
-
-
-class Record(msgspec.Struct):
-    """What the projector reads of a Kafka record."""
-
-    partition: int
-    offset: int
-    value: bytes | None
-    timestamp: int = 0
-    topic: str = "t"
-    key: bytes | None = None
-    headers: Iterable[tuple[str, bytes]] = ()
 
 
 def record(event: UserEvent, partition: int = 0, offset: int = 0, timestamp: int = 0) -> Record:

@@ -30,9 +30,9 @@ from projector.writing import apply as apply_module
 from projector.writing.checkpoints import Stored
 from projector.writing.claims import Claimed
 from projector.writing.commit import Batch, Committed, Fenced
+from tests.drivers.records import Record
 from tests.patience import PATIENCE
 from tests.producing import an_event
-from tests.unit.test_projector_batch import Record
 
 TOPIC = "t"
 

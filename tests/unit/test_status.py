@@ -2,7 +2,7 @@
 
 from operations.status import GenerationStatus, PartitionStatus, partition_status, problems, progress
 from projector.liveness.projecting import Facts, judge
-from tests.unit.test_projecting import some_facts
+from tests.drivers.partition_facts import some_facts
 
 
 def shown(facts: Facts) -> PartitionStatus:

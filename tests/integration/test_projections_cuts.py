@@ -7,7 +7,7 @@ code with them.
 import asyncio
 import os
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -20,15 +20,13 @@ from hypothesis import strategies as st
 from contracts.event import DEFAULT_TENANT
 from projector.projections import PROJECTIONS
 from projector.projections.event_batch import news_of
-from projector.projections.projection import PLAN_SETTINGS, arguments, ctes, statement
+from projector.projections.projection import arguments, ctes, statement
 from projector.projections.user_sessions import MAX_PRODUCTS
 from projector.writing.commit import GenerationWriter
 from projector.writing.rows import EventRow
+from tests.drivers.projection_events import connect, payloads, times
+from tests.projections_one_by_one import COLUMNS, NOON, Tables, expected, row_of
 from tests.servers import Servers
-from tests.unit.test_projections_one_by_one import COLUMNS, NOON, Tables, expected, row_of
-
-FIRST_MOMENT = datetime(1, 1, 1, tzinfo=UTC)
-LAST_MOMENT = datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
 
 TABLES = [table for projection in PROJECTIONS for table in projection.tables]
 EACH = [(projection, statement([projection])) for projection in PROJECTIONS]
@@ -98,10 +96,6 @@ async def apply(connection: asyncpg.Connection, batch: Sequence[EventRow], toget
             await connection.execute(sql, *arguments([projection], news))
 
 
-async def connect(servers: Servers) -> asyncpg.Connection:
-    return await asyncpg.connect(servers.projector_url, server_settings={"timezone": "UTC", **PLAN_SETTINGS})
-
-
 @pytest.fixture(scope="module")
 def database(new_database: Callable[[], Servers]) -> Iterator[Database]:
     with asyncio.Runner() as runner:
@@ -118,14 +112,6 @@ def batches_of(rows: list[EventRow], cuts: Sequence[int]) -> list[list[EventRow]
     return [rows[begin:end] for begin, end in pairwise(borders)]
 
 
-products = st.sampled_from(
-    ["p-1", "p-2", "p-3", "ü-4", "q,\"{}\\'", "", "a\x1fb", "a\x85b", "x" * 256, "x" * 257, 7, None]
-)
-payloads = st.one_of(st.just({}), st.builds(lambda product: {"productId": product}, products))
-times = st.one_of(
-    st.sampled_from([FIRST_MOMENT, LAST_MOMENT, NOON, NOON - timedelta(microseconds=1), NOON + timedelta(hours=1)]),
-    st.integers(-7200, 7200).map(lambda seconds: NOON + timedelta(seconds=seconds)),
-)
 acts = st.tuples(
     st.sampled_from(["anna", "bert", "çelik"]),
     st.sampled_from(["LOGIN", "LOGOUT", "PRODUCT_VIEW", "PRODUCT_VIEW"]),

@@ -18,9 +18,9 @@ from contracts.event import DEFAULT_TENANT
 from projector.projections.user_sessions import MAX_PRODUCTS
 from projector.writing.commit import GenerationWriter
 from projector.writing.rows import EventRow
+from tests.drivers.projection_events import connect, payloads, times
+from tests.projections_one_by_one import NOON, OneByOne, row_of
 from tests.servers import Servers
-from tests.unit.test_projections_cuts import connect, payloads, times
-from tests.unit.test_projections_one_by_one import NOON, OneByOne, row_of
 
 SESSIONS = """
 SELECT tenant_id, user_id, session_id, started_at, ended_at, ended_by, duration, views, products, more_products
