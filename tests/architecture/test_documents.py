@@ -4,9 +4,10 @@ import ast
 import re
 
 import pytest
+from prometheus_client.metrics import MetricWrapperBase
 
 from footfall.settings_page import READERS
-from telemetry.metrics import REGISTRY
+from telemetry.metrics import HTTP_TALLY, REGISTRY
 from tests.architecture.repository import ROOT, modules
 
 SETTINGS = tuple(READERS.values())
@@ -53,6 +54,16 @@ def test_metrics_page_lists_exactly_the_metrics() -> None:
     for family in REGISTRY.collect():
         declared.add(f"{family.name}_total" if family.type == "counter" else family.name)
     assert set(table_rows("docs/metrics.md")) == declared
+
+
+def test_metrics_page_lists_exactly_the_labels() -> None:
+    rows = table_rows("docs/metrics.md")
+    for collector in {*REGISTRY._names_to_collectors.values()}:
+        if not isinstance(collector, MetricWrapperBase):
+            assert collector is HTTP_TALLY
+            continue
+        [name] = {name for name in rows if name.removesuffix("_total") == collector._name}
+        assert set(re.findall(r"`(\w+)`", rows[name].split("|")[3])) == set(collector._labelnames), name
 
 
 def test_every_test_that_the_documents_name_is_there() -> None:
