@@ -72,7 +72,7 @@ def checkpoint_before_rows() -> None:
     async def store(self: Any, connection: Any, todo: Any) -> Committed | Fenced:
         try:
             async with connection.transaction():
-                await self._hold_and_advance(connection, todo)
+                await self._advance_checkpoints(connection, todo)
         except commit._FencedError:
             return Fenced()
         await asyncio.sleep(0.3)
@@ -109,10 +109,10 @@ def swallows_errors() -> None:
         while True:
             try:
                 async with asyncio.timeout(10), self._pool.acquire() as connection, connection.transaction():
-                    await self._writer._hold_and_advance(connection, assembled.batch)
-                return self._move_on(assembled, Committed(0, 0), 1)  # type: ignore[no-any-return]
+                    await self._writer._advance_checkpoints(connection, assembled.batch)
+                return self._adopt(assembled, Committed(0, 0), 1)  # type: ignore[no-any-return]
             except commit._FencedError:
-                return self._ownership.lost(part)  # type: ignore[no-any-return]
+                return self._ownership.fenced(part)  # type: ignore[no-any-return]
             except Exception:  # noqa: BLE001
                 await asyncio.sleep(0.1)
 
@@ -156,7 +156,7 @@ def projects_duplicates() -> None:
 
 def keeps_repeats() -> None:
     """Several records of one event in one batch are all taken."""
-    _replace(batch, "_drop_repeats", lambda _: None)
+    _replace(batch, "_drop_duplicates", lambda _: None)
 
 
 def projects_in_reverse() -> None:
@@ -208,9 +208,9 @@ def parks_by_mistake() -> None:
     """Now and then a sound batch is set aside as poison."""
     usual, turn = apply.assemble, itertools.count(1)
 
-    def assemble(fetched: Any, parked: Any, caps: Any, culprit: Any = None) -> Any:
+    def assemble(fetched: Any, parked: Any, caps: Any, park_as: Any = None) -> Any:
         mistaken = Diagnosis("poison", "Mistake", "planted") if next(turn) % 4 == 0 else None
-        return usual(fetched, parked, caps, culprit or mistaken)
+        return usual(fetched, parked, caps, park_as or mistaken)
 
     _replace(apply, "assemble", assemble)
 

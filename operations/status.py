@@ -17,7 +17,7 @@ from aiokafka.errors import OffsetOutOfRangeError
 from contracts.topic_promises import broken_promises
 from operations.misplaced_records import Misplaced, look
 from projector.consuming.consumer_group import describe_group
-from projector.consuming.log_probe import LogProbe, Marks
+from projector.consuming.log_probe import LogOffsets, LogProbe
 from projector.consuming.topic_description import look_at_topic
 from projector.generations.loop import group_of
 from projector.liveness.projecting import Facts, judge
@@ -148,7 +148,9 @@ class Observer:
     ) -> dict[int, Facts]:
         """The facts of each partition now: positions before ends, so that no position seems to be beyond its log."""
         rows = {row["partition"]: row for row in await self._checkpoints(schema)}
-        marks = {tp.partition: found for tp, found in (await self._probe.marks(partitions, LOOK_PATIENCE)).items()}
+        marks = {
+            tp.partition: found for tp, found in (await self._probe.log_offsets(partitions, LOOK_PATIENCE)).items()
+        }
         group_id = group_of(self._settings, generation.name)
         group = await describe_group(self._settings.client_options(), group_id, self._topic)
         lock = await lock_in_the_way(self._connection, generation.name)
@@ -186,7 +188,7 @@ class Observer:
             return generation.name
         return READ if generation.state == "active" else None
 
-    async def _ages(self, positions: Mapping[int, int], marks: Mapping[int, Marks]) -> dict[int, float | None]:
+    async def _ages(self, positions: Mapping[int, int], marks: Mapping[int, LogOffsets]) -> dict[int, float | None]:
         """Seconds since the next record of each partition was made; None where only markers are left."""
         behind = {
             TopicPartition(self._topic, p): offset

@@ -1,1 +1,1 @@
-"""Kafka in, rows out: the process that runs projections."""
+"""The projector: the process that reads events from Kafka and writes rows to PostgreSQL."""

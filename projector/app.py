@@ -42,7 +42,7 @@ async def run_projector(settings: ProjectorSettings, stop: asyncio.Event, serve_
 
 
 class Loops:
-    """The loops that run now, by generation."""
+    """The generation loops that run now, by generation."""
 
     def __init__(self, settings: ProjectorSettings) -> None:
         self._settings = settings
@@ -57,18 +57,24 @@ class Loops:
             del self._running[limits.name]
 
     def active(self) -> GenerationLoop | None:
-        """The loop of the generation that queries see; None while it begins."""
+        """Returns the loop of the active generation, which queries read; None while that loop is starting."""
         return next((loop for loop in self._running.values() if loop.limits.current.state == "active"), None)
 
     def that_serve(self) -> list[Ownership]:
-        """What the watchdog watches: a build that stands still shows in `rebuild status`, and is no reason to end."""
+        """Returns what the watchdog watches: the partitions of the active generation.
+
+        A stuck build is no reason to end the process; `footfall rebuild status` shows it.
+        """
         loop = self.active()
         return [loop.ownership] if loop is not None and loop.ownership is not None else []
 
 
 @asynccontextmanager
 async def _register(settings: ProjectorSettings) -> AsyncIterator[Any]:
-    """Two connections beside those of the loops: to read the register of generations, and for a probe."""
+    """Opens a pool of two connections beside those of the loops: one reads the generation register, one is for probes.
+
+    Waits up to `startup_timeout_ms` for PostgreSQL.
+    """
     url = settings.database_url.get_secret_value()
     pool = await once_there(
         "PostgreSQL",

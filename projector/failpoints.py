@@ -1,7 +1,8 @@
-"""Named places in a batch's life where a test may kill, fail or delay this process. Off, each costs one look at a dict.
+"""Failpoints: named points in the life of a batch where a test can kill, fail or delay this process.
 
-`FOOTFALL_FAILPOINTS` arms them when the process starts: `after_rows=kill@3,after_commit=sleep:2` kills the process when
-it has copied its third batch's rows, and makes it wait 2 s after its first commit. Each goes off once.
+`FOOTFALL_FAILPOINTS` arms them when the process starts. For example, `after_rows=kill@3,after_commit=sleep:2` kills the
+process after it has copied the rows of its third batch, and makes it wait 2 s after its first commit. Each failpoint
+triggers once. A failpoint that is not armed costs one truth test of an empty dict.
 """
 
 import asyncio
@@ -19,7 +20,7 @@ Point = Literal[
     "after_fetch",
     "after_assemble",
     "before_transaction",
-    "after_checkpoint",  # batches that take several statements only, like the three that follow
+    "after_checkpoint",  # this point and the next three exist only in batches that take several statements
     "after_rows",
     "after_projections",
     "before_commit",
@@ -32,21 +33,28 @@ _ARMED = re.compile(r"(?P<point>[a-z_]+)=(?P<action>kill|fail|sleep:[0-9.]+)(?:@
 
 
 class _Armed(msgspec.Struct):
-    """What happens at a point, and after how many more visits."""
+    """The action of one failpoint, and the number of visits until it triggers."""
 
     action: str
     left: int
 
 
 class InjectedError(ConnectionError):
-    """What an armed point raises: transient, as a broken connection is."""
+    """Raised by a failpoint with the action `fail`. It counts as transient, like a broken connection."""
 
 
 _armed: dict[str, _Armed] = {}
 
 
 def arm(environment: Mapping[str, str]) -> None:
-    """Arms what the environment names. Raises ValueError for what it cannot read."""
+    """Arms the failpoints that the environment names.
+
+    Args:
+        environment: environment variables; only `FOOTFALL_FAILPOINTS` is read.
+
+    Raises:
+        ValueError: the variable does not follow the syntax, or names an unknown failpoint.
+    """
     _armed.clear()
     for part in filter(None, environment.get(VARIABLE, "").split(",")):
         match = _ARMED(part.strip())
@@ -58,7 +66,7 @@ def arm(environment: Mapping[str, str]) -> None:
 
 
 async def reached(point: Point) -> None:
-    """The place itself. Raises InjectedError where that was asked for."""
+    """Marks a failpoint in the code: runs its action if it is armed. Raises InjectedError for the action `fail`."""
     if _armed and point in _armed:
         await _visit(point, _armed[point])
 

@@ -1,4 +1,4 @@
-"""What the projector reads from the environment, once."""
+"""The projector's settings, read from the environment once at start."""
 
 from typing import Literal
 
@@ -16,10 +16,10 @@ class ProjectorSettings(KafkaSettings):
         description="PostgreSQL URL of a role that is a member of footfall_writer."
     )
     kafka_group_id: str = Field(default=CONSUMER_GROUP, description="Consumer group of the projectors.")
-    kafka_session_timeout_ms: int = Field(
-        default=30_000, ge=1_000, description="A projector silent for so long is dead, ms."
+    kafka_session_timeout_ms: int = Field(default=30_000, ge=1_000, description="Consumer session timeout, ms.")
+    kafka_heartbeat_interval_ms: int = Field(
+        default=3_000, ge=100, description="Interval of heartbeats to the group, ms."
     )
-    kafka_heartbeat_interval_ms: int = Field(default=3_000, ge=100, description="Between heartbeats to the group, ms.")
     start_from: Literal["earliest", "latest"] = Field(
         default="earliest", description="Where a partition without a checkpoint begins."
     )
@@ -46,7 +46,7 @@ class ProjectorSettings(KafkaSettings):
         default=15_000,
         ge=200,
         le=3_600_000,
-        description="A projector that stands still for so long, with work to do, is ended, ms.",
+        description="The watchdog ends a projector that makes no progress for so long, with work to do, ms.",
     )
     startup_timeout_ms: int = Field(
         default=60_000,

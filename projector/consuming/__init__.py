@@ -1,1 +1,1 @@
-"""From Kafka to batches: the consumer group, ownership of partitions, fetching, the main loop."""
+"""Reads batches from Kafka: the consumer group, partition ownership, fetching and the main loop."""

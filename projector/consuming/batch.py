@@ -1,4 +1,4 @@
-"""What a fetch brought, made ready to commit."""
+"""Turns fetched records into batches that are ready to commit."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ from projector.writing.rows import EventRow, KafkaRecord, to_row, to_rows
 
 
 class Position(msgspec.Struct, frozen=True):
-    """Where an owner stands in one partition: the next offset to process, and the epoch under which it holds it."""
+    """An owner's position in one partition: the next offset to process, and the epoch of its claim."""
 
     topic: str
     partition: int
@@ -27,12 +27,13 @@ class Position(msgspec.Struct, frozen=True):
 Part = Mapping[Position, Sequence[KafkaRecord]]
 
 
-def split(
+def split_by_bytes(
     fetched: Mapping[Position, Sequence[KafkaRecord]], max_bytes: int
 ) -> Iterator[dict[Position, Sequence[KafkaRecord]]]:
-    """Cuts a fetch into parts of at most `max_bytes` of values each (a single larger record is a part of its own).
+    """Splits a fetch into parts of at most `max_bytes` of record values; a larger single record is a part of its own.
 
-    A later part of a partition carries the position that its earlier parts lead to, so that it applies only after them.
+    Each later part of a partition starts at the position where the part before it ends, so it can be applied only after
+    that part.
     """
     if sum([len(record.value or b"") for records in fetched.values() for record in records]) <= max_bytes:
         if fetched:
@@ -58,10 +59,10 @@ def split(
 
 
 class Assembled(msgspec.Struct, frozen=True):
-    """A batch, and how things stand after it is committed.
+    """A batch, and the state to adopt after its commit.
 
-    `parked_after`: what is then parked in each partition that gained letters. `refused`: partitions that cannot go
-    beyond their position after, and why.
+    `positions_after`: the new position of each partition. `parked_after`: the parked letters of each partition that
+    gained some. `refused`: the partitions that must stop at their new position, and why.
     """
 
     batch: Batch
@@ -77,32 +78,41 @@ def assemble(
     fetched: Mapping[Position, Sequence[KafkaRecord]],
     parked: Mapping[int, Parked],
     caps: Caps,
-    culprit: Diagnosis | None = None,
+    park_as: Diagnosis | None = None,
 ) -> Assembled:
-    """Decodes and validates every record; keeps the first of several records of one event. Pure.
+    """Decodes and validates records and makes one batch of them. Pure.
 
-    `fetched` holds, for each partition, non-empty records in offset order, all at or after its position. What follows a
-    parked record of its key is parked behind it. `culprit`: the one record fetched is to be parked for this reason.
+    Of several records of one event, the batch keeps the first. A record whose key has a parked record is parked behind
+    that record.
+
+    Args:
+        fetched: for each position, a non-empty list of records in offset order, all at or after that position.
+        parked: the parked letters of each partition.
+        caps: how many letters may be parked.
+        park_as: the diagnosis to park with, when `fetched` is a single record that is known to be poison.
     """
     found = Assembled(Batch([], [], []), [], {}, {})
     for position, records in fetched.items():
         parked_here = parked.get(position.partition, NOTHING_PARKED)
-        plain = culprit is None and not parked_here.first and not _discarded_among(records, parked_here)
-        if not (plain and _take_all(found, position, records)):
-            _take_one_by_one(found, position, records, parked_here, caps, culprit)
+        usual = park_as is None and not parked_here.first and not _any_discarded(records, parked_here)
+        if not (usual and _add_all(found, position, records)):
+            _add_one_by_one(found, position, records, parked_here, caps, park_as)
     rows = found.batch.rows
-    # A set of whole numbers, for a UUID's own hash is Python; only when some id repeats is each row looked at.
+    # The set holds integers because the hash of a UUID is slow Python code. Rows are compared only if some id repeats.
     if len({row.event.event_id.int for row in rows}) != len(rows):
-        _drop_repeats(found.batch)
+        _drop_duplicates(found.batch)
     return found
 
 
-def _discarded_among(records: Sequence[KafkaRecord], parked: Parked) -> bool:
+def _any_discarded(records: Sequence[KafkaRecord], parked: Parked) -> bool:
     return bool(parked.discarded) and any(record.offset in parked.discarded for record in records)
 
 
-def _take_all(found: Assembled, position: Position, records: Sequence[KafkaRecord]) -> bool:
-    """The usual case, at a third of the cost: every record is a sound event. False, and nothing taken, if not."""
+def _add_all(found: Assembled, position: Position, records: Sequence[KafkaRecord]) -> bool:
+    """Adds all records of a partition at once, at a third of the cost; the usual case.
+
+    Returns False, and adds nothing, unless fast validation accepts every record.
+    """
     rows = to_rows(records)
     if rows is None:
         return False
@@ -111,13 +121,13 @@ def _take_all(found: Assembled, position: Position, records: Sequence[KafkaRecor
     return True
 
 
-def _take_one_by_one(
+def _add_one_by_one(
     found: Assembled,
     position: Position,
     records: Sequence[KafkaRecord],
     parked: Parked,
     caps: Caps,
-    culprit: Diagnosis | None,
+    park_as: Diagnosis | None,
 ) -> None:
     first = parked.first
     malformed = taken = 0
@@ -127,9 +137,9 @@ def _take_one_by_one(
             taken += 1
             continue
         if first and record.key in first:
-            outcome: EventRow | Diagnosis = behind(first[record.key])
+            outcome: EventRow | Diagnosis = parked_behind(first[record.key])
         else:
-            outcome = culprit or to_row(record)
+            outcome = park_as or to_row(record)
         if isinstance(outcome, EventRow):
             found.batch.rows.append(outcome)
         else:
@@ -148,8 +158,8 @@ def _take_one_by_one(
         _advance(found, position, records[taken - 1], malformed)
 
 
-def _drop_repeats(batch: Batch) -> None:
-    """Keeps the first row of each event, and counts the others as duplicates of their partition."""
+def _drop_duplicates(batch: Batch) -> None:
+    """Keeps the first row of each event and counts the others as duplicates of their partition."""
     first: dict[tuple[str, UUID], EventRow] = {}
     repeats: Counter[int] = Counter()
     for row in batch.rows:
@@ -180,22 +190,22 @@ def _advance(found: Assembled, position: Position, last: KafkaRecord, malformed:
     found.positions_after.append(Position(topic, partition, next_offset, epoch))
 
 
-def behind(first_offset: int) -> Diagnosis:
-    """Why a sound record is parked: an earlier one of its key is."""
+def parked_behind(first_offset: int) -> Diagnosis:
+    """Returns the diagnosis of a valid record that is parked because an earlier record of its key is parked."""
     return Diagnosis("behind", "Behind", f"It waits for the parked record at offset {first_offset}.", first_offset)
 
 
-def size_of(part: Part) -> int:
-    """How many records a part has."""
+def record_count(part: Part) -> int:
+    """Returns the number of records in a part."""
     return sum(map(len, part.values()))
 
 
-def cut(part: Part, size: int) -> tuple[Part, Part]:
-    """The first `size` records of a part, and the rest, which may be empty.
+def split_at(part: Part, size: int) -> tuple[Part, Part]:
+    """Splits a part into its first `size` records and the rest, which may be empty.
 
-    The rest of a partition carries the position that its beginning leads to, so it applies only after that.
+    The rest of a partition starts at the position where the first piece ends, so it can be applied only after it.
     """
-    if size_of(part) <= size:
+    if record_count(part) <= size:
         return part, {}
     left: dict[Position, Sequence[KafkaRecord]] = {}
     right: dict[Position, Sequence[KafkaRecord]] = {}

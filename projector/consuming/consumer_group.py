@@ -1,4 +1,4 @@
-"""Who is assigned what, as Kafka's coordinator of a consumer group sees it."""
+"""Describes a consumer group: its members and their assignments, as Kafka's group coordinator sees them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,19 +8,19 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError, for_code
 
-SETTLED = ("Stable", "Empty", "Dead")  # Dead: nobody has ever joined, or the group is forgotten
+SETTLED = ("Stable", "Empty", "Dead")  # Dead: no member ever joined, or the coordinator has forgotten the group
 CLIENT_ID = "footfall-projector-{owner}-{generation}"
 
 
 class Member(msgspec.Struct, frozen=True):
-    """A member of a group, by what it says of itself and where it comes from."""
+    """A member of a consumer group: its client id, host and member id."""
 
     client_id: str
     host: str
     member_id: str = ""
 
     def projects(self, generation: str) -> bool:
-        """Whether it is a projector of this generation, by its name."""
+        """Returns whether the member is a projector of this generation, judged by its client id."""
         return self.client_id.startswith("footfall-projector-") and self.client_id.endswith(f"-{generation}")
 
     def __str__(self) -> str:
@@ -28,9 +28,9 @@ class Member(msgspec.Struct, frozen=True):
 
 
 class Group(msgspec.Struct, frozen=True):
-    """A consumer group, and who in it holds one partition.
+    """A consumer group, and the member that one partition is assigned to (`holder`).
 
-    `error`: why it cannot be looked at; then nothing can be said of members.
+    `error`: why the group could not be described; then its members are unknown.
     """
 
     state: str
@@ -40,16 +40,16 @@ class Group(msgspec.Struct, frozen=True):
 
     @property
     def settled(self) -> bool:
-        """Whether its partitions are dealt out; false in a rebalance."""
+        """Whether the group's partitions are assigned; false during a rebalance."""
         return self.state in SETTLED
 
-    def strangers(self, generation: str) -> list[Member]:
-        """The members that are no projectors of this generation."""
+    def foreign_members(self, generation: str) -> list[Member]:
+        """Returns the members that are not projectors of this generation."""
         return [member for member in self.members if not member.projects(generation)]
 
 
-class Described(msgspec.Struct, frozen=True):
-    """A consumer group with all its assignments of one topic."""
+class GroupDescription(msgspec.Struct, frozen=True):
+    """A consumer group with its assignments of one topic. `holders`: the member that each partition is assigned to."""
 
     state: str
     members: tuple[Member, ...] = ()
@@ -57,29 +57,36 @@ class Described(msgspec.Struct, frozen=True):
     error: str | None = None
 
     def of(self, partition: int) -> Group:
-        """The group as one partition sees it."""
+        """Returns the group with the holder of one partition."""
         return Group(self.state, self.holders.get(partition), self.members, self.error)
 
 
-async def describe_group(client_options: Mapping[str, Any], group: str, topic: str) -> Described:
-    """The group now, for one topic. Raises KafkaError when the brokers cannot be reached."""
+async def describe_group(client_options: Mapping[str, Any], group: str, topic: str) -> GroupDescription:
+    """Asks the coordinator for a group's members and their assignments of one topic.
+
+    Returns:
+        The group. If the coordinator answers with an error, `error` names it.
+
+    Raises:
+        KafkaError: no broker can be reached.
+    """
     admin = AIOKafkaAdminClient(**client_options)
     await admin.start()
     try:
         (response,) = await admin.describe_consumer_groups([group])
         (found,) = response.to_object()["groups"]
-    except GroupCoordinatorNotAvailableError:  # on a cluster where no consumer has ever joined a group
-        return Described("Dead")
+    except GroupCoordinatorNotAvailableError:  # the answer of a cluster where no consumer has ever joined a group
+        return GroupDescription("Dead")
     except KafkaError as error:
-        return Described("", error=type(error).__name__)
+        return GroupDescription("", error=type(error).__name__)
     finally:
         await admin.close()
     return _described(found, topic)
 
 
-def _described(found: Mapping[str, Any], topic: str) -> Described:
+def _described(found: Mapping[str, Any], topic: str) -> GroupDescription:
     if found["error_code"]:
-        return Described("", error=for_code(found["error_code"]).__name__)
+        return GroupDescription("", error=for_code(found["error_code"]).__name__)
     members, holders = [], {}
     for each in found["members"]:
         member = Member(each["client_id"], each["client_host"], each["member_id"])
@@ -87,7 +94,7 @@ def _described(found: Mapping[str, Any], topic: str) -> Described:
         for tp in _assignment(each["member_assignment"]):
             if tp.topic == topic:
                 holders[tp.partition] = member
-    return Described(found["state"], tuple(members), holders)
+    return GroupDescription(found["state"], tuple(members), holders)
 
 
 def _assignment(data: bytes) -> Any:

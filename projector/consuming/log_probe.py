@@ -1,4 +1,4 @@
-"""A look at the log from outside: no group, a connection of its own, nothing that a stuck consumer could stop."""
+"""Reads the log's offsets independently of the consumer group, over connections that a stuck consumer cannot block."""
 
 import asyncio
 import contextlib
@@ -13,14 +13,15 @@ from aiokafka.structs import ConsumerRecord
 from telemetry.connections import ended_within
 
 CLOSE_TIMEOUT = 2.0  # seconds; aiokafka's stop() can hang while the broker is down
-LOOK_MS = 100  # of one fetch
+FETCH_MS = 100  # of one fetch
 
 
-class Marks(msgspec.Struct, frozen=True):
-    """Where one partition's log stands.
+class LogOffsets(msgspec.Struct, frozen=True):
+    """The offsets of one partition's log.
 
-    `readable`, the last stable offset, is before `end`, the high watermark, while a transaction is open.
-    `open_since`: when the first record of the oldest open transaction was made, in ms; None: none is open, or unknown.
+    `readable` is the last stable offset and `end` the high watermark; while a transaction is open, `readable` is less
+    than `end`. `open_since`: the timestamp of the first record of the oldest open transaction, in ms since 1970; None
+    if no transaction is open or the timestamp is unknown.
     """
 
     beginning: int
@@ -30,39 +31,50 @@ class Marks(msgspec.Struct, frozen=True):
 
 
 class LogProbe:
-    """Connects at the first question and, after a failed one, anew at the next. Every question may raise KafkaError."""
+    """Answers questions about the log. Every question can raise KafkaError.
+
+    It connects at the first question. After an error, the caller closes it, and the next question connects again.
+    """
 
     def __init__(self, client_options: Mapping[str, Any], client_id: str) -> None:
         self._options = {**client_options, "client_id": client_id}
         self._consumer: AIOKafkaConsumer | None = None
-        self._uncommitted: AIOKafkaConsumer | None = None  # sees what open transactions have written
+        self._uncommitted: AIOKafkaConsumer | None = None  # also sees the records of open transactions
 
     async def ends(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-        """The offset after the last record of each partition; what an open transaction may still undo is beyond it."""
+        """Returns the last stable offset of each partition; an open transaction can still undo what follows it."""
         wanted = list(partitions)
-        consumer = await self._connected()
+        consumer = await self._committed_consumer()
         return dict(await consumer.end_offsets(wanted)) if wanted else {}
 
     async def beginnings(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-        """The offset of the oldest record that each partition keeps."""
+        """Returns the offset of the oldest record in each partition."""
         wanted = list(partitions)
-        consumer = await self._connected()
+        consumer = await self._committed_consumer()
         return dict(await consumer.beginning_offsets(wanted)) if wanted else {}
 
-    async def marks(self, partitions: Iterable[TopicPartition], patience: float) -> dict[TopicPartition, Marks]:
-        """Where each partition stands. The end is asked first, so that new records never look like a transaction."""
+    async def log_offsets(
+        self, partitions: Iterable[TopicPartition], patience: float
+    ) -> dict[TopicPartition, LogOffsets]:
+        """Returns the offsets of each partition.
+
+        Args:
+            partitions: the partitions to ask for.
+            patience: seconds for finding the first records of open transactions; after that, `open_since` is None.
+        """
         wanted = list(partitions)
         beginnings = await self.beginnings(wanted)
-        everything = await self._seeing_all()
-        high = dict(await everything.end_offsets(wanted)) if wanted else {}
+        uncommitted = await self._uncommitted_consumer()
+        # The high watermark comes first: records that arrive in between must not look like an open transaction.
+        high = dict(await uncommitted.end_offsets(wanted)) if wanted else {}
         stable = await self.ends(wanted)
         blocked = {tp: stable[tp] for tp in wanted if stable[tp] < high[tp]}
         opened: Mapping[TopicPartition, ConsumerRecord] = {}
         if blocked:
             with contextlib.suppress(TimeoutError, OffsetOutOfRangeError):
-                opened = await _first_records(everything, blocked, high, patience)
+                opened = await _first_records(uncommitted, blocked, high, patience)
         return {
-            tp: Marks(
+            tp: LogOffsets(
                 beginnings[tp],
                 stable[tp],
                 max(high[tp], stable[tp]),
@@ -72,45 +84,54 @@ class LogProbe:
         }
 
     async def partitions_of(self, topic: str) -> list[TopicPartition]:
-        """The topic's partitions; none if there is no such topic."""
-        consumer = await self._connected()
+        """Returns the topic's partitions; an empty list if there is no such topic."""
+        consumer = await self._committed_consumer()
         if topic not in await consumer.topics():
             return []
-        await consumer.beginning_offsets([TopicPartition(topic, 0)])  # a topic's partitions are known once it is used
+        await consumer.beginning_offsets([TopicPartition(topic, 0)])  # the client loads a topic's partitions on use
         return [TopicPartition(topic, partition) for partition in sorted(consumer.partitions_for_topic(topic) or ())]
 
     async def first_records(
         self, positions: Mapping[TopicPartition, int], patience: float
     ) -> dict[TopicPartition, ConsumerRecord]:
-        """The first record at or after each position; none for a partition that has only markers and holes there.
+        """Returns the first record at or after each position.
 
-        Raises TimeoutError when that is not known after `patience` seconds, OffsetOutOfRangeError for history gone.
+        Args:
+            positions: the offset to start from, for each partition.
+            patience: seconds for all partitions together.
+
+        Returns:
+            The records; a partition that has only transaction markers and gaps from its position on has none.
+
+        Raises:
+            TimeoutError: some partition's answer is not known after `patience` seconds.
+            OffsetOutOfRangeError: the log no longer holds a position.
         """
         if not positions:
             return {}
         ends = await self.ends(positions)
-        return await _first_records(await self._connected(), positions, ends, patience)
+        return await _first_records(await self._committed_consumer(), positions, ends, patience)
 
     async def close(self) -> None:
-        """Ends the connection, whatever state it is in."""
+        """Closes the connections, whatever state they are in."""
         open_now = [consumer for consumer in (self._consumer, self._uncommitted) if consumer is not None]
         self._consumer = self._uncommitted = None
         for consumer in open_now:
             await ended_within(CLOSE_TIMEOUT, consumer.stop)
 
-    async def _connected(self) -> AIOKafkaConsumer:
+    async def _committed_consumer(self) -> AIOKafkaConsumer:
         if self._consumer is None:
-            self._consumer = consumer = self._new("read_committed")
+            self._consumer = consumer = self._new_consumer("read_committed")
             await consumer.start()
         return self._consumer
 
-    async def _seeing_all(self) -> AIOKafkaConsumer:
+    async def _uncommitted_consumer(self) -> AIOKafkaConsumer:
         if self._uncommitted is None:
-            self._uncommitted = consumer = self._new("read_uncommitted")
+            self._uncommitted = consumer = self._new_consumer("read_uncommitted")
             await consumer.start()
         return self._uncommitted
 
-    def _new(self, isolation: str) -> AIOKafkaConsumer:
+    def _new_consumer(self, isolation: str) -> AIOKafkaConsumer:
         return AIOKafkaConsumer(
             **self._options,
             group_id=None,
@@ -127,7 +148,7 @@ async def _first_records(
     ends: Mapping[TopicPartition, int],
     patience: float,
 ) -> dict[TopicPartition, ConsumerRecord]:
-    """The first record from each position to each end, if there is one. Raises TimeoutError, OffsetOutOfRangeError."""
+    """Returns the first record between each position and end, if any. Raises TimeoutError, OffsetOutOfRangeError."""
     found: dict[TopicPartition, ConsumerRecord] = {}
     consumer.assign(list(positions))
     try:
@@ -136,7 +157,7 @@ async def _first_records(
         open_now = {tp for tp, offset in positions.items() if offset < ends[tp]}
         async with asyncio.timeout(patience):
             while open_now:
-                for tp, records in (await consumer.getmany(*open_now, timeout_ms=LOOK_MS)).items():
+                for tp, records in (await consumer.getmany(*open_now, timeout_ms=FETCH_MS)).items():
                     found.setdefault(tp, records[0])
                 passed = {tp for tp in open_now if await consumer.position(tp) >= ends[tp]}
                 open_now -= found.keys() | passed

@@ -1,7 +1,7 @@
-"""Ends a process whose event loop no longer turns: nothing on the loop could.
+"""Ends a process whose event loop is blocked. A thread does it, because no task of a blocked loop could.
 
-A thread looks whether a timer on the loop went off. Only its own ticks count as time, so that a process which was
-stopped as a whole (SIGSTOP, a paused machine) is not taken for a blocked one when it wakes.
+The thread checks whether a timer on the loop still fires. It measures time only in its own ticks. So a process that was
+paused as a whole (SIGSTOP, a suspended machine) does not look blocked when it resumes.
 """
 
 import asyncio
@@ -15,12 +15,17 @@ from contextlib import contextmanager
 
 STDERR = 2  # the file descriptor
 EXIT_STUCK = 70  # sysexits.h: EX_SOFTWARE
-TICKS_OF_PATIENCE = 6  # of a quarter of an interval each: well within two intervals
-LAST_WORDS = 1.0  # seconds; whoever reads our log may be stuck too
+SILENT_TICKS = 6  # ticks without the timer before the process ends; a tick is a quarter of the interval
+LOG_TIMEOUT = 1.0  # seconds for the last log line; the process that reads our log may be stuck too
 
 
 class LoopGuard:
-    """Watches the loop that is running when `guarding` is entered. `interval` in seconds; `end` ends the process."""
+    """Watches the event loop that is running when `guarding` is entered.
+
+    Args:
+        interval: seconds; a blocked loop is found within two intervals.
+        end: ends the process with an exit code.
+    """
 
     def __init__(self, interval: float, end: Callable[[int], object] = os._exit) -> None:
         self._tick = interval / 4
@@ -32,7 +37,7 @@ class LoopGuard:
 
     @contextmanager
     def guarding(self) -> Iterator[None]:
-        """Guards while the body runs."""
+        """Watches the loop while the body runs."""
         self._beat(asyncio.get_running_loop())
         threading.Thread(target=self._watch, args=(threading.get_ident(),), name="loop-guard", daemon=True).start()
         try:
@@ -45,8 +50,8 @@ class LoopGuard:
                 self._last.cancel()
 
     def end_within(self, seconds: float, reason: str) -> None:
-        """Ends the process after so many seconds, should the body guarded not have ended by then."""
-        self._last = threading.Timer(seconds, self._give_up, (reason, []))
+        """Ends the process after `seconds`, unless the guarded body ends before that."""
+        self._last = threading.Timer(seconds, self._end_process, (reason, []))
         self._last.daemon = True
         self._last.start()
 
@@ -59,16 +64,16 @@ class LoopGuard:
         while not self._over.wait(self._tick):
             silent = silent + 1 if self._beats == seen else 0
             seen = self._beats
-            if silent >= TICKS_OF_PATIENCE:
-                # The underscore warns of surprises; this is what it is documented for.
+            if silent >= SILENT_TICKS:
+                # Despite its underscore, this function is documented for exactly this use.
                 frame = sys._current_frames().get(loop_thread)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-                self._give_up("the event loop is blocked", traceback.format_stack(frame) if frame else [])
+                self._end_process("the event loop is blocked", traceback.format_stack(frame) if frame else [])
                 return
 
-    def _give_up(self, reason: str, where: list[str]) -> None:
+    def _end_process(self, reason: str, where: list[str]) -> None:
         line = json.dumps({"event": "projector_stuck", "level": "critical", "reason": reason, "where": where})
-        # Not the logger: its lock may be what the loop waits for.
-        words = threading.Thread(target=os.write, args=(STDERR, f"{line}\n".encode()), daemon=True)
-        words.start()
-        words.join(LAST_WORDS)
+        # Do not use the logger here: the loop may be blocked on its lock.
+        writer = threading.Thread(target=os.write, args=(STDERR, f"{line}\n".encode()), daemon=True)
+        writer.start()
+        writer.join(LOG_TIMEOUT)
         self._end(EXIT_STUCK)

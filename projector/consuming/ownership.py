@@ -1,4 +1,4 @@
-"""Which partitions this projector may write, and from where: the group assigns, PostgreSQL decides."""
+"""Tracks the partitions that this projector may write: Kafka's group assigns them, PostgreSQL grants them."""
 
 import asyncio
 import contextlib
@@ -14,33 +14,33 @@ from aiokafka.errors import IllegalStateError, KafkaError
 from projector.consuming.batch import Position
 from projector.dead_letters.parking import Parked
 from projector.liveness.heartbeat import CLAIM, Heartbeats, Membership
-from projector.liveness.probation import Probation
+from projector.liveness.stop_retries import StopRetries
 from projector.liveness.stops import Stop
-from projector.writing.checkpoints import Stored
+from projector.writing.checkpoints import StoredCheckpoint
 from projector.writing.claims import Claimed, Claims
 from projector.writing.failure import DATABASE_ERRORS, named
 from telemetry.logs import get_logger
 from telemetry.metrics import PARTITIONS_OWNED, PARTITIONS_PROBED, PARTITIONS_STOPPED
 
-SETTLE_TIMEOUT = 5.0  # seconds a rebalance waits for batches in hand; after that the fence protects us
-DATABASE_TIMEOUT = 60.0  # seconds for one try at a transaction; a connection that says nothing for so long is gone
-RECLAIM_DELAY = 3.0  # seconds before a fenced owner that is still assigned claims again: one heartbeat interval
-LOOK_INTERVAL = 2.0  # seconds between two comparisons of what we hold with what is stored, and with the topic
-TOPIC_TIMEOUT = 10.0  # seconds for Kafka to say which topic it is
-DOUBT_DELAY = 0.5  # seconds before what Kafka could not serve is claimed anew
+SETTLE_TIMEOUT = 5.0  # seconds that a rebalance waits for batches in progress; after that the fence protects us
+DATABASE_TIMEOUT = 60.0  # seconds for one attempt at a transaction; a connection silent for longer is lost
+RECLAIM_DELAY = 3.0  # seconds before a fenced owner claims again, if still assigned: one heartbeat interval
+CHECK_INTERVAL = 2.0  # seconds between two comparisons of held positions with the checkpoints, and with the topic
+TOPIC_TIMEOUT = 10.0  # seconds for Kafka to describe the topic
+REVERIFY_DELAY = 0.5  # seconds before a position that Kafka could not serve is claimed again
 
 
 class Stopped(msgspec.Struct, frozen=True):
-    """Where a partition stands still, and why."""
+    """A stopped partition: its position, and why it stopped."""
 
     position: Position
     stop: Stop
 
 
 class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped
-    """The positions this projector holds. Lanes read and move them; the keeper fills them from PostgreSQL.
+    """The positions that this projector holds. Lanes read and advance them; the claim loop loads them from PostgreSQL.
 
-    All of it runs on one event loop; nothing here holds a lock that a fetch could wait for (aiokafka deadlocks then).
+    Everything runs on one event loop. No method holds a lock that a fetch could wait for: aiokafka would deadlock.
     """
 
     def __init__(self, consumer: AIOKafkaConsumer, claims: Claims, membership: Membership | None = None) -> None:
@@ -51,7 +51,7 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
         self._owner = claims.owner
         self._log = get_logger("projector").bind(generation=claims.generation, owner=claims.owner)
         self._unclaimed = asyncio.Event()
-        self._in_hand = 0
+        self._in_progress = 0
         self._settled = asyncio.Event()
         self._settled.set()
         self.heartbeats = Heartbeats()
@@ -59,13 +59,13 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
         self.assigned: frozenset[int] = frozenset()
         self.held: dict[int, Position] = {}
         self.parked: dict[int, Parked] = {}  # of the partitions held
-        self.stopped: dict[int, Stopped] = {}  # one that is tried again is held as well, until it moves
-        self._probation = Probation()
-        self.changed = asyncio.Event()  # set, and replaced, whenever lanes may find other work than before
+        self.stopped: dict[int, Stopped] = {}  # a stopped partition under retry is also in `held`, until it advances
+        self._stop_retries = StopRetries()
+        self.changed = asyncio.Event()  # set, and replaced by a new event, whenever the lanes' work may have changed
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        """Gives partitions up, and waits a while for the batches and claims in hand."""
-        self.give_up()
+        """Releases all partitions, and waits up to `SETTLE_TIMEOUT` for batches and claims in progress."""
+        self.release_all()
         try:
             async with asyncio.timeout(SETTLE_TIMEOUT):
                 await self._settled.wait()
@@ -73,21 +73,21 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
             self._log.warning("revoked_with_a_batch_in_hand", partitions=sorted(tp.partition for tp in revoked))
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        """Notes what the group gave us; the keeper claims it. A stopped partition gets another try."""
+        """Stores the new assignment and wakes the claim loop. Stopped partitions are tried again."""
         self.assigned = frozenset(tp.partition for tp in assigned)
         self.membership.joined()
         self._set_stopped({})
         self._log.info("partitions_assigned", partitions=sorted(self.assigned))
         self._unclaimed.set()
 
-    def give_up(self) -> None:
-        """Gives everything up at once. What is in hand may still commit; whoever claims next fences it."""
+    def release_all(self) -> None:
+        """Releases all partitions at once. A batch in progress may still commit; the next owner's claim fences it."""
         self.assigned = frozenset()
         self.membership.left()
         self._set_held({})
 
-    async def keep(self) -> None:
-        """Claims, for ever, what is assigned and not held. Survives any outage of PostgreSQL or Kafka."""
+    async def claim_assigned(self) -> None:
+        """Claims partitions that are assigned and not held, for ever. Survives any outage of PostgreSQL or Kafka."""
         while True:
             self.heartbeats.turn()
             await self._unclaimed.wait()
@@ -95,8 +95,8 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
             async for attempt in stamina.retry_context(
                 on=self._is_worth_a_retry, attempts=None, timeout=None, wait_initial=0.1, wait_max=2.0
             ):
-                # What is wanted is asked anew at each try: claiming what went elsewhere would fence its new owner.
-                with attempt, self.in_hand():
+                # Each attempt reads the assignment again: claiming a partition that moved would fence its new owner.
+                with attempt, self.work_in_progress():
                     self.heartbeats.attempt(CLAIM)
                     await self._claim(self.assigned)
             self.heartbeats.succeeded(CLAIM)
@@ -106,57 +106,55 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
         return isinstance(error, (*DATABASE_ERRORS, KafkaError))
 
     async def _claim(self, assigned: frozenset[int]) -> None:
-        on_trial = self._probation.on_trial()
-        wanted = sorted(assigned - self.held.keys() - (self.stopped.keys() - on_trial))
+        retrying = self._stop_retries.retrying()
+        wanted = sorted(assigned - self.held.keys() - (self.stopped.keys() - retrying))
         if not wanted:
             return
         async with asyncio.timeout(DATABASE_TIMEOUT):
-            claimed = await self._claims.claim(wanted, on_trial)
-        if assigned is self.assigned:  # else another owner may have claimed in between; the new assignment claims again
-            self._hold(claimed)
+            claimed = await self._claims.claim(wanted, retrying)
+        if assigned is self.assigned:  # else another owner may have claimed them; the new assignment claims again
+            self._take_over(claimed)
 
-    def _hold(self, claimed: Claimed) -> None:
+    def _take_over(self, claimed: Claimed) -> None:
         self.parked.update(claimed.parked)
         held = dict(self.held)
         for position in claimed.positions:
             try:
                 self._consumer.seek(TopicPartition(self._topic, position.partition), position.next_offset)
-            except IllegalStateError:  # revoked in between; the next assignment claims again
+            except IllegalStateError:  # revoked meanwhile; the next assignment claims again
                 continue
             held[position.partition] = position
         self._log.info("partitions_claimed", positions={p.partition: p.next_offset for p in claimed.positions})
         self._set_held(held)
-        self._stand_still(claimed.stops)
+        self._record_stops(claimed.stops)
 
     def holds(self, position: Position) -> bool:
-        """Whether we hold this very position: the same offset, under the same epoch."""
+        """Returns whether we hold exactly this position: the same offset under the same epoch."""
         return self.held.get(position.partition) == position
 
     def advance(self, positions: Iterable[Position]) -> None:
-        """Moves held positions forward after a commit; ignores those given up meanwhile."""
+        """Advances held positions after a commit; ignores partitions that were released meanwhile."""
         for position in self._still_held(positions):
             self.held[position.partition] = position
             if position.partition in self.stopped:
-                self._go_on(position)
+                self._resume(position)
 
-    def _go_on(self, position: Position) -> None:
-        """A partition that had stopped moves: what stopped it is gone."""
+    def _resume(self, position: Position) -> None:
+        """Marks a stopped partition as running: it advanced, so the cause of its stop is gone."""
         self._set_stopped({p: stopped for p, stopped in self.stopped.items() if p != position.partition})
         self._log.info("partition_goes_on", partition=position.partition)
-        self._writing = asyncio.create_task(self._write(self._claims.go_on([position])))
+        self._writing = asyncio.create_task(self._write(self._claims.resume([position])))
 
-    def probe(self) -> None:
-        """Has those stopped partitions claimed and tried whose pause is over."""
-        if due := self._probation.call():
+    def retry_stopped(self) -> None:
+        """Has stopped partitions claimed and tried again whose back-off is over."""
+        if due := self._stop_retries.start_due():
             PARTITIONS_PROBED.labels(generation=self.generation).inc(len(due))
             self._log.info("partitions_probed", partitions=due)
             self._unclaimed.set()
 
-    def lost(self, positions: Iterable[Position]) -> None:
-        """Someone moved these partitions. An operator: we claim them at once. Another owner: if the group still gives
-        them to us, we claim them a little later.
-        """
-        gone = self._give_up(self._still_held(positions))
+    def fenced(self, positions: Iterable[Position]) -> None:
+        """Releases fenced partitions; claims them at once if an operator moved them, else after `RECLAIM_DELAY`."""
+        gone = self._release(self._still_held(positions))
         self._reclaiming = asyncio.create_task(self._reclaim([position.partition for position in gone]))
 
     async def _reclaim(self, partitions: list[int]) -> None:
@@ -171,26 +169,24 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
     def _claim_later(self, seconds: float) -> None:
         asyncio.get_running_loop().call_later(seconds, self._unclaimed.set)
 
-    def doubt(self, positions: Iterable[Position]) -> None:
-        """Kafka cannot serve these positions: they are claimed anew, which finds out whether it is the same history."""
-        if self._give_up(self._still_held(positions)):
-            self._claim_later(DOUBT_DELAY)
+    def reverify(self, positions: Iterable[Position]) -> None:
+        """Releases positions that Kafka cannot serve, and claims them again; the claim verifies the log's history."""
+        if self._release(self._still_held(positions)):
+            self._claim_later(REVERIFY_DELAY)
 
     def stop(self, positions: Iterable[Position], stop: Stop) -> None:
-        """Stops these partitions until the next assignment, until an operator has done something about them, or, where
-        the cause may go by itself, until a probe succeeds. Health, metrics and the checkpoint show the reason.
-        """
-        gone = self._give_up(self._still_held(positions))
+        """Stops partitions until the next assignment, an operator's remedy or a successful retry; health shows why."""
+        gone = self._release(self._still_held(positions))
         if gone:
-            self._stand_still(dict.fromkeys(gone, stop))
+            self._record_stops(dict.fromkeys(gone, stop))
             self._writing = asyncio.create_task(self._write(self._claims.stop(gone, stop.reason)))
 
-    def _stand_still(self, stops: Mapping[Position, Stop]) -> None:
+    def _record_stops(self, stops: Mapping[Position, Stop]) -> None:
         if stops:
             self._set_stopped(self.stopped | {p.partition: Stopped(p, stop) for p, stop in stops.items()})
             for position, stop in stops.items():
                 if stop.probed:
-                    self._probation.begin(position.partition)
+                    self._stop_retries.schedule(position.partition)
             reasons = {position.partition: stop.reason for position, stop in stops.items()}
             self._log.error("partitions_stopped", partitions=sorted(reasons), reasons=reasons)
 
@@ -198,31 +194,31 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
         try:
             async with asyncio.timeout(DATABASE_TIMEOUT):
                 await writing
-        except DATABASE_ERRORS as error:  # health and metrics say it all the same; the next claim writes it
+        except DATABASE_ERRORS as error:  # health and metrics show the stop anyway; the next claim writes it
             self._log.warning("stop_not_written_down", error=named(error))
 
-    async def watch_stored(self) -> None:
-        """Compares, for ever, what we hold with what is stored; and probes what stands still."""
+    async def watch_checkpoints(self) -> None:
+        """Compares held positions with the checkpoints and retries stopped partitions, for ever."""
         while True:
-            await asyncio.sleep(LOOK_INTERVAL)
+            await asyncio.sleep(CHECK_INTERVAL)
             with contextlib.suppress(*DATABASE_ERRORS):
-                await self.compare()
-            self.probe()
+                await self.compare_with_stored()
+            self.retry_stopped()
 
     async def watch_topic(self) -> None:
-        """Claims anew, for ever, what may be another history: the claim finds out."""
+        """Watches the topic for another history, for ever. A claim then verifies the partitions concerned."""
         while True:
-            await asyncio.sleep(LOOK_INTERVAL)
+            await asyncio.sleep(CHECK_INTERVAL)
             with contextlib.suppress(KafkaError, OSError, TimeoutError):
                 async with asyncio.timeout(TOPIC_TIMEOUT):
-                    doubtful = await self._claims.in_doubt()
-                self.doubt([position for partition, position in self.held.items() if partition in doubtful])
+                    changed = await self._claims.changed_partitions()
+                self.reverify([position for partition, position in self.held.items() if partition in changed])
 
-    async def compare(self) -> None:
-        """Compares what we hold with what is stored, and claims anew what is not as we left it.
+    async def compare_with_stored(self) -> None:
+        """Compares our positions with the stored checkpoints, and claims partitions again whose checkpoint changed.
 
-        An operator may have moved a partition under our own name; another owner may have taken it while it was idle;
-        and a database may have come back older than we knew it, after a crash, a fail-over, or from a backup.
+        An operator may have moved a partition under our own name. Another owner may have claimed it while it was idle.
+        After a crash, a failover or a restore from a backup, the database may be older than our positions.
         """
         ours = self.positions()
         if not ours:
@@ -233,45 +229,45 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
         changed = [
             position
             for partition, position in ours.items()
-            if not _as_we_left_it(position, stored.get(partition), self._owner)
+            if not _is_unchanged(position, stored.get(partition), self._owner)
             and partition in now
-            and now[partition].epoch == position.epoch  # else it was claimed meanwhile
+            and now[partition].epoch == position.epoch  # else we claimed it again meanwhile
         ]
         if changed:
-            self._leave(changed, stored)
+            self._release_changed(changed, stored)
 
-    def _leave(self, changed: list[Position], stored: Mapping[int, Stored]) -> None:
+    def _release_changed(self, changed: list[Position], stored: Mapping[int, StoredCheckpoint]) -> None:
         gone = {position.partition for position in changed}
         self._log.warning("checkpoints_moved", partitions={p.partition: p.next_offset for p in changed})
         self._set_held({p: position for p, position in self.held.items() if p not in gone})
         self._set_stopped({p: stopped for p, stopped in self.stopped.items() if p not in gone})
         if any(p in stored and stored[p].owner != self._owner for p in gone):
-            self._claim_later(RECLAIM_DELAY)  # if the group still gives them to us
+            self._claim_later(RECLAIM_DELAY)  # claims only what the group still assigns to us
         else:
             self._unclaimed.set()
 
     def positions(self) -> dict[int, Position]:
-        """Where every partition stands that is ours, held or stopped; one on trial is held, or is being claimed."""
-        on_trial = self._probation.on_trial()
-        return {p: stopped.position for p, stopped in self.stopped.items() if p not in on_trial} | self.held
+        """Returns the positions of our held and stopped partitions; of those under retry, only the held ones."""
+        retrying = self._stop_retries.retrying()
+        return {p: stopped.position for p, stopped in self.stopped.items() if p not in retrying} | self.held
 
     @contextmanager
-    def in_hand(self) -> Iterator[None]:
-        """While a lane holds fetched records, or a claim is under way; a rebalance waits for the end."""
-        self._in_hand += 1
+    def work_in_progress(self) -> Iterator[None]:
+        """Marks work in progress: a lane's fetched records, or a claim. A rebalance waits for its end."""
+        self._in_progress += 1
         self._settled.clear()
         try:
             yield
         finally:
-            self._in_hand -= 1
-            if self._in_hand == 0:
+            self._in_progress -= 1
+            if self._in_progress == 0:
                 self._settled.set()
 
     def _still_held(self, positions: Iterable[Position]) -> list[Position]:
-        """Those whose partition we hold under the same epoch. A batch may outlive the hold it was fetched under."""
+        """Returns the positions that we still hold under the same epoch: a batch may outlive its claim."""
         return [p for p in positions if p.partition in self.held and self.held[p.partition].epoch == p.epoch]
 
-    def _give_up(self, positions: list[Position]) -> list[Position]:
+    def _release(self, positions: list[Position]) -> list[Position]:
         gone = {position.partition for position in positions}
         self._set_held({p: position for p, position in self.held.items() if p not in gone})
         return positions
@@ -282,19 +278,19 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
         self.wake()
 
     def wake(self) -> None:
-        """Lets lanes without work look again whether there is some."""
+        """Wakes the idle lanes, so that they look for work again."""
         changed, self.changed = self.changed, asyncio.Event()
         changed.set()
 
     def _set_stopped(self, stopped: dict[int, Stopped]) -> None:
-        self._probation.end(self.stopped.keys() - stopped.keys())
+        self._stop_retries.cancel(self.stopped.keys() - stopped.keys())
         self.stopped = stopped
         PARTITIONS_STOPPED.labels(generation=self.generation).set(len(stopped))
 
 
-def _as_we_left_it(ours: Position, stored: Stored | None, owner: str) -> bool:
+def _is_unchanged(ours: Position, stored: StoredCheckpoint | None, owner: str) -> bool:
     return (
         stored is not None
         and (stored.owner, stored.epoch) == (owner, ours.epoch)
-        and stored.next_offset >= ours.next_offset  # further: a commit whose answer is on its way
+        and stored.next_offset >= ours.next_offset  # greater: a commit succeeded, and its answer is on the way
     )

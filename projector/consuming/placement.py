@@ -1,7 +1,8 @@
-"""Whether events lie in the partition of their user, where Java's clients and the command side put them.
+"""Checks that each event is in its user's partition, where the command side and Java clients put it.
 
-A producer with another partitioner, or with another key, and partitions that were added, scatter a user's events: their
-order is then that of their times, not the log's (docs/producers.md). Nothing is lost, but it should be known.
+A producer with another partitioner or another key scatters a user's events over partitions; so does adding partitions.
+Scattered events are ordered by their times instead of by the log (docs/producers.md). No event is lost, but operators
+should know.
 """
 
 import time
@@ -15,19 +16,19 @@ from projector.writing.rows import EventRow
 from telemetry.logs import get_logger
 from telemetry.metrics import RECORDS_MISPLACED
 
-LOOKS = 64  # rows of a batch that are looked at: all of a small one, of a larger one so many, spread over it
-WARNING_INTERVAL = 60.0  # seconds
+SAMPLE_SIZE = 64  # rows of a batch that are checked: all rows of a small batch, a spread sample of a larger one
+WARNING_INTERVAL = 60.0  # seconds between two warnings
 
 
 @lru_cache(maxsize=65_536)
 def partition_of(key: bytes, partitions: int) -> int:
-    """Where Kafka's default partitioner puts a key: murmur2, as every Java client does (BuiltInPartitioner)."""
+    """Returns the partition that Kafka's default partitioner chooses for a key (murmur2, Java's BuiltInPartitioner)."""
     return int((murmur2(key) & 0x7FFFFFFF) % partitions)
 
 
 def misplaced(rows: Sequence[EventRow], partitions: int) -> list[EventRow]:
-    """Those of the rows looked at that lie elsewhere."""
-    step = -(-len(rows) // LOOKS) or 1
+    """Returns the rows of a sample that are not in their user's partition."""
+    step = -(-len(rows) // SAMPLE_SIZE) or 1
     return [
         row
         for row in rows[::step]
@@ -36,21 +37,24 @@ def misplaced(rows: Sequence[EventRow], partitions: int) -> list[EventRow]:
 
 
 class Placement:
-    """Counts and tells of misplaced records of one generation. `partitions()`: how many there are; 0: not known."""
+    """Counts and logs the misplaced records of one generation.
+
+    `partitions()` returns the topic's number of partitions; 0 if it is unknown.
+    """
 
     def __init__(self, generation: str, partitions: Callable[[], int]) -> None:
         self._generation, self._partitions = generation, partitions
-        self._told_at = -WARNING_INTERVAL
+        self._warned_at = -WARNING_INTERVAL
 
-    def look(self, rows: Sequence[EventRow]) -> None:
-        """Looks at the rows of a committed batch."""
+    def check(self, rows: Sequence[EventRow]) -> None:
+        """Checks the rows of a committed batch."""
         partitions = self._partitions()
         found = misplaced(rows, partitions) if partitions else []
         if not found:
             return
         RECORDS_MISPLACED.labels(generation=self._generation).inc(len(found))
-        if time.monotonic() - self._told_at >= WARNING_INTERVAL:
-            self._told_at = time.monotonic()
+        if time.monotonic() - self._warned_at >= WARNING_INTERVAL:
+            self._warned_at = time.monotonic()
             get_logger("projector").warning(
                 "records_misplaced",
                 partition=found[0].partition,

@@ -1,15 +1,15 @@
-"""A cap on the rate of one generation, shared by the projectors in proportion to the partitions they hold."""
+"""Limits the rate of one generation. The projectors share the rate in proportion to the partitions they hold."""
 
 import time
 from collections.abc import Callable
 
-BURST = 0.25  # seconds' worth of records that may be taken at once
+BURST = 0.25  # seconds; the records of this time may be fetched at once
 
 
 class RateLimiter:
-    """A token bucket whose tokens are records.
+    """A token bucket; one token is one record.
 
-    Lanes that ask side by side may overdraw it; then nobody takes anything until that is paid back.
+    Lanes that ask at the same time may overdraw it. Then it allows no records until the debt is refilled.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -17,8 +17,13 @@ class RateLimiter:
         self._tokens = 0.0
         self._filled_at = clock()
 
-    def room(self, rate: float | None, wanted: int) -> int:
-        """How many records may be taken now, of `wanted`; 0: wait a little. `rate`: records a second, None: no cap."""
+    def available(self, rate: float | None, wanted: int) -> int:
+        """Returns how many of `wanted` records a lane may fetch now; 0 means: wait a little and ask again.
+
+        Args:
+            rate: records a second; None: no limit.
+            wanted: the number of records the lane would like to fetch.
+        """
         now = self._clock()
         elapsed, self._filled_at = now - self._filled_at, now
         if rate is None:
@@ -28,5 +33,5 @@ class RateLimiter:
         return max(0, min(wanted, int(self._tokens)))
 
     def spend(self, records: int) -> None:
-        """Takes what was really fetched."""
+        """Removes tokens for the records that were fetched."""
         self._tokens -= records

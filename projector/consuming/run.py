@@ -1,7 +1,7 @@
-"""The projector's loop: fetch, assemble, commit, move on.
+"""The projector's main loop: each lane fetches records, assembles batches and commits them.
 
-Each lane owns a share of the partitions and one database connection at a time, so that one lane's transaction runs in
-PostgreSQL while another lane decodes.
+A lane owns a share of the partitions and uses one database connection at a time. So PostgreSQL runs one lane's
+transaction while another lane decodes.
 """
 
 import asyncio
@@ -13,9 +13,9 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from projector.consuming.batch import Position, split
+from projector.consuming.batch import Position, split_by_bytes
 from projector.consuming.batch_size import BatchSize
-from projector.consuming.fetch import FETCH_PATIENCE, Fetched, Fetcher
+from projector.consuming.fetch import FETCH_TIMEOUT, Fetched, Fetcher
 from projector.consuming.ownership import Ownership
 from projector.consuming.placement import Placement
 from projector.consuming.rate_limiter import RateLimiter
@@ -23,29 +23,29 @@ from projector.dead_letters.parking import Caps
 from projector.dead_letters.topic import producer_maker, publish_dead_letters
 from projector.failpoints import reached
 from projector.generations.limits import GenerationLimits
-from projector.generations.offset_gaps import Gaps
+from projector.generations.offset_gaps import OffsetGaps
 from projector.generations.progress import commit_to_group
 from projector.settings import ProjectorSettings
 from projector.writing.apply import Applier
 from projector.writing.commit import GenerationWriter
-from projector.writing.reader_notices import Herald
+from projector.writing.reader_notices import ReaderNotifier
 from projector.writing.rows import KafkaRecord
 from read_model.generations.register import Generation
 from telemetry.logs import get_logger
 
 LAG_REPORT_INTERVAL = 5.0  # seconds between offset commits to Kafka, which only lag tools read
 MEMBERSHIP_CHECK_INTERVAL = 1.0  # seconds
-MEMBERSHIP_PATIENCE = 15.0  # seconds without a successful check
-LAST_WORDS = 0.5  # seconds for the readers to be told of the last batch
-NO_ROOM = 0.02  # seconds before a lane that may not take what is there looks again
+MEMBERSHIP_TIMEOUT = 15.0  # seconds without a successful check until the membership counts as lost
+LAST_NOTICE_TIMEOUT = 0.5  # seconds to notify the readers of the last batch
+SHORT_WAIT = 0.02  # seconds before a lane looks again when it may not apply the records that are there
 
 
 class MembershipLostError(Exception):
-    """This consumer will not be a member of its group again; make a new one."""
+    """The consumer cannot become a member of its group again; only a new consumer can."""
 
 
 class Projector:
-    """One projector process at work. `run` returns after `stop` is set and the batches in hand are committed."""
+    """The lanes and background tasks that project one generation with one consumer."""
 
     def __init__(
         self,
@@ -64,55 +64,67 @@ class Projector:
         self._limits = limits or GenerationLimits(Generation(writer.generation, "active"))
         self._rate_limiter = RateLimiter()
         self._log = get_logger("projector")
-        self._herald = Herald(pool, writer.generation)
+        self._notifier = ReaderNotifier(pool, writer.generation)
         caps = Caps(settings.max_parked_of_one_key, settings.max_parked_of_one_partition)
         self._size = BatchSize(settings.batch_max_records)
-        self._applier = Applier(pool, ownership, writer, caps, self._size, on_commit=self._herald.tell)
+        self._applier = Applier(pool, ownership, writer, caps, self._size, on_commit=self._notifier.notify)
         topic = settings.kafka_topic
         placement = Placement(writer.generation, lambda: len(consumer.partitions_for_topic(topic) or ()))
-        self._applier.on_stored = placement.look
-        self._gaps = Gaps(consumer)
+        self._applier.on_stored = placement.check
+        self._gaps = OffsetGaps(consumer)
         self._fetcher = Fetcher(consumer, ownership, settings.batch_max_wait_ms)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Projects until `stop`. Raises a group of what is neither transient nor a partition's own failure."""
+        """Projects until `stop` is set and the batches in progress are committed.
+
+        Raises:
+            ExceptionGroup: of the errors that are neither transient nor the failure of a single partition; with
+                MembershipLostError when the group membership is lost for good.
+        """
         self._join()
         async with asyncio.TaskGroup() as tasks:
-            jobs = {"keeper": self._ownership.keep(), "lag": self._report_lag(), "membership": self._stay_member()}
-            jobs |= {"dead letters": self._publish_dead_letters(), "herald": self._herald.run()}
-            jobs |= {"stored": self._ownership.watch_stored(), "topic": self._ownership.watch_topic()}
+            jobs = {
+                "claim loop": self._ownership.claim_assigned(),
+                "lag": self._report_lag(),
+                "membership": self._keep_membership(),
+                "dead letters": self._publish_dead_letters(),
+                "reader notices": self._notifier.run(),
+                "checkpoints": self._ownership.watch_checkpoints(),
+                "topic": self._ownership.watch_topic(),
+            }
             background = [tasks.create_task(job, name=name) for name, job in jobs.items()]
             count = self._settings.projector_lanes
             lanes = [tasks.create_task(self._project(lane, stop), name=f"lane {lane}") for lane in range(count)]
             await asyncio.wait(lanes, return_when=asyncio.FIRST_EXCEPTION)
-            await self._tell_the_last()
+            await self._notify_of_last_batch()
             for task in background:
                 task.cancel()
         await commit_to_group(self._consumer, self._ownership.held.values())
 
-    async def _tell_the_last(self) -> None:
+    async def _notify_of_last_batch(self) -> None:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LAST_WORDS):
-                await self._herald.everything_told()
+            async with asyncio.timeout(LAST_NOTICE_TIMEOUT):
+                await self._notifier.all_sent()
 
     def _join(self) -> None:
-        self._ownership.give_up()
+        self._ownership.release_all()
         self._consumer.subscribe([self._settings.kafka_topic], listener=self._ownership)
 
-    async def _stay_member(self) -> None:
-        """Joins the group anew after an error that aiokafka's background work leaves to the next fetch.
+    async def _keep_membership(self) -> None:
+        """Joins the group again after an error in aiokafka's background tasks.
 
-        Until someone takes such an error, aiokafka stands still, and a projector without partitions fetches nothing.
-        Nor does a heartbeat ever beat again after an answer it did not expect ("loading the group", for one). Some
-        errors end that background work for good: then this raises MembershipLostError.
+        aiokafka raises such an error only from the next fetch and stands still until then; a projector without
+        partitions never fetches. Its heartbeats also end for ever after an unexpected response ("loading the group",
+        for one). So this loop fetches from a partition that does not exist. Raises MembershipLostError when the
+        background tasks have ended for good.
         """
-        nowhere = TopicPartition(self._settings.kafka_topic, -1)
+        nonexistent = TopicPartition(self._settings.kafka_topic, -1)
         member_at = time.monotonic()
-        while time.monotonic() - member_at < MEMBERSHIP_PATIENCE:
+        while time.monotonic() - member_at < MEMBERSHIP_TIMEOUT:
             await asyncio.sleep(MEMBERSHIP_CHECK_INTERVAL)
             try:
-                async with asyncio.timeout(FETCH_PATIENCE):
-                    await self._consumer.getmany(nowhere)
+                async with asyncio.timeout(FETCH_TIMEOUT):
+                    await self._consumer.getmany(nonexistent)
                 member_at = time.monotonic()
             except TimeoutError:  # a rebalance is under way
                 continue
@@ -129,27 +141,31 @@ class Projector:
             if not mine:
                 await self._until_ownership_changes(stop)
                 continue
-            room = self._rate_limiter.room(self._rate(), self._limits.records_at_once(self._size.limit))
-            if room == 0:
-                await asyncio.sleep(NO_ROOM)
+            available = self._rate_limiter.available(self._rate(), self._limits.records_at_once(self._size.limit))
+            if available == 0:
+                await asyncio.sleep(SHORT_WAIT)
                 continue
-            fetched = await self._fetcher.fetch(mine, room)
+            fetched = await self._fetcher.fetch(mine, available)
             self._rate_limiter.spend(sum(map(len, fetched.values())))
             await reached("after_fetch")
             began = time.monotonic()
-            with self._ownership.in_hand():
-                ready = self._in_order(lane, fetched)
-                for part in split(ready, self._settings.batch_max_bytes):
+            with self._ownership.work_in_progress():
+                ready = self._records_to_apply(lane, fetched)
+                for part in split_by_bytes(ready, self._settings.batch_max_bytes):
                     await self._applier.apply(part, stop)
             rest = self._limits.rest(time.monotonic() - began)
-            if fetched and not ready:  # a second look, or a limit: neither is worth a hurry
-                rest = NO_ROOM
+            if fetched and not ready:  # all records wait for a second look at a gap, or are beyond a limit
+                rest = SHORT_WAIT
             if rest:
                 await asyncio.sleep(rest)
         self._ownership.heartbeats.leave()
 
     def _share_of(self, lane: int) -> list[TopicPartition]:
-        """Dealt from the assigned partitions, not from the held: one that stops or is lost moves no other."""
+        """Returns the partitions that a lane may fetch now.
+
+        Lanes share the assigned partitions, not the held ones: so a partition that stops moves no other partition to
+        another lane.
+        """
         lanes = self._limits.lanes(self._settings.projector_lanes)
         return [
             TopicPartition(self._settings.kafka_topic, partition)
@@ -167,19 +183,22 @@ class Projector:
                 task.cancel()
 
     def _rate(self) -> float | None:
-        """Our share of the rate that operators allow, records a second."""
+        """Returns our share of the generation's maximum rate, in records a second; None: no limit."""
         held, topic = self._ownership.held, self._settings.kafka_topic
         return self._limits.rate(len(held), lambda: len(self._consumer.partitions_for_topic(topic) or held))
 
-    def _in_order(self, lane: int, fetched: Fetched) -> dict[Position, Sequence[KafkaRecord]]:
-        """The records at and after the position held; those of a partition given up meanwhile fall away."""
-        in_order: dict[Position, Sequence[KafkaRecord]] = {}
+    def _records_to_apply(self, lane: int, fetched: Fetched) -> dict[Position, Sequence[KafkaRecord]]:
+        """Returns the fetched records that may be applied: from the held position up to the partition's limit.
+
+        Drops the records of partitions that were released meanwhile.
+        """
+        to_apply: dict[Position, Sequence[KafkaRecord]] = {}
         mine = self._share_of(lane)
         for tp, found in fetched.items():
             position = self._ownership.held.get(tp.partition)
             if position is None:
                 continue
-            if tp not in mine:  # it went to another lane while we waited, which shall read it
+            if tp not in mine:  # the partition moved to another lane during the fetch, which must read it again
                 self._consumer.seek(tp, position.next_offset)
                 continue
             records = found
@@ -190,8 +209,8 @@ class Projector:
                 records = [record for record in records if record.offset < limit]
                 self._consumer.seek(tp, max(limit, position.next_offset))
             if records and self._gaps.follows(tp, position, records[0]):
-                in_order[position] = records
-        return in_order
+                to_apply[position] = records
+        return to_apply
 
     async def _publish_dead_letters(self) -> None:
         make, topic = producer_maker(self._settings), self._settings.kafka_dlq_topic

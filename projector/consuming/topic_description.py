@@ -1,4 +1,4 @@
-"""What Kafka says of a topic: its configuration and its copies, for `contracts.topic_promises` to judge."""
+"""Reads a topic's configuration, partitions and replicas from Kafka, for `contracts.topic_promises` to judge."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,10 @@ from contracts.topic_promises import ASKED, Topic, topic_told
 
 
 async def look_at_topic(client_options: Mapping[str, Any], name: str) -> Topic:
-    """The topic as it is now. Raises KafkaError when no broker answers; what Kafka does not tell is `unknown`."""
+    """Connects to Kafka and describes the topic. Raises KafkaError when no broker answers.
+
+    If Kafka refuses to describe the configuration, the topic's `unknown` says why.
+    """
     admin = AIOKafkaAdminClient(**client_options)
     await admin.start()
     try:
@@ -21,12 +24,12 @@ async def look_at_topic(client_options: Mapping[str, Any], name: str) -> Topic:
 
 
 async def described(admin: AIOKafkaAdminClient, name: str) -> Topic:
-    """As `look_at_topic`, over a connection that is there."""
+    """Describes the topic like `look_at_topic`, over an open connection."""
     partitions, replication = await _shape(admin, name)
     try:
         wanted = ConfigResource(ConfigResourceType.TOPIC, name, dict.fromkeys(ASKED))
         (response,) = await admin.describe_configs([wanted])
-    except (KafkaError, NotImplementedError) as error:  # an old broker has no such request
+    except (KafkaError, NotImplementedError) as error:  # NotImplementedError: an old broker has no such request
         return Topic(name, {}, partitions, replication, type(error).__name__)
     (found,) = response.to_object()["resources"]
     if found["error_code"]:

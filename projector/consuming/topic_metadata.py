@@ -1,7 +1,7 @@
-"""The question that aiokafka 0.14 cannot ask: which topic is it (KIP-516), and how often has a leader been elected?
+"""Asks Kafka for a topic's id (KIP-516) and its leader epochs, which aiokafka 0.14 cannot ask for.
 
-Metadata in the versions 10 to 12 carries a topic's id, which a topic that is deleted and made anew does not keep, and
-each partition's leader epoch (https://kafka.apache.org/protocol.html#The_Messages_Metadata).
+Metadata responses of versions 10 to 12 carry both (https://kafka.apache.org/protocol.html#The_Messages_Metadata). A
+topic that is deleted and created again gets a new id. Each leader election raises its partition's leader epoch.
 """
 
 # mypy: disable-error-code="misc"
@@ -20,13 +20,13 @@ from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import Boolean, CompactArray, CompactString, Int16, Int32, Schema, TaggedFields
 
 METADATA = 3  # the API's key
-NO_TOPIC_ID = UUID(int=0)  # how a broker says that it does not know
+NO_TOPIC_ID = UUID(int=0)  # the broker does not know the id
 
 
 class TopicMetadata(msgspec.Struct, frozen=True):
-    """A topic as its brokers describe it. `topic_id`: None where they give none (before Kafka 2.8, and others).
+    """A topic's identity, as its brokers describe it.
 
-    `leader_epochs`: for each partition, a number that every election raises.
+    `topic_id`: None if the brokers give none (Kafka before 2.8, and some other servers). `leader_epochs`: by partition.
     """
 
     topic_id: UUID | None = None
@@ -69,7 +69,7 @@ _BROKER = (
     ("rack", CompactString("utf-8")),
     ("tags", TaggedFields),
 )
-# What follows the topics differs between the versions, and is not read.
+# The fields after the topics differ between the versions. Nobody reads them.
 _ANSWER = Schema(
     ("throttle_time_ms", Int32),
     ("brokers", CompactArray(*_BROKER)),
@@ -122,13 +122,20 @@ class _Ask(Request[_Ask10 | _Ask11 | _Ask12]):
 
 
 async def topic_metadata(client: AIOKafkaClient, topic: str) -> TopicMetadata:
-    """What the brokers say of a topic. Raises KafkaError, UnknownTopicOrPartitionError among others."""
+    """Asks a broker for the topic's id and leader epochs.
+
+    Returns:
+        The metadata; empty if the broker is too old to know topic ids.
+
+    Raises:
+        KafkaError: for example NodeNotReadyError, or UnknownTopicOrPartitionError if there is no such topic.
+    """
     node = client.get_random_node()
     if node is None:
         raise NodeNotReadyError("no broker is known")
     try:
         answer = await client.send(node, _Ask(topic))
-    except (IncompatibleBrokerVersion, NotImplementedError):  # older than the versions that know of ids
+    except (IncompatibleBrokerVersion, NotImplementedError):  # the broker is older than topic ids
         return TopicMetadata()
     (found,) = answer.to_object()["topics"]
     if found["error_code"]:

@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias
 import asyncpg
 import msgspec
 
-from projector.consuming.batch import behind
+from projector.consuming.batch import parked_behind
 from projector.dead_letters.parking import header_name, timestamp_ms
 from projector.writing.commit import GenerationWriter
 from projector.writing.connection import Connection
@@ -120,7 +120,7 @@ async def _apply_one(
 
 def _row_or_diagnosis(letter: Letter, stuck: dict[bytes, int]) -> EventRow | Diagnosis:
     if letter.key and letter.key in stuck:
-        return behind(stuck[letter.key])
+        return parked_behind(stuck[letter.key])
     row = to_row(letter)
     return _stop_key(letter, row, stuck) if isinstance(row, Diagnosis) else row
 

@@ -20,7 +20,7 @@ from contracts.record import from_value
 from projector.consuming.log_probe import LogProbe
 from projector.consuming.topic_metadata import TopicMetadata, topic_metadata
 from projector.liveness.stops import Stop, StopCause
-from projector.writing.checkpoints import Stored
+from projector.writing.checkpoints import StoredCheckpoint
 from projector.writing.fingerprint import fingerprint
 from projector.writing.rows import KafkaRecord
 
@@ -48,7 +48,7 @@ class Unproven(msgspec.Struct, frozen=True):
 Verdict = Same | Unproven | Stop
 
 
-def compare(stored: Stored, log: Log) -> Verdict:
+def compare(stored: StoredCheckpoint, log: Log) -> Verdict:
     """Whether `stored` is a checkpoint of this log. Pure. A topic's id proves it; else the record before does."""
     known = stored.topic_id is not None and log.topic_id is not None
     if known and stored.topic_id != log.topic_id:
@@ -63,7 +63,7 @@ def compare(stored: Stored, log: Log) -> Verdict:
     return Same() if known or log.record is not None or stored.next_offset == 0 else Unproven()
 
 
-def is_the_one(stored: Stored, record: KafkaRecord) -> bool:
+def is_the_one(stored: StoredCheckpoint, record: KafkaRecord) -> bool:
     """Whether the record is what was projected last."""
     if stored.last_record is not None:
         return fingerprint(record) == stored.last_record
@@ -91,7 +91,7 @@ class Histories:
             self._client = client
         return await topic_metadata(self._client, self._topic)
 
-    async def verdicts(self, stored: Mapping[int, Stored], topic_id: UUID | None) -> dict[int, Verdict]:
+    async def verdicts(self, stored: Mapping[int, StoredCheckpoint], topic_id: UUID | None) -> dict[int, Verdict]:
         """Of each partition's checkpoint. Raises KafkaError, and TimeoutError when Kafka does not tell in time."""
         try:
             return await self._verdicts(stored, topic_id)
@@ -99,14 +99,14 @@ class Histories:
             await self._probe.close()
             raise
 
-    async def _verdicts(self, stored: Mapping[int, Stored], topic_id: UUID | None) -> dict[int, Verdict]:
+    async def _verdicts(self, stored: Mapping[int, StoredCheckpoint], topic_id: UUID | None) -> dict[int, Verdict]:
         partitions = [TopicPartition(self._topic, partition) for partition in stored]
         begins, ends = await self._probe.beginnings(partitions), await self._probe.ends(partitions)
         logs = {tp.partition: Log(topic_id, begins[tp], ends[tp]) for tp in partitions}
         wanted = {
             tp: offset
             for tp in partitions
-            if (offset := stored[tp.partition].witness) is not None and begins[tp] <= offset < ends[tp]
+            if (offset := stored[tp.partition].proof_offset) is not None and begins[tp] <= offset < ends[tp]
         }
         for tp, record in (await self._records(wanted)).items():
             if record.offset == wanted[tp]:

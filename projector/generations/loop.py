@@ -94,7 +94,7 @@ class GenerationLoop:
                 lost = True
             finally:
                 progress.cancel()
-                ownership.give_up()
+                ownership.release_all()
                 self.consumer = self.ownership = None
         return lost
 

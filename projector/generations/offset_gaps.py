@@ -7,7 +7,7 @@ from projector.writing.rows import KafkaRecord
 from telemetry.logs import get_logger
 
 
-class Gaps:
+class OffsetGaps:
     """The holes seen once, by partition.
 
     A topic may have holes (compaction, transactions). A hole is believed only when a second look, from the position

@@ -16,8 +16,8 @@ import msgspec
 from aiokafka import TopicPartition
 
 from contracts.topic_promises import broken_promises
-from projector.consuming.consumer_group import Described, describe_group
-from projector.consuming.log_probe import LogProbe, Marks
+from projector.consuming.consumer_group import GroupDescription, describe_group
+from projector.consuming.log_probe import LogOffsets, LogProbe
 from projector.consuming.ownership import Ownership
 from projector.consuming.topic_description import look_at_topic
 from projector.generations.loop import GenerationLoop, group_of
@@ -52,7 +52,7 @@ class Outlook:
         self._loop = loop
         self._probe = probe
         self._stands: dict[int, Stand] = {}
-        self._group = Described("")
+        self._group = GroupDescription("")
         self._log = get_logger("projector")
         self._topic_looked_at = float("-inf")
         self.verdicts: Mapping[int, Verdict] = {}
@@ -75,8 +75,8 @@ class Outlook:
         loop = self._loop()
         if loop is None or loop.membership.joining_since is None:
             return None
-        strangers = tuple(map(str, self._group.of(-1).strangers(loop.limits.name)))
-        return Joining(loop.membership.joining_for(time.monotonic()), loop.membership.refusal, strangers)
+        foreign_members = tuple(map(str, self._group.of(-1).foreign_members(loop.limits.name)))
+        return Joining(loop.membership.joining_for(time.monotonic()), loop.membership.refusal, foreign_members)
 
     async def _look_on(self) -> None:
         while True:
@@ -118,7 +118,7 @@ class Outlook:
         topic, generation = self._settings.kafka_topic, loop.limits.name
         options, group_id = self._settings.client_options(), group_of(self._settings, generation)
         held = {p: position.next_offset for p, position in ownership.held.items()}  # before the ends
-        marks = await self._probe.marks(await self._probe.partitions_of(topic), PATIENCE)
+        marks = await self._probe.log_offsets(await self._probe.partitions_of(topic), PATIENCE)
         self._group = await describe_group(options, group_id, topic)
         ours = held.keys() | ownership.stopped.keys() | ownership.assigned
         efforts = _efforts(ownership)
@@ -141,7 +141,7 @@ class Outlook:
         return not group.settled or (group.holder is not None and group.holder.projects(generation))
 
     def _facts(
-        self, loop: GenerationLoop, ownership: Ownership, partition: int, position: int | None, marks: Marks
+        self, loop: GenerationLoop, ownership: Ownership, partition: int, position: int | None, marks: LogOffsets
     ) -> Facts:
         stopped = ownership.stopped.get(partition)
         stand = self._stands.get(partition)

@@ -96,7 +96,7 @@ def _assigned(facts: Facts) -> Verdict | None:
         return None  # a rebalance: what moves or stands is seen by its position
     holder = group.holder
     if holder is None:
-        return Unowned(group.state, tuple(map(str, group.strangers(facts.generation))))
+        return Unowned(group.state, tuple(map(str, group.foreign_members(facts.generation))))
     return None if holder.projects(facts.generation) else HeldByForeigner(str(holder))
 
 

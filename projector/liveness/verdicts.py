@@ -119,20 +119,20 @@ class Gone(Verdict, frozen=True):
 
 
 class Unowned(Verdict, frozen=True):
-    """The group has given it to nobody. `strangers`: who is in the group and no projector of this generation."""
+    """The group has given it to nobody. `foreign_members`: who is in the group and no projector of this generation."""
 
     group_state: str
-    strangers: tuple[str, ...] = ()
+    foreign_members: tuple[str, ...] = ()
     state: ClassVar[State] = "unowned"
 
     @property
     def reason(self) -> str:
         """See `Verdict.reason`."""
-        if not self.strangers:
+        if not self.foreign_members:
             return "no projector is assigned to it"
         return (
-            f"no projector is assigned to it; in its consumer group are {', '.join(self.strangers)}, which are no "
-            "projectors: end them, or give them a group of their own"
+            f"no projector is assigned to it; in its consumer group are {', '.join(self.foreign_members)}, which are "
+            "no projectors: end them, or give them a group of their own"
         )
 
 
@@ -211,7 +211,7 @@ class Joining(Verdict, frozen=True):
 
     since: float
     refusal: str | None = None
-    strangers: tuple[str, ...] = ()
+    foreign_members: tuple[str, ...] = ()
     state: ClassVar[State] = "joining"
 
     @property
@@ -224,7 +224,7 @@ class Joining(Verdict, frozen=True):
         """See `Verdict.reason`."""
         if self.refusal is None:
             return f"the consumer group has been assigning its partitions for {self.since:.0f} s"
-        others = f" In the group: {', '.join(self.strangers)}." if self.strangers else ""
+        others = f" In the group: {', '.join(self.foreign_members)}." if self.foreign_members else ""
         return f"Kafka refuses this projector as a member of its consumer group: {self.refusal}.{others}"
 
 

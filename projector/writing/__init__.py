@@ -1,1 +1,1 @@
-"""From batches to rows: one transaction with the checkpoint, and what becomes of a batch that fails."""
+"""Writes batches to PostgreSQL in one transaction with the checkpoint, and handles batches that fail."""

@@ -1,9 +1,12 @@
-"""One part of a fetch, applied however long it takes; what fails is judged by its kind (docs/decisions/0006).
+"""Applies one part of a fetch, however long it takes. The kind of a failure decides what follows (docs/decisions/0006).
 
-What may pass is tried again where it stands. What was too much is tried in smaller pieces. What fails on the record
-in hand, and on it alone, is looked for by halving: a batch of n records with one culprit takes about 2 log2 n
-transactions, and all others are applied. Alone, a record is blamed only after two trials, each on a connection made
-for it, on which another's event could be applied.
+- A transient failure: the same batch is retried.
+- Too much for one transaction: the batch is retried in smaller pieces.
+- A failure that may be a record's fault: the batch is bisected. With one poison record among n records this takes about
+  2 log2 n transactions, and all other records are applied.
+
+A single record is blamed only after it failed twice, each time on a new connection on which another user's event could
+be applied.
 """
 
 import asyncio
@@ -14,7 +17,7 @@ from typing import Any
 import msgspec
 import stamina
 
-from projector.consuming.batch import Assembled, Part, assemble, cut, size_of
+from projector.consuming.batch import Assembled, Part, assemble, record_count, split_at
 from projector.consuming.batch_size import BatchSize
 from projector.consuming.ownership import DATABASE_TIMEOUT, Ownership
 from projector.dead_letters.parking import Caps
@@ -30,45 +33,46 @@ from projector.writing.rows import EventRow, KafkaRecord
 from telemetry.logs import get_logger
 from telemetry.metrics import BATCHES_FENCED, COMMIT_SECONDS, PROJECTION_RETRIES
 
-PATIENCE = 5.0  # seconds of the same failure before we ask whether it is this batch or everything
-TRIALS = 2  # of a record that stands alone, before it is blamed
+PATIENCE = 5.0  # seconds of the same failure before we check whether only this batch fails, or everything
+ATTEMPTS_ALONE = 2  # failed attempts of a single record before it is blamed
 
 
 class Done(msgspec.Struct, frozen=True):
-    """The part is applied, given up to another owner, or left because we are to stop."""
+    """The part is applied, or fenced by another owner, or left because the projector stops."""
 
 
-class Again(msgspec.Struct, frozen=True):
-    """Nothing can be applied now, whatever it is: try the same again."""
+class Retry(msgspec.Struct, frozen=True):
+    """No event can be applied now: try the same part again."""
 
 
-class Smaller(msgspec.Struct, frozen=True):
-    """It was too much: try as many records as now seem right."""
+class RetrySmaller(msgspec.Struct, frozen=True):
+    """The part was too much for one transaction: try again with the current batch size."""
 
 
-class Halve(msgspec.Struct, frozen=True):
-    """Something in it fails while others succeed: find it."""
+class Bisect(msgspec.Struct, frozen=True):
+    """Some record of the part fails while other events succeed: bisect the part to find it."""
 
 
 class Park(msgspec.Struct, frozen=True):
-    """Its only record is poison."""
+    """The only record of the part is poison: park it with this diagnosis."""
 
     why: Diagnosis
 
 
-class StandStill(msgspec.Struct, frozen=True):
-    """Its partitions cannot go on."""
+class StopPartitions(msgspec.Struct, frozen=True):
+    """The partitions of the part cannot continue."""
 
     stop: Stop
 
 
-Verdict = Done | Again | Smaller | Halve | Park | StandStill
+Verdict = Done | Retry | RetrySmaller | Bisect | Park | StopPartitions
 
 
 class Applier:
-    """Applies parts for the lanes of one generation.
+    """Applies parts of fetches for the lanes of one generation.
 
-    `letters_parked` is set when letters were; `on_commit` is called after each commit, `on_stored` with its rows.
+    `letters_parked` is set after a commit that parked dead letters. `on_commit` is called after each commit, and
+    `on_stored` with the rows of each commit.
     """
 
     def __init__(
@@ -91,76 +95,78 @@ class Applier:
         self.on_stored: Callable[[Sequence[EventRow]], None] = lambda _rows: None
 
     async def apply(self, part: Part, stop: asyncio.Event) -> None:
-        """Commits a part in pieces of the size that goes well now. Returns early when asked to stop."""
+        """Commits a part, in pieces of the current batch size. Returns early when `stop` is set."""
         rest = part
         while rest:
-            piece, rest = cut(rest, self._size.limit)
+            piece, rest = split_at(rest, self._size.limit)
             await self._apply(piece, stop, PATIENCE)
 
     async def _apply(self, part: Part, stop: asyncio.Event, patience: float) -> None:
-        """What no longer follows the position held falls away: its partition was given up, or an earlier piece of the
-        same fetch was not committed.
+        """Applies the records of positions that are still held, and drops the others.
+
+        A position is no longer held when its partition was released, or when an earlier piece of the same fetch was not
+        committed.
         """
         while current := {position: records for position, records in part.items() if self._ownership.holds(position)}:
             verdict = await self._try(current, stop, patience)
-            if not isinstance(verdict, Again):
-                return await self._obey(verdict, current, stop)
-            patience = PATIENCE  # between two looks at whether others succeed
+            if not isinstance(verdict, Retry):
+                return await self._act_on(verdict, current, stop)
+            patience = PATIENCE  # seconds until the next check whether other events succeed
         return None
 
-    async def _obey(self, verdict: Verdict, part: Part, stop: asyncio.Event) -> None:
+    async def _act_on(self, verdict: Verdict, part: Part, stop: asyncio.Event) -> None:
         match verdict:
-            case Smaller():
+            case RetrySmaller():
                 await self.apply(part, stop)
-            case Halve():
-                for half in cut(part, size_of(part) // 2):
+            case Bisect():
+                for half in split_at(part, record_count(part) // 2):
                     await self._apply(half, stop, patience=0)
             case Park(why):
                 await self._park(part, why, stop)
-            case StandStill(reason):
+            case StopPartitions(reason):
                 self._ownership.stop(part, reason)
             case _:
                 pass
 
     async def _try(self, part: Part, stop: asyncio.Event, patience: float) -> Verdict:
         try:
-            return await self._commit(part, stop, self._worth_a_retry(part, patience))
-        except Exception as error:  # noqa: BLE001 - whatever it is, its kind decides
+            return await self._commit(part, stop, self._retried_at_once(part, patience))
+        except Exception as error:  # noqa: BLE001 - the kind of any error decides
             self._log.error("batch_failed", partitions=[p.partition for p in part], **diagnosis(error))
             return await self._judge(part, error, stop)
 
-    def _worth_a_retry(self, part: Part, patience: float) -> Callable[[Exception], bool]:
-        """Whether the same is tried again at once, without a second thought."""
-        alone, began = size_of(part) == 1, time.monotonic()
+    def _retried_at_once(self, part: Part, patience: float) -> Callable[[Exception], bool]:
+        """Returns a predicate: whether an error is retried at once, before any further check."""
+        alone, began = record_count(part) == 1, time.monotonic()
 
-        def worth_it(error: Exception) -> bool:
+        def retried(error: Exception) -> bool:
             kind = kind_of(error)
             if kind is Failure.TOO_MUCH and not alone:
                 return False
             waits = kind in (Failure.SERVER, Failure.TOO_MUCH) and time.monotonic() - began < patience
             return kind is Failure.TRANSIENT or waits
 
-        return worth_it
+        return retried
 
     async def _commit(
-        self, part: Part, stop: asyncio.Event, worth_a_retry: Callable[[Exception], bool], why: Diagnosis | None = None
+        self, part: Part, stop: asyncio.Event, retried: Callable[[Exception], bool], why: Diagnosis | None = None
     ) -> Verdict:
-        """Tries until the outcome is known. `why`: the one record is to be parked for this reason.
+        """Commits the part, with retries until the outcome is known. `why`: the diagnosis to park its one record with.
 
-        Trying the same batch again is safe: had the lost COMMIT succeeded, the checkpoint would have moved, and the
-        second try would be fenced.
+        Retrying the same batch is safe. If a COMMIT succeeded but its answer was lost, the checkpoint has advanced, and
+        the second attempt is fenced.
         """
-        async for attempt in _retries(worth_a_retry):
+        async for attempt in _retries(retried):
             if stop.is_set() and attempt.num > 1:
                 return Done()
             self._ownership.heartbeats.attempt()
             if attempt.num > 1:
                 PROJECTION_RETRIES.inc()
             with attempt:
-                return await self._once(part, why)
+                return await self._attempt(part, why)
         return Done()
 
-    async def _once(self, part: Part, why: Diagnosis | None) -> Verdict:
+    async def _attempt(self, part: Part, why: Diagnosis | None) -> Verdict:
         assembled = assemble(part, self._ownership.parked, self._caps, why)
         await reached("after_assemble")
         try:
@@ -170,26 +176,26 @@ class Applier:
         except Exception as error:
             self._ownership.heartbeats.failed(error)
             if kind_of(error) is not Failure.SUSPECT:
-                await self._pool.expire_connections()  # what is wrong may be the session
+                await self._pool.expire_connections()  # the session itself may be at fault
             raise
 
     async def _write(self, connection: Connection, part: Part, assembled: Assembled) -> Verdict:
         if assembled.batch.advances:
             outcome = await self._writer.commit(connection, assembled.batch)
-            self._on_commit()  # also when fenced: a COMMIT whose answer was lost may be what fences us
+            self._on_commit()  # also when fenced: our own COMMIT, whose answer was lost, may have fenced us
             if isinstance(outcome, Fenced):
                 BATCHES_FENCED.labels(generation=self._writer.generation).inc()
                 self._log.warning("batch_fenced", partitions=[p.partition for p in part])
-                self._ownership.lost(part)
+                self._ownership.fenced(part)
                 return Done()
-            self._move_on(assembled, outcome, size_of(part))
+            self._adopt(assembled, outcome, record_count(part))
         for partition, refusal in assembled.refused.items():
             self._ownership.stop([p for p in self._ownership.held.values() if p.partition == partition], refusal)
         return Done()
 
-    def _move_on(self, assembled: Assembled, outcome: Committed, records: int) -> None:
+    def _adopt(self, assembled: Assembled, outcome: Committed, records: int) -> None:
         self._ownership.heartbeats.succeeded()
-        self._size.went_well(records)
+        self._size.succeeded(records)
         self._ownership.advance(assembled.positions_after)
         self._ownership.parked.update(assembled.parked_after)
         count(self._writer.generation, assembled.batch, outcome)
@@ -197,44 +203,47 @@ class Applier:
             self.letters_parked.set()
         try:
             self.on_stored(assembled.batch.rows)
-        except Exception as error:  # noqa: BLE001 - the batch is committed: what only looks at it cannot fail it
+        except Exception as error:  # noqa: BLE001 - the batch is committed; an observer must not fail it
             self._log.error("look_failed", **diagnosis(error))
 
     async def _park(self, part: Part, why: Diagnosis, stop: asyncio.Event) -> None:
-        """What cannot be parked either is not the record's fault."""
+        """Parks the one record of the part. If even that fails, it is not the record's fault: the partition stops."""
         try:
-            await self._commit(part, stop, self._worth_a_retry(part, float("inf")), why)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is a defect here
+            await self._commit(part, stop, self._retried_at_once(part, float("inf")), why)
+        except Exception as error:  # noqa: BLE001 - any error is a defect here
             self._log.error("batch_failed", partitions=[p.partition for p in part], **diagnosis(error))
-            self._ownership.stop(part, Stop(StopCause.DEFECT, _fact(error)))
+            self._ownership.stop(part, Stop(StopCause.DEFECT, _name_of(error)))
 
     async def _judge(self, part: Part, error: Exception, stop: asyncio.Event) -> Verdict:
-        kind, alone = kind_of(error), size_of(part) == 1
+        kind, alone = kind_of(error), record_count(part) == 1
         if kind is Failure.DEFECT:
-            return StandStill(Stop(StopCause.DEFECT, _fact(error)))
+            return StopPartitions(Stop(StopCause.DEFECT, _name_of(error)))
         if kind is Failure.TOO_MUCH and not alone:
-            self._size.too_much(size_of(part))
-            return Smaller()
+            self._size.failed(record_count(part))
+            return RetrySmaller()
         if kind is Failure.SUSPECT:
-            return await self._on_trial(part, stop) if alone else Halve()
-        return await self._isolate(part, error, stop)
+            return await self._judge_record(part, stop) if alone else Bisect()
+        return await self._judge_server(part, error, stop)
 
-    async def _isolate(self, part: Part, error: Exception, stop: asyncio.Event) -> Verdict:
-        """The database fails or refuses us. Should others' events succeed, only what fails stands still."""
+    async def _judge_server(self, part: Part, error: Exception, stop: asyncio.Event) -> Verdict:
+        """Checks whether a database that fails or refuses a part still applies other events.
+
+        If it does, only the failing records' partitions stop. If not, the part is retried.
+        """
         if stop.is_set():
             return Done()
         try:
             async with asyncio.timeout(DATABASE_TIMEOUT), connected(self._pool, RELEASE_TIMEOUT) as connection:
                 if await known_good_fails(connection, self._writer, _first(part)) is not None:
-                    return Again()
+                    return Retry()
         except DATABASE_ERRORS:
-            return Again()
-        return Halve() if size_of(part) > 1 else StandStill(Stop(StopCause.SERVER, _fact(error)))
+            return Retry()
+        return Bisect() if record_count(part) > 1 else StopPartitions(Stop(StopCause.SERVER, _name_of(error)))
 
-    async def _on_trial(self, part: Part, stop: asyncio.Event) -> Verdict:
-        """The record stands alone, and may be at fault."""
-        verdict: Verdict = Again()
-        for _ in range(TRIALS):
+    async def _judge_record(self, part: Part, stop: asyncio.Event) -> Verdict:
+        """Tries a single record that may be at fault up to `ATTEMPTS_ALONE` times, each on a new connection."""
+        verdict: Verdict = Retry()
+        for _ in range(ATTEMPTS_ALONE):
             async for attempt in _retries(lambda error: kind_of(error) is not Failure.SUSPECT):
                 if stop.is_set() and attempt.num > 1:
                     return Done()
@@ -246,7 +255,7 @@ class Applier:
         return verdict
 
     async def _try_alone(self, part: Part) -> Verdict:
-        """Tries the record, and then others' events, on a new connection. Raises what is no record's fault."""
+        """Tries the record and then other users' events on a new connection. Raises errors that no record causes."""
         await self._pool.expire_connections()
         async with asyncio.timeout(DATABASE_TIMEOUT), connected(self._pool, RELEASE_TIMEOUT) as connection:
             try:
@@ -258,7 +267,7 @@ class Applier:
                 if others_fail is None:
                     return Park(unappliable(error))
                 if kind_of(others_fail) in (Failure.SUSPECT, Failure.DEFECT):
-                    return StandStill(Stop(StopCause.DEFECT, _fact(error)))
+                    return StopPartitions(Stop(StopCause.DEFECT, _name_of(error)))
                 raise others_fail from error
 
 
@@ -270,6 +279,6 @@ def _first(part: Part) -> KafkaRecord:
     return next(iter(part.values()))[0]
 
 
-def _fact(error: Exception) -> str:
+def _name_of(error: Exception) -> str:
     code = getattr(error, "sqlstate", None)
     return f"{type(error).__name__} {code}" if code else type(error).__name__

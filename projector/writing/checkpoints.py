@@ -1,4 +1,4 @@
-"""Positions come from PostgreSQL, never from Kafka's group (docs/decisions/0002)."""
+"""Reads and claims checkpoints: positions come from PostgreSQL, never from Kafka's group (docs/decisions/0002)."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from uuid import UUID
@@ -24,8 +24,8 @@ WHERE topic = $1 AND partition = ANY($2::int[])
 RETURNING partition, next_offset, epoch
 """
 
-# A partition goes on: it belongs to this topic, which a checkpoint of an older version did not say.
-GO_ON = """
+# Marks partitions as running. It also sets the topic id, which the checkpoint of an older version lacks.
+RESUME = """
 UPDATE {generation}.checkpoints AS c
 SET stopped_reason = NULL, stopped_at = NULL, topic_id = coalesce(topic_id, $4)
 FROM unnest($2::int[], $3::bigint[]) AS mine(partition, epoch)
@@ -37,7 +37,7 @@ UPDATE {generation}.checkpoints SET stopped_reason = $4, stopped_at = now()
 WHERE topic = $1 AND partition = $2 AND epoch = $3
 """
 
-# What a checkpoint of an older version lacks, the last event below it stands in for.
+# A checkpoint of an older version has no `last_record`; then the last event below the checkpoint replaces it.
 STORED = """
 SELECT c.partition, c.next_offset, c.epoch, c.owner, c.topic_id, c.last_record, e.kafka_offset, e.event_id
 FROM {generation}.checkpoints AS c LEFT JOIN LATERAL (
@@ -50,9 +50,9 @@ WHERE c.topic = $1 AND c.partition = ANY($2::int[])
 
 LOCK_TIMEOUT = "SET LOCAL lock_timeout = '2s'"
 
-# A session that waits for its client in the middle of a transaction, for so long, is that of a projector which is
-# frozen or whose machine is gone. Its locks would keep the next owner out. A role may end its own sessions.
-EVICT_SLEEPERS = """
+# Ends the sessions of projectors that are frozen or whose machine is gone: sessions that have waited for their client
+# in the middle of a transaction for over 5 s. Their locks would block the next owner. A role may end its own sessions.
+END_FROZEN_SESSIONS = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid()
   AND application_name = current_setting('application_name')
@@ -61,10 +61,10 @@ WHERE datname = current_database() AND usename = current_user AND pid <> pg_back
 """
 
 
-class Stored(msgspec.Struct, frozen=True):
-    """A checkpoint as it is stored. `topic_id` and `last_record` (see `fingerprint`) identify its history.
+class StoredCheckpoint(msgspec.Struct, frozen=True):
+    """A checkpoint as PostgreSQL stores it. `topic_id` and `last_record` (see `fingerprint`) identify its history.
 
-    `last_event_at`, `last_event`: the last event below it, where it has no `last_record`.
+    `last_event_at`, `last_event`: offset and id of the last event below a checkpoint without `last_record`.
     """
 
     next_offset: int
@@ -76,8 +76,8 @@ class Stored(msgspec.Struct, frozen=True):
     last_event: UUID | None = None
 
     @property
-    def witness(self) -> int | None:
-        """The offset of the record that tells whether the log is the same; None without any."""
+    def proof_offset(self) -> int | None:
+        """The offset of the record whose comparison proves that the log is the same; None if there is none."""
         return self.next_offset - 1 if self.last_record is not None else self.last_event_at
 
 
@@ -91,44 +91,51 @@ class Checkpoints:
     def _sql(self, statement: str) -> str:
         return statement.format(generation=self.generation)
 
-    async def known(self, connection: Connection) -> set[int]:
-        """The partitions of the topic that have a checkpoint."""
+    async def partitions(self, connection: Connection) -> set[int]:
+        """Returns the partitions of the topic that have a checkpoint."""
         return {row["partition"] for row in await connection.fetch(self._sql(KNOWN), self.topic)}
 
     async def create(self, connection: Connection, origins: Mapping[int, int], topic_id: UUID | None = None) -> None:
-        """Gives new partitions their first checkpoint, at the offsets of `origins`; existing ones stay as they are."""
+        """Creates the first checkpoints of new partitions; existing checkpoints stay as they are.
+
+        Args:
+            connection: a connection outside or inside a transaction.
+            origins: the first offset to process, by partition.
+            topic_id: the id of the topic; None if its brokers give none.
+        """
         offsets = list(origins.keys()), list(origins.values())
         await connection.execute(self._sql(CREATE), self.topic, *offsets, topic_id)
 
     async def claim(self, connection: Connection, partitions: Sequence[int], owner: str) -> list[Position]:
-        """Takes the partitions under a new epoch: from here on, no earlier owner can commit to them.
+        """Claims partitions under a new epoch: from then on, no earlier owner can commit to them.
 
-        Raises asyncpg.LockNotAvailableError while an earlier owner's transaction is under way. Should that owner be
-        asleep in it, a later try ends it.
+        Raises:
+            asyncpg.LockNotAvailableError: an earlier owner's transaction is in progress. If that owner is frozen, a
+                later attempt ends its session.
         """
-        await connection.execute(EVICT_SLEEPERS)
+        await connection.execute(END_FROZEN_SESSIONS)
         async with connection.transaction():
             await connection.execute(LOCK_TIMEOUT)
             rows = await connection.fetch(self._sql(CLAIM), self.topic, list(partitions), owner)
         return [Position(self.topic, row["partition"], row["next_offset"], row["epoch"]) for row in rows]
 
     async def stop(self, connection: Connection, position: Position, reason: str) -> None:
-        """Writes down why a partition stands still, for `footfall status`; a newer owner's word is not overwritten."""
+        """Stores why a partition stopped, for `footfall status`, unless a newer owner has claimed it."""
         await connection.execute(self._sql(STOP), self.topic, position.partition, position.epoch, reason)
 
-    async def go_on(self, connection: Connection, positions: Iterable[Position], topic_id: UUID | None) -> None:
-        """Writes down that these belong to this topic and do not stand still, unless a newer owner has them."""
+    async def resume(self, connection: Connection, positions: Iterable[Position], topic_id: UUID | None) -> None:
+        """Stores that partitions run, and the topic id they belong to, unless a newer owner has claimed them."""
         partitions = [(position.partition, position.epoch) for position in positions]
         places = [partition for partition, _ in partitions], [epoch for _, epoch in partitions]
-        await connection.execute(self._sql(GO_ON), self.topic, *places, topic_id)
+        await connection.execute(self._sql(RESUME), self.topic, *places, topic_id)
         if topic_id is not None:
-            await self.seen(connection, topic_id)
+            await self.number_history(connection, topic_id)
 
-    async def seen(self, connection: Connection, topic_id: UUID) -> None:
-        """Numbers the history of this topic id, if it has no number yet."""
+    async def number_history(self, connection: Connection, topic_id: UUID) -> None:
+        """Gives the history of this topic id a number, if it has none yet."""
         await connection.execute(SEEN, self.topic, topic_id)
 
-    async def stored(self, connection: Connection, partitions: Iterable[int]) -> dict[int, Stored]:
-        """The checkpoint of each of the partitions as it is stored now."""
+    async def stored(self, connection: Connection, partitions: Iterable[int]) -> dict[int, StoredCheckpoint]:
+        """Returns the stored checkpoints of the partitions."""
         rows = await connection.fetch(self._sql(STORED), self.topic, list(partitions))
-        return {partition: Stored(*fields) for partition, *fields in rows}
+        return {partition: StoredCheckpoint(*fields) for partition, *fields in rows}

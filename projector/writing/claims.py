@@ -1,4 +1,4 @@
-"""Claiming partitions in PostgreSQL: the first checkpoints, a new epoch, and whether it still is the same history."""
+"""Claims partitions in PostgreSQL: creates first checkpoints, raises epochs and verifies the topic's history."""
 
 from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any, Literal
@@ -11,15 +11,15 @@ from projector.consuming.topic_metadata import TopicMetadata
 from projector.dead_letters.parking import Parked, load_parked
 from projector.generations.history import Histories, Unproven
 from projector.liveness.stops import Stop, StopCause
-from projector.writing.checkpoints import Checkpoints, Stored
+from projector.writing.checkpoints import Checkpoints, StoredCheckpoint
 from read_model.generations.histories import UNNAMED
 from telemetry.logs import get_logger
 
-RELEASE_TIMEOUT = 5.0  # seconds to get a connection, and to give a broken one back
+RELEASE_TIMEOUT = 5.0  # seconds to get a connection, and to return a broken one to the pool
 
 
 class Claimed(msgspec.Struct, frozen=True):
-    """What a claim came to: positions to go on from, what is parked there, and partitions that must stand still."""
+    """The result of a claim: positions to continue from, the letters parked there, and partitions that must stop."""
 
     positions: list[Position]
     parked: dict[int, Parked] = msgspec.field(default_factory=dict)
@@ -27,7 +27,7 @@ class Claimed(msgspec.Struct, frozen=True):
 
 
 class Claims:
-    """What one owner does with the checkpoints of one topic in one generation."""
+    """The claims of one owner on the checkpoints of one topic in one generation."""
 
     def __init__(
         self,
@@ -45,35 +45,43 @@ class Claims:
         self._topic: TopicMetadata | None = None
         self._log = get_logger("projector").bind(generation=checkpoints.generation, owner=owner)
 
-    async def claim(self, wanted: list[int], on_trial: Set[int] = frozenset()) -> Claimed:
-        """Takes the partitions under a new epoch, and stops those whose checkpoint is not of the topic's history.
+    async def claim(self, wanted: list[int], retrying: Set[int] = frozenset()) -> Claimed:
+        """Claims partitions under a new epoch, and stops those whose checkpoint belongs to another history.
 
-        What is `on_trial` keeps the reason of its stop in the checkpoint, until it has moved.
-        Raises what asyncpg and Kafka raise; then everything may be tried again.
+        After an error, the whole claim can be tried again.
+
+        Args:
+            wanted: the partitions to claim.
+            retrying: the stopped partitions among them that are retried; their checkpoints keep the reason of the stop
+                until they advance.
+
+        Raises:
+            Exception: errors of asyncpg and aiokafka.
         """
         topic = await self._histories.metadata()
         self._topic = self._topic or topic
         checkpoints = self._checkpoints
         async with self._pool.acquire(timeout=RELEASE_TIMEOUT) as connection:
-            known = await checkpoints.known(connection)
+            known = await checkpoints.partitions(connection)
             if not known.issuperset(wanted):
-                await checkpoints.create(connection, await self._origins(known, wanted, topic), topic.topic_id)
+                await checkpoints.create(connection, await self._first_offsets(known, wanted, topic), topic.topic_id)
             positions = await checkpoints.claim(connection, wanted, self.owner)
-            # After the claim: from here on nobody else parks or redrives without fencing us first.
+            # Load after the claim: from here on, nobody else can park or redrive without fencing us.
             parked = await load_parked(connection, checkpoints.generation, self.topic, wanted)
             stored = await checkpoints.stored(connection, wanted)
             stops = await self._stops(positions, stored, topic)
             for position, stop in stops.items():
                 await checkpoints.stop(connection, position, stop.reason)
                 if stop.cause is StopCause.ANOTHER_HISTORY and stored[position.partition].topic_id is None:
-                    await checkpoints.seen(connection, UNNAMED)  # it came before the one that is found
+                    # The history without a topic id gets a number too; it precedes the one in the log.
+                    await checkpoints.number_history(connection, UNNAMED)
             sound = [position for position in positions if position not in stops]
-            free = [position for position in sound if position.partition not in on_trial]
-            await checkpoints.go_on(connection, free, topic.topic_id)
+            running = [position for position in sound if position.partition not in retrying]
+            await checkpoints.resume(connection, running, topic.topic_id)
         return Claimed(sound, parked, stops)
 
     async def _stops(
-        self, positions: list[Position], stored: Mapping[int, Stored], topic: TopicMetadata
+        self, positions: list[Position], stored: Mapping[int, StoredCheckpoint], topic: TopicMetadata
     ) -> dict[Position, Stop]:
         claimed = {position.partition: position for position in positions}
         verdicts = await self._histories.verdicts({p: stored[p] for p in claimed}, topic.topic_id)
@@ -82,11 +90,11 @@ class Claims:
             self._log.warning("history_unproven", partitions=unproven)
         return {claimed[p]: verdict for p, verdict in verdicts.items() if isinstance(verdict, Stop)}
 
-    async def _origins(self, known: set[int], wanted: list[int], topic: TopicMetadata) -> dict[int, int]:
-        """Where partitions without a checkpoint begin.
+    async def _first_offsets(self, known: set[int], wanted: list[int], topic: TopicMetadata) -> dict[int, int]:
+        """Returns the first offsets of the partitions without a checkpoint.
 
-        The first claim of all settles where every partition of the topic begins. One that is added later is part of a
-        known topic, and begins at its beginning: nothing of it was there before.
+        The very first claim decides where all partitions of the topic start, by `start_from`. A partition that is added
+        later starts at its beginning: it held no records when the topic was first read.
         """
         new = sorted(set(wanted).union(topic.leader_epochs) - known)
         latest = self._start_from == "latest" and not known
@@ -99,10 +107,11 @@ class Claims:
             self._log.warning("history_skipped", first_offsets=skipped, reason=reason)
         return offsets
 
-    async def in_doubt(self) -> set[int]:
-        """Partitions whose log may be another since the last question: a leader was elected, or the topic made anew.
+    async def changed_partitions(self) -> set[int]:
+        """Returns the partitions whose log may have changed since the last call.
 
-        Raises KafkaError.
+        Those are partitions with a new leader; or all partitions, if the topic was deleted and created again. Raises
+        KafkaError.
         """
         topic = await self._histories.metadata()
         before, self._topic = self._topic or topic, topic
@@ -110,18 +119,18 @@ class Claims:
             return {*topic.leader_epochs, *before.leader_epochs}
         return {p for p, epoch in topic.leader_epochs.items() if before.leader_epochs.get(p, epoch) != epoch}
 
-    async def stored(self, partitions: Iterable[int]) -> dict[int, Stored]:
-        """The checkpoints as they are stored now."""
+    async def stored(self, partitions: Iterable[int]) -> dict[int, StoredCheckpoint]:
+        """Returns the stored checkpoints of the partitions."""
         async with self._pool.acquire(timeout=RELEASE_TIMEOUT) as connection:
             return await self._checkpoints.stored(connection, partitions)
 
-    async def go_on(self, positions: Sequence[Position]) -> None:
-        """Writes down that they do not stand still any more."""
+    async def resume(self, positions: Sequence[Position]) -> None:
+        """Stores that the partitions run again."""
         async with self._pool.acquire(timeout=RELEASE_TIMEOUT) as connection:
-            await self._checkpoints.go_on(connection, positions, None)
+            await self._checkpoints.resume(connection, positions, None)
 
     async def stop(self, positions: Iterable[Position], reason: str) -> None:
-        """Writes down why they stand still."""
+        """Stores why the partitions stopped."""
         async with self._pool.acquire(timeout=RELEASE_TIMEOUT) as connection:
             for position in positions:
                 await self._checkpoints.stop(connection, position, reason)

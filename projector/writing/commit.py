@@ -1,11 +1,11 @@
-"""One batch, one transaction: rows, what the projections make of them, dead letters and checkpoints (decision 2).
+"""Commits a batch in one transaction: event rows, projections, dead letters and checkpoints (decision 2).
 
-A batch carries, for each of its partitions, the checkpoint it expects to find and the epoch under which its owner holds
-the partition. If any partition has moved, nothing of the batch is stored and the outcome is `Fenced`.
+For each of its partitions, a batch carries the checkpoint that it expects and the epoch of its owner's claim. If any
+partition has moved, nothing of the batch is stored and the outcome is `Fenced`.
 
-There are three ways to the same end. Most batches hold only new events, so two ways are optimistic: `_in_one_statement`
-for a few rows, one round trip; `_by_copy` for many. When an event turns out to be stored already, or there are dead
-letters, `_carefully` learns from PostgreSQL which events are new before it projects them.
+There are three ways to write a batch. Most batches hold only new events, so two ways are optimistic:
+`_in_one_statement` for a few rows, in one round trip, and `_by_copy` for many rows. When some event is already stored,
+or there are dead letters, `_skipping_stored` asks PostgreSQL which events are new before it projects them.
 """
 
 from collections import Counter
@@ -23,29 +23,29 @@ from projector.writing.conflicts import conflicting
 from projector.writing.connection import Connection
 from projector.writing.rows import COLUMN_TYPES, COLUMNS, EventRow, column_arrays, copy_bytes
 
-# From about this many rows COPY is quicker than one statement with arrays (measured: docs/performance.md).
+# From about this many rows on, COPY is faster than one statement with arrays (measured in docs/performance.md).
 COPY_FROM_ROWS = 100
 
-FIRST_COLUMN = 10  # the parameter that carries the rows' first column; the advances come before
+FIRST_COLUMN = 10  # the number of the parameter with the rows' first column; the parameters of the advances precede it
 
-EVENT_IDENTITY = "processed_events_event_id_key"  # the constraint that an event which is stored already violates
+EVENT_IDENTITY = "processed_events_event_id_key"  # the constraint that an already stored event violates
 
 
 class Advance(msgspec.Struct, frozen=True):
-    """One partition's part in a batch: from which offset to which, under which epoch, and what was skipped."""
+    """One partition's part of a batch: its old and new offset, its epoch, and the number of skipped records."""
 
     topic: str
     partition: int
     epoch: int
     old_offset: int
     new_offset: int
-    duplicates: int = 0  # seen within the batch itself
-    malformed: int = 0  # parked for a reason of their own
+    duplicates: int = 0  # repeats within the batch itself
+    malformed: int = 0  # records parked for a reason of their own
     last_record: int | None = None  # fingerprint of the record before `new_offset`
 
 
 class Batch(msgspec.Struct, frozen=True):
-    """Rows with distinct events, in log order for each partition; letters to park; and the advances of both."""
+    """Rows of distinct events, in log order for each partition; dead letters to park; and the checkpoint advances."""
 
     rows: list[EventRow]
     advances: list[Advance]
@@ -54,9 +54,9 @@ class Batch(msgspec.Struct, frozen=True):
 
 
 class Committed(msgspec.Struct, frozen=True):
-    """The batch is stored. `stored` + `duplicates` = its rows, plus duplicates within the batch.
+    """The batch is stored. `stored` + `duplicates` = the batch's rows plus the duplicates within the batch.
 
-    `conflicts`: duplicates that differ from the event under whose id they came.
+    `conflicts`: duplicates that differ from the stored event of the same id.
     """
 
     stored: int
@@ -65,15 +65,15 @@ class Committed(msgspec.Struct, frozen=True):
 
 
 class Fenced(msgspec.Struct, frozen=True):
-    """Another owner holds or moved a partition of the batch; nothing was changed."""
+    """Another owner holds a partition of the batch or moved it; nothing was stored."""
 
 
 class _FencedError(Exception):
-    """Leaves the transaction block of a fenced batch, so that all it did is undone."""
+    """Leaves the transaction block of a fenced batch, so that the transaction is rolled back."""
 
 
-# What queries see is durable before it is seen: PostgreSQL flushes a commit before anybody sees its rows, unless told
-# otherwise. Nobody sees a generation that is built, and a crash takes rows and checkpoint together.
+# By default PostgreSQL flushes a commit to disk before others see its rows. Rows that queries see need that. Queries do
+# not see a generation that is being built, and a crash loses its rows and checkpoints together, so it need not flush.
 DURABILITY = """
 CASE WHEN (SELECT state FROM ops.generations WHERE name = '{generation}') <> 'active'
      THEN set_config('synchronous_commit', 'off', true) END
@@ -99,7 +99,7 @@ FROM unnest($1::text[], $2::int[], $3::bigint[]) AS w(topic, partition, known)
 WHERE c.topic = w.topic AND c.partition = w.partition
 """
 
-# `held` locks the checkpoints; unless it holds every partition of the batch, neither rows nor checkpoints change.
+# `held` locks the checkpoints. Unless it finds every partition of the batch, neither rows nor checkpoints change.
 IN_ONE_STATEMENT = """
 WITH wanted AS (
     SELECT * FROM unnest($1::text[], $2::int[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],
@@ -134,7 +134,7 @@ RETURNING tenant_id, event_id
 
 
 def _arrays(first: int) -> str:
-    """The parameters, from `$first` on, that carry rows as one array a column."""
+    """Returns the SQL of the parameters, from `$first` on, that carry rows as one array a column."""
     return ", ".join(f"${first + index}::{kind}" for index, kind in enumerate(COLUMN_TYPES))
 
 
@@ -160,9 +160,14 @@ class GenerationWriter:
         self._project = statement(projections, generation)
 
     async def commit(self, connection: Connection, batch: Batch) -> Committed | Fenced:
-        """Stores the batch and moves its checkpoints. Raises what asyncpg raises; then nothing, or all, is stored.
+        """Stores a batch and advances its checkpoints, in one transaction.
 
-        After a lost connection the outcome is unknown; trying the same batch again is safe, as it would be fenced.
+        Returns:
+            `Committed` with counts; or `Fenced`, and nothing is stored.
+
+        Raises:
+            Exception: an error of asyncpg. After a lost connection the outcome is unknown: all is stored, or nothing.
+                Retrying the same batch is safe: a batch that is already stored is fenced.
         """
         await reached("before_transaction")
         outcome = await self._store(connection, batch)
@@ -171,7 +176,7 @@ class GenerationWriter:
 
     async def _store(self, connection: Connection, batch: Batch) -> Committed | Fenced:
         if batch.letters:
-            return await self._carefully(connection, batch)
+            return await self._skipping_stored(connection, batch)
         try:
             if len(batch.rows) < COPY_FROM_ROWS:
                 return await self._in_one_statement(connection, batch)
@@ -179,7 +184,7 @@ class GenerationWriter:
         except asyncpg.UniqueViolationError as error:
             if error.constraint_name != EVENT_IDENTITY:
                 raise
-            return await self._carefully(connection, batch)  # some event of the batch is stored already
+            return await self._skipping_stored(connection, batch)  # some event of the batch is already stored
 
     async def _in_one_statement(self, connection: Connection, batch: Batch) -> Committed | Fenced:
         advanced = await connection.fetchval(
@@ -195,7 +200,7 @@ class GenerationWriter:
         changes = arguments(self._projections, news_of(batch.rows)) if self._projections else []
         try:
             async with connection.transaction():
-                await self._hold_and_advance(connection, batch)
+                await self._advance_checkpoints(connection, batch)
                 await reached("after_checkpoint")
                 await connection.copy_to_table(
                     "processed_events",
@@ -213,10 +218,10 @@ class GenerationWriter:
             return Fenced()
         return _all_stored(batch)
 
-    async def _carefully(self, connection: Connection, batch: Batch) -> Committed | Fenced:
+    async def _skipping_stored(self, connection: Connection, batch: Batch) -> Committed | Fenced:
         try:
             async with connection.transaction():
-                await self._hold_and_advance(connection, batch)
+                await self._advance_checkpoints(connection, batch)
                 await reached("after_checkpoint")
                 known = await self.apply(connection, batch.rows)
                 differing = await conflicting(connection, self.generation, known)
@@ -244,7 +249,7 @@ class GenerationWriter:
             await connection.execute(self._project, *arguments(self._projections, news_of(fresh)))
         return [row for row in rows if (row.event.tenant_id, row.event.event_id) not in new]
 
-    async def _hold_and_advance(self, connection: Connection, batch: Batch) -> None:
+    async def _advance_checkpoints(self, connection: Connection, batch: Batch) -> None:
         moved = await connection.fetch(self._advance, *_advances(batch))
         if len(moved) != len(batch.advances):
             raise _FencedError

@@ -1,7 +1,8 @@
-"""Two different events under one id: an idempotency key that was used for two commands (docs/idempotency.md).
+"""Finds different events under one id: the client used one idempotency key for two commands (docs/idempotency.md).
 
-The command side refuses what it remembers; what it has forgotten, or another of its processes has taken, is seen here.
-The first event is kept, as for any duplicate, and the conflict is counted.
+The command side refuses the second command if it remembers the key. It may have forgotten the key, or another of its
+processes may have accepted the first command; then the conflict appears here. As for any duplicate, the first event is
+kept. The conflict is counted.
 """
 
 from collections.abc import Sequence
@@ -18,12 +19,12 @@ JOIN unnest($1::text[], $2::uuid[]) AS wanted(tenant_id, event_id) USING (tenant
 
 
 def differ(first: UserEvent, repeat: UserEvent) -> bool:
-    """Whether they tell of different activities; when each was recorded does not matter."""
+    """Returns whether two events of one id describe different activities; their timestamps do not matter."""
     return (first.user_id, first.event_type, first.payload) != (repeat.user_id, repeat.event_type, repeat.payload)
 
 
 async def conflicting(connection: Connection, generation: str, repeats: Sequence[EventRow]) -> list[EventRow]:
-    """Those of the repeats that differ from the event which is stored under their id."""
+    """Returns the repeats that differ from the stored event of the same id."""
     if not repeats:
         return []
     found = await connection.fetch(

@@ -1,4 +1,4 @@
-"""A connection to PostgreSQL as the projector's functions take it: from a pool or not."""
+"""The type of a PostgreSQL connection, from a pool or not, and a way to take one from a pool."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -14,8 +14,14 @@ Connection = PoolConnectionProxy | asyncpg.Connection
 
 @asynccontextmanager
 async def connected(pool: Any, timeout: float) -> AsyncIterator[Connection]:
-    """A connection of the pool. Raises NotConnectedError when none can be had, so that nobody takes that for a failure
-    of what was to be done with it. `timeout`: seconds to get it, and to give a broken one back.
+    """Takes a connection from the pool for the duration of the context.
+
+    Args:
+        pool: the asyncpg pool.
+        timeout: seconds to get a connection, and to return a broken one.
+
+    Raises:
+        NotConnectedError: no connection is available. It distinguishes this from a failure of the context's body.
     """
     async with AsyncExitStack() as stack:
         try:

@@ -1,4 +1,4 @@
-"""Failures are of a kind, and the kind decides (docs/decisions/0006). An unknown SQLSTATE is never a record's fault."""
+"""Classifies failures; the kind decides what follows (docs/decisions/0006). An unknown SQLSTATE blames no record."""
 
 import traceback
 from collections.abc import Iterator
@@ -14,7 +14,10 @@ Cause = Literal["poison", "newer_version", "behind"]
 
 
 class Diagnosis(msgspec.Struct, frozen=True):
-    """Why a record was parked: words fit for a log, nothing of the value. `behind_offset`: what it waits behind."""
+    """Why a record was parked. The message may be logged: it quotes nothing of the record's value.
+
+    `behind_offset`: the offset of the parked record that it waits behind, if any.
+    """
 
     cause: Cause
     error_class: str
@@ -23,37 +26,37 @@ class Diagnosis(msgspec.Struct, frozen=True):
 
 
 class Failure(Enum):
-    """What a failed batch calls for."""
+    """The kind of a failure, which decides how the projector reacts."""
 
-    TRANSIENT = "transient"  # the world is at fault: wait, and try the same again, for ever
-    TOO_MUCH = "too much"  # of time, memory or room for one try: try less
-    SERVER = "server"  # the database refuses or fails, until somebody mends it: wait, on a new connection
-    DEFECT = "defect"  # the code is at fault: stop and say so
-    SUSPECT = "suspect"  # some record may be at fault: find it, and try it against one that is known to be good
+    TRANSIENT = "transient"  # the environment is at fault: wait and retry the same batch, for ever
+    TOO_MUCH = "too much"  # the batch needs too much time, memory or space: retry with fewer records
+    SERVER = "server"  # the database refuses or fails until somebody repairs it: wait, on a new connection
+    DEFECT = "defect"  # the code is at fault: stop the partition with a reason
+    SUSPECT = "suspect"  # some record may be at fault: find it, and compare it with an event known to be good
 
 
 class NotConnectedError(Exception):
-    """No connection to PostgreSQL could be had. Whatever the reason (`__cause__`), it says nothing of any record."""
+    """No connection to PostgreSQL is available. `__cause__` has the reason, which never lies in a record."""
 
 
-# Whatever PostgreSQL, its driver or the way to it may say. In the background all of it is logged and tried again.
+# All errors of PostgreSQL, its driver and the network. Background tasks log them and try again.
 DATABASE_ERRORS = (
     NotConnectedError,
     OSError,  # connection refused, reset, broken; TimeoutError
     EOFError,  # asyncio.IncompleteReadError
     asyncpg.PostgresError,
-    asyncpg.InterfaceError,  # the driver's word for a connection that is gone
+    asyncpg.InterfaceError,  # the driver raises this for a lost connection
     asyncpg.InternalClientError,
 )
 
-# What the driver says of the database or of our settings.
+# Errors of the driver that blame the database or our settings.
 DRIVER_SERVER = (
     asyncpg.OutdatedSchemaCacheError,
     asyncpg.UnsupportedClientFeatureError,
     asyncpg.exceptions.ClientConfigurationError,
 )
 
-# Every class of PostgreSQL's appendix A, by the first two characters of its codes.
+# Every class of SQLSTATE codes in PostgreSQL's appendix A, by its first two characters.
 CLASSES = {
     "00": Failure.DEFECT,  # successful completion
     "01": Failure.DEFECT,  # warning
@@ -101,7 +104,7 @@ CLASSES = {
     "XX": Failure.SERVER,  # internal error: data or index corrupted
 }
 
-# Codes that are of another kind than their class.
+# SQLSTATE codes whose kind differs from the kind of their class.
 CODES = {
     "2200H": Failure.SERVER,  # sequence generator limit exceeded
     "25006": Failure.TRANSIENT,  # read-only SQL transaction: a failover made our server a standby, or will
@@ -126,10 +129,10 @@ CODES = {
 
 
 def kind_of(error: BaseException) -> Failure:
-    """The kind of a failure to apply a batch."""
+    """Returns the kind of an error that a batch failed with."""
     if isinstance(error, asyncpg.PostgresError):
         code = getattr(error, "sqlstate", None) or "XX000"
-        # A code that nobody knows says that something is wrong, and not that it is the record.
+        # An unknown code shows that something is wrong, but not that a record is.
         return CODES.get(code) or CLASSES.get(code[:2], Failure.SERVER)
     if isinstance(error, NotConnectedError):
         return Failure.TRANSIENT
@@ -143,19 +146,22 @@ def kind_of(error: BaseException) -> Failure:
 
 
 def storable_words(text: str) -> str:
-    """The text as a text column and a log can hold it: a field's name may be long, and hold NUL or half a character."""
+    """Returns the text as a text column and a log can hold it: shortened, without NUL and without lone surrogates."""
     return text.replace("\0", "\ufffd").encode(errors="replace").decode()[:MAX_MESSAGE_LENGTH]
 
 
 def unappliable(error: BaseException) -> Diagnosis:
-    """Why a valid event is parked. The error's own text may quote the event, so only its class is kept."""
+    """Returns the diagnosis of a valid event that cannot be applied.
+
+    It keeps only the class of the error, because the error's text may quote the event.
+    """
     return Diagnosis("poison", type(error).__name__, "The event is valid, but could not be applied; others can.")
 
 
 def named(error: BaseException) -> str:
-    """An error in a few words: its class, PostgreSQL's code, and its text unless that may quote an event.
+    """Describes an error in a few words: its class, its SQLSTATE, and its text unless that may quote an event.
 
-    A group is named by its leaves; what could not connect, by the reason.
+    A group is described by its leaves, and a NotConnectedError by its cause.
     """
     if isinstance(error, BaseExceptionGroup):
         return "; ".join(dict.fromkeys(map(named, leaves(error))))
@@ -168,7 +174,7 @@ def named(error: BaseException) -> str:
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:
-    """The errors in a group, however deep; a single error is its own leaf."""
+    """Yields the errors in a group, at any depth; an error that is no group yields itself."""
     if isinstance(error, BaseExceptionGroup):
         for inner in error.exceptions:
             yield from leaves(inner)
@@ -177,7 +183,7 @@ def leaves(error: BaseException) -> Iterator[BaseException]:
 
 
 def diagnosis(error: BaseException) -> dict[str, object]:
-    """What a log may say of a failure: no message, for PostgreSQL and its driver quote the values they refuse."""
+    """Returns the log fields of a failure, without its message: PostgreSQL and its driver quote refused values."""
     cause = error.__cause__ if isinstance(error, NotConnectedError) and error.__cause__ is not None else error
     return {
         "error": type(cause).__name__,

@@ -14,25 +14,28 @@ from projector.writing.commit import GenerationWriter
 from projector.writing.connection import Connection
 from projector.writing.rows import EventRow, KafkaRecord
 
-TRIES = 3  # events, each of another user: what fails one user may fail all of that user's events
+CANDIDATES = 3  # events to try, each of another user: all events of one user may fail for the same reason
 
 LATEST = """
 SELECT kafka_partition, event_json FROM {generation}.processed_events
 ORDER BY tenant_id DESC, occurred_at DESC, event_id DESC LIMIT 200
 """
 
-NOBODY = "footfall-control"  # the user of an event made up for the purpose, when there is none to copy
+ARTIFICIAL_USER = "footfall-control"  # the user of an artificial event, when there is no stored event to copy
 
 
-class _UndoneError(Exception):
-    """Leaves the transaction of the check, so that nothing of it stays."""
+class _RollbackError(Exception):
+    """Leaves the transaction of the check, so that it is rolled back."""
 
 
 async def known_good_fails(connection: Connection, writer: GenerationWriter, suspect: KafkaRecord) -> Exception | None:
-    """What fails an event that was applied before and is applied again, as a copy; None when one succeeds.
+    """Applies copies of events that were applied before, and rolls them back.
 
-    Up to `TRIES` of different users are tried, if possible of the suspect's partition, where their rows are; none of
-    the suspect's key, whose events may be what fails. Nothing of it stays.
+    It tries up to `CANDIDATES` events of different users, if possible from the suspect's partition. It leaves out the
+    events of the suspect's key, because they may fail for the same reason.
+
+    Returns:
+        None if a copy can be applied; else the error of the last attempt.
     """
     failed: Exception | None = None
     try:
@@ -40,7 +43,7 @@ async def known_good_fails(connection: Connection, writer: GenerationWriter, sus
             failed = await _try(connection, writer, _row_of(event, suspect))
             if failed is None:
                 return None
-    except Exception as error:  # noqa: BLE001 - then not even the look at what was applied succeeds
+    except Exception as error:  # noqa: BLE001 - then even reading the stored events fails
         return error
     return failed
 
@@ -49,21 +52,21 @@ async def _known_good(connection: Connection, generation: str, suspect: KafkaRec
     latest = await connection.fetch(LATEST.format(generation=generation))
     here = [row["event_json"].encode() for row in latest if row["kafka_partition"] == suspect.partition]
     anywhere = [row["event_json"].encode() for row in latest]
-    return _candidates(here, suspect.key) or _candidates(anywhere, suspect.key) or [_made_up()]
+    return _candidates(here, suspect.key) or _candidates(anywhere, suspect.key) or [_artificial_event()]
 
 
-def _candidates(latest: Sequence[bytes], besides: bytes | None) -> list[UserEvent]:
-    """The latest event of each of a few users."""
+def _candidates(latest: Sequence[bytes], excluded_key: bytes | None) -> list[UserEvent]:
+    """Returns the latest event of each of up to `CANDIDATES` users."""
     found: dict[bytes, UserEvent] = {}
     for value in latest:
         event = from_value(value)
-        if isinstance(event, UserEvent) and partition_key(event) != besides:
+        if isinstance(event, UserEvent) and partition_key(event) != excluded_key:
             found.setdefault(partition_key(event), event)
-    return list(found.values())[:TRIES]
+    return list(found.values())[:CANDIDATES]
 
 
-def _made_up() -> UserEvent:
-    return UserEvent(UUID(int=0), NOBODY, "PRODUCT_VIEW", datetime.now(UTC), {"productId": NOBODY})
+def _artificial_event() -> UserEvent:
+    return UserEvent(UUID(int=0), ARTIFICIAL_USER, "PRODUCT_VIEW", datetime.now(UTC), {"productId": ARTIFICIAL_USER})
 
 
 def _row_of(event: UserEvent, suspect: KafkaRecord) -> EventRow:
@@ -77,8 +80,8 @@ async def _try(connection: Connection, writer: GenerationWriter, row: EventRow) 
     try:
         async with connection.transaction():
             await writer.apply(connection, [row])
-            raise _UndoneError
-    except _UndoneError:
+            raise _RollbackError
+    except _RollbackError:
         return None
-    except Exception as error:  # noqa: BLE001 - whatever fails a good event is not the record's fault
+    except Exception as error:  # noqa: BLE001 - an error of a known-good event is not the suspect's fault
         return error

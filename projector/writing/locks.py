@@ -1,4 +1,4 @@
-"""Who stands in a projector's way in PostgreSQL. What is asked here, every role may see."""
+"""Finds the PostgreSQL lock that a projector waits for. Every role may run the query."""
 
 from projector.liveness.projecting import Lock
 from projector.writing.connection import Connection
@@ -18,7 +18,10 @@ ORDER BY w.waitstart LIMIT 1
 
 
 async def lock_in_the_way(connection: Connection, generation: str) -> Lock | None:
-    """The lock that a projector of this generation has waited for longest, unless another of its own holds it."""
+    """Returns the lock that a projector of this generation has waited for longest; None if there is none.
+
+    Locks that a projector of the same generation holds do not count.
+    """
     row = await connection.fetchrow(WAITING, projector_name(generation))
     if row is None:
         return None

@@ -1,8 +1,8 @@
-"""Tells readers that the read model moved: after each commit, on a session of its own.
+"""Notifies readers after each commit that the read model advanced, over a database session of its own.
 
-PostgreSQL has one queue of notifications for all its databases, and any session may fill it: then every COMMIT of a
-transaction that notifies fails. So no batch notifies; a herald does, and its failures concern nobody else (decision
-record "Readers are told beside the batch").
+PostgreSQL has one queue of notifications for all its databases, and any session can fill it. Then every COMMIT of a
+transaction that notifies fails. So no batch notifies. A separate notifier does, and its failures affect nothing else
+(docs/decisions/0019).
 """
 
 import asyncio
@@ -12,54 +12,60 @@ from typing import Any
 from read_model.progress import WAKE_IF_ACTIVE
 from telemetry.logs import get_logger
 
-PATIENCE = 10.0  # seconds for one notification; a session that says nothing for so long is gone
-RETRY = 0.5  # seconds until the next try after two failures in a row
-SAY_EVERY = 30.0  # seconds between two warnings
+PATIENCE = 10.0  # seconds for one notification; a session silent for longer is lost
+RETRY = 0.5  # seconds before the next attempt after two failures in a row
+WARNING_INTERVAL = 30.0  # seconds between two warnings
 
 
-class Herald:
-    """One generation's. `pool`: where it takes its session from, and keeps it."""
+class ReaderNotifier:
+    """Notifies the readers of one generation. It takes one session from `pool` and keeps it."""
 
     def __init__(self, pool: Any, generation: str) -> None:
         self._pool = pool
         self._wake = WAKE_IF_ACTIVE.format(generation=generation)
         self._log = get_logger("projector").bind(generation=generation)
-        self._news = asyncio.Event()
-        self._told = asyncio.Event()
-        self._told.set()
-        self._said_at = -SAY_EVERY
+        self._pending = asyncio.Event()
+        self._all_sent = asyncio.Event()
+        self._all_sent.set()
+        self._warned_at = -WARNING_INTERVAL
 
-    def tell(self) -> None:
-        """Something was committed. Costs the caller nothing; what is said while a notification is on its way is one."""
-        self._told.clear()
-        self._news.set()
+    def notify(self) -> None:
+        """Requests a notification after a commit, without waiting.
 
-    async def everything_told(self) -> None:
-        """Returns once nothing is left to tell."""
-        await self._told.wait()
+        Requests that arrive while a notification is being sent become one notification.
+        """
+        self._all_sent.clear()
+        self._pending.set()
+
+    async def all_sent(self) -> None:
+        """Returns once every requested notification is sent."""
+        await self._all_sent.wait()
 
     async def run(self) -> None:
-        """Until cancelled. Whatever fails is tried again: a reader that is not told looks for itself a little later."""
+        """Sends requested notifications until cancelled, and retries after any error.
+
+        A reader without a notification polls by itself a little later.
+        """
         failures = 0
         while True:
             try:
                 async with self._pool.acquire(timeout=PATIENCE) as connection:
                     while True:
-                        await self._news.wait()
-                        self._news.clear()
+                        await self._pending.wait()
+                        self._pending.clear()
                         async with asyncio.timeout(PATIENCE):
                             await connection.execute(self._wake)
                         failures = 0
-                        if not self._news.is_set():
-                            self._told.set()
+                        if not self._pending.is_set():
+                            self._all_sent.set()
             except Exception as error:  # noqa: BLE001 - whatever it is, it must not disturb projecting
                 failures += 1
-                self._news.set()
+                self._pending.set()
                 self._warn(error)
                 await asyncio.sleep(RETRY if failures > 1 else 0)
 
     def _warn(self, error: Exception) -> None:
         now = time.monotonic()
-        if now - self._said_at >= SAY_EVERY:
-            self._said_at = now
+        if now - self._warned_at >= WARNING_INTERVAL:
+            self._warned_at = now
             self._log.warning("readers_not_told", error=type(error).__name__, sqlstate=getattr(error, "sqlstate", None))

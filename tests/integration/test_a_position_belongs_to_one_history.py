@@ -218,7 +218,7 @@ def test_a_log_that_lost_its_end_stops_the_partition_even_when_it_has_grown_beyo
         assert "offset 9 holds another record" in wait_until_stopped(footfall, "history_cut")
         assert stored(footfall) == {event.event_id for event in old}
         before = asyncio.run(place_of_a_reader(footfall))
-        asyncio.run(go_on(footfall, 5))
+        asyncio.run(resume(footfall, 5))
         wait_until(lambda: len(stored(footfall)) == FIRST + SECOND, 60, "what was written anew to be read")
         assert stored(footfall) == {event.event_id for event in old + other}
         assert metric(projector, "partitions_stopped") == 0
@@ -267,7 +267,7 @@ async def place_of_a_reader(footfall: Footfall, at: Place | None = None) -> Plac
     return stand.place()
 
 
-async def go_on(footfall: Footfall, offset: int) -> None:
+async def resume(footfall: Footfall, offset: int) -> None:
     connection = await asyncpg.connect(footfall.servers.admin_url)
     try:
         await accept_position(connection, "read_g1", footfall.topic, 0, offset)

@@ -19,7 +19,7 @@ from projector.dead_letters.parking import Caps
 from projector.writing import commit
 from projector.writing.checkpoints import Checkpoints
 from projector.writing.commit import COPY_FROM_ROWS, Committed, Fenced, GenerationWriter
-from projector.writing.reader_notices import Herald
+from projector.writing.reader_notices import ReaderNotifier
 from read_model.progress import CHANNEL
 from read_model.wire_time import wire_time
 from tests.patience import PATIENCE
@@ -380,7 +380,7 @@ async def test_create_never_overwrites(database: Database) -> None:
     position = (await database.claimed(0))[0]
     await database.commit({position: records(events(SMALL))})
     async with database.connect() as connection:
-        assert await checkpoints.known(connection) == {0}
+        assert await checkpoints.partitions(connection) == {0}
         await checkpoints.create(connection, {0: 99, 1: 42})
         again = await checkpoints.claim(connection, [0, 1], "me")
     assert {at.partition: (at.next_offset, at.epoch) for at in again} == {0: (SMALL, 2), 1: (42, 1)}
@@ -439,24 +439,24 @@ async def heard(url: str) -> AsyncIterator[asyncio.Queue[str]]:
 
 
 @both_paths
-async def test_a_commit_tells_nobody_and_the_herald_tells_readers_of_what_they_see(
+async def test_a_commit_tells_nobody_and_the_notifier_tells_readers_of_what_they_see(
     database: Database, size: int
 ) -> None:
     held = (await database.claimed(0))[0]
     async with heard(database.url) as told, asyncpg.create_pool(database.url, min_size=1, max_size=1) as pool:
         assert isinstance(await database.commit({held: records([an_event() for _ in range(size)])}), Committed)
-        herald = Herald(pool, "read_g1")
-        heralding = asyncio.create_task(herald.run())
+        notifier = ReaderNotifier(pool, "read_g1")
+        notifying = asyncio.create_task(notifier.run())
         owner = await asyncpg.connect(database.owner_url)
         async with asyncio.timeout(PATIENCE):
             for state, said in (("active", 1), ("standby", 0)):
                 await owner.execute("UPDATE ops.generations SET state = $1", state)
-                herald.tell()
-                herald.tell()
-                await herald.everything_told()
+                notifier.notify()
+                notifier.notify()
+                await notifier.all_sent()
                 await owner.execute("SELECT pg_notify($1, '')", CHANNEL)  # PostgreSQL delivers in order of commit
                 for _ in range(said + 1):
                     assert await told.get() == CHANNEL
                 assert told.empty()
-        heralding.cancel()
+        notifying.cancel()
         await owner.close()

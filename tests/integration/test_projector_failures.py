@@ -314,7 +314,7 @@ def test_an_error_that_aiokafka_cannot_handle_does_not_end_the_membership(
             raise error
         return await real(*arguments)
 
-    monkeypatch.setattr(run, "MEMBERSHIP_PATIENCE", 3.0)
+    monkeypatch.setattr(run, "MEMBERSHIP_TIMEOUT", 3.0)
     monkeypatch.setattr(GroupCoordinator, work, fails_once)
 
     def scenario() -> None:

@@ -43,8 +43,8 @@ FETCH = 0.3  # seconds of a fetch in vain: whatever else a turn of a lane takes 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watchdog, "LEAST_SPAN", SPAN)
-    monkeypatch.setattr(fetch, "FETCH_PATIENCE", FETCH)
-    monkeypatch.setattr(run, "FETCH_PATIENCE", FETCH)
+    monkeypatch.setattr(fetch, "FETCH_TIMEOUT", FETCH)
+    monkeypatch.setattr(run, "FETCH_TIMEOUT", FETCH)
     # It ends the process, which here is the tests' own; `harmed` is for that.
     monkeypatch.setattr(watchdog, "LoopGuard", lambda _: LoopGuard(PATIENCE))
 
@@ -142,7 +142,7 @@ def test_a_consumer_that_returns_nothing_is_noticed_and_the_projector_ends(
     projector.assert_ended_stuck()
 
 
-@pytest.mark.parametrize("name", ["lane 1", "keeper"])
+@pytest.mark.parametrize("name", ["lane 1", "claim loop"])
 def test_a_task_that_was_lost_is_noticed(footfall: Footfall, name: str) -> None:
     with Here(footfall) as projector:
         produce(footfall, some_records(100))

@@ -13,10 +13,10 @@ def fill(size: BatchSize, bearable: int, records: int) -> tuple[int, int]:
         batches += 1
         if now > bearable and now > 1:
             failed += 1
-            size.too_much(now)
+            size.failed(now)
         else:
             records -= now
-            size.went_well(now)
+            size.succeeded(now)
     return failed, batches
 
 
@@ -32,18 +32,18 @@ def test_it_finds_what_goes_well_and_stays_near_it(bearable: int) -> None:
 def test_it_comes_back_to_the_full_size_within_a_few_batches() -> None:
     size = BatchSize(8_000)
     while size.limit > 1:
-        size.too_much(size.limit)
+        size.failed(size.limit)
     assert fill(size, 8_000, 200_000)[1] < 80
     assert size.limit == 8_000
 
 
 def test_a_batch_that_is_not_full_says_nothing() -> None:
     size = BatchSize(8_000)
-    size.too_much(8_000)
+    size.failed(8_000)
     for _ in range(100):
-        size.went_well(3_999)
+        size.succeeded(3_999)
     assert size.limit == 4_000
-    size.too_much(2)
+    size.failed(2)
     assert size.limit == 1
-    size.too_much(1)
+    size.failed(1)
     assert size.limit == 1

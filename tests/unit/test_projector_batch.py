@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from contracts.event import UserEvent
 from contracts.versions import encode_event
-from projector.consuming.batch import Position, assemble, split
+from projector.consuming.batch import Position, assemble, split_by_bytes
 from projector.dead_letters.parking import Caps
 from projector.writing.commit import Advance
 from projector.writing.failure import Diagnosis
@@ -41,7 +41,7 @@ def fetches(draw: st.DrawFn) -> dict[Position, list[Record]]:
 def test_a_split_keeps_every_record_in_order_and_parts_small(
     fetched: dict[Position, list[Record]], max_bytes: int
 ) -> None:
-    parts = list(split(fetched, max_bytes))
+    parts = list(split_by_bytes(fetched, max_bytes))
     for start, records in fetched.items():
         cut = [(at, found) for part in parts for at, found in part.items() if at.partition == start.partition]
         assert [one for _, found in cut for one in found] == records
@@ -58,8 +58,8 @@ def test_a_split_keeps_every_record_in_order_and_parts_small(
 
 def test_a_fetch_that_fits_is_one_part() -> None:
     fetched = {Position("t", p, 0, 1): [Record(p, n, b"12345") for n in range(10)] for p in range(3)}
-    assert list(split(fetched, 150)) == [fetched]
-    assert list(split({}, 150)) == []
+    assert list(split_by_bytes(fetched, 150)) == [fetched]
+    assert list(split_by_bytes({}, 150)) == []
 
 
 def test_a_batch_keeps_the_first_record_of_an_event_and_counts_the_rest() -> None:

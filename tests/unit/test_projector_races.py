@@ -19,15 +19,15 @@ from contracts.versions import encode_event
 from projector.consuming import fetch as fetch_module
 from projector.consuming import ownership as ownership_module
 from projector.consuming import run as run_module
-from projector.consuming.batch import Position, split
+from projector.consuming.batch import Position, split_by_bytes
 from projector.consuming.fetch import Fetcher
 from projector.consuming.ownership import Ownership
 from projector.consuming.run import MembershipLostError, Projector
-from projector.liveness import probation
+from projector.liveness import stop_retries
 from projector.liveness.stops import Stop, StopCause
 from projector.settings import ProjectorSettings
 from projector.writing import apply as apply_module
-from projector.writing.checkpoints import Stored
+from projector.writing.checkpoints import StoredCheckpoint
 from projector.writing.claims import Claimed
 from projector.writing.commit import Batch, Committed, Fenced
 from tests.drivers.records import Record
@@ -96,14 +96,14 @@ class HandPlayedClaims:
     async def stop(self, _positions: Sequence[Position], _reason: str) -> None:
         pass
 
-    async def go_on(self, positions: Sequence[Position]) -> None:
+    async def resume(self, positions: Sequence[Position]) -> None:
         self.gone_on += [position.partition for position in positions]
 
-    async def stored(self, partitions: Iterable[int]) -> dict[int, Stored]:
+    async def stored(self, partitions: Iterable[int]) -> dict[int, StoredCheckpoint]:
         there = set(partitions) - self.missing
-        return {p: Stored(self.next_offset.get(p, 0), self.epoch[p], self.owners[p]) for p in there}
+        return {p: StoredCheckpoint(self.next_offset.get(p, 0), self.epoch[p], self.owners[p]) for p in there}
 
-    async def claim(self, wanted: list[int], _on_trial: Set[int]) -> Claimed:
+    async def claim(self, wanted: list[int], _retrying: Set[int]) -> Claimed:
         self.claims.append(list(wanted))
         self.claimed.set()
         if self.failing:
@@ -146,7 +146,7 @@ class Scene:
         self.outcomes: list[Committed | Fenced | Exception] = []
         monkeypatch.setattr(apply_module, "known_good_fails", everything_fails)
         monkeypatch.setattr(ownership_module, "RECLAIM_DELAY", 0)
-        monkeypatch.setattr(ownership_module, "DOUBT_DELAY", 0)
+        monkeypatch.setattr(ownership_module, "REVERIFY_DELAY", 0)
 
     async def commit(self, _connection: None, batch: Batch) -> Committed | Fenced:
         outcome = self.outcomes.pop(0) if self.outcomes else Committed(len(batch.rows), 0)
@@ -166,12 +166,12 @@ class Scene:
 
     @asynccontextmanager
     async def keeping(self) -> AsyncIterator[None]:
-        keeper = asyncio.create_task(self.ownership.keep())
+        claiming = asyncio.create_task(self.ownership.claim_assigned())
         try:
             yield
         finally:
-            assert not keeper.done()
-            keeper.cancel()
+            assert not claiming.done()
+            claiming.cancel()
 
     async def until_held(self, *partitions: int) -> None:
         async with asyncio.timeout(PATIENCE):
@@ -186,7 +186,7 @@ class Scene:
 
     async def apply(self, lane: int, fetched: Mapping[TopicPartition, Sequence[Any]]) -> None:
         """What a lane does with a fetch."""
-        for part in split(self.projector._in_order(lane, fetched), 1_024):
+        for part in split_by_bytes(self.projector._records_to_apply(lane, fetched), 1_024):
             await self.projector._applier.apply(part, self.stop)
 
     def offsets(self) -> dict[int, int]:
@@ -274,10 +274,10 @@ async def test_the_same_assignment_again_is_claimed_again(scene: Scene) -> None:
 async def test_a_defect_of_a_claim_ends_the_keeper_loudly(scene: Scene) -> None:
     """The task group around it ends the process; silence would leave partitions unprojected for ever."""
     scene.table.failing = [KeyError("surprise")]
-    keeper = asyncio.create_task(scene.ownership.keep())
+    claiming = asyncio.create_task(scene.ownership.claim_assigned())
     await scene.assign(0)
     with pytest.raises(KeyError):
-        await keeper
+        await claiming
 
 
 # --- a batch that outlives the hold it was fetched under -------------------------------------------------------------
@@ -291,7 +291,7 @@ async def test_a_fence_takes_nothing_from_a_newer_hold(scene: Scene) -> None:
         await scene.revoke()
         await scene.assign(0, 1)
         await scene.until_held(0, 1)
-        scene.ownership.lost(old.values())
+        scene.ownership.fenced(old.values())
         scene.ownership.stop(old.values(), Stop(StopCause.DEFECT, "of an old batch"))
         scene.ownership.advance([Position(TOPIC, 0, 77, old[0].epoch)])
         assert scene.offsets() == {0: 0, 1: 0}
@@ -303,7 +303,7 @@ async def test_a_lost_partition_is_claimed_again_while_it_is_assigned(scene: Sce
         await scene.assign(0, 1)
         await scene.until_held(0, 1)
         scene.table.next_offset[0] = 30
-        scene.ownership.lost([scene.ownership.held[0]])
+        scene.ownership.fenced([scene.ownership.held[0]])
         assert set(scene.ownership.held) == {1}
         await scene.until_held(0, 1)
         assert scene.offsets() == {0: 30, 1: 0}
@@ -313,7 +313,7 @@ async def test_a_partition_lost_and_then_revoked_is_left_alone(scene: Scene) -> 
     async with scene.keeping():
         await scene.assign(0)
         await scene.until_held(0)
-        scene.ownership.lost([scene.ownership.held[0]])
+        scene.ownership.fenced([scene.ownership.held[0]])
         await scene.revoke()
         await scene.assign(1)
         await scene.until_held(1)
@@ -456,7 +456,7 @@ async def test_no_lane_misses_a_change_of_ownership(scene: Scene) -> None:
 async def test_a_fetch_that_a_rebalance_holds_up_comes_back_for_the_stop(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetch_module, "FETCH_PATIENCE", 0.01)
+    monkeypatch.setattr(fetch_module, "FETCH_TIMEOUT", 0.01)
     scene.consumer.fetched = asyncio.Event()
     async with asyncio.timeout(PATIENCE):
         assert await scene.fetcher.fetch([TopicPartition(TOPIC, 0)], 100) == {}
@@ -473,14 +473,14 @@ async def test_an_error_of_the_group_is_taken_though_no_partition_is_held(
     async with scene.keeping():
         await scene.assign(0)
         await scene.until_held(0)
-        member = asyncio.create_task(scene.projector._stay_member())
+        member = asyncio.create_task(scene.projector._keep_membership())
         await everything_else()
         assert scene.consumer.subscribed == 0
         scene.consumer.fetched = KafkaError("the group is loading")
         await everything_else()
         assert scene.consumer.subscribed > 1
         assert scene.ownership.held == {}
-        monkeypatch.setattr(run_module, "MEMBERSHIP_PATIENCE", 0)
+        monkeypatch.setattr(run_module, "MEMBERSHIP_TIMEOUT", 0)
         with pytest.raises(MembershipLostError):
             await member
 
@@ -516,7 +516,7 @@ async def test_a_checkpoint_that_is_not_as_we_left_it_is_claimed_anew(scene: Sce
         await scene.until_held(0, 1)
         scene.ownership.advance([msgspec.structs.replace(scene.ownership.held[0], next_offset=40)])
         scene.table.next_offset[0] = 40
-        await scene.ownership.compare()
+        await scene.ownership.compare_with_stored()
         assert scene.offsets() == {0: 40, 1: 0}  # as it is
         match what:
             case "behind":
@@ -529,7 +529,7 @@ async def test_a_checkpoint_that_is_not_as_we_left_it_is_claimed_anew(scene: Sce
                 scene.table.owners[0] = "another"
             case _:
                 scene.table.epoch[0] += 1
-        await scene.ownership.compare()
+        await scene.ownership.compare_with_stored()
         assert scene.offsets() == {1: 0}
         scene.table.missing.clear()
         await scene.until_held(0, 1)
@@ -541,7 +541,7 @@ async def test_a_commit_whose_answer_is_on_its_way_is_no_reason_to_claim_anew(sc
         await scene.assign(0)
         await scene.until_held(0)
         scene.table.next_offset[0] = 7
-        await scene.ownership.compare()
+        await scene.ownership.compare_with_stored()
         assert scene.offsets() == {0: 0}
 
 
@@ -550,7 +550,7 @@ async def test_a_stopped_partition_gets_another_try_with_the_next_assignment(sce
         await scene.assign(0)
         await scene.until_held(0)
         scene.ownership.stop([scene.ownership.held[0]], Stop(StopCause.DEFECT))
-        scene.ownership.lost([])  # wakes the keeper, which leaves it stopped
+        scene.ownership.fenced([])  # wakes the claim loop, which leaves it stopped
         await everything_else()
         assert scene.table.claims == [[0]]
         await scene.revoke()
@@ -562,12 +562,12 @@ async def test_a_stopped_partition_gets_another_try_with_the_next_assignment(sce
 async def test_a_partition_on_trial_counts_as_stopped_until_it_moves(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(probation, "FIRST_PAUSE", 0)
+    monkeypatch.setattr(stop_retries, "FIRST_PAUSE", 0)
     async with scene.keeping():
         await scene.assign(0)
         await scene.until_held(0)
         scene.ownership.stop([scene.ownership.held[0]], Stop(StopCause.DEFECT))
-        scene.ownership.probe()
+        scene.ownership.retry_stopped()
         await scene.until_held(0)
         assert set(scene.ownership.stopped) == {0}
         assert scene.table.gone_on == []
@@ -579,11 +579,11 @@ async def test_a_partition_on_trial_counts_as_stopped_until_it_moves(
 
 
 async def test_what_waits_for_an_operator_is_not_probed(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probation, "FIRST_PAUSE", 0)
+    monkeypatch.setattr(stop_retries, "FIRST_PAUSE", 0)
     async with scene.keeping():
         await scene.assign(0)
         await scene.until_held(0)
         scene.ownership.stop([scene.ownership.held[0]], Stop(StopCause.PARKED_OF_KEY))
-        scene.ownership.probe()
+        scene.ownership.retry_stopped()
         await everything_else()
         assert scene.ownership.held == {}

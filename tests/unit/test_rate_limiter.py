@@ -20,7 +20,7 @@ def test_what_is_taken_in_a_minute_is_what_the_rate_allows(rate: float) -> None:
     taken = 0
     for _ in range(3_000):
         clock.now += 0.02
-        room = rate_limiter.room(rate, 5_000)
+        room = rate_limiter.available(rate, 5_000)
         rate_limiter.spend(room)
         taken += room
     assert taken <= 60 * rate + max(1.0, rate * BURST)
@@ -30,22 +30,22 @@ def test_what_is_taken_in_a_minute_is_what_the_rate_allows(rate: float) -> None:
 def test_without_a_rate_there_is_always_room_and_a_rate_begins_empty() -> None:
     clock = Clock()
     rate_limiter = RateLimiter(clock)
-    assert rate_limiter.room(None, 5_000) == 5_000
+    assert rate_limiter.available(None, 5_000) == 5_000
     rate_limiter.spend(5_000)
     clock.now += 1
-    assert rate_limiter.room(None, 5_000) == 5_000
+    assert rate_limiter.available(None, 5_000) == 5_000
     clock.now += 1
-    assert rate_limiter.room(100, 5_000) == 25
+    assert rate_limiter.available(100, 5_000) == 25
 
 
 def test_lanes_that_ask_side_by_side_pay_back_what_they_took_too_much() -> None:
     clock = Clock()
     rate_limiter = RateLimiter(clock)
     clock.now += 1
-    first, second = rate_limiter.room(100, 5_000), rate_limiter.room(100, 5_000)
+    first, second = rate_limiter.available(100, 5_000), rate_limiter.available(100, 5_000)
     rate_limiter.spend(first)
     rate_limiter.spend(second)
     clock.now += 0.2
-    assert rate_limiter.room(100, 5_000) == 0
+    assert rate_limiter.available(100, 5_000) == 0
     clock.now += 0.15
-    assert 9 <= rate_limiter.room(100, 5_000) <= 10
+    assert 9 <= rate_limiter.available(100, 5_000) <= 10

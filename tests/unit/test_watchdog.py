@@ -10,8 +10,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from projector.consuming.fetch import FETCH_PATIENCE
-from projector.consuming.loop_guard import EXIT_STUCK, TICKS_OF_PATIENCE, LoopGuard
+from projector.consuming.fetch import FETCH_TIMEOUT
+from projector.consuming.loop_guard import EXIT_STUCK, SILENT_TICKS, LoopGuard
 from projector.consuming.ownership import RECLAIM_DELAY
 from projector.liveness.heartbeat import Heartbeats, Loop
 from projector.liveness.watchdog import (
@@ -31,7 +31,7 @@ LANE = Loop("lane 0", 7, frozenset({0, 1}))
 TURNED = msgspec.structs.replace(LANE, turns=8)
 TRYING = msgspec.structs.replace(LANE, trying_for=30.0)
 IDLE_LANE = Loop("lane 0", 7)
-KEEPER = Loop("keeper", 3)
+CLAIM_LOOP = Loop("claim loop", 3)
 
 
 def seen(*loops: Loop, **fields: object) -> Observation:
@@ -53,15 +53,19 @@ STUCK = {
     "a lane with work does not turn": (seen(LANE), seen(LANE), "lane 0 does not turn"),
     "even while Kafka is away": (seen(LANE, outage=True), seen(LANE, outage=True), "lane 0 does not turn"),
     "a lane has ended": (seen(LANE), seen(msgspec.structs.replace(TURNED, ended=True)), "lane 0 has ended"),
-    "the keeper has ended": (seen(KEEPER), seen(msgspec.structs.replace(KEEPER, ended=True)), "keeper has ended"),
+    "the claim loop has ended": (
+        seen(CLAIM_LOOP),
+        seen(msgspec.structs.replace(CLAIM_LOOP, ended=True)),
+        "claim loop has ended",
+    ),
     "one try that never ends": (
         seen(TRYING),
         seen(msgspec.structs.replace(LANE, trying_for=ATTEMPT_PATIENCE + 1)),
         "lane 0 does not turn",
     ),
     "assigned and not claimed": (
-        seen(KEEPER, unclaimed=frozenset({2, 3})),
-        seen(KEEPER, unclaimed=frozenset({3, 4})),
+        seen(CLAIM_LOOP, unclaimed=frozenset({2, 3})),
+        seen(CLAIM_LOOP, unclaimed=frozenset({3, 4})),
         "partitions 3 are assigned, and nobody claims them",
     ),
     "no assignment from a group that answers": (
@@ -87,12 +91,12 @@ HEALTHY = {
     "an operator moved it: it was claimed anew": (seen(LANE, held=at(5, 9)), seen(TURNED, held=at(5, 9, epoch=2))),
     "it was held anew at the same place": (seen(LANE), seen(TURNED, held=at(5, 9))),
     "claiming waits for PostgreSQL": (
-        seen(msgspec.structs.replace(KEEPER, trying_for=0.5), unclaimed=frozenset({2})),
-        seen(msgspec.structs.replace(KEEPER, trying_for=0.5), unclaimed=frozenset({2})),
+        seen(msgspec.structs.replace(CLAIM_LOOP, trying_for=0.5), unclaimed=frozenset({2})),
+        seen(msgspec.structs.replace(CLAIM_LOOP, trying_for=0.5), unclaimed=frozenset({2})),
     ),
     "other partitions are to be claimed": (
-        seen(KEEPER, unclaimed=frozenset({2})),
-        seen(KEEPER, unclaimed=frozenset({3})),
+        seen(CLAIM_LOOP, unclaimed=frozenset({2})),
+        seen(CLAIM_LOOP, unclaimed=frozenset({3})),
     ),
     "a rebalance takes its time": (seen(IDLE_LANE), seen(IDLE_LANE, joining_for=JOIN_PATIENCE - 1)),
 }
@@ -117,11 +121,11 @@ def test_every_reason_is_given() -> None:
 
 
 async def test_a_pulse_knows_its_loops_until_they_leave() -> None:
-    heartbeats, go_on = Heartbeats(), asyncio.Event()
+    heartbeats, resume = Heartbeats(), asyncio.Event()
 
     async def lane() -> None:
         heartbeats.turn({2})
-        await go_on.wait()
+        await resume.wait()
         heartbeats.turn({2, 3})
         heartbeats.attempt()
         await asyncio.Event().wait()
@@ -133,7 +137,7 @@ async def test_a_pulse_knows_its_loops_until_they_leave() -> None:
     task = asyncio.create_task(lane(), name="lane 0")
     await asyncio.create_task(leaver())
     assert heartbeats.loops() == [Loop("lane 0", 1, frozenset({2}))]
-    go_on.set()
+    resume.set()
     await asyncio.sleep(0)
     (loop,) = heartbeats.loops()
     assert (loop.turns, loop.serves) == (2, frozenset({2, 3}))
@@ -170,7 +174,7 @@ class Ticks(threading.Event):
         assert self._awaited.acquire(timeout=PATIENCE)
         self._due.release()
 
-    def go_on(self, count: int) -> None:
+    def resume(self, count: int) -> None:
         """So many ticks, one after the other."""
         self._due.release(count)
 
@@ -184,14 +188,14 @@ async def test_a_loop_that_is_blocked_ends_the_process_and_one_that_turns_does_n
     guard = LoopGuard(0.01, ended.put)
     guard._over = ticks = Ticks()
     with guard.guarding():
-        for _ in range(3 * TICKS_OF_PATIENCE):
+        for _ in range(3 * SILENT_TICKS):
             beats = guard._beats
             async with asyncio.timeout(PATIENCE):
                 while guard._beats == beats:  # noqa: ASYNC110 - its own timer is what is looked at
                     await asyncio.sleep(0.001)
             ticks.tick()
         assert ended.empty()
-        ticks.go_on(TICKS_OF_PATIENCE + 2)  # the loop does not turn meanwhile
+        ticks.resume(SILENT_TICKS + 2)  # the loop does not turn meanwhile
         assert ended.get(timeout=PATIENCE) == EXIT_STUCK
 
 
@@ -225,4 +229,4 @@ def test_a_farewell_that_takes_too_long_is_cut_short() -> None:
 
 
 def test_what_is_compared_is_further_apart_than_what_a_loop_may_take() -> None:
-    assert max(FETCH_PATIENCE, RECLAIM_DELAY) + 1 < LEAST_SPAN
+    assert max(FETCH_TIMEOUT, RECLAIM_DELAY) + 1 < LEAST_SPAN
