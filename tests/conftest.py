@@ -1,6 +1,7 @@
 """Fixtures: real servers for the session; a fresh topic and a fresh database for each test that asks."""
 
 import asyncio
+import functools
 import itertools
 import signal
 import tempfile
@@ -38,6 +39,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # httpx gives up after 5 s where nobody says how long it may take.
 for _wait in ("connect", "read", "write", "pool"):
     setattr(httpx._config.DEFAULT_TIMEOUT_CONFIG, _wait, PATIENCE)
+
+# It reads every certificate authority for each client, 30 ms of CPU for each look at a process that speaks no TLS.
+for _module in (httpx._config, httpx._transports.default):
+    setattr(_module, "create_ssl_context", functools.cache(httpx.create_ssl_context))  # noqa: B010
 
 
 def pytest_report_header() -> list[str]:

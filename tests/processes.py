@@ -16,7 +16,7 @@ import httpx
 from footfall.local.embedded import spawn_child
 from tests.patience import PATIENCE, patient
 
-POLL = 0.02  # seconds
+POLL, POLL_SELDOM = 0.02, 0.1  # seconds: a look costs what it looks at CPU, so the longer a wait is, the rarer they are
 
 # Below the ephemeral ranges: no outgoing connection takes a port while its server starts, which may last half a minute.
 SPARE_PORTS = range(22_000, 32_000)
@@ -93,7 +93,8 @@ def wait_until(condition: Callable[[], bool], within: float, what: str) -> None:
 
     `within`: seconds that an ordinary, quiet machine needs at most; a slower one is given more (tests/patience.py).
     """
-    deadline = time.monotonic() + patient(within)
+    began = time.monotonic()
     while not condition():
-        assert time.monotonic() < deadline, f"waited {patient(within):g} s for {what}"
-        time.sleep(POLL)
+        waited = time.monotonic() - began
+        assert waited < patient(within), f"waited {patient(within):g} s for {what}"
+        time.sleep(min(max(POLL, waited / 20), POLL_SELDOM))
