@@ -164,5 +164,5 @@ def test_a_diagnosis_names_the_failure_and_quotes_no_value() -> None:
 
 
 def test_the_decision_record_names_every_kind() -> None:
-    record = (ROOT / "docs/decisions/0006-failures-are-three-kinds.md").read_text()
+    record = (ROOT / "docs/decisions/0006-the-kind-of-a-failure-decides.md").read_text()
     assert {kind.value for kind in Failure} <= set(re.findall(r"\*([a-z ]+)\*", record.lower()))
