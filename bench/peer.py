@@ -1,4 +1,7 @@
-"""Beside the seed's stack (Express 4.18, kafkajs 2.2, one process): POSTs to two workers, all events as one array."""
+"""Compares with the stack of the original Express API (Express 4.18, kafkajs 2.2, one process).
+
+It measures POSTs to two workers, and all events as one array.
+"""
 
 import shutil
 import signal

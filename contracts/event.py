@@ -1,7 +1,8 @@
 """The user event: its shape, its rules, and the one place where both are written down.
 
 HTTP bodies, Kafka values and the published JSON Schema are all derived from the structs below.
-Names on the wire are the seed's (`userId`, `eventType`, ..); see docs/decisions/0010 for time.
+Names on the wire are those of the original Express API (`userId`, `eventType`, ..; docs/index.md says what it was).
+See docs/decisions/0010 for time.
 """
 
 from datetime import UTC, datetime
@@ -13,7 +14,7 @@ from uuid_utils.compat import uuid7
 
 EventType = Literal["LOGIN", "LOGOUT", "PRODUCT_VIEW"]
 
-DEFAULT_TENANT = "default"  # its bytes, keys and URLs are the seed's
+DEFAULT_TENANT = "default"  # its bytes, keys and URLs are those of the original Express API
 
 MAX_USER_ID_LENGTH = 256  # characters
 MAX_TENANT_ID_LENGTH = 64  # characters

@@ -26,7 +26,7 @@ NEWEST = (2, 0)
 
 
 class UserEventV1(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True, gc=False):
-    """Version 1, the seed's five fields. It names no version and no tenant: it belongs to the default tenant."""
+    """Version 1, the original Express API's five fields. Without a version and a tenant: it is the default tenant's."""
 
     event_id: EventId
     user_id: UserId
@@ -117,7 +117,8 @@ def encode_new_events(commands: Sequence[ActivityCommand], event_ids: Sequence[s
 def encode_event(event: UserEvent) -> bytes:
     """The event's JSON, UTF-8: what travels in Kafka, what a 201 shows and what queries answer.
 
-    The default tenant's events are written in version 1, so that the seed's clients and consumers see the seed's bytes.
+    The default tenant's events are written in version 1, so that clients and consumers of the original
+    Express API see the bytes that they know.
     """
     return at_full_width(_encode(_as_written(event)), event.timestamp)
 

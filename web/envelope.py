@@ -1,4 +1,4 @@
-"""The seed's envelope, for every outcome: all four keys are always there (docs/decisions/0011)."""
+"""The envelope of the original Express API, for every outcome; all four keys are always there (docs/decisions/0011)."""
 
 import msgspec
 

@@ -14,7 +14,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def health_routes(side: str, probes: Mapping[str, Probe]) -> dict[str, App]:
-    """The probe endpoints by path: `/health` (the seed's), `/health/live`, `/health/ready` and `/metrics`.
+    """The probe endpoints by path: `/health`, `/health/live`, `/health/ready` and `/metrics`.
 
     `/health` and `/health/ready` answer 200 when every dependency is ok and 503 otherwise; `/health/live` says
     that the process answers, and, where there is a probe `LIVENESS`, 503 when only a fresh process would help.

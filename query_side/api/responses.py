@@ -1,4 +1,4 @@
-"""How the query side answers: JSON, refusals in the seed's envelope, and 503 while the database is away."""
+"""How the query side answers: JSON, refusals in the envelope, and 503 while the database is away."""
 
 import asyncio
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ class ClientGoneError(Exception):
 
 
 def refusal(error: str | None, errors: Sequence[str] | None = None) -> bytes:
-    """The seed's envelope around one sentence, or several."""
+    """Returns the envelope around one sentence, or several."""
     return msgspec.json.encode({"success": False, "event": None, "errors": errors, "error": error})
 
 

@@ -1,4 +1,4 @@
-"""The queries that the seed's event store had, by name, and how many rows are streamed."""
+"""The queries behind `/events`, by name, and how many rows are streamed."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from uuid import UUID

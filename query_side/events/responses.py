@@ -54,7 +54,7 @@ class EventPages:
         rendering = raw_csv() if media_type == CSV and request.csv == "raw" else RENDERINGS[media_type]()
         gzip = takes_gzip(header(scope, b"accept-encoding"))
         whole = request.limit is None and request.cursor is None
-        # The seed's clients ask for JSON without parameters, and get all there is; whoever chooses gets a page.
+        # Clients of the original Express API ask for JSON without parameters and get all; a filter gives a page.
         if whole and (media_type != JSON or (request.filter == pages.EVERYTHING and not scope["query_string"])):
             await self._export(scope, receive, send, request.filter, rendering, gzip)
         else:

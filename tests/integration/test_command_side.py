@@ -1,4 +1,4 @@
-"""The command side over real HTTP and a real Kafka: the seed's contract as a table, and what happens around it."""
+"""The command side over real HTTP and a real Kafka: the contract as a table, and what happens around it."""
 
 import json
 import re
