@@ -9,7 +9,7 @@ import asyncpg
 from operations.settings import DlqSettings
 from projector.dead_letters.letter_filter import MATCHES, LetterFilter
 from projector.dead_letters.parking import header_name
-from projector.dead_letters.redrive import Dealt, Options, Redrive, active_generation
+from projector.dead_letters.redrive import LetterOutcome, Options, Redrive, active_generation
 from projector.projections.projection import PLAN_SETTINGS
 from projector.writing.commit import GenerationWriter
 from read_model.connecting.pool import connect
@@ -65,7 +65,7 @@ async def show_letter(
 
 async def redrive_letters(
     settings: DlqSettings, chosen: LetterFilter, options: Options, progress: Callable[[int], None]
-) -> list[Dealt]:
+) -> list[LetterOutcome]:
     """Applies the chosen letters and those behind them, in the active generation. Raises RedriveError."""
     async with _connected(settings) as (connection, generation):
         return await Redrive(connection, GenerationWriter(generation), options).redrive(chosen, progress)
@@ -73,7 +73,7 @@ async def redrive_letters(
 
 async def discard_letters(
     settings: DlqSettings, chosen: LetterFilter, options: Options, progress: Callable[[int], None]
-) -> list[Dealt]:
+) -> list[LetterOutcome]:
     """Gives the chosen letters up, in the active generation. Raises RedriveError."""
     async with _connected(settings) as (connection, generation):
         return await Redrive(connection, GenerationWriter(generation), options).discard(chosen, progress)

@@ -21,7 +21,7 @@ from projector.consuming.log_probe import LogOffsets, LogProbe
 from projector.consuming.topic_description import look_at_topic
 from projector.generations.loop import group_of
 from projector.liveness.projecting import Facts, judge
-from projector.liveness.verdicts import Standing, State, Verdict
+from projector.liveness.verdicts import Stalled, State, Verdict
 from projector.settings import ProjectorSettings
 from projector.writing.locks import lock_in_the_way
 from read_model.connecting.pool import connect
@@ -132,7 +132,7 @@ class Observer:
         if schema is None:
             return GenerationStatus(generation.name, generation.state, None, [])
         found = await self._looked(generation, schema, partitions)
-        if any(isinstance(judge(facts), Standing) for facts in found.values()):
+        if any(isinstance(judge(facts), Stalled) for facts in found.values()):
             await asyncio.sleep(SECOND_LOOK)
             before, found = found, await self._looked(generation, schema, partitions)
             found = {
@@ -217,7 +217,7 @@ def partition_status(partition: int, facts: Facts, verdict: Verdict, owner: str 
         facts.lag,
         None if age is None else round(age, 3),
         verdict.reason,
-        verdict.well,
+        verdict.healthy,
     )
 
 

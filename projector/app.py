@@ -11,7 +11,7 @@ from projector.consuming.log_probe import LogProbe
 from projector.consuming.ownership import Ownership
 from projector.generations.limits import GenerationLimits, Generations
 from projector.generations.loop import CLOSE_TIMEOUT, GenerationLoop, owner_name
-from projector.liveness.outlook import Outlook
+from projector.liveness.partition_monitor import PartitionMonitor
 from projector.liveness.watchdog import Watchdog
 from projector.settings import ProjectorSettings
 from read_model.connecting.away import NOT_YET_THERE
@@ -28,15 +28,15 @@ async def run_projector(settings: ProjectorSettings, stop: asyncio.Event, serve_
     """Projects until `stop` is set. Raises when Kafka or PostgreSQL cannot be reached at the start."""
     loops = Loops(settings)
     async with _register(settings) as pool:
-        outlook = Outlook(settings, pool, loops.active, _log_probe(settings, "outlook"))
+        monitor = PartitionMonitor(settings, pool, loops.active, _log_probe(settings, "outlook"))
         watchdog = Watchdog(
-            loops.that_serve,
+            loops.watched,
             _log_probe(settings, "watchdog"),
             settings.watchdog_interval_ms / 1000,
-            verdicts=lambda: outlook.verdicts,
+            verdicts=lambda: monitor.verdicts,
         )
-        probes = _probes(settings, pool, loops, outlook) | {LIVENESS: watchdog.liveness}
-        async with serve_probes(probes), outlook.looking(), watchdog.watching():
+        probes = _probes(settings, pool, loops, monitor) | {LIVENESS: watchdog.liveness}
+        async with serve_probes(probes), monitor.running(), watchdog.watching():
             await Generations(pool, loops.project).run(stop)
     get_logger("projector").info("stopped")
 
@@ -60,7 +60,7 @@ class Loops:
         """Returns the loop of the active generation, which queries read; None while that loop is starting."""
         return next((loop for loop in self._running.values() if loop.limits.current.state == "active"), None)
 
-    def that_serve(self) -> list[Ownership]:
+    def watched(self) -> list[Ownership]:
         """Returns what the watchdog watches: the partitions of the active generation.
 
         A stuck build is no reason to end the process; `footfall rebuild status` shows it.
@@ -90,7 +90,7 @@ def _log_probe(settings: ProjectorSettings, purpose: str) -> LogProbe:
     return LogProbe(settings.client_options(), f"footfall-{purpose}-{owner_name()}")
 
 
-def _probes(settings: ProjectorSettings, pool: Any, loops: Loops, outlook: Outlook) -> dict[str, Probe]:
+def _probes(settings: ProjectorSettings, pool: Any, loops: Loops, monitor: PartitionMonitor) -> dict[str, Probe]:
     wanted = needed()
 
     async def kafka() -> DependencyState:
@@ -98,7 +98,7 @@ def _probes(settings: ProjectorSettings, pool: Any, loops: Loops, outlook: Outlo
         if loop is None or loop.consumer is None:
             return DependencyState(ok=False, detail="not connected yet")
         await loop.consumer.end_offsets([TopicPartition(settings.kafka_topic, 0)])
-        return DependencyState(ok=True, detail=" ".join(outlook.broken_promises))
+        return DependencyState(ok=True, detail=" ".join(monitor.broken_promises))
 
     async def postgres() -> DependencyState:
         async with pool.acquire(timeout=CLOSE_TIMEOUT) as connection:
@@ -116,11 +116,11 @@ def _probes(settings: ProjectorSettings, pool: Any, loops: Loops, outlook: Outlo
             found.append(f"stopped partitions: {reasons}")
         found += [
             f"partition {partition}: {verdict.reason}"
-            for partition, verdict in sorted(outlook.verdicts.items())
-            if not verdict.well and partition not in stopped
+            for partition, verdict in sorted(monitor.verdicts.items())
+            if not verdict.healthy and partition not in stopped
         ]
-        joining = outlook.joining()
-        if joining is not None and not joining.well:
+        joining = monitor.joining()
+        if joining is not None and not joining.healthy:
             found.append(str(joining.reason))
         if found:
             return DependencyState(ok=False, detail="; ".join(found))

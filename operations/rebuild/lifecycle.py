@@ -12,7 +12,7 @@ from aiokafka import TopicPartition
 from operations.rebuild.origin import columns, lacking
 from operations.settings import RebuildSettings
 from projector.consuming.log_probe import LogProbe
-from projector.generations.history import Histories
+from projector.generations.history import HistoryCheck
 from projector.liveness.stops import StopCause, cause_of
 from read_model.connecting import operators_lock
 from read_model.connecting.pool import connect
@@ -57,7 +57,7 @@ class Operator:
     """One operator at work: a connection of the owner's role, and a look at the log."""
 
     def __init__(
-        self, settings: RebuildSettings, connection: asyncpg.Connection, log: LogProbe, histories: Histories
+        self, settings: RebuildSettings, connection: asyncpg.Connection, log: LogProbe, histories: HistoryCheck
     ) -> None:
         self.settings = settings
         self.histories = histories
@@ -132,7 +132,7 @@ class Operator:
 async def operating(settings: RebuildSettings, *, alone: bool = True) -> AsyncIterator[Operator]:
     """An operator. `alone`: no other changes generations meanwhile; raises RefusedError while one does."""
     log = LogProbe(settings.client_options(), "footfall-rebuild")
-    histories = Histories(settings.client_options(), settings.kafka_topic, "footfall-rebuild")
+    histories = HistoryCheck(settings.client_options(), settings.kafka_topic, "footfall-rebuild")
     async with AsyncExitStack() as ending:
         connection = await _connect(settings)
         ending.push_async_callback(connection.close)

@@ -195,7 +195,7 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
             async with asyncio.timeout(DATABASE_TIMEOUT):
                 await writing
         except DATABASE_ERRORS as error:  # health and metrics show the stop anyway; the next claim writes it
-            self._log.warning("stop_not_written_down", error=named(error))
+            self._log.warning("stop_not_stored", error=named(error))
 
     async def watch_checkpoints(self) -> None:
         """Compares held positions with the checkpoints and retries stopped partitions, for ever."""

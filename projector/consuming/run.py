@@ -170,7 +170,7 @@ class Projector:
         return [
             TopicPartition(self._settings.kafka_topic, partition)
             for index, partition in enumerate(sorted(self._ownership.assigned))
-            if index % lanes == lane and self._limits.allow(self._ownership.held.get(partition))
+            if index % lanes == lane and self._limits.may_continue(self._ownership.held.get(partition))
         ]
 
     async def _until_ownership_changes(self, stop: asyncio.Event) -> None:

@@ -1,1 +1,1 @@
-"""Poison events: parked in PostgreSQL, published to their topic, redriven or discarded."""
+"""Dead letters: parked in PostgreSQL, published to a topic, redriven or discarded."""

@@ -1,4 +1,4 @@
-"""Which dead letters an operator means, as conditions that all must hold; None: no condition."""
+"""The filter by which an operator selects dead letters. All conditions must hold; None means no condition."""
 
 from datetime import datetime
 
@@ -6,7 +6,7 @@ import msgspec
 
 from projector.writing.failure import Cause
 
-# Parameters $1 to $10 of a statement: `LetterFilter.arguments`.
+# `LetterFilter.arguments` gives the parameters $1 to $10.
 MATCHES = """
     ($1::text IS NULL OR user_id = $1)
     AND ($2::text IS NULL OR error_class = $2 OR position(lower($2) IN lower(error_message)) > 0)
@@ -19,8 +19,10 @@ MATCHES = """
 
 
 class LetterFilter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """`error`: the class, or a part of the message in any case. `since` is inclusive and `until` exclusive, both of the
-    time of parking. Offsets are inclusive.
+    """Conditions on dead letters.
+
+    `error`: the error's class, or a part of its message in any letter case. `since` (inclusive) and `until` (exclusive)
+    apply to the time of parking. `from_offset` and `to_offset` are inclusive.
     """
 
     user: str | None = None
@@ -35,5 +37,5 @@ class LetterFilter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     state: str | None = None
 
     def arguments(self) -> tuple[object, ...]:
-        """Parameters $1 to $10 of `MATCHES`."""
+        """Returns the parameters $1 to $10 of `MATCHES`."""
         return msgspec.structs.astuple(self)

@@ -1,8 +1,8 @@
-"""Records set aside: in PostgreSQL, in the batch's transaction, in order for each key (docs/decisions/0007).
+"""Parks records as dead letters in PostgreSQL, in the batch's transaction and in key order (docs/decisions/0007).
 
-Once a record of a key is parked, later records of that key are parked behind it, so that a user's events are never
-applied out of order. Records without a key belong to nobody's order and hold up nobody. An empty key is no key: it is
-what some clients send for none (librdkafka spreads such records over all partitions).
+Once a record of a key is parked, later records of that key are parked behind it. So a user's events are never applied
+out of order. Records without a key have no order to keep, so they block no other record. An empty key counts as no key:
+some clients send it for "no key" (librdkafka spreads such records over all partitions).
 """
 
 from collections.abc import Iterable, Sequence
@@ -21,40 +21,40 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 
 class DeadLetter(msgspec.Struct, frozen=True):
-    """A record as it came, and why it was parked."""
+    """A record as it was fetched, and why it was parked."""
 
     record: KafkaRecord
     diagnosis: Diagnosis
 
 
 class Caps(msgspec.Struct, frozen=True):
-    """How many letters may be parked; the partition that would pass one stops instead of growing without end."""
+    """The maximum numbers of parked letters. A partition that would exceed one of them stops."""
 
     of_one_key: int = 1_000
     of_one_partition: int = 10_000
 
 
 class Parked(msgspec.Struct):
-    """What is parked in one partition now: the first offset and the number of letters of each key, and of all."""
+    """The parked letters of one partition: for each key the first offset and the count, and the total count."""
 
     first: dict[bytes, int] = msgspec.field(default_factory=dict)
     count: dict[bytes, int] = msgspec.field(default_factory=dict)
     total: int = 0
-    discarded: frozenset[int] = frozenset()  # offsets still to come that an operator gave up, before a rebuild
+    discarded: frozenset[int] = frozenset()  # offsets ahead that an operator discarded in the generation before
 
     def add(self, key: bytes | None, offset: int) -> None:
-        """Counts one more letter."""
+        """Adds one letter."""
         self.total += 1
         if key:
             self.first.setdefault(key, offset)
             self.count[key] = self.count.get(key, 0) + 1
 
     def copy(self) -> "Parked":
-        """An independent copy, for a batch that may not be committed."""
+        """Returns an independent copy, for a batch whose commit may fail."""
         return Parked(dict(self.first), dict(self.count), self.total, self.discarded)
 
     def refusal(self, key: bytes | None, caps: Caps) -> Stop | None:
-        """Why one more letter of this key must not be parked, or None."""
+        """Returns the reason to stop instead of parking one more letter of this key; None: it may be parked."""
         if self.total >= caps.of_one_partition:
             return Stop(StopCause.PARKED_OF_PARTITION, f"{self.total} of {caps.of_one_partition}")
         if key and self.count.get(key, 0) >= caps.of_one_key:
@@ -69,7 +69,7 @@ WHERE state = 'parked' AND kafka_topic = $1 AND kafka_partition = ANY($2::int[])
 GROUP BY kafka_partition, record_key
 """
 
-# What was discarded in one generation is passed over in the next, which is built with these letters (rebuild start).
+# `rebuild start` copies discarded letters into the new generation, which then skips their records.
 DISCARDED = """
 SELECT kafka_partition, array_agg(kafka_offset) AS offsets
 FROM {generation}.dead_letters JOIN {generation}.checkpoints ON topic = kafka_topic AND partition = kafka_partition
@@ -87,7 +87,7 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
 async def load_parked(
     connection: Connection, generation: str, topic: str, partitions: Sequence[int]
 ) -> dict[int, Parked]:
-    """What is parked in each of the partitions."""
+    """Loads the parked letters of each partition."""
     parked = {partition: Parked() for partition in partitions}
     for row in await connection.fetch(PARKED.format(generation=generation), topic, list(partitions)):
         found, key = parked[row["kafka_partition"]], row["record_key"]
@@ -100,7 +100,7 @@ async def load_parked(
 
 
 async def park(connection: Connection, generation: str, letters: Iterable[DeadLetter]) -> None:
-    """Stores the letters, in the transaction that the connection is in."""
+    """Stores the letters in the connection's current transaction."""
     await connection.executemany(PARK.format(generation=generation), [_row(letter) for letter in letters])
 
 
@@ -124,7 +124,7 @@ def _row(letter: DeadLetter) -> tuple[object, ...]:
 
 
 def user_of(key: bytes | None) -> str | None:
-    """The user that a key names, if it is text that PostgreSQL can hold."""
+    """Returns the user that a key names; None if the key is empty or not text that PostgreSQL can store."""
     try:
         return None if not key or b"\0" in key else key.decode()
     except UnicodeDecodeError:
@@ -132,22 +132,22 @@ def user_of(key: bytes | None) -> str | None:
 
 
 def recorded_at(timestamp_ms: int) -> datetime:
-    """A record's timestamp; what lies outside the calendar becomes its first or last moment."""
+    """Converts a record's timestamp in ms since 1970; a time outside the calendar becomes its first or last moment."""
     if timestamp_ms < MIN_RECORDED_AT_MS:
         return FIRST_MOMENT
     return LAST_MOMENT if timestamp_ms > MAX_RECORDED_AT_MS else UNIX_EPOCH + timedelta(milliseconds=timestamp_ms)
 
 
 def timestamp_ms(moment: datetime) -> int:
-    """The timestamp that `recorded_at` took, as far as it is known: one outside the calendar stays outside."""
+    """Converts the result of `recorded_at` back to ms since 1970; a time outside the calendar stays outside."""
     return MIN_RECORDED_AT_MS - 1 if moment <= FIRST_MOMENT else (moment - UNIX_EPOCH) // _MILLISECOND
 
 
 def storable(name: str) -> str:
-    """A header's name as PostgreSQL can hold it, which knows no NUL; `header_name` gives it back."""
+    """Escapes a header name for PostgreSQL, which cannot store NUL; `header_name` reverses it."""
     return name.replace("\\", "\\\\").replace("\0", "\\0")
 
 
 def header_name(stored: str) -> str:
-    """The header's name that `storable` took."""
+    """Returns the header name that `storable` has escaped."""
     return "\\".join(part.replace("\\0", "\0") for part in stored.split("\\\\"))

@@ -1,8 +1,8 @@
-"""Dead letters processed again, or given up, by an operator, beside projectors that go on (docs/dead-letters.md).
+"""Redrives or discards dead letters for an operator, while projectors keep running (docs/dead-letters.md).
 
-One transaction a chunk, of one partition. It takes the partition's checkpoint and raises its epoch: a batch that the
-owner has in hand is fenced, so nobody else writes rows of this partition, and the owner reads anew what is parked. The
-letters then go through the same code as a batch.
+Each transaction handles one chunk of letters of one partition. It raises the epoch of the partition's checkpoint. That
+fences the owner's batch in progress, so nobody else writes rows of this partition, and makes the owner load its parked
+letters again. The letters then go through the same code as a batch.
 """
 
 import asyncio
@@ -16,84 +16,30 @@ import msgspec
 import stamina
 import uuid_utils
 
-from projector.dead_letters.letter_filter import MATCHES, LetterFilter
-from projector.dead_letters.redrive_attempt import Letter, RedriveError, Tried, attempt_letters, letter_of
+from projector.dead_letters import redrive_statements as sql
+from projector.dead_letters.letter_filter import LetterFilter
+from projector.dead_letters.redrive_attempt import Attempts, Letter, RedriveError, attempt_letters, letter_of
 from projector.writing.commit import GenerationWriter
 from projector.writing.connection import Connection
 from projector.writing.failure import Diagnosis, Failure, kind_of
 from read_model.progress import tell_readers
 from read_model.tables import late_events
 
-CHUNK = 500  # letters in one transaction at most: the partition's owner waits for so long
-BUSY = (asyncpg.LockNotAvailableError, asyncpg.TransactionRollbackError)  # the transaction is undone; try again
+CHUNK = 500  # letters at most in one transaction; the partition's owner waits for it
+BUSY = (asyncpg.LockNotAvailableError, asyncpg.TransactionRollbackError)  # the transaction is rolled back; try again
 
-LOCK_TIMEOUT = "SET LOCAL lock_timeout = '5s'"
-
-WHERE_CHOSEN = f"""
-SELECT kafka_topic AS topic, kafka_partition AS partition, count(*) AS letters
-FROM {{generation}}.dead_letters WHERE {MATCHES} GROUP BY 1, 2 ORDER BY 1, 2
-"""
-
-CHOSEN_KEYS = f"""
-SELECT record_key AS key, min(kafka_offset) AS first FROM {{generation}}.dead_letters
-WHERE {MATCHES} AND record_key <> '' GROUP BY 1
-"""
-
-# What waits behind a chosen letter of its key comes along.
-NEXT_OF_CHOSEN_KEYS = f"""
-SELECT l.* FROM {{generation}}.dead_letters AS l
-LEFT JOIN unnest($11::bytea[], $12::bigint[]) AS chosen(key, first) ON chosen.key = l.record_key
-WHERE l.state = 'parked' AND l.kafka_topic = $6 AND l.kafka_partition = $7 AND l.kafka_offset > $13
-  AND (l.kafka_offset >= chosen.first OR (coalesce(l.record_key, '') = '' AND {MATCHES}))
-ORDER BY l.kafka_offset LIMIT $14
-"""
-
-NEXT_CHOSEN = f"""
-SELECT * FROM {{generation}}.dead_letters
-WHERE {MATCHES} AND kafka_offset > $11 ORDER BY kafka_offset LIMIT $12
-"""
-
-FIRST_PARKED = """
-SELECT record_key, min(kafka_offset) AS first FROM {generation}.dead_letters
-WHERE state = 'parked' AND kafka_topic = $1 AND kafka_partition = $2 AND record_key = ANY($3::bytea[])
-GROUP BY record_key
-"""
-
-TAKE = "UPDATE {generation}.checkpoints SET epoch = epoch + 1 WHERE topic = $1 AND partition = $2 RETURNING epoch"
-
-RESOLVE = """
-UPDATE {generation}.dead_letters
-SET state = $4, resolved_at = now(), resolved_by = $5, attempts = attempts + $6
-WHERE kafka_topic = $1 AND kafka_partition = $2 AND kafka_offset = ANY($3::bigint[])
-"""
-
-DIAGNOSE = """
-UPDATE {generation}.dead_letters AS l
-SET attempts = l.attempts + w.tried, cause = w.cause, error_class = w.error_class, error_message = w.error_message,
-    behind_offset = w.behind_offset
-FROM unnest($3::bigint[], $4::int[], $5::text[], $6::text[], $7::text[], $8::bigint[])
-    AS w(kafka_offset, tried, cause, error_class, error_message, behind_offset)
-WHERE l.kafka_topic = $1 AND l.kafka_partition = $2 AND l.kafka_offset = w.kafka_offset
-"""
-
-COUNT = """
-UPDATE {generation}.checkpoints
-SET stored = stored + $3, duplicates = duplicates + $4, malformed = malformed + $5, updated_at = now()
-WHERE topic = $1 AND partition = $2
-"""
-
-JOURNAL = "INSERT INTO ops.journal (actor, action, detail) VALUES ($1, $2, $3)"
-
-ACTIVE = "SELECT name FROM ops.generations WHERE state = 'active'"
-
-# What became of a letter. `blocked`: an earlier parked letter of its key was not chosen.
+# The outcome of one letter. `blocked`: an earlier parked letter of its key was not chosen.
 Outcome: TypeAlias = Literal["stored", "duplicate", "poison", "newer_version", "behind", "blocked", "discarded"]
-Progress: TypeAlias = Callable[[int], None]  # so many letters more are dealt with
-Place: TypeAlias = tuple[str, int]  # topic and partition
+Progress: TypeAlias = Callable[[int], None]  # called with the number of letters of each finished chunk
+Partition: TypeAlias = tuple[str, int]  # topic and partition
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """How a run goes: at most `limit` letters, at most `rate` a second; a dry run is undone to the last bit."""
+    """The options of a run.
+
+    `actor`: the operator, for the journal. `limit`: letters at most. `rate`: letters a second; None: no limit.
+    `dry_run`: roll everything back at the end.
+    """
 
     actor: str
     limit: int = 1_000
@@ -101,8 +47,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     dry_run: bool = False
 
 
-class Dealt(msgspec.Struct, frozen=True):
-    """One letter, and what became of it."""
+class LetterOutcome(msgspec.Struct, frozen=True):
+    """The outcome of one letter. `reason`: why it is still parked, if it is."""
 
     topic: str
     partition: int
@@ -111,17 +57,19 @@ class Dealt(msgspec.Struct, frozen=True):
     reason: str | None = None
 
 
-Chunk: TypeAlias = Callable[[Connection, Place, int, int], Awaitable[list[Dealt]]]  # .., after offset, size
+Outcomes: TypeAlias = list[LetterOutcome]
+# Handles one chunk of a partition's letters: those after an offset, up to a number of letters.
+Chunk: TypeAlias = Callable[[Connection, Partition, int, int], Awaitable[Outcomes]]
 
 
 async def active_generation(connection: Connection) -> str:
-    """The generation that queries see."""
-    found: str = await connection.fetchval(ACTIVE)
+    """Returns the name of the generation that queries see."""
+    found: str = await connection.fetchval(sql.ACTIVE)
     return found
 
 
 class Redrive:
-    """Runs of an operator on the dead letters of one generation."""
+    """Redrives or discards dead letters of one generation for an operator."""
 
     def __init__(self, connection: Connection, writer: GenerationWriter, options: Options) -> None:
         self._connection = connection
@@ -129,93 +77,108 @@ class Redrive:
         self._options = options
         self._run_id = str(uuid_utils.uuid7())
 
-    async def redrive(self, chosen: LetterFilter, progress: Progress = lambda _: None) -> list[Dealt]:
-        """Applies the chosen letters and what waits behind them, in order for each key. Twice applies once.
+    async def redrive(self, chosen: LetterFilter, progress: Progress = lambda _: None) -> Outcomes:
+        """Applies the chosen letters and the letters that wait behind them, in order for each key.
 
-        A letter that still cannot be applied stops its key; the others go on. Raises RedriveError.
+        A letter that still cannot be applied stops its key; other keys continue. Running it twice applies each event
+        once.
+
+        Args:
+            chosen: selects the letters; its `state` is ignored, because only parked letters are redriven.
+            progress: called after each chunk.
+
+        Returns:
+            The outcome of each letter.
+
+        Raises:
+            RedriveError: the run ended early; the chunks before stay committed.
         """
         chosen = msgspec.structs.replace(chosen, state="parked")
-        keys: dict[Place, dict[bytes, int]] = {}
+        keys: dict[Partition, dict[bytes, int]] = {}
 
-        async def chunk(connection: Connection, place: Place, after: int, size: int) -> list[Dealt]:
-            here = _in(chosen, place)
-            if place not in keys:
-                found = await connection.fetch(self._sql(CHOSEN_KEYS), *here.arguments())
-                keys[place] = {row["key"]: row["first"] for row in found}
-            first = keys[place]
+        async def chunk(connection: Connection, partition: Partition, after: int, size: int) -> Outcomes:
+            here = _within(chosen, partition)
+            if partition not in keys:
+                found = await connection.fetch(self._sql(sql.CHOSEN_KEYS), *here.arguments())
+                keys[partition] = {row["key"]: row["first"] for row in found}
+            first = keys[partition]
             rows = await connection.fetch(
-                self._sql(NEXT_OF_CHOSEN_KEYS), *here.arguments(), list(first), list(first.values()), after, size
+                self._sql(sql.NEXT_OF_CHOSEN_KEYS), *here.arguments(), list(first), list(first.values()), after, size
             )
-            return await self._apply(connection, place, [letter_of(row) for row in rows], first)
+            return await self._apply(connection, partition, [letter_of(row) for row in rows], first)
 
         return await self._run("dlq redrive", chosen, chunk, progress)
 
-    async def discard(self, chosen: LetterFilter, progress: Progress = lambda _: None) -> list[Dealt]:
-        """Gives the chosen letters up. Those behind them stay parked until they are redriven. Raises RedriveError."""
+    async def discard(self, chosen: LetterFilter, progress: Progress = lambda _: None) -> Outcomes:
+        """Discards the chosen letters. The letters behind them stay parked until they are redriven.
+
+        Arguments, result and errors are those of `redrive`.
+        """
         chosen = msgspec.structs.replace(chosen, state="parked")
 
-        async def chunk(connection: Connection, place: Place, after: int, size: int) -> list[Dealt]:
-            rows = await connection.fetch(self._sql(NEXT_CHOSEN), *_in(chosen, place).arguments(), after, size)
+        async def chunk(connection: Connection, partition: Partition, after: int, size: int) -> Outcomes:
+            here = _within(chosen, partition)
+            rows = await connection.fetch(self._sql(sql.NEXT_CHOSEN), *here.arguments(), after, size)
             offsets = [row["kafka_offset"] for row in rows]
-            await connection.execute(self._sql(RESOLVE), *place, offsets, "discarded", self._options.actor, 0)
-            return [Dealt(*place, offset, "discarded") for offset in offsets]
+            await connection.execute(self._sql(sql.RESOLVE), *partition, offsets, "discarded", self._options.actor, 0)
+            return [LetterOutcome(*partition, offset, "discarded") for offset in offsets]
 
         return await self._run("dlq discard", chosen, chunk, progress)
 
     def _sql(self, statement: str) -> str:
         return statement.format(generation=self._writer.generation)
 
-    async def _run(self, action: str, chosen: LetterFilter, chunk: Chunk, progress: Progress) -> list[Dealt]:
+    async def _run(self, action: str, chosen: LetterFilter, chunk: Chunk, progress: Progress) -> Outcomes:
         try:
             if not self._options.dry_run:
                 return await self._chunks(action, chosen, chunk, progress)
             undone = self._connection.transaction()
             await undone.start()
-            try:  # one transaction over all partitions: a letter's outcome may depend on another's
+            try:  # one transaction over all partitions: the outcome of one letter may depend on another letter
                 return await self._chunks(action, chosen, chunk, progress)
             finally:
                 await undone.rollback()
         except BUSY as error:
-            raise RedriveError("A partition is busy; what was done before stays done. Try again.") from error
+            raise RedriveError("A partition is busy. The letters finished so far stay finished. Try again.") from error
 
-    async def _chunks(self, action: str, chosen: LetterFilter, chunk: Chunk, progress: Progress) -> list[Dealt]:
+    async def _chunks(self, action: str, chosen: LetterFilter, chunk: Chunk, progress: Progress) -> Outcomes:
         filters = {"run": self._run_id, "generation": self._writer.generation, "filter": msgspec.to_builtins(chosen)}
         await self._journal(action, {**filters, "limit": self._options.limit, "rate": self._options.rate})
-        places = await self._connection.fetch(self._sql(WHERE_CHOSEN), *chosen.arguments())
+        partitions = await self._connection.fetch(self._sql(sql.WHERE_CHOSEN), *chosen.arguments())
         rate = _RedriveRate(self._options.rate)
-        dealt: list[Dealt] = []
-        for place in ((row["topic"], row["partition"]) for row in places):
+        outcomes: Outcomes = []
+        for partition in ((row["topic"], row["partition"]) for row in partitions):
             after = -1
-            while (size := min(rate.chunk, self._options.limit - len(dealt))) > 0:
+            while (size := min(rate.chunk, self._options.limit - len(outcomes))) > 0:
                 try:
-                    done = await self._transaction(action, place, chunk, after, size)
+                    done = await self._transaction(action, partition, chunk, after, size)
                 except Exception as error:
                     if kind_of(error) is not Failure.TOO_MUCH or size == 1:
                         raise
-                    rate.chunk = size // 2  # that transaction is undone
+                    rate.chunk = size // 2  # the transaction is rolled back; try a smaller chunk
                     continue
-                dealt += done
+                outcomes += done
                 progress(len(done))
                 if len(done) < size:
                     break
                 after = done[-1].offset
-                await self._keep(rate, len(dealt))
-        return dealt
+                await self._throttle(rate, len(outcomes))
+        return outcomes
 
-    async def _keep(self, rate: "_RedriveRate", done: int) -> None:
+    async def _throttle(self, rate: "_RedriveRate", done: int) -> None:
         if not self._options.dry_run:
-            await rate.keep(done)
+            await rate.throttle(done)
 
-    async def _transaction(self, action: str, place: Place, chunk: Chunk, after: int, size: int) -> list[Dealt]:
+    async def _transaction(self, action: str, partition: Partition, chunk: Chunk, after: int, size: int) -> Outcomes:
         async for attempt in stamina.retry_context(on=BUSY, attempts=5, wait_initial=0.1, wait_max=2.0):
             with attempt:
                 async with self._connection.transaction():
-                    await self._connection.execute(LOCK_TIMEOUT)
-                    await self._connection.execute(self._sql(TAKE), *place)
-                    done = await chunk(self._connection, place, after, size)
+                    await self._connection.execute(sql.LOCK_TIMEOUT)
+                    await self._connection.execute(self._sql(sql.FENCE), *partition)
+                    done = await chunk(self._connection, partition, after, size)
                     if done:
-                        counts = counts_of(done)
-                        detail = {"run": self._run_id, "topic": place[0], "partition": place[1], "counts": counts}
+                        (topic, number), counts = partition, counts_of(done)
+                        detail = {"run": self._run_id, "topic": topic, "partition": number, "counts": counts}
                         await self._journal(action, detail)
                 if done and not self._options.dry_run:
                     await tell_readers(self._connection)
@@ -223,72 +186,76 @@ class Redrive:
         raise AssertionError  # the last attempt raises
 
     async def _journal(self, action: str, detail: dict[str, Any]) -> None:
-        await self._connection.execute(JOURNAL, self._options.actor, action, msgspec.json.encode(detail).decode())
+        await self._connection.execute(sql.JOURNAL, self._options.actor, action, msgspec.json.encode(detail).decode())
 
     async def _apply(
-        self, connection: Connection, place: Place, letters: list[Letter], chosen: dict[bytes, int]
-    ) -> list[Dealt]:
+        self, connection: Connection, partition: Partition, letters: list[Letter], chosen: dict[bytes, int]
+    ) -> Outcomes:
         keys = {letter.key for letter in letters if letter.key}
-        found = await connection.fetch(self._sql(FIRST_PARKED), *place, list(keys))
+        found = await connection.fetch(self._sql(sql.FIRST_PARKED), *partition, list(keys))
         parked = {row["record_key"]: row["first"] for row in found}
-        # The first parked letter of a key is either about to be tried, or holds up all that follow.
+        # The first parked letter of a key is either in this chunk, or it blocks the later letters of the key.
         here = {letter.offset for letter in letters}
         stuck = {key: first for key, first in parked.items() if first not in here}
         outcomes = await attempt_letters(connection, self._writer, letters, stuck)
-        await self._write_down(connection, place, outcomes)
+        await self._store(connection, partition, outcomes)
         return [
-            Dealt(*place, letter.offset, _named(letter, outcome, chosen), getattr(outcome, "error_message", None))
+            LetterOutcome(
+                *partition, letter.offset, _outcome_of(letter, outcome, chosen), getattr(outcome, "error_message", None)
+            )
             for letter, outcome in outcomes
         ]
 
-    async def _write_down(self, connection: Connection, place: Place, outcomes: Tried) -> None:
+    async def _store(self, connection: Connection, partition: Partition, outcomes: Attempts) -> None:
         applied = [letter for letter, outcome in outcomes if isinstance(outcome, str)]
-        still = [(letter, why) for letter, why in outcomes if isinstance(why, Diagnosis)]
+        failed = [(letter, why) for letter, why in outcomes if isinstance(why, Diagnosis)]
         offsets = [letter.offset for letter in applied]
-        await connection.execute(self._sql(RESOLVE), *place, offsets, "redriven", self._options.actor, 1)
-        came = [letter.offset for letter, outcome in outcomes if outcome == "stored"]
-        await connection.execute(self._sql(late_events.ADD), *place, came)
-        # A letter with a cause of its own keeps it while it waits behind another.
-        said = [(letter, why) for letter, why in still if why.cause != "behind" or letter.cause == "behind"]
+        await connection.execute(self._sql(sql.RESOLVE), *partition, offsets, "redriven", self._options.actor, 1)
+        stored = [letter.offset for letter, outcome in outcomes if outcome == "stored"]
+        await connection.execute(self._sql(late_events.ADD), *partition, stored)
+        # A letter with a cause of its own keeps that cause while it waits behind another letter.
+        diagnosed = [(letter, why) for letter, why in failed if why.cause != "behind" or letter.cause == "behind"]
         await connection.execute(
-            self._sql(DIAGNOSE),
-            *place,
-            [letter.offset for letter, _ in said],
-            [int(why.cause != "behind") for _, why in said],
-            [why.cause for _, why in said],
-            [why.error_class for _, why in said],
-            [why.error_message for _, why in said],
-            [why.behind_offset for _, why in said],
+            self._sql(sql.DIAGNOSE),
+            *partition,
+            [letter.offset for letter, _ in diagnosed],
+            [int(why.cause != "behind") for _, why in diagnosed],
+            [why.cause for _, why in diagnosed],
+            [why.error_class for _, why in diagnosed],
+            [why.error_message for _, why in diagnosed],
+            [why.behind_offset for _, why in diagnosed],
         )
-        malformed = sum(letter.cause == "behind" and why.cause != "behind" for letter, why in still)
+        malformed = sum(letter.cause == "behind" and why.cause != "behind" for letter, why in failed)
         malformed -= sum(letter.cause != "behind" for letter in applied)
-        await connection.execute(self._sql(COUNT), *place, len(came), len(applied) - len(came), malformed)
+        await connection.execute(self._sql(sql.COUNT), *partition, len(stored), len(applied) - len(stored), malformed)
 
 
 class _RedriveRate:
-    """Keeps a run at its rate, letters a second, from chunk to chunk."""
+    """Limits the rate of a run, in letters a second, by a pause after each chunk."""
 
     def __init__(self, rate: float | None) -> None:
         self._rate = rate
         self._started = time.monotonic()
         self.chunk = CHUNK if rate is None else max(1, min(CHUNK, int(rate)))
 
-    async def keep(self, done: int) -> None:
+    async def throttle(self, done: int) -> None:
         if self._rate is not None:
             await asyncio.sleep(self._started + done / self._rate - time.monotonic())
 
 
-def counts_of(dealt: Iterable[Dealt]) -> dict[Outcome, int]:
-    """How many letters had each outcome."""
-    return dict(Counter(letter.outcome for letter in dealt))
+def counts_of(outcomes: Iterable[LetterOutcome]) -> dict[Outcome, int]:
+    """Counts the letters by outcome."""
+    return dict(Counter(letter.outcome for letter in outcomes))
 
 
-def _in(chosen: LetterFilter, place: Place) -> LetterFilter:
-    return msgspec.structs.replace(chosen, topic=place[0], partition=place[1])
+def _within(chosen: LetterFilter, partition: Partition) -> LetterFilter:
+    return msgspec.structs.replace(chosen, topic=partition[0], partition=partition[1])
 
 
-def _named(letter: Letter, outcome: Literal["stored", "duplicate"] | Diagnosis, chosen: dict[bytes, int]) -> Outcome:
-    """A letter that waits behind one which was not chosen is blocked: this run could not have applied it."""
+def _outcome_of(
+    letter: Letter, outcome: Literal["stored", "duplicate"] | Diagnosis, chosen: dict[bytes, int]
+) -> Outcome:
+    """Returns a letter's outcome. A letter behind one that was not chosen is blocked: this run could not apply it."""
     if isinstance(outcome, str):
         return outcome
     if not letter.key or outcome.behind_offset is None or outcome.behind_offset >= chosen[letter.key]:

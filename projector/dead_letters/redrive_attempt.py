@@ -18,11 +18,11 @@ ATTEMPTS = 2  # of a letter that fails, before it is blamed
 
 
 class RedriveError(Exception):
-    """The run ended early; its text says what to do. What earlier chunks did is committed."""
+    """A run ended early; the text says what to do. The chunks before it stay committed."""
 
 
 class Letter(msgspec.Struct):
-    """A parked record as it came (a KafkaRecord), and the cause it is parked for."""
+    """A parked record as it was fetched (a KafkaRecord), and the cause of its parking."""
 
     topic: str
     partition: int
@@ -35,7 +35,7 @@ class Letter(msgspec.Struct):
 
 
 def letter_of(row: asyncpg.Record) -> Letter:
-    """The record of a row of `dead_letters`."""
+    """Converts a row of `dead_letters` to its record."""
     names = [header_name(name) for name in row["header_names"]]
     return Letter(
         row["kafka_topic"],
@@ -49,17 +49,29 @@ def letter_of(row: asyncpg.Record) -> Letter:
     )
 
 
-Tried: TypeAlias = list[tuple[Letter, Literal["stored", "duplicate"] | Diagnosis]]
-Stuck: TypeAlias = Mapping[bytes, int]  # key: offset of the parked letter that holds it up
+Attempts: TypeAlias = list[tuple[Letter, Literal["stored", "duplicate"] | Diagnosis]]
+Stuck: TypeAlias = Mapping[bytes, int]  # by key: the offset of the parked letter that blocks the key
 
 
 async def attempt_letters(
     connection: Connection, writer: GenerationWriter, letters: Sequence[Letter], stuck: Stuck
-) -> Tried:
-    """Applies letters of one partition, given in offset order, in the transaction that the connection is in.
+) -> Attempts:
+    """Applies letters of one partition in the connection's current transaction.
 
-    First all at once; should the database refuse that, one by one, each in a savepoint. Raises what may pass or was too
-    much, and RedriveError when even a sound event cannot be applied: then the caller undoes everything.
+    It first tries all letters at once. If the database refuses that, it tries them one by one, each in a savepoint.
+
+    Args:
+        connection: a new connection, inside a transaction.
+        writer: the generation's writer.
+        letters: letters of one partition in offset order.
+        stuck: the keys that are blocked by letters not in `letters`.
+
+    Returns:
+        Each letter with its result.
+
+    Raises:
+        RedriveError: even a known-good event cannot be applied; the caller rolls everything back.
+        Exception: an error of asyncpg that is transient, or that says the chunk was too large.
     """
     try:
         async with connection.transaction():
@@ -71,7 +83,7 @@ async def attempt_letters(
 
 async def _together(
     connection: Connection, writer: GenerationWriter, letters: Sequence[Letter], stuck: dict[bytes, int]
-) -> Tried:
+) -> Attempts:
     found = [(letter, _row_or_diagnosis(letter, stuck)) for letter in letters]
     first: dict[tuple[str, int], EventRow] = {}
     for _, row in found:
@@ -87,21 +99,21 @@ async def _together(
 
 async def _one_by_one(
     connection: Connection, writer: GenerationWriter, letters: Sequence[Letter], stuck: dict[bytes, int]
-) -> Tried:
-    tried: Tried = []
+) -> Attempts:
+    results: Attempts = []
     for letter in letters:
         row = _row_or_diagnosis(letter, stuck)
         if isinstance(row, EventRow):
-            tried.append((letter, await _apply_one(connection, writer, letter, row, stuck)))
+            results.append((letter, await _apply_one(connection, writer, letter, row, stuck)))
         else:
-            tried.append((letter, row))
-    return tried
+            results.append((letter, row))
+    return results
 
 
 async def _apply_one(
     connection: Connection, writer: GenerationWriter, letter: Letter, row: EventRow, stuck: dict[bytes, int]
 ) -> Literal["stored", "duplicate"] | Diagnosis:
-    """The connection was made for this run, and the letter is blamed only when it fails a second time."""
+    """Applies one letter. It blames the letter only after a second failure; the connection is new for this run."""
     why: Diagnosis | None = None
     for _ in range(ATTEMPTS):
         try:
@@ -115,24 +127,24 @@ async def _apply_one(
                 raise _cannot_apply("defect", error) from error
             why = unappliable(error)
     assert why is not None
-    return _stop_key(letter, why, stuck)
+    return _block_key(letter, why, stuck)
 
 
 def _row_or_diagnosis(letter: Letter, stuck: dict[bytes, int]) -> EventRow | Diagnosis:
     if letter.key and letter.key in stuck:
         return parked_behind(stuck[letter.key])
     row = to_row(letter)
-    return _stop_key(letter, row, stuck) if isinstance(row, Diagnosis) else row
+    return _block_key(letter, row, stuck) if isinstance(row, Diagnosis) else row
 
 
-def _stop_key(letter: Letter, why: Diagnosis, stuck: dict[bytes, int]) -> Diagnosis:
+def _block_key(letter: Letter, why: Diagnosis, stuck: dict[bytes, int]) -> Diagnosis:
     if letter.key:
         stuck[letter.key] = letter.offset
     return why
 
 
 def _raise_unless_suspect(found: Exception, first: Exception) -> None:
-    """Only what a record may have caused is looked at more closely; `first` is what began it."""
+    """Raises an error unless a record may be its cause. `first`: the error that began the check."""
     kind = kind_of(found)
     if kind in (Failure.TRANSIENT, Failure.TOO_MUCH):
         raise found
@@ -142,6 +154,6 @@ def _raise_unless_suspect(found: Exception, first: Exception) -> None:
 
 def _cannot_apply(whose: Literal["server", "defect"], error: Exception) -> RedriveError:
     return RedriveError(
-        f"{whose}: {type(error).__name__}: no event can be applied now, so nothing of this chunk was changed. "
+        f"{whose}: {type(error).__name__}: no event can be applied now, so this chunk changed nothing. "
         "Repair the read model or the code first; `footfall status` and the projector's log say more."
     )

@@ -1,7 +1,8 @@
-"""Dead letters, from PostgreSQL to a topic for those who watch topics (decision 7): at least once, and in order.
+"""Publishes dead letters from PostgreSQL to a Kafka topic, at least once and in order (decision 7).
 
-Any number of projectors share the work. The first unpublished letter of a partition is the partition's lock: whoever
-has it publishes what follows, so letters of one partition reach the topic in offset order.
+Any number of projectors share the work. The first unpublished letter of a partition serves as the partition's lock: the
+projector that locks its row publishes the letters that follow. So the letters of one partition reach the topic in
+offset order.
 """
 
 import asyncio
@@ -20,16 +21,16 @@ from read_model.wire_time import wire_time
 from telemetry.connections import ended_within
 from telemetry.logs import get_logger
 
-LOOK_INTERVAL = 5.0  # seconds between looks, when no letter of our own wakes us; also after a failure
-CHUNK = 100  # letters in one transaction at most
-CHUNK_BYTES = 4_194_304  # of values; a single larger letter is a chunk of its own
-PUBLISH_TIMEOUT = 4.0  # seconds; our transaction waits for Kafka, and one of over 5 s counts as that of a sleeper
+POLL_INTERVAL = 5.0  # seconds between polls when this projector parks no letter; also after a failure
+CHUNK = 100  # letters at most in one transaction
+CHUNK_BYTES = 4_194_304  # of record values; a larger single letter is a chunk of its own
+PUBLISH_TIMEOUT = 4.0  # seconds; the transaction waits for Kafka, and a claim ends sessions that idle in one for 5 s
 START_TIMEOUT = 10.0  # seconds
 STOP_TIMEOUT = 1.0  # seconds; aiokafka's stop() can hang while the broker is down
-BATCH_BYTES = 524_288  # of one Kafka batch, before compression
+BATCH_BYTES = 524_288  # at most in one Kafka batch, before compression
 TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
 
-PLACES = """
+UNPUBLISHED_PARTITIONS = """
 SELECT kafka_topic, kafka_partition, min(kafka_offset) AS first FROM {generation}.dead_letters
 WHERE published_at IS NULL AND EXISTS (SELECT FROM ops.generations WHERE name = $1 AND state = 'active')
 GROUP BY 1, 2 ORDER BY 1, 2
@@ -59,7 +60,7 @@ MakeProducer = Callable[[], AIOKafkaProducer]
 
 
 def producer_maker(settings: ProjectorSettings) -> MakeProducer:
-    """Makes the publisher's producers, one after the other should the broker go away."""
+    """Returns a function that makes a producer for the publisher, which needs a new one after each failure."""
     return lambda: AIOKafkaProducer(
         **settings.client_options(), acks="all", compression_type="gzip", max_batch_size=BATCH_BYTES
     )
@@ -68,9 +69,16 @@ def producer_maker(settings: ProjectorSettings) -> MakeProducer:
 async def publish_dead_letters(
     pool: Any, make_producer: MakeProducer, generation: str, topic: str, wake: asyncio.Event
 ) -> None:
-    """Publishes, for ever, what is parked in `generation` and not published, while that is the active one.
+    """Publishes the unpublished dead letters of a generation, for ever, while it is the active one.
 
-    `wake` is set when letters were parked. Whatever fails is tried again later, with a new producer.
+    After any error it tries again later, with a new producer.
+
+    Args:
+        pool: the pool of database connections.
+        make_producer: makes a producer that is not started.
+        generation: the generation whose letters to publish.
+        topic: the dead letter topic.
+        wake: set by the projector after it parked letters.
     """
     log = get_logger("projector").bind(generation=generation)
     while True:
@@ -78,18 +86,18 @@ async def publish_dead_letters(
             async with _Publisher(pool, make_producer, generation, topic) as publisher:
                 while True:
                     wake.clear()
-                    while count := await publisher.round():
+                    while count := await publisher.publish_chunks():
                         log.info("dead_letters_published", count=count)
                     with suppress(TimeoutError):
-                        async with asyncio.timeout(LOOK_INTERVAL):
+                        async with asyncio.timeout(POLL_INTERVAL):
                             await wake.wait()
         except Exception as error:  # noqa: BLE001 - publishing must never disturb projecting; the letters are kept
             log.warning("dead_letters_not_published", error=type(error).__name__)
-        await asyncio.sleep(LOOK_INTERVAL)
+        await asyncio.sleep(POLL_INTERVAL)
 
 
 class _Publisher:
-    """One producer, made when there is a letter for it."""
+    """Publishes with one producer, which it makes when there is a letter to publish."""
 
     def __init__(self, pool: Any, make_producer: MakeProducer, generation: str, topic: str) -> None:
         self._pool = pool
@@ -105,15 +113,15 @@ class _Publisher:
         if self._producer is not None:
             await ended_within(STOP_TIMEOUT, self._producer.stop)
 
-    async def round(self) -> int:
-        """Publishes up to a chunk of each partition that nobody else is at; returns the number of letters."""
+    async def publish_chunks(self) -> int:
+        """Publishes up to one chunk of each partition that no other projector publishes; returns the letter count."""
         async with self._connection() as connection:
-            places = await connection.fetch(self._sql(PLACES), self._generation)
-        if not places:
+            partitions = await connection.fetch(self._sql(UNPUBLISHED_PARTITIONS), self._generation)
+        if not partitions:
             return 0
-        producer = await self._started()
+        producer = await self._started_producer()
         count = 0
-        for row in places:
+        for row in partitions:
             async with self._connection() as connection, connection.transaction():
                 count += await self._publish(
                     producer, connection, (row["kafka_topic"], row["kafka_partition"]), row["first"]
@@ -128,7 +136,7 @@ class _Publisher:
     def _sql(self, statement: str) -> str:
         return statement.format(generation=self._generation)
 
-    async def _started(self) -> AIOKafkaProducer:
+    async def _started_producer(self) -> AIOKafkaProducer:
         if self._producer is None:
             producer = self._producer = self._make_producer()
             async with asyncio.timeout(START_TIMEOUT):
@@ -136,16 +144,16 @@ class _Publisher:
         return self._producer
 
     async def _publish(
-        self, producer: AIOKafkaProducer, connection: Connection, place: tuple[str, int], first: int
+        self, producer: AIOKafkaProducer, connection: Connection, source: tuple[str, int], first: int
     ) -> int:
-        if not await connection.fetch(self._sql(LOCK_FIRST), *place, first):
+        if not await connection.fetch(self._sql(LOCK_FIRST), *source, first):
             return 0
-        rows = await connection.fetch(self._sql(UNPUBLISHED), *place, first, CHUNK, CHUNK_BYTES)
+        rows = await connection.fetch(self._sql(UNPUBLISHED), *source, first, CHUNK, CHUNK_BYTES)
         async with asyncio.timeout(PUBLISH_TIMEOUT):
             partitions = sorted(await producer.partitions_for(self._topic))
-            partition = partitions[place[1] % len(partitions)]  # so that order is kept; the same one, as a rule
+            partition = partitions[source[1] % len(partitions)]  # one target partition each, so that order is kept
             await _send(producer, self._topic, partition, [_record(row) for row in rows])
-        await connection.execute(self._sql(PUBLISHED), *place, [row["kafka_offset"] for row in rows])
+        await connection.execute(self._sql(PUBLISHED), *source, [row["kafka_offset"] for row in rows])
         return len(rows)
 
 
@@ -154,22 +162,22 @@ Record = tuple[bytes | None, bytes | None, Headers]
 
 
 async def _send(producer: AIOKafkaProducer, topic: str, partition: int, records: Sequence[Record]) -> None:
-    """Sends in order. `send_batch`, because `send` refuses a record without key and value."""
+    """Sends records in order. It uses `send_batch`, because `send` refuses a record without key and value."""
     rest = list(records)
     while rest:
-        batch, taken = producer.create_batch(), 0
-        while taken < len(rest) and _append(batch, rest[taken]):
-            taken += 1
+        batch, count = producer.create_batch(), 0
+        while count < len(rest) and _append(batch, rest[count]):
+            count += 1
         try:
             await (await producer.send_batch(batch, topic, partition=partition))
         except TOO_LARGE:
-            for record in rest[:taken]:
+            for record in rest[:count]:
                 await _send_alone(producer, topic, partition, record)
-        rest = rest[taken:]
+        rest = rest[count:]
 
 
 async def _send_alone(producer: AIOKafkaProducer, topic: str, partition: int, record: Record) -> None:
-    """A record at the topic's limit does not fit with its diagnosis: then its value stays in PostgreSQL only."""
+    """Sends one record; if it is too large with the diagnosis headers, without its value, which PostgreSQL keeps."""
     key, value, headers = record
     omitted: Headers = [*headers, ("footfall-dlq-value-omitted", str(len(value or b"")).encode())]
     for attempt in (record, (key, None, omitted)):
@@ -193,7 +201,7 @@ def _record(row: asyncpg.Record) -> Record:
 
 
 def diagnosis_headers(row: asyncpg.Record) -> Headers:
-    """Where a letter comes from and why it was parked, each as UTF-8 text; times are ISO 8601."""
+    """Returns the headers that say where a letter comes from and why it was parked: UTF-8 text, times in ISO 8601."""
     found = {
         "topic": row["kafka_topic"],
         "partition": row["kafka_partition"],

@@ -1,1 +1,1 @@
-"""The generations that a projector fills: their loops, their limits, the history of the topic that they follow."""
+"""The generations that a projector fills: their loops, their limits and the topic history that they follow."""

@@ -1,8 +1,8 @@
-"""Whether the log that Kafka has now is the one that a checkpoint counts in (docs/decisions/0024).
+"""Checks that Kafka's log is the one that a checkpoint belongs to (docs/decisions/0024).
 
-An offset has no identity of its own: a topic that is deleted and made anew has the same offsets, and so has one whose
-end was lost and written anew. So a checkpoint remembers the topic's id and the record before it, and both are compared
-with the log whenever a partition is claimed.
+An offset has no identity of its own. A topic that was deleted and created again has the same offsets, and so has a log
+that lost its end and was written again. So a checkpoint stores the topic's id and a fingerprint of the record before
+it. Every claim of a partition compares both with the log.
 """
 
 import contextlib
@@ -24,12 +24,12 @@ from projector.writing.checkpoints import StoredCheckpoint
 from projector.writing.fingerprint import fingerprint
 from projector.writing.rows import KafkaRecord
 
-LOOK_PATIENCE = 20.0  # seconds for the records before all checkpoints of a claim
+READ_TIMEOUT = 20.0  # seconds to read the records before all checkpoints of a claim
 UNREADABLE = (UnicodeDecodeError, CorruptRecordException)
 
 
-class Log(msgspec.Struct, frozen=True):
-    """One partition of the topic as Kafka has it. `record`: what stands where the checkpoint's own record stood."""
+class PartitionLog(msgspec.Struct, frozen=True):
+    """One partition's log in Kafka. `record`: the record at the offset of the checkpoint's last record, if any."""
 
     topic_id: UUID | None
     begin: int
@@ -38,18 +38,26 @@ class Log(msgspec.Struct, frozen=True):
 
 
 class Same(msgspec.Struct, frozen=True):
-    """It is the history that the checkpoint counts in."""
+    """The log is the one that the checkpoint belongs to."""
 
 
 class Unproven(msgspec.Struct, frozen=True):
-    """Nothing speaks against it, and nothing proves it: Kafka gives no topic id and no longer holds the record."""
+    """The log may be the checkpoint's, but nothing proves it: Kafka gives no topic id and no longer has the record."""
 
 
 Verdict = Same | Unproven | Stop
 
 
-def compare(stored: StoredCheckpoint, log: Log) -> Verdict:
-    """Whether `stored` is a checkpoint of this log. Pure. A topic's id proves it; else the record before does."""
+def compare(stored: StoredCheckpoint, log: PartitionLog) -> Verdict:
+    """Decides whether a checkpoint belongs to a log. Pure. The topic's id proves it, or else the record before it.
+
+    Args:
+        stored: the checkpoint.
+        log: the partition's log as it is now.
+
+    Returns:
+        `Same` or `Unproven`; or the `Stop` for another history, a lost end or a trimmed beginning.
+    """
     known = stored.topic_id is not None and log.topic_id is not None
     if known and stored.topic_id != log.topic_id:
         return Stop(StopCause.ANOTHER_HISTORY, f"topic id {log.topic_id}, and the checkpoint's is {stored.topic_id}")
@@ -57,22 +65,22 @@ def compare(stored: StoredCheckpoint, log: Log) -> Verdict:
         return Stop(StopCause.HISTORY_CUT, f"it ends at {log.end}, and the checkpoint is {stored.next_offset}")
     if stored.next_offset < log.begin:
         return Stop(StopCause.HISTORY_TRIMMED, f"it begins at {log.begin}, and the checkpoint is {stored.next_offset}")
-    if log.record is not None and not is_the_one(stored, log.record):
+    if log.record is not None and not is_last_projected(stored, log.record):
         cause = StopCause.HISTORY_CUT if known else StopCause.ANOTHER_HISTORY
         return Stop(cause, f"offset {log.record.offset} holds another record than the one that was projected")
     return Same() if known or log.record is not None or stored.next_offset == 0 else Unproven()
 
 
-def is_the_one(stored: StoredCheckpoint, record: KafkaRecord) -> bool:
-    """Whether the record is what was projected last."""
+def is_last_projected(stored: StoredCheckpoint, record: KafkaRecord) -> bool:
+    """Returns whether the record is the one that was projected last before the checkpoint."""
     if stored.last_record is not None:
         return fingerprint(record) == stored.last_record
     event = from_value(record.value)
     return isinstance(event, UserEvent) and event.event_id == stored.last_event
 
 
-class Histories:
-    """Looks at one topic over connections of its own, which it makes when they are needed."""
+class HistoryCheck:
+    """Compares the checkpoints of one topic with its log, over connections of its own that it opens on demand."""
 
     def __init__(self, client_options: Mapping[str, Any], topic: str, client_id: str) -> None:
         self._options, self._topic, self._client_id = client_options, topic, client_id
@@ -80,7 +88,7 @@ class Histories:
         self._client: AIOKafkaClient | None = None
 
     async def metadata(self) -> TopicMetadata:
-        """Which topic it is now. Raises KafkaError."""
+        """Returns the topic's current id and leader epochs. Raises KafkaError."""
         if self._client is None:
             client = AIOKafkaClient(**self._options, client_id=self._client_id)
             try:
@@ -92,7 +100,16 @@ class Histories:
         return await topic_metadata(self._client, self._topic)
 
     async def verdicts(self, stored: Mapping[int, StoredCheckpoint], topic_id: UUID | None) -> dict[int, Verdict]:
-        """Of each partition's checkpoint. Raises KafkaError, and TimeoutError when Kafka does not tell in time."""
+        """Returns a verdict on the checkpoint of each partition.
+
+        Args:
+            stored: the checkpoints, by partition.
+            topic_id: the topic's current id; None if the brokers give none.
+
+        Raises:
+            KafkaError: Kafka cannot answer.
+            TimeoutError: Kafka did not answer in time.
+        """
         try:
             return await self._verdicts(stored, topic_id)
         except BaseException:
@@ -102,7 +119,7 @@ class Histories:
     async def _verdicts(self, stored: Mapping[int, StoredCheckpoint], topic_id: UUID | None) -> dict[int, Verdict]:
         partitions = [TopicPartition(self._topic, partition) for partition in stored]
         begins, ends = await self._probe.beginnings(partitions), await self._probe.ends(partitions)
-        logs = {tp.partition: Log(topic_id, begins[tp], ends[tp]) for tp in partitions}
+        logs = {tp.partition: PartitionLog(topic_id, begins[tp], ends[tp]) for tp in partitions}
         wanted = {
             tp: offset
             for tp in partitions
@@ -114,18 +131,18 @@ class Histories:
         return {partition: compare(found, logs[partition]) for partition, found in stored.items()}
 
     async def _records(self, wanted: Mapping[TopicPartition, int]) -> dict[TopicPartition, KafkaRecord]:
-        """The first record at or after each offset; what the client cannot take apart, or is gone, is left out."""
+        """Returns the first record at or after each offset, without records that are unreadable or gone."""
         try:
-            return dict(await self._probe.first_records(wanted, LOOK_PATIENCE))
+            return dict(await self._probe.first_records(wanted, READ_TIMEOUT))
         except (*UNREADABLE, OffsetOutOfRangeError):
             found: dict[TopicPartition, KafkaRecord] = {}
             for tp, offset in wanted.items():
                 with contextlib.suppress(*UNREADABLE, OffsetOutOfRangeError):
-                    found.update(await self._probe.first_records({tp: offset}, LOOK_PATIENCE))
+                    found.update(await self._probe.first_records({tp: offset}, READ_TIMEOUT))
             return found
 
     async def close(self) -> None:
-        """Ends the connections."""
+        """Closes the connections."""
         client, self._client = self._client, None
         if client is not None:
             await client.close()

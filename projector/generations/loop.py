@@ -1,4 +1,4 @@
-"""One generation's loop: a consumer, a pool and a Projector of its own, so that no generation waits for another."""
+"""Runs one generation with a consumer, a pool and a Projector of its own, so that none waits for another."""
 
 import asyncio
 import contextlib
@@ -22,7 +22,7 @@ from prometheus_client import Gauge
 from projector.consuming.consumer_group import CLIENT_ID
 from projector.consuming.ownership import Ownership
 from projector.consuming.run import MembershipLostError, Projector
-from projector.generations.history import Histories
+from projector.generations.history import HistoryCheck
 from projector.generations.limits import GenerationLimits
 from projector.liveness.heartbeat import Membership
 from projector.projections.projection import PLAN_SETTINGS
@@ -38,15 +38,15 @@ from telemetry.connections import ended_within, once_there
 from telemetry.logs import get_logger
 from telemetry.metrics import PARTITIONS_OWNED, PARTITIONS_STOPPED, REBUILD_PROGRESS
 
-MAX_POLL_INTERVAL_MS = 1_800_000  # while PostgreSQL is away no records are taken; that is not a dead consumer
+MAX_POLL_INTERVAL_MS = 1_800_000  # a consumer that fetches nothing while PostgreSQL is unreachable is not dead
 BROKERS_AWAY = (OSError, KafkaConnectionError, KafkaTimeoutError, NodeNotReadyError, RequestTimedOutError)
-METADATA_MAX_AGE_MS = 5_000  # partitions that were added are noticed within so long, and the group shares them out
+METADATA_MAX_AGE_MS = 5_000  # added partitions are noticed within this time, and the group assigns them
 CLOSE_TIMEOUT = 5.0  # seconds; aiokafka's stop() can hang while the broker is down
-PROGRESS_INTERVAL = 2.0  # seconds between looks at how far a build has come
+PROGRESS_INTERVAL = 2.0  # seconds between two updates of a build's progress
 
 
 class GenerationLoop:
-    """Projects the generation that `limits` names. `consumer` and `ownership` are there while `run` runs."""
+    """Projects the generation that `limits` names. `consumer` and `ownership` are set while `run` runs."""
 
     def __init__(self, settings: ProjectorSettings, limits: GenerationLimits) -> None:
         self.limits = limits
@@ -57,10 +57,10 @@ class GenerationLoop:
         self.membership = Membership()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Projects until `stop` is set. Raises when Kafka or PostgreSQL cannot be reached at the start."""
+        """Projects until `stop` is set. Raises an error if Kafka or PostgreSQL cannot be reached at the start."""
         try:
             lost = await self._project(stop)
-            while lost and not stop.is_set():  # aiokafka is beyond help: a new consumer, as soon as one can be made
+            while lost and not stop.is_set():  # only a new consumer helps; retry until one can be started
                 async for attempt in stamina.retry_context(
                     on=(KafkaError, *DATABASE_ERRORS), attempts=None, timeout=None, wait_max=2.0
                 ):
@@ -71,17 +71,17 @@ class GenerationLoop:
                 _forget(gauge, self._name)
 
     async def _project(self, stop: asyncio.Event) -> bool:
-        """One stay in the group; True when aiokafka lost the membership for good."""
+        """Projects with one consumer. Returns True when that consumer lost its group membership for good."""
         settings, lost = self._settings, False
         async with (
             _pool(settings, self._name) as pool,
             _consumer(settings, self._name) as consumer,
-            _histories(settings, self._name) as histories,
+            _history(settings, self._name) as history,
         ):
             checkpoints = Checkpoints(self._name, settings.kafka_topic)
-            # A build begins at the origin, whatever the first generation began with.
+            # A build starts at the beginning of the log, wherever the first generation started.
             start_from = settings.start_from if self._name == GENERATION else "earliest"
-            claims = Claims(consumer, pool, checkpoints, histories, owner=owner_name(), start_from=start_from)
+            claims = Claims(consumer, pool, checkpoints, history, owner=owner_name(), start_from=start_from)
             ownership = Ownership(consumer, claims, self.membership)
             self.consumer, self.ownership = consumer, ownership
             self.limits.changed = ownership.wake
@@ -118,12 +118,12 @@ class GenerationLoop:
 
 
 def owner_name() -> str:
-    """Names this process in checkpoints: host and process id."""
+    """Returns the name of this process in checkpoints: host and process id."""
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
 def group_of(settings: ProjectorSettings, generation: str) -> str:
-    """The consumer group that shares a generation's partitions: the first generation's is the plain one."""
+    """Returns the name of a generation's consumer group; the first generation uses KAFKA_GROUP_ID unchanged."""
     group = settings.kafka_group_id
     return group if generation == GENERATION else f"{group}-{generation.removeprefix('read_')}"
 
@@ -139,7 +139,7 @@ async def _pool(settings: ProjectorSettings, generation: str) -> AsyncIterator[A
         settings.database_url.get_secret_value(),
         application=projector_name(generation),
         min_size=1,
-        max_size=settings.projector_lanes + 5,  # keeper, its look, a probe, dead letters, the herald
+        max_size=settings.projector_lanes + 5,  # claims, checkpoint checks, a health probe, dead letters, notices
         server_settings=PLAN_SETTINGS,
     )
     async with closing(pool):
@@ -147,13 +147,13 @@ async def _pool(settings: ProjectorSettings, generation: str) -> AsyncIterator[A
 
 
 @asynccontextmanager
-async def _histories(settings: ProjectorSettings, generation: str) -> AsyncIterator[Histories]:
+async def _history(settings: ProjectorSettings, generation: str) -> AsyncIterator[HistoryCheck]:
     client_id = f"footfall-history-{owner_name()}-{generation}"
-    histories = Histories(settings.client_options(), settings.kafka_topic, client_id)
+    history = HistoryCheck(settings.client_options(), settings.kafka_topic, client_id)
     try:
-        yield histories
+        yield history
     finally:
-        await histories.close()
+        await history.close()
 
 
 @asynccontextmanager
@@ -175,7 +175,7 @@ async def _started_consumer(settings: ProjectorSettings, generation: str) -> AIO
         client_id=CLIENT_ID.format(owner=owner_name(), generation=generation),
         enable_auto_commit=False,
         auto_offset_reset="none",
-        isolation_level="read_committed",  # what a producer aborted never happened
+        isolation_level="read_committed",  # skip the records of aborted transactions
         session_timeout_ms=settings.kafka_session_timeout_ms,
         heartbeat_interval_ms=settings.kafka_heartbeat_interval_ms,
         max_poll_interval_ms=MAX_POLL_INTERVAL_MS,

@@ -1,4 +1,4 @@
-"""Holes in the log, told from records left over from an older fetch."""
+"""Distinguishes gaps in the log from records that are left over from an older fetch."""
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
@@ -8,10 +8,10 @@ from telemetry.logs import get_logger
 
 
 class OffsetGaps:
-    """The holes seen once, by partition.
+    """The gaps that were seen once, by partition.
 
-    A topic may have holes (compaction, transactions). A hole is believed only when a second look, from the position
-    itself, finds the same; otherwise the records were left over from an older fetch.
+    A topic can have gaps (compaction, transactions). A gap is accepted only when a second fetch, from the position
+    itself, finds the same gap. Otherwise the records were left over from an older fetch.
     """
 
     def __init__(self, consumer: AIOKafkaConsumer) -> None:
@@ -20,7 +20,10 @@ class OffsetGaps:
         self._log = get_logger("projector")
 
     def follows(self, tp: TopicPartition, position: Position, first: KafkaRecord) -> bool:
-        """Whether nothing lies between the position and the first record; if not, the consumer looks again."""
+        """Returns whether the first record follows the position, directly or after an accepted gap.
+
+        If it returns False, it has moved the consumer back to the position for a second fetch.
+        """
         gap = (position.next_offset, first.offset)
         if first.offset == position.next_offset or self._seen.get(tp.partition) == gap:
             self._seen.pop(tp.partition, None)

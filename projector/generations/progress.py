@@ -1,4 +1,4 @@
-"""What a projector says of its progress: metrics, a log line for each letter parked, offsets for lag tools."""
+"""Reports a projector's progress: metrics, a log line for each parked record, and offset commits for lag tools."""
 
 import asyncio
 from collections.abc import Iterable
@@ -21,8 +21,8 @@ from telemetry.metrics import (
 GROUP_COMMIT_TIMEOUT = 2.0  # seconds
 
 
-def count(generation: str, batch: Batch, outcome: Committed) -> None:
-    """Counts a batch that is committed."""
+def count_commit(generation: str, batch: Batch, outcome: Committed) -> None:
+    """Counts a committed batch in the metrics, and logs each record that it parked."""
     BATCHES_COMMITTED.labels(generation=generation).inc()
     EVENTS_PROJECTED.labels(generation=generation).inc(outcome.stored)
     DUPLICATES_SKIPPED.labels(generation=generation).inc(outcome.duplicates)
@@ -41,7 +41,7 @@ def count(generation: str, batch: Batch, outcome: Committed) -> None:
 
 
 async def commit_to_group(consumer: AIOKafkaConsumer, positions: Iterable[Position]) -> None:
-    """Tells Kafka's group how far we are. Nothing depends on it, so failing is no failure."""
+    """Commits offsets to the consumer group, for lag tools. Nothing depends on it, so errors are only logged."""
     offsets = {TopicPartition(p.topic, p.partition): p.next_offset for p in positions}
     if not offsets:
         return

@@ -1,1 +1,1 @@
-"""Whether each partition is projecting, from facts: heartbeats, verdicts, stops, the watchdog."""
+"""Derives from facts whether each partition is being projected: heartbeats, verdicts, stops and the watchdog."""

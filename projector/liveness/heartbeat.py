@@ -1,4 +1,4 @@
-"""What the loops of a projector say of themselves while they turn, for health and the watchdog to read."""
+"""Heartbeats of a projector's loops, which health probes and the watchdog read."""
 
 import asyncio
 import time
@@ -6,15 +6,16 @@ from collections.abc import Iterable
 
 import msgspec
 
-from projector.liveness.projecting import Effort
+from projector.liveness.projecting import PendingOperation
 
 BATCH, CLAIM, FETCH = "the batch", "the claim", "the fetch"
 
 
 class Loop(msgspec.Struct, frozen=True):
-    """One loop as it was seen. `serves`: the partitions it works for now; one that serves none may rest.
+    """One loop at the time of the question.
 
-    `trying_for`: seconds since it last turned to PostgreSQL, in an effort that is tried again until it succeeds.
+    `turns`: the turns it has begun. `serves`: the partitions it works for; a loop without partitions may be idle.
+    `trying_for`: seconds since it began its latest attempt at an operation that it retries until it succeeds.
     """
 
     name: str
@@ -24,7 +25,7 @@ class Loop(msgspec.Struct, frozen=True):
     ended: bool = False
 
 
-class _Tries(msgspec.Struct):
+class _Attempts(msgspec.Struct):
     began: float
     tries: int = 0
     error: str | None = None
@@ -33,99 +34,102 @@ class _Tries(msgspec.Struct):
 class _Beat(msgspec.Struct):
     turns: int = 0
     serves: frozenset[int] = frozenset()
-    tried_at: float | None = None
-    efforts: dict[str, _Tries] = msgspec.field(default_factory=dict)
+    attempted_at: float | None = None
+    operations: dict[str, _Attempts] = msgspec.field(default_factory=dict)
 
 
 class Membership:
-    """Where a generation's loop stands with its consumer group, over all its consumers."""
+    """The consumer group membership of a generation's loop, across all its consumers."""
 
     def __init__(self) -> None:
-        self.joining_since: float | None = time.monotonic()  # None while an assignment stands
-        self.refusal: str | None = None  # Kafka's last word, if it would not have us
+        self.joining_since: float | None = time.monotonic()  # monotonic seconds; None while there is an assignment
+        self.refusal: str | None = None  # the class of Kafka's last error, if Kafka refuses us as a member
 
     def joined(self) -> None:
-        """The group has assigned us what it wants, perhaps nothing."""
+        """Notes that the group has assigned partitions to us; the assignment may be empty."""
         self.joining_since = self.refusal = None
 
     def left(self) -> None:
-        """What was assigned is not any more."""
+        """Notes that our assignment has ended."""
         self.joining_since = self.joining_since or time.monotonic()
 
     def refused(self, error: BaseException) -> None:
-        """Kafka would not have us as a member."""
+        """Notes that Kafka refuses us as a member."""
         self.refusal = type(error).__name__
 
     def joining_for(self, now: float) -> float:
-        """Seconds without an assignment."""
+        """Returns the seconds without an assignment; `now` in monotonic seconds."""
         return 0.0 if self.joining_since is None else now - self.joining_since
 
 
 class Heartbeats:
-    """The loops of one projector, each known by its task."""
+    """The heartbeats of one projector's loops. Each loop is identified by its task."""
 
     def __init__(self) -> None:
         self._beats: dict[asyncio.Task[object], _Beat] = {}
 
     def turn(self, serves: Iterable[int] = ()) -> None:
-        """The calling loop begins a turn, for these partitions."""
+        """Notes that the calling loop begins a turn, for the partitions in `serves`."""
         beat = self._beats.setdefault(_task(), _Beat())
         beat.turns += 1
         beat.serves = frozenset(serves)
-        beat.tried_at = None
-        beat.efforts = {what: tries for what, tries in beat.efforts.items() if what == FETCH}
+        beat.attempted_at = None
+        beat.operations = {what: tries for what, tries in beat.operations.items() if what == FETCH}
 
     def attempt(self, what: str = BATCH) -> None:
-        """The calling loop turns to PostgreSQL, perhaps not for the first time in this turn."""
+        """Notes that the calling loop begins an attempt at an operation in PostgreSQL, the first or a retry."""
         beat = self._beats.get(_task())
         if beat is not None:
-            beat.tried_at = time.monotonic()
-            beat.efforts.setdefault(what, _Tries(beat.tried_at)).tries += 1
+            beat.attempted_at = time.monotonic()
+            beat.operations.setdefault(what, _Attempts(beat.attempted_at)).tries += 1
 
     def failed(self, error: BaseException, what: str = BATCH) -> None:
-        """What the calling loop tried has failed, and is tried again."""
+        """Notes that the calling loop's attempt failed and will be retried."""
         beat = self._beats.get(_task())
         if beat is not None:
-            tries = beat.efforts.setdefault(what, _Tries(time.monotonic(), 1))
+            tries = beat.operations.setdefault(what, _Attempts(time.monotonic(), 1))
             tries.tries += what == FETCH
-            tries.error = named(error)
+            tries.error = error_name(error)
 
     def succeeded(self, what: str = BATCH) -> None:
-        """What the calling loop tried has come to its end."""
+        """Notes that the calling loop's operation has succeeded."""
         beat = self._beats.get(_task())
         if beat is not None:
-            beat.efforts.pop(what, None)
+            beat.operations.pop(what, None)
 
-    def efforts(self) -> list[tuple[frozenset[int], Effort]]:
-        """What is being tried, and the partitions that wait for it; empty: all that are assigned and not held."""
+    def pending_operations(self) -> list[tuple[frozenset[int], PendingOperation]]:
+        """Returns the operations in progress, each with the partitions that wait for it.
+
+        An empty set of partitions means: all partitions that are assigned and not held.
+        """
         now = time.monotonic()
         return [
-            (beat.serves, Effort(what, now - tries.began, tries.error, tries.tries))
+            (beat.serves, PendingOperation(what, now - tries.began, tries.error, tries.tries))
             for beat in self._beats.values()
-            for what, tries in beat.efforts.items()
+            for what, tries in beat.operations.items()
         ]
 
     def leave(self) -> None:
-        """The calling loop ends as it should."""
+        """Removes the calling loop, which ends regularly."""
         self._beats.pop(_task(), None)
 
     def loops(self) -> list[Loop]:
-        """Every loop that has not left."""
+        """Returns every loop that has not ended regularly."""
         now = time.monotonic()
         return [
             Loop(
                 task.get_name(),
                 beat.turns,
                 beat.serves,
-                None if beat.tried_at is None else now - beat.tried_at,
+                None if beat.attempted_at is None else now - beat.attempted_at,
                 task.done(),
             )
             for task, beat in self._beats.items()
         ]
 
 
-def named(error: BaseException) -> str:
-    """An error for people who look at health: its class, and PostgreSQL's code; its text may quote an event."""
+def error_name(error: BaseException) -> str:
+    """Describes an error for health probes: its class and SQLSTATE, without its text, which may quote an event."""
     code = getattr(error, "sqlstate", None)
     return f"{type(error).__name__} ({code})" if code else type(error).__name__
 

@@ -1,7 +1,7 @@
-"""Is this partition projected? One closed answer, from facts, for status, health, metrics and the watchdog.
+"""Judges from facts whether a partition is being projected. Status, health, metrics and the watchdog use the verdict.
 
-No answer is good because nothing was said: a partition is well when its log was read to the end, or when it was seen to
-move, or when it stands for less than a patience that is named (docs/decisions/0028).
+A verdict is never good because facts are missing. A partition is healthy when its log is read to the end, when its
+checkpoint was seen to advance, or when it has not advanced for less than a stated patience (docs/decisions/0030).
 """
 
 import msgspec
@@ -9,24 +9,27 @@ import msgspec
 from projector.consuming.consumer_group import Group
 from projector.liveness.verdicts import (
     PATIENCE,
+    AssignedToForeigner,
     BlockedByTransaction,
     CaughtUp,
     Gone,
-    HeldByForeigner,
     HeldByOperator,
     Paused,
     Projecting,
-    Standing,
+    Stalled,
     Stopped,
+    Unassigned,
     Unknown,
-    Unowned,
     Verdict,
     Waiting,
 )
 
 
-class Effort(msgspec.Struct, frozen=True):
-    """The same thing, tried again and again. `since`: seconds since the first try; `error`: how the last one ended."""
+class PendingOperation(msgspec.Struct, frozen=True):
+    """An operation in progress that is retried until it succeeds.
+
+    `since`: seconds since the first attempt. `error`: the error of the last attempt. `tries`: the number of attempts.
+    """
 
     what: str
     since: float
@@ -35,7 +38,10 @@ class Effort(msgspec.Struct, frozen=True):
 
 
 class Lock(msgspec.Struct, frozen=True):
-    """A projector's session that waits for another's lock. `since`: seconds; `by`: who that is."""
+    """A lock in PostgreSQL that a projector's session waits for.
+
+    `table`: the locked table or lock type. `by`: the session that holds the lock. `since`: seconds of waiting.
+    """
 
     table: str
     by: str
@@ -43,10 +49,11 @@ class Lock(msgspec.Struct, frozen=True):
 
 
 class Facts(msgspec.Struct, frozen=True):
-    """What is known of one partition in one generation.
+    """The facts about one partition in one generation. None means: unknown, or there is none.
 
-    `advanced`: seconds since its checkpoint moved; `next_age`: seconds since its next record was made. None: not known,
-    or there is none. `only_markers`: what lies before `readable` has no records. `moved`: it was seen to move just now.
+    `advanced`: seconds since the checkpoint advanced. `next_age`: seconds since the next record's timestamp.
+    `only_markers`: the offsets from the position to `readable` hold no records. `moved`: the checkpoint was just seen
+    to advance. `open_since`: seconds since the oldest open transaction began.
     """
 
     generation: str
@@ -64,19 +71,19 @@ class Facts(msgspec.Struct, frozen=True):
     only_markers: bool = False
     moved: bool = False
     open_since: float | None = None
-    effort: Effort | None = None
+    pending: PendingOperation | None = None
     lock: Lock | None = None
     patience: float = PATIENCE  # seconds
 
     @property
     def lag(self) -> int:
-        """Records that Kafka acknowledged and that are not projected; markers that nobody reads do not count."""
+        """The number of acknowledged records that are not projected, without transaction markers at the position."""
         position = self.beginning if self.position is None else self.position
         return max(0, self.end - (self.readable if self.only_markers else position))
 
 
 def judge(facts: Facts) -> Verdict:
-    """What the facts mean. Pure."""
+    """Returns the verdict that follows from the facts. Pure."""
     if facts.stopped is not None:
         return Stopped(facts.stopped)
     if not facts.projected:
@@ -84,44 +91,46 @@ def judge(facts: Facts) -> Verdict:
     position = facts.position
     if position is not None and not facts.beginning <= position <= facts.end:
         return Gone(position, facts.beginning, facts.end)
-    return _assigned(facts) or _claimed(facts) or _moving(facts)
+    return _assignment_verdict(facts) or _claim_verdict(facts) or _progress_verdict(facts)
 
 
-def _assigned(facts: Facts) -> Verdict | None:
-    """What the group's word alone decides. The partition is `group.partition` there."""
+def _assignment_verdict(facts: Facts) -> Verdict | None:
+    """Returns the verdict that follows from the consumer group alone; None if it decides nothing."""
     group = facts.group
     if group.error is not None:
-        return Unknown(f"its consumer group cannot be looked at: {group.error}")
+        return Unknown(f"its consumer group cannot be described: {group.error}")
     if not group.settled:
-        return None  # a rebalance: what moves or stands is seen by its position
+        return None  # during a rebalance, only the position shows whether the partition advances
     holder = group.holder
     if holder is None:
-        return Unowned(group.state, tuple(map(str, group.foreign_members(facts.generation))))
-    return None if holder.projects(facts.generation) else HeldByForeigner(str(holder))
+        return Unassigned(group.state, tuple(map(str, group.foreign_members(facts.generation))))
+    return None if holder.projects(facts.generation) else AssignedToForeigner(str(holder))
 
 
-def _claimed(facts: Facts) -> Verdict | None:
+def _claim_verdict(facts: Facts) -> Verdict | None:
     if facts.limit is not None and facts.position is not None and facts.position >= facts.limit:
         return HeldByOperator(facts.limit)
     obstacle = _obstacle(facts)
     if obstacle is not None:
         return obstacle
-    return Unknown("nobody has claimed it yet") if facts.position is None else None
+    return Unknown("no projector has claimed it yet") if facts.position is None else None
 
 
 def _obstacle(facts: Facts) -> Waiting | None:
-    lock, effort = facts.lock, facts.effort
+    lock, pending = facts.lock, facts.pending
     if lock is not None and facts.lag:
         return Waiting(
             f"a projector waits for a lock on {lock.table}, which {lock.by} holds", lock.since, facts.patience
         )
-    if effort is not None and (facts.lag or facts.position is None):
-        error = "" if effort.error is None else f", the last with {effort.error}"
-        return Waiting(f"{effort.what} has not succeeded in {effort.tries} tries{error}", effort.since, facts.patience)
+    if pending is not None and (facts.lag or facts.position is None):
+        error = "" if pending.error is None else f", the last with {pending.error}"
+        return Waiting(
+            f"{pending.what} has not succeeded in {pending.tries} tries{error}", pending.since, facts.patience
+        )
     return None
 
 
-def _moving(facts: Facts) -> Verdict:
+def _progress_verdict(facts: Facts) -> Verdict:
     if facts.lag == 0:
         return CaughtUp()
     assert facts.position is not None
@@ -129,5 +138,5 @@ def _moving(facts: Facts) -> Verdict:
         return BlockedByTransaction(facts.readable, facts.end - facts.readable, facts.open_since, facts.patience)
     if facts.moved or facts.advanced is None:
         return Projecting()
-    stands = facts.advanced if facts.next_age is None else min(facts.advanced, facts.next_age)
-    return Standing(stands) if stands > facts.patience else Projecting()
+    unchanged_for = facts.advanced if facts.next_age is None else min(facts.advanced, facts.next_age)
+    return Stalled(unchanged_for) if unchanged_for > facts.patience else Projecting()

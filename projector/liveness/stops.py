@@ -1,4 +1,4 @@
-"""Why a partition stands still: a closed set of causes, each with a way on (docs/stops.md)."""
+"""The closed set of causes for which a partition stops, each with a remedy (docs/stops.md)."""
 
 from enum import Enum
 
@@ -6,7 +6,7 @@ import msgspec
 
 
 class StopCause(Enum):
-    """The value is the stable code: the first word of `stopped_reason`, for programs and for docs/stops.md."""
+    """A cause. Its value is a stable code, the first word of `stopped_reason`; docs/stops.md explains each code."""
 
     DEFECT = "defect"
     SERVER = "server"
@@ -19,10 +19,10 @@ class StopCause(Enum):
 
 
 class Meaning(msgspec.Struct, frozen=True):
-    """What a cause says, and what ends it.
+    """The explanation of a cause: what happened (`sentence`) and what to do (`remedy`).
 
-    `probed`: the projector tries again by itself, with growing pauses. Otherwise it waits for an operator, whose
-    command makes it go on within seconds.
+    `probed`: the projector retries by itself, with an increasing back-off. Otherwise the partition waits for an
+    operator's command and continues within seconds after it.
     """
 
     sentence: str
@@ -33,12 +33,12 @@ class Meaning(msgspec.Struct, frozen=True):
 MEANINGS = {
     StopCause.DEFECT: Meaning(
         "events that are known to be good cannot be applied either",
-        "Look for `batch_failed` in the projector's log, and mend the code or the schema.",
+        "See `batch_failed` in the projector's log, and repair the code or the schema.",
         probed=True,
     ),
     StopCause.SERVER: Meaning(
-        "PostgreSQL refuses or fails what is no record's fault",
-        "Mend the database; `batch_failed` in the projector's log has the SQLSTATE.",
+        "PostgreSQL refuses or fails for a reason that is not the record's",
+        "Repair the database; `batch_failed` in the projector's log has the SQLSTATE.",
         probed=True,
     ),
     StopCause.PARKED_OF_KEY: Meaning(
@@ -52,13 +52,13 @@ MEANINGS = {
         probed=False,
     ),
     StopCause.UNREADABLE: Meaning(
-        "the Kafka client cannot take a record apart",
+        "the Kafka client cannot decode a record",
         "See docs/stops.md#unreadable.",
         probed=True,
     ),
     StopCause.HISTORY_TRIMMED: Meaning(
         "the topic no longer holds the record that the checkpoint needs",
-        "Go on without it: `footfall gaps accept` (docs/stops.md#history_trimmed).",
+        "Continue without it: `footfall gaps accept` (docs/stops.md#history_trimmed).",
         probed=False,
     ),
     StopCause.HISTORY_CUT: Meaning(
@@ -75,25 +75,25 @@ MEANINGS = {
 
 
 class Stop(msgspec.Struct, frozen=True):
-    """Why one partition stands still. `fact`: offsets, counts, an error's class; never a value of an event."""
+    """Why one partition stopped. `fact`: offsets, counts or the class of an error; never a value of an event."""
 
     cause: StopCause
     fact: str = ""
 
     @property
     def reason(self) -> str:
-        """The text of `stopped_reason`, of health and of the log: code, sentence, fact, remedy."""
+        """The text for `stopped_reason`, health and the log: code, sentence, fact and remedy."""
         meaning = MEANINGS[self.cause]
         fact = f" ({self.fact})" if self.fact else ""
         return f"{self.cause.value}: {meaning.sentence}{fact}. {meaning.remedy}"
 
     @property
     def probed(self) -> bool:
-        """Whether the projector tries again by itself."""
+        """Whether the projector retries by itself."""
         return MEANINGS[self.cause].probed
 
 
 def cause_of(reason: str) -> StopCause | None:
-    """The cause that a `stopped_reason` names; None for one written by a version that knew other words."""
+    """Returns the cause that a `stopped_reason` names; None if another version wrote it with other codes."""
     code = reason.partition(":")[0]
     return next((cause for cause in StopCause if cause.value == code), None)

@@ -1,12 +1,12 @@
-"""What a partition may be found to be: a closed set of answers, each well or not, with a sentence of its own."""
+"""The closed set of verdicts on a partition. Each is healthy or not, and explains itself in a sentence."""
 
 from typing import ClassVar, Literal
 
 import msgspec
 
-PATIENCE = 15.0  # seconds, unless WATCHDOG_INTERVAL_MS says otherwise: what stands for longer is not well
-EFFORT = 2.0  # times the patience: a server that restarts, and one try at it, take longer
-JOINS_WITHIN = 45.0  # seconds; a dead member holds its place for a session timeout, 30 s unless set otherwise
+PATIENCE = 15.0  # seconds without progress until a partition is unhealthy, unless WATCHDOG_INTERVAL_MS says otherwise
+PENDING_FACTOR = 2.0  # times the patience, for a retried operation: a restart of the server and one attempt take longer
+JOIN_TIMEOUT = 45.0  # seconds; a dead member keeps its place for a session timeout, 30 s by default
 
 State = Literal[
     "running", "idle", "held", "paused", "stopped", "gone", "unowned", "foreign", "blocked", "waiting", "standing",
@@ -15,55 +15,55 @@ State = Literal[
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """What a partition is found to be. `well`: nothing to say; `heals`: a fresh process might help."""
+    """A verdict on one partition. `restart_helps`: a restart of the process might help."""
 
     state: ClassVar[State] = "unknown"
-    heals: ClassVar[bool] = False
+    restart_helps: ClassVar[bool] = False
 
     @property
-    def well(self) -> bool:
-        """Whether it is as it should be."""
+    def healthy(self) -> bool:
+        """Whether the partition is as it should be."""
         return False
 
     @property
     def reason(self) -> str | None:
-        """A sentence without a full stop, if there is something to say."""
+        """A sentence without a full stop that explains the verdict, if there is something to explain."""
         return None
 
 
 class CaughtUp(Verdict, frozen=True):
-    """Everything that Kafka acknowledged is projected."""
+    """Every record that Kafka acknowledged is projected."""
 
     state: ClassVar[State] = "idle"
-    heals: ClassVar[bool] = True
+    restart_helps: ClassVar[bool] = True
 
     @property
-    def well(self) -> bool:
-        """See `Verdict.well`."""
+    def healthy(self) -> bool:
+        """See `Verdict.healthy`."""
         return True
 
 
 class Projecting(Verdict, frozen=True):
-    """There is more to read, and it moves, or has not stood for long."""
+    """There are records to read, and the partition advances, or has not advanced for a short time only."""
 
     state: ClassVar[State] = "running"
-    heals: ClassVar[bool] = True
+    restart_helps: ClassVar[bool] = True
 
     @property
-    def well(self) -> bool:
-        """See `Verdict.well`."""
+    def healthy(self) -> bool:
+        """See `Verdict.healthy`."""
         return True
 
 
 class HeldByOperator(Verdict, frozen=True):
-    """An operator lets it go no further for now."""
+    """An operator holds the partition at an offset."""
 
     limit: int
     state: ClassVar[State] = "held"
 
     @property
-    def well(self) -> bool:
-        """See `Verdict.well`."""
+    def healthy(self) -> bool:
+        """See `Verdict.healthy`."""
         return True
 
     @property
@@ -73,14 +73,14 @@ class HeldByOperator(Verdict, frozen=True):
 
 
 class Paused(Verdict, frozen=True):
-    """Its generation is not projected now, as an operator wanted."""
+    """An operator has paused its generation."""
 
     generation_state: str
     state: ClassVar[State] = "paused"
 
     @property
-    def well(self) -> bool:
-        """See `Verdict.well`."""
+    def healthy(self) -> bool:
+        """See `Verdict.healthy`."""
         return True
 
     @property
@@ -90,7 +90,7 @@ class Paused(Verdict, frozen=True):
 
 
 class Stopped(Verdict, frozen=True):
-    """It stands still with a cause that the projector wrote down, and its remedy."""
+    """The projector stopped the partition and stored the cause, with its remedy."""
 
     cause: str
     state: ClassVar[State] = "stopped"
@@ -102,7 +102,7 @@ class Stopped(Verdict, frozen=True):
 
 
 class Gone(Verdict, frozen=True):
-    """The log does not hold what the checkpoint needs next."""
+    """The log does not hold the record that the checkpoint needs next."""
 
     position: int
     beginning: int
@@ -118,8 +118,11 @@ class Gone(Verdict, frozen=True):
         return f"{lost}. To go on without them: footfall gaps accept"
 
 
-class Unowned(Verdict, frozen=True):
-    """The group has given it to nobody. `foreign_members`: who is in the group and no projector of this generation."""
+class Unassigned(Verdict, frozen=True):
+    """The group has assigned the partition to no member.
+
+    `foreign_members`: the members of the group that are not projectors of this generation.
+    """
 
     group_state: str
     foreign_members: tuple[str, ...] = ()
@@ -131,13 +134,13 @@ class Unowned(Verdict, frozen=True):
         if not self.foreign_members:
             return "no projector is assigned to it"
         return (
-            f"no projector is assigned to it; in its consumer group are {', '.join(self.foreign_members)}, which are "
-            "no projectors: end them, or give them a group of their own"
+            f"no projector is assigned to it; its consumer group has other members: {', '.join(self.foreign_members)}. "
+            "Stop them, or give them a group of their own"
         )
 
 
-class HeldByForeigner(Verdict, frozen=True):
-    """The group has given it to a member that is no projector of this generation."""
+class AssignedToForeigner(Verdict, frozen=True):
+    """The group has assigned the partition to a member that is not a projector of this generation."""
 
     member: str
     state: ClassVar[State] = "foreign"
@@ -145,11 +148,14 @@ class HeldByForeigner(Verdict, frozen=True):
     @property
     def reason(self) -> str:
         """See `Verdict.reason`."""
-        return f"its consumer group gave it to {self.member}, which is no projector: end it, or give it another group"
+        return (
+            f"its consumer group assigned it to {self.member}, which is not a projector of this generation: "
+            "stop that client, or give it a group of its own"
+        )
 
 
 class BlockedByTransaction(Verdict, frozen=True):
-    """All that may be read is projected; the rest belongs to, or lies behind, a transaction that nobody ended."""
+    """All readable records are projected; the others belong to an open transaction or follow one."""
 
     offset: int
     behind: int
@@ -158,8 +164,8 @@ class BlockedByTransaction(Verdict, frozen=True):
     state: ClassVar[State] = "blocked"
 
     @property
-    def well(self) -> bool:
-        """See `Verdict.well`."""
+    def healthy(self) -> bool:
+        """See `Verdict.healthy`."""
         return self.since is not None and self.since < self.patience
 
     @property
@@ -173,7 +179,7 @@ class BlockedByTransaction(Verdict, frozen=True):
 
 
 class Waiting(Verdict, frozen=True):
-    """One effort has not succeeded. `what`: how far it came, and what stands in its way."""
+    """An operation has not succeeded yet. `what`: the operation, and the obstacle. `since`: seconds."""
 
     what: str
     since: float
@@ -181,9 +187,9 @@ class Waiting(Verdict, frozen=True):
     state: ClassVar[State] = "waiting"
 
     @property
-    def well(self) -> bool:
-        """See `Verdict.well`."""
-        return self.since < EFFORT * self.patience
+    def healthy(self) -> bool:
+        """See `Verdict.healthy`."""
+        return self.since < PENDING_FACTOR * self.patience
 
     @property
     def reason(self) -> str:
@@ -191,23 +197,24 @@ class Waiting(Verdict, frozen=True):
         return f"{self.what}, for {self.since:.0f} s"
 
 
-class Standing(Verdict, frozen=True):
-    """There is more to read, it does not move, and nobody knows why."""
+class Stalled(Verdict, frozen=True):
+    """There are records to read, but the partition does not advance, for an unknown reason. `since`: seconds."""
 
     since: float
     state: ClassVar[State] = "standing"
-    heals: ClassVar[bool] = True
+    restart_helps: ClassVar[bool] = True
 
     @property
     def reason(self) -> str:
         """See `Verdict.reason`."""
         return (
-            f"it has stood still for {self.since:.0f} s though there is more to read; the projector's log may say why"
+            f"it has made no progress for {self.since:.0f} s although there are records to read; "
+            "the projector's log may say why"
         )
 
 
 class Joining(Verdict, frozen=True):
-    """The group is being dealt out anew, or Kafka refuses this projector. `since`: seconds without an assignment."""
+    """The group is rebalancing, or Kafka refuses this projector. `since`: seconds without an assignment."""
 
     since: float
     refusal: str | None = None
@@ -215,9 +222,9 @@ class Joining(Verdict, frozen=True):
     state: ClassVar[State] = "joining"
 
     @property
-    def well(self) -> bool:
-        """See `Verdict.well`."""
-        return self.refusal is None and self.since < JOINS_WITHIN
+    def healthy(self) -> bool:
+        """See `Verdict.healthy`."""
+        return self.refusal is None and self.since < JOIN_TIMEOUT
 
     @property
     def reason(self) -> str:
@@ -229,7 +236,7 @@ class Joining(Verdict, frozen=True):
 
 
 class Unknown(Verdict, frozen=True):
-    """What would have to be known to call it well is not."""
+    """A fact is missing that a healthy verdict would need. `what`: a sentence about it."""
 
     what: str
 

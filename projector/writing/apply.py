@@ -22,7 +22,7 @@ from projector.consuming.batch_size import BatchSize
 from projector.consuming.ownership import DATABASE_TIMEOUT, Ownership
 from projector.dead_letters.parking import Caps
 from projector.failpoints import reached
-from projector.generations.progress import count
+from projector.generations.progress import count_commit
 from projector.liveness.stops import Stop, StopCause
 from projector.writing.claims import RELEASE_TIMEOUT
 from projector.writing.commit import Committed, Fenced, GenerationWriter
@@ -198,7 +198,7 @@ class Applier:
         self._size.succeeded(records)
         self._ownership.advance(assembled.positions_after)
         self._ownership.parked.update(assembled.parked_after)
-        count(self._writer.generation, assembled.batch, outcome)
+        count_commit(self._writer.generation, assembled.batch, outcome)
         if assembled.batch.letters:
             self.letters_parked.set()
         try:

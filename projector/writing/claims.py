@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from projector.consuming.batch import Position
 from projector.consuming.topic_metadata import TopicMetadata
 from projector.dead_letters.parking import Parked, load_parked
-from projector.generations.history import Histories, Unproven
+from projector.generations.history import HistoryCheck, Unproven
 from projector.liveness.stops import Stop, StopCause
 from projector.writing.checkpoints import Checkpoints, StoredCheckpoint
 from read_model.generations.histories import UNNAMED
@@ -34,12 +34,12 @@ class Claims:
         consumer: AIOKafkaConsumer,
         pool: Any,
         checkpoints: Checkpoints,
-        histories: Histories,
+        history: HistoryCheck,
         *,
         owner: str,
         start_from: Literal["earliest", "latest"],
     ) -> None:
-        self._consumer, self._pool, self._checkpoints, self._histories = consumer, pool, checkpoints, histories
+        self._consumer, self._pool, self._checkpoints, self._history = consumer, pool, checkpoints, history
         self.topic, self.generation, self.owner = checkpoints.topic, checkpoints.generation, owner
         self._start_from = start_from
         self._topic: TopicMetadata | None = None
@@ -58,7 +58,7 @@ class Claims:
         Raises:
             Exception: errors of asyncpg and aiokafka.
         """
-        topic = await self._histories.metadata()
+        topic = await self._history.metadata()
         self._topic = self._topic or topic
         checkpoints = self._checkpoints
         async with self._pool.acquire(timeout=RELEASE_TIMEOUT) as connection:
@@ -84,7 +84,7 @@ class Claims:
         self, positions: list[Position], stored: Mapping[int, StoredCheckpoint], topic: TopicMetadata
     ) -> dict[Position, Stop]:
         claimed = {position.partition: position for position in positions}
-        verdicts = await self._histories.verdicts({p: stored[p] for p in claimed}, topic.topic_id)
+        verdicts = await self._history.verdicts({p: stored[p] for p in claimed}, topic.topic_id)
         unproven = sorted(p for p, verdict in verdicts.items() if isinstance(verdict, Unproven))
         if unproven:
             self._log.warning("history_unproven", partitions=unproven)
@@ -113,7 +113,7 @@ class Claims:
         Those are partitions with a new leader; or all partitions, if the topic was deleted and created again. Raises
         KafkaError.
         """
-        topic = await self._histories.metadata()
+        topic = await self._history.metadata()
         before, self._topic = self._topic or topic, topic
         if topic.topic_id != before.topic_id:
             return {*topic.leader_epochs, *before.leader_epochs}

@@ -138,7 +138,7 @@ def test_a_consumer_that_returns_nothing_is_noticed_and_the_projector_ends(
         wait_until(lambda: bool(projector.stuck_reasons()), 2 * SPAN + INTERVAL + 1, "the liveness to turn")
         assert time.monotonic() - began > INTERVAL
         projector.wait()
-    assert all("read_g1: partition 4 stands at" in reason for reason in projector.stuck_reasons())
+    assert all("read_g1: partition 4 is stuck at" in reason for reason in projector.stuck_reasons())
     projector.assert_ended_stuck()
 
 
@@ -280,7 +280,7 @@ def test_a_stuck_process_answers_503_with_the_reason_and_then_exits_70(
     wait_until(lambda: live(projector)[0] == 503, 2 * SPAN + INTERVAL + 5, "the liveness to turn")
     status, said = live(projector)
     assert (status, said["status"]) == (503, "stuck")
-    assert "stands at 0, and the log ends at" in said["reason"]
+    assert "is stuck at 0, and the log ends at" in said["reason"]
     assert projector.popen.wait(PATIENCE) == EXIT_STUCK
     assert "projector_stuck" in projector.log_text()
 

@@ -6,7 +6,7 @@ import pytest
 
 from contracts.versions import encode_event
 from projector.consuming.topic_metadata import TopicMetadata, topic_metadata
-from projector.generations.history import Log, Same, Unproven, compare
+from projector.generations.history import PartitionLog, Same, Unproven, compare
 from projector.liveness.stops import Stop, StopCause
 from projector.writing.checkpoints import StoredCheckpoint
 from projector.writing.fingerprint import fingerprint
@@ -23,33 +23,33 @@ PRINT = fingerprint(LAST)
 @pytest.mark.parametrize(
     ("stored", "log", "expected"),
     [
-        (StoredCheckpoint(10, 1, "", ONE, PRINT), Log(ONE, 0, 25, LAST), Same()),
-        (StoredCheckpoint(10, 1, "", ONE, PRINT), Log(OTHER, 0, 25, LAST), StopCause.ANOTHER_HISTORY),
-        (StoredCheckpoint(0, 1, "", ONE), Log(OTHER, 0, 0), StopCause.ANOTHER_HISTORY),
-        (StoredCheckpoint(10, 1, "", ONE, PRINT), Log(OTHER, 0, 3), StopCause.ANOTHER_HISTORY),
-        (StoredCheckpoint(10, 1, "", ONE, PRINT), Log(ONE, 0, 25, ANOTHER), StopCause.HISTORY_CUT),
-        (StoredCheckpoint(10, 1, "", ONE, PRINT), Log(ONE, 0, 9), StopCause.HISTORY_CUT),
-        (StoredCheckpoint(10, 1, "", ONE, PRINT), Log(ONE, 11, 25), StopCause.HISTORY_TRIMMED),
-        (StoredCheckpoint(10, 1, "", ONE, PRINT), Log(ONE, 10, 25), Same()),  # trimmed up to the checkpoint
-        (StoredCheckpoint(10, 1, "", ONE, None), Log(ONE, 0, 25), Same()),
+        (StoredCheckpoint(10, 1, "", ONE, PRINT), PartitionLog(ONE, 0, 25, LAST), Same()),
+        (StoredCheckpoint(10, 1, "", ONE, PRINT), PartitionLog(OTHER, 0, 25, LAST), StopCause.ANOTHER_HISTORY),
+        (StoredCheckpoint(0, 1, "", ONE), PartitionLog(OTHER, 0, 0), StopCause.ANOTHER_HISTORY),
+        (StoredCheckpoint(10, 1, "", ONE, PRINT), PartitionLog(OTHER, 0, 3), StopCause.ANOTHER_HISTORY),
+        (StoredCheckpoint(10, 1, "", ONE, PRINT), PartitionLog(ONE, 0, 25, ANOTHER), StopCause.HISTORY_CUT),
+        (StoredCheckpoint(10, 1, "", ONE, PRINT), PartitionLog(ONE, 0, 9), StopCause.HISTORY_CUT),
+        (StoredCheckpoint(10, 1, "", ONE, PRINT), PartitionLog(ONE, 11, 25), StopCause.HISTORY_TRIMMED),
+        (StoredCheckpoint(10, 1, "", ONE, PRINT), PartitionLog(ONE, 10, 25), Same()),  # trimmed up to the checkpoint
+        (StoredCheckpoint(10, 1, "", ONE, None), PartitionLog(ONE, 0, 25), Same()),
         # Brokers that give no ids: the record tells.
-        (StoredCheckpoint(10, 1, "", None, PRINT), Log(None, 0, 25, LAST), Same()),
-        (StoredCheckpoint(10, 1, "", None, PRINT), Log(None, 0, 25, ANOTHER), StopCause.ANOTHER_HISTORY),
-        (StoredCheckpoint(10, 1, "", None, PRINT), Log(None, 10, 25), Unproven()),
-        (StoredCheckpoint(10, 1, "", None, PRINT), Log(None, 0, 3), StopCause.HISTORY_CUT),
-        (StoredCheckpoint(0, 1, ""), Log(None, 0, 25), Same()),
+        (StoredCheckpoint(10, 1, "", None, PRINT), PartitionLog(None, 0, 25, LAST), Same()),
+        (StoredCheckpoint(10, 1, "", None, PRINT), PartitionLog(None, 0, 25, ANOTHER), StopCause.ANOTHER_HISTORY),
+        (StoredCheckpoint(10, 1, "", None, PRINT), PartitionLog(None, 10, 25), Unproven()),
+        (StoredCheckpoint(10, 1, "", None, PRINT), PartitionLog(None, 0, 3), StopCause.HISTORY_CUT),
+        (StoredCheckpoint(0, 1, ""), PartitionLog(None, 0, 25), Same()),
         # A checkpoint of an older version: the last event below it tells.
-        (StoredCheckpoint(10, 1, "", None, None, 9, EVENT.event_id), Log(ONE, 0, 25, LAST), Same()),
+        (StoredCheckpoint(10, 1, "", None, None, 9, EVENT.event_id), PartitionLog(ONE, 0, 25, LAST), Same()),
         (
             StoredCheckpoint(10, 1, "", None, None, 9, EVENT.event_id),
-            Log(ONE, 0, 25, ANOTHER),
+            PartitionLog(ONE, 0, 25, ANOTHER),
             StopCause.ANOTHER_HISTORY,
         ),
-        (StoredCheckpoint(10, 1, "", None, None, 9, EVENT.event_id), Log(ONE, 0, 25), Unproven()),
+        (StoredCheckpoint(10, 1, "", None, None, 9, EVENT.event_id), PartitionLog(ONE, 0, 25), Unproven()),
     ],
 )
 def test_a_log_is_the_checkpoints_own_or_the_partition_stops(
-    stored: StoredCheckpoint, log: Log, expected: Same | Unproven | StopCause
+    stored: StoredCheckpoint, log: PartitionLog, expected: Same | Unproven | StopCause
 ) -> None:
     found = compare(stored, log)
     assert (found.cause if isinstance(found, Stop) else found) == expected

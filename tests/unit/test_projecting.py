@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from projector.consuming.consumer_group import Group
-from projector.liveness.projecting import Effort, Lock, judge
-from projector.liveness.verdicts import EFFORT, JOINS_WITHIN, PATIENCE, Joining, State, Verdict
+from projector.liveness.projecting import Lock, PendingOperation, judge
+from projector.liveness.verdicts import JOIN_TIMEOUT, PATIENCE, PENDING_FACTOR, Joining, State, Verdict
 from tests.drivers.partition_facts import OURS, PROJECTOR, STRANGER, some_facts
 
 NOBODYS = Group("Stable", None, (PROJECTOR,))
@@ -16,8 +16,8 @@ REBALANCING = Group("PreparingRebalance")
 
 
 LONG = PATIENCE + 1
-SLOW = Effort("the batch", EFFORT * PATIENCE + 1, "QueryCanceledError (57014)", 7)
-LOCK = Lock("read_g1.processed_events", "session 7 (user x, application 'psql')", EFFORT * PATIENCE + 1)
+SLOW = PendingOperation("the batch", PENDING_FACTOR * PATIENCE + 1, "QueryCanceledError (57014)", 7)
+LOCK = Lock("read_g1.processed_events", "session 7 (user x, application 'psql')", PENDING_FACTOR * PATIENCE + 1)
 
 TABLE: list[tuple[str, dict[str, Any], State, bool]] = [
     ("everything is read", {"position": 100, "advanced": 900.0}, "idle", True),
@@ -47,10 +47,10 @@ TABLE: list[tuple[str, dict[str, Any], State, bool]] = [
     ("one whose age is not known", {"position": 60, "readable": 60}, "blocked", False),
     ("markers before it", {"position": 59, "readable": 60, "only_markers": True, "open_since": 99.0}, "blocked", False),
     ("records before it", {"position": 40, "readable": 60, "open_since": 99.0}, "running", True),
-    ("an effort", {"effort": Effort("the batch", 1.0, "TimeoutError")}, "waiting", True),
-    ("an effort that lasts", {"effort": SLOW}, "waiting", False),
-    ("an effort to claim", {"position": None, "effort": SLOW}, "waiting", False),
-    ("an effort that others need", {"position": 100, "effort": SLOW}, "idle", True),
+    ("a retried operation", {"pending": PendingOperation("the batch", 1.0, "TimeoutError")}, "waiting", True),
+    ("a retried operation that takes too long", {"pending": SLOW}, "waiting", False),
+    ("a claim that takes too long", {"position": None, "pending": SLOW}, "waiting", False),
+    ("an operation of a partition without lag", {"position": 100, "pending": SLOW}, "idle", True),
     ("a lock in the way", {"lock": LOCK}, "waiting", False),
     ("a lock that others wait for", {"lock": LOCK, "position": 100}, "idle", True),
 ]
@@ -59,8 +59,8 @@ TABLE: list[tuple[str, dict[str, Any], State, bool]] = [
 @pytest.mark.parametrize(("fields", "state", "well"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE])
 def test_the_verdict_on(fields: dict[str, Any], state: State, well: bool) -> None:
     verdict = judge(some_facts(**fields))
-    assert (verdict.state, verdict.well) == (state, well)
-    assert verdict.well or verdict.reason
+    assert (verdict.state, verdict.healthy) == (state, well)
+    assert verdict.healthy or verdict.reason
 
 
 def test_every_state_has_its_facts() -> None:
@@ -77,23 +77,23 @@ def test_what_is_said_names_who_and_what_to_do() -> None:
     assert "client 'rdkafka' at 10.0.0.2" in str(judge(some_facts(group=STRANGERS)).reason)
     taken = msgspec.structs.replace(STRANGERS, holder=None)
     assert "client 'rdkafka' at 10.0.0.2" in str(judge(some_facts(group=taken)).reason)
-    assert "QueryCanceledError (57014), for 31 s" in str(judge(some_facts(effort=SLOW)).reason)
+    assert "QueryCanceledError (57014), for 31 s" in str(judge(some_facts(pending=SLOW)).reason)
     assert "session 7 (user x, application 'psql')" in str(judge(some_facts(lock=LOCK)).reason)
     assert "offsets 5 to 9 are gone" in str(judge(some_facts(position=5)).reason)
 
 
 def test_joining_is_well_for_a_while_unless_kafka_refuses() -> None:
-    assert Joining(JOINS_WITHIN - 1).well
-    assert not Joining(JOINS_WITHIN + 1).well
+    assert Joining(JOIN_TIMEOUT - 1).healthy
+    assert not Joining(JOIN_TIMEOUT + 1).healthy
     refused = Joining(0.1, "InconsistentGroupProtocolError", ("client 'rdkafka' at 10.0.0.2",))
-    assert not refused.well
+    assert not refused.healthy
     assert "rdkafka" in str(refused.reason)
 
 
 def test_only_what_nobody_can_name_is_worth_a_fresh_process() -> None:
-    def heals(verdict: Verdict) -> bool:
-        return verdict.heals
+    def restart_helps(verdict: Verdict) -> bool:
+        return verdict.restart_helps
 
-    assert heals(judge(some_facts(advanced=LONG)))
-    for fields in ({"group": STRANGERS}, {"stopped": "x"}, {"position": 60, "readable": 60}, {"effort": SLOW}):
-        assert not heals(judge(some_facts(**fields)))
+    assert restart_helps(judge(some_facts(advanced=LONG)))
+    for fields in ({"group": STRANGERS}, {"stopped": "x"}, {"position": 60, "readable": 60}, {"pending": SLOW}):
+        assert not restart_helps(judge(some_facts(**fields)))

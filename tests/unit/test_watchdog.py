@@ -47,11 +47,11 @@ STUCK = {
     "records wait, and the position stands": (
         seen(LANE, held=at(5, 9)),
         seen(TURNED, held=at(5, 9)),
-        "partition 1 stands at 5, and the log ends at 9",
+        "partition 1 is stuck at 5, and the log ends at 9",
     ),
-    "though more records come": (seen(LANE, held=at(5, 6)), seen(TURNED, held=at(5, 90)), "partition 1 stands at 5"),
-    "a lane with work does not turn": (seen(LANE), seen(LANE), "lane 0 does not turn"),
-    "even while Kafka is away": (seen(LANE, outage=True), seen(LANE, outage=True), "lane 0 does not turn"),
+    "though more records come": (seen(LANE, held=at(5, 6)), seen(TURNED, held=at(5, 90)), "partition 1 is stuck at 5"),
+    "a lane with work makes no progress": (seen(LANE), seen(LANE), "lane 0 makes no progress"),
+    "even while Kafka is away": (seen(LANE, outage=True), seen(LANE, outage=True), "lane 0 makes no progress"),
     "a lane has ended": (seen(LANE), seen(msgspec.structs.replace(TURNED, ended=True)), "lane 0 has ended"),
     "the claim loop has ended": (
         seen(CLAIM_LOOP),
@@ -61,17 +61,17 @@ STUCK = {
     "one try that never ends": (
         seen(TRYING),
         seen(msgspec.structs.replace(LANE, trying_for=ATTEMPT_PATIENCE + 1)),
-        "lane 0 does not turn",
+        "lane 0 makes no progress",
     ),
     "assigned and not claimed": (
         seen(CLAIM_LOOP, unclaimed=frozenset({2, 3})),
         seen(CLAIM_LOOP, unclaimed=frozenset({3, 4})),
-        "partitions 3 are assigned, and nobody claims them",
+        "partitions 3 are assigned, but not claimed",
     ),
     "no assignment from a group that answers": (
         seen(IDLE_LANE),
         seen(IDLE_LANE, joining_for=JOIN_PATIENCE + 1),
-        "the group has assigned nothing for 121 s",
+        "the consumer group has assigned no partitions for 121 s",
     ),
 }
 
@@ -117,7 +117,7 @@ def test_what_moves_or_waits_for_a_reason_is_healthy(name: str) -> None:
 
 def test_every_reason_is_given() -> None:
     verdict = judge(seen(LANE, held=at(5, 9)), seen(LANE, held=at(5, 9)))
-    assert verdict == Stuck("lane 0 does not turn; partition 1 stands at 5, and the log ends at 9")
+    assert verdict == Stuck("lane 0 makes no progress; partition 1 is stuck at 5, and the log ends at 9")
 
 
 async def test_a_pulse_knows_its_loops_until_they_leave() -> None:
@@ -195,7 +195,7 @@ async def test_a_loop_that_is_blocked_ends_the_process_and_one_that_turns_does_n
                     await asyncio.sleep(0.001)
             ticks.tick()
         assert ended.empty()
-        ticks.resume(SILENT_TICKS + 2)  # the loop does not turn meanwhile
+        ticks.resume(SILENT_TICKS + 2)  # the loop is blocked meanwhile
         assert ended.get(timeout=PATIENCE) == EXIT_STUCK
 
 

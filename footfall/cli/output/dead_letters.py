@@ -21,7 +21,7 @@ from footfall.cli.settings import operator_settings
 from operations.dead_letters import discard_letters, list_letters, redrive_letters, show_letter
 from operations.settings import DlqSettings
 from projector.dead_letters.letter_filter import LetterFilter
-from projector.dead_letters.redrive import Dealt, Options
+from projector.dead_letters.redrive import LetterOutcome, Options
 from projector.dead_letters.redrive_attempt import RedriveError
 from read_model.wire_time import encoded
 from telemetry.logs import configure_logs
@@ -30,7 +30,7 @@ SHOWN = 50  # letters of a run that a terminal lists; --json lists all
 LONG_RUN = 200  # letters from which on a bar shows progress
 
 Found = TypeVar("Found")
-Deal = Callable[[DlqSettings, LetterFilter, Options, Callable[[int], None]], Coroutine[Any, Any, list[Dealt]]]
+Deal = Callable[[DlqSettings, LetterFilter, Options, Callable[[int], None]], Coroutine[Any, Any, list[LetterOutcome]]]
 
 
 def filter_of(offsets: tuple[int | None, int | None] | None, state: str | None = None, **named: Any) -> LetterFilter:
@@ -117,28 +117,28 @@ def _deal(deal: Deal, chosen: LetterFilter, options: Options, *, as_json: bool) 
     columns = (TextColumn("letters"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
 
-    async def run(settings: DlqSettings) -> list[Dealt]:
+    async def run(settings: DlqSettings) -> list[LetterOutcome]:
         total = min(await _parked(settings, chosen), options.limit)
         with Progress(*columns, console=console, disable=total < LONG_RUN or not console.is_terminal) as bar:
             task = bar.add_task("", total=total)
             return await deal(settings, chosen, options, lambda more: bar.advance(task, more))
 
-    dealt = _answer(run)
-    counts = dict(sorted(Counter(letter.outcome for letter in dealt).items()))
+    outcomes = _answer(run)
+    counts = dict(sorted(Counter(letter.outcome for letter in outcomes).items()))
     if as_json:
-        _print_json({"dry_run": options.dry_run, "actor": options.actor, "counts": counts, "letters": dealt})
+        _print_json({"dry_run": options.dry_run, "actor": options.actor, "counts": counts, "letters": outcomes})
     else:
-        _report(dealt, counts, dry_run=options.dry_run)
+        _report(outcomes, counts, dry_run=options.dry_run)
 
 
-def _report(dealt: list[Dealt], counts: dict[Any, int], *, dry_run: bool) -> None:
-    for letter in dealt[:SHOWN]:
+def _report(outcomes: list[LetterOutcome], counts: dict[Any, int], *, dry_run: bool) -> None:
+    for letter in outcomes[:SHOWN]:
         reason = f": {letter.reason}" if letter.reason else ""
         click.echo(f"{letter.topic} {letter.partition} {letter.offset}  {letter.outcome}{reason}")
-    if len(dealt) > SHOWN:
-        click.echo(f".. and {len(dealt) - SHOWN:,} more (--json lists all)")
+    if len(outcomes) > SHOWN:
+        click.echo(f".. and {len(outcomes) - SHOWN:,} more (--json lists all)")
     said = ", ".join(f"{count:,} {outcome}" for outcome, count in counts.items()) or "nothing to do"
-    click.echo(f"{'Dry run, nothing is changed: ' if dry_run else ''}{len(dealt):,} letters: {said}.")
+    click.echo(f"{'Dry run, nothing is changed: ' if dry_run else ''}{len(outcomes):,} letters: {said}.")
 
 
 def _print_json(document: Any) -> None:

@@ -1,7 +1,7 @@
-"""What a projector knows of the partitions that it should project: the answer of `projecting.judge`, every few seconds.
+"""Judges every few seconds whether the partitions that this projector should project are being projected.
 
-It looks at its own positions, at the log and at the consumer group, each over connections that no stuck consumer could
-hold up. Partitions that other projectors hold are theirs to tell.
+It compares its own positions with the log and the consumer group, over connections that a stuck consumer cannot block.
+`projecting.judge` gives the verdicts. It leaves out partitions that other projectors hold: they report them.
 """
 
 import asyncio
@@ -21,28 +21,28 @@ from projector.consuming.log_probe import LogOffsets, LogProbe
 from projector.consuming.ownership import Ownership
 from projector.consuming.topic_description import look_at_topic
 from projector.generations.loop import GenerationLoop, group_of
-from projector.liveness.projecting import Effort, Facts, Lock, judge
-from projector.liveness.verdicts import Joining, Unowned, Verdict
+from projector.liveness.projecting import Facts, Lock, PendingOperation, judge
+from projector.liveness.verdicts import Joining, Unassigned, Verdict
 from projector.settings import ProjectorSettings
 from projector.writing.locks import lock_in_the_way
 from telemetry.logs import get_logger
 from telemetry.metrics import PARTITION_STATES
 
-INTERVAL = 3.0  # seconds between looks
-PATIENCE = 5.0  # seconds of one look; a Kafka that takes longer is away
-TOPIC_INTERVAL = 60.0  # seconds between looks at the topic's configuration
-LONG_EFFORT = 2.0  # seconds of one try; a shorter one is work
+INTERVAL = 3.0  # seconds between checks
+PATIENCE = 5.0  # seconds for one check; a Kafka that takes longer counts as unreachable
+TOPIC_INTERVAL = 60.0  # seconds between checks of the topic's configuration
+LONG_ATTEMPT = 2.0  # seconds; a first attempt that lasts no longer counts as normal work
 
 
-class Stand(msgspec.Struct, frozen=True):
-    """Where a partition was first seen, and when (monotonic seconds)."""
+class HeldSince(msgspec.Struct, frozen=True):
+    """A partition's position, and since when it has not changed (monotonic seconds)."""
 
     position: int
     since: float
 
 
-class Outlook:
-    """The latest look at the active generation. `verdicts`: by partition, of those that are not another projector's."""
+class PartitionMonitor:
+    """The latest verdicts on the active generation's partitions, except those that other projectors hold."""
 
     def __init__(
         self, settings: ProjectorSettings, pool: Any, loop: Callable[[], GenerationLoop | None], probe: LogProbe
@@ -51,92 +51,97 @@ class Outlook:
         self._pool = pool
         self._loop = loop
         self._probe = probe
-        self._stands: dict[int, Stand] = {}
+        self._held_since: dict[int, HeldSince] = {}
         self._group = GroupDescription("")
         self._log = get_logger("projector")
-        self._topic_looked_at = float("-inf")
+        self._topic_checked_at = float("-inf")
         self.verdicts: Mapping[int, Verdict] = {}
         self.broken_promises: Sequence[str] = ()
 
     @asynccontextmanager
-    async def looking(self) -> AsyncIterator[None]:
-        """Looks again and again while the body runs."""
-        looking = asyncio.create_task(self._look_on(), name="outlook")
+    async def running(self) -> AsyncIterator[None]:
+        """Runs the checks while the body runs."""
+        task = asyncio.create_task(self._run(), name="partition monitor")
         try:
             yield
         finally:
-            looking.cancel()
+            task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await looking
+                await task
             await self._probe.close()
 
     def joining(self) -> Joining | None:
-        """How the group stands to us while it has assigned us nothing; known at once, not at the next look."""
+        """Returns the state of joining the group while there is no assignment, else None.
+
+        It is always current: it does not wait for the next check.
+        """
         loop = self._loop()
         if loop is None or loop.membership.joining_since is None:
             return None
         foreign_members = tuple(map(str, self._group.of(-1).foreign_members(loop.limits.name)))
         return Joining(loop.membership.joining_for(time.monotonic()), loop.membership.refusal, foreign_members)
 
-    async def _look_on(self) -> None:
+    async def _run(self) -> None:
         while True:
-            await self._look_at_topic()
+            await self._check_topic()
             loop = self._loop()
             ownership = None if loop is None else loop.ownership
             if loop is not None and ownership is not None:
-                await self._look(loop, ownership)
-            self._show("" if loop is None else loop.limits.name)
+                await self._check(loop, ownership)
+            self._export_states("" if loop is None else loop.limits.name)
             await asyncio.sleep(INTERVAL)
 
-    async def _look_at_topic(self) -> None:
-        """Now and then, for somebody may change it."""
+    async def _check_topic(self) -> None:
+        """Checks the topic's configuration every `TOPIC_INTERVAL` seconds, because operators can change it."""
         now = time.monotonic()
-        if now - self._topic_looked_at < TOPIC_INTERVAL:
+        if now - self._topic_checked_at < TOPIC_INTERVAL:
             return
         try:
             async with asyncio.timeout(PATIENCE):
                 topic = await look_at_topic(self._settings.client_options(), self._settings.kafka_topic)
-        except Exception as error:  # noqa: BLE001 - the probe of Kafka says that it is away
+        except Exception as error:  # noqa: BLE001 - the health probe of Kafka reports it
             self._log.info("topic_not_checked", error=type(error).__name__)
             return
         broken = broken_promises(topic)
         for sentence in broken:
             if sentence not in self.broken_promises:
                 self._log.warning("topic_promise_broken", reason=sentence)
-        self.broken_promises, self._topic_looked_at = broken, now
+        self.broken_promises, self._topic_checked_at = broken, now
 
-    async def _look(self, loop: GenerationLoop, ownership: Ownership) -> None:
+    async def _check(self, loop: GenerationLoop, ownership: Ownership) -> None:
         try:
             async with asyncio.timeout(PATIENCE):
                 self.verdicts = await self._verdicts(loop, ownership)
-        except Exception as error:  # noqa: BLE001 - the probe of Kafka says that it is away; what was seen is old
-            self._log.info("outlook_unknown", error=type(error).__name__)
+        except Exception as error:  # noqa: BLE001 - the probe of Kafka reports it; the old verdicts no longer hold
+            self._log.info("partitions_not_checked", error=type(error).__name__)
             self.verdicts = {}
             await self._probe.close()
 
     async def _verdicts(self, loop: GenerationLoop, ownership: Ownership) -> dict[int, Verdict]:
         topic, generation = self._settings.kafka_topic, loop.limits.name
         options, group_id = self._settings.client_options(), group_of(self._settings, generation)
-        held = {p: position.next_offset for p, position in ownership.held.items()}  # before the ends
+        # Read the positions before the log's ends, so that a position never lies beyond its end.
+        held = {p: position.next_offset for p, position in ownership.held.items()}
         marks = await self._probe.log_offsets(await self._probe.partitions_of(topic), PATIENCE)
         self._group = await describe_group(options, group_id, topic)
         ours = held.keys() | ownership.stopped.keys() | ownership.assigned
-        efforts = _efforts(ownership)
-        lock = await self._lock(generation) if efforts else None
-        self._note(held)
+        operations = _longest_pending(ownership)
+        lock = await self._lock(generation) if operations else None
+        self._remember_positions(held)
         verdicts = {}
         for tp, found in marks.items():
             partition = tp.partition
-            if partition not in ours and self._is_anothers(partition, generation):
+            if partition not in ours and self._belongs_to_another(partition, generation):
                 continue
             facts = self._facts(loop, ownership, partition, held.get(partition), found)
-            facts = msgspec.structs.replace(facts, effort=efforts.get(partition), lock=lock)
-            verdict = await self._judged(facts, tp)
-            if loop.membership.joining_since is None or not isinstance(verdict, Unowned):  # else `joining` tells
-                verdicts[partition] = verdict
+            facts = msgspec.structs.replace(facts, pending=operations.get(partition), lock=lock)
+            verdict = await self._verdict_on(facts, tp)
+            if isinstance(verdict, Unassigned) and loop.membership.joining_since is not None:
+                continue  # `joining` reports it
+            verdicts[partition] = verdict
         return verdicts
 
-    def _is_anothers(self, partition: int, generation: str) -> bool:
+    def _belongs_to_another(self, partition: int, generation: str) -> bool:
         group = self._group.of(partition)
         return not group.settled or (group.holder is not None and group.holder.projects(generation))
 
@@ -144,7 +149,7 @@ class Outlook:
         self, loop: GenerationLoop, ownership: Ownership, partition: int, position: int | None, marks: LogOffsets
     ) -> Facts:
         stopped = ownership.stopped.get(partition)
-        stand = self._stands.get(partition)
+        held_since = self._held_since.get(partition)
         return Facts(
             loop.limits.name,
             loop.limits.current.state,
@@ -156,26 +161,29 @@ class Outlook:
             self._group.of(partition),
             None if stopped is None else stopped.stop.reason,
             loop.limits.limit(partition),
-            None if stand is None else time.monotonic() - stand.since,
+            None if held_since is None else time.monotonic() - held_since.since,
             open_since=None if marks.open_since is None else max(0.0, time.time() - marks.open_since / 1000),
             patience=self._settings.watchdog_interval_ms / 1000,
         )
 
-    async def _judged(self, facts: Facts, tp: TopicPartition) -> Verdict:
-        """Whether records really wait is asked only where it matters: what is left may be markers of transactions."""
+    async def _verdict_on(self, facts: Facts, tp: TopicPartition) -> Verdict:
+        """Judges a partition. It asks for unread records only where the verdict depends on them.
+
+        The offsets between position and end may hold only transaction markers.
+        """
         verdict = judge(facts)
-        if verdict.well or facts.position is None or not facts.beginning <= facts.position < facts.readable:
+        if verdict.healthy or facts.position is None or not facts.beginning <= facts.position < facts.readable:
             return verdict
         records = await self._probe.first_records({tp: facts.position}, PATIENCE)
         return judge(msgspec.structs.replace(facts, only_markers=not records))
 
-    def _note(self, held: Mapping[int, int]) -> None:
+    def _remember_positions(self, held: Mapping[int, int]) -> None:
         now = time.monotonic()
-        known = self._stands
-        self._stands = {
+        known = self._held_since
+        self._held_since = {
             partition: known[partition]
             if partition in known and known[partition].position == position
-            else Stand(position, now)
+            else HeldSince(position, now)
             for partition, position in held.items()
         }
 
@@ -183,20 +191,20 @@ class Outlook:
         async with asyncio.timeout(PATIENCE), self._pool.acquire(timeout=PATIENCE) as connection:
             return await lock_in_the_way(connection, generation)
 
-    def _show(self, generation: str) -> None:
+    def _export_states(self, generation: str) -> None:
         PARTITION_STATES.clear()
         for state, count in Counter(found.state for found in self.verdicts.values()).items():
             PARTITION_STATES.labels(generation=generation, state=state).set(count)
 
 
-def _efforts(ownership: Ownership) -> dict[int, Effort]:
-    """The longest effort that each partition waits for."""
+def _longest_pending(ownership: Ownership) -> dict[int, PendingOperation]:
+    """Returns the longest operation in progress that each partition waits for."""
     unclaimed = ownership.assigned - ownership.held.keys() - ownership.stopped.keys()
-    found: dict[int, Effort] = {}
-    for serves, effort in ownership.heartbeats.efforts():
-        if effort.error is None and effort.since < LONG_EFFORT:
+    found: dict[int, PendingOperation] = {}
+    for serves, pending in ownership.heartbeats.pending_operations():
+        if pending.error is None and pending.since < LONG_ATTEMPT:
             continue
         for partition in serves or unclaimed:
-            if partition not in found or found[partition].since < effort.since:
-                found[partition] = effort
+            if partition not in found or found[partition].since < pending.since:
+                found[partition] = pending
     return found
