@@ -1,4 +1,4 @@
-"""The documents that the code writes, and the check that their files in `docs/` say the same.
+"""Writes the documents that are generated from the code, or checks that their files in `docs/` are up to date.
 
 `python -m footfall.documents` exits 1 when a file differs; `--write` writes them.
 """
@@ -14,7 +14,7 @@ DOCUMENTS = {module.FILE: module.rendered for module in (asyncapi, commands, que
 
 
 def main() -> None:
-    """The command; see the module's docstring."""
+    """Runs the command; see the module's docstring."""
     differing = []
     for file, rendered in DOCUMENTS.items():
         if "--write" in sys.argv[1:]:
@@ -23,7 +23,7 @@ def main() -> None:
         if not file.exists() or file.read_bytes() != rendered():
             differing.append(file.name)
     for name in differing:
-        sys.stderr.write(f"{name} is not what the code says: run `python -m footfall.documents --write`.\n")
+        sys.stderr.write(f"{name} differs from what the code generates: run `python -m footfall.documents --write`.\n")
     sys.exit(1 if differing else 0)
 
 

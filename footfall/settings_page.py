@@ -1,4 +1,4 @@
-"""The page `docs/settings.md`: every setting, its default, its bounds and its readers, from the settings classes."""
+"""Writes `docs/settings.md` from the settings classes: every setting, its default, its bounds and its readers."""
 
 import re
 from collections.abc import Iterable
@@ -54,7 +54,7 @@ TABLE = "| variable | default | allowed | read by | meaning |\n|---|---|---|---|
 
 
 def rendered() -> bytes:
-    """The page as the settings classes say it now."""
+    """Returns the page that the settings classes give now."""
     readers: dict[str, dict[str, FieldInfo]] = {}
     for reader, kind in READERS.items():
         for name, field in kind.model_fields.items():
@@ -88,7 +88,7 @@ def _row(variable: str, fields: dict[str, FieldInfo]) -> str:
 
 
 def _meaning(fields: dict[str, FieldInfo]) -> str:
-    """The description; where the readers' descriptions differ, each after the readers that have it."""
+    """Returns the description; if the readers' descriptions differ, each one after the names of its readers."""
     described: dict[str, list[str]] = {}
     for reader, field in fields.items():
         described.setdefault(field.description or "", []).append(reader)
@@ -98,7 +98,7 @@ def _meaning(fields: dict[str, FieldInfo]) -> str:
 
 
 def _code(text: str) -> str:
-    """The text with the names of settings in it, and roles, as code."""
+    """Returns the text with the names of settings and roles marked as code."""
     return re.sub(r"\b([A-Z]+(?:_[A-Z]+)+|footfall_\w+)\b", r"`\1`", text)
 
 

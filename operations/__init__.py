@@ -1,1 +1,1 @@
-"""What operators do: set up, look, replay, rebuild, mend. Called by the command line."""
+"""The work behind the operators' commands: setup, status, replay, rebuild, dead letters, gaps, reporters."""

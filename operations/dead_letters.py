@@ -1,4 +1,4 @@
-"""What `footfall dlq` does: connects as a writer, chooses letters, and says what became of them."""
+"""Lists, shows, redrives and discards dead letters of the active generation: the work behind `footfall dlq`."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -14,7 +14,7 @@ from projector.projections.projection import PLAN_SETTINGS
 from projector.writing.commit import GenerationWriter
 from read_model.connecting.pool import connect
 
-# Without the values: they are personal data.
+# The list leaves the record's key and value out: they are personal data.
 LIST = f"""
 SELECT kafka_topic, kafka_partition, kafka_offset, state, cause, user_id, error_class, error_message, behind_offset,
        attempts, recorded_at, parked_at, published_at, resolved_at, resolved_by
@@ -31,7 +31,7 @@ SELECT * FROM {generation}.dead_letters WHERE kafka_topic = $1 AND kafka_partiti
 
 @asynccontextmanager
 async def _connected(settings: DlqSettings) -> AsyncIterator[tuple[asyncpg.Connection, str]]:
-    """A connection, and the generation that is active now."""
+    """Yields a connection and the name of the generation that is active now."""
     connection = await connect(settings.database_url.get_secret_value(), "footfall-dlq", settings=PLAN_SETTINGS)
     try:
         yield connection, await active_generation(connection)
@@ -40,7 +40,16 @@ async def _connected(settings: DlqSettings) -> AsyncIterator[tuple[asyncpg.Conne
 
 
 async def list_letters(settings: DlqSettings, chosen: LetterFilter, limit: int) -> tuple[list[dict[str, Any]], int]:
-    """The chosen letters by position, at most `limit`, and how many there are."""
+    """Lists the letters that the filter matches.
+
+    Args:
+        settings: Names the database.
+        chosen: The filter.
+        limit: Rows at most.
+
+    Returns:
+        The rows in the order of topic, partition and offset, and how many letters match without the limit.
+    """
     async with _connected(settings) as (connection, generation):
         rows = await connection.fetch(LIST.format(generation=generation), *chosen.arguments(), limit)
         count = await connection.fetchval(COUNT.format(generation=generation), *chosen.arguments())
@@ -50,7 +59,10 @@ async def list_letters(settings: DlqSettings, chosen: LetterFilter, limit: int) 
 async def show_letter(
     settings: DlqSettings, topic: str, partition: int, offset: int, *, raw: bool
 ) -> dict[str, Any] | None:
-    """Everything about one letter; its value only when `raw`, as text where it is UTF-8, else as hexadecimal digits."""
+    """Returns all columns of the letter at one log position, or None if there is none.
+
+    The record's value is included only with `raw`: as text if it is UTF-8, otherwise as hexadecimal digits.
+    """
     async with _connected(settings) as (connection, generation):
         row = await connection.fetchrow(SHOW.format(generation=generation), topic, partition, offset)
     if row is None:
@@ -66,7 +78,20 @@ async def show_letter(
 async def redrive_letters(
     settings: DlqSettings, chosen: LetterFilter, options: Options, progress: Callable[[int], None]
 ) -> list[LetterOutcome]:
-    """Applies the chosen letters and those behind them, in the active generation. Raises RedriveError."""
+    """Applies the matching letters, and the letters parked behind them, to the active generation.
+
+    Args:
+        settings: Names the database.
+        chosen: Which letters to redrive.
+        options: Limit, rate, dry run, and the operator's name for the journal.
+        progress: Called with the number of letters done since the last call.
+
+    Returns:
+        The outcome of each letter.
+
+    Raises:
+        RedriveError: The redrive is not possible; the text says why.
+    """
     async with _connected(settings) as (connection, generation):
         return await Redrive(connection, GenerationWriter(generation), options).redrive(chosen, progress)
 
@@ -74,7 +99,10 @@ async def redrive_letters(
 async def discard_letters(
     settings: DlqSettings, chosen: LetterFilter, options: Options, progress: Callable[[int], None]
 ) -> list[LetterOutcome]:
-    """Gives the chosen letters up, in the active generation. Raises RedriveError."""
+    """Discards the matching letters of the active generation: their events will never be applied.
+
+    Arguments, result and errors are those of `redrive_letters`.
+    """
     async with _connected(settings) as (connection, generation):
         return await Redrive(connection, GenerationWriter(generation), options).discard(chosen, progress)
 

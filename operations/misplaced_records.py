@@ -1,4 +1,4 @@
-"""How many of the latest events lie in another partition than their user's (docs/producers.md)."""
+"""Counts recent events that are not in the partition of their user (docs/producers.md)."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ import msgspec
 from contracts.record import key_of
 from projector.consuming.placement import partition_of
 
-LATEST_OF_EACH = 100  # events of each partition that are looked at
+LATEST_OF_EACH = 100  # newest events that are checked in each partition
 LATEST = f"""
 SELECT latest.* FROM unnest($1::int[]) AS wanted(partition) CROSS JOIN LATERAL (
     SELECT tenant_id, user_id, kafka_partition FROM read.processed_events
@@ -18,13 +18,13 @@ SELECT latest.* FROM unnest($1::int[]) AS wanted(partition) CROSS JOIN LATERAL (
 
 
 class Misplaced(msgspec.Struct, frozen=True):
-    """Of the `latest` events looked at, how many are `misplaced`."""
+    """`latest`: how many events were checked. `misplaced`: how many of them are in another partition."""
 
     latest: int
     misplaced: int
 
     def sentence(self) -> str | None:
-        """What an operator should know, if anything."""
+        """Returns a warning for the operator, or None if no event is misplaced."""
         if not self.misplaced:
             return None
         return (
@@ -34,8 +34,8 @@ class Misplaced(msgspec.Struct, frozen=True):
         )
 
 
-async def look(connection: asyncpg.Connection, partitions: Sequence[int]) -> Misplaced:
-    """At the latest events of each partition, as the active generation has them."""
+async def count_misplaced(connection: asyncpg.Connection, partitions: Sequence[int]) -> Misplaced:
+    """Checks the newest events of each partition, as the active generation stores them."""
     rows = await connection.fetch(LATEST, list(partitions))
     count = len(partitions)
     found = sum(partition_of(key_of(row["tenant_id"], row["user_id"]), count) != row["kafka_partition"] for row in rows)

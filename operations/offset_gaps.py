@@ -1,4 +1,7 @@
-"""Gaps between a generation and the topic, and the operator's word that they may stay (docs/stops.md)."""
+"""Finds offsets that a generation needs and the topic no longer holds, and lets an operator accept their loss.
+
+Each accepted gap is written into the journal, `ops.journal`. See docs/stops.md.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -7,24 +10,24 @@ import msgspec
 from aiokafka import TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 
-from operations.rebuild.lifecycle import Operator, RefusedError
+from operations.rebuild.operator import Operator, RefusedError
 from read_model.generations.histories import accept_history, accept_position
 from read_model.generations.register import PROJECTED, note, positions
 
-LOOK_PATIENCE = 10.0  # seconds for the first records after all gaps
+LOOK_PATIENCE = 10.0  # seconds to read the first record after each gap, all together
 
 LAST_SEEN = """
 SELECT max(recorded_at) FROM {generation}.processed_events WHERE kafka_topic = $1 AND kafka_partition = $2
 """
 
-STANDS_AT = "SELECT next_offset FROM {generation}.checkpoints WHERE topic = $1 AND partition = $2 FOR UPDATE"
+LOCK_CHECKPOINT = "SELECT next_offset FROM {generation}.checkpoints WHERE topic = $1 AND partition = $2 FOR UPDATE"
 
 
 class OffsetGap(msgspec.Struct, frozen=True, rename="camel"):
     """Offsets `first` to `last` of a partition, which a generation needs and the topic no longer holds.
 
-    `records`: how many at most; markers of transactions have offsets, too. The times are those of the last record
-    before, which is projected, and of the first record after; None: there is none, or it is not known.
+    `after`: time of the last projected record before the gap. `before`: time of the first record after the gap. None:
+    there is no such record, or its time is not known.
     """
 
     generation: str
@@ -36,7 +39,7 @@ class OffsetGap(msgspec.Struct, frozen=True, rename="camel"):
 
     @property
     def records(self) -> int:
-        """How many records are skipped at most."""
+        """Records in the gap, at most: transaction markers have offsets, too."""
         return self.last - self.first + 1
 
     def __str__(self) -> str:
@@ -52,7 +55,12 @@ class OffsetGap(msgspec.Struct, frozen=True, rename="camel"):
 
 
 async def gaps(operator: Operator, partitions: Sequence[int] = ()) -> list[OffsetGap]:
-    """Every gap at the head of the log; only of these partitions, if some are named."""
+    """Finds every gap between a checkpoint and the oldest record of its partition.
+
+    Args:
+        operator: The operator at work.
+        partitions: Only these partitions; empty: all.
+    """
     beginnings = await operator.beginnings()
     found: list[OffsetGap] = []
     for generation in await operator.generations():
@@ -64,12 +72,12 @@ async def gaps(operator: Operator, partitions: Sequence[int] = ()) -> list[Offse
             for partition, position in stands.items()
             if partition in beginnings and position < beginnings[partition] and partition in (partitions or stands)
         ]
-    return await _dated(operator, found)
+    return await _with_times(operator, found)
 
 
-async def _dated(operator: Operator, found: Iterable[OffsetGap]) -> list[OffsetGap]:
+async def _with_times(operator: Operator, found: Iterable[OffsetGap]) -> list[OffsetGap]:
     listed = list(found)
-    before = await _first_kept(operator, {gap.partition: gap.last + 1 for gap in listed})
+    before = await _times_of_records_at(operator, {gap.partition: gap.last + 1 for gap in listed})
     return [
         msgspec.structs.replace(
             gap,
@@ -82,27 +90,31 @@ async def _dated(operator: Operator, found: Iterable[OffsetGap]) -> list[OffsetG
     ]
 
 
-async def _first_kept(operator: Operator, offsets: Mapping[int, int]) -> dict[int, datetime]:
+async def _times_of_records_at(operator: Operator, offsets: Mapping[int, int]) -> dict[int, datetime]:
     wanted = {TopicPartition(operator.topic, partition): offset for partition, offset in offsets.items()}
     try:
         records = await operator.log.first_records(wanted, LOOK_PATIENCE)
-    except (TimeoutError, OffsetOutOfRangeError):  # retention goes on meanwhile
+    except (TimeoutError, OffsetOutOfRangeError):  # retention may delete more records meanwhile
         return {}
     return {tp.partition: datetime.fromtimestamp(found.timestamp / 1000, UTC) for tp, found in records.items()}
 
 
 async def accept(operator: Operator, found: Sequence[OffsetGap]) -> None:
-    """Lets the generations go on behind these gaps, all or none, and writes down who wanted it.
+    """Moves the checkpoints past these gaps, in one transaction, and notes the operator's name in the journal.
 
-    Raises RefusedError when one of the partitions has moved since.
+    Raises:
+        RefusedError: A checkpoint is no longer where its gap begins. Nothing is changed.
     """
     connection = operator.connection
     async with connection.transaction():
         await connection.execute("SET LOCAL lock_timeout = '10s'")
         for gap in found:
             where = operator.topic, gap.partition
-            if await connection.fetchval(STANDS_AT.format(generation=gap.generation), *where) != gap.first:
-                raise RefusedError(f"Partition {gap.partition} of {gap.generation} has moved meanwhile. Look again.")
+            if await connection.fetchval(LOCK_CHECKPOINT.format(generation=gap.generation), *where) != gap.first:
+                raise RefusedError(
+                    f"The checkpoint of {gap.generation}, partition {gap.partition}, has moved meanwhile. List the "
+                    "gaps again: footfall gaps list"
+                )
             await accept_position(connection, gap.generation, *where, gap.last + 1)
             await note(connection, operator.name, "gaps accept", _detail(operator, gap))
 
@@ -121,30 +133,38 @@ def _detail(operator: Operator, gap: OffsetGap) -> dict[str, object]:
 
 
 async def accept_new_history(operator: Operator) -> list[str]:
-    """Lets the generations whose topic was made anew go on with the new one; says under which name each kept the old.
+    """Moves each generation whose topic was deleted and created again on to the new topic; keeps its old rows.
 
-    Raises RefusedError where no generation counts in another history.
+    Returns:
+        A sentence for each generation, with the topic name under which it keeps the rows of the old topic.
+
+    Raises:
+        RefusedError: Every generation already counts in the topic that Kafka has.
     """
     found = [each.name for each in await operator.generations() if each.state in PROJECTED]
-    others = [name for name in found if await operator.not_its_history(name)]
+    others = [name for name in found if await operator.has_other_history(name)]
     if not others:
         raise RefusedError(
             f"Every generation counts in the {operator.topic} that Kafka has: there is nothing to accept."
         )
     topic_id, beginnings = (await operator.histories.metadata()).topic_id, await operator.beginnings()
-    said = []
+    sentences = []
     async with operator.connection.transaction():
         await operator.connection.execute("SET LOCAL lock_timeout = '10s'")
         for name in others:
             aside = await accept_history(operator.connection, name, operator.topic, topic_id, beginnings)
             detail = {"generation": name, "topic": operator.topic, "topic_id": str(topic_id), "aside": aside}
             await note(operator.connection, operator.name, "gaps accept-history", detail)
-            said.append(f"{name} keeps what it has under {aside}")
-    return said
+            sentences.append(f"{name} keeps what it has under {aside}")
+    return sentences
 
 
 async def accept_at(operator: Operator, partition: int, offset: int) -> None:
-    """Lets the serving generation's partition go on at an offset of the log as it is. Raises RefusedError beyond it."""
+    """Moves the active generation's checkpoint of a partition to `offset`.
+
+    Raises:
+        RefusedError: The partition does not hold this offset, and the log does not end there either.
+    """
     begin, end = (await operator.beginnings()).get(partition), (await operator.ends()).get(partition)
     if begin is None or end is None or not begin <= offset <= end:
         raise RefusedError(f"Partition {partition} of {operator.topic} holds {begin} to {end}, and not {offset}.")

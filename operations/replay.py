@@ -1,7 +1,7 @@
-"""Reading the log again, from one position or moment to another, without touching the read model.
+"""Reads the log again, from one position or time to another, without touching the read model.
 
-The consumer belongs to no group, so nobody's position moves. What is read is bounded by the log's end as it was at the
-start. The order is the log's within each partition.
+The consumer belongs to no group, so it moves no group's committed offset. The replay stops where the log ended when it
+began. Events of one partition come in the log's order.
 """
 
 import contextlib
@@ -20,31 +20,32 @@ from contracts.settings import KafkaSettings
 from contracts.validation.rules import Problems
 from telemetry.connections import ended_within
 
-STALL = 60.0  # seconds without a record, after which Kafka counts as away
-FETCH_MS = 200  # of one fetch
+STALL = 60.0  # seconds without progress, after which Kafka counts as unavailable
+FETCH_MS = 200  # milliseconds that one fetch waits for records
 CLOSE_TIMEOUT = 2.0  # seconds
 
 
 class Span(msgspec.Struct, frozen=True):
-    """What of the log to read. A bound is an offset, the time of records, or None: the beginning, the end.
+    """The part of the log to read.
 
-    `begin` is included, `end` is not. Times are those of Kafka's records, the first at or after it in each partition.
+    A bound is an offset, a time, or None (the oldest record; the end of the log). A time stands for the first record
+    of each partition whose Kafka timestamp is that time or later. `begin` is included, `end` is not.
     """
 
     begin: int | datetime | None = None
     end: int | datetime | None = None
-    partitions: Sequence[int] = ()  # none named: all
+    partitions: Sequence[int] = ()  # empty: all
 
 
-class Wanted(msgspec.Struct, frozen=True):
-    """Which events of the span. None: any."""
+class ReplayFilter(msgspec.Struct, frozen=True):
+    """Which events of the span to replay. None: any."""
 
     user: str | None = None
     tenant: str | None = None
     event_type: EventType | None = None
 
     def __call__(self, event: UserEvent) -> bool:
-        """Whether this is one of them."""
+        """Whether the event matches."""
         return (
             self.user in (None, event.user_id)
             and self.tenant in (None, event.tenant_id)
@@ -53,7 +54,7 @@ class Wanted(msgspec.Struct, frozen=True):
 
 
 class Replayed(msgspec.Struct, frozen=True):
-    """One event, and where it is in the log."""
+    """One event and its log position; `recorded_at_ms` is the record's Kafka timestamp."""
 
     event: UserEvent
     partition: int
@@ -62,7 +63,7 @@ class Replayed(msgspec.Struct, frozen=True):
 
 
 class Malformed(msgspec.Struct, frozen=True):
-    """A record that is no valid event; `reason` holds nothing of its value."""
+    """A record that is not a valid event. `reason` quotes nothing of the record's value."""
 
     partition: int
     offset: int
@@ -70,59 +71,76 @@ class Malformed(msgspec.Struct, frozen=True):
 
 
 class Tally(msgspec.Struct):
-    """How a replay went so far. `total`: records in the span, holes and markers included; `passed`: of those.
+    """Counts of a replay so far.
 
-    `gone`: partitions whose oldest record, at this offset, is younger than the beginning asked for.
+    `total`: offsets in the span, including offsets without a record (transaction markers, aborted records).
+    `passed`: how many of those offsets are behind the replay. `truncated`: partition to its oldest offset, for each
+    partition that no longer holds the beginning that was asked for.
     """
 
     total: int = 0
     passed: int = 0
     replayed: int = 0
     malformed: int = 0
-    gone: dict[int, int] = msgspec.field(default_factory=dict)
+    truncated: dict[int, int] = msgspec.field(default_factory=dict)
 
 
 class ReplayError(Exception):
-    """The span cannot be read; the text says why."""
+    """The span cannot be read, or the handler cannot be loaded; the text says why."""
 
 
 class HandlerError(Exception):
-    """A handler refused an event."""
+    """The handler raised for an event; `__cause__` is what it raised."""
 
     def __init__(self, at: Replayed) -> None:
         super().__init__(f"the handler failed at partition {at.partition}, offset {at.offset}")
         self.at = at
 
 
-Handle = Callable[[Replayed], Awaitable[None]]
-Complain = Callable[[Malformed], None]
+EventHandler = Callable[[Replayed], Awaitable[None]]
+OnMalformed = Callable[[Malformed], None]
 
 
 async def replay(
     settings: KafkaSettings,
     span: Span,
-    wanted: Wanted,
-    handle: Handle,
-    complain: Complain,
+    matches: ReplayFilter,
+    handle: EventHandler,
+    on_malformed: OnMalformed,
     *,
     limit: int | None = None,
     tally: Tally | None = None,
 ) -> Tally:
-    """Calls `handle` for each event wanted, one after the other, at most `limit`; `complain` for each malformed record.
+    """Reads the span and awaits `handle` for each matching event, one at a time.
 
-    Raises ReplayError, KafkaError, and what `handle` raises.
+    Args:
+        settings: Names the brokers and the topic.
+        span: The part of the log to read.
+        matches: Which of its events to handle.
+        handle: Awaited with each matching event.
+        on_malformed: Called with each record that is not a valid event.
+        limit: Events to handle at most; None: all.
+        tally: Updated while the replay runs, for a progress bar.
+
+    Returns:
+        The final counts.
+
+    Raises:
+        ReplayError: The topic or a partition does not exist.
+        KafkaError: Kafka cannot be used, or nothing was read for `STALL` seconds.
+        Exception: Whatever `handle` raises.
     """
     tally = tally or Tally()
     async with _consumer(settings) as consumer:
         bounds = await _bounds(consumer, settings.kafka_topic, span)
-        tally.gone = _gone(bounds, span)
+        tally.truncated = _truncated(bounds, span)
         tally.total = sum(end - begin for begin, end in bounds.values())
         async for record in _records(consumer, bounds, tally):
             event = from_value(record.value)
             if isinstance(event, Problems):
                 tally.malformed += 1
-                complain(Malformed(record.partition, record.offset, " ".join(event.sentences)))
-            elif wanted(event):
+                on_malformed(Malformed(record.partition, record.offset, " ".join(event.sentences)))
+            elif matches(event):
                 await handle(Replayed(event, record.partition, record.offset, record.timestamp))
                 tally.replayed += 1
                 if tally.replayed == limit:
@@ -143,19 +161,20 @@ async def _records(
             for record in records:
                 if record.offset < bounds[tp][1]:
                     yield record
-        reached = {tp: min(await consumer.position(tp), bounds[tp][1]) for tp in left}  # beyond markers and holes too
+        # The position also moves past offsets without a record: transaction markers and aborted records.
+        reached = {tp: min(await consumer.position(tp), bounds[tp][1]) for tp in left}
         if reached != left:
             tally.passed += sum(reached.values()) - sum(left.values())
             left = {tp: offset for tp, offset in reached.items() if offset < bounds[tp][1]}
             moved_at = time.monotonic()
         elif time.monotonic() - moved_at > STALL:
-            raise KafkaTimeoutError(f"nothing came of the log for {STALL:g} s")
+            raise KafkaTimeoutError(f"Kafka sent no record of the log for {STALL:g} s")
 
 
 async def _bounds(consumer: AIOKafkaConsumer, topic: str, span: Span) -> dict[TopicPartition, tuple[int, int]]:
     if topic not in await consumer.topics():
         raise ReplayError(f"there is no topic {topic}")
-    await consumer.beginning_offsets([TopicPartition(topic, 0)])  # a topic's partitions are known once it is used
+    await consumer.beginning_offsets([TopicPartition(topic, 0)])  # makes the client load the topic's partitions
     known = consumer.partitions_for_topic(topic) or set()
     unknown = sorted(set(span.partitions) - known)
     if unknown:
@@ -167,7 +186,7 @@ async def _bounds(consumer: AIOKafkaConsumer, topic: str, span: Span) -> dict[To
     return {tp: (max(begins[tp], first[tp]), max(first[tp], begins[tp], min(ends[tp], last[tp]))) for tp in chosen}
 
 
-def _gone(bounds: Mapping[TopicPartition, tuple[int, int]], span: Span) -> dict[int, int]:
+def _truncated(bounds: Mapping[TopicPartition, tuple[int, int]], span: Span) -> dict[int, int]:
     asked = 0 if span.begin is None else span.begin
     if not isinstance(asked, int):
         return {}
@@ -197,7 +216,7 @@ async def _consumer(settings: KafkaSettings) -> AsyncIterator[AIOKafkaConsumer]:
         group_id=None,
         enable_auto_commit=False,
         auto_offset_reset="none",
-        isolation_level="read_committed",  # what a producer aborted never happened
+        isolation_level="read_committed",  # records of an aborted transaction are no events
     )
     try:
         await consumer.start()

@@ -1,7 +1,7 @@
-"""Reporters: login roles that may read schema `reporting` and nothing else (docs/sql.md).
+"""Makes and checks reporters: login roles that may read schema `reporting` and nothing else (docs/sql.md).
 
-What a reporter cannot do is a matter of privileges, and `grant` checks them before it commits. What it can change for
-itself, as every role can, are the defaults of its own sessions: SETTINGS.
+Privileges bound what a reporter can do; `grant` checks them before it commits. The timeouts in SETTINGS are only
+defaults of the role's sessions: as every PostgreSQL role, a reporter can change them for itself.
 """
 
 import base64
@@ -18,14 +18,14 @@ from read_model.connecting.operators_lock import HeldError, take
 from read_model.connecting.pool import connect
 from read_model.tables.reporting import REPORTER_ROLE, REPORTING
 
-NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")  # what needs no quotes, neither in SQL nor in a URL
+NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")  # names that need no quotes in SQL or in a URL
 PASSWORD = re.compile(r"[!-~]{12,128}")  # printable ASCII: SASLprep (RFC 4013) leaves it as it is
 SCRAM_ITERATIONS = 4096  # PostgreSQL's own default
 
 STATEMENT_TIMEOUT = 30  # seconds
 CONNECTIONS = 5
-TEMPORARY_FILES = "1GB"  # on disk at once, for the queries of one session
-# A transaction holds the views it has read: a promotion waits for it, for 60 seconds unless told otherwise.
+TEMPORARY_FILES = "1GB"  # temp_file_limit: disk space that one session's queries may use at once
+# A transaction locks the views that it has read, and a promotion waits for that lock (60 seconds by default).
 SETTINGS = {
     "default_transaction_read_only": "on",
     "transaction_timeout": "60s",
@@ -40,8 +40,8 @@ SELECT r.oid, rolsuper OR rolcreaterole OR rolcreatedb OR rolreplication OR rolb
              WHERE m.member = r.oid ORDER BY 1) AS groups
 FROM pg_roles AS r WHERE rolname = $1
 """
-# What a role may do in this database beyond reading the views; nothing, if all is well.
-BEYOND = """
+# Privileges of a role in this database beyond reading the views. A correct reporter has none.
+EXCESS_PRIVILEGES = """
 SELECT format('%s on %I.%I', privilege, nspname, relname) AS what
 FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = relnamespace,
      unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE']) AS privilege
@@ -57,8 +57,8 @@ UNION ALL
 SELECT 'superuser' FROM pg_roles WHERE rolname = $1::name AND rolsuper
 ORDER BY 1 LIMIT 5
 """
-# What PostgreSQL lets every role do, and only a superuser, or another database's owner, can take from everybody.
-LEFT_OVER = """
+# PostgreSQL grants these to every role. Only a superuser, or the owner of the other database, can revoke them.
+SUPERUSER_STEPS = """
 SELECT format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC;', oid::regprocedure) AS remedy FROM pg_proc
 WHERE pronamespace = 'pg_catalog'::regnamespace AND has_function_privilege($1::name, oid, 'EXECUTE')
   AND proname IN ('lo_create', 'lo_creat', 'lo_from_bytea', 'pg_logical_emit_message')
@@ -73,31 +73,35 @@ ORDER BY 1
 
 
 class RefusedReporterError(Exception):
-    """The role cannot be a reporter, or is none; the text says why, and what to do."""
+    """The role cannot become a reporter, or is not one; the text says why, and what to do."""
 
 
 @dataclass(frozen=True)
 class Reporter:
-    """A role that was granted. `left_over`: what a superuser has yet to run, so that it can do no more than read."""
+    """A reporter that was made or updated.
+
+    `superuser_steps`: SQL that a superuser still has to run, so that the role can do nothing but read.
+    """
 
     name: str
     database: str
     created: bool
-    new_password: str | None = field(repr=False)  # one that was made here
-    left_over: tuple[str, ...]
+    new_password: str | None = field(repr=False)  # only a password that was generated here
+    superuser_steps: tuple[str, ...]
 
 
-def refuse_name(name: str) -> str | None:
-    """What is wrong with the name of a reporter; None if nothing is."""
+def name_problem(name: str) -> str | None:
+    """Returns what is wrong with a reporter's name, or None."""
     if NAME.fullmatch(name) is None or name.startswith("pg_"):
         return (
-            f"{name!r} is no name for a reporter: lower-case letters, digits and _, at most 63, not beginning with pg_"
+            f"{name!r} cannot name a reporter: use lower-case letters, digits and _, at most 63, not beginning with a "
+            "digit or pg_"
         )
     return None
 
 
-def refuse_password(password: str) -> str | None:
-    """What is wrong with a password, without showing it; None if nothing is."""
+def password_problem(password: str) -> str | None:
+    """Returns what is wrong with a password, without quoting it, or None."""
     return None if PASSWORD.fullmatch(password) else "a password has 12 to 128 printable ASCII characters, no spaces"
 
 
@@ -110,31 +114,42 @@ async def grant(
     statement_timeout: int = STATEMENT_TIMEOUT,
     connections: int = CONNECTIONS,
 ) -> Reporter:
-    """Makes `name` a reporter, or brings one up to date; its own changes to its defaults are undone.
+    """Makes `name` a reporter, or updates an existing reporter and resets the defaults that it changed for itself.
 
-    `password` None: a new role, or any with `renew`, gets a random one, and others keep theirs. `statement_timeout`:
-    seconds. Raises RefusedReporterError, and changes nothing, for a role that is something else, or that could do more
-    than read the views afterwards.
+    Args:
+        owner_url: PostgreSQL URL of the database's owner.
+        name: The role; see `name_problem`.
+        password: Its password. None: a new role, or any role with `renew`, gets a random one; others keep theirs.
+        renew: Gives an existing reporter a new random password.
+        statement_timeout: Longest query, seconds.
+        connections: Connections at once at most.
+
+    Returns:
+        The reporter, with the password if one was generated.
+
+    Raises:
+        RefusedReporterError: The role serves another purpose, or could do more than read the views. Nothing is
+            changed.
     """
     connection = await connect(owner_url, "footfall-grant-reporter")
     try:
         async with connection.transaction():
-            created = await _refuse_others(connection, name)
-            await _alone(connection)
-            made = secrets.token_urlsafe(24) if password is None and (created or renew) else None
-            await _make_role(connection, name, created, password or made)
+            created = await _is_new_role(connection, name)
+            await _lock_out_other_operators(connection)
+            generated = secrets.token_urlsafe(24) if password is None and (created or renew) else None
+            await _make_role(connection, name, created, password or generated)
             await _set_defaults(connection, name, statement_timeout, connections)
-            database = await _open_database(connection)
-            await _limit_files(connection, name)
-            await _refuse_powers(connection, name)
-            left_over = [row["remedy"] for row in await connection.fetch(LEFT_OVER, name, TEMPORARY_FILES)]
-            return Reporter(name, database, created, made, tuple(left_over))
+            database = await _restrict_database(connection)
+            await _limit_temporary_files(connection, name)
+            await _refuse_excess_privileges(connection, name)
+            steps = [row["remedy"] for row in await connection.fetch(SUPERUSER_STEPS, name, TEMPORARY_FILES)]
+            return Reporter(name, database, created, generated, tuple(steps))
     finally:
         await connection.close()
 
 
-async def _alone(connection: asyncpg.Connection) -> None:
-    """PostgreSQL cannot change a database's privileges twice at once."""
+async def _lock_out_other_operators(connection: asyncpg.Connection) -> None:
+    """Takes the operators' lock: PostgreSQL fails when two sessions change a database's privileges at once."""
     try:
         await take(connection)
     except HeldError as error:
@@ -142,21 +157,21 @@ async def _alone(connection: asyncpg.Connection) -> None:
 
 
 async def check(reporter_url: str) -> None:
-    """Raises RefusedReporterError when the URL's role may do more than a reporter."""
+    """Raises RefusedReporterError if the URL's role may do more than a reporter."""
     connection = await connect(reporter_url, "footfall-sql")
     try:
-        await _refuse_powers(connection, await connection.fetchval("SELECT current_user::text"))
+        await _refuse_excess_privileges(connection, await connection.fetchval("SELECT current_user::text"))
     finally:
         await connection.close()
 
 
-async def _refuse_others(connection: asyncpg.Connection, name: str) -> bool:
-    """Whether the role is new. Raises RefusedReporterError for one that has another purpose."""
+async def _is_new_role(connection: asyncpg.Connection, name: str) -> bool:
+    """Whether the role does not exist yet. Raises RefusedReporterError if it exists and is not a reporter."""
     if not await connection.fetchval("SELECT to_regnamespace($1::text) IS NOT NULL", REPORTING):
         raise RefusedReporterError(f"the database has no schema {REPORTING} yet. First: footfall migrate")
     found = await connection.fetchrow(ROLE, name)
     if found is not None and (found["powerful"] or set(found["groups"]) != {REPORTER_ROLE}):
-        raise RefusedReporterError(f"role {name} exists and is no reporter. Choose another name.")
+        raise RefusedReporterError(f"role {name} exists and is not a reporter. Choose another name.")
     return found is None
 
 
@@ -173,15 +188,18 @@ async def _set_defaults(connection: asyncpg.Connection, name: str, statement_tim
         await connection.execute(f"ALTER ROLE \"{name}\" SET {setting} = '{value}'")
 
 
-async def _limit_files(connection: asyncpg.Connection, name: str) -> None:
-    """The one limit that a role cannot change for itself; nor can an owner who was not given the right to."""
+async def _limit_temporary_files(connection: asyncpg.Connection, name: str) -> None:
+    """Sets temp_file_limit, which a role cannot change for itself. Does nothing if the owner lacks the right to."""
     with contextlib.suppress(asyncpg.InsufficientPrivilegeError):
         async with connection.transaction():
             await connection.execute(f"ALTER ROLE \"{name}\" SET temp_file_limit = '{TEMPORARY_FILES}'")
 
 
-async def _open_database(connection: asyncpg.Connection) -> str:
-    """Lets reporters connect, and nobody but projectors make temporary tables: PostgreSQL lets everybody."""
+async def _restrict_database(connection: asyncpg.Connection) -> str:
+    """Lets reporters connect, and only projectors make temporary tables; returns the database's name.
+
+    By default PostgreSQL lets every role make temporary tables.
+    """
     database: str = await connection.fetchval("SELECT current_database()::text")
     quoted = await connection.fetchval("SELECT quote_ident($1)", database)
     await connection.execute(f"REVOKE TEMPORARY ON DATABASE {quoted} FROM PUBLIC")
@@ -190,17 +208,20 @@ async def _open_database(connection: asyncpg.Connection) -> str:
     return database
 
 
-async def _refuse_powers(connection: asyncpg.Connection, name: str) -> None:
-    beyond = [row["what"] for row in await connection.fetch(BEYOND, name, REPORTING)]
-    if beyond:
+async def _refuse_excess_privileges(connection: asyncpg.Connection, name: str) -> None:
+    excess = [row["what"] for row in await connection.fetch(EXCESS_PRIVILEGES, name, REPORTING)]
+    if excess:
         raise RefusedReporterError(
-            f"role {name} may do more than read schema {REPORTING}: {', '.join(beyond)}. Revoke that, or use another "
+            f"role {name} may do more than read schema {REPORTING}: {', '.join(excess)}. Revoke that, or use another "
             "role: footfall grant-reporter NAME"
         )
 
 
 def scram_verifier(password: str) -> str:
-    """What PostgreSQL keeps of a password (RFC 5803): sent in its place, so that no server's log can show it."""
+    """Returns the hash of a password that PostgreSQL stores (RFC 5803).
+
+    `grant` sends this hash instead of the password, so that no server log can show the password.
+    """
     salt = secrets.token_bytes(16)
     salted = hashlib.pbkdf2_hmac("sha256", password.encode("ascii"), salt, SCRAM_ITERATIONS)
     stored_key = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()

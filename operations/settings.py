@@ -1,4 +1,4 @@
-"""Settings of the operations, as the environment names them."""
+"""Settings of the operators' commands, read from the environment."""
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict

@@ -1,4 +1,4 @@
-"""What an operator does once: migrate the schema, create the topics."""
+"""Migrates the schema and creates the topics: what an operator does before the first start."""
 
 import asyncio
 from collections.abc import Collection, Sequence
@@ -18,7 +18,7 @@ from operations.settings import MigrateSettings, TopicSettings
 from projector.consuming.topic_description import described
 from read_model.connecting.pool import connect
 
-# The topic is the history and the only truth: a broker's default would delete it after a week.
+# The topic is the only full history of events, and a broker's default retention would delete it after a week.
 KEEP_FOR_EVER = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete"}
 
 TOPIC_TIMEOUT = 30.0  # seconds until a broker must show a topic that its controller has accepted
@@ -26,7 +26,16 @@ TOPIC_POLL = 0.05  # seconds
 
 
 def migrate(settings: MigrateSettings, revision: str = "head", *, patience: float = 60.0) -> None:
-    """Brings the schema to `revision`. `patience`: seconds to wait for a lock; then CommandError names its holder."""
+    """Upgrades the schema to `revision`.
+
+    Args:
+        settings: Names the database, as its owner.
+        revision: An alembic revision.
+        patience: Seconds to wait for a lock.
+
+    Raises:
+        CommandError: Another session held a lock for longer; the text names the session.
+    """
     config = Config()
     config.set_main_option("script_location", str(Path(migrations.__file__).parent))
     config.attributes["patience"] = patience
@@ -35,14 +44,14 @@ def migrate(settings: MigrateSettings, revision: str = "head", *, patience: floa
 
 
 class TopicOutcome(msgspec.Struct, frozen=True):
-    """What became of one topic. `differs`: where one that existed is not as a new one would be, in sentences."""
+    """What happened to one topic. `differs`: a sentence for each way in which it differs from a newly created one."""
 
     outcome: Literal["created", "exists"]
     differs: Sequence[str] = ()
 
 
 def create_topics(settings: TopicSettings) -> dict[str, TopicOutcome]:
-    """Creates the topics that are missing, and looks at those that exist. Raises KafkaError."""
+    """Creates the topics that are missing and compares the existing ones with what is wanted. Raises KafkaError."""
     return asyncio.run(_create_topics(settings))
 
 
@@ -55,7 +64,7 @@ async def _create_topics(settings: TopicSettings) -> dict[str, TopicOutcome]:
             for name in (settings.kafka_topic, settings.kafka_dlq_topic)
         ]
         outcomes = _outcomes(await admin.create_topics(new))
-        await _led(admin, outcomes)
+        await _wait_for_leaders(admin, outcomes)
         wanted = Wanted(settings.kafka_partitions, settings.kafka_replication_factor)
         return {
             topic: TopicOutcome(outcome, await _differences(admin, topic, wanted) if outcome == "exists" else ())
@@ -79,9 +88,12 @@ def _outcomes(response: Any) -> dict[str, Literal["created", "exists"]]:
     return outcomes
 
 
-async def _led(admin: AIOKafkaAdminClient, topics: Collection[str]) -> None:
-    """Returns once each partition has a leader: the controller answers before the brokers know of a new topic (KRaft),
-    and whoever connects in between is told that there is none."""
+async def _wait_for_leaders(admin: AIOKafkaAdminClient, topics: Collection[str]) -> None:
+    """Returns once each partition has a leader.
+
+    With KRaft the controller answers before the brokers know a new topic: until then they tell a client that it does
+    not exist.
+    """
     try:
         async with asyncio.timeout(TOPIC_TIMEOUT):
             while not all(_has_leaders(topic) for topic in await admin.describe_topics(list(topics))):  # noqa: ASYNC110 - a broker's state
@@ -94,6 +106,6 @@ async def _led(admin: AIOKafkaAdminClient, topics: Collection[str]) -> None:
 
 
 def _has_leaders(topic: dict[str, Any]) -> bool:
-    """Whether a topic's description is complete; a topic that the broker does not know yet has no partitions."""
+    """Whether each partition has a leader. A topic that the broker does not know yet has no partitions."""
     partitions = topic["partitions"]
     return bool(partitions) and all(partition["leader"] >= 0 for partition in partitions)

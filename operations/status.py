@@ -1,7 +1,7 @@
-"""How things stand: for each generation where its partitions are and who has them, and what is parked.
+"""Collects the status of every generation: position and owner of each partition, and counts of dead letters.
 
-It reads PostgreSQL with whatever role DATABASE_URL names, reader or writer, and looks at the log from outside any
-group, so that looking changes nothing.
+It reads PostgreSQL as whatever role DATABASE_URL names, reader or writer, and joins no consumer group, so it changes
+nothing.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 
 from contracts.topic_promises import broken_promises
-from operations.misplaced_records import Misplaced, look
+from operations.misplaced_records import Misplaced, count_misplaced
 from projector.consuming.consumer_group import describe_group
 from projector.consuming.log_probe import LogOffsets, LogProbe
 from projector.consuming.topic_description import look_at_topic
@@ -29,9 +29,9 @@ from read_model.generations.register import PROJECTED, Generation, list_generati
 from read_model.names import READ
 from read_model.tables.schema_version import needed, schema_state
 
-LOOK_PATIENCE = 3.0  # seconds for the first records beyond the checkpoints of one generation
-LOCK_TIMEOUT = "SET lock_timeout = '2s'"  # status says who holds a lock; it does not wait with the others
-SECOND_LOOK = 2.0  # seconds, at a partition that seems to stand
+LOOK_PATIENCE = 3.0  # seconds to read the first records after the checkpoints of one generation
+LOCK_TIMEOUT = "SET lock_timeout = '2s'"  # status names who holds a lock, and does not wait for it itself
+SECOND_LOOK = 2.0  # seconds until a partition that seems to stand still is looked at again
 
 READABLE = """
 SELECT coalesce(bool_or(has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')), false)
@@ -49,9 +49,10 @@ GROUP BY cause, state ORDER BY cause, state
 
 
 class PartitionStatus(msgspec.Struct, frozen=True, rename="camel"):
-    """One partition in one generation. `lag`: events that Kafka acknowledged and that are not projected.
+    """One partition in one generation.
 
-    `lag_seconds`: the age of the next record to process; None when it is not known, or may not be read yet.
+    `lag`: events that Kafka acknowledged and that are not projected yet. `lag_seconds`: age of the next record to
+    process; None if it is not known, or the record may not be read yet (its transaction is open).
     """
 
     partition: int
@@ -66,7 +67,7 @@ class PartitionStatus(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class GenerationStatus(msgspec.Struct, frozen=True, rename="camel"):
-    """One generation. `progress`: what share of the log it has processed, 0 to 1."""
+    """One generation. `progress`: share of the log that it has processed, 0 to 1."""
 
     name: str
     state: str
@@ -75,7 +76,7 @@ class GenerationStatus(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class LetterCount(msgspec.Struct, frozen=True):
-    """How many dead letters of the active generation have this cause and this state."""
+    """The number of dead letters of the active generation with this cause and state."""
 
     cause: str
     state: str
@@ -83,9 +84,10 @@ class LetterCount(msgspec.Struct, frozen=True):
 
 
 class Status(msgspec.Struct, frozen=True, rename="camel"):
-    """All of it. `problems` says in sentences what is not well; empty: all is.
+    """The whole status.
 
-    `warnings`: promises that the topic breaks, or that could not be checked. Nothing is wrong yet.
+    `problems`: a sentence for each thing that is not well; empty: all is well. `warnings`: a sentence for each promise
+    that the topic breaks or that could not be checked; nothing has failed yet.
     """
 
     at: datetime
@@ -98,7 +100,7 @@ class Status(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Observer:
-    """Takes one status after the other over the same connections."""
+    """Collects one status after another over the same connections."""
 
     def __init__(self, settings: ProjectorSettings, connection: asyncpg.Connection, probe: LogProbe) -> None:
         self._settings = settings
@@ -107,7 +109,14 @@ class Observer:
         self._probe = probe
 
     async def status(self, max_lag: int | None = None) -> Status:
-        """How things stand now. Raises OSError, KafkaError or asyncpg.PostgresError."""
+        """Collects the status now.
+
+        Args:
+            max_lag: Events that a partition of the active generation may lag before that is a problem; None: any.
+
+        Raises:
+            OSError, KafkaError, asyncpg.PostgresError: A server cannot be reached or refuses.
+        """
         partitions = await self._probe.partitions_of(self._topic)
         generations = [await self._generation(found, partitions) for found in await list_generations(self._connection)]
         letters = [
@@ -119,8 +128,8 @@ class Observer:
         missing += [f"{schema.detail[0].upper()}{schema.detail[1:]}."] if schema.detail else []
         found = [sentence for each in generations for sentence in problems(each, max_lag)]
         try:
-            misplaced = await look(self._connection, sorted(tp.partition for tp in partitions))
-        except asyncpg.LockNotAvailableError:  # whoever locks the events is named with the partitions that wait
+            misplaced = await count_misplaced(self._connection, sorted(tp.partition for tp in partitions))
+        except asyncpg.LockNotAvailableError:  # the partitions that wait for this lock already name its holder
             misplaced = Misplaced(0, 0)
         warnings = []
         if partitions:
@@ -131,10 +140,10 @@ class Observer:
         schema = await self._schema(generation)
         if schema is None:
             return GenerationStatus(generation.name, generation.state, None, [])
-        found = await self._looked(generation, schema, partitions)
+        found = await self._facts(generation, schema, partitions)
         if any(isinstance(judge(facts), Stalled) for facts in found.values()):
             await asyncio.sleep(SECOND_LOOK)
-            before, found = found, await self._looked(generation, schema, partitions)
+            before, found = found, await self._facts(generation, schema, partitions)
             found = {
                 p: msgspec.structs.replace(facts, moved=p in before and facts.position != before[p].position)
                 for p, facts in found.items()
@@ -143,10 +152,13 @@ class Observer:
         shown = [partition_status(p, facts, judge(facts), rows.get(p)) for p, facts in sorted(found.items())]
         return GenerationStatus(generation.name, generation.state, progress(found.values()), shown)
 
-    async def _looked(
+    async def _facts(
         self, generation: Generation, schema: str, partitions: Iterable[TopicPartition]
     ) -> dict[int, Facts]:
-        """The facts of each partition now: positions before ends, so that no position seems to be beyond its log."""
+        """Collects the facts of each partition now.
+
+        It reads positions before ends: otherwise a position that moved meanwhile could seem to be beyond the log's end.
+        """
         rows = {row["partition"]: row for row in await self._checkpoints(schema)}
         marks = {
             tp.partition: found for tp, found in (await self._probe.log_offsets(partitions, LOOK_PATIENCE)).items()
@@ -183,13 +195,16 @@ class Observer:
         return found
 
     async def _schema(self, generation: Generation) -> str | None:
-        """Where this role may read the checkpoints: a reader only those of the active generation, by the view."""
+        """Returns the schema in which this role may read the generation's checkpoints, or None.
+
+        A reader may read only those of the active generation, through the view.
+        """
         if await self._connection.fetchval(READABLE, generation.name):
             return generation.name
         return READ if generation.state == "active" else None
 
     async def _ages(self, positions: Mapping[int, int], marks: Mapping[int, LogOffsets]) -> dict[int, float | None]:
-        """Seconds since the next record of each partition was made; None where only markers are left."""
+        """Returns the age in seconds of each partition's next record; None if only transaction markers are left."""
         behind = {
             TopicPartition(self._topic, p): offset
             for p, offset in positions.items()
@@ -206,7 +221,7 @@ class Observer:
 
 
 def partition_status(partition: int, facts: Facts, verdict: Verdict, owner: str | None) -> PartitionStatus:
-    """One partition as it is shown."""
+    """Makes the row that is shown for one partition."""
     age = 0.0 if facts.lag == 0 else facts.next_age
     return PartitionStatus(
         partition,
@@ -222,14 +237,14 @@ def partition_status(partition: int, facts: Facts, verdict: Verdict, owner: str 
 
 
 def progress(partitions: Iterable[Facts]) -> float | None:
-    """The share of the log that is processed."""
+    """Returns the share of the log that is processed, 0 to 1; None if nothing is known."""
     found = list(partitions)
     whole = sum(facts.end - facts.beginning for facts in found)
     left = sum(facts.lag for facts in found)
     return None if not found else 1.0 if whole == 0 else max(0.0, min(1.0, 1 - left / whole))
 
 
-SENTENCES: dict[State, str] = {
+STATE_PHRASES: dict[State, str] = {
     "stopped": "has stopped",
     "gone": "cannot go on",
     "unowned": "is not projected",
@@ -241,13 +256,17 @@ SENTENCES: dict[State, str] = {
 
 
 def problems(generation: GenerationStatus, max_lag: int | None) -> list[str]:
-    """What is not well: whatever keeps the active generation, or a build that nobody is meant to see, from moving."""
+    """Returns a sentence for each partition that does not move, and for each that lags more than `max_lag` events.
+
+    Of a generation that is not active, a partition without an owner is no problem.
+    """
     active = generation.state == "active"
     found = []
     for each in generation.partitions:
         where = f"{generation.name}, partition {each.partition}"
         if not each.well and (active or each.state != "unowned"):
-            found.append(f"{where} {SENTENCES.get(each.state, f'is {each.state}')}: {(each.reason or '').rstrip('.')}.")
+            phrase = STATE_PHRASES.get(each.state, f"is {each.state}")
+            found.append(f"{where} {phrase}: {(each.reason or '').rstrip('.')}.")
         if active and max_lag is not None and each.lag > max_lag:
             found.append(f"{where} lags by {each.lag:,} events, more than {max_lag:,}.")
     return found
@@ -255,7 +274,7 @@ def problems(generation: GenerationStatus, max_lag: int | None) -> list[str]:
 
 @asynccontextmanager
 async def observing(settings: ProjectorSettings) -> AsyncIterator[Observer]:
-    """Connects to PostgreSQL; to Kafka at the first look. Raises OSError or asyncpg.PostgresError."""
+    """Connects to PostgreSQL, and to Kafka with the first status. Raises OSError or asyncpg.PostgresError."""
     connection = await connect(settings.database_url.get_secret_value(), "footfall-status")
     await connection.execute(LOCK_TIMEOUT)
     probe = LogProbe(settings.client_options(), "footfall-status")

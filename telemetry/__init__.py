@@ -1,1 +1,1 @@
-"""Metrics, logs and probes, each declared once. Knows nothing of the rooms that use it."""
+"""Metrics, logs and probes, each declared once. Imports no other room."""

@@ -1,16 +1,16 @@
-"""What a process says of itself: alive, ready, and the state of each dependency."""
+"""Checks the dependencies of a process, for its health endpoints."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
 
-LIVENESS = "liveness"  # the probe of this name, if a process has one, decides /health/live
+LIVENESS = "liveness"  # if a process has a probe of this name, it decides the answer of /health/live
 PROBE_TIMEOUT = 2.0  # seconds; a dependency that takes longer is not ready
 
 
 class DependencyState(msgspec.Struct, frozen=True):
-    """One dependency as a probe found it. `detail` says what to look at when it is not ok; never a secret."""
+    """The state of one dependency. `detail` says what to look at if it is not ok; it holds no secret."""
 
     ok: bool
     detail: str = ""
@@ -20,7 +20,7 @@ Probe = Callable[[], Awaitable[DependencyState]]
 
 
 async def check(probes: Mapping[str, Probe]) -> dict[str, DependencyState]:
-    """Runs all probes side by side, each within `PROBE_TIMEOUT`; a probe that raises is a dependency that is not ok."""
+    """Runs all probes concurrently. A probe that raises, or takes longer than `PROBE_TIMEOUT`, counts as not ok."""
     states = await asyncio.gather(*(_check_one(probe) for probe in probes.values()))
     return dict(zip(probes, states, strict=True))
 
@@ -31,5 +31,5 @@ async def _check_one(probe: Probe) -> DependencyState:
             return await probe()
     except TimeoutError:
         return DependencyState(ok=False, detail=f"no answer within {PROBE_TIMEOUT:g} s")
-    except Exception as error:  # noqa: BLE001 - whatever it is, the dependency is not usable
+    except Exception as error:  # noqa: BLE001 - any error means that the dependency cannot be used
         return DependencyState(ok=False, detail=type(error).__name__)

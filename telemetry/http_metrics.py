@@ -1,6 +1,6 @@
-"""Counts and times every HTTP answer at a fifth of what a prometheus_client child costs: plain numbers, no locks.
+"""Counts and times HTTP answers with plain numbers and without locks, at a fifth of a prometheus_client child's cost.
 
-Only the event loop's thread writes; a scrape turns the numbers into the families `http_requests` and
+Only the event loop's thread writes. A scrape turns the numbers into the families `http_requests` and
 `http_request_seconds`.
 """
 
@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 
 
 class SideTally:
-    """What one side has answered."""
+    """Counts of the answers of one side."""
 
     __slots__ = ("_bounds", "by_bucket", "by_class", "seconds")
 
@@ -24,25 +24,30 @@ class SideTally:
         self.seconds = 0.0
 
     def note(self, status: int, elapsed: float) -> None:
-        """One answer (status 0: none was possible) after so many seconds."""
+        """Counts one answer.
+
+        Args:
+            status: HTTP status; 0: no answer could be sent.
+            elapsed: Seconds from the request line to the end of the answer.
+        """
         self.by_class[status // 100] += 1
         self.by_bucket[bisect_left(self._bounds, elapsed)] += 1
         self.seconds += elapsed
 
 
 class HttpTally(Collector):
-    """The tallies of every side in this process."""
+    """Counts of the answers of every side in this process, as a Prometheus collector."""
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self._bounds = bounds
         self._sides: dict[str, SideTally] = {}
 
     def of(self, side: str) -> SideTally:
-        """The tally of one side, the same one whenever it is asked for."""
+        """Returns the counts of one side; makes them at the first call."""
         return self._sides.setdefault(side, SideTally(self._bounds))
 
     def collect(self) -> Iterator[Metric]:
-        """The two families, for a scrape."""
+        """Yields the two metric families for a scrape."""
         requests = CounterMetricFamily(
             "http_requests",
             "Answered HTTP requests by side and status class (2xx, 4xx, ..).",

@@ -1,33 +1,35 @@
-"""A log that says the same over and over says it once in a while, and how often it was."""
+"""Limits repeated log messages to one in a few seconds, which says how many were left out."""
 
 import logging
 import time
 from collections.abc import Callable
 
-SAY_EVERY = 5.0  # seconds between two lines that say the same
+REPEAT_AFTER = 5.0  # seconds between two lines with the same message
 
 Key = tuple[str, int, str]
 
 
-class Seldom(logging.Filter):
-    """Lets through one record of each message of these loggers in `seconds`; the next one says how many there were."""
+class LogThrottle(logging.Filter):
+    """Passes each message of these loggers once in `seconds`; the next one that passes says how many were left out."""
 
-    def __init__(self, *loggers: str, seconds: float = SAY_EVERY, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, *loggers: str, seconds: float = REPEAT_AFTER, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         super().__init__()
         self._loggers, self._seconds, self._clock = loggers, seconds, clock
-        self._said: dict[Key, tuple[float, int]] = {}  # when, and how many were left unsaid since
+        self._logged: dict[Key, tuple[float, int]] = {}  # when it was last logged, and how many were left out since
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the record is to be logged. A message is the same whatever its arguments are."""
+        """Returns whether to log the record. Two records with the same format string are the same message."""
         if not any(record.name == name or record.name.startswith(f"{name}.") for name in self._loggers):
             return True
         key = (record.name, record.levelno, str(record.msg)[:80])
         now = self._clock()
-        said_at, unsaid = self._said.get(key, (-self._seconds, 0))
-        if now - said_at < self._seconds:
-            self._said[key] = (said_at, unsaid + 1)
+        logged_at, left_out = self._logged.get(key, (-self._seconds, 0))
+        if now - logged_at < self._seconds:
+            self._logged[key] = (logged_at, left_out + 1)
             return False
-        self._said[key] = (now, 0)
-        if unsaid:
-            record.msg = f"{record.msg} (and {unsaid} times more in the last {now - said_at:.0f} s)"
+        self._logged[key] = (now, 0)
+        if left_out:
+            record.msg = f"{record.msg} (and {left_out} times more in the last {now - logged_at:.0f} s)"
         return True

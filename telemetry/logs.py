@@ -1,4 +1,4 @@
-"""Structured logs: JSON lines when nobody watches, colours in a terminal, personal data never."""
+"""Structured logs: JSON lines, or coloured text in a terminal; fields with personal data are masked."""
 
 import logging
 import sys
@@ -7,16 +7,18 @@ from collections.abc import Iterable
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from telemetry.log_throttle import Seldom
+from telemetry.log_throttle import LogThrottle
 
 MASK = "***"
 ALWAYS_MASKED = frozenset({"body", "value", "key", "password", "authorization", "cookie"})
 
 
 def configure_logs(level: str, personal_fields: Iterable[str] = ()) -> None:
-    """Sends structlog and stdlib records (uvicorn, aiokafka, ..) to stderr in one form.
+    """Sends the records of structlog and of the standard library (uvicorn, aiokafka, ..) to stderr in one format.
 
-    `personal_fields`: names whose values are masked wherever they appear as a log field.
+    Args:
+        level: Least level that is logged.
+        personal_fields: Names of log fields whose values are masked.
     """
     masked = ALWAYS_MASKED | set(personal_fields)
     shared: list[Processor] = [
@@ -38,11 +40,11 @@ def configure_logs(level: str, personal_fields: Iterable[str] = ()) -> None:
             foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last]
         )
     )
-    handler.addFilter(Seldom("aiokafka"))  # without a broker it says so 60 times a second
+    handler.addFilter(LogThrottle("aiokafka"))  # without a broker it logs that 60 times a second
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    # aiokafka repeats connection failures and group housekeeping at a rate nobody reads.
+    # At lower levels aiokafka logs every connection failure and every step of its consumer group.
     logging.getLogger("aiokafka").setLevel("ERROR")
     logging.getLogger("uvicorn").setLevel("WARNING")
     structlog.configure(
@@ -66,6 +68,6 @@ def _mask(names: frozenset[str]) -> Processor:
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:
-    """A structured logger; `name` is the room."""
+    """Returns a structured logger; `name` is the room."""
     logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name)
     return logger

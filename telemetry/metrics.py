@@ -1,4 +1,4 @@
-"""Every metric Footfall exports: name, labels, unit and meaning. `docs/metrics.md` lists them; a test compares."""
+"""Declares every exported metric: name, labels, unit and meaning. A test compares docs/metrics.md with this module."""
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -20,7 +20,7 @@ PUBLISH_FAILURES = Counter(
 )
 CIRCUIT_STATE = Gauge(
     "kafka_circuit_state",
-    "1 for the state that the circuit breaker in front of Kafka is in: closed, half-open or open; 0 for the others.",
+    "1 for the state of the circuit breaker in front of Kafka: closed, half-open or open; 0 for the other states.",
     ["state"],
     registry=REGISTRY,
 )
@@ -44,7 +44,7 @@ HTTP_TALLY = HttpTally(LATENCY_BUCKETS)  # http_requests by side and status, htt
 REGISTRY.register(HTTP_TALLY)
 HTTP_REFUSED = Counter(
     "http_requests_refused",
-    "Requests ended before they were whole: no HTTP (400), too slow (408), target (414) or head (431) too large, "
+    "Requests ended before they were complete: no HTTP (400), too slow (408), target (414) or head (431) too large, "
     "one connection too many (503).",
     ["status"],
     registry=REGISTRY,
@@ -74,7 +74,7 @@ DEAD_LETTERS_PARKED = Counter(
 )
 RECORDS_MISPLACED = Counter(
     "records_misplaced",
-    "Records in another partition than their user's, of those that this projector looked at.",
+    "Records in another partition than their user's, among those that this projector read.",
     ["generation"],
     registry=REGISTRY,
 )
@@ -102,24 +102,24 @@ PARTITIONS_STOPPED = Gauge(
 )
 PARTITION_STATES = Gauge(
     "partition_states",
-    "Partitions of the active generation by the state this projector finds them in, but for those that others hold.",
+    "Partitions of the active generation by the state that this projector sees, except those of other projectors.",
     ["generation", "state"],
     registry=REGISTRY,
 )
 REBUILD_PROGRESS = Gauge(
     "rebuild_progress",
-    "How much of the log a generation that is being built has read, 0 to 1, over all projectors.",
+    "Share of the log that a generation that is being built has read, 0 to 1, over all projectors.",
     ["generation"],
     registry=REGISTRY,
 )
 PARTITIONS_PROBED = Counter(
     "partitions_probed",
-    "Tries, by the projector itself, of partitions that had stopped.",
+    "Tries of stopped partitions that the projector made by itself.",
     ["generation"],
     registry=REGISTRY,
 )
 PROJECTION_RETRIES = Counter(
-    "projection_retries", "Batches given up for a transient failure and read again.", registry=REGISTRY
+    "projection_retries", "Batches rolled back after a transient failure and read again.", registry=REGISTRY
 )
 STREAMS_OPEN = Gauge("streams_open", "Clients that follow the live feed of this query side now.", registry=REGISTRY)
 STREAMS_DROPPED = Counter(
@@ -128,5 +128,5 @@ STREAMS_DROPPED = Counter(
 
 
 def exposition() -> tuple[bytes, str]:
-    """The Prometheus text exposition and its content type."""
+    """Returns the Prometheus text exposition and its content type."""
     return generate_latest(REGISTRY), CONTENT_TYPE_LATEST

@@ -1,1 +1,1 @@
-"""The `footfall` command: one module a command, its output beside it."""
+"""The `footfall` command line: one module for each command; `output/` prints its results."""

@@ -1,4 +1,4 @@
-"""How this program was called, so that what it advises works when pasted."""
+"""Rewrites `footfall ..` in a message to the path by which the user called it, so that the command can be pasted."""
 
 import os
 import re
@@ -6,17 +6,17 @@ import shutil
 import sys
 from pathlib import Path
 
-# Our own words in a text, such as `footfall rebuild start`; not a name, nor a path.
-NAMES = "up|demo|status|replay|rebuild|dlq|sql|migrate|topics|grant-reporter"
+# Matches a command in a text, such as `footfall rebuild start`, and not a role or a path named footfall.
+NAMES = "up|demo|status|replay|rebuild|dlq|gaps|sql|migrate|topics|grant-reporter"
 COMMAND = re.compile(rf"(?<![\w./-])footfall (?=({NAMES})\b)")
 
 
 def program() -> str:
-    """`footfall` where that is on PATH and means us; else the path to it, as one types it here."""
+    """Returns `footfall` if that name on PATH is this program, otherwise the path to type in this directory."""
     called = Path(sys.argv[0])
     if called.name == "__main__.py":
         return f"{_short(Path(sys.executable))} -m footfall"
-    if called.name != "footfall":  # a test's, or somebody's own program
+    if called.name != "footfall":  # called from a test or from another program
         return "footfall"
     on_path = shutil.which("footfall")
     if on_path is not None and Path(on_path).resolve() == called.resolve():
@@ -25,12 +25,12 @@ def program() -> str:
 
 
 def as_called(text: str) -> str:
-    """The text, with each command in it as it works here."""
+    """Returns the text with each `footfall` command in it replaced by one that works when pasted."""
     return COMMAND.sub(f"{program()} ", text)
 
 
 def _short(path: Path) -> str:
-    """Relative to the working directory, if it lies below it."""
-    absolute = Path(os.path.abspath(path))  # noqa: PTH100 - `resolve` would leave a virtual environment
+    """Returns the path relative to the working directory if it lies below it."""
+    absolute = Path(os.path.abspath(path))  # noqa: PTH100 - `resolve` would follow a link out of the environment
     here = Path.cwd()
     return str(absolute.relative_to(here)) if absolute.is_relative_to(here) else str(absolute)

@@ -1,4 +1,4 @@
-"""`footfall dlq`: look at dead letters, process them again, give them up."""
+"""`footfall dlq`: lists, redrives and discards dead letters."""
 
 import functools
 from collections.abc import Callable
@@ -16,12 +16,12 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class Moment(click.ParamType[datetime]):
-    """ISO 8601; UTC when it names no offset."""
+    """A time in ISO 8601; UTC if it names no offset."""
 
     name = "time"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        """The moment in UTC, or a usage error."""
+        """Returns the time in UTC. Fails with a usage error if the text is no time."""
         try:
             moment = datetime.fromisoformat(value)
         except ValueError:
@@ -37,7 +37,7 @@ class Offsets(click.ParamType["tuple[int | None, int | None]"]):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[int | None, int | None]:
-        """The first and the last, None where open, or a usage error."""
+        """Returns the first and the last offset, None for an open end. Fails with a usage error."""
         first, dash, last = value.partition("-")
         ends = [None if text == "" else text for text in ((first, last) if dash else (first, first))]
         if ends == [None, None] or not all(end is None or (end.isascii() and end.isdigit()) for end in ends):
@@ -46,21 +46,28 @@ class Offsets(click.ParamType["tuple[int | None, int | None]"]):
 
 
 FILTERS = (
-    click.option("--user", help="The user, as the record's key names them (other tenants': tenant/user)."),
-    click.option("--error", help="The error's class, or a part of its message."),
-    click.option("--cause", type=click.Choice(CAUSES), help="Why it was parked."),
-    click.option("--since", type=Moment(), help="Parked at this time or later (ISO 8601, UTC)."),
-    click.option("--until", type=Moment(), help="Parked before this time."),
-    click.option("--topic", help="Topic of the record."),
-    click.option("--partition", type=click.IntRange(0), help="Partition of the record."),
-    click.option("--offset", "offsets", type=Offsets(), help="Offset of the record, or a range: 17, 17-40, 17-, -40."),
-    click.option("--limit", type=click.IntRange(1, 1_000_000), default=1_000, show_default=True, help="Most letters."),
-    click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output."),
+    click.option("--user", help="Letters of this user: the record's key (of another tenant: tenant/user)."),
+    click.option("--error", help="Letters with this error class, or with this text in the error message."),
+    click.option(
+        "--cause",
+        type=click.Choice(CAUSES),
+        help="Why the letter was parked. poison: it can never be applied; newer_version: this projector does not know "
+        "its version; behind: an earlier record of its key is parked.",
+    ),
+    click.option("--since", type=Moment(), help="Letters parked at this time or later (ISO 8601, UTC)."),
+    click.option("--until", type=Moment(), help="Letters parked before this time (ISO 8601, UTC)."),
+    click.option("--topic", help="Letters from this topic."),
+    click.option("--partition", type=click.IntRange(0), help="Letters from this partition."),
+    click.option("--offset", "offsets", type=Offsets(), help="One offset or a range of offsets: 17, 17-40, 17-, -40."),
+    click.option(
+        "--limit", type=click.IntRange(1, 1_000_000), default=1_000, show_default=True, help="Letters at most."
+    ),
+    click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output."),
 )
 
 RUN = (
     click.option("--rate", type=click.FloatRange(0.1), help="Letters a second at most.  [default: no bound]"),
-    click.option("--dry-run", is_flag=True, help="Do it all in a transaction, undo it, and say what happened."),
+    click.option("--dry-run", is_flag=True, help="Do everything in a transaction, roll it back, and print the result."),
     click.option("--actor", help="Who does this, for the journal.  [default: the user of this terminal]"),
 )
 
@@ -71,9 +78,18 @@ def _with(*options: Callable[[Command], Command]) -> Callable[[Command], Command
 
 @click.group()
 def dlq() -> None:
-    """Dead letters: records that could not be applied, and those parked behind them.
+    """List dead letters, process them again (redrive), or discard them.
 
-    DATABASE_URL is that of a role that is a member of footfall_writer.
+    A dead letter is a record that could not be applied, or a later record of the same key, which waits behind it to
+    keep the user's events in order. DATABASE_URL must name a member of footfall_writer.
+
+    \b
+    Examples:
+      footfall dlq list                                  what is parked
+      footfall dlq show user-activity-events 3 1742      one letter: headers, error, times
+      footfall dlq redrive --cause newer_version         after an upgrade that knows the version
+      footfall dlq redrive --user u-17 --dry-run         what would happen
+      footfall dlq discard --user u-17 --offset 40-44    never apply these
     """
 
 
@@ -81,10 +97,20 @@ def dlq() -> None:
 @state_dir_option
 @_with(*FILTERS)
 @click.option(
-    "--state", type=click.Choice((*STATES, "all")), default="parked", show_default=True, help="What became of it."
+    "--state",
+    type=click.Choice((*STATES, "all")),
+    default="parked",
+    show_default=True,
+    help="parked: still waiting; redriven: applied later; discarded: given up.",
 )
 def dlq_list(limit: int, as_json: bool, state: str, **chosen: Any) -> None:
-    """List dead letters by position, without their values."""
+    """List dead letters by partition and offset, without the records' values.
+
+    \b
+    Examples:
+      footfall dlq list --state all --since 2026-01-31
+      footfall dlq list --partition 3 --offset 100-200 --json
+    """
     from footfall.cli.output.dead_letters import filter_of, print_letters
 
     print_letters(filter_of(state=None if state == "all" else state, **chosen), limit, as_json=as_json)
@@ -95,10 +121,17 @@ def dlq_list(limit: int, as_json: bool, state: str, **chosen: Any) -> None:
 @click.argument("topic")
 @click.argument("partition", type=click.IntRange(0))
 @click.argument("offset", type=click.IntRange(0))
-@click.option("--raw", is_flag=True, help="With the value: personal data.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
+@click.option("--raw", is_flag=True, help="Show the record's value, too. It may hold personal data.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
 def dlq_show(topic: str, partition: int, offset: int, raw: bool, as_json: bool) -> None:
-    """Show one dead letter: where it came from, its headers, and why it was parked."""
+    """Show the dead letter of the record at TOPIC, PARTITION and OFFSET: headers, error, times.
+
+    Exits 1 if there is none.
+
+    \b
+    Example:
+      footfall dlq show user-activity-events 3 1742 --raw
+    """
     from footfall.cli.output.dead_letters import print_letter
 
     print_letter(topic, partition, offset, raw=raw, as_json=as_json)
@@ -108,9 +141,16 @@ def dlq_show(topic: str, partition: int, offset: int, raw: bool, as_json: bool) 
 @state_dir_option
 @_with(*FILTERS, *RUN)
 def dlq_redrive(limit: int, as_json: bool, rate: float | None, dry_run: bool, actor: str | None, **chosen: Any) -> None:
-    """Process dead letters again, in order, together with those parked behind them.
+    """Process dead letters again, in order, together with the letters parked behind them.
 
-    A letter that still cannot be applied stays, and so do those behind it. Doing it twice applies once.
+    Without a filter it takes every parked letter. A letter that still cannot be applied stays parked, and so do the
+    letters behind it. A letter is never applied twice.
+
+    \b
+    Examples:
+      footfall dlq redrive --dry-run                     what would happen
+      footfall dlq redrive --cause newer_version         after an upgrade that knows the version
+      footfall dlq redrive --user u-17 --rate 100        one user, 100 letters a second at most
     """
     from footfall.cli.output.dead_letters import filter_of, options_of, redrive
 
@@ -120,13 +160,19 @@ def dlq_redrive(limit: int, as_json: bool, rate: float | None, dry_run: bool, ac
 @dlq.command("discard")
 @state_dir_option
 @_with(*FILTERS, *RUN)
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def dlq_discard(
     limit: int, as_json: bool, rate: float | None, dry_run: bool, actor: str | None, yes: bool, **chosen: Any
 ) -> None:
-    """Give dead letters up: their events will never be applied. At least one filter is needed.
+    """Discard dead letters: their events will never be applied. At least one filter is needed.
 
-    Those parked behind them stay parked until they are redriven. The bytes are kept.
+    Letters parked behind them stay parked until they are redriven. The bytes of a discarded letter are kept, and a
+    rebuild skips its record (unless started with --forget-discards).
+
+    \b
+    Examples:
+      footfall dlq discard --user u-17 --offset 40-44
+      footfall dlq discard --cause poison --until 2026-01-31 --dry-run
     """
     from footfall.cli.output.dead_letters import discard, filter_of, options_of
 

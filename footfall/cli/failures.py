@@ -1,4 +1,4 @@
-"""How a command says that it failed: one sentence, never a traceback, never a secret."""
+"""Turns the failure of a command into one sentence on standard error, without a traceback and without secrets."""
 
 import logging
 import os
@@ -11,7 +11,7 @@ import rich_click as click
 
 from footfall.cli.called_as import as_called
 
-TRACEBACK = "FOOTFALL_TRACEBACK"  # set: what nobody foresaw is raised, for whoever looks for its cause
+TRACEBACK = "FOOTFALL_TRACEBACK"  # if this variable is set, an unexpected error is raised with its traceback
 SILENT = {"TimeoutError": "no answer in time", "IncompleteReadError": "the connection was lost"}
 
 
@@ -19,12 +19,15 @@ SILENT = {"TimeoutError": "no answer in time", "IncompleteReadError": "the conne
 def readable_failures(
     what: str, code: int = 1, refusals: tuple[type[Exception], ...] = (), server: str = "PostgreSQL"
 ) -> Iterator[None]:
-    """Turns whatever fails into one line and exit `code`. `what` says what was not done, or which command it was.
+    """Prints whatever the body raises as one line and exits.
 
-    `refusals`: errors whose text is a sentence of its own; they exit 1. `server`: whose fault a lost connection is that
-    does not say so itself.
+    Args:
+        what: What was not done, or the command's name; begins the line.
+        code: Exit code for any error but a refusal.
+        refusals: Errors whose text is a complete sentence; they exit 1.
+        server: The server to name for a lost connection whose error does not name one.
     """
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what it logs before it raises is said below
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # the error that it raises says the same
     try:
         yield
     except (SystemExit, KeyboardInterrupt, click.ClickException, click.Abort):
@@ -38,10 +41,10 @@ def readable_failures(
 
 
 def sentence(error: BaseException, server: str) -> str:
-    """What happened, in one line. Only errors whose text is known to be fit for people are quoted."""
+    """Says what happened in one line. It quotes only errors whose text is known to hold no secret."""
     if isinstance(error, BaseExceptionGroup):
         return sentence(error.exceptions[0], server)
-    cause: BaseException = getattr(error, "orig", None) or error  # SQLAlchemy wraps it, and adds a link of its own
+    cause: BaseException = getattr(error, "orig", None) or error  # SQLAlchemy wraps the driver's error twice
     if cause is not error and cause.__cause__ is not None:
         cause = cause.__cause__
     name = type(cause).__name__
@@ -52,7 +55,7 @@ def sentence(error: BaseException, server: str) -> str:
 
 
 def fail(text: str, code: int = 1) -> Never:
-    """Says it on standard error, and exits."""
+    """Prints the text on standard error and exits with `code`."""
     click.echo(f"footfall: {as_called(text)}", err=True)
     sys.exit(code)
 

@@ -1,4 +1,4 @@
-"""`footfall gaps`: what the topic no longer holds though the read model needs it, and going on without it."""
+"""`footfall gaps`: lists offsets that the read model needs and the topic no longer holds, and accepts their loss."""
 
 import sys
 from typing import Any
@@ -9,29 +9,37 @@ from footfall.cli.options import state_dir_option
 from footfall.cli.rebuild import run_operator
 
 partition_option = click.option(
-    "--partition", "partitions", type=click.IntRange(0), multiple=True, help="Of this partition only (again)."
+    "--partition", "partitions", type=click.IntRange(0), multiple=True, help="Only this partition; may be repeated."
 )
 
 
 @click.group()
 def gaps() -> None:
-    """Gaps between the topic and the read model: retention deleted records before they were projected.
+    """Go on after events were lost: show what is gone from the topic, and accept that it is lost.
 
-    DATABASE_URL is the owner's. See docs/stops.md.
+    A projector that needs records which the topic no longer holds stops their partition, and never skips events by
+    itself. These commands let it go on; the journal (ops.journal) keeps who accepted what. DATABASE_URL must name the
+    database's owner. See docs/stops.md.
+
+    \b
+    Which command:
+      gaps list, gaps accept      retention deleted records before they were projected
+      gaps accept-history         the topic was deleted and created again under its name
+      gaps accept-position        the end of the log was lost (a broker came back older)
     """
 
 
 @gaps.command("list")
 @state_dir_option
 @partition_option
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
 def gaps_list(partitions: tuple[int, ...], as_json: bool) -> None:
-    """Show every gap; exit 1 when there is one."""
+    """Show which offsets of which partition are gone. Exits 1 if there is a gap, 0 if there is none."""
     import msgspec
 
     from operations import offset_gaps as work
 
-    found = run_operator(lambda operator: work.gaps(operator, partitions), alone=False)
+    found = run_operator(lambda operator: work.gaps(operator, partitions), exclusive=False)
     if as_json:
         click.echo(msgspec.json.encode(found))
     else:
@@ -42,15 +50,20 @@ def gaps_list(partitions: tuple[int, ...], as_json: bool) -> None:
 @gaps.command("accept")
 @state_dir_option
 @partition_option
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def gaps_accept(partitions: tuple[int, ...], yes: bool) -> None:
-    """Go on without the records that are gone. Their events will never be in the read model; the journal says so.
+    """Go on without the records that are gone: their events will never be in the read model.
 
-    The projectors go on within seconds; nothing need be restarted.
+    It shows the gaps and asks first. The projectors go on within seconds, without a restart.
+
+    \b
+    Examples:
+      footfall gaps accept
+      footfall gaps accept --partition 3 --yes
     """
     from operations import offset_gaps as work
 
-    async def decide(operator: Any) -> int:
+    async def show_and_accept(operator: Any) -> int:
         found = await work.gaps(operator, partitions)
         _show(found)
         if not found:
@@ -62,7 +75,7 @@ def gaps_accept(partitions: tuple[int, ...], yes: bool) -> None:
         click.echo("Accepted, and written into ops.journal. The projectors go on within seconds.")
         return 0
 
-    sys.exit(run_operator(decide))
+    sys.exit(run_operator(show_and_accept))
 
 
 def _show(found: list[Any]) -> None:
@@ -74,11 +87,12 @@ def _show(found: list[Any]) -> None:
 
 @gaps.command("accept-history")
 @state_dir_option
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def gaps_accept_history(yes: bool) -> None:
-    """Go on with a topic that was made anew under its old name, and keep the rows of the old one.
+    """Go on with a topic that was deleted and created again, and keep the rows of the old one.
 
-    Cursors and positions of the old history end; the feed tells it no more. It rewrites every row.
+    Cursors and positions of the old topic are refused afterwards, and the feed no longer serves its events. The command
+    rewrites every row, so it takes a while on a large read model.
     """
     from operations import offset_gaps as work
 
@@ -92,9 +106,14 @@ def gaps_accept_history(yes: bool) -> None:
 @state_dir_option
 @click.argument("partition", type=click.IntRange(0))
 @click.argument("offset", type=click.IntRange(0))
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def gaps_accept_position(partition: int, offset: int, yes: bool) -> None:
-    """Go on at OFFSET of PARTITION, in the log as it is, after its end was lost. What lies before is not asked for."""
+    """Go on at OFFSET of PARTITION after the end of the log was lost. Records before OFFSET are not read.
+
+    \b
+    Example:
+      footfall gaps accept-position 3 1742
+    """
     from operations import offset_gaps as work
 
     if not yes:

@@ -1,4 +1,4 @@
-"""The `footfall` command. Each subcommand imports what it needs, so that `--help` is quick."""
+"""The `footfall` command. Each subcommand imports what it needs in its function, so that `--help` is quick."""
 
 import sys
 from collections.abc import Callable
@@ -23,26 +23,45 @@ state_dir_option = click.option(
     show_default=True,
     help="Where the embedded servers keep their data.",
 )
-port_option = click.option("--port", type=click.IntRange(0, 65_535), help="Port to listen on.")
+port_option = click.option(
+    "--port", type=click.IntRange(0, 65_535), help="Port to listen on; 0: any free one.  [default: the setting PORT]"
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="footfall")
+@click.rich_config(help_config={"text_paragraph_linebreaks": "\n\n"})
 def cli() -> None:
     """Footfall records what users do and answers questions about it.
 
-    `footfall up` runs everything here; the other commands run one process or one task each, configured by the
-    environment (see .env.example).
+    `footfall up` runs everything on this machine. Every other command runs one process or one task, and reads its
+    settings from the environment; `.env.example` explains each variable. If the environment names no server, the
+    operators' commands (status, replay, dlq, gaps, rebuild, migrate, topics, grant-reporter, sql) use the `footfall up`
+    that runs here.
+
+    \b
+    Examples:
+      footfall up                        everything, on port 3000, until Ctrl-C
+      footfall status --watch            where each partition stands
+      footfall rebuild --help            how to rebuild the read model
     """
 
 
 @cli.command()
 @state_dir_option
-@click.option("--port", type=click.IntRange(1, 65_535), help="Port of the front.  [default: 3000, or any free one]")
-@click.option("--kafka-port", type=click.IntRange(1, 65_535), help="Port of Kafka.  [default: 9092, or any free one]")
-@click.option("--postgres-port", type=click.IntRange(1, 65_535), help="Port of PostgreSQL.  [default: 5432, or any]")
 @click.option(
-    "--partitions", type=click.IntRange(1, 1_000), default=6, show_default=True, help="When the topic is new."
+    "--port", type=click.IntRange(1, 65_535), help="HTTP port of both sides.  [default: 3000, or any free one]"
+)
+@click.option("--kafka-port", type=click.IntRange(1, 65_535), help="Port of Kafka.  [default: 9092, or any free one]")
+@click.option(
+    "--postgres-port", type=click.IntRange(1, 65_535), help="Port of PostgreSQL.  [default: 5432, or any free one]"
+)
+@click.option(
+    "--partitions",
+    type=click.IntRange(1, 1_000),
+    default=6,
+    show_default=True,
+    help="Partitions of the topic, if this start creates it.",
 )
 @click.option("--projectors", type=click.IntRange(1, 16), default=1, show_default=True, help="Projector processes.")
 @click.option(
@@ -59,7 +78,16 @@ def up(
     projectors: int,
     projector_port: int | None,
 ) -> None:
-    """Run a real Kafka, a real PostgreSQL and all of Footfall until Ctrl-C."""
+    """Run a real Kafka, a real PostgreSQL and all of Footfall until Ctrl-C.
+
+    Events are kept in --state-dir and are there again at the next start. Exits 0 after Ctrl-C or SIGTERM, and 1 if a
+    process ends by itself. Logs are in the directory `logs` of --state-dir.
+
+    \b
+    Examples:
+      footfall up
+      footfall up --port 8080 --state-dir /var/lib/footfall --projectors 2
+    """
     from footfall.local.running import RunOptions
     from footfall.local.up import up as run
 
@@ -75,18 +103,32 @@ def up(
     show_default=True,
     help="Where the embedded servers keep the demo's data.",
 )
-@click.option("--port", type=click.IntRange(1, 65_535), help="Port of the front.  [default: 3000, or any free one]")
-@click.option("--events", type=click.IntRange(10, 1_000_000), default=20_000, show_default=True, help="Valid events.")
-@click.option("--users", type=click.IntRange(1, 100_000), default=500, show_default=True, help="Users they belong to.")
-@click.option("--seed", type=int, default=1, show_default=True, help="The same seed makes the same day.")
-@click.option("--connections", type=click.IntRange(2, 1_000), default=32, show_default=True, help="Posting at once.")
+@click.option(
+    "--port", type=click.IntRange(1, 65_535), help="HTTP port of both sides.  [default: 3000, or any free one]"
+)
+@click.option(
+    "--events", type=click.IntRange(10, 1_000_000), default=20_000, show_default=True, help="Valid events to post."
+)
+@click.option("--users", type=click.IntRange(1, 100_000), default=500, show_default=True, help="Users of the events.")
+@click.option(
+    "--seed", type=int, default=1, show_default=True, help="Random seed; the same seed posts the same events."
+)
+@click.option(
+    "--connections", type=click.IntRange(2, 1_000), default=32, show_default=True, help="Connections that post."
+)
 @click.option("--projectors", type=click.IntRange(1, 16), default=1, show_default=True, help="Projector processes.")
 def demo(
     state_dir: Path, port: int | None, events: int, users: int, seed: int, connections: int, projectors: int
 ) -> None:
-    """Send a day of traffic through a real Kafka and a real PostgreSQL, and account for every event.
+    """Post a day of traffic, through a real Kafka and a real PostgreSQL, and account for every event.
 
-    Ends by itself; exit 0 only when what was accepted is exactly what was projected.
+    It starts everything, posts, prints a report and stops everything. Exits 0 only if exactly the accepted events were
+    projected, otherwise 1.
+
+    \b
+    Examples:
+      footfall demo
+      footfall demo --events 200000 --connections 64 --projectors 2
     """
     from footfall.local.demo.command import demo as run
     from footfall.local.demo.run import DemoOptions
@@ -100,7 +142,11 @@ def demo(
 @cli.command("command-side")
 @port_option
 def command_side(port: int | None) -> None:
-    """Run the command side alone: HTTP in, Kafka out."""
+    """Run the command side: it takes commands over HTTP and publishes events to Kafka.
+
+    It reads KAFKA_BOOTSTRAP_SERVERS, HOST, PORT (3001) and more (see .env.example). On SIGTERM it answers the requests
+    in flight and exits 0. It exits 1 if a setting is wrong, or if Kafka stays away for STARTUP_TIMEOUT_MS.
+    """
     from footfall.processes.command_side import run_command_side
 
     sys.exit(run_command_side(port))
@@ -109,7 +155,12 @@ def command_side(port: int | None) -> None:
 @cli.command("query-side")
 @port_option
 def query_side(port: int | None) -> None:
-    """Run the query side alone: PostgreSQL in, HTTP out."""
+    """Run the query side: it answers queries over HTTP from PostgreSQL.
+
+    It reads DATABASE_URL (a member of footfall_reader), HOST, PORT (3002) and more (see .env.example). On SIGTERM it
+    answers the requests in flight and exits 0. It exits 1 if a setting is wrong, or if PostgreSQL stays away for
+    STARTUP_TIMEOUT_MS.
+    """
     from footfall.processes.query_side import run_query_side
 
     sys.exit(run_query_side(port))
@@ -118,16 +169,34 @@ def query_side(port: int | None) -> None:
 @cli.command()
 @port_option
 def front(port: int | None) -> None:
-    """Run both sides in one process, on port 3000 unless told otherwise."""
+    """Run the command side and the query side in one process, by default on port 3000.
+
+    It reads the settings of both: KAFKA_BOOTSTRAP_SERVERS, DATABASE_URL (a member of footfall_reader) and more (see
+    .env.example). It ends as they do.
+    """
     from footfall.processes.front import run_front
 
     sys.exit(run_front(port))
 
 
 @cli.command()
-@click.option("--port", type=click.IntRange(0, 65_535), help="Port of health and metrics.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65_535),
+    help="Port of health and metrics; 0: any free one.  [default: the setting PROJECTOR_PORT]",
+)
 def projector(port: int | None) -> None:
-    """Run one projector: Kafka in, rows out. Start as many as there are partitions, at most."""
+    """Run one projector: it reads events from Kafka and writes rows into PostgreSQL.
+
+    Start several, at most one for each partition: they share the partitions. It reads KAFKA_BOOTSTRAP_SERVERS,
+    DATABASE_URL (a member of footfall_writer), PROJECTOR_PORT (3003) and more (see .env.example).
+
+    \b
+    Exit codes:
+      0   SIGTERM or SIGINT: the batch in hand is committed first
+      1   a setting is wrong, or a server stays away for STARTUP_TIMEOUT_MS
+      70  it stood still though there was work: start it again
+    """
     from footfall.processes.projector import run_projector_process
 
     sys.exit(run_projector_process(port))
@@ -135,9 +204,13 @@ def projector(port: int | None) -> None:
 
 @cli.command()
 @running_state_option
-@click.option("--revision", default="head", show_default=True, help="Alembic revision to bring the schema to.")
+@click.option("--revision", default="head", show_default=True, help="Alembic revision to upgrade the schema to.")
 def migrate(revision: str) -> None:
-    """Bring the database schema up to date. DATABASE_URL is the owner's."""
+    """Bring the database schema up to date.
+
+    DATABASE_URL must name the database's owner, who needs CREATEROLE. It waits up to 60 seconds for a lock and then
+    names the session that holds it. Running it again changes nothing.
+    """
     from footfall.cli.settings import operator_settings
     from footfall.processes.own_sessions import require_own_sessions
     from operations.settings import MigrateSettings
@@ -152,13 +225,17 @@ def migrate(revision: str) -> None:
 
 @cli.group()
 def topics() -> None:
-    """Kafka topics."""
+    """Create the Kafka topics."""
 
 
 @topics.command("create")
 @running_state_option
 def topics_create() -> None:
-    """Create the topics that are missing; existing ones stay as they are, and how they differ is told."""
+    """Create the event topic and the dead letter topic if they are missing.
+
+    It reads KAFKA_BOOTSTRAP_SERVERS, KAFKA_TOPIC, KAFKA_DLQ_TOPIC, KAFKA_PARTITIONS and KAFKA_REPLICATION_FACTOR. A
+    topic that exists is not changed; a sentence on standard error names each way in which it differs from a new one.
+    """
     from footfall.cli.settings import operator_settings
     from operations.settings import TopicSettings
     from operations.setup import create_topics
@@ -181,7 +258,7 @@ cli.add_command(sql)
 
 
 def exit_with_stack_errors(run: Callable[[Console], int]) -> Never:
-    """Runs on a console and exits with its code; a StackError is one readable text and exit 1."""
+    """Calls `run` with a console and exits with the code that it returns; prints a StackError and exits 1."""
     from footfall.local.embedded import StackError
 
     console = Console()
@@ -192,5 +269,5 @@ def exit_with_stack_errors(run: Callable[[Console], int]) -> Never:
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Runs the command line: entry point of the console script."""
     cli()

@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Options that several commands have."""
 
 from pathlib import Path
 
@@ -18,12 +18,12 @@ state_dir_option = click.option(
     show_default=True,
     expose_value=False,
     callback=_remember,
-    help="Where a `footfall up` runs; used when the environment names no server.",
+    help="State directory of a running `footfall up`, whose servers are used if the environment names none.",
 )
 
 
 def state_dir() -> Path:
-    """What the option of the command that runs says."""
+    """Returns the value of the running command's --state-dir."""
     context = click.get_current_context()
     assert context is not None
     found: Path = context.meta[STATE_DIR]

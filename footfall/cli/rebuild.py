@@ -1,4 +1,4 @@
-"""`footfall rebuild`: what operators type and read (docs/rebuild.md)."""
+"""`footfall rebuild`: its commands, options and confirmations (docs/rebuild.md)."""
 
 import asyncio
 import sys
@@ -12,31 +12,57 @@ from footfall.cli.called_as import as_called
 from footfall.cli.failures import readable_failures
 from footfall.cli.options import state_dir_option
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
-force_option = click.option("--force", is_flag=True, help="Whatever is unverified, lagging or behind.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
+force_option = click.option(
+    "--force", is_flag=True, help="Switch even if the generation is not verified, lags, or is behind what queries show."
+)
 lag_option = click.option(
-    "--max-lag", type=click.IntRange(0), default=1_000, show_default=True, help="Events behind the log's end, at most."
+    "--max-lag",
+    type=click.IntRange(0),
+    default=1_000,
+    show_default=True,
+    help="Refuse a generation that is more events than this behind the end of the log.",
 )
 wait_option = click.option(
-    "--wait", type=click.FloatRange(0), default=60, show_default=True, help="Seconds to wait for queries that run."
+    "--wait",
+    type=click.FloatRange(0),
+    default=60,
+    show_default=True,
+    help="Seconds to wait for queries that read the views.",
 )
 
 
 @click.group()
 def rebuild() -> None:
-    """Build the read model anew beside the one that serves, compare, switch, and switch back.
+    """Build the read model again from the log beside the one that serves, compare both, switch, and switch back.
 
-    DATABASE_URL is the owner's. See docs/rebuild.md.
+    The projectors that run do the work; queries are served all the time. DATABASE_URL must name the database's owner.
+    See docs/rebuild.md.
+
+    \b
+    The usual order:
+      footfall rebuild start              make an empty generation; projectors fill it
+      footfall rebuild status --watch     wait until it has reached the end of the log
+      footfall rebuild verify             compare it with the serving generation
+      footfall rebuild promote            queries see it; the old one is kept as standby
+      footfall rebuild rollback           if something is wrong: queries see the old one again
+      footfall rebuild drop               the standby is no longer needed
     """
 
 
 @rebuild.command()
 @state_dir_option
 @click.option("--max-rate", type=click.IntRange(1), help="Events a second, over all projectors.  [default: no cap]")
-@click.option("--forget-discards", is_flag=True, help="Try again what `footfall dlq discard` gave up.")
-@click.option("--accept-missing", is_flag=True, help="Begin where the topic begins, though its head is gone.")
+@click.option("--forget-discards", is_flag=True, help="Try records again that `footfall dlq discard` discarded.")
+@click.option("--accept-missing", is_flag=True, help="Begin at the topic's oldest records if older ones are gone.")
 def start(max_rate: int | None, forget_discards: bool, accept_missing: bool) -> None:
-    """Make an empty generation; running projectors fill it from offset 0."""
+    """Make an empty generation. The projectors that run fill it from offset 0.
+
+    \b
+    Examples:
+      footfall rebuild start
+      footfall rebuild start --max-rate 20000     leave the servers room for queries
+    """
     from operations.rebuild import lifecycle as work
 
     found = run_operator(
@@ -47,17 +73,17 @@ def start(max_rate: int | None, forget_discards: bool, accept_missing: bool) -> 
 
 @rebuild.command()
 @state_dir_option
-@click.option("--watch", is_flag=True, help="A bar, until the build has reached the end of the log.")
+@click.option("--watch", is_flag=True, help="Show a progress bar until the build has reached the end of the log.")
 @json_option
 def status(watch: bool, as_json: bool) -> None:
-    """Show every generation: state, progress, rate, time left."""
+    """Show the state, progress, rate and time left of every generation."""
     from footfall.cli.output import rebuild as show
     from operations.rebuild import status as look
 
     if watch:
-        run_operator(lambda operator: show.watch(operator, Console()), alone=False)
+        run_operator(lambda operator: show.watch(operator, Console()), exclusive=False)
         return
-    found = run_operator(look.progress_of_all, alone=False)
+    found = run_operator(look.progress_of_all, exclusive=False)
     if as_json:
         click.echo(look.as_json(found))
     else:
@@ -67,7 +93,7 @@ def status(watch: bool, as_json: bool) -> None:
 @rebuild.command()
 @state_dir_option
 def pause() -> None:
-    """Stop building for now; nothing is lost."""
+    """Stop the build for now. What it has built is kept; `footfall rebuild resume` continues it."""
     from operations.rebuild import lifecycle as work
 
     click.echo(as_called(f"{run_operator(work.pause).name} is paused. Go on: footfall rebuild resume"))
@@ -75,9 +101,15 @@ def pause() -> None:
 
 @rebuild.command()
 @state_dir_option
-@click.option("--max-rate", type=click.IntRange(0), help="A new cap, events a second; 0: none.  [default: as before]")
+@click.option("--max-rate", type=click.IntRange(0), help="New cap, events a second; 0: no cap.  [default: as before]")
 def resume(max_rate: int | None) -> None:
-    """Go on building, from where it stood; also changes the cap of a build that runs."""
+    """Continue a paused build, or change the cap of a build that runs.
+
+    \b
+    Examples:
+      footfall rebuild resume
+      footfall rebuild resume --max-rate 0     remove the cap
+    """
     from operations.rebuild import lifecycle as work
 
     click.echo(f"{run_operator(lambda operator: work.resume(operator, max_rate)).name} is being built.")
@@ -86,7 +118,7 @@ def resume(max_rate: int | None) -> None:
 @rebuild.command()
 @state_dir_option
 def cancel() -> None:
-    """Give the build up and drop it."""
+    """Cancel the build and drop its tables."""
     from operations.rebuild import lifecycle as work
 
     click.echo(f"{run_operator(work.cancel).name} is dropped.")
@@ -94,13 +126,25 @@ def cancel() -> None:
 
 @rebuild.command()
 @state_dir_option
-@click.option("--skip", multiple=True, metavar="TABLE", help="A table that is meant to differ; may be repeated.")
+@click.option("--skip", multiple=True, metavar="TABLE", help="Do not compare this table; may be repeated.")
 @click.option(
-    "--wait", type=click.FloatRange(1), default=300, show_default=True, help="Seconds to reach the same positions."
+    "--wait",
+    type=click.FloatRange(1),
+    default=300,
+    show_default=True,
+    help="Seconds for both generations to reach the same log positions.",
 )
 @json_option
 def verify(skip: tuple[str, ...], wait: float, as_json: bool) -> None:
-    """Compare the build with what serves, at the same log positions; exit 1 when they differ."""
+    """Compare the build (or the standby) with the serving generation, at the same log positions.
+
+    Exits 0 if all tables are equal, and 1 if they differ: then it names the tables and keys.
+
+    \b
+    Examples:
+      footfall rebuild verify
+      footfall rebuild verify --skip referrer_daily     a table that a new projection fills
+    """
     from footfall.cli.output import rebuild as show
     from operations.rebuild import verify as work
     from operations.rebuild.status import as_json as in_json
@@ -121,7 +165,10 @@ def verify(skip: tuple[str, ...], wait: float, as_json: bool) -> None:
 @lag_option
 @wait_option
 def promote(force: bool, max_lag: int, wait: float) -> None:
-    """Let queries see the build, in one transaction; what served before is kept as standby."""
+    """Let queries see the build, in one transaction. The generation that served is kept as standby.
+
+    It refuses a build that is not verified, that lags, or that is behind what queries show, unless forced.
+    """
     from operations.rebuild import promote as work
 
     _switched(run_operator(lambda operator: work.promote(operator, force=force, max_lag=max_lag, patience=wait)))
@@ -133,7 +180,7 @@ def promote(force: bool, max_lag: int, wait: float) -> None:
 @lag_option
 @wait_option
 def rollback(force: bool, max_lag: int, wait: float) -> None:
-    """Let queries see the standby again."""
+    """Let queries see the standby again, in one transaction. The generation that served becomes the standby."""
     from operations.rebuild import promote as work
 
     _switched(run_operator(lambda operator: work.rollback(operator, force=force, max_lag=max_lag, patience=wait)))
@@ -142,7 +189,7 @@ def rollback(force: bool, max_lag: int, wait: float) -> None:
 @rebuild.command()
 @state_dir_option
 def drop() -> None:
-    """Drop the standby: from then on there is nothing to roll back to."""
+    """Drop the standby. Afterwards there is nothing to roll back to."""
     from operations.rebuild import lifecycle as work
 
     click.echo(f"{run_operator(work.drop_standby).name} is dropped.")
@@ -153,16 +200,21 @@ def _switched(found: Any) -> None:
     click.echo(f"Queries see {found.new} now ({how}). {found.old} is standby.")
 
 
-def run_operator(work: Callable[[Any], Awaitable[Any]], *, alone: bool = True) -> Any:
-    """Lets an operator work; what cannot be reached or done is one line and exit 1."""
+def run_operator(work: Callable[[Any], Awaitable[Any]], *, exclusive: bool = True) -> Any:
+    """Connects, awaits `work` with the operator, and returns its result; prints a failure as one line and exits 1.
+
+    Args:
+        work: Awaited with an `operations.rebuild.operator.Operator`.
+        exclusive: Refuse while another operator changes generations.
+    """
     from footfall.cli.settings import operator_settings
-    from operations.rebuild.lifecycle import RefusedError, operating
+    from operations.rebuild.operator import RefusedError, operating
     from operations.settings import RebuildSettings
 
     settings = operator_settings(RebuildSettings, "owner")
 
     async def go() -> Any:
-        async with operating(settings, alone=alone) as operator:
+        async with operating(settings, exclusive=exclusive) as operator:
             return await work(operator)
 
     with readable_failures("The rebuild command failed", refusals=(RefusedError,)):

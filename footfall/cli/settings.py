@@ -1,4 +1,4 @@
-"""Settings of operators' commands: from the environment, else from the `footfall up` that runs here."""
+"""Reads the settings of operators' commands from the environment, or from the `footfall up` that runs here."""
 
 from typing import Any, Literal, TypeVar
 
@@ -13,8 +13,8 @@ Settings = TypeVar("Settings", bound=BaseSettings)
 Login = Literal["owner", "projector", "reporter"]
 
 
-class Given(BaseSettings):
-    """Which servers the environment names."""
+class NamedServers(BaseSettings):
+    """The servers that the environment names; empty: not named."""
 
     model_config = SettingsConfigDict(extra="ignore")
 
@@ -24,21 +24,24 @@ class Given(BaseSettings):
 
 
 def operator_settings(kind: type[Settings], login: Login, variable: str = "DATABASE_URL") -> Settings:
-    """Reads `kind`. Without `variable` in the environment, both servers are those of the stack that runs here.
+    """Reads settings of `kind`. Exits 1 with one line if no server is named and none runs here.
 
-    Exits 1 with a line that says so when none does.
+    Args:
+        kind: The settings class.
+        login: The role to use on the `footfall up` that runs here.
+        variable: If the environment does not set it, both servers are those of that `footfall up`.
     """
-    given, name = load_settings(Given), variable.lower()
-    wants_database = name in kind.model_fields
-    if wants_database and not getattr(given, name).get_secret_value():
-        return load_settings(kind, **_of_what_runs_here(kind, login, name))
-    if wants_database or given.kafka_bootstrap_servers:
+    named, name = load_settings(NamedServers), variable.lower()
+    needs_database = name in kind.model_fields
+    if needs_database and not getattr(named, name).get_secret_value():
+        return load_settings(kind, **_from_running_stack(kind, login, name))
+    if needs_database or named.kafka_bootstrap_servers:
         return load_settings(kind)
-    return load_settings(kind, **_of_what_runs_here(kind, login, None))
+    return load_settings(kind, **_from_running_stack(kind, login, None))
 
 
-def _of_what_runs_here(kind: type[BaseSettings], login: Login, variable: str | None) -> dict[str, Any]:
-    """Overrides for `kind`. `variable` None: no database is wanted, and Kafka has a default."""
+def _from_running_stack(kind: type[BaseSettings], login: Login, variable: str | None) -> dict[str, Any]:
+    """Returns overrides for `kind`. `variable` None: the command needs no database, and Kafka has a default address."""
     try:
         from footfall.local.embedded import StackError
         from footfall.local.reporter import running_stack

@@ -1,4 +1,4 @@
-"""`footfall sql`: psql in the place of this process, as a reporter."""
+"""Replaces this process with psql, connected as a reporter: the work behind `footfall sql`."""
 
 import os
 import shutil
@@ -30,7 +30,7 @@ class NoPsqlError(Exception):
 
 
 def find_psql() -> str:
-    """The psql on PATH, else that of the embedded PostgreSQL. Raises NoPsqlError."""
+    """Returns the path of the psql on PATH, or of the embedded PostgreSQL's. Raises NoPsqlError."""
     on_path = shutil.which("psql")
     if on_path:
         return on_path
@@ -42,7 +42,16 @@ def find_psql() -> str:
 
 
 def run_psql(url: str, commands: Sequence[str], file: Path | None, *, csv: bool) -> Never:
-    """Becomes psql. With `commands` or a `file` it reads no psqlrc, stops at the first error and exits 3 (1 for -c)."""
+    """Replaces this process with psql.
+
+    With `commands` or a `file`, psql reads no psqlrc, stops at the first error, and exits 3 (1 for a command).
+
+    Args:
+        url: PostgreSQL URL of a reporter.
+        commands: SQL to run, in this order.
+        file: A file of SQL to run.
+        csv: Prints results as CSV.
+    """
     psql = find_psql()
     target, password = parse(url).libpq()
     arguments = [psql, "--dbname", target, *(["--csv"] if csv else [])]
@@ -52,6 +61,6 @@ def run_psql(url: str, commands: Sequence[str], file: Path | None, *, csv: bool)
         arguments += [f"--file={file}"] if file else []
     elif sys.stdin.isatty():
         print(HINT, file=sys.stderr, flush=True)
-    secret = {} if password is None else {"PGPASSWORD": password}  # a command line can be seen by others
-    patience = {"PGCONNECT_TIMEOUT": "10", **os.environ}
-    os.execve(psql, arguments, {**patience, **secret, "PGAPPNAME": "footfall-sql"})  # noqa: S606
+    secret = {} if password is None else {"PGPASSWORD": password}  # other users can see a command line
+    environment = {"PGCONNECT_TIMEOUT": "10", **os.environ}
+    os.execve(psql, arguments, {**environment, **secret, "PGAPPNAME": "footfall-sql"})  # noqa: S606

@@ -1,1 +1,1 @@
-"""Footfall on one machine without Docker: embedded servers, `up`, the demo."""
+"""Runs Footfall on one machine without Docker: embedded servers, `footfall up`, the demo."""

@@ -1,4 +1,4 @@
-"""The stack of the `footfall up` that runs here, found without any settings; and the reporter made at each start."""
+"""Finds the servers of the `footfall up` that runs here, and makes its reporter role at each start."""
 
 import fcntl
 import hmac
@@ -18,14 +18,14 @@ CONNECTIONS = 20
 
 @dataclass(frozen=True)
 class RunningStack:
-    """Where the servers of a running `footfall up` are."""
+    """The addresses and passwords of a running `footfall up`."""
 
     kafka: str  # host:port
     postgres_port: int
     passwords: Passwords = field(repr=False)
 
     def url(self, login: str) -> str:
-        """PostgreSQL's URL for the `owner`, the `projector` or the `reporter`; it carries the password."""
+        """Returns the PostgreSQL URL of `owner`, `projector` or `reporter`, including the password."""
         owner = role_url(self.postgres_port, OWNER, self.passwords.owner)
         if login == "projector":
             return role_url(self.postgres_port, PROJECTOR, self.passwords.projector)
@@ -33,18 +33,18 @@ class RunningStack:
 
 
 async def grant_local(owner_url: str) -> Reporter:
-    """Makes the local reporter in the embedded PostgreSQL, or brings it up to date."""
+    """Makes the reporter of the embedded PostgreSQL, or brings it up to date."""
     return await grant(owner_url, NAME, _password(owner_url), connections=CONNECTIONS)
 
 
 def local_reporter_url(owner_url: str) -> str:
-    """The local reporter's URL of the same database; it carries the password."""
+    """Returns the reporter's URL of the same database, including the password."""
     host = urlsplit(owner_url).netloc.rpartition("@")[2]
     return urlunsplit(urlsplit(owner_url)._replace(netloc=f"{NAME}:{_password(owner_url)}@{host}"))
 
 
 def running_stack(state_dir: Path) -> RunningStack:
-    """The stack that runs on this state. Raises StackError when none does."""
+    """Returns the stack that runs on this state directory. Raises StackError if none does."""
     paths = StatePaths(state_dir.expanduser().absolute())
     try:
         with paths.lock.open("r+", encoding="utf-8") as file:
@@ -59,7 +59,7 @@ def running_stack(state_dir: Path) -> RunningStack:
 
 
 def _is_held(lock: int) -> bool:
-    """Whether a running stack holds the lock; the file itself outlives its holder."""
+    """Whether a running stack holds the lock. The lock's file stays after the stack has ended."""
     try:
         fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -68,5 +68,5 @@ def _is_held(lock: int) -> bool:
 
 
 def _password(owner_url: str) -> str:
-    """Derived, so that it need not be kept: whoever can read the owner's password needs no other."""
+    """Derives the reporter's password from the owner's, so that no further password must be stored."""
     return hmac.digest((urlsplit(owner_url).password or "").encode(), NAME.encode(), "sha256").hex()

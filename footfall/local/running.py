@@ -1,4 +1,4 @@
-"""The whole of Footfall on this machine: embedded servers, schema, topics, projector, front. For `up` and `demo`."""
+"""Starts and stops all of Footfall on this machine for `up` and `demo`: servers, schema, topics, projectors, front."""
 
 import asyncio
 import json
@@ -32,7 +32,7 @@ from operations.settings import MigrateSettings, TopicSettings
 from operations.setup import create_topics, migrate
 
 FRONT_PORT = 3000
-PROJECTOR_PORT = 3003  # of the first projector's probes
+PROJECTOR_PORT = 3003  # health and metrics of the first projector
 READY_WITHIN = 60.0  # seconds for projector and front together
 DRAIN_WITHIN = 12.0  # seconds for a process to drain after SIGTERM
 POLL = 0.05  # seconds
@@ -40,9 +40,9 @@ POLL = 0.05  # seconds
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How Footfall is run. `front_port` None: 3000 if it is free, else any that is.
+    """How to run Footfall. A port of None: the usual one, or any free one.
 
-    `projector_port`: of the first projector's probes, the others' follow; None: 3003 and so on, or any that are free.
+    `projector_port`: health and metrics of the first projector; each further projector has the next port.
     """
 
     state_dir: Path = Path(".footfall")
@@ -56,7 +56,7 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class Running:
-    """Footfall at work. `processes` are projectors and front; each has a log file beside the state."""
+    """A running Footfall. `processes`: the projectors and the front; each has a log file in `log_dir`."""
 
     front: str  # URL
     stack: StackAddresses
@@ -64,7 +64,7 @@ class Running:
     log_dir: Path
 
     def ended(self) -> list[int]:
-        """Process ids of those that ended, though they should run; servers included."""
+        """Returns the ids of processes and servers that have ended by themselves."""
         servers = [self.stack.kafka_pid, self.stack.postgres_pid]
         return [
             *(process.pid for process in self.processes if process.poll() is not None),
@@ -74,7 +74,7 @@ class Running:
 
 @contextmanager
 def running_footfall(options: RunOptions, console: Console) -> Iterator[Running]:
-    """Starts everything, yields when it is ready, and stops everything whatever happens. Raises StackError."""
+    """Starts everything, yields once it is ready, and stops everything afterwards. Raises StackError."""
     port = free_port(options.front_port, FRONT_PORT)
     stack_options = StackOptions(options.state_dir, options.kafka_port, options.postgres_port)
     with embedded_stack(stack_options, console) as stack:
@@ -110,7 +110,7 @@ def running_footfall(options: RunOptions, console: Console) -> Iterator[Running]
 
 
 def probe_ports(options: RunOptions) -> list[int]:
-    """One for each projector. Raises StackError when one that was asked for is taken."""
+    """Chooses a port for each projector's health and metrics. Raises StackError if a requested one is taken."""
     asked = options.projector_port
     return [
         free_port(None if asked is None else asked + number, PROJECTOR_PORT + number, "--projector-port")
@@ -119,7 +119,16 @@ def probe_ports(options: RunOptions) -> list[int]:
 
 
 def free_port(asked: int | None, usual: int, option: str = "--port") -> int:
-    """The port asked for, or the usual one, or any that is free. Raises StackError when the one asked for is taken."""
+    """Returns the requested port, or the usual one, or any free one.
+
+    Args:
+        asked: The requested port; None: the usual one if it is free.
+        usual: The port to prefer.
+        option: The command line option to name in the error.
+
+    Raises:
+        StackError: The requested port is taken.
+    """
     for port in [asked] if asked is not None else [usual, 0]:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -132,19 +141,19 @@ def free_port(asked: int | None, usual: int, option: str = "--port") -> int:
 
 
 def start_projector(stack: StackAddresses, port: int, log_path: Path) -> "subprocess.Popen[bytes]":
-    """One more projector; `port` is for its probes."""
+    """Starts a projector whose health and metrics are on `port`."""
     return start_process(["projector", "--port", str(port)], {"DATABASE_URL": stack.projector_url}, stack, log_path)
 
 
 def start_front(stack: StackAddresses, port: int, log_path: Path) -> "subprocess.Popen[bytes]":
-    """Both sides in one process."""
+    """Starts both sides in one process."""
     return start_process(["front", "--port", str(port)], {"DATABASE_URL": stack.query_url}, stack, log_path)
 
 
 def start_process(
     arguments: list[str], environment: dict[str, str], stack: StackAddresses, log_path: Path
 ) -> "subprocess.Popen[bytes]":
-    """`footfall <arguments>` as a child that cannot outlive us."""
+    """Starts `footfall <arguments>` as a child process that ends with this process."""
     return spawn_child(
         [sys.executable, "-m", "footfall", *arguments],
         death_signal=signal.SIGKILL,
@@ -154,9 +163,15 @@ def start_process(
 
 
 def wait_until_ready(running: Running, urls: Sequence[str]) -> list[str]:
-    """Returns when every process answers that everything it needs is there, or that partitions stand still, and why.
+    """Waits until every process is ready, or is kept from it only by stopped partitions.
 
-    Those reasons are returned: each names a way on, which needs the servers that run here. Raises StackError.
+    A stopped partition does not end `footfall up`: the command that mends it needs the servers that run here.
+
+    Returns:
+        The reason of each process with stopped partitions.
+
+    Raises:
+        StackError: A process ended, or was not ready within `READY_WITHIN`.
     """
     deadline = time.monotonic() + READY_WITHIN
     while True:
@@ -169,7 +184,11 @@ def wait_until_ready(running: Running, urls: Sequence[str]) -> list[str]:
 
 
 def readiness(url: str) -> str | None:
-    """Empty: ready. A sentence: all is there but for partitions that stand still. None: not ready."""
+    """Asks a process for its readiness.
+
+    Returns:
+        Empty: ready. A sentence: only stopped partitions are missing. None: not ready.
+    """
     try:
         with urlopen(url, timeout=2) as response:  # noqa: S310 - our own http:// address
             return "" if response.status == 200 else None
@@ -180,7 +199,7 @@ def readiness(url: str) -> str | None:
 
 
 def standing_still(body: bytes) -> str | None:
-    """Why partitions stand still, if that is all that `/health/ready` misses."""
+    """Returns why partitions have stopped, if that is all that the answer of `/health/ready` reports; else None."""
     try:
         dependencies = json.loads(body)["dependencies"]
         missing = {name: state["detail"] for name, state in dependencies.items() if not state["ok"]}
@@ -191,7 +210,7 @@ def standing_still(body: bytes) -> str | None:
 
 
 def runs(pid: int) -> bool:
-    """Whether a child that somebody else waits for is still at work."""
+    """Whether the process still runs. A zombie, whose parent has not waited for it yet, does not."""
     try:
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
@@ -199,7 +218,7 @@ def runs(pid: int) -> bool:
 
 
 def stop(processes: "Sequence[subprocess.Popen[bytes]]") -> None:
-    """Asks all to drain, front first, and kills what overstays."""
+    """Sends SIGTERM to all processes, the front first, and kills those that still run after `DRAIN_WITHIN`."""
     for process in reversed(processes):
         if process.poll() is None:
             process.terminate()

@@ -1,4 +1,4 @@
-"""`footfall up`: everything, until Ctrl-C."""
+"""Runs everything until Ctrl-C: the work behind `footfall up`."""
 
 import signal
 import time
@@ -13,8 +13,8 @@ WATCH = 0.5  # seconds between looks at the processes
 
 
 def up(options: RunOptions, console: Console) -> int:
-    """Runs until SIGINT or SIGTERM and returns 0; returns 1 when one of the processes ends by itself."""
-    obey_signals()
+    """Runs until SIGINT or SIGTERM and returns 0; returns 1 if one of the processes ends by itself."""
+    end_on_signals()
     try:
         with running_footfall(options, console) as running:
             console.print(welcome(running), soft_wrap=True, highlight=False)
@@ -27,21 +27,24 @@ def up(options: RunOptions, console: Console) -> int:
         return 0
 
 
-def obey_signals() -> None:
-    """Ends us on SIGTERM and SIGINT; a shell starts background jobs with SIGINT ignored, and Python leaves it so."""
+def end_on_signals() -> None:
+    """Makes SIGTERM and SIGINT end this process.
+
+    A shell starts background jobs with SIGINT ignored, and Python keeps it ignored.
+    """
     signal.signal(signal.SIGTERM, interrupt)
     signal.signal(signal.SIGINT, interrupt)
 
 
 def interrupt(_number: int, _frame: FrameType | None) -> None:
-    """Makes SIGTERM end us as Ctrl-C does, through every `finally`; further signals wait for the clean end."""
+    """Raises KeyboardInterrupt, so that every `finally` runs, and ignores further signals during the clean-up."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
 def welcome(running: Running) -> str:
-    """Where everything is, and three commands to paste."""
+    """Returns the greeting: the addresses, and three commands to paste."""
     front = running.front
     return as_called(
         f"\n[bold]Footfall is up at {front}[/bold]   (Ctrl-C stops everything)\n"

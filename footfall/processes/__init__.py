@@ -1,1 +1,1 @@
-"""The processes: each module imports only what its process runs."""
+"""Runs the processes: one module for each, which imports only what its process needs."""

@@ -1,4 +1,4 @@
-"""`footfall command-side`: what it imports is all that it needs, for a process should be there at once."""
+"""Runs `footfall command-side`. It imports nothing else, so that the process starts quickly."""
 
 from command_side.app import CommandSide
 from command_side.settings import CommandSettings

@@ -1,4 +1,4 @@
-"""Settings from the environment, or one readable line for each thing that is wrong with it."""
+"""Reads settings from the environment; prints one line for each setting that is wrong, and exits."""
 
 import os
 import sys
@@ -13,7 +13,7 @@ ENVIRONMENTS = ("development", "test", "production")
 
 
 def environment_name() -> str:
-    """`ENVIRONMENT`: development (the default), test or production. Exits 1 for anything else."""
+    """Returns ENVIRONMENT: development (the default), test or production. Exits 1 for any other value."""
     name = os.environ.get("ENVIRONMENT", "development")
     if name not in ENVIRONMENTS:
         _exit_with([f"ENVIRONMENT: {name!r} is not one of {', '.join(ENVIRONMENTS)}"])
@@ -21,9 +21,13 @@ def environment_name() -> str:
 
 
 def load_settings(kind: type[Settings], **overrides: Any) -> Settings:
-    """Reads `kind` once: overrides first, then the environment, then (in development) the file `.env`.
+    """Reads settings of `kind`: overrides first, then the environment, then (in development) the file `.env`.
 
-    Exits 1 with a line for each problem, all at once; values are never shown, they may be secret.
+    Exits 1 with one line for each problem, all at once. It never prints a value, which may be secret.
+
+    Args:
+        kind: The settings class.
+        overrides: Values that come from the command line; None: not given.
     """
     env_file = ".env" if environment_name() == "development" else None
     try:

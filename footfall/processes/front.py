@@ -1,4 +1,4 @@
-"""`footfall front`: both sides in one process."""
+"""Runs `footfall front`: the command side and the query side in one process."""
 
 from pydantic import Field
 
@@ -21,7 +21,7 @@ class FrontSettings(CommandSettings, QuerySettings):
 
 
 def run_front(port: int | None) -> int:
-    """Serves both sides from one process and one port, as the original Express API did."""
+    """Serves both sides until SIGTERM or SIGINT, on one port, as the original Express API did."""
     settings = load_settings(FrontSettings, port=port)
     configure_logs(settings.log_level, PERSONAL_FIELDS)
     require_own_sessions(settings.database_url.get_secret_value(), settings.replica_database_url.get_secret_value())

@@ -1,4 +1,4 @@
-"""At the start of a process: whether PostgreSQL gives it sessions of its own (see read_model/connecting/pooler.py)."""
+"""Refuses to start a process behind a pooler that shares PostgreSQL sessions (see read_model/connecting/pooler.py)."""
 
 import asyncio
 import sys
@@ -10,7 +10,13 @@ from read_model.connecting.pooler import REFUSED, sessions_at
 
 
 def require_own_sessions(*database_urls: str) -> None:
-    """Exits 1 with the reason if a pooler shares sessions. A server that is away is no reason: its user will say so."""
+    """Exits 1 with the reason if a pooler shares sessions.
+
+    A server that cannot be reached is ignored here: the process itself waits for it and reports it.
+
+    Args:
+        database_urls: PostgreSQL URLs; empty ones are ignored.
+    """
     for url in filter(None, database_urls):
         try:
             sessions = asyncio.run(sessions_at(parse(url).driver()))

@@ -1,4 +1,4 @@
-"""`footfall projector`, run to its end."""
+"""Runs `footfall projector` and maps its end to an exit code."""
 
 import asyncio
 import os
@@ -23,11 +23,15 @@ from telemetry.health import Probe
 from telemetry.logs import configure_logs, get_logger
 from web.server import serving_probes, tune_garbage_collection
 
-DRAIN_DEADLINE = 9.0  # seconds from the signal to the end of the process, whatever still hangs
+DRAIN_DEADLINE = 9.0  # seconds from the signal until the process is ended, even if something hangs
 
 
 def run_projector_process(port: int | None) -> int:
-    """Projects until SIGTERM or SIGINT: the batch in hand is committed first."""
+    """Projects until SIGTERM or SIGINT, commits the batch in hand, and returns the exit code.
+
+    Returns:
+        0 after a signal, `EXIT_STUCK` if the watchdog ended it, 1 after any other error.
+    """
     settings = load_settings(ProjectorSettings, projector_port=port)
     failpoints.arm(os.environ)
     configure_logs(settings.log_level, PERSONAL_FIELDS)
@@ -35,7 +39,7 @@ def run_projector_process(port: int | None) -> int:
     code = 0
     try:
         uvloop.run(_projecting(settings))
-    except* StuckError:  # the watchdog has said why
+    except* StuckError:  # the watchdog has logged why
         code = EXIT_STUCK
     except* Exception as group:  # noqa: BLE001 - whatever ended it is named
         get_logger("projector").critical("projector_failed", error=named(group), where=_where(group))
@@ -44,7 +48,7 @@ def run_projector_process(port: int | None) -> int:
 
 
 def _where(group: BaseExceptionGroup) -> list[str]:
-    """Where each error came from, unless servers and networks are known to raise it."""
+    """Returns the traceback lines of each error that is not a known error of a server or the network."""
     ours = [error for error in leaves(group) if not isinstance(error, (*DATABASE_ERRORS, KafkaError))]
     return [line for error in ours for line in traceback.format_tb(error.__traceback__)]
 

@@ -1,4 +1,4 @@
-"""`footfall query-side`."""
+"""Runs `footfall query-side`."""
 
 from contracts.event import PERSONAL_FIELDS
 from footfall.processes.environment import load_settings

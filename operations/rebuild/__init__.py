@@ -1,1 +1,1 @@
-"""A rebuild, step by step: start, verify, promote, roll back, drop."""
+"""The steps of a rebuild: start, verify, promote, roll back, drop."""

@@ -1,4 +1,4 @@
-"""Promotion and rollback: one transaction puts another generation behind every view."""
+"""Promotes a generation, or rolls back: one transaction points every view at another generation."""
 
 import asyncio
 import time
@@ -7,17 +7,18 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from operations.rebuild.lifecycle import Operator, RefusedError, analyze
+from operations.rebuild.lifecycle import analyze
+from operations.rebuild.operator import Operator, RefusedError
 from read_model.generations.register import Connection, Generation, note, positions
 from read_model.generations.schema import GenerationInUseError, point_views_at
 from read_model.names import READ
 from read_model.progress import tell_readers
 from read_model.tables import late_events
 
-MAX_LAG = 1_000  # events behind the end of the log, at most, unless told otherwise
-LOCK_PATIENCE_MS = 200  # milliseconds; queries queue behind us for so long, for each view
-RETRY_DELAY = 0.5  # seconds, for the queries that queued
-CATCH_UP = 2.0  # seconds in which the new generation passes the point at which the old one was stopped
+MAX_LAG = 1_000  # events behind the end of the log, at most; the default
+LOCK_PATIENCE_MS = 200  # milliseconds to wait for the lock of each view; new queries queue behind us meanwhile
+RETRY_DELAY = 0.5  # seconds between tries, so that the queries that queued can run
+CATCH_UP = 2.0  # seconds for the new generation to pass the point at which the old one was stopped
 POLL = 0.005  # seconds
 
 SWAP = """
@@ -28,15 +29,15 @@ UPDATE ops.generations SET
     max_rate = NULL, holds = NULL, held_until = NULL
 WHERE name IN ($1, $2)
 """
-# What the old one published need not be published again.
-PUBLISHED = """
+# Dead letters that the old generation published are not published again.
+COPY_PUBLISHED = """
 UPDATE {new}.dead_letters AS mine SET published_at = theirs.published_at
 FROM {old}.dead_letters AS theirs
 WHERE mine.published_at IS NULL AND theirs.published_at IS NOT NULL
   AND (mine.kafka_topic, mine.kafka_partition, mine.kafka_offset)
     = (theirs.kafka_topic, theirs.kafka_partition, theirs.kafka_offset)
 """
-READERS = """
+VIEW_READERS = """
 SELECT DISTINCT format('%s (%s)', a.pid, a.application_name) AS who
 FROM pg_locks AS l JOIN pg_class AS c ON c.oid = l.relation JOIN pg_stat_activity AS a USING (pid)
 WHERE c.relnamespace = $1::regnamespace AND l.granted AND a.pid <> pg_backend_pid()
@@ -45,7 +46,7 @@ WHERE c.relnamespace = $1::regnamespace AND l.granted AND a.pid <> pg_backend_pi
 
 @dataclass(frozen=True)
 class Switch:
-    """A switch that was made. `seconds`: of the transaction that made it; `tries`: how many it took."""
+    """A finished switch. `seconds`: duration of the transaction that made it. `tries`: how many it took."""
 
     old: str
     new: str
@@ -55,17 +56,24 @@ class Switch:
 
 
 class _BehindError(Exception):
-    """The generation that is to serve has not reached the one that serves."""
+    """The new generation has not reached the position of the serving one."""
 
     def __init__(self, partition: int, stands: int, wanted: int) -> None:
         super().__init__(f"partition {partition} stands at {stands}, and queries have seen {wanted}")
 
 
 async def promote(operator: Operator, *, force: bool = False, max_lag: int = MAX_LAG, patience: float = 60.0) -> Switch:
-    """Lets queries see the generation that was built; the old one goes on as standby.
+    """Lets queries see the generation that was built. The old one is kept up to date as standby.
 
-    Unless forced, raises RefusedError for a generation that is not verified, more than `max_lag` events behind the end
-    of the log, or behind what queries have seen. `patience`: seconds to wait for queries that read the views.
+    Args:
+        operator: The operator at work.
+        force: Skips the checks named under Raises.
+        max_lag: Events behind the end of the log, at most.
+        patience: Seconds to wait for queries that read the views.
+
+    Raises:
+        RefusedError: The generation is not verified, lags more than `max_lag`, or is behind what queries have seen;
+            or queries held the views for longer than `patience`.
     """
     new = await operator.under_construction()
     if new.state == "paused":
@@ -80,7 +88,7 @@ async def promote(operator: Operator, *, force: bool = False, max_lag: int = MAX
 async def rollback(
     operator: Operator, *, force: bool = False, max_lag: int = MAX_LAG, patience: float = 60.0
 ) -> Switch:
-    """Lets queries see the standby again. Raises RefusedError as `promote` does; a standby needs no verification."""
+    """Lets queries see the standby again. Arguments and errors are those of `promote`; no verification is needed."""
     standby = await operator.find("standby")
     if standby is None:
         raise RefusedError("There is no standby to roll back to: nothing was promoted, or it was dropped.")
@@ -93,18 +101,19 @@ async def _refuse_lagging(operator: Operator, new: Generation, max_lag: int) -> 
     lag = await operator.lag(new.name)
     if lag > max_lag:
         raise RefusedError(
-            f"{new.name} is {lag:,} events behind the end of the log; at most {max_lag:,} are allowed. Wait, and look "
-            "at: footfall rebuild status"
+            f"{new.name} is {lag:,} events behind the end of the log; at most {max_lag:,} are allowed. Wait until it "
+            "has caught up; to see how far it is: footfall rebuild status"
         )
 
 
 async def _switch(operator: Operator, new: Generation, action: str, force: bool, patience: float) -> Switch:
-    """Tries until nobody reads the views at that moment: a query that runs is waited for, but not in its way."""
+    """Tries again and again until no query holds the views: so a long query delays the switch, not other queries."""
     old = await operator.active()
     if not force and not await operator.same_history(old.name, new.name):
         raise RefusedError(
             f"{new.name} is built from another history of {operator.topic} than {old.name}: events that queries show "
-            f"now would be gone, and readers of the feed must begin again. If that is right: footfall {action} --force"
+            f"now would be gone, and readers of the feed would have to begin again. If you want that: footfall "
+            f"{action} --force"
         )
     await analyze(operator, new.name)
     deadline, tries = time.monotonic() + patience, 0
@@ -115,7 +124,7 @@ async def _switch(operator: Operator, new: Generation, action: str, force: bool,
             views = await _switch_once(operator, old.name, new.name, action, force)
         except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError, _BehindError) as error:
             if time.monotonic() > deadline:
-                raise RefusedError(await _obstacle(operator, error)) from error
+                raise RefusedError(await _timeout_sentence(operator, error)) from error
             await asyncio.sleep(RETRY_DELAY)
         except GenerationInUseError as error:
             raise RefusedError(f"{error}.") from error
@@ -128,22 +137,22 @@ async def _switch_once(operator: Operator, old: str, new: str, action: str, forc
     connection = operator.connection
     async with connection.transaction():
         await connection.execute(f"SET LOCAL lock_timeout = {LOCK_PATIENCE_MS}")
-        # The old one stands still, so that what queries have seen is a fixed point that the new one can pass.
+        # This lock stops the old generation, so that the new one has a fixed position to pass.
         await connection.execute(f"LOCK TABLE {old}.checkpoints IN SHARE ROW EXCLUSIVE MODE")
         seen = await positions(connection, old, operator.topic)
         if not force:
-            await _until_passed(connection, new, operator.topic, seen)
-        await connection.execute(PUBLISHED.format(old=old, new=new))
+            await _wait_until_passed(connection, new, operator.topic, seen)
+        await connection.execute(COPY_PUBLISHED.format(old=old, new=new))
         if await operator.same_history(old, new):
             await connection.execute(late_events.PROMOTED.format(old=old, new=new))
-        else:  # the ledger numbers events of a history that the feed tells no more
+        else:  # the ledger of late events numbers events of a history that the feed no longer serves
             await connection.execute(late_events.FORGET, operator.topic)
         await connection.execute(SWAP, old, new)
         await note(connection, operator.name, action, {"old": old, "new": new, "forced": force, "seen": seen})
-        return await point_views_at(connection, old, new)  # last: from here on queries wait for us
+        return await point_views_at(connection, old, new)  # last, because queries wait from here to the commit
 
 
-async def _until_passed(connection: Connection, new: str, topic: str, seen: Mapping[int, int]) -> None:
+async def _wait_until_passed(connection: Connection, new: str, topic: str, seen: Mapping[int, int]) -> None:
     deadline = time.monotonic() + CATCH_UP
     while True:
         stands = await positions(connection, new, topic)
@@ -155,8 +164,8 @@ async def _until_passed(connection: Connection, new: str, topic: str, seen: Mapp
         await asyncio.sleep(POLL)
 
 
-async def _obstacle(operator: Operator, error: Exception) -> str:
+async def _timeout_sentence(operator: Operator, error: Exception) -> str:
     if isinstance(error, _BehindError):
         return f"The generation does not keep up: {error}. Look at: footfall rebuild status"
-    readers = [row["who"] for row in await operator.connection.fetch(READERS, READ)]
+    readers = [row["who"] for row in await operator.connection.fetch(VIEW_READERS, READ)]
     return f"Queries read the views all the time, now by session {', '.join(readers) or '(gone)'}. Try again later."

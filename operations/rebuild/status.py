@@ -1,4 +1,4 @@
-"""Where each generation stands: how far, how quick, how long still."""
+"""Measures the progress of each generation: position, rate, time left."""
 
 import asyncio
 import time
@@ -7,11 +7,12 @@ from typing import Any
 
 import msgspec
 
-from operations.rebuild.lifecycle import SESSIONS, Operator
+from operations.rebuild.lifecycle import SESSIONS
+from operations.rebuild.operator import Operator
 from read_model.generations.register import PROJECTED, Generation, positions, projector_name
 from read_model.wire_time import wire_time_or_none
 
-SAMPLE = 1.0  # seconds between the two looks that give a rate
+SAMPLE = 1.0  # seconds between the two measurements that give a rate
 
 CHECKPOINTS = """
 SELECT partition, next_offset, owner, stopped_reason FROM {generation}.checkpoints WHERE topic = $1 ORDER BY partition
@@ -19,7 +20,7 @@ SELECT partition, next_offset, owner, stopped_reason FROM {generation}.checkpoin
 
 
 class PartitionProgress(msgspec.Struct, frozen=True):
-    """One partition of one generation."""
+    """The position of one generation in one partition."""
 
     partition: int
     next_offset: int
@@ -29,7 +30,11 @@ class PartitionProgress(msgspec.Struct, frozen=True):
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """One generation. `progress`: 0 to 1. `events_per_second`, `seconds_left`: None when they are not known."""
+    """One generation.
+
+    `progress`: 0 to 1. `behind`: events to the end of the log. `projectors`: database sessions of projectors that work
+    in it. `events_per_second` and `seconds_left`: None if not known.
+    """
 
     name: str
     state: str
@@ -37,7 +42,7 @@ class Progress(msgspec.Struct, frozen=True):
     held: bool
     verified: bool
     dates: dict[str, str | None]
-    projectors: int  # database sessions of projectors at work in it say that someone is
+    projectors: int
     progress: float
     behind: int
     events_per_second: float | None
@@ -46,7 +51,7 @@ class Progress(msgspec.Struct, frozen=True):
 
 
 async def progress_of_all(operator: Operator, sample: float = SAMPLE) -> list[Progress]:
-    """Every generation that has tables; the rates are those of `sample` seconds, of which this takes so many."""
+    """Returns every generation that has tables. Takes `sample` seconds, over which the rates are measured."""
     generations = [found for found in await operator.generations() if found.state != "dropping"]
     before = {found.name: await positions(operator.connection, found.name, operator.topic) for found in generations}
     began = time.monotonic()
@@ -86,5 +91,5 @@ async def _progress(
 
 
 def as_json(found: Any) -> str:
-    """For programs."""
+    """Returns the value as indented JSON."""
     return msgspec.json.format(msgspec.json.encode(found), indent=2).decode()

@@ -1,9 +1,12 @@
-"""Verification: the generation that is built and the one that serves, compared at the same log positions.
+"""Compares the generation that is being built with the serving generation, at the same log positions.
 
-The build is held where the other stands, a little later (it stands still then); the serving generation is stopped by a
-lock on its checkpoints; the build goes on to exactly there; a snapshot of both is taken, and both go on. So the serving
-generation stands still for the moment in which the build makes up that little, and not for the comparison. Nothing is
-taken on trust: a snapshot in which the positions differ is thrown away, and all begins anew.
+1. The build is held at the positions of the serving generation, which moves on a little meanwhile.
+2. A lock on its checkpoints stops the serving generation.
+3. The build catches up to exactly these positions.
+4. A snapshot of both is taken, and both go on.
+
+So the serving generation stops only while the build catches up, not during the comparison. If the positions in the
+snapshot differ after all, the snapshot is thrown away and everything begins again.
 """
 
 import asyncio
@@ -15,26 +18,30 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from operations.rebuild.lifecycle import Operator, RefusedError
+from operations.rebuild.operator import Operator, RefusedError
 from read_model.generations.comparison import TableComparison, compare_table
 from read_model.generations.register import hold, note, positions, release, set_verified
 from read_model.generations.schema import tables_of
 
-ROUNDS = 5
-SETTLE = 1.5  # seconds without movement, longer than the projectors' watch interval: then all know of a hold
-HOLD_SECONDS = 60.0  # a hold ends by itself, should we be killed
+ROUNDS = 5  # attempts to bring both to the same positions
+SETTLE = 1.5  # seconds without movement; longer than the projectors' watch interval, so that each knows of a hold
+HOLD_SECONDS = 60.0  # a hold expires by itself, in case this process is killed
 STAND_STILL = 5.0  # seconds for which the serving generation may be stopped at most
 POLL = 0.02  # seconds
 
-STAND = "LOCK TABLE {generation}.checkpoints IN SHARE ROW EXCLUSIVE MODE"
-UNVERIFY = "UPDATE ops.generations SET verified = NULL, verified_at = NULL WHERE name = $1"
+LOCK_CHECKPOINTS = "LOCK TABLE {generation}.checkpoints IN SHARE ROW EXCLUSIVE MODE"
+CLEAR_VERIFIED = "UPDATE ops.generations SET verified = NULL, verified_at = NULL WHERE name = $1"
 
 Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What was compared, and at which offsets. `stood_still`: seconds for which the serving generation did."""
+    """The result of a comparison.
+
+    `at`: the offset of each partition at which both were compared. `stood_still`: seconds for which the serving
+    generation was stopped. `seconds`: duration of the whole verification.
+    """
 
     old: str
     new: str
@@ -46,16 +53,23 @@ class Verification:
 
     @property
     def equal(self) -> bool:
-        """Whether every table is; nothing compared is nothing found equal."""
+        """Whether every compared table is equal. False if no table was compared."""
         return bool(self.tables) and all(table.equal for table in self.tables)
 
 
 async def verify(
     operator: Operator, *, patience: float = 300.0, skip: tuple[str, ...] = (), report: Report = lambda _: None
 ) -> Verification:
-    """Compares the build, or else the standby, with the active generation; writes the outcome into the register.
+    """Compares the build, or else the standby, with the active generation and records the outcome in the register.
 
-    `patience`: seconds to reach the same positions. Raises RefusedError when that takes longer, or is not possible.
+    Args:
+        operator: The operator at work.
+        patience: Seconds for both to reach the same positions.
+        skip: Tables that are not compared.
+        report: Called with a sentence for each step.
+
+    Raises:
+        RefusedError: There is nothing to compare, or the two did not reach the same positions in time.
     """
     began = time.monotonic()
     old = await operator.active()
@@ -67,11 +81,12 @@ async def verify(
     if not await operator.same_history(old.name, new.name):
         raise RefusedError(
             f"{new.name} is built from another history of {operator.topic} than {old.name}, so there is nothing to "
-            "compare. To let queries see it, and the old history no more: footfall rebuild promote --force"
+            "compare. To let queries see it instead of the old history: footfall rebuild promote --force"
         )
     snapshot = await operator.connect()
     try:
-        at, stood_still = await _same_snapshot(operator, old.name, new.name, snapshot, began + patience, report)
+        deadline = began + patience
+        at, stood_still = await _snapshot_at_same_offsets(operator, old.name, new.name, snapshot, deadline, report)
         tables = []
         for table in await tables_of(snapshot, old.name):
             if table not in skip:
@@ -80,16 +95,16 @@ async def verify(
     finally:
         await snapshot.close()
     found = Verification(old.name, new.name, at, tables, sorted(skip), stood_still, time.monotonic() - began)
-    await _write_down(operator, found)
+    await _record_outcome(operator, found)
     return found
 
 
-async def _write_down(operator: Operator, found: Verification) -> None:
+async def _record_outcome(operator: Operator, found: Verification) -> None:
     async with operator.connection.transaction():
         if found.equal:
             await set_verified(operator.connection, found.new, found.at)
         else:
-            await operator.connection.execute(UNVERIFY, found.new)
+            await operator.connection.execute(CLEAR_VERIFIED, found.new)
         detail = {
             "old": found.old,
             "new": found.new,
@@ -101,34 +116,38 @@ async def _write_down(operator: Operator, found: Verification) -> None:
         await note(operator.connection, operator.name, "rebuild verify", detail)
 
 
-async def _same_snapshot(
+async def _snapshot_at_same_offsets(
     operator: Operator, old: str, new: str, snapshot: asyncpg.Connection, deadline: float, report: Report
 ) -> tuple[dict[int, int], float]:
-    """Begins a transaction on `snapshot` in which both stand at the same offsets; returns them, and the seconds for
-    which the serving generation stood still.
+    """Begins a transaction on `snapshot` in which both generations are at the same offsets.
+
+    Returns:
+        These offsets, and the seconds for which the serving generation was stopped.
     """
     try:
         for attempt in range(1, ROUNDS + 1):
             report(f"holding {new} where {old} stands (try {attempt})")
-            await _gather(operator, old, new, deadline)
+            await _hold_close_behind(operator, old, new, deadline)
             began = time.monotonic()
             try:
-                async with _standing_still(operator, old) as target:
-                    at = await _meet(operator, old, new, target, snapshot)
-            except asyncpg.LockNotAvailableError:  # some long transaction: let it end
+                async with _serving_stopped(operator, old) as target:
+                    at = await _begin_snapshot_at(operator, old, new, target, snapshot)
+            except asyncpg.LockNotAvailableError:  # a long transaction holds the table: try again when it has ended
                 continue
             if at is not None:
                 return at, time.monotonic() - began
-        message = f"{old} and {new} never stood at the same offsets, in {ROUNDS} tries. Are all projectors well?"
-        raise RefusedError(message)
+        raise RefusedError(
+            f"{old} and {new} did not reach the same offsets in {ROUNDS} tries. See whether all projectors are well: "
+            "footfall status"
+        )
     finally:
         await release(operator.connection, new)
 
 
-async def _gather(operator: Operator, old: str, new: str, deadline: float) -> None:
-    """Until the build stands still, a moment behind the serving generation in every partition."""
+async def _hold_close_behind(operator: Operator, old: str, new: str, deadline: float) -> None:
+    """Returns once the build is held at most a few seconds behind the serving generation in every partition."""
     took = math.inf
-    while took > 3 * SETTLE:  # while it caught up, the other went on: the rest is to be short
+    while took > 3 * SETTLE:  # the serving generation moved on while the build caught up: repeat until little is left
         began = time.monotonic()
         await _hold_at(operator, old, new, deadline)
         took = time.monotonic() - began
@@ -147,42 +166,46 @@ async def _hold_at(operator: Operator, old: str, new: str, deadline: float) -> N
         if stands != seen:
             moved_at, seen = now, stands
         behind = {p: offset for p, offset in target.items() if stands.get(p, 0) < offset}
-        if not behind and now - moved_at >= SETTLE and await _passed(operator, old, stands):
+        if not behind and now - moved_at >= SETTLE and await _has_passed(operator, old, stands):
             return
         if now > deadline:
-            raise RefusedError(_why_not(behind, stands, old, new))
+            raise RefusedError(_timeout_sentence(behind, stands, old, new))
         await asyncio.sleep(POLL)
 
 
-def _why_not(behind: Mapping[int, int], stands: Mapping[int, int], old: str, new: str) -> str:
+def _timeout_sentence(behind: Mapping[int, int], stands: Mapping[int, int], old: str, new: str) -> str:
     if not behind:
         return f"{old} does not keep up with the log, so {new} could not be held where it stands."
     where = ", ".join(f"partition {p} stands at {stands.get(p, 0):,} of {offset:,}" for p, offset in behind.items())
     return f"{new} did not get to where {old} stands: {where}. Look at: footfall rebuild status"
 
 
-async def _passed(operator: Operator, old: str, stands: Mapping[int, int]) -> bool:
+async def _has_passed(operator: Operator, old: str, stands: Mapping[int, int]) -> bool:
     ahead = await positions(operator.connection, old, operator.topic)
     return all(ahead.get(p, 0) >= offset for p, offset in stands.items())
 
 
 @asynccontextmanager
-async def _standing_still(operator: Operator, old: str) -> AsyncIterator[dict[int, int]]:
-    """The offsets at which the serving generation is stopped for the body. Raises LockNotAvailableError."""
-    gate = await operator.connect()
+async def _serving_stopped(operator: Operator, old: str) -> AsyncIterator[dict[int, int]]:
+    """Stops the serving generation for the body, and yields its offsets. Raises LockNotAvailableError."""
+    locker = await operator.connect()
     try:
-        await gate.execute("BEGIN; SET LOCAL lock_timeout = '2s'")
-        await gate.execute(STAND.format(generation=old))
-        yield await positions(gate, old, operator.topic)
-        await gate.execute("ROLLBACK")
+        await locker.execute("BEGIN; SET LOCAL lock_timeout = '2s'")
+        await locker.execute(LOCK_CHECKPOINTS.format(generation=old))
+        yield await positions(locker, old, operator.topic)
+        await locker.execute("ROLLBACK")
     finally:
-        await gate.close()
+        await locker.close()
 
 
-async def _meet(
+async def _begin_snapshot_at(
     operator: Operator, old: str, new: str, target: Mapping[int, int], snapshot: asyncpg.Connection
 ) -> dict[int, int] | None:
-    """Lets the build go on to exactly `target`, and begins the snapshot's transaction there; None if that fails."""
+    """Lets the build catch up to exactly `target` and begins the snapshot's transaction there.
+
+    Returns:
+        The offsets in the snapshot; None if the build was not there within `STAND_STILL`.
+    """
     await hold(operator.connection, new, target, HOLD_SECONDS)
     deadline = time.monotonic() + STAND_STILL
     while not _same(await positions(operator.connection, new, operator.topic), target):
@@ -198,5 +221,5 @@ async def _meet(
 
 
 def _same(some: Mapping[int, int], others: Mapping[int, int]) -> bool:
-    """A partition without a checkpoint stands at 0."""
+    """Whether the positions are the same. A partition without a checkpoint is at offset 0."""
     return all(some.get(p, 0) == others.get(p, 0) for p in some.keys() | others.keys())

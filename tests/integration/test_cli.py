@@ -17,6 +17,7 @@ import rich_click as click
 from click.testing import CliRunner
 
 from command_side.api.openapi.document import document as command_document
+from footfall.cli.called_as import as_called
 from footfall.cli.main import cli
 from query_side.openapi.document import document as query_document
 from tests.conftest import Footfall
@@ -65,6 +66,20 @@ def test_every_command_has_help() -> None:
         assert "--help" in run.output
     run_as_typed = footfall("topics", "create", "--help")
     assert "Usage: python -m footfall topics create" in run_as_typed.stdout
+
+
+def test_a_command_with_several_forms_shows_examples() -> None:
+    with_forms = ["", "up", "demo", "dlq", "dlq list", "dlq redrive", "dlq discard", "gaps accept", "rebuild start"]
+    for path in [*with_forms, "rebuild verify", "grant-reporter", "sql", "status", "replay"]:
+        run = CliRunner().invoke(cli, [*path.split(), "--help"], prog_name="footfall")
+        assert re.search(rf"Examples: *\n +footfall {path}", run.output), run.output
+
+
+def test_a_command_in_a_message_can_be_pasted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "argv", [str(tmp_path / "bin" / "footfall")])
+    for command in cli.commands.keys() - {"command-side", "query-side", "front", "projector"}:
+        assert as_called(f"First: footfall {command}.") == f"First: {tmp_path}/bin/footfall {command}."
+    assert as_called("role footfall is not a reporter") == "role footfall is not a reporter"
 
 
 def test_the_version_is_the_distributions() -> None:

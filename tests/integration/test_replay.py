@@ -98,7 +98,7 @@ def test_the_whole_log_is_printed_in_order_and_malformed_records_are_reported(lo
         assert line["recordedAt"] == (T0 + timedelta(minutes=line["offset"])).isoformat(
             timespec="microseconds"
         ).replace("+00:00", "Z")
-    assert run.stderr.splitlines()[-1] == "footfall: replay: 120 events replayed, 2 malformed records passed over"
+    assert run.stderr.splitlines()[-1] == "footfall: replay: 120 events replayed, 2 malformed records skipped"
     assert f"malformed record at partition 1, offset {EACH}: " in run.stderr
     assert "secret" not in run.stderr
     assert checkpoints(log) == {}  # the read model is as it was
@@ -171,8 +171,8 @@ def test_a_handler_that_fails_ends_it_and_says_where(log: Footfall, handlers: Pa
     [
         (["--handler", "my_handlers:absent"], "there is no handler my_handlers:absent"),
         (["--handler", "absent:sync"], "there is no handler absent:sync"),
-        (["--handler", "my_handlers"], "my_handlers is no handler: give module:function"),
-        (["--handler", "my_handlers:not_callable"], "my_handlers:not_callable is no handler"),
+        (["--handler", "my_handlers"], "my_handlers is not a handler: give module:function"),
+        (["--handler", "my_handlers:not_callable"], "my_handlers:not_callable is not a handler"),
         (["--partition", "9"], "has no partition 9; it has 3"),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 from projector.writing.failure import Failure, kind_of
 from read_model.connecting.away import ANOTHER_SCHEMA, AWAY
 from telemetry.connections import ended_within, once_there
-from telemetry.log_throttle import Seldom
+from telemetry.log_throttle import LogThrottle
 
 SERVERS_FAULT = (Failure.TRANSIENT, Failure.SERVER, Failure.TOO_MUCH)
 # A sequence that is at its end: no query of ours takes a number.
@@ -63,11 +63,11 @@ async def test_a_server_that_is_away_is_waited_for_as_long_as_asked() -> None:
 
 def test_a_log_that_repeats_itself_says_it_once_and_how_often() -> None:
     now = 0.0
-    seldom = Seldom("aiokafka", seconds=5, clock=lambda: now)
+    throttle = LogThrottle("aiokafka", seconds=5, clock=lambda: now)
 
     def said(name: str = "aiokafka.client", text: str = "Unable to connect to %s") -> str | None:
         record = logging.LogRecord(name, logging.ERROR, "", 0, text, ("x",), None)
-        return record.getMessage() if seldom.filter(record) else None
+        return record.getMessage() if throttle.filter(record) else None
 
     assert said() == "Unable to connect to x"
     assert [said() for _ in range(100)] == [None] * 100

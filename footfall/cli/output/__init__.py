@@ -1,1 +1,1 @@
-"""What the commands print: tables, bars and JSON."""
+"""Prints the results of the commands: tables, progress bars and JSON."""

@@ -1,4 +1,4 @@
-"""`footfall dlq` in a terminal: options in, tables, bars or JSON out."""
+"""Turns the options of `footfall dlq` into filters, and prints its results as tables, progress bars or JSON."""
 
 import asyncio
 import getpass
@@ -26,33 +26,33 @@ from projector.dead_letters.redrive_attempt import RedriveError
 from read_model.wire_time import encoded
 from telemetry.logs import configure_logs
 
-SHOWN = 50  # letters of a run that a terminal lists; --json lists all
-LONG_RUN = 200  # letters from which on a bar shows progress
+SHOWN = 50  # letters of a run that are listed in a terminal; --json lists all
+LONG_RUN = 200  # a run of this many letters shows a progress bar
 
 Found = TypeVar("Found")
 Deal = Callable[[DlqSettings, LetterFilter, Options, Callable[[int], None]], Coroutine[Any, Any, list[LetterOutcome]]]
 
 
 def filter_of(offsets: tuple[int | None, int | None] | None, state: str | None = None, **named: Any) -> LetterFilter:
-    """The filter that the options describe."""
+    """Makes the filter from the command's options."""
     first, last = offsets or (None, None)
     return LetterFilter(from_offset=first, to_offset=last, state=state, **named)
 
 
 def options_of(actor: str | None, limit: int, rate: float | None, *, dry_run: bool) -> Options:
-    """How a run goes; the actor is the user of this terminal unless another is named."""
+    """Makes the options of a redrive or discard. Without an actor, it is the user of this terminal."""
     return Options(actor=actor or _user(), limit=limit, rate=rate, dry_run=dry_run)
 
 
 def _user() -> str:
     try:
         return os.environ.get("USER") or getpass.getuser()
-    except (OSError, KeyError):  # a container may know no name for its user
+    except (OSError, KeyError):  # a container may have no name for its user
         return f"uid {os.getuid()}"
 
 
 def print_letters(chosen: LetterFilter, limit: int, *, as_json: bool) -> None:
-    """The chosen letters as a table, or as JSON."""
+    """Prints the matching letters as a table or as JSON."""
     letters, count = _answer(lambda settings: list_letters(settings, chosen, limit))
     if as_json:
         _print_json({"count": count, "letters": letters})
@@ -73,7 +73,7 @@ def print_letters(chosen: LetterFilter, limit: int, *, as_json: bool) -> None:
 
 
 def print_letter(topic: str, partition: int, offset: int, *, raw: bool, as_json: bool) -> None:
-    """One letter, with its value only when `raw`. Exits 1 when there is none."""
+    """Prints one letter, with the record's value only if `raw`. Exits 1 if there is none."""
     letter = _answer(lambda settings: show_letter(settings, topic, partition, offset, raw=raw))
     if letter is None:
         click.echo(f"footfall: there is no dead letter at {topic}, partition {partition}, offset {offset}", err=True)
@@ -89,12 +89,12 @@ def print_letter(topic: str, partition: int, offset: int, *, raw: bool, as_json:
 
 
 def redrive(chosen: LetterFilter, options: Options, *, as_json: bool) -> None:
-    """Runs a redrive and reports it."""
+    """Runs a redrive and prints its result."""
     _deal(redrive_letters, chosen, options, as_json=as_json)
 
 
 def discard(chosen: LetterFilter, options: Options, *, as_json: bool, ask: bool) -> None:
-    """Runs a discard and reports it; when `ask`, only after a yes."""
+    """Runs a discard and prints its result; if `ask`, it asks for confirmation first."""
     if ask:
         count = min(_answer(lambda settings: _parked(settings, chosen)), options.limit)
         click.confirm(f"Discard {count:,} dead letters for ever?", abort=True, err=True)

@@ -1,4 +1,4 @@
-"""Generations and comparisons in the terminal."""
+"""Prints generations and comparisons: the output of `footfall rebuild`."""
 
 from datetime import timedelta
 from typing import Any
@@ -8,18 +8,18 @@ from rich.console import Console, Group
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Table
 
-from operations.rebuild.lifecycle import Operator
-from operations.rebuild.status import Progress as Stand
+from operations.rebuild.operator import Operator
+from operations.rebuild.status import Progress as GenerationProgress
 from operations.rebuild.status import progress_of_all
 from operations.rebuild.verify import Verification
 from read_model.generations.register import BUILT
 
-CAUGHT_UP = 100  # events behind the end of a log that grows all the time
-SHOWN_KEYS = 20  # of each table
+CAUGHT_UP = 100  # a build this many events behind counts as caught up, because the log grows all the time
+SHOWN_KEYS = 20  # differing keys that are shown of each table
 
 
-def table(stands: list[Stand]) -> Group:
-    """Each generation, and the partitions of the one that is built."""
+def table(stands: list[GenerationProgress]) -> Group:
+    """Lays out every generation, and the partitions of the one that is being built."""
     found = Table("generation", "state", "progress", "behind", "events/s", "time left", "verified")
     for stand in stands:
         found.add_row(
@@ -34,8 +34,8 @@ def table(stands: list[Stand]) -> Group:
     return Group(found, *(partitions(stand) for stand in stands if stand.state in BUILT))
 
 
-def partitions(stand: Stand) -> Table:
-    """The partitions of one generation."""
+def partitions(stand: GenerationProgress) -> Table:
+    """Lays out the partitions of one generation."""
     found = Table("partition", "next offset", "end", "done", "owner", "stopped", title=stand.name, title_justify="left")
     for p in stand.partitions:
         done = p.next_offset / p.end_offset if p.end_offset else 1.0
@@ -44,19 +44,19 @@ def partitions(stand: Stand) -> Table:
     return found
 
 
-def rate(stand: Stand) -> str:
-    """What it makes now, and what it may make."""
+def rate(stand: GenerationProgress) -> str:
+    """Formats the events a second now, and the cap."""
     now = "" if stand.events_per_second is None else f"{stand.events_per_second:,.0f}"
     return now if stand.max_rate is None else f"{now} (cap {stand.max_rate:,})"
 
 
-def time_left(stand: Stand) -> str:
-    """Until the end of the log as it is now."""
+def time_left(stand: GenerationProgress) -> str:
+    """Formats the time until the build reaches the end that the log has now."""
     return "" if stand.seconds_left is None else str(timedelta(seconds=round(stand.seconds_left)))
 
 
 async def watch(operator: Operator, console: Console) -> None:
-    """A bar until the build has reached the end of the log."""
+    """Shows a progress bar until the build has reached the end of the log."""
     name = (await operator.under_construction()).name
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), MofNCompleteColumn())
     with Progress(*columns, TextColumn("{task.fields[rate]}/s  {task.fields[left]}"), console=console) as bar:
@@ -64,7 +64,7 @@ async def watch(operator: Operator, console: Console) -> None:
         while True:
             stand = next((s for s in await progress_of_all(operator) if s.name == name), None)
             if stand is None:
-                console.print(f"{name} is gone.")
+                console.print(f"{name} was dropped.")
                 return
             done = sum(p.next_offset for p in stand.partitions)
             total = done + stand.behind
@@ -75,13 +75,13 @@ async def watch(operator: Operator, console: Console) -> None:
 
 
 def facts(found: Verification) -> dict[str, Any]:
-    """A comparison as plain data."""
+    """Returns a comparison as plain data, for JSON."""
     plain: dict[str, Any] = msgspec.to_builtins(found)
     return plain
 
 
 def verification(found: Verification) -> Group:
-    """A comparison as a table, and what differs."""
+    """Lays out a comparison as a table, and the keys that differ."""
     rows = Table("table", found.old, found.new, "", title=f"{found.new} against {found.old}", title_justify="left")
     for one in found.tables:
         verdict = "equal" if one.equal else f"{len(one.differing)} of 256 buckets differ"

@@ -1,4 +1,4 @@
-"""`footfall replay` on a terminal, in a pipe, or into a handler."""
+"""Prints replayed events, or calls a handler with each: the output of `footfall replay`."""
 
 import asyncio
 import contextlib
@@ -21,7 +21,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from contracts.event import UserEvent
 from contracts.settings import KafkaSettings
 from contracts.versions import encode_event
-from operations.replay import Handle, HandlerError, Malformed, Replayed, ReplayError, Span, Tally, Wanted, replay
+from operations.replay import (
+    EventHandler,
+    HandlerError,
+    Malformed,
+    Replayed,
+    ReplayError,
+    ReplayFilter,
+    Span,
+    Tally,
+    replay,
+)
 from read_model.wire_time import WireTime, wire_time
 
 UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -33,7 +43,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Line(msgspec.Struct, frozen=True, rename="camel"):
-    """A line of NDJSON: an event as it is in the log, and where."""
+    """One line of NDJSON: an event as the log holds it, and its position."""
 
     partition: int
     offset: int
@@ -42,19 +52,22 @@ class Line(msgspec.Struct, frozen=True, rename="camel"):
 
 
 def run(
-    settings: KafkaSettings, span: Span, wanted: Wanted, limit: int | None, form: Format, handler: str | None
+    settings: KafkaSettings, span: Span, matches: ReplayFilter, limit: int | None, form: Format, handler: str | None
 ) -> int:
-    """Prints the events, or calls the handler with each; returns the exit code. A closed pipe is a good end."""
+    """Prints the matching events, or calls the handler with each, and returns the exit code.
+
+    A reader that closes the pipe, such as `head`, is no failure.
+    """
     tally = Tally()
     console = Console(stderr=True)
     shown = console.is_terminal and (handler is not None or not sys.stdout.isatty())
     try:
-        handle = into(load(handler)) if handler is not None else printer(form)
-        with _progress(console, tally, shown=shown) as complain:
-            asyncio.run(replay(settings, span, wanted, handle, complain, limit=limit, tally=tally))
+        handle = calling(load(handler)) if handler is not None else printer(form)
+        with _progress(console, tally, shown=shown) as on_malformed:
+            asyncio.run(replay(settings, span, matches, handle, on_malformed, limit=limit, tally=tally))
             sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to be flushed at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the flush at exit does not fail, too
     except (ReplayError, HandlerError) as error:
         cause = f": {type(error.__cause__).__name__}: {error.__cause__}" if error.__cause__ else ""
         _say(f"{error}{cause}")
@@ -63,15 +76,15 @@ def run(
     except KeyboardInterrupt:
         _say(f"interrupted; {tally.replayed:,} events replayed until then")
         return INTERRUPTED
-    for partition, offset in tally.gone.items():
-        _say(f"partition {partition} begins at offset {offset:,}; what was before it is gone")
-    malformed = f", {tally.malformed:,} malformed records passed over" if tally.malformed else ""
+    for partition, offset in tally.truncated.items():
+        _say(f"partition {partition} begins at offset {offset:,}; the topic no longer holds earlier records")
+    malformed = f", {tally.malformed:,} malformed records skipped" if tally.malformed else ""
     _say(f"{tally.replayed:,} events replayed{malformed}")
     return DONE
 
 
-def printer(form: Format) -> Handle:
-    """Writes each event to standard output: a line of JSON, or of a table."""
+def printer(form: Format) -> EventHandler:
+    """Returns a handler that writes each event to standard output, as a line of JSON or of a table."""
     if form == "table":
         _print(f"{'part':>4} {'offset':>10}  {'time':<27} {'type':<12} {'user':<24} payload".encode())
 
@@ -99,7 +112,7 @@ def _row(found: Replayed) -> bytes:
 
 
 def load(name: str) -> Callable[[UserEvent], Any]:
-    """The function that `module:function` names; modules of the working directory count. Raises ReplayError."""
+    """Imports the function that `module:function` names, also from the working directory. Raises ReplayError."""
     module, colon, function = name.partition(":")
     sys.path.insert(0, str(Path.cwd()))
     try:
@@ -107,13 +120,13 @@ def load(name: str) -> Callable[[UserEvent], Any]:
     except (ImportError, AttributeError) as error:
         raise ReplayError(f"there is no handler {name}") from error
     if not callable(found):
-        raise ReplayError(f"{name} is no handler: give module:function")
+        raise ReplayError(f"{name} is not a handler: give module:function")
     handler: Callable[[UserEvent], Any] = found
     return handler
 
 
-def into(handler: Callable[[UserEvent], Any]) -> Handle:
-    """Calls a handler, a coroutine function or not; what it raises becomes a HandlerError."""
+def calling(handler: Callable[[UserEvent], Any]) -> EventHandler:
+    """Wraps a function or coroutine function; the wrapper raises HandlerError for whatever it raises."""
 
     async def handle(found: Replayed) -> None:
         try:
@@ -128,14 +141,14 @@ def into(handler: Callable[[UserEvent], Any]) -> Handle:
 
 @contextlib.contextmanager
 def _progress(console: Console, tally: Tally, *, shown: bool) -> Iterator[Callable[[Malformed], None]]:
-    """A bar on standard error, if anybody watches; and a way to complain without breaking it."""
+    """Shows a progress bar on standard error; yields a function that reports a malformed record without breaking it."""
     bar = Progress(
         TextColumn("replaying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
         console=console, disable=not shown,
     )  # fmt: skip
     task = bar.add_task("replay", total=None)
 
-    def complain(malformed: Malformed) -> None:
+    def report_malformed(malformed: Malformed) -> None:
         where = f"partition {malformed.partition}, offset {malformed.offset}"
         text = f"footfall: replay: malformed record at {where}: {malformed.reason}"
         if shown:
@@ -143,20 +156,20 @@ def _progress(console: Console, tally: Tally, *, shown: bool) -> Iterator[Callab
         else:
             click.echo(text, err=True)
 
-    over = threading.Event()
+    ended = threading.Event()
 
-    def follow() -> None:
-        while not over.wait(PROGRESS_INTERVAL):
+    def update_bar() -> None:
+        while not ended.wait(PROGRESS_INTERVAL):
             bar.update(task, completed=tally.passed, total=tally.total)
 
-    follower = threading.Thread(target=follow, daemon=True)
+    updater = threading.Thread(target=update_bar, daemon=True)
     with bar:
-        follower.start()
+        updater.start()
         try:
-            yield complain
+            yield report_malformed
         finally:
-            over.set()
-            follower.join()
+            ended.set()
+            updater.join()
             bar.update(task, completed=tally.passed, total=tally.total)
 
 

@@ -1,4 +1,4 @@
-"""`footfall status` as a person or a program reads it."""
+"""Prints a status as tables or as JSON: the output of `footfall status`."""
 
 import asyncio
 from datetime import timedelta
@@ -18,7 +18,7 @@ STYLES = {"running": "cyan", "idle": "green", "held": "yellow", "paused": "yello
 
 
 def show(settings: ProjectorSettings, *, as_json: bool, watch: bool, max_lag: int | None) -> int:
-    """Prints the status once, or again and again until Ctrl-C; returns the exit code of the last."""
+    """Prints the status once, or every two seconds until Ctrl-C with `watch`, and returns the exit code."""
     try:
         return asyncio.run(_watch(settings, as_json, max_lag) if watch else _once(settings, as_json, max_lag))
     except KeyboardInterrupt:
@@ -52,7 +52,7 @@ def _print_json(status: Status) -> None:
 
 
 def tables(status: Status) -> Group:
-    """All of a status."""
+    """Lays a whole status out for a terminal."""
     parts: list[Table | Text] = [Text(f"{status.topic}, {status.at:%Y-%m-%d %H:%M:%S} UTC", style="bold")]
     parts += [_generation(found) for found in status.generations]
     parts.append(_letters(status))
@@ -69,7 +69,7 @@ def _generation(found: GenerationStatus) -> Table | Text:
     progress = "" if found.progress is None else f", {found.progress:.1%} of the log"
     title = f"{found.name}: {found.state}{progress}"
     if not found.partitions:
-        return Text(f"{title} (its checkpoints are not for this role to read)" if found.progress is None else title)
+        return Text(f"{title} (this role may not read its checkpoints)" if found.progress is None else title)
     table = Table(title=title, title_justify="left")
     for heading in ("partition", "checkpoint", "end", "lag", "lag, time"):
         table.add_column(heading, justify="right")

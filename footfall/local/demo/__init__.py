@@ -1,1 +1,1 @@
-"""`footfall demo`: a day of traffic through everything, and an exact account of it."""
+"""`footfall demo`: posts a day of traffic and accounts for every event."""

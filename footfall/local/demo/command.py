@@ -1,4 +1,4 @@
-"""Brings everything up, runs the demo on it, reports, and takes everything down."""
+"""Starts everything, runs the demo, prints the report, and stops everything."""
 
 import uvloop
 from rich.console import Console
@@ -7,12 +7,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from footfall.local.demo.report import report
 from footfall.local.demo.run import DemoOptions, run_demo
 from footfall.local.running import RunOptions, running_footfall
-from footfall.local.up import obey_signals
+from footfall.local.up import end_on_signals
 
 
 def demo(run: RunOptions, options: DemoOptions, console: Console) -> int:
-    """Returns 0 when accepted = projected exactly, 1 otherwise, 130 when interrupted."""
-    obey_signals()
+    """Runs the demo. Returns 0 if exactly the accepted events were projected, 1 if not, 130 if interrupted."""
+    end_on_signals()
     columns = (TextColumn("{task.description:>10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     try:
         with running_footfall(run, console) as running:

@@ -1,4 +1,4 @@
-"""The demo's report in the terminal."""
+"""Prints the demo's report."""
 
 from rich.console import Console
 from rich.table import Table
@@ -9,7 +9,7 @@ SHOWN_IDS = 10
 
 
 def percentile(values: list[float], share: float) -> float:
-    """The value below which `share` (0 to 1) of the values lie; not a number when there are none."""
+    """Returns the value below which `share` (0 to 1) of the values lie; NaN if there are no values."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else float("nan")
 
@@ -49,7 +49,7 @@ def table_of(account: Account, options: DemoOptions) -> Table:
 
 
 def verdict(account: Account) -> str:
-    """One sentence, and what is missing, if anything is."""
+    """Returns the verdict in one sentence, followed by the differences if there are any."""
     if account.exact():
         return f"[green]accepted = projected: {account.projected:,} events, compared id by id.[/green]"
     lines = [f"[red]accepted {len(account.accepted):,} but projected {account.projected:,}.[/red]"]

@@ -1,7 +1,8 @@
-"""The demo's course: post a day of traffic, disturb it, wait until all is projected, and account for every event.
+"""Runs the demo: posts a day of traffic, disturbs it, waits until all is projected, and accounts for every event.
 
-Most users' events come in batches, as a backend sends what it has gathered; some users' come one by one, as their
-devices would send them: the latencies are of those. Each user's events stay in order, on one connection.
+Events of most users are posted in batches, as a backend would; events of some users one by one, as devices would. The
+latencies in the report are those of the single posts. All events of a user are posted over one connection, so they stay
+in order.
 """
 
 import asyncio
@@ -21,12 +22,12 @@ from contracts.record import TOPIC
 from footfall.local.demo.traffic import BROKEN_VALUES, INVALID_BODIES, a_day_of_traffic
 from footfall.local.running import Running
 
-PATIENCE = 60.0  # seconds without progress before the demo gives up on what is missing
-LOOK_EVERY = 0.1  # seconds between looks at the checkpoints
-VISIBLE_SAMPLES = 300
-GIVE_UP_ON_ONE = 30.0  # seconds
-BATCH = 100  # events of one batch
-ONE_BY_ONE = 16  # one connection in so many posts its events one by one
+PATIENCE = 60.0  # seconds without progress after which the demo no longer waits for missing events
+POLL_INTERVAL = 0.1  # seconds between two reads of the checkpoints
+VISIBLE_SAMPLES = 300  # events whose time to visibility is measured
+VISIBLE_TIMEOUT = 30.0  # seconds for one event to become visible
+BATCH = 100  # events in one batch
+ONE_BY_ONE = 16  # one in this many connections posts its events one by one
 
 COUNTS = """
 SELECT coalesce(sum(next_offset), 0)::bigint AS read, coalesce(sum(stored), 0)::bigint AS stored,
@@ -37,7 +38,7 @@ FROM read.checkpoints
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """The size of the day and how it is sent."""
+    """How many events to post, and how."""
 
     events: int = 20_000
     users: int = 500
@@ -45,16 +46,19 @@ class DemoOptions:
     connections: int = 32
     invalid: int = 200  # bodies that must be rejected
     duplicates: int = 200  # records of accepted events, produced once more
-    broken: int = 50  # records that are no events
+    broken: int = 50  # records that are not events
 
 
 @dataclass
 class Account:
-    """What happened, counted from outside. Times in seconds; ids as text."""
+    """What the demo sent, and what it found afterwards. Times in seconds; ids as text.
+
+    `surprises`: answers that were not expected. `phantoms`: events that are stored but were not accepted here.
+    """
 
     sent: int = 0
     batches: int = 0
-    batched: int = 0  # events that were sent in them
+    batched: int = 0  # events sent in batches
     rejected: int = 0
     surprises: list[str] = field(default_factory=list)
     accepted: dict[str, bytes] = field(default_factory=dict)  # event id -> event as the 201 showed it
@@ -70,25 +74,25 @@ class Account:
     rows: list[bytes] = field(default_factory=list)
 
     def exact(self) -> bool:
-        """Whether accepted = projected, event by event."""
+        """Whether exactly the accepted events were projected, and no answer was unexpected."""
         return not (self.missing or self.phantoms or self.surprises) and self.projected == len(self.accepted) > 0
 
 
 async def run_demo(running: Running, options: DemoOptions, progress: Progress) -> Account:
-    """Runs the whole demo against `running` and returns the account."""
+    """Runs the whole demo against a running Footfall and returns its account."""
     account = Account()
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(running.front, connector=connector) as http:
         database = await asyncpg.connect(running.stack.query_url)
         try:
-            await live_through_the_day(http, database, running, options, progress, account)
+            await post_and_project(http, database, running, options, progress, account)
             await compare(http, account)
         finally:
             await database.close()
     return account
 
 
-async def live_through_the_day(
+async def post_and_project(
     http: aiohttp.ClientSession,
     database: asyncpg.Connection,
     running: Running,
@@ -96,9 +100,9 @@ async def live_through_the_day(
     progress: Progress,
     account: Account,
 ) -> None:
-    """Posts and disturbs while a watcher follows the projector; ends when everything sent has been read."""
+    """Posts everything and produces the disturbances; returns once the projector has read all of it."""
     before = dict(await database.fetchrow(COUNTS) or {})
-    account.phantoms = [event_id for event_id, _ in await all_events(http)]  # not ours: see `compare`
+    account.phantoms = [event_id for event_id, _ in await all_events(http)]  # earlier events: see `compare`
     total = options.events + options.duplicates + options.broken
     posting = progress.add_task("posting", total=options.events + options.invalid)
     projecting = progress.add_task("projecting", total=total)
@@ -121,10 +125,10 @@ async def live_through_the_day(
 async def post_all(
     http: aiohttp.ClientSession, options: DemoOptions, account: Account, progress: Progress, bar: TaskID
 ) -> None:
-    """Posts the day over `connections` at once."""
+    """Posts all events over `options.connections` connections."""
     rng = random.Random(options.seed)  # noqa: S311 - repeatable on purpose
     lanes: list[list[bytes]] = [[] for _ in range(options.connections)]
-    lane_of: dict[str, list[bytes]] = {}  # users, dealt in the order in which they come
+    lane_of: dict[str, list[bytes]] = {}  # each new user is assigned to the next lane
     for activity in a_day_of_traffic(options.events, options.users, options.seed):
         lane_of.setdefault(activity.user_id, lanes[len(lane_of) % len(lanes)]).append(activity.body)
     singly = max(1, options.connections // ONE_BY_ONE)
@@ -192,7 +196,7 @@ _array = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 def note_answer(account: Account, body: bytes, status: int, answer: bytes, seconds: float) -> None:
-    """Counts one answer; anything but 201 for a valid and 400 for an invalid body is a surprise."""
+    """Counts one answer. Any status but 201 for a valid body and 400 for an invalid one is a surprise."""
     invalid = body in INVALID_BODIES
     if status == 201 and not invalid:
         event = bytes(_accepted.decode(answer).event)
@@ -205,7 +209,7 @@ def note_answer(account: Account, body: bytes, status: int, answer: bytes, secon
 
 
 def note_batch(account: Account, sent: int, status: int, answer: bytes) -> None:
-    """Counts the answer to a batch of valid commands; anything but a 201 for each is a surprise."""
+    """Counts the answer to a batch of valid commands. Any status but 201 for each command is a surprise."""
     results = _results.decode(answer).results if status in (201, 207) else []
     for result in results:
         if result.status == 201:
@@ -218,21 +222,21 @@ def note_batch(account: Account, sent: int, status: int, answer: bytes) -> None:
 
 
 async def produce_disturbances(bootstrap: str, options: DemoOptions, accepted: list[bytes]) -> None:
-    """What real life brings: records of events that are there already, and bytes that are no events."""
+    """Produces records of events that are stored already, and records that are not events."""
     rng = random.Random(options.seed)  # noqa: S311 - repeatable on purpose
     again = [rng.choice(accepted) for _ in range(options.duplicates)]
     broken = itertools.islice(itertools.cycle(BROKEN_VALUES), options.broken)
     values = [*again, *broken]
     rng.shuffle(values)
     async with AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", enable_idempotence=True) as producer:
-        # Keyed by nothing in particular: a duplicate may come in another partition than the original.
+        # Without a key: a duplicate may be in another partition than the original.
         await asyncio.gather(*[await producer.send(TOPIC, value) for value in values])
 
 
 async def watch(
     database: asyncpg.Connection, before: dict[str, int], total: int, progress: Progress, bar: TaskID
 ) -> dict[str, int]:
-    """Follows the checkpoints until `total` more records have been read, or nothing moves for `PATIENCE`."""
+    """Reads the checkpoints until `total` more records are projected, or nothing moves for `PATIENCE`."""
     moved_at, last = time.monotonic(), -1
     while True:
         now = dict(await database.fetchrow(COUNTS) or {})
@@ -242,11 +246,11 @@ async def watch(
             moved_at, last = time.monotonic(), done
         if done >= total or time.monotonic() - moved_at > PATIENCE:
             return now
-        await asyncio.sleep(LOOK_EVERY)
+        await asyncio.sleep(POLL_INTERVAL)
 
 
 async def sample_visibility(http: aiohttp.ClientSession, account: Account, posted: asyncio.Event) -> None:
-    """For some of the accepted events, the time from the 201 until `GET /events/{id}` finds them."""
+    """Measures, for some accepted events, the time from the 201 until `GET /events/{id}` finds the event."""
     seen = 0
     while len(account.visible_seconds) < VISIBLE_SAMPLES:
         if len(account.accepted) <= seen:
@@ -260,9 +264,9 @@ async def sample_visibility(http: aiohttp.ClientSession, account: Account, poste
 
 
 async def until_visible(http: aiohttp.ClientSession, event_id: str) -> float:
-    """Seconds until the event is found; infinite when it is not found in `GIVE_UP_ON_ONE`."""
+    """Returns the seconds until the event is found; infinite if it is not found within `VISIBLE_TIMEOUT`."""
     started = time.perf_counter()
-    while time.perf_counter() - started < GIVE_UP_ON_ONE:
+    while time.perf_counter() - started < VISIBLE_TIMEOUT:
         async with http.get(f"/events/{event_id}") as response:
             if response.status == 200:
                 return time.perf_counter() - started
@@ -270,7 +274,7 @@ async def until_visible(http: aiohttp.ClientSession, event_id: str) -> float:
 
 
 async def compare(http: aiohttp.ClientSession, account: Account) -> None:
-    """Event by event: what was accepted against what `GET /events/processed` answers now."""
+    """Compares the accepted events with the answer of `GET /events/processed`, id by id."""
     before = set(account.phantoms)
     new = [(event_id, event) for event_id, event in await all_events(http) if event_id not in before]
     found = {event_id for event_id, _ in new}
@@ -280,7 +284,7 @@ async def compare(http: aiohttp.ClientSession, account: Account) -> None:
 
 
 async def all_events(http: aiohttp.ClientSession) -> list[tuple[str, bytes]]:
-    """Id and JSON of every event, as the query side answers them."""
+    """Returns the id and the JSON of every event that the query side has."""
     async with http.get("/events/processed") as response:
         response.raise_for_status()
         events = _array.decode(await response.read())

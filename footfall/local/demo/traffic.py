@@ -1,4 +1,4 @@
-"""A believable day of traffic from a seed: who logs in, what they look at, when they leave."""
+"""Generates a plausible day of traffic from a random seed: logins, product views, logouts."""
 
 import heapq
 import random
@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 DAY = 86_400.0  # seconds
-BUSY_HOURS = (12.5, 20.0)  # lunch and evening; hours of the day around which sessions begin
+BUSY_HOURS = (12.5, 20.0)  # hours of the day around which sessions begin: lunch and evening
 REFERRERS = (
     "https://search.example/?q=shoes",
     "https://news.example/weekend-offers",
@@ -16,14 +16,14 @@ REFERRERS = (
     "https://mail.example/newsletter",
 )
 PRODUCTS = 400
-FORGETS_TO_LOG_OUT = 0.25  # share of sessions
-VIEWS_A_SESSION = 6.0  # on average
+FORGETS_TO_LOG_OUT = 0.25  # share of sessions without a LOGOUT
+VIEWS_A_SESSION = 6.0  # product views in a session, on average
 
 _encode = msgspec.json.Encoder().encode
 
 
 class Activity(msgspec.Struct, frozen=True, order=True):
-    """One activity at `second` of the simulated day; `body` is the command as JSON."""
+    """One user action at `second` of the simulated day; `body` is the command as JSON."""
 
     second: float
     user_id: str
@@ -31,18 +31,18 @@ class Activity(msgspec.Struct, frozen=True, order=True):
 
 
 def a_day_of_traffic(events: int, users: int, seed: int) -> list[Activity]:
-    """`events` activities of `users` users in the order of the day. The same seed gives the same day."""
+    """Returns `events` actions of at most `users` users, in order of time. The same seed gives the same actions."""
     rng = random.Random(seed)  # noqa: S311 - repeatable on purpose
     people = [Person(rng, number) for number in range(1, users + 1)]
     sessions = heapq.merge(*(person.day() for person in people))
     day = [activity for _, activity in zip(range(events), sessions, strict=False)]
-    while len(day) < events:  # a quiet seed: the busiest come back
+    while len(day) < events:  # too few sessions with this seed: some users have further ones
         day += list(people[rng.randrange(len(people))].session(rng.uniform(0, DAY)))
     return sorted(day[:events])
 
 
 class Person:
-    """One user with habits: an address, a favourite corner of the catalogue, a number of sessions."""
+    """One simulated user: an IP address, preferred products, a number of sessions."""
 
     def __init__(self, rng: random.Random, number: int) -> None:
         self._rng = rng
@@ -51,7 +51,7 @@ class Person:
         self._taste = rng.randrange(PRODUCTS)
 
     def day(self) -> list[Activity]:
-        """All of this user's activities in order; some 8 an average session, some 6 sessions."""
+        """Returns all actions of this user in order: on average about 6 sessions of about 8 actions."""
         rng = self._rng
         starts = sorted(
             rng.gauss(rng.choice(BUSY_HOURS), 3.0) % 24 * 3600 for _ in range(1 + int(rng.expovariate(0.2)))
@@ -59,7 +59,7 @@ class Person:
         return sorted(activity for start in starts for activity in self.session(start))
 
     def session(self, start: float) -> Iterator[Activity]:
-        """LOGIN, some views, and mostly a LOGOUT."""
+        """Yields the actions of one session: LOGIN, some views, and usually LOGOUT."""
         rng = self._rng
         second = start
         yield self._activity(second, "LOGIN", {"ip": self._ip, "method": rng.choice(("password", "passkey", "sso"))})

@@ -1,4 +1,4 @@
-"""A real Kafka and a real PostgreSQL without Docker: see `embedded_stack`."""
+"""Runs a real Kafka and a real PostgreSQL without Docker: see `embedded_stack`."""
 
 from footfall.local.embedded.child_process import spawn_child
 from footfall.local.embedded.stack import StackAddresses, StackOptions, embedded_stack

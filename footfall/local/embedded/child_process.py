@@ -1,4 +1,4 @@
-"""Children that cannot outlive their parent: start, wait for, stop."""
+"""Starts child processes that end with their parent, waits for them, and stops them."""
 
 import os
 import pwd
@@ -19,7 +19,7 @@ LOG_TAIL_LINES = 15
 
 @dataclass(frozen=True)
 class Child:
-    """One running server of the stack and how it is asked to end."""
+    """One running server of the stack, the signal that asks it to end, and the seconds that it has for that."""
 
     name: str
     process: "subprocess.Popen[bytes]"
@@ -38,15 +38,22 @@ def spawn_child(
     user: str | None = None,
     cwd: Path | None = None,
 ) -> "subprocess.Popen[bytes]":
-    """Start a program that receives `death_signal` when this process ends, however it ends.
+    """Starts a program that receives `death_signal` when this process ends, however it ends.
 
-    `argv[0]` is a path. stdout and stderr are appended to `log_path`, or go where `stdout` says (a file descriptor or
-    a ``subprocess`` constant; None inherits). `user` is a system user to become (only as root). The child leads its
-    own session, so that Ctrl-C in a terminal reaches this process alone.
+    The child leads its own session, so that Ctrl-C in a terminal reaches only this process.
 
-    Call it on the main thread: the kernel sends the signal when the *thread* that forked ends. Without Linux's prctl
-    (macOS) the child is started plainly: a clean end still stops it, but a ``kill -9`` of this process leaves it
-    running until the next start on the same state puts it down.
+    Call it on the main thread: the kernel sends the signal when the *thread* that forked ends. On macOS, which has no
+    prctl, the child is started without this: a ``kill -9`` of this process leaves it running until the next start on
+    the same state ends it.
+
+    Args:
+        argv: The program's path and its arguments.
+        death_signal: The signal.
+        env: The environment; None: this process's.
+        log_path: stdout and stderr are appended to this file.
+        stdout: Without `log_path`: a file descriptor or a ``subprocess`` constant; None inherits.
+        user: A system user to become, if this process is root.
+        cwd: The working directory.
     """
     command = list(argv)
     if sys.platform == "linux":
@@ -85,7 +92,7 @@ def launch(
 
 
 def wait_for_end(child: Child, patience_seconds: float) -> None:
-    """Wait for a short-lived child. Raises StackError with the end of its log if it fails or takes too long."""
+    """Waits for a short-lived child. Raises StackError with the end of its log if it fails or takes too long."""
     try:
         code = child.process.wait(patience_seconds)
     except subprocess.TimeoutExpired as error:
@@ -99,7 +106,7 @@ def wait_for_end(child: Child, patience_seconds: float) -> None:
 
 
 def wait_until_ready(child: Child, is_ready: Callable[[], bool], patience_seconds: float) -> None:
-    """Return as soon as `is_ready`. Raises StackError with the end of the child's log if it exits or takes too long."""
+    """Waits until `is_ready()`. Raises StackError with the end of the child's log if it exits or takes too long."""
     deadline = time.monotonic() + patience_seconds
     while not is_ready():
         if child.process.poll() is not None:
@@ -118,13 +125,13 @@ def how_it_ended(returncode: int) -> str:
 
 
 def log_excerpt(log_path: Path) -> str:
-    """The last lines of a log, under a line that names the file."""
+    """Returns the last lines of a log, after a line that names the file."""
     lines = log_path.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:] if log_path.exists() else []
     return "\n".join([f"The end of its log, {log_path}:", *(f"  {line}" for line in lines)])
 
 
 def stop_children(children: Iterable[Child]) -> None:
-    """Ask all of them at once, then wait for each; kill what overstays its grace."""
+    """Asks all children to end, waits, and kills each child that runs longer than its grace period."""
     asked = list(children)
     for child in asked:
         if child.process.poll() is None:

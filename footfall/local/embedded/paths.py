@@ -1,4 +1,4 @@
-"""Where the embedded stack keeps things: the state directory's layout, and the cache shared by all of them."""
+"""Paths of the embedded stack: the layout of a state directory, and the cache that all of them share."""
 
 import os
 from dataclasses import dataclass
@@ -37,9 +37,9 @@ class StatePaths:
 
 
 def open_state(state_dir: Path) -> StatePaths:
-    """Make the directory where it is missing. Raises StackError if this user may not use it."""
+    """Makes the state directory if it is missing. Raises StackError if this user may not use it."""
     paths = StatePaths(state_dir.expanduser().absolute())
-    # As root, PostgreSQL runs as a user of its own, which must be able to walk through to its data.
+    # When started by root, PostgreSQL runs as another user, which must be able to traverse this directory to its data.
     passable = 0o711 if os.geteuid() == 0 else 0o700
     try:
         paths.root.mkdir(mode=passable, parents=True, exist_ok=True)
@@ -69,7 +69,7 @@ def owner_note(path: Path) -> str:
 
 
 def open_cache() -> Path:
-    """The cache's directory, made where it is missing. Raises StackError if it cannot be."""
+    """Makes the cache directory if it is missing, and returns it. Raises StackError if it cannot be used."""
     cache = cache_root()
     try:
         cache.mkdir(parents=True, exist_ok=True)
@@ -81,13 +81,13 @@ def open_cache() -> Path:
 
 
 def cache_root() -> Path:
-    """`$XDG_CACHE_HOME/footfall`, or `~/.cache/footfall`: downloads and port claims, shared by all states of a user."""
+    """Returns `$XDG_CACHE_HOME/footfall` or `~/.cache/footfall`: downloads and port claims of all states of a user."""
     given = os.environ.get("XDG_CACHE_HOME", "")
     base = Path(given) if Path(given).is_absolute() else Path.home() / ".cache"
     return base / "footfall"
 
 
 def rotate_log(log_path: Path) -> None:
-    """Keep one predecessor of a log that grew beyond 10 MiB, so that a long-lived state cannot fill the disk."""
+    """Renames a log larger than 10 MiB to `.1`, replacing the previous one, so that logs cannot fill the disk."""
     if log_path.exists() and log_path.stat().st_size > LOG_ROTATE_BYTES:
         log_path.replace(log_path.with_name(log_path.name + ".1"))

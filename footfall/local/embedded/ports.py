@@ -1,4 +1,4 @@
-"""Which TCP ports on 127.0.0.1 the stack uses: asked for, remembered, usual, or any free one, in that order."""
+"""Chooses the stack's TCP ports on 127.0.0.1: the requested, the remembered, the usual, or any free one."""
 
 import errno
 import fcntl
@@ -18,7 +18,8 @@ from footfall.local.embedded.stack_error import StackError
 HOST = "127.0.0.1"
 USUAL_KAFKA_PORT = 9092
 USUAL_POSTGRES_PORT = 5432
-# Below Linux's and macOS's ephemeral ranges: no outgoing connection takes one between our look and the server's bind.
+# Below the ephemeral ranges of Linux and macOS, so that no outgoing connection takes a port between our check and the
+# server's bind.
 SPARE_PORTS = range(20_000, 22_000)
 SPARE_PORT_ATTEMPTS = 200
 
@@ -34,9 +35,15 @@ class StackPorts:
 
 @contextmanager
 def claim_ports(memory: Path, kafka: int | None, postgres: int | None) -> Iterator[StackPorts]:
-    """Choose the ports and keep other stacks of this user off them during the body; remember them in `memory`.
+    """Chooses the ports and keeps other stacks of this user off them during the body.
 
-    Raises StackError if a port that was asked for is taken.
+    Args:
+        memory: File that remembers the ports for the next start.
+        kafka: The requested port of Kafka, if any.
+        postgres: The requested port of PostgreSQL, if any.
+
+    Raises:
+        StackError: A requested port is taken.
     """
     remembered = read_ports(memory)
     with ExitStack() as claims:
@@ -62,7 +69,10 @@ def choose(claims: ExitStack, asked: int | None, what: str, preferred: list[int 
 
 
 def claim(claims: ExitStack, port: int) -> bool:
-    """A server binds seconds after its port is chosen: the claim keeps a stack that starts meanwhile off the port."""
+    """Claims a free port; returns whether that succeeded.
+
+    The server binds the port seconds later. Until then the claim, a locked file, keeps other stacks off the port.
+    """
     if not is_free(port):
         return False
     directory = open_cache() / "ports"

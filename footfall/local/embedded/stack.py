@@ -1,4 +1,4 @@
-"""A real Kafka and a real PostgreSQL as children of this process, for `footfall up`, `footfall demo` and the tests."""
+"""Runs Kafka and PostgreSQL as children of this process, for `footfall up`, `footfall demo` and the tests."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +30,7 @@ from footfall.local.embedded.state_lock import StateLock, hold_state
 
 @dataclass(frozen=True)
 class StackOptions:
-    """How a stack is started. A port of None: the remembered one, else the usual one, else any that is free."""
+    """How to start a stack. A port of None: the remembered one, otherwise the usual one, otherwise any free one."""
 
     state_dir: Path = Path(".footfall")
     kafka_port: int | None = None
@@ -42,7 +42,7 @@ class StackOptions:
 
 @dataclass(frozen=True)
 class StackAddresses:
-    """Where the servers are. The URLs carry passwords; do not log them."""
+    """The addresses of the servers. The URLs contain passwords: do not log them."""
 
     kafka_bootstrap: str  # host:port
     admin_url: str = field(repr=False)  # owner of database `footfall`: migrations
@@ -54,11 +54,17 @@ class StackAddresses:
 
 @contextmanager
 def embedded_stack(options: StackOptions, console: Console | None = None) -> Iterator[StackAddresses]:
-    """Run Kafka and PostgreSQL for the body, on state that is kept between runs; stop both after it, whatever happens.
+    """Runs Kafka and PostgreSQL during the body, on state that is kept between runs, and stops both afterwards.
 
     Call it on the main thread: the servers end with the thread that starts them, also on ``kill -9``.
-    Progress goes to `console` (None: standard error). Raises StackError if another process holds the state, a port
-    that was asked for is taken, Kafka cannot be fetched, or a server does not start.
+
+    Args:
+        options: State directory, ports, durability.
+        console: Shows progress; None: standard error.
+
+    Raises:
+        StackError: Another process holds the state, a requested port is taken, Kafka cannot be fetched, or a server
+            does not start.
     """
     console = console or Console(stderr=True)
     paths = open_state(options.state_dir)
@@ -69,7 +75,7 @@ def embedded_stack(options: StackOptions, console: Console | None = None) -> Ite
         with claim_ports(paths.ports, options.kafka_port, options.postgres_port) as ports:
             try:
                 addresses = start(options, paths, ports, jars, children, console)
-                tell_holder(lock, ports)
+                note_addresses(lock, ports)
                 yield addresses
             finally:
                 stop_children(children)
@@ -78,7 +84,7 @@ def embedded_stack(options: StackOptions, console: Console | None = None) -> Ite
 def start(
     options: StackOptions, paths: StatePaths, ports: StackPorts, jars: Path, children: list[Child], console: Console
 ) -> StackAddresses:
-    """Start both at once and wait for both; everything started is in `children`, also when this raises."""
+    """Starts both servers and waits for both. Every started process is in `children`, also if this raises."""
     broker = KafkaBroker(paths.kafka, jars, ports.kafka, ports.controller, brief=not options.durable)
     with console.status("Starting Kafka and PostgreSQL"):
         formatting = begin_format(broker)
@@ -111,5 +117,5 @@ def addresses_of(
     )
 
 
-def tell_holder(lock: StateLock, ports: StackPorts) -> None:
+def note_addresses(lock: StateLock, ports: StackPorts) -> None:
     lock.write(kafka=f"127.0.0.1:{ports.kafka}", postgres=f"127.0.0.1:{ports.postgres}")

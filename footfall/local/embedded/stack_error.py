@@ -1,4 +1,4 @@
-"""The one error of the embedded stack."""
+"""The error that the embedded stack raises."""
 
 
 class StackError(Exception):

@@ -1,4 +1,4 @@
-"""Servers that a killed predecessor left behind on this state (Linux ends them with it, but not in an instant)."""
+"""Ends servers that a killed process left running on this state (Linux ends them with it, but not at once)."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ SERVER_NAMES = {"java", "postgres"}
 
 
 def end_stale_processes(paths: StatePaths) -> None:
-    """Wait for servers that still work on this state, then end them. Call it holding the state's lock."""
+    """Waits for servers that still use this state, then ends them. The caller must hold the state's lock."""
     stale_processes = servers_on(paths)
     _, alive = psutil.wait_procs(stale_processes, WAIT_SECONDS)
     for act in (psutil.Process.terminate, psutil.Process.kill):
@@ -28,7 +28,7 @@ def end(processes: list[psutil.Process], act: Callable[[psutil.Process], None]) 
 
 
 def servers_on(paths: StatePaths) -> list[psutil.Process]:
-    """Java and PostgreSQL processes whose command line names this state's files."""
+    """Returns the Java and PostgreSQL processes whose command line names files of this state."""
     marks = {str(paths.kafka / "server.properties"), str(paths.postgres / "data")}
     servers = [p for p in psutil.process_iter(["name", "cmdline"]) if p.info["name"] in SERVER_NAMES]
     return [server for server in servers if marks & set(server.info["cmdline"] or [])]

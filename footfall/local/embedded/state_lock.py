@@ -1,4 +1,4 @@
-"""One stack per state directory: a file lock that says who holds it."""
+"""Allows one stack for each state directory: a file lock that names its holder."""
 
 import fcntl
 import json
@@ -22,20 +22,20 @@ class StateLock:
     file: IO[str]
 
     def write(self, **facts: object) -> None:
-        """Add to what a second starter is told."""
+        """Adds facts for the message to a second process that wants this state."""
         write_facts(self.file, {**read_facts(self.file), **facts})
 
 
 @contextmanager
 def hold_state(paths: StatePaths) -> Iterator[StateLock]:
-    """Hold the state for the body. Raises StackError naming the holder if another process has it."""
+    """Holds the state during the body. Raises StackError with the holder's name if another process holds it."""
     try:
         file = paths.lock.open("a+", encoding="utf-8")
     except PermissionError as error:
         raise not_ours(paths.lock) from error
     with file:
         try:
-            # Python opens files close-on-exec: no child keeps the lock after us.
+            # Python opens files close-on-exec, so no child process keeps the lock after this one ends.
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise StackError(held_by(paths.root, read_facts(file))) from error
@@ -44,7 +44,7 @@ def hold_state(paths: StatePaths) -> Iterator[StateLock]:
 
 
 def announce_front(state_dir: Path, url: str) -> None:
-    """Add the front's address to what a second starter on this state is told. Call it inside `embedded_stack`."""
+    """Adds the front's address to the facts in the lock's file. Call it inside `embedded_stack`."""
     with (state_dir.expanduser().absolute() / "lock").open("r+", encoding="utf-8") as file:
         write_facts(file, {**read_facts(file), "front": url})
 
@@ -76,7 +76,7 @@ def read_facts(file: IO[str]) -> dict[str, object]:
     file.seek(0)
     try:
         facts = json.loads(file.read())
-    except ValueError:  # being written this moment, or empty
+    except ValueError:  # empty, or being written at this moment
         return {}
     return facts if isinstance(facts, dict) else {}
 

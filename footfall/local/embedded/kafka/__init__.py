@@ -1,1 +1,1 @@
-"""Apache Kafka: its jars, and one broker of them."""
+"""Fetches Apache Kafka's jars and runs one broker."""

@@ -1,4 +1,4 @@
-"""One Kafka broker and controller in one process (KRaft), reachable from this machine only."""
+"""Runs one Kafka broker and controller in one process (KRaft), reachable only from this machine."""
 
 import os
 import secrets
@@ -36,7 +36,7 @@ JVM_FLAGS = [
     "-Dorg.slf4j.simpleLogger.showDateTime=true",
     "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSSXXX",
 ]
-# For a short run: the optimising compiler only costs.
+# For a short run, in which the optimising compiler costs more than it saves.
 BRIEF_FLAGS = [
     "-Xmx512m",
     "-XX:TieredStopAtLevel=1",
@@ -47,13 +47,13 @@ BRIEF_FLAGS = [
 
 @dataclass(frozen=True)
 class KafkaBroker:
-    """What one broker needs; `home` holds its data, configuration and log."""
+    """Paths and ports of one broker. `home` holds its data, configuration and log."""
 
     home: Path
     jars: Path
     port: int
     controller_port: int
-    brief: bool = False  # for tests: quick to start, not to work
+    brief: bool = False  # for tests: starts quickly, works slowly
 
     @property
     def bootstrap(self) -> str:
@@ -73,7 +73,7 @@ class KafkaBroker:
 
 
 def begin_format(broker: KafkaBroker) -> Child | None:
-    """Start formatting the log directory, if this is its first start; `finish_format` waits for the end."""
+    """Begins to format the log directory at the first start; `finish_format` waits for the end."""
     if broker.data.exists():
         return None
     half_made = broker.data.with_suffix(".part")
@@ -86,13 +86,13 @@ def begin_format(broker: KafkaBroker) -> Child | None:
 
 
 def finish_format(broker: KafkaBroker, formatting: Child) -> None:
-    """Wait for `begin_format`; the directory gets its name when it is whole, so a kill in between harms nothing."""
+    """Waits for `begin_format` and renames the complete directory, so that a kill leaves no half-formatted one."""
     wait_for_end(formatting, FORMAT_PATIENCE_SECONDS)
     broker.data.with_suffix(".part").replace(broker.data)
 
 
 def start_broker(broker: KafkaBroker) -> Child:
-    """Start the broker; it is not ready yet."""
+    """Starts the broker and returns at once; `wait_for_broker` waits until it is ready."""
     rotate_log(broker.log_path)
     broker.properties.write_text(server_properties(broker, broker.data))
     flags = BRIEF_FLAGS if broker.brief else JVM_FLAGS
@@ -101,7 +101,7 @@ def start_broker(broker: KafkaBroker) -> Child:
 
 
 def wait_for_broker(broker: KafkaBroker, child: Child) -> None:
-    """Return when the broker answers and is in service. Raises StackError with the end of its log otherwise."""
+    """Waits until the broker is in service. Raises StackError with the end of its log if it does not get there."""
     wait_until_ready(child, lambda: is_in_service(broker.port), READY_PATIENCE_SECONDS)
 
 
@@ -113,13 +113,13 @@ def run_java(broker: KafkaBroker, flags: list[str], command: list[str]) -> "subp
 
 
 def clean_environment() -> dict[str, str]:
-    """Without the variables through which a JVM takes options: they are meant for the user's own programs."""
+    """Returns the environment without the variables that give options to a JVM: they are for the user's programs."""
     meddling = {"JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "JDK_JAVA_OPTIONS", "CLASSPATH"}
     return {name: value for name, value in os.environ.items() if name not in meddling}
 
 
 def new_cluster_id() -> str:
-    """22 characters of URL-safe base64; a leading dash would be read as an option."""
+    """Returns 22 characters of URL-safe base64, without a leading dash, which would look like an option."""
     while True:
         cluster_id = secrets.token_urlsafe(16)
         if not cluster_id.startswith("-"):
@@ -127,9 +127,9 @@ def new_cluster_id() -> str:
 
 
 def is_in_service(port: int) -> bool:
-    """Ask for metadata of no topics (Kafka protocol, Metadata v1): an unfenced broker lists itself.
+    """Whether the broker is unfenced: then it lists itself in its metadata (Kafka protocol, Metadata v1).
 
-    A port that merely answers is not enough: until it is unfenced, the broker refuses to create topics.
+    An open port is not enough: until it is unfenced, the broker refuses to create topics.
     """
     body = struct.pack(">hhih", METADATA_API_KEY, METADATA_VERSION, 1, -1) + struct.pack(">i", 0)
     try:
@@ -142,7 +142,7 @@ def is_in_service(port: int) -> bool:
 
 
 def server_properties(broker: KafkaBroker, data: Path) -> str:
-    """The broker's configuration, written anew at each start (ports may change between starts)."""
+    """Returns the broker's configuration. It is written again at each start, because ports may change."""
     return f"""\
 # Written by footfall at every start. Changes here are lost.
 process.roles=broker,controller
@@ -155,13 +155,13 @@ inter.broker.listener.name=PLAINTEXT
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 log.dirs={escaped(data)}
 
-# The topic is the history and the only truth: nothing expires unless a topic says so.
+# The topic is the only full history of events: nothing expires unless a topic's own settings say so.
 log.retention.ms=-1
 auto.create.topics.enable=false
 default.replication.factor=1
 min.insync.replicas=1
 
-# One node: replicated internals would wait for brokers that never come.
+# With one node, replicated internal topics would wait for further brokers for ever.
 offsets.topic.replication.factor=1
 offsets.topic.num.partitions=5
 transaction.state.log.replication.factor=1
@@ -171,7 +171,7 @@ share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.num.partitions=5
 share.coordinator.state.topic.min.isr=1
 
-# After a kill the controller waits this long for the broker's former self (default 9 s).
+# After a kill the controller waits this long before it accepts the restarted broker (default 9 s).
 broker.session.timeout.ms=3000
 initial.broker.registration.timeout.ms={int(READY_PATIENCE_SECONDS * 1000)}
 broker.heartbeat.interval.ms=500
@@ -184,7 +184,7 @@ log.cleaner.dedupe.buffer.size=16777216
 
 
 def escaped(path: Path) -> str:
-    """A path as the value of a Java property: backslashes and non-ASCII letters are written as escapes."""
+    """Writes a path as the value of a Java property, with escapes for backslashes and non-ASCII letters."""
     text = str(path).replace("\\", "\\\\")
     if "," in text:
         raise StackError(f"Kafka cannot keep data below {path}: its path has a comma. Pass another --state-dir.")

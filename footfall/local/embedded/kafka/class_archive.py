@@ -1,4 +1,4 @@
-"""The JVM's archive of the classes that a broker loads: made once in the cache, it halves every later start."""
+"""Makes an archive of the classes that a broker loads, once in the cache; it halves the time of every later start."""
 
 import fcntl
 import subprocess
@@ -11,21 +11,21 @@ DUMP_PATIENCE_SECONDS = 120.0
 
 
 def archive_path(jars: Path) -> Path:
-    """Beside the jars, for this JVM: to any other one the archive is of no use."""
+    """Returns the archive's path beside the jars. Its name identifies this JVM: no other can use the archive."""
     built = (JAVA.parents[1] / "lib" / "modules").stat()
     return jars / f"classes-{built.st_size:x}-{built.st_mtime_ns:x}.jsa"
 
 
 def archive_flags(jars: Path) -> list[str]:
-    """What makes a JVM use the archive, if there is one; it starts without an archive that does not fit."""
+    """Returns the JVM's options to use the archive, if there is one. The JVM ignores an archive that does not fit."""
     archive = archive_path(jars)
     return [f"-XX:SharedArchiveFile={archive}"] if archive.exists() else []
 
 
 def archive_classes(jars: Path, broker_pid: int) -> None:
-    """Asks a broker that is ready to archive the classes it has loaded (a few seconds), where this was not done yet.
+    """Makes a ready broker archive its loaded classes, unless an archive exists. Takes a few seconds.
 
-    A broker that cannot is no worse off: later starts are slower, that is all.
+    If that fails, only later starts are slower.
     """
     archive = archive_path(jars)
     if archive.exists():
@@ -34,13 +34,13 @@ def archive_classes(jars: Path, broker_pid: int) -> None:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            return  # another process is doing it
+            return  # another process is making it
         if not archive.exists():
             dump(broker_pid, archive)
 
 
 def dump(broker_pid: int, archive: Path) -> None:
-    """The archive gets its name when it is whole."""
+    """Writes the archive and renames it when it is complete."""
     half_made = archive.with_suffix(".part")
     command = [str(JCMD), str(broker_pid), "VM.cds", "static_dump", str(half_made)]
     try:

@@ -1,4 +1,7 @@
-"""Apache Kafka's jars: fetched once from Maven Central by jgo, checked against pinned SHA-256, shared by all states."""
+"""Fetches Apache Kafka's jars once from Maven Central with jgo, and checks them against pinned SHA-256 digests.
+
+All state directories of a user share them.
+"""
 
 import fcntl
 import hashlib
@@ -27,12 +30,12 @@ FETCH_ATTEMPTS = 3  # for each jar
 PARALLEL_FETCHES = 4
 PLAIN_REPORT_STEP = 10_000_000  # bytes between two lines where there is no terminal
 
-Advance = Callable[[int], None]  # takes bytes that arrived
+Advance = Callable[[int], None]  # called with the number of bytes that arrived
 
 
 @dataclass(frozen=True)
 class Pin:
-    """What one jar must be."""
+    """The expected digest and size of one jar, and its Maven coordinate."""
 
     sha256: str
     size: int  # bytes
@@ -50,7 +53,7 @@ class Pin:
 
 
 def ensure_kafka_jars(console: Console) -> Path:
-    """The directory with every jar of the broker; fetched where it is missing or incomplete.
+    """Returns the directory with all jars of the broker; fetches them if it is missing or incomplete.
 
     Only the first call on a machine uses the network (about 45 MB). Raises StackError if the fetch fails.
     """
@@ -58,7 +61,7 @@ def ensure_kafka_jars(console: Console) -> Path:
     pins = read_pins()
     if not is_complete(directory, pins):
         with only_one_fetcher(directory, console):
-            if not is_complete(directory, pins):  # the one we waited for may have done it
+            if not is_complete(directory, pins):  # the process that held the lock may have fetched them
                 fetch(directory, pins, console)
     return directory
 
@@ -69,7 +72,10 @@ def read_pins() -> list[Pin]:
 
 
 def is_complete(directory: Path, pins: list[Pin]) -> bool:
-    """The directory appears by one rename, after the digests were checked; the sizes notice what was harmed since."""
+    """Whether every jar is there with the right size.
+
+    The directory appears by one rename after the digests were checked, so the sizes only detect later damage.
+    """
     try:
         return all((directory / pin.file_name).stat().st_size == pin.size for pin in pins)
     except OSError:
@@ -101,7 +107,7 @@ def fetch(directory: Path, pins: list[Pin], console: Console) -> None:
 
 
 def fetch_jars(staging: Path, pins: list[Pin], console: Console) -> list[Path]:
-    """Fetch into `staging`, which may hold what an interrupted fetch left."""
+    """Fetches all jars into `staging`, which may hold jars of an interrupted fetch."""
     # Importing jgo takes 0.3 s, and only the first start needs it.
     from jgo.maven import MavenContext, PythonResolver  # noqa: PLC0415
 
@@ -118,14 +124,14 @@ def fetch_jars(staging: Path, pins: list[Pin], console: Console) -> list[Path]:
 
 @stamina.retry(on=(OSError, RuntimeError), attempts=FETCH_ATTEMPTS)
 def fetch_jar(context: "MavenContext", jar: Path, pin: Pin, advance: Advance) -> Path:
-    """Fetch one jar into jgo's repository, where its place is `jar`.
+    """Fetches one jar into jgo's repository, where its path is `jar`.
 
-    jgo only warns of a wrong checksum. Raises StackError if Maven Central, or someone in between, has another file.
+    jgo only warns of a wrong checksum. Raises StackError if Maven Central, or a proxy in between, sends another file.
     """
     if is_pinned(jar, pin):
         advance(pin.size)
         return jar
-    jar.unlink(missing_ok=True)  # jgo would take half a jar for a whole one
+    jar.unlink(missing_ok=True)  # jgo would take an incomplete jar for a complete one
     context.project(pin.group, pin.artifact).at_version(pin.version).artifact().resolve()
     if not is_pinned(jar, pin):
         raise StackError(
@@ -140,7 +146,7 @@ def is_pinned(jar: Path, pin: Pin) -> bool:
 
 
 def install(jars: list[Path], directory: Path, staging: Path) -> None:
-    """All the jars or none: the directory gets its name when it is whole."""
+    """Moves all jars into `directory` by one rename, so that it is complete or absent."""
     complete = staging / "complete"
     shutil.rmtree(complete, ignore_errors=True)
     complete.mkdir()
@@ -153,13 +159,13 @@ def install(jars: list[Path], directory: Path, staging: Path) -> None:
 
 @contextmanager
 def counted(advance: Advance) -> Iterator[Advance]:
-    """What jgo expects around each file's download."""
+    """Yields `advance`: the context manager that jgo expects around the download of each file."""
     yield advance
 
 
 @contextmanager
 def download_progress(console: Console, total_bytes: int) -> Iterator[Advance]:
-    """A bar on a terminal, a line every 10 MB elsewhere."""
+    """Shows a progress bar in a terminal, or a line every 10 MB elsewhere; yields the function that advances it."""
     title = f"Fetching Apache Kafka {KAFKA_VERSION} (once)"
     if not console.is_terminal:
         console.print(f"{title}: {total_bytes / 1e6:.0f} MB from Maven Central")

@@ -1,1 +1,1 @@
-"""PostgreSQL from a wheel: its cluster, its roles, its server."""
+"""Runs PostgreSQL from a wheel: data directory, roles, server."""

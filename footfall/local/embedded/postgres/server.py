@@ -1,4 +1,4 @@
-"""The PostgreSQL server process: its configuration, its start, when it is ready."""
+"""Configures and starts the PostgreSQL server, and waits until it is ready."""
 
 import os
 import signal
@@ -11,21 +11,21 @@ from footfall.local.embedded.paths import rotate_log
 from footfall.local.embedded.ports import HOST
 from footfall.local.embedded.postgres.cluster import BIN, PostgresCluster
 
-READY_PATIENCE_SECONDS = 240.0  # recovery after a kill replays up to max_wal_size
+READY_PATIENCE_SECONDS = 240.0  # after a kill, recovery replays up to max_wal_size
 STOP_GRACE_SECONDS = 20.0
 PID_FILE = "postmaster.pid"
 STATUS_LINE = 7  # of that file, counted from 0
 
 
 def start_server(cluster: PostgresCluster, port: int, durable: bool) -> Child:
-    """Start the server; it is not ready yet."""
+    """Starts the server and returns at once; `wait_for_server` waits until it is ready."""
     log_path = cluster.home / "server.log"
     rotate_log(log_path)
     configuration = write_configuration(cluster, port, durable)
     forget_reused_pid(cluster.data / PID_FILE)
     process = spawn_child(
         [str(BIN / "postgres"), "-D", str(cluster.data), "-c", f"config_file={configuration}"],
-        death_signal=signal.SIGQUIT,  # an immediate shutdown, which also ends the server's own children
+        death_signal=signal.SIGQUIT,  # PostgreSQL's immediate shutdown, which also ends the server's children
         env={"LC_ALL": "C", "PATH": os.defpath},
         log_path=log_path,
         user=cluster.user,
@@ -35,10 +35,10 @@ def start_server(cluster: PostgresCluster, port: int, durable: bool) -> Child:
 
 
 def forget_reused_pid(pid_file: Path) -> None:
-    """Remove the pid file of a killed server if that pid is another program's by now (after a container's restart).
+    """Removes the pid file of a killed server if another program has that pid now (after a container's restart).
 
-    PostgreSQL would take that program for its former self and refuse to start. In every other case the file stays:
-    it also protects the data from backends that have outlived their server.
+    PostgreSQL would take that program for a running server and refuse to start. In every other case the file stays: it
+    also protects the data from backends that still run after their server was killed.
     """
     try:
         name = psutil.Process(int(pid_file.read_text().split()[0])).name()
@@ -49,12 +49,12 @@ def forget_reused_pid(pid_file: Path) -> None:
 
 
 def wait_for_server(cluster: PostgresCluster, child: Child) -> None:
-    """Return when the server accepts connections. Raises StackError with the end of its log otherwise."""
+    """Waits until the server accepts connections. Raises StackError with the end of its log if it does not."""
     wait_until_ready(child, lambda: is_ready(cluster.data, child.process.pid), READY_PATIENCE_SECONDS)
 
 
 def is_ready(data: Path, pid: int) -> bool:
-    """The server writes its pid and its status into postmaster.pid (PostgreSQL's own pg_ctl reads it the same way)."""
+    """Whether postmaster.pid holds this pid and the status `ready`, as PostgreSQL's own pg_ctl checks."""
     try:
         lines = (data / PID_FILE).read_text().splitlines()
     except FileNotFoundError:
@@ -63,13 +63,13 @@ def is_ready(data: Path, pid: int) -> bool:
 
 
 def write_configuration(cluster: PostgresCluster, port: int, durable: bool) -> Path:
-    """Written anew at each start, beside the data directory: what initdb made there stays as it was."""
+    """Writes the configuration beside the data directory, and returns its path. initdb's own files stay unchanged."""
     access = cluster.home / "pg_hba.conf"
     access.write_text(f"host all all {HOST}/32 scram-sha-256\n")
     configuration = cluster.home / "postgresql.conf"
     configuration.write_text(settings(access, port) + (DURABLE if durable else DISPOSABLE))
     for path in (access, configuration):
-        path.chmod(0o644)  # as root, another user reads them
+        path.chmod(0o644)  # if this process is root, the server reads them as another user
     return configuration
 
 
@@ -79,7 +79,7 @@ def settings(access: Path, port: int) -> str:
 # Written by footfall at every start. Changes here are lost.
 listen_addresses = '{HOST}'
 port = {port}
-unix_socket_directories = ''  # TCP with a password is the only way in; a socket's path could be too long
+unix_socket_directories = ''  # only TCP with a password; the path of a socket could be too long
 hba_file = '{quoted}'
 password_encryption = 'scram-sha-256'
 max_connections = 100
@@ -100,7 +100,7 @@ fsync = on
 synchronous_commit = on
 """
 
-# For tests: what a crash of the machine would lose, nobody misses.
+# For tests, whose data may be lost in a crash of the machine.
 DISPOSABLE = """\
 shared_buffers = '128MB'
 fsync = off
