@@ -22,6 +22,7 @@ from command_side.settings import CommandSettings
 from command_side.submission import Commands
 from telemetry.connections import once_there
 from telemetry.health import DependencyState
+from web.asgi import App
 
 ANSWER_TIMEOUT_MS = 8_000  # a connection that is silent for so long is replaced; the request is sent again
 
@@ -48,6 +49,7 @@ class CommandSide:
         ]
         # Past the router, which costs 10 us.
         self.direct_routes = {path: route.fn for route in commands for path in route.paths}
+        self.raw_routes: dict[str, App] = {}
         self.exchanges = {GENERATE.encode(): DirectCommands(self._log, keys, admission, settings).take}
         self.route_handlers = [*commands, *document_routes()]
         self.probes = {"kafka": self._kafka_state}

@@ -5,16 +5,19 @@ from contextlib import asynccontextmanager
 
 import asyncpg
 from litestar import Litestar
+from litestar.types import ControllerRouterHandler
 
-from query_side.activity.routes import UserRoutes
+from query_side.activity.routes import ACTIVITY_ROUTES
+from query_side.api.dependencies import dependencies_of
 from query_side.api.pending_bytes import WaitingBytes
+from query_side.api.reading import reading_router
 from query_side.events import queries
-from query_side.events.responses import EventPages
+from query_side.events.responses import PROCESSED, EventPages
 from query_side.events.routes import EventRoutes
 from query_side.feed.live import Live
+from query_side.feed.status_route import event_status
 from query_side.log_positions.cursors import Cursors, cursors_of
-from query_side.openapi.document import document
-from query_side.openapi.routes import DOCUMENT, document_route
+from query_side.openapi.document import DOCUMENT, document, rendered
 from query_side.settings import QuerySettings
 from read_model.connecting.away import NOT_YET_THERE
 from read_model.connecting.pool import open_pool
@@ -23,6 +26,7 @@ from telemetry.connections import once_there
 from telemetry.health import DependencyState
 from telemetry.metrics import PROCESSED_EVENTS
 from web.asgi import App, Takes
+from web.documents import document_route
 
 # Every hot query walks one range of one index in its order and stops early. What the planner would rather do, to gather
 # a whole range and sort it, costs more the more there is.
@@ -41,12 +45,14 @@ class QuerySide:
         pages = EventPages(self._pool, self._cursors, settings, waiting)
         timeout = settings.query_timeout_ms / 1000
         self._live = Live(self._pool, self._cursors, settings, waiting)
-        events = EventRoutes(self._pool, pages, self._live.status, timeout)
-        users = UserRoutes(self._pool, self._cursors, pages, timeout, waiting)
-        live = self._live.handlers()
-        self.route_handlers = [*live, *events.handlers(), *users.handlers(), document_route()]
+        events = EventRoutes(self._pool, pages, timeout)
+        given = dependencies_of(self._pool, self._cursors, lambda: self._live.statuses, timeout)
+        typed = reading_router([*ACTIVITY_ROUTES, event_status], given, waiting)
+        self.route_handlers: list[ControllerRouterHandler] = [typed, document_route(DOCUMENT, rendered)]
+        self.raw_routes: dict[str, App] = {**events.raw_routes(), **self._live.raw_routes()}
         self.exchanges: dict[bytes, Takes] = {}
-        self.direct_routes: dict[str, App] = {path: self.guard(route) for path, route in events.direct().items()}
+        # Past what else is before the routes.
+        self.direct_routes: dict[str, App] = {PROCESSED: self.guard(self.raw_routes[PROCESSED])}
         self.probes = {"postgres": self._postgres_state}
         self.documents = {DOCUMENT: document}
 

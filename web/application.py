@@ -3,32 +3,41 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
+from urllib.parse import quote, unquote_to_bytes
 
 from litestar import Litestar, Request, Response
-from litestar.exceptions import HTTPException
-from litestar.handlers import ASGIRouteHandler
+from litestar.connection import ASGIConnection
+from litestar.exceptions import HTTPException, MethodNotAllowedException
+from litestar.handlers import BaseRouteHandler
+from litestar.types import ControllerRouterHandler
 
 from telemetry.health import Probe
 from telemetry.logs import get_logger
 from web import envelope
-from web.asgi import App, Takes
+from web.asgi import App, Receive, Scope, Send, Takes
 from web.docs_page import DOCS, docs_route
+from web.hot_routes import RawRoutes
 from web.middleware import Edge
 
-FRAMEWORK_ERRORS = {404: "Not found", 405: "Method not allowed"}
+FRAMEWORK_ERRORS = {404: "Not found"}
 
 
 class Side(Protocol):
     """What a side brings to the application."""
 
     @property
-    def route_handlers(self) -> Sequence[ASGIRouteHandler]:
-        """The routes."""
+    def route_handlers(self) -> Sequence[ControllerRouterHandler]:
+        """The routes of Litestar."""
         ...
 
     @property
     def direct_routes(self) -> Mapping[str, App]:
         """Routes by path that pass by the router."""
+        ...
+
+    @property
+    def raw_routes(self) -> Mapping[str, App]:
+        """Hot routes by path, which may have parameters: `{name}`."""
         ...
 
     @property
@@ -58,6 +67,7 @@ def web_app(name: str, *sides: Side, guard: Callable[[App], App] = lambda app: a
         route_handlers=[route for side in sides for route in side.route_handlers],
         lifespan=[side.lifespan for side in sides],
         exception_handlers={HTTPException: framework_error, Exception: unforeseen_error},
+        guards=[no_options],
         openapi_config=None,
         logging_config=None,
     )
@@ -65,19 +75,56 @@ def web_app(name: str, *sides: Side, guard: Callable[[App], App] = lambda app: a
     direct = {path: route for side in sides for path, route in side.direct_routes.items()}
     documents = {path: document for side in sides for path, document in side.documents.items()}
     exchanges = {path: takes for side in sides for path, takes in side.exchanges.items()}
-    return Edge(guard(app), name, probes, {**direct, DOCS: docs_route(documents)}, exchanges)
+    raw = {path: route for side in sides for path, route in side.raw_routes.items()}
+    return Edge(
+        guard(RawRoutes(raw, for_router(app))), name, probes, {**direct, DOCS: docs_route(documents)}, exchanges
+    )
 
 
-def framework_error(_request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+def for_router(app: App) -> App:
+    """`app`, Litestar, behind what its router does not do by itself.
+
+    The router sees the path decoded and takes a `%2F` for the end of a segment; so it gets each segment in the one
+    percent-encoded spelling that is left of it, and the routes decode their parameters. HEAD is a GET to it; the server
+    leaves out the body.
+    """
+
+    async def routed(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            method = "GET" if scope["method"] == "HEAD" else scope["method"]
+            scope = {**scope, "method": method, "path": canonical_path(scope["raw_path"])}
+        await app(scope, receive, send)
+
+    return routed
+
+
+def canonical_path(raw_path: bytes) -> str:
+    """Each segment percent-encoded where it has to be, and nowhere else."""
+    return "/".join(quote(unquote_to_bytes(segment), safe="") for segment in raw_path.split(b"/"))
+
+
+def no_options(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler) -> None:
+    """A guard: Litestar adds OPTIONS to each route, which none of ours has. Raises MethodNotAllowedException."""
+    if connection.scope.get("method") == "OPTIONS":
+        raise MethodNotAllowedException(headers={"allow": "GET"})
+
+
+def framework_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
     """The framework's own refusals, in the envelope."""
+    if error.status_code == 405:  # the routes of Litestar are there to be read
+        text = f"Method {request.method} is not allowed here; use GET."
+        return refusal(405, text, {"allow": "GET, HEAD"})
     internal = error.status_code >= 500
     text = envelope.INTERNAL_ERROR if internal else FRAMEWORK_ERRORS.get(error.status_code, error.detail)
-    return Response(
-        envelope.failed(text), status_code=error.status_code, media_type="application/json", headers=error.headers
-    )
+    return refusal(error.status_code, text, error.headers)
+
+
+def refusal(status: int, text: str, headers: dict[str, str] | None = None) -> Response[bytes]:
+    """One sentence in the envelope."""
+    return Response(envelope.failed(text), status_code=status, media_type="application/json", headers=headers)
 
 
 def unforeseen_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """500, and nothing of the cause in the answer; the log has it."""
     get_logger("web").error("unforeseen_error", path=request.scope["path"], exc_info=error)
-    return Response(envelope.failed(envelope.INTERNAL_ERROR), status_code=500, media_type="application/json")
+    return refusal(500, envelope.INTERNAL_ERROR)

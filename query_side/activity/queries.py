@@ -85,6 +85,22 @@ class HourOfActivity(msgspec.Struct, frozen=True, rename="camel"):
     distinct_users: int
 
 
+class TopProducts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"since": "from", "until": "to"}):
+    """The most viewed products of full hours."""
+
+    since: WireTime
+    until: WireTime
+    products: list[ProductViews]
+
+
+class HourlyActivity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"since": "from", "until": "to"}):
+    """What happened in full hours; one in which nothing happened is left out."""
+
+    since: WireTime
+    until: WireTime
+    hours: list[HourOfActivity]
+
+
 async def user_activity(connection: Connection, user_id: str) -> UserActivity | None:
     """None for a user without events."""
     row = await connection.fetchrow(USER_ACTIVITY, user_id)

@@ -1,177 +1,179 @@
 """`/users/{id}/..`, `/products/top` and `/activity/hourly`: what the projections know, as JSON.
 
-A user without events has no activity (404); their events and sessions are empty lists.
+A user without events has no activity (404); their sessions are an empty list. Each path with a user id has a twin that
+takes it from the query: clients resolve `/users/../activity` before they ask, however it is written (RFC 3986, 5.2.4).
 """
 
-from collections.abc import Callable
 from datetime import timedelta
-from urllib.parse import quote, unquote_to_bytes, urlencode
+from functools import partial
+from typing import Annotated
+from urllib.parse import quote, urlencode
 
-import asyncpg
-import msgspec
-from litestar import asgi
-from litestar.handlers import ASGIRouteHandler
+from litestar import Response, get
 
 from query_side.activity import queries as projections
-from query_side.activity.hour_range import span_of_hours
-from query_side.api.compression import ENCODED, LEAST_BYTES, VARY, Gzip, takes_gzip
-from query_side.api.negotiation import JSON as JSON_TYPE
-from query_side.api.negotiation import chosen
-from query_side.api.parameters import NAME_RULE, Parameters, is_name
-from query_side.api.pending_bytes import WaitingBytes
-from query_side.api.responses import JSON, NOT_FOUND, RefusedError, guarded, header
+from query_side.activity.hour_range import full_hours, within
+from query_side.activity.queries import HourlyActivity, TopProducts, UserActivity, UserSession
+from query_side.api.declared import AnyUserId, Cursor, From, OfTypes, To, UserId, at_most
+from query_side.api.dependencies import Connected, TheCursors
+from query_side.api.described import LINK, NEGOTIATED, refused
+from query_side.api.parameters import DOT_SEGMENTS
+from query_side.api.responses import RefusedError
+from query_side.api.strictness import CHECKED_TOGETHER
 from query_side.events.filters import EVENT_TYPES
 from query_side.events.pages import unpacked
-from query_side.events.responses import FOREIGN_CURSOR, PROCESSED, EventPages
+from query_side.events.queries import Connection
+from query_side.events.responses import FOREIGN_CURSOR
 from query_side.log_positions.cursors import Cursors
 from read_model.wire_time import wire_time
-from web.asgi import Receive, Scope, Send
 
-USERS = "/users"
-TOP_PRODUCTS = "/products/top"
-ACTIVITY_HOURLY = "/activity/hourly"
-
-DOT_SEGMENTS = (".", "..")  # clients resolve them before they ask, however they are written (RFC 3986, 5.2.4)
 MAX_SESSIONS, DEFAULT_SESSIONS = 200, 50  # of one answer
 MAX_PRODUCTS, DEFAULT_PRODUCTS = 1_000, 10
 USUAL_RANKING, MAX_RANKING = timedelta(days=7), timedelta(days=366)
 USUAL_ACTIVITY, MAX_ACTIVITY = timedelta(days=1), timedelta(days=31)
 
-_encode = msgspec.json.Encoder().encode
+NO_EVENTS = "No events of this user are in the read model (they may not be projected yet)."
+BY_QUERY = (
+    "For ids that no path can carry: clients resolve `.` and `..`, and what stands before them may unescape `%2F`."
+)
+Sessions = Annotated[int, at_most(MAX_SESSIONS, DEFAULT_SESSIONS)]
+Products = Annotated[int, at_most(MAX_PRODUCTS, DEFAULT_PRODUCTS)]
 
 
-class UserRoutes:
-    """The routes of the projections. `pool_of()` and `cursors_of()` give what the lifespan has opened."""
-
-    def __init__(
-        self,
-        pool_of: Callable[[], asyncpg.Pool],
-        cursors_of: Callable[[], Cursors],
-        pages: EventPages,
-        query_timeout: float,
-        waiting: WaitingBytes,
-    ) -> None:
-        self._waiting = waiting
-        self._pool_of = pool_of
-        self._cursors_of = cursors_of
-        self._pages = pages
-        self._query_timeout = query_timeout
-
-    def handlers(self) -> list[ASGIRouteHandler]:
-        """The routes for an application."""
-        return [
-            # A mount, because Litestar 2.25 answers 500 for an ASGI route with a path parameter.
-            asgi(USERS, is_mount=True, copy_scope=False)(guarded(self.user)),
-            asgi(TOP_PRODUCTS, copy_scope=False)(guarded(self.top_products)),
-            asgi(ACTIVITY_HOURLY, copy_scope=False)(guarded(self.activity_hourly)),
-        ]
-
-    async def user(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One of the three things that there are of a user."""
-        user_id, what = user_path(scope["raw_path"])
-        match what:
-            case "activity":
-                await self._activity(scope, send, user_id)
-            case "sessions":
-                await self._sessions(scope, send, user_id)
-            case "events" if user_id is not None:
-                path = PROCESSED if user_id in DOT_SEGMENTS else f"{USERS}/{quote(user_id, safe='')}/events"
-                await self._pages.of_user(scope, receive, send, path, user_id)
-            case _:
-                raise RefusedError(404, NOT_FOUND)
-
-    async def _activity(self, scope: Scope, send: Send, in_path: str | None) -> None:
-        parameters = Parameters(scope["query_string"], () if in_path else ("userId",))
-        user_id = in_path or asked_for(parameters)
-        parameters.check()
-        async with self._connection() as connection:
-            found = await projections.user_activity(connection, user_id)
-        if found is None:
-            raise RefusedError(404, "No events of this user are in the read model (they may not be projected yet).")
-        await answer(self._waiting, scope, send, found)
-
-    async def _sessions(self, scope: Scope, send: Send, in_path: str | None) -> None:
-        parameters = Parameters(
-            scope["query_string"], ("limit", "cursor") if in_path else ("userId", "limit", "cursor")
-        )
-        user_id = in_path or asked_for(parameters)
-        limit = parameters.number("limit", MAX_SESSIONS) or DEFAULT_SESSIONS
-        cursor = parameters.raw("cursor")
-        parameters.check()
-        bound_to = b"sessions:" + user_id.encode()
-        payload = None if cursor is None else self._cursors_of().open(cursor, bound_to)
-        if cursor is not None and payload is None:
-            raise RefusedError(400, errors=[FOREIGN_CURSOR])
-        after = None if payload is None else unpacked(payload)
-        async with self._connection() as connection:
-            found, last = await projections.user_sessions(connection, user_id, after, limit)
-        links = []
-        if last is not None:
-            query = {"limit": limit, "cursor": self._cursors_of().seal(last.packed(), bound_to)}
-            path = f"{USERS}/{quote(user_id, safe='')}/sessions"
-            if in_path is None or in_path in DOT_SEGMENTS:
-                path, query = f"{USERS}/sessions", {"userId": user_id, **query}
-            links = [(b"link", f'<{path}?{urlencode(query)}>; rel="next"'.encode())]
-        await answer(self._waiting, scope, send, found, *links)
-
-    async def top_products(self, scope: Scope, _receive: Receive, send: Send) -> None:
-        """The most viewed products of a span of hours."""
-        parameters = Parameters(scope["query_string"], ("from", "to", "limit"))
-        since, until = span_of_hours(parameters, USUAL_RANKING, MAX_RANKING)
-        limit = parameters.number("limit", MAX_PRODUCTS) or DEFAULT_PRODUCTS
-        parameters.check()
-        async with self._connection() as connection:
-            found = await projections.top_products(connection, since, until, limit)
-        found_in = {"from": wire_time(since), "to": wire_time(until)}
-        await answer(self._waiting, scope, send, {**found_in, "products": found})
-
-    async def activity_hourly(self, scope: Scope, _receive: Receive, send: Send) -> None:
-        """Events of each type in each hour of a span."""
-        parameters = Parameters(scope["query_string"], ("from", "to"), ("eventType",))
-        since, until = span_of_hours(parameters, USUAL_ACTIVITY, MAX_ACTIVITY)
-        event_types = parameters.choices("eventType", EVENT_TYPES) or EVENT_TYPES
-        parameters.check()
-        async with self._connection() as connection:
-            found = await projections.activity_hourly(connection, since, until, event_types)
-        found_in = {"from": wire_time(since), "to": wire_time(until)}
-        await answer(self._waiting, scope, send, {**found_in, "hours": found})
-
-    def _connection(self) -> "asyncpg.pool.PoolAcquireContext":
-        return self._pool_of().acquire(timeout=self._query_timeout)
+get_activity = partial(
+    get,
+    tags=["users"],
+    response_description="Counts, and how the user stands.",
+    responses=NEGOTIATED | {404: refused("The user has no events, or not yet.", NO_EVENTS)},
+)
+get_sessions = partial(
+    get, tags=["users"], response_description="The sessions.", response_headers=[LINK], responses=NEGOTIATED
+)
 
 
-def asked_for(parameters: Parameters) -> str:
-    """The parameter `userId`, for ids that no path can carry: clients resolve `/users/../activity` before they ask."""
-    user_id = parameters.text("userId")
-    if user_id is None:
-        parameters.problems.append("Parameter `userId` is required here.")
-    return user_id or ""
+@get_activity("/users/{id:str}/activity", operation_id="getUserActivity", summary="What one user did")
+async def user_activity(connection: Connected, user_id: UserId) -> UserActivity:
+    """Raises RefusedError, 404, for a user without events."""
+    return await activity_of(connection, user_id)
 
 
-def user_path(raw_path: bytes) -> tuple[str | None, str]:
-    """User id and what is asked of them, from the path as it came: a `%2F` belongs to the id.
-
-    None: the path, such as `/users/activity`, leaves the id to the query.
-    Raises RefusedError: 404 for a path of another form, 400 for what can be no user id.
-    """
-    parts = raw_path.partition(b"?")[0].rstrip(b"/").split(b"/")
-    if len(parts) == 3:
-        return None, parts[2].decode("latin-1")
-    if len(parts) != 4:
-        raise RefusedError(404, NOT_FOUND)
-    try:
-        user_id = unquote_to_bytes(parts[2]).decode()
-    except UnicodeDecodeError:
-        user_id = ""
-    if not is_name(user_id):
-        raise RefusedError(400, f"The user id in the path must be {NAME_RULE}, percent-encoded UTF-8.")
-    return user_id, parts[3].decode("latin-1")
+@get_activity(
+    "/users/activity",
+    operation_id="getActivityOfAnyUser",
+    summary="What one user did, whatever their id",
+    description=BY_QUERY,
+)
+async def activity_of_any_user(connection: Connected, user_id: AnyUserId) -> UserActivity:
+    """Raises RefusedError, 404, for a user without events."""
+    return await activity_of(connection, user_id)
 
 
-async def answer(waiting: WaitingBytes, scope: Scope, send: Send, found: object, *headers: tuple[bytes, bytes]) -> None:
-    """Whatever was found as JSON. Raises RefusedError, 406, when the client takes no JSON."""
-    chosen(header(scope, b"accept"), (JSON_TYPE,))
-    body = _encode(found)
-    if len(body) >= LEAST_BYTES and takes_gzip(header(scope, b"accept-encoding")):
-        body, headers = Gzip().end(body), (*headers, ENCODED)
-    await waiting.respond(send, 200, body, JSON, VARY, *headers)
+async def activity_of(connection: Connection, user_id: str) -> UserActivity:
+    found = await projections.user_activity(connection, user_id)
+    if found is None:
+        raise RefusedError(404, NO_EVENTS)
+    return found
+
+
+@get_sessions(
+    "/users/{id:str}/sessions",
+    operation_id="getUserSessions",
+    summary="Sessions of one user, the newest first",
+    description="From a LOGIN to the LOGOUT, or the next LOGIN, in the log. Empty for a user without any.",
+)
+async def user_sessions(
+    connection: Connected,
+    cursors: TheCursors,
+    user_id: UserId,
+    limit: Sessions = DEFAULT_SESSIONS,
+    cursor: Cursor = None,
+) -> Response[list[UserSession]]:
+    """A page of them. Raises RefusedError, 400, for a cursor of another request."""
+    if user_id in DOT_SEGMENTS:
+        return await sessions_of(connection, cursors, user_id, limit, cursor)
+    path = f"/users/{quote(user_id, safe='')}/sessions"
+    return await sessions_of(connection, cursors, user_id, limit, cursor, path)
+
+
+@get_sessions(
+    "/users/sessions",
+    operation_id="getSessionsOfAnyUser",
+    summary="Sessions of one user, the newest first, whatever their id",
+    description=BY_QUERY,
+)
+async def sessions_of_any_user(
+    connection: Connected,
+    cursors: TheCursors,
+    user_id: AnyUserId,
+    limit: Sessions = DEFAULT_SESSIONS,
+    cursor: Cursor = None,
+) -> Response[list[UserSession]]:
+    """A page of them. Raises RefusedError, 400, for a cursor of another request."""
+    return await sessions_of(connection, cursors, user_id, limit, cursor)
+
+
+async def sessions_of(
+    connection: Connection, cursors: Cursors, user_id: str, limit: int, cursor: str | None, path: str | None = None
+) -> Response[list[UserSession]]:
+    """A page, and the `Link` to the next one: at `path`, or at the path that takes the user id from the query."""
+    bound_to = b"sessions:" + user_id.encode()
+    payload = None if cursor is None else cursors.open(cursor, bound_to)
+    if cursor is not None and payload is None:
+        raise RefusedError(400, errors=[FOREIGN_CURSOR])
+    after = None if payload is None else unpacked(payload)
+    found, last = await projections.user_sessions(connection, user_id, after, limit)
+    if last is None:
+        return Response(found)
+    query = {"limit": limit, "cursor": cursors.seal(last.packed(), bound_to)}
+    target = f"{path}?{urlencode(query)}" if path else f"/users/sessions?{urlencode({'userId': user_id, **query})}"
+    return Response(found, headers={"link": f'<{target}>; rel="next"'})
+
+
+@get(
+    "/products/top",
+    operation_id="getTopProducts",
+    summary="The most viewed products",
+    description="Of full hours: `from` is rounded down, `to` up, and the answer tells both. By default the last 7 "
+    "days; at most 366.",
+    tags=["products"],
+    response_description="Products, the most viewed first.",
+    responses=NEGOTIATED,
+    opt={CHECKED_TOGETHER: [within(USUAL_RANKING, MAX_RANKING)]},
+)
+async def top_products(
+    connection: Connected, since: From = None, until: To = None, limit: Products = DEFAULT_PRODUCTS
+) -> TopProducts:
+    """The most viewed products of a span of hours."""
+    begin, end = full_hours(since, until, USUAL_RANKING)
+    found = await projections.top_products(connection, begin, end, limit)
+    return TopProducts(wire_time(begin), wire_time(end), found)
+
+
+@get(
+    "/activity/hourly",
+    operation_id="getHourlyActivity",
+    summary="Events by hour and type",
+    description="Of full hours: `from` is rounded down, `to` up, and the answer tells both. By default the last 24; at "
+    "most 31 days. Hours in which nothing happened are left out.",
+    tags=["activity"],
+    response_description="Hours, the oldest first.",
+    responses=NEGOTIATED,
+    opt={CHECKED_TOGETHER: [within(USUAL_ACTIVITY, MAX_ACTIVITY)]},
+)
+async def activity_hourly(
+    connection: Connected, since: From = None, until: To = None, event_types: OfTypes = ()
+) -> HourlyActivity:
+    """Events of each type in each hour of a span."""
+    begin, end = full_hours(since, until, USUAL_ACTIVITY)
+    found = await projections.activity_hourly(connection, begin, end, event_types or EVENT_TYPES)
+    return HourlyActivity(wire_time(begin), wire_time(end), found)
+
+
+ACTIVITY_ROUTES = [
+    user_activity,
+    activity_of_any_user,
+    user_sessions,
+    sessions_of_any_user,
+    top_products,
+    activity_hourly,
+]

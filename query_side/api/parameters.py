@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Annotated
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote_to_bytes
 
 import msgspec
 
@@ -13,6 +13,7 @@ from query_side.api.responses import RefusedError
 MAX_FIELDS = 50  # `name=value` in one query string
 MAX_REPEATS = 40  # of one parameter that may be repeated
 MAX_TEXT_LENGTH = 256  # characters of a user id or a product id
+DOT_SEGMENTS = (".", "..")  # user ids that no path can carry: clients resolve them before they ask (RFC 3986, 5.2.4)
 
 _control_character = re.compile(r"[\u0000-\u001f\u007f-\u009f]").search
 _only_digits = re.compile(r"[0-9]{1,9}").fullmatch
@@ -139,6 +140,17 @@ NAME_RULE = f"1 to {MAX_TEXT_LENGTH} characters without control characters"
 def is_name(text: str) -> bool:
     """Whether it can be a user id or a product id."""
     return 0 < len(text) <= MAX_TEXT_LENGTH and not _control_character(text)
+
+
+def user_id_of(segment: str | bytes) -> str:
+    """The user id that a segment of the path means, percent-encoded. Raises RefusedError, 400, for what can be none."""
+    try:
+        user_id = unquote_to_bytes(segment).decode()
+    except UnicodeDecodeError:
+        user_id = ""
+    if not is_name(user_id):
+        raise RefusedError(400, f"The user id in the path must be {NAME_RULE}, percent-encoded UTF-8.")
+    return user_id
 
 
 def shown(name: str) -> str:

@@ -1,20 +1,19 @@
 """`GET /events/processed` and `GET /events/{eventId}`, straight on ASGI: the answers are JSON already."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from hashlib import blake2b
+from urllib.parse import quote
 from uuid import UUID
 
 import asyncpg
-from litestar import asgi
-from litestar.handlers import ASGIRouteHandler
 
-from query_side.api.responses import JSON, NOT_FOUND, RefusedError, guarded, header, refusal
+from query_side.api.parameters import DOT_SEGMENTS, user_id_of
+from query_side.api.responses import JSON, RefusedError, guarded, header, refusal
 from query_side.events import queries
 from query_side.events.responses import EventPages
 from web.asgi import App, Receive, Scope, Send, respond
 
 PROCESSED = "/events/processed"
-EVENTS = "/events"
 NO_COMMANDS_HERE = "There is no such path: commands are posted to /events/generate, exactly so written."
 
 
@@ -25,45 +24,42 @@ class EventRoutes:
         self,
         pool_of: Callable[[], asyncpg.Pool],
         pages: EventPages,
-        status: Callable[[UUID, Scope, Send], Awaitable[None]],
         query_timeout: float,
     ) -> None:
         self._pool_of = pool_of
-        self._status = status
         self._query_timeout = query_timeout
+        self._pages = pages
         self._processed = guarded(pages.processed)
         self._event = guarded(self.event)
 
-    def handlers(self) -> list[ASGIRouteHandler]:
-        """The routes for an application."""
-        return [
-            asgi(PROCESSED, copy_scope=False)(self._processed),
-            # A mount, because Litestar 2.25 answers 500 for an ASGI route with a path parameter.
-            asgi(EVENTS, is_mount=True, copy_scope=False)(self._known),
-        ]
+    def raw_routes(self) -> dict[str, App]:
+        """The routes by path."""
+        events_of_user = guarded(self.of_user)
+        return {
+            PROCESSED: self._processed,
+            "/events/{eventId}": self._known,
+            "/users/{id}/events": events_of_user,
+            "/users//{what}": events_of_user,  # a user id that is empty is refused in words
+        }
 
-    def direct(self) -> dict[str, App]:
-        """The routes that pass by the router, which costs as much as a page does."""
-        return {PROCESSED: self._processed}
+    async def of_user(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Events of the user in the path."""
+        user_id = user_id_of(scope["raw_path"].split(b"/")[2])
+        path = PROCESSED if user_id in DOT_SEGMENTS else f"/users/{quote(user_id, safe='')}/events"
+        await self._pages.of_user(scope, receive, send, path, user_id)
 
     async def _known(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Another method is refused where there is something to get, and nowhere else."""
-        if scope["method"] in ("GET", "HEAD") or parse_event_id(scope["path"].strip("/").split("/")[0]) is not None:
+        if scope["method"] in ("GET", "HEAD") or parse_event_id(scope["path"].split("/")[2]) is not None:
             await self._event(scope, receive, send)
         else:
             await respond(send, 404, refusal(NO_COMMANDS_HERE), JSON)
 
     async def event(self, scope: Scope, _receive: Receive, send: Send) -> None:
-        """One event by its id, or its status. An event never changes, so its tag is that of its bytes."""
-        text, _, facet = scope["path"].strip("/").partition("/")
-        if not text or facet not in ("", "status"):
-            raise RefusedError(404, NOT_FOUND)
-        event_id = parse_event_id(text)
+        """One event by its id. An event never changes, so its tag is that of its bytes."""
+        event_id = parse_event_id(scope["path"].split("/")[2])
         if event_id is None:
             raise RefusedError(400, "The event id in the path must be a UUID.")
-        if facet == "status":
-            await self._status(event_id, scope, send)
-            return
         async with self._pool_of().acquire(timeout=self._query_timeout) as connection:
             found = await queries.get_event_by_id(connection, event_id)
         if found is None:

@@ -9,6 +9,7 @@ import msgspec
 
 from query_side.api.responses import RefusedError
 from query_side.log_positions.positions import Position
+from query_side.log_positions.progress import Progress
 from read_model.names import READ
 from read_model.wire_time import WireTime, wire_time, wire_time_or_none
 
@@ -53,11 +54,17 @@ class Status(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, kw
 class Statuses:
     """Looks up what became of events of one topic."""
 
-    def __init__(self, pool_of: Callable[[], asyncpg.Pool], topic: str, timeout: float) -> None:
+    def __init__(self, progress: Progress, pool_of: Callable[[], asyncpg.Pool], topic: str, timeout: float) -> None:
+        self._progress = progress
         self._pool_of, self._topic, self._timeout = pool_of, topic, timeout
 
-    async def of(self, event_id: UUID, at: Position | None) -> Status:
-        """Of the event; or, where a position is named, of the record there. In one snapshot."""
+    async def of(self, event_id: UUID, at: Position | None, wait: float) -> Status:
+        """Of the event; or, where a position is named, of the record there, after `wait` seconds for it at most.
+
+        In one snapshot.
+        """
+        if at is not None:
+            await self._progress.wait_for([at], wait)
         async with (
             self._pool_of().acquire(timeout=self._timeout) as connection,
             connection.transaction(isolation="repeatable_read", readonly=True),

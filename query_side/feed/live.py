@@ -6,17 +6,17 @@ from contextlib import asynccontextmanager
 
 import asyncpg
 import stamina
-from litestar.handlers import ASGIRouteHandler
 
 from query_side.api.pending_bytes import WaitingBytes
 from query_side.feed.broadcaster import Broadcaster
 from query_side.feed.event_status import Statuses
-from query_side.feed.routes import FeedRoutes, StatusRoute
+from query_side.feed.routes import FeedRoutes
 from query_side.feed.stream import Streams
 from query_side.log_positions.cursors import Cursors
 from query_side.log_positions.progress import Progress
 from query_side.log_positions.read_your_writes import Freshness
 from query_side.settings import QuerySettings
+from web.asgi import App
 
 
 class Live:
@@ -40,11 +40,11 @@ class Live:
         freshness = Freshness(self._progress, pool_of, topic)
         self.fresh, self.confirm = freshness.before, freshness.confirm
         self._feed = FeedRoutes(pool_of, cursors_of, topic, self._streams, waiting)
-        self.status = StatusRoute(Statuses(pool_of, topic, settings.query_timeout_ms / 1000), self._progress).answer
+        self.statuses = Statuses(self._progress, pool_of, topic, settings.query_timeout_ms / 1000)
 
-    def handlers(self) -> list[ASGIRouteHandler]:
-        """The routes for an application."""
-        return self._feed.handlers()
+    def raw_routes(self) -> dict[str, App]:
+        """The feed and its stream, by path."""
+        return self._feed.raw_routes()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

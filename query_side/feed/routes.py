@@ -1,25 +1,18 @@
-"""The routes of the log: `/events/feed`, `/events/stream` and `/events/{eventId}/status`."""
+"""The hot routes of the log: `/events/feed` and `/events/stream`."""
 
 from collections.abc import Callable
-from uuid import UUID
 
 import asyncpg
-import msgspec
-from litestar import asgi
-from litestar.handlers import ASGIRouteHandler
 
 from query_side.api.parameters import Parameters
 from query_side.api.pending_bytes import WaitingBytes
 from query_side.api.responses import JSON, guarded
 from query_side.events.formats import json_array
-from query_side.feed.event_status import Statuses, the_one
 from query_side.feed.pages import cursor_of, read_bounded
 from query_side.feed.start_position import BEGINNING, beginning_of
 from query_side.feed.stream import Streams
 from query_side.log_positions.cursors import Cursors
-from query_side.log_positions.positions import positions_of, wait_of, without_position
-from query_side.log_positions.progress import Progress
-from web.asgi import Receive, Scope, Send, respond
+from web.asgi import App, Receive, Scope, Send
 
 FEED = "/events/feed"
 STREAM = "/events/stream"
@@ -42,12 +35,9 @@ class FeedRoutes:
         self._pool_of, self._cursors_of, self._topic = pool_of, cursors_of, topic
         self._streams = streams
 
-    def handlers(self) -> list[ASGIRouteHandler]:
-        """The routes for an application."""
-        return [
-            asgi(FEED, copy_scope=False)(guarded(self.feed)),
-            asgi(STREAM, copy_scope=False)(guarded(self._streams.stream)),
-        ]
+    def raw_routes(self) -> dict[str, App]:
+        """The routes by path."""
+        return {FEED: guarded(self.feed), STREAM: guarded(self._streams.stream)}
 
     async def feed(self, scope: Scope, _receive: Receive, send: Send) -> None:
         """One page. `Link: rel="next"` says that there is more; `Footfall-Cursor` is where to go on, now or later."""
@@ -63,19 +53,3 @@ class FeedRoutes:
         body = json_array(page.events())
         del page  # the body may have to wait for its reader
         await self._waiting.respond(send, 200, body, JSON, *headers)
-
-
-class StatusRoute:
-    """The life of one event."""
-
-    def __init__(self, statuses: Statuses, progress: Progress) -> None:
-        self._statuses, self._progress = statuses, progress
-
-    async def answer(self, event_id: UUID, scope: Scope, send: Send) -> None:
-        """Waits for the position, if one is named, as long as the client prefers; then says what is so."""
-        at = the_one(positions_of(scope))
-        without_position(scope)
-        Parameters(scope["query_string"], ()).check()
-        if at is not None:
-            await self._progress.wait_for([at], wait_of(scope))
-        await respond(send, 200, msgspec.json.encode(await self._statuses.of(event_id, at)), JSON)

@@ -1,39 +1,51 @@
-"""The document, put together from the modules of paths.
+"""The document of the query side, generated from the signatures of its routes.
 
 `python -m footfall.documents` compares it with its file, `docs/openapi/query-side.json`.
 """
 
 from pathlib import Path
+from typing import NoReturn
 
 import msgspec
+from litestar import Router
+from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.spec import License
 
-from query_side.openapi.event_paths import EVENT_PATHS
-from query_side.openapi.feed_paths import FEED_PATHS, waiting
+from query_side.activity.routes import ACTIVITY_ROUTES
+from query_side.api.declared import OF_EVERY_ROUTE
+from query_side.api.dependencies import dependencies_of
+from query_side.api.described import HEADERS
+from query_side.feed.status_route import event_status
+from query_side.openapi.declared_routes import DECLARED
 from query_side.openapi.shapes import Json, components
-from query_side.openapi.user_paths import USER_PATHS
+from web.openapi import generated
 
+DOCUMENT = "/openapi/query-side.json"
 FILE = Path(__file__).resolve().parents[2] / "docs" / "openapi" / "query-side.json"
 
-PATHS: Json = waiting({**EVENT_PATHS, **USER_PATHS, **FEED_PATHS})
+INFO = OpenAPIConfig(
+    title="Footfall: queries",
+    version="1",
+    summary="What users did: events, sessions, products and activity.",
+    description="Reads only. Every answer has an `X-Request-ID`; every refusal is the envelope `Refusal`. Times are "
+    "ISO-8601 in UTC.",
+    license=License(name="MIT", identifier="MIT"),
+)
 
 
 def document() -> Json:
     """The OpenAPI 3.1 document."""
-    return {
-        "openapi": "3.1.0",
-        "info": {
-            "title": "Footfall: queries",
-            "version": "1",
-            "summary": "What users did: events, sessions, products and activity.",
-            "description": (
-                "Reads only. Every answer has an `X-Request-ID`; every refusal is the envelope `Refusal`. Times are "
-                "ISO-8601 in UTC."
-            ),
-            "license": {"name": "MIT", "identifier": "MIT"},
-        },
-        "paths": PATHS,
-        "components": {"schemas": components()},
-    }
+    routes = Router(
+        "/",
+        route_handlers=[*DECLARED, *ACTIVITY_ROUTES, event_status],
+        dependencies=dependencies_of(nothing_is_open, nothing_is_open, nothing_is_open, 0.0),
+        parameters=OF_EVERY_ROUTE,
+    )
+    return generated(INFO, [routes], components(), HEADERS)
+
+
+def nothing_is_open() -> NoReturn:
+    raise NotImplementedError("the routes are described here, not served")
 
 
 def rendered() -> bytes:

@@ -1,0 +1,107 @@
+"""One guard for every typed route: its query string and its path are read strictly, and every problem is told at once.
+
+Litestar by itself ignores parameters that it does not know, takes the last of those that are repeated, and stops at
+the first part of a request that is wrong. So this guard runs before it. It reads the parameters that the route's own
+signature declares, with the rules of `Parameters`, and refuses with a sentence for each problem. What it lets through
+it leaves in the one spelling that Litestar's conversion reads: `007` is 7, and a date is its first moment in UTC.
+"""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from functools import cache
+from typing import Any
+from urllib.parse import unquote, urlencode
+from uuid import UUID
+
+from litestar.connection import ASGIConnection
+from litestar.enums import ParamType
+from litestar.handlers import BaseRouteHandler
+from litestar.params import ParameterKwarg
+from litestar.typing import FieldDefinition
+
+from query_side.api.parameters import MAX_TEXT_LENGTH, Parameters, user_id_of
+from query_side.api.responses import RefusedError
+from query_side.log_positions.positions import parameters as fields_of
+from query_side.log_positions.positions import without_position
+
+CHECKED_TOGETHER = "checked_together"  # of a route's `opt`: rules for several parameters; each notes what is wrong
+Reader = Callable[[Parameters], str | list[str] | None]
+
+
+def strict(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+    """The guard. Raises RefusedError, 400."""
+    scope: Any = connection.scope
+    positions = [field for field in fields_of(scope) if field[0] == "position"]  # of every route: not this one's
+    without_position(scope)
+    scope["path_params"] = {name: path_text(name, text) for name, text in connection.path_params.items()}
+    readers = readers_of(handler)
+    repeatable = [name for name, field in declared(handler).items() if field.is_non_string_sequence]
+    parameters = Parameters(scope["query_string"], [name for name in readers if name not in repeatable], repeatable)
+    for rule in handler.opt.get(CHECKED_TOGETHER, ()):
+        rule(parameters)
+    found = {name: read(parameters) for name, read in readers.items()}
+    parameters.check()
+    kept = [(name, value) for name, value in found.items() if value is not None]
+    scope["query_string"] = urlencode([*kept, *positions], doseq=True).encode()
+
+
+@cache
+def declared(handler: BaseRouteHandler) -> Mapping[str, FieldDefinition]:
+    """The query parameters of a route's signature, by the names that clients know."""
+    return {
+        field.kwarg_definition.name or name: field
+        for name, field in handler.parsed_fn_signature.parameters.items()
+        if not field.is_di_field
+        and isinstance(field.kwarg_definition, ParameterKwarg)
+        and field.kwarg_definition.param_type is ParamType.QUERY
+    }
+
+
+@cache
+def readers_of(handler: BaseRouteHandler) -> Mapping[str, Reader]:
+    """How each of them is read."""
+    return {name: reader_of(name, field) for name, field in declared(handler).items()}
+
+
+def reader_of(name: str, field: FieldDefinition) -> Reader:
+    """The reader of `Parameters` that fits the declaration: its type, and its bounds."""
+    bounds = field.kwarg_definition
+    assert isinstance(bounds, ParameterKwarg)
+    kinds = {kind.annotation for kind in field.inner_types} if field.is_union else {field.annotation}
+    if field.is_non_string_sequence:
+        choices = (bounds.schema_extra or {})["items"]["enum"]
+        return lambda parameters: list(parameters.choices(name, choices))
+    if int in kinds:
+        most = int(bounds.le or 0)
+        return lambda parameters: as_text(parameters.number(name, most))
+    if datetime in kinds:
+        return lambda parameters: as_text(parameters.moment(name))
+    if bounds.max_length == MAX_TEXT_LENGTH:
+        return lambda parameters: required(parameters, name) if field.is_required else parameters.text(name)
+    return lambda parameters: parameters.raw(name)
+
+
+def required(parameters: Parameters, name: str) -> str | None:
+    """A name that has to be there."""
+    value = parameters.text(name)
+    if value is None:
+        parameters.problems.append(f"Parameter `{name}` is required here.")
+    return value
+
+
+def as_text(value: int | datetime | None) -> str | None:
+    """As Litestar's conversion reads it."""
+    return value.isoformat() if isinstance(value, datetime) else None if value is None else str(value)
+
+
+def path_text(name: str, segment: str) -> str:
+    """A parameter of the path. Raises RefusedError, 400."""
+    return uuid_text(segment) if name == "eventId" else user_id_of(segment)
+
+
+def uuid_text(text: str) -> str:
+    """A segment of the path that is an event's id. Raises RefusedError, 400."""
+    try:
+        return str(UUID(unquote(text)))
+    except ValueError:
+        raise RefusedError(400, "The event id in the path must be a UUID.") from None

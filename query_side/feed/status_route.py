@@ -1,0 +1,34 @@
+"""`GET /events/{eventId}/status`: the life of one event, waited for as long as the client likes."""
+
+from typing import Any
+
+from litestar import get
+from litestar.di import NamedDependency
+from litestar.params import SkipValidation
+
+from query_side.api.declared import EventId
+from query_side.api.described import OF_EVERY_READ, refused
+from query_side.api.reading import ALWAYS_JSON, AnyRequest
+from query_side.feed.event_status import Status, Statuses, the_one
+from query_side.log_positions.positions import positions_of, wait_of
+
+
+@get(
+    "/events/{eventId:str}/status",
+    operation_id="getEventStatus",
+    summary="The life of one event",
+    description="With `position`, of the record there; waits for it as long as `Prefer: wait` says.",
+    tags=["events"],
+    response_description="What became of it.",
+    responses={
+        **{status: answer for status, answer in OF_EVERY_READ.items() if status != 409},  # it tells what is so
+        400: refused("The id is no UUID.", "The event id in the path must be a UUID."),
+    },
+    opt={ALWAYS_JSON: True},
+)
+async def event_status(
+    request: AnyRequest, statuses: NamedDependency[SkipValidation[Statuses]], event_id: EventId
+) -> Status:
+    """Raises RefusedError, 400, for more than one position."""
+    scope: Any = request.scope
+    return await statuses.of(event_id, the_one(positions_of(scope)), wait_of(scope))
