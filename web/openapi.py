@@ -98,7 +98,7 @@ def response(described: Json, schemas: Mapping[str, Json], headers: Json) -> Jso
     found: Json = {"description": described["description"], "headers": {**headers, **described.get("headers", {})}}
     found["headers"] = {
         name: {"schema": {"type": "string"}, **{key: value for key, value in one.items() if value is not False}}
-        for name, one in found["headers"].items()
+        for name, one in sorted(found["headers"].items())  # Litestar has them in a set
     }
     if "content" in described:
         found["content"] = {
