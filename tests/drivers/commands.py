@@ -7,6 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from click.testing import CliRunner
+
+from footfall.cli.main import cli
 from tests.conftest import Footfall
 from tests.patience import PATIENCE
 
@@ -30,6 +33,16 @@ def status(
         check=False,
         timeout=PATIENCE,
     )
+
+
+def status_here(
+    footfall: Footfall, *arguments: str, url: str | None = None, **more: str
+) -> "subprocess.CompletedProcess[str]":
+    """The same in this process, for tests that ask again and again: a process of its own costs half a second of CPU."""
+    variables = environment(footfall, url or footfall.servers.query_url, COLUMNS="200", **more)
+    run = CliRunner().invoke(cli, ["status", *arguments], env=variables)
+    assert run.exception is None or isinstance(run.exception, SystemExit), repr(run.exception)
+    return subprocess.CompletedProcess(["status", *arguments], run.exit_code, run.stdout, run.stderr)
 
 
 def as_json(run: "subprocess.CompletedProcess[str]") -> dict[str, Any]:

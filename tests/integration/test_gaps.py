@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Footfall
-from tests.drivers.commands import owners_command, status
+from tests.drivers.commands import owners_command, status_here
 from tests.processes import wait_until
 from tests.producing import (
     an_event,
@@ -95,4 +95,4 @@ def test_a_rebuild_of_a_trimmed_topic_begins_where_it_begins_once_that_is_accept
     wait_until(lambda: sql(footfall.servers, count)[0]["n"] == 27, PATIENCE, "what is left to be built")
     assert journalled(footfall, "rebuild start")[0]["missing"] == {"4": 3}
     assert owners_command(footfall, "rebuild", "promote", "--force").returncode == 0
-    wait_until(lambda: status(footfall, "--max-lag", "0").returncode == 0, PATIENCE, "all to be well")
+    wait_until(lambda: status_here(footfall, "--max-lag", "0").returncode == 0, PATIENCE, "all to be well")

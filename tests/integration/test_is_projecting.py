@@ -14,7 +14,7 @@ from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 
 from tests.conftest import Footfall
-from tests.drivers.commands import active, as_json, status
+from tests.drivers.commands import active, as_json, status_here
 from tests.processes import Process, wait_until
 from tests.producing import (
     an_event,
@@ -78,12 +78,12 @@ def health(process: Process) -> tuple[int, dict[str, Any]]:
 
 
 def states(footfall: Footfall) -> list[str]:
-    return [each["state"] for each in active(as_json(status(footfall, "--json", **SOON)))]
+    return [each["state"] for each in active(as_json(status_here(footfall, "--json", **SOON)))]
 
 
 def wait_until_well(footfall: Footfall, projector: Process) -> None:
     wait_until(lambda: health(projector)[0] == 200, PATIENCE, "the projector to be ready")
-    wait_until(lambda: status(footfall, **SOON).returncode == 0, PATIENCE, "all to be well")
+    wait_until(lambda: status_here(footfall, **SOON).returncode == 0, PATIENCE, "all to be well")
 
 
 def test_a_foreign_consumer_with_another_assignor_that_came_first(footfall: Footfall) -> None:
@@ -99,7 +99,7 @@ def test_a_foreign_consumer_with_another_assignor_that_came_first(footfall: Foot
             return code == 503 and "InconsistentGroupProtocolError" in found["detail"] and "nightly" in found["detail"]
 
         wait_until(is_named, PATIENCE, "the projector to say who keeps it out")
-        run = status(footfall, "--json", **SOON)
+        run = status_here(footfall, "--json", **SOON)
         assert run.returncode == 1
         assert {each["state"] for each in active(as_json(run))} == {"foreign"}
         assert "nightly-export" in run.stdout
@@ -113,7 +113,7 @@ def test_a_foreign_consumer_in_our_group_that_holds_half_of_the_partitions(footf
     wait_until_owning(projector, 6)
     with a_stranger(footfall, RoundRobinPartitionAssignor):
         wait_until(lambda: states(footfall).count("foreign") == 3, PATIENCE, "three partitions to be foreign")
-        run = status(footfall, **SOON)
+        run = status_here(footfall, **SOON)
         assert run.returncode == 1
         assert "client 'nightly-export' at 127.0.0.1" in run.stdout
         wait_until(lambda: "nightly-export" in health(projector)[1]["detail"], PATIENCE, "the projector to say so")
@@ -137,22 +137,24 @@ def test_an_open_foreign_transaction(footfall: Footfall) -> None:
 
     with in_a_thread(forget_to_commit):
         produce(footfall, [record_of(an_event(), 2) for _ in range(40)])
-        run = status(footfall, "--json", "--max-lag", "0", **SOON)
+        run = status_here(footfall, "--json", "--max-lag", "0", **SOON)
         assert run.returncode == 1
         found = active(as_json(run))[2]
         assert (found["state"], found["lag"]) == ("blocked", 41)
         assert "read_g1, partition 2 lags by 41 events, more than 0." in as_json(run)["problems"]
         wait_until(
-            lambda: status(footfall, **SOON).returncode == 1, PATIENCE, "the transaction to be old enough to be said"
+            lambda: status_here(footfall, **SOON).returncode == 1,
+            PATIENCE,
+            "the transaction to be old enough to be said",
         )
-        assert "transaction has been open at offset 0" in status(footfall, **SOON).stdout
+        assert "transaction has been open at offset 0" in status_here(footfall, **SOON).stdout
         wait_until(lambda: health(projector)[0] == 503, PATIENCE, "the projector to say so")
         query_side = footfall.start("query-side")
         answer = httpx.get(f"{query_side.url}/events/processed?position=2-40", headers={"prefer": "wait=0"}, timeout=30)
         assert (answer.status_code, "footfall-reached" in answer.headers) == (503, False)
         assert "it has nothing of that partition yet" in answer.json()["error"]
     wait_until_processed(footfall, 41, PATIENCE)
-    wait_until(lambda: status(footfall, "--max-lag", "0", **SOON).returncode == 0, PATIENCE, "all to be well")
+    wait_until(lambda: status_here(footfall, "--max-lag", "0", **SOON).returncode == 0, PATIENCE, "all to be well")
 
 
 def test_a_lock_in_the_way(footfall: Footfall) -> None:
@@ -175,13 +177,13 @@ def test_a_lock_in_the_way(footfall: Footfall) -> None:
             wait_until(lambda url=url: waits(footfall, url), PATIENCE, "the lock to be seen")  # type: ignore[misc]
         wait_until(lambda: health(projector)[0] == 503, PATIENCE, "the projector to say so")
         assert "'quarterly report'" in health(projector)[1]["detail"]
-        assert status(footfall, **SOON).returncode == 1
+        assert status_here(footfall, **SOON).returncode == 1
     wait_until_processed(footfall, 1, PATIENCE)
     wait_until_well(footfall, projector)
 
 
 def waits(footfall: Footfall, url: str) -> bool:
-    found = active(as_json(status(footfall, "--json", url=url, **SOON)))[1]
+    found = active(as_json(status_here(footfall, "--json", url=url, **SOON)))[1]
     return found["state"] == "waiting" and "'quarterly report'" in found["reason"]
 
 
@@ -195,7 +197,7 @@ def test_every_batch_meets_a_timeout(footfall: Footfall) -> None:
     produce(footfall, [record_of(an_event(), 1) for _ in range(5)])
     wait_until(lambda: health(projector)[0] == 503, PATIENCE, "the projector to say so")
     assert "QueryCanceledError (57014)" in health(projector)[1]["detail"]
-    run = status(footfall, "--json", **SOON)
+    run = status_here(footfall, "--json", **SOON)
     assert run.returncode == 1
     assert active(as_json(run))[1]["state"] in ("standing", "waiting")
     sql(footfall.servers, "DROP TRIGGER late ON read_g1.processed_events")

@@ -12,7 +12,7 @@ import pytest
 from operations.settings import TopicSettings
 from operations.setup import create_topics
 from tests.conftest import Footfall
-from tests.drivers.commands import as_json, status
+from tests.drivers.commands import as_json, status_here
 from tests.guarded_broker import (
     DESCRIBE,
     DESCRIBE_CONFIGS,
@@ -81,9 +81,9 @@ def test_what_kafka_does_not_allow_is_said_and_what_it_then_allows_is_used(
 
     detail = dependency(command_side, "kafka")[1]["detail"]
     assert "could not be checked: TopicAuthorizationFailedError" in detail  # unknown is not good, and no failure
-    found = as_json(status(footfall, "--json", **broker.as_user))
+    found = as_json(status_here(footfall, "--json", **broker.as_user))
     assert any("could not be checked" in warning for warning in found["warnings"])
     asyncio.run(broker.allow(Rule(TOPIC, DESCRIBE_CONFIGS)))
-    assert as_json(status(footfall, "--json", **broker.as_user))["warnings"] == []
+    assert as_json(status_here(footfall, "--json", **broker.as_user))["warnings"] == []
     produce(footfall, some_records(10))
     wait_until_processed(footfall, 11, PATIENCE)

@@ -8,7 +8,7 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from tests.conftest import Footfall
-from tests.drivers.commands import as_json, owners_command, status
+from tests.drivers.commands import as_json, owners_command, status_here
 from tests.processes import Process, wait_until
 from tests.producing import logged, start_projector
 
@@ -62,7 +62,7 @@ def test_each_broken_promise_is_named_with_what_mends_it_wherever_people_look(ca
         assert all(word in detail(process) for word in WORDS)
         reasons = " ".join(line["reason"] for line in logged(process, "topic_promise_broken"))
         assert all(word in reasons for word in WORDS)
-    looked = status(careless, "--json")
+    looked = status_here(careless, "--json")
     assert len(as_json(looked)["warnings"]) == len(WORDS)
     assert looked.returncode == 0  # nothing has happened yet
-    assert "forgets: retention.ms is 604800000 ms" in status(careless).stdout
+    assert "forgets: retention.ms is 604800000 ms" in status_here(careless).stdout
