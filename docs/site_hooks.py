@@ -14,6 +14,8 @@ LOADED = re.compile(
     r"""|@import\s+[^;]*//[^;]+|url\(\s*["']?(?:https?:)?//[^)]+"""
 )
 
+UNRENDERED = re.compile(r"```\w+|<p>\|.*|<p>#+ .*")
+
 
 def on_config(config: Any) -> Any:
     """Puts every decision record into the navigation, below the page that lists them."""
@@ -34,9 +36,9 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
-    """Fills the list of decisions."""
+    """Fills the list of decisions. In guides, turns the file name after a fence's language into the block's title."""
     if page.file.src_uri != "decisions.md":
-        return markdown
+        return re.sub(r"^```(\w+) (\S+)$", r'```\1 title="\2"', markdown, flags=re.MULTILINE)
     lines = []
     for path in sorted((ROOT / "docs" / "decisions").glob("*.md")):
         title = path.read_text().splitlines()[0].removeprefix("# ")
@@ -45,12 +47,12 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
 
 
 def on_post_build(config: Any) -> None:
-    """Fails the build when a page or a style would load something from another host."""
+    """Fails the build when a page would load something from another host, or shows markup instead of rendering it."""
     site = Path(config["site_dir"])
-    found = [
-        f"{path.relative_to(site)}: {match[0]}"
-        for path in sorted([*site.rglob("*.html"), *site.rglob("*.css")])
-        for match in LOADED.finditer(path.read_text(errors="replace"))
-    ]
+    found = []
+    for path in sorted([*site.rglob("*.html"), *site.rglob("*.css")]):
+        text = path.read_text(errors="replace")
+        found += [f"{path.relative_to(site)} loads {match[0]}" for match in LOADED.finditer(text)]
+        found += [f"{path.relative_to(site)} does not render {match[0]}" for match in UNRENDERED.finditer(text)]
     if found:
-        raise SystemExit("the site would load from other hosts:\n" + "\n".join(found))
+        raise SystemExit("\n".join(["the site is not as it should be:", *found]))

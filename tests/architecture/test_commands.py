@@ -3,6 +3,9 @@
 import os
 import re
 import subprocess
+import tomllib
+
+from ruamel.yaml import YAML
 
 from tests.architecture.repository import ROOT
 from tests.patience import PATIENCE
@@ -20,3 +23,21 @@ def test_ci_runs_what_the_readme_promises() -> None:
     commands = re.findall(r"^(make \w+)(?: SEED=\d+)?$", script.read_text(), re.MULTILINE)
     assert commands == ["make check", "make chaos", "make containers", "make test"]
     assert "make UV= demo" in script.read_text()
+
+
+def test_the_workflow_runs_the_same_commands_on_every_system_and_python_that_is_supported() -> None:
+    workflow = YAML(typ="safe").load(ROOT / ".github" / "workflows" / "ci.yml")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    versions = [found[1] for line in project["classifiers"] if (found := re.fullmatch(r".* Python :: (3\.\d+)", line))]
+    for name in ("check", "test", "demo"):
+        job = workflow["jobs"][name]
+        assert job["strategy"]["matrix"] == {"os": ["ubuntu-latest", "macos-latest"], "python": versions}
+        assert job["steps"][-1] == {"run": f"make {name} PYTHON=python"}
+
+
+def test_pre_commit_runs_only_what_make_check_runs() -> None:
+    hooks = YAML(typ="safe").load(ROOT / ".pre-commit-config.yaml")["repos"][0]["hooks"]
+    checked = (ROOT / "Makefile").read_text().partition("\ncheck:")[2].partition("\n\n")[0]
+    entries = [hook["entry"].removeprefix(".venv/bin/").split(" --")[0] for hook in hooks]
+    assert entries
+    assert [entry for entry in entries if f"$(BIN)/{entry}" not in checked] == []
