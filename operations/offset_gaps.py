@@ -12,7 +12,7 @@ from aiokafka.errors import OffsetOutOfRangeError
 
 from operations.rebuild.operator import Operator, RefusedError
 from read_model.generations.histories import accept_history, accept_position
-from read_model.generations.register import PROJECTED, note, positions
+from read_model.generations.register import PROJECTED, positions, write_journal
 
 LOOK_PATIENCE = 10.0  # seconds to read the first record after each gap, all together
 
@@ -116,7 +116,7 @@ async def accept(operator: Operator, found: Sequence[OffsetGap]) -> None:
                     "gaps again: footfall gaps list"
                 )
             await accept_position(connection, gap.generation, *where, gap.last + 1)
-            await note(connection, operator.name, "gaps accept", _detail(operator, gap))
+            await write_journal(connection, operator.name, "gaps accept", _detail(operator, gap))
 
 
 def _detail(operator: Operator, gap: OffsetGap) -> dict[str, object]:
@@ -154,7 +154,7 @@ async def accept_new_history(operator: Operator) -> list[str]:
         for name in others:
             aside = await accept_history(operator.connection, name, operator.topic, topic_id, beginnings)
             detail = {"generation": name, "topic": operator.topic, "topic_id": str(topic_id), "aside": aside}
-            await note(operator.connection, operator.name, "gaps accept-history", detail)
+            await write_journal(operator.connection, operator.name, "gaps accept-history", detail)
             sentences.append(f"{name} keeps what it has under {aside}")
     return sentences
 
@@ -174,4 +174,6 @@ async def accept_at(operator: Operator, partition: int, offset: int) -> None:
         stood = (await positions(operator.connection, active.name, operator.topic)).get(partition)
         await accept_position(operator.connection, active.name, operator.topic, partition, offset)
         detail = {"generation": active.name, "topic": operator.topic, "partition": partition}
-        await note(operator.connection, operator.name, "gaps accept-position", detail | {"from": stood, "to": offset})
+        await write_journal(
+            operator.connection, operator.name, "gaps accept-position", detail | {"from": stood, "to": offset}
+        )

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import asyncpg
 
-from read_model.connecting.operators_lock import HeldError, take
+from read_model.connecting.operators_lock import HeldError, take_operators_lock
 from read_model.connecting.pool import connect
 from read_model.tables.reporting import REPORTER_ROLE, REPORTING
 
@@ -151,7 +151,7 @@ async def grant(
 async def _lock_out_other_operators(connection: asyncpg.Connection) -> None:
     """Takes the operators' lock: PostgreSQL fails when two sessions change a database's privileges at once."""
     try:
-        await take(connection)
+        await take_operators_lock(connection)
     except HeldError as error:
         raise RefusedReporterError(str(error)) from None
 

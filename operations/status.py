@@ -27,7 +27,7 @@ from projector.writing.locks import lock_in_the_way
 from read_model.connecting.pool import connect
 from read_model.generations.register import PROJECTED, Generation, list_generations
 from read_model.names import READ
-from read_model.tables.schema_version import needed, schema_state
+from read_model.tables.schema_version import newest_migration, schema_state
 
 LOOK_PATIENCE = 3.0  # seconds to read the first records after the checkpoints of one generation
 LOCK_TIMEOUT = "SET lock_timeout = '2s'"  # status names who holds a lock, and does not wait for it itself
@@ -124,7 +124,7 @@ class Observer:
             for row in await self._connection.fetch(LETTERS, self._topic)
         ]
         missing = [] if partitions else [f"There is no topic {self._topic}."]
-        schema = await schema_state(self._connection, needed())
+        schema = await schema_state(self._connection, newest_migration())
         missing += [f"{schema.detail[0].upper()}{schema.detail[1:]}."] if schema.detail else []
         found = [sentence for each in generations for sentence in problems(each, max_lag)]
         try:

@@ -16,7 +16,7 @@ from projector.liveness.watchdog import Watchdog
 from projector.settings import ProjectorSettings
 from read_model.connecting.away import NOT_YET_THERE
 from read_model.connecting.pool import closing, open_pool
-from read_model.tables.schema_version import needed, schema_state
+from read_model.tables.schema_version import newest_migration, schema_state
 from telemetry.connections import once_there
 from telemetry.health import LIVENESS, DependencyState, Probe
 from telemetry.logs import get_logger
@@ -91,7 +91,7 @@ def _log_probe(settings: ProjectorSettings, purpose: str) -> LogProbe:
 
 
 def _probes(settings: ProjectorSettings, pool: Any, loops: Loops, monitor: PartitionMonitor) -> dict[str, Probe]:
-    wanted = needed()
+    wanted = newest_migration()
 
     async def kafka() -> DependencyState:
         loop = loops.active()

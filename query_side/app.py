@@ -21,7 +21,7 @@ from query_side.openapi.document import DOCUMENT, document, rendered
 from query_side.settings import QuerySettings
 from read_model.connecting.away import NOT_YET_THERE
 from read_model.connecting.pool import open_pool
-from read_model.tables.schema_version import needed, schema_state
+from read_model.tables.schema_version import newest_migration, schema_state
 from telemetry.connections import once_there
 from telemetry.health import DependencyState
 from telemetry.metrics import PROCESSED_EVENTS
@@ -39,7 +39,7 @@ class QuerySide:
     def __init__(self, settings: QuerySettings) -> None:
         self._settings = settings
         self._opened: asyncpg.Pool | None = None
-        self._schema = needed()
+        self._schema = newest_migration()
         self._sealed: Cursors | None = None
         waiting = WaitingBytes(settings.max_waiting_bytes)
         pages = EventPages(self._pool, self._cursors, settings, waiting)

@@ -1,1 +1,1 @@
-"""The read model in PostgreSQL: its tables, and how to reach it."""
+"""The read model in PostgreSQL: its tables, its generations and the connections to it."""

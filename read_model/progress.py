@@ -1,9 +1,8 @@
-"""How readers learn that the read model moved: a notification after each transaction that moves what queries see.
+"""Notifies readers after each transaction that changes what queries see.
 
-It says only that there is something to look at. Readers look by position, so a notification lost, late or repeated
-costs time and nothing else. It is never part of the transaction that it tells of: PostgreSQL has one queue of
-notifications, any session can fill it, and then the COMMIT of a transaction that notifies fails (decision record
-"Readers are told beside the batch").
+A notification says only that there is something new. Readers then read from their position, so a lost, late or repeated
+notification costs only time. The notification is never part of the transaction it reports: PostgreSQL has one queue of
+notifications, any session can fill it, and then the COMMIT of a transaction that notifies fails (docs/decisions/0019).
 """
 
 import contextlib
@@ -15,14 +14,14 @@ CHANNEL = "footfall_progress"
 
 WAKE = f"SELECT pg_notify('{CHANNEL}', '')"
 
-# What happens in a generation that no query sees wakes nobody, and keeps off PostgreSQL's one queue of notifications.
+# A generation that no query sees notifies nobody, so it adds nothing to PostgreSQL's one queue of notifications.
 WAKE_IF_ACTIVE = f"""
 SELECT CASE WHEN (SELECT state FROM ops.generations WHERE name = '{{generation}}') = 'active'
             THEN pg_notify('{CHANNEL}', '') END
 """
 
 
-async def tell_readers(connection: PoolConnectionProxy | asyncpg.Connection) -> None:
-    """Wakes readers, outside any transaction. What was committed is committed: a failure here is nobody's."""
+async def notify_readers(connection: PoolConnectionProxy | asyncpg.Connection) -> None:
+    """Notifies readers, outside any transaction. It ignores errors, because the change is already committed."""
     with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
         await connection.execute(WAKE)

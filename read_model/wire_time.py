@@ -1,6 +1,6 @@
-"""How Footfall writes a time: ISO-8601 in UTC with `Z`, and always six digits of the second (decision 10).
+"""Formats times for JSON: ISO-8601 in UTC with `Z`, always with six digits of the second (decision 10).
 
-At one width the order of texts is the order of times, and every reader of a table of them guesses one format.
+With a fixed width, sorting the texts sorts the times, and tools that infer a column's format infer one format.
 """
 
 from datetime import datetime
@@ -12,17 +12,17 @@ WireTime = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"}
 
 
 def wire_time(moment: datetime) -> str:
-    """A moment in UTC as text."""
+    """Formats a time, which must be in UTC."""
     return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def wire_time_or_none(moment: datetime | None) -> str | None:
-    """As `wire_time`, of what may not have happened."""
+    """Formats a time like `wire_time`; returns None for None."""
     return None if moment is None else wire_time(moment)
 
 
 def encoded(document: Any) -> bytes:
-    """A document as JSON, its times at full width. Goes through all of it: for what is small."""
+    """Encodes a document as JSON with its times at full width. It visits every value, so use it for small documents."""
     return msgspec.json.encode(_written(msgspec.to_builtins(document, builtin_types=(datetime, msgspec.Raw))))
 
 

@@ -6,7 +6,7 @@ import sys
 import asyncpg
 
 from read_model.connecting.database_url import parse
-from read_model.connecting.pooler import REFUSED, sessions_at
+from read_model.connecting.pooler import REFUSED, detect_sessions
 
 
 def require_own_sessions(*database_urls: str) -> None:
@@ -19,7 +19,7 @@ def require_own_sessions(*database_urls: str) -> None:
     """
     for url in filter(None, database_urls):
         try:
-            sessions = asyncio.run(sessions_at(parse(url).driver()))
+            sessions = asyncio.run(detect_sessions(parse(url).driver()))
         except (OSError, TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError):
             continue
         if sessions == "shared":

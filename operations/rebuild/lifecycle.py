@@ -11,10 +11,10 @@ from read_model.generations.register import (
     Connection,
     Generation,
     State,
-    note,
     positions,
     projector_name,
     set_state,
+    write_journal,
 )
 from read_model.generations.schema import GenerationInUseError, NotCopiedError, create_like, drop, tables_of
 
@@ -78,7 +78,7 @@ async def start(
             await connection.execute(REGISTER, name, max_rate, operator.name)
             detail = {"generation": name, "like": active.name, "tables": len(tables), "max_rate": max_rate}
             detail |= {"forget_discards": forget_discards, "missing": missing}
-            await note(connection, operator.name, "rebuild start", detail | {"events": sum(ends.values())})
+            await write_journal(connection, operator.name, "rebuild start", detail | {"events": sum(ends.values())})
     except NotCopiedError as error:
         raise RefusedError(f"{error}. A rebuild cannot copy that yet.") from error
     return await operator.under_construction()
@@ -127,7 +127,7 @@ async def resume(operator: Operator, max_rate: int | None = None) -> Generation:
 async def _change(operator: Operator, name: str, state: State, action: str) -> None:
     async with operator.connection.transaction():
         await set_state(operator.connection, name, state)
-        await note(operator.connection, operator.name, action, {"generation": name})
+        await write_journal(operator.connection, operator.name, action, {"generation": name})
 
 
 async def cancel(operator: Operator) -> Generation:
@@ -160,7 +160,7 @@ async def _finish_dropping(operator: Operator) -> None:
             await connection.execute("SET LOCAL lock_timeout = '10s'")
             await drop(connection, found.name)
             await connection.execute(FORGET, found.name)
-            await note(connection, operator.name, "rebuild dropped", {"generation": found.name})
+            await write_journal(connection, operator.name, "rebuild dropped", {"generation": found.name})
     except asyncpg.LockNotAvailableError as error:
         raise RefusedError(f"Another session still uses {found.name}. Try again when it has ended.") from error
     except GenerationInUseError as error:

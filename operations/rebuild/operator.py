@@ -126,7 +126,7 @@ async def operating(settings: RebuildSettings, *, exclusive: bool = True) -> Asy
 async def _operators_lock(settings: RebuildSettings) -> AsyncIterator[None]:
     guard = await _connect(settings)
     try:
-        async with operators_lock.alone(guard):
+        async with operators_lock.exclusive(guard):
             yield
     except operators_lock.HeldError as error:
         raise RefusedError(str(error)) from None

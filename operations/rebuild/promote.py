@@ -9,10 +9,10 @@ import asyncpg
 
 from operations.rebuild.lifecycle import analyze
 from operations.rebuild.operator import Operator, RefusedError
-from read_model.generations.register import Connection, Generation, note, positions
+from read_model.generations.register import Connection, Generation, positions, write_journal
 from read_model.generations.schema import GenerationInUseError, point_views_at
 from read_model.names import READ
-from read_model.progress import tell_readers
+from read_model.progress import notify_readers
 from read_model.tables import late_events
 
 MAX_LAG = 1_000  # events behind the end of the log, at most; the default
@@ -129,7 +129,7 @@ async def _switch(operator: Operator, new: Generation, action: str, force: bool,
         except GenerationInUseError as error:
             raise RefusedError(f"{error}.") from error
         else:
-            await tell_readers(operator.connection)
+            await notify_readers(operator.connection)
             return Switch(old.name, new.name, views, time.monotonic() - began, tries)
 
 
@@ -148,7 +148,7 @@ async def _switch_once(operator: Operator, old: str, new: str, action: str, forc
         else:  # the ledger of late events numbers events of a history that the feed no longer serves
             await connection.execute(late_events.FORGET, operator.topic)
         await connection.execute(SWAP, old, new)
-        await note(connection, operator.name, action, {"old": old, "new": new, "forced": force, "seen": seen})
+        await write_journal(connection, operator.name, action, {"old": old, "new": new, "forced": force, "seen": seen})
         return await point_views_at(connection, old, new)  # last, because queries wait from here to the commit
 
 

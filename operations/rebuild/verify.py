@@ -20,7 +20,7 @@ import asyncpg
 
 from operations.rebuild.operator import Operator, RefusedError
 from read_model.generations.comparison import TableComparison, compare_table
-from read_model.generations.register import hold, note, positions, release, set_verified
+from read_model.generations.register import hold, positions, release, set_verified, write_journal
 from read_model.generations.schema import tables_of
 
 ROUNDS = 5  # attempts to bring both to the same positions
@@ -113,7 +113,7 @@ async def _record_outcome(operator: Operator, found: Verification) -> None:
             "skipped": found.skipped,
             "differing": {t.table: [bucket.number for bucket in t.differing] for t in found.tables if not t.equal},
         }
-        await note(operator.connection, operator.name, "rebuild verify", detail)
+        await write_journal(operator.connection, operator.name, "rebuild verify", detail)
 
 
 async def _snapshot_at_same_offsets(

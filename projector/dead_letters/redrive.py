@@ -22,7 +22,7 @@ from projector.dead_letters.redrive_attempt import Attempts, Letter, RedriveErro
 from projector.writing.commit import GenerationWriter
 from projector.writing.connection import Connection
 from projector.writing.failure import Diagnosis, Failure, kind_of
-from read_model.progress import tell_readers
+from read_model.progress import notify_readers
 from read_model.tables import late_events
 
 CHUNK = 500  # letters at most in one transaction; the partition's owner waits for it
@@ -181,7 +181,7 @@ class Redrive:
                         detail = {"run": self._run_id, "topic": topic, "partition": number, "counts": counts}
                         await self._journal(action, detail)
                 if done and not self._options.dry_run:
-                    await tell_readers(self._connection)
+                    await notify_readers(self._connection)
                 return done
         raise AssertionError  # the last attempt raises
 

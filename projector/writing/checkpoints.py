@@ -7,7 +7,7 @@ import msgspec
 
 from projector.consuming.batch import Position
 from projector.writing.connection import Connection
-from read_model.generations.histories import SEEN
+from read_model.generations.histories import NUMBER_HISTORY
 
 KNOWN = "SELECT partition FROM {generation}.checkpoints WHERE topic = $1"
 
@@ -133,7 +133,7 @@ class Checkpoints:
 
     async def number_history(self, connection: Connection, topic_id: UUID) -> None:
         """Gives the history of this topic id a number, if it has none yet."""
-        await connection.execute(SEEN, self.topic, topic_id)
+        await connection.execute(NUMBER_HISTORY, self.topic, topic_id)
 
     async def stored(self, connection: Connection, partitions: Iterable[int]) -> dict[int, StoredCheckpoint]:
         """Returns the stored checkpoints of the partitions."""

@@ -1,1 +1,1 @@
-"""Connections to PostgreSQL: URLs, pools, poolers, errors that say it is away, the operators' lock."""
+"""Connections to PostgreSQL: URLs, pools, poolers, errors of an unavailable server, and the operators' lock."""

@@ -1,19 +1,19 @@
-"""Errors that say that PostgreSQL is away, for a moment or for long: nothing is wrong with what was asked of it.
+"""The errors that mean that PostgreSQL is unavailable, briefly or for long, and that the request itself is correct.
 
-One list for whoever reads or writes: what is left out here is answered 500 by a query side, and stops a partition.
+The query side answers them with 503, and any error that is not listed with 500.
 """
 
 import asyncio
 
 import asyncpg
 
-# The server, or the way to it, is not there yet, or not any more.
+# The server or the network is not available yet, or no longer.
 NOT_YET_THERE: tuple[type[Exception], ...] = (
     OSError,  # connection refused, reset, broken; no such host
     TimeoutError,
     EOFError,  # asyncio.IncompleteReadError is one
-    asyncpg.InterfaceError,  # the driver's word for a connection that is gone
-    asyncpg.InternalClientError,  # the driver met the end of a connection in the middle of a message
+    asyncpg.InterfaceError,  # the driver raises this for a lost connection
+    asyncpg.InternalClientError,  # the connection ended in the middle of a message
     asyncpg.PostgresConnectionError,  # class 08
     asyncpg.InsufficientResourcesError,  # class 53: too many connections, disk full, out of memory
     asyncpg.OperatorInterventionError,  # class 57: shutdown, crash recovery, "cannot connect now", cancelled
@@ -21,7 +21,7 @@ NOT_YET_THERE: tuple[type[Exception], ...] = (
 
 AWAY: tuple[type[Exception], ...] = (
     *NOT_YET_THERE,
-    asyncio.InvalidStateError,  # the driver again: its connection ended between two of its own steps
+    asyncio.InvalidStateError,  # from the driver: the connection ended between two of its own steps
     asyncpg.InvalidAuthorizationSpecificationError,  # class 28: NOLOGIN, another password
     asyncpg.InvalidCatalogNameError,  # class 3D
     asyncpg.InsufficientPrivilegeError,  # 42501: grants revoked
@@ -29,11 +29,11 @@ AWAY: tuple[type[Exception], ...] = (
     asyncpg.ProgramLimitExceededError,  # class 54
     asyncpg.ObjectNotInPrerequisiteStateError,  # class 55: locks that are not available, a server in recovery
     asyncpg.PostgresSystemError,  # class 58: I/O errors of the server
-    asyncpg.InternalServerError,  # class XX: its insides, damaged data and indexes
+    asyncpg.InternalServerError,  # class XX: internal errors, damaged data and indexes
     asyncpg.ReadOnlySQLTransactionError,  # a failover made our server a standby
     asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.TransactionTimeoutError,
-    # A session that is not what it was, or was never ours: a pooler's, or one whose plans are of another time.
+    # The session's state is not what we left: a pooler gave us another session, or its cached plans are outdated.
     asyncpg.FeatureNotSupportedError,  # "cached plan must not change result type"
     asyncpg.InvalidTransactionInitiationError,
     asyncpg.InvalidTransactionStateError,
@@ -49,7 +49,7 @@ AWAY: tuple[type[Exception], ...] = (
     asyncpg.SnapshotTooOldError,
 )
 
-# The database is of another version than we are: what a statement names is not there, or is something else.
+# The database has another schema version: an object that a statement names is missing or is of another kind.
 ANOTHER_SCHEMA: tuple[type[Exception], ...] = (
     asyncpg.UndefinedTableError,
     asyncpg.UndefinedColumnError,

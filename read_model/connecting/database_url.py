@@ -1,8 +1,8 @@
-"""URLs of PostgreSQL: one parser for every command and process, whose errors hold no piece of a URL.
+"""Parses PostgreSQL URLs for every command and process. Its errors never quote a part of a URL.
 
-What is taken is libpq's form (https://www.postgresql.org/docs/current/libpq-connect.html, 34.1.1.2), so that psql
-takes it too. A parameter works, or is refused by name; one that is no parameter of libpq's is not named, for it may be
-a piece of a password.
+It accepts libpq's form (https://www.postgresql.org/docs/current/libpq-connect.html, 34.1.1.2), so psql accepts the same
+URLs. A parameter either works or is refused by name. A name that libpq does not know is not quoted in the error, for it
+may be part of a password.
 """
 
 import re
@@ -22,8 +22,8 @@ FORM = (
 HOST = re.compile(r"(\[[0-9A-Fa-f:.]+(%25[\w.-]+)?\]|[\w.~-]*|(%2[Ff][\w.~-]*)+)(:[0-9]{1,5})?")
 BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})|%00")
 
-ANY = ""  # of the values that a parameter may have
-TAKEN: Mapping[str, str] = {
+ANY = ""  # the parameter may have any value
+ALLOWED: Mapping[str, str] = {  # the allowed values of each accepted parameter
     "host": ANY,
     "port": ANY,
     "dbname": ANY,
@@ -43,16 +43,24 @@ TAKEN: Mapping[str, str] = {
     "ssl_max_protocol_version": "TLSv1.2 TLSv1.3",
     "target_session_attrs": "any read-write read-only primary standby prefer-standby",
     "krbsrvname": ANY,
-    # What the driver does anyway; another value would be a promise that it does not keep.
+    # asyncpg always behaves like these values and ignores others, so others are refused.
     "channel_binding": "disable prefer",
     "gssencmode": "disable prefer",
     "client_encoding": "auto UTF8 utf8 UTF-8",
     "sslcompression": "0",
     "load_balance_hosts": "disable",
 }
-OURS = frozenset({"connect_timeout", "channel_binding", "gssencmode", "client_encoding", "sslcompression"}) | {
-    "load_balance_hosts"
-}
+# Parameters that asyncpg does not accept; we handle them or drop them.
+NOT_FOR_DRIVER = frozenset(
+    {
+        "connect_timeout",
+        "channel_binding",
+        "gssencmode",
+        "client_encoding",
+        "sslcompression",
+        "load_balance_hosts",
+    }
+)
 REFUSED = frozenset(
     {
         "application_name",
@@ -88,12 +96,12 @@ REFUSED = frozenset(
 
 
 class DatabaseUrlError(ValueError):
-    """The text is no URL that we can use; the sentence says why, and holds nothing of the text."""
+    """The text is not a usable URL. The message says why and quotes nothing of the text."""
 
 
 @dataclass(frozen=True)
 class DatabaseUrl:
-    """What a URL says. `hosts` as written; `database` empty: the driver's default."""
+    """The parts of a URL, unescaped except `hosts`. An empty `database` means the driver's default."""
 
     user: str = field(repr=False)
     password: str | None = field(repr=False)
@@ -103,15 +111,15 @@ class DatabaseUrl:
 
     @property
     def connect_timeout(self) -> int | None:
-        """Seconds, if the URL names any."""
+        """The connect timeout in seconds; None if the URL names none."""
         return int(self.parameters.get("connect_timeout", "0")) or None
 
     def driver(self) -> str:
-        """As asyncpg takes it: every part escaped, and only parameters that are the driver's."""
-        return self._url(self.password, {k: v for k, v in self.parameters.items() if k not in OURS})
+        """Returns the URL for asyncpg: every part escaped, and only parameters that asyncpg accepts."""
+        return self._url(self.password, {k: v for k, v in self.parameters.items() if k not in NOT_FOR_DRIVER})
 
     def libpq(self) -> tuple[str, str | None]:
-        """As psql takes it, without the password, which a command line would show; and the password."""
+        """Returns the URL for psql without the password, which a command line would show, and the password."""
         kept = {k: v for k, v in self.parameters.items() if k != "password"}
         return self._url(None, kept), self.parameters.get("password", self.password)
 
@@ -124,21 +132,21 @@ class DatabaseUrl:
 
 
 def parse(text: str) -> DatabaseUrl:
-    """Reads a URL. Raises DatabaseUrlError."""
+    """Parses a URL. Raises DatabaseUrlError."""
     scheme, found, rest = text.strip().partition("://")
     if not found or scheme not in SCHEMES:
-        raise _wrong("it does not begin with postgresql://")
+        raise _not_a_url("it does not begin with postgresql://")
     if BROKEN_ESCAPE.search(rest):
-        raise _wrong("it has a % that two hexadecimal digits do not follow")
+        raise _not_a_url("it has a % without two hexadecimal digits after it")
     if "#" in rest or any(ord(character) < 32 for character in rest):
-        raise _wrong("it has a # or a control character")
+        raise _not_a_url("it has a # or a control character")
     location, _, query = rest.partition("?")
     authority, _, database = location.partition("/")
     login, _, hosts = authority.rpartition("@")
     if not all(HOST.fullmatch(host) for host in hosts.split(",")):
-        raise _wrong("its host or port is none")
+        raise _not_a_url("its host or port is not valid")
     if "/" in database or "@" in database or "@" in query:
-        raise _wrong("its database is none")
+        raise _not_a_url("its database name is not valid")
     user, colon, password = login.partition(":")
     return DatabaseUrl(
         unquote(user), unquote(password) if colon else None, hosts, unquote(database), _parameters(query)
@@ -151,15 +159,15 @@ def _parameters(query: str) -> dict[str, str]:
         name, equals, value = pair.partition("=")
         if name in REFUSED:
             raise DatabaseUrlError(f"the parameter {name} of a PostgreSQL URL cannot be used here; leave it out")
-        if name not in TAKEN or not equals:
-            raise _wrong("it has a parameter that PostgreSQL's URLs do not have")
+        if name not in ALLOWED or not equals:
+            raise _not_a_url("it has a parameter that PostgreSQL does not know")
         found[name] = unquote(value)
         _check(name, found[name])
     return found
 
 
 def _check(name: str, value: str) -> None:
-    allowed = TAKEN[name].split()
+    allowed = ALLOWED[name].split()
     if allowed and value not in allowed:
         raise DatabaseUrlError(f"the parameter {name} of a PostgreSQL URL can only be {', '.join(allowed)} here")
     if name == "connect_timeout" and not (value.isascii() and value.isdigit() and len(value) < 6):
@@ -172,18 +180,18 @@ def _check(name: str, value: str) -> None:
         )
 
 
-def _wrong(why: str) -> DatabaseUrlError:
-    return DatabaseUrlError(f"this is no PostgreSQL URL: {why}. {FORM}")
+def _not_a_url(why: str) -> DatabaseUrlError:
+    return DatabaseUrlError(f"this is not a PostgreSQL URL: {why}. {FORM}")
 
 
-def _usable(secret: SecretStr) -> SecretStr:
+def _checked(secret: SecretStr) -> SecretStr:
     parse(secret.get_secret_value())
     return secret
 
 
-def _usable_or_empty(secret: SecretStr) -> SecretStr:
-    return _usable(secret) if secret.get_secret_value() else secret
+def _checked_or_empty(secret: SecretStr) -> SecretStr:
+    return _checked(secret) if secret.get_secret_value() else secret
 
 
-DatabaseUrlSetting = Annotated[SecretStr, AfterValidator(_usable)]
-OptionalDatabaseUrlSetting = Annotated[SecretStr, AfterValidator(_usable_or_empty)]
+DatabaseUrlSetting = Annotated[SecretStr, AfterValidator(_checked)]
+OptionalDatabaseUrlSetting = Annotated[SecretStr, AfterValidator(_checked_or_empty)]

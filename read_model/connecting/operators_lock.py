@@ -1,7 +1,7 @@
-"""One operator at a time; and who holds what an operator waits for.
+"""The operators' lock: one operator's command at a time. Also finds the sessions that hold a lock.
 
-The lock is on a table that only the owner may lock so (ops.journal, where operators write what they do), not one of
-PostgreSQL's advisory locks: those are numbers that any session may take, and keep.
+The lock is a table lock on ops.journal, where operators record their actions. Only the owner may take it in this mode.
+It is not an advisory lock, because any session can take an advisory lock and keep it.
 """
 
 from collections.abc import AsyncIterator
@@ -11,14 +11,14 @@ import asyncpg
 
 from read_model.generations.register import Connection
 
-PATIENCE = 5.0  # seconds; an autovacuum of the table, which steps aside for us, takes one to notice
+PATIENCE = 5.0  # seconds; an autovacuum of the table gives way to us, and takes about one second to notice
 
-# A session that waits in a transaction must not be ended for it. Which of these there are depends on the version.
+# Our session waits in a transaction and must not be ended for it. PostgreSQL's version decides which settings exist.
 NO_TIMEOUTS = """
 SELECT set_config(name, '0', true) FROM pg_settings
 WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout', 'statement_timeout')
 """
-# Shuts out itself, and no reading or writing.
+# This mode conflicts with itself, and with no reader or writer.
 LOCK = "LOCK TABLE ops.journal IN SHARE UPDATE EXCLUSIVE MODE"
 
 HOLDERS = """
@@ -33,36 +33,45 @@ ORDER BY since LIMIT 5
 
 
 class HeldError(Exception):
-    """Somebody else holds it; the text names them."""
+    """Another session holds the operators' lock; the text names the session."""
 
 
-async def holders(connection: Connection, tables: str, *, strong: bool) -> str:
-    """The sessions that hold locks on tables whose `schema.name` matches. `strong`: only locks that shut out others."""
+async def lock_holders(connection: Connection, tables: str, *, strong: bool) -> str:
+    """Names the sessions that hold locks on some tables.
+
+    Args:
+        connection: a connection to the same database.
+        tables: a regular expression on `schema.name`.
+        strong: only sessions whose lock blocks readers or writers.
+
+    Returns:
+        The sessions in words, up to five.
+    """
     found = await connection.fetch(HOLDERS, tables, strong)
-    return ", ".join(_named(row) for row in found) or "a session that is gone by now"
+    return ", ".join(_describe(row) for row in found) or "a session that is gone by now"
 
 
-def _named(row: asyncpg.Record) -> str:
+def _describe(row: asyncpg.Record) -> str:
     since = "" if row["since"] is None else f", since {row['since']:%Y-%m-%d %H:%M:%S} UTC"
     return f"session {row['pid']} (role {row['role']}, application {row['application'] or 'unnamed'}{since})"
 
 
-async def take(connection: Connection) -> None:
-    """Takes the operators' lock for the transaction that the connection is in. Raises HeldError."""
+async def take_operators_lock(connection: Connection) -> None:
+    """Takes the operators' lock until the end of the connection's current transaction. Raises HeldError."""
     await connection.execute(NO_TIMEOUTS)
     await connection.execute(f"SET LOCAL lock_timeout = {round(PATIENCE * 1000)}")
     try:
         async with connection.transaction():
             await connection.execute(LOCK)
     except asyncpg.LockNotAvailableError:
-        who = await holders(connection, r"^ops\.journal$", strong=True)
-        raise HeldError(f"Another operator's command is at work: {who}. Try again when it has ended.") from None
+        who = await lock_holders(connection, r"^ops\.journal$", strong=True)
+        raise HeldError(f"Another operator's command is running: {who}. Try again when it has ended.") from None
     await connection.execute("SET LOCAL lock_timeout = 0")
 
 
 @asynccontextmanager
-async def alone(connection: asyncpg.Connection) -> AsyncIterator[None]:
-    """No other operator is at work during the body. The connection is used for nothing else."""
+async def exclusive(connection: asyncpg.Connection) -> AsyncIterator[None]:
+    """Holds the operators' lock during the body, on a connection that nothing else uses meanwhile. Raises HeldError."""
     async with connection.transaction():
-        await take(connection)
+        await take_operators_lock(connection)
         yield

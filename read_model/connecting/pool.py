@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL."""
+"""Opens connections and pools to PostgreSQL, and checks that the database can be used."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -9,23 +9,23 @@ import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
 from read_model.connecting.database_url import parse
-from read_model.connecting.pooler import SharedSessionsError, sessions_at
+from read_model.connecting.pooler import SharedSessionsError, detect_sessions
 
 Connection = PoolConnectionProxy | asyncpg.Connection
 
-CONNECT_TIMEOUT = 10.0  # seconds, unless the URL names another
-CLOSE_TIMEOUT = 5.0  # seconds; a connection gone silent would hold up the close for ever
+CONNECT_TIMEOUT = 10.0  # seconds, unless the URL names another timeout
+CLOSE_TIMEOUT = 5.0  # seconds; a silent connection would delay the close for ever
 
 
-ENCODING = "UTF8"  # any other cannot hold every event, and sound ones would look like poison
+ENCODING = "UTF8"  # no other encoding can store every event; some valid events would look like poison events
 
 
 class UnfitDatabaseError(ValueError):
-    """The database is there, and cannot be used. The text says why, and what to do."""
+    """The database can be reached but not used. The text says why, and what to do."""
 
 
 async def _check_encoding(connection: asyncpg.Connection) -> None:
-    """Costs no round trip while all is well: PostgreSQL tells its encoding whenever a connection begins."""
+    """Checks the database's encoding, without a round trip: PostgreSQL sends it when a connection starts."""
     encoding = connection.get_settings().server_encoding
     if encoding != ENCODING:
         name = await connection.fetchval("SELECT current_database()")
@@ -42,9 +42,16 @@ async def connect(
     query_timeout: float | None = None,
     settings: Mapping[str, str] | None = None,
 ) -> asyncpg.Connection:
-    """One connection, whose session runs in UTC, carries `application` as its name and has these `settings`.
+    """Opens one connection, whose session runs in UTC.
 
-    Raises OSError, TimeoutError, asyncpg.PostgresError or asyncpg.InterfaceError.
+    Args:
+        database_url: the URL; its `connect_timeout` overrides `CONNECT_TIMEOUT`.
+        application: the session's application name.
+        query_timeout: default timeout of each statement in seconds; None: none.
+        settings: settings of the session.
+
+    Raises:
+        OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError: the connection failed.
     """
     url = parse(database_url)
     connection: asyncpg.Connection = await asyncpg.connect(
@@ -56,7 +63,7 @@ async def connect(
     return connection
 
 
-async def open_pool(  # noqa: PLR0913 - each says one thing of a pool
+async def open_pool(  # noqa: PLR0913 - each argument is one property of a pool
     database_url: str,
     *,
     application: str,
@@ -67,18 +74,27 @@ async def open_pool(  # noqa: PLR0913 - each says one thing of a pool
     stateless: bool = False,
     setup: Any = None,
 ) -> asyncpg.Pool:
-    """An asyncpg pool whose sessions run in UTC and carry `application` as their name.
+    """Opens an asyncpg pool whose sessions run in UTC.
 
-    `query_timeout`: seconds after which a statement is given up with TimeoutError, where the call names no other.
-    `stateless`: whoever takes a connection leaves nothing behind in its session (SET, LISTEN, locks, cursors), so that
-    giving it back costs no round trip.
-    `setup`: a coroutine function, called with each connection before it is lent; whoever asked gets what it raises.
+    Args:
+        database_url: the URL; its `connect_timeout` overrides `CONNECT_TIMEOUT`.
+        application: the sessions' application name.
+        min_size: connections that are opened now and kept.
+        max_size: connections at most.
+        query_timeout: seconds until a statement fails with TimeoutError, unless the call names another timeout.
+        server_settings: settings of every session.
+        stateless: users of a connection leave no state in its session (SET, LISTEN, locks, cursors), so that returning
+            it needs no round trip.
+        setup: a coroutine function that is called with a connection each time it is acquired. The code that acquires
+            the connection gets its errors.
 
-    Raises OSError or asyncpg.PostgresError when the first `min_size` connections cannot be made, and
-    UnfitDatabaseError when the database is not UTF8, SharedSessionsError behind a pooler in transaction mode.
+    Raises:
+        OSError, asyncpg.PostgresError: the first `min_size` connections cannot be opened.
+        UnfitDatabaseError: the database's encoding is not UTF8.
+        SharedSessionsError: the server is behind a pooler in transaction mode.
     """
     url, settings = parse(database_url), server_settings or {}
-    sessions = await sessions_at(url.driver())
+    sessions = await detect_sessions(url.driver())
     if sessions == "shared":
         raise SharedSessionsError
     pool: asyncpg.Pool = await asyncpg.create_pool(
@@ -96,28 +112,28 @@ async def open_pool(  # noqa: PLR0913 - each says one thing of a pool
 
 
 def _hooks(settings: dict[str, str], *, stateless: bool) -> dict[str, Any]:
-    """What a pool does with a new connection and with one that comes back, to have these settings in every session."""
+    """Returns the pool's hooks for new and for returned connections, which keep the settings in every session."""
     values = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in settings.items())
 
-    async def set_up(connection: asyncpg.Connection) -> None:
+    async def init(connection: asyncpg.Connection) -> None:
         await _check_encoding(connection)
         await connection.execute(f"SELECT {values}")
 
-    async def set_back(connection: Connection) -> None:
+    async def reset(connection: Connection) -> None:
         await connection.execute(f"{connection.get_reset_query()}; SELECT {values}")
 
     if not settings:
-        return {"init": _check_encoding, "reset": _leave_as_it_is if stateless else None}
-    return {"init": set_up, "reset": _leave_as_it_is if stateless else set_back}
+        return {"init": _check_encoding, "reset": _no_reset if stateless else None}
+    return {"init": init, "reset": _no_reset if stateless else reset}
 
 
-async def _leave_as_it_is(_connection: Connection) -> None:
-    """asyncpg itself still ends a transaction that was left open."""
+async def _no_reset(_connection: Connection) -> None:
+    """Resets nothing. asyncpg itself still rolls back a transaction that was left open."""
 
 
 @asynccontextmanager
 async def closing(pool: asyncpg.Pool) -> AsyncIterator[asyncpg.Pool]:
-    """The pool for the body; afterwards it is closed, or torn down when that takes longer than `CLOSE_TIMEOUT`."""
+    """Closes the pool after the body, and terminates it if closing takes longer than `CLOSE_TIMEOUT` seconds."""
     try:
         yield pool
     finally:

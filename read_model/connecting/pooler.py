@@ -1,8 +1,8 @@
-"""Whether a connection pooler stands before PostgreSQL, and whether it leaves each client a session of its own.
+"""Detects a connection pooler in front of PostgreSQL, and whether it gives each client a session of its own.
 
-A pooler in transaction mode gives every transaction another session: LISTEN hears nothing, an advisory lock is another
-client's, prepared statements are missing, settings leak. So such a one is refused at start. A pooler in session mode
-works, but takes few settings with the connection: they are set on it (pgbouncer, "ignore_startup_parameters").
+A pooler in transaction mode gives each transaction another session: LISTEN receives nothing, advisory locks belong to
+other clients, prepared statements are missing and settings leak. So it is refused at start. A pooler in session mode
+works, but accepts few settings when connecting (pgbouncer, "ignore_startup_parameters"), so they are set afterwards.
 """
 
 from typing import Literal
@@ -10,7 +10,7 @@ from typing import Literal
 import asyncpg
 
 CHECK_TIMEOUT = 5.0  # seconds for each step
-ROUNDS = 5  # transactions of two clients that must keep their sessions apart
+ROUNDS = 5  # transactions of two clients, which must not share a session in any round
 
 Sessions = Literal["direct", "own", "shared"]
 
@@ -22,30 +22,38 @@ REFUSED = (
 
 
 class SharedSessionsError(Exception):
-    """The pooler gives one session to several clients."""
+    """The pooler shares one session among several clients."""
 
     def __init__(self) -> None:
         super().__init__(REFUSED)
 
 
-async def sessions_at(url: str) -> Sessions:
-    """`url` as asyncpg takes it. direct: no pooler. own: a pooler that leaves each client its session. shared: none.
+async def detect_sessions(url: str) -> Sessions:
+    """Detects how clients get their sessions.
 
-    Raises OSError, TimeoutError or asyncpg.PostgresError when PostgreSQL cannot be reached.
+    Args:
+        url: a URL that asyncpg accepts.
+
+    Returns:
+        "direct": there is no pooler. "own": a pooler gives each client a session of its own. "shared": clients of the
+        pooler share sessions.
+
+    Raises:
+        OSError, TimeoutError, asyncpg.PostgresError: PostgreSQL cannot be reached.
     """
     first = await _connect(url)
     try:
         try:
-            mine = await _backend(first)
+            first_pid = await _backend_pid(first)
         except asyncpg.PostgresConnectionError as error:
-            if "statement pooling" in str(error):  # it has no transactions, and ends the connection
+            if "statement pooling" in str(error):  # the pooler refuses transactions and closes the connection
                 return "shared"
             raise
-        if mine == first.get_server_pid():
+        if first_pid == first.get_server_pid():
             return "direct"
         second = await _connect(url)
         try:
-            return "shared" if await _share(first, second, mine) else "own"
+            return "shared" if await _share_a_session(first, second, first_pid) else "own"
         finally:
             second.terminate()
     finally:
@@ -59,20 +67,20 @@ async def _connect(url: str) -> asyncpg.Connection:
     return connection
 
 
-async def _share(first: asyncpg.Connection, second: asyncpg.Connection, mine: int) -> bool:
-    """Whether the second is served by the session of the first, or the first by another than before."""
+async def _share_a_session(first: asyncpg.Connection, second: asyncpg.Connection, first_pid: int) -> bool:
+    """Returns whether the second client gets the first client's session, or the first client gets a new one."""
     for _ in range(ROUNDS):
         try:
-            if await _backend(second) == mine:
+            if await _backend_pid(second) == first_pid:
                 return True
-        except TimeoutError:  # the pool is too small for two sessions at once: so they are not shared
+        except TimeoutError:  # the pooler has no second session to give, so it does not share the first
             return False
-        if await _backend(first) != mine:
+        if await _backend_pid(first) != first_pid:
             return True
     return False
 
 
-async def _backend(connection: asyncpg.Connection) -> int:
-    """The process that serves this client's transaction."""
+async def _backend_pid(connection: asyncpg.Connection) -> int:
+    """Returns the id of the server process that serves this client's transaction."""
     async with connection.transaction():
         return int(await connection.fetchval("SELECT pg_backend_pid()"))

@@ -1,1 +1,1 @@
-"""Generations: their register, their schemas, the topic's histories, and comparing two of them."""
+"""Generations: their register, their schemas, the histories of the topic, and the comparison of two generations."""

@@ -1,7 +1,8 @@
 """Compares two generations table by table, in hashed buckets, on one snapshot.
 
-Each side is read once; a bucket is the rows whose key hashes to it, and its fingerprint is their number and the sum of
-their hashes, which depends on no order. Only buckets that differ are read again, row by row, to name the keys.
+Each side is read once. A bucket holds the rows whose key hashes to its number. Its fingerprint is the number of rows
+and the sum of their hashes, which does not depend on their order. Only buckets that differ are read again, row by row,
+to name the keys.
 """
 
 from collections.abc import Sequence
@@ -10,12 +11,12 @@ from dataclasses import dataclass
 from read_model.generations.register import Connection
 
 BUCKETS = 256
-MAX_KEYS = 20  # that are named of each bucket
+MAX_KEYS = 20  # keys at most that are named for each bucket
 
-# What tells when and by whom a row was written, and not what the log says.
-CIRCUMSTANCES: dict[str, frozenset[str]] = {
+# Columns that are not compared: they say when and by whom a row was written, and not what the log says.
+NOT_COMPARED: dict[str, frozenset[str]] = {
     "processed_events": frozenset({"projected_at"}),
-    # Of the counters, `stored` is a fact; a duplicate is counted again whenever a record is read again.
+    # Of the counters, only `stored` is compared: a duplicate is counted again whenever a record is read again.
     "checkpoints": frozenset(
         {
             "epoch",
@@ -25,22 +26,23 @@ CIRCUMSTANCES: dict[str, frozenset[str]] = {
             "updated_at",
             "stopped_reason",
             "stopped_at",
-            "topic_id",  # of one that an older version made it is null until it is claimed again
+            "topic_id",  # null in a checkpoint of an older version, until it is claimed again
             "last_record",
         }
     ),
 }
-# A letter that was redriven or discarded is an operator's doing; a new build may never have parked it.
+# Only parked letters are compared. Operators redrive and discard letters, which a new build may never have parked.
 DEAD_LETTERS = "dead_letters"
 DEAD_LETTER_FACTS = frozenset({"recorded_at", "user_id", "record_key", "record_value", "header_names", "header_values"})
 
-# Earlier releases wrote a full second without a fraction (docs/decisions/0010); a row keeps that text until a rebuild.
-SAME_TEXT = {
+# Earlier releases wrote full seconds without a fraction (docs/decisions/0010), and rows keep that text until a rebuild.
+# So the comparison adds the fraction.
+NORMALIZED = {
     ("processed_events", "event_json"): """CASE WHEN occurred_at = date_trunc('second', occurred_at)
         THEN regexp_replace(event_json, '("timestamp":"[0-9T:-]{19})Z', '\\1.000000Z') ELSE event_json END"""
 }
 
-ONLY = {
+FILTERS = {
     DEAD_LETTERS: "WHERE state = 'parked'",
     "checkpoints": "WHERE next_offset > 0",  # a partition that nobody has claimed yet has none
 }
@@ -85,7 +87,7 @@ FROM mine FULL JOIN theirs USING (key) WHERE mine.facts IS DISTINCT FROM theirs.
 
 @dataclass(frozen=True)
 class Key:
-    """A row that is not the same: `key` as JSON; `how` as seen from the new generation: missing, extra, different."""
+    """A row that differs. `key`: its key as JSON. `how`: missing, extra or different in the new generation."""
 
     key: str
     how: str
@@ -93,7 +95,7 @@ class Key:
 
 @dataclass(frozen=True)
 class Bucket:
-    """A bucket that differs: its number, the rows on either side, and the first keys that are not the same."""
+    """A bucket that differs: its number, the number of rows on each side, and the first keys that differ."""
 
     number: int
     rows_old: int
@@ -103,7 +105,7 @@ class Bucket:
 
 @dataclass(frozen=True)
 class TableComparison:
-    """One table: the rows on either side, and the buckets that differ."""
+    """The comparison of one table: the number of rows on each side, and the buckets that differ."""
 
     table: str
     rows_old: int
@@ -117,23 +119,23 @@ class TableComparison:
 
 
 async def compare_table(connection: Connection, old: str, new: str, table: str) -> TableComparison:
-    """Compares one table of two generations, on the snapshot of the transaction the connection is in."""
-    texts = await _texts(connection, old, new, table)
-    rows = await connection.fetch(FINGERPRINTS.format(**texts))
+    """Compares one table of two generations, in the connection's current transaction and its snapshot."""
+    parts = await _sql_parts(connection, old, new, table)
+    rows = await connection.fetch(FINGERPRINTS.format(**parts))
     differing = [
-        Bucket(row["bucket"], row["theirs"], row["mine"], await _differing_keys(connection, texts, row["bucket"]))
+        Bucket(row["bucket"], row["theirs"], row["mine"], await _differing_keys(connection, parts, row["bucket"]))
         for row in rows
         if row["differs"]
     ]
     return TableComparison(table, sum(row["theirs"] for row in rows), sum(row["mine"] for row in rows), differing)
 
 
-async def _texts(connection: Connection, old: str, new: str, table: str) -> dict[str, str]:
+async def _sql_parts(connection: Connection, old: str, new: str, table: str) -> dict[str, str]:
     columns = await connection.fetch(COLUMNS, f"{old}.{table}")
     key = [row["name"] for row in columns if row["in_key"]]
-    dull = CIRCUMSTANCES.get(table, frozenset())
+    not_compared = NOT_COMPARED.get(table, frozenset())
     names = [str(row["name"]) for row in columns]
-    facts = [SAME_TEXT.get((table, name), name) for name in names if name not in dull]
+    facts = [NORMALIZED.get((table, name), name) for name in names if name not in not_compared]
     if table == DEAD_LETTERS:
         facts = [name for name in facts if name in DEAD_LETTER_FACTS]
     return {
@@ -142,14 +144,14 @@ async def _texts(connection: Connection, old: str, new: str, table: str) -> dict
         "key": ", ".join(key or facts),
         "facts": ", ".join(facts),
         "named_key": ", ".join(f"'{name}', {name}" for name in key or facts),
-        "only": ONLY.get(table, ""),
+        "only": FILTERS.get(table, ""),
         "mask": str(BUCKETS - 1),
         "limit": str(MAX_KEYS),
     }
 
 
-async def _differing_keys(connection: Connection, texts: dict[str, str], bucket: int) -> list[Key]:
-    of_bucket = f"(hashtextextended(ROW({texts['key']})::text, 0) & {texts['mask']}) = {bucket}"
-    only_bucket = f"{texts['only']} AND {of_bucket}" if texts["only"] else f"WHERE {of_bucket}"
-    rows = await connection.fetch(DIFFERING.format(**texts, only_bucket=only_bucket))
+async def _differing_keys(connection: Connection, parts: dict[str, str], bucket: int) -> list[Key]:
+    of_bucket = f"(hashtextextended(ROW({parts['key']})::text, 0) & {parts['mask']}) = {bucket}"
+    only_bucket = f"{parts['only']} AND {of_bucket}" if parts["only"] else f"WHERE {of_bucket}"
+    rows = await connection.fetch(DIFFERING.format(**parts, only_bucket=only_bucket))
     return [Key(row["key"], row["how"]) for row in rows]

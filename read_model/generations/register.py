@@ -1,4 +1,4 @@
-"""The register of generations: which there are, what each is for, and where each stands (docs/decisions/0008)."""
+"""The register of generations: their states, limits and positions (docs/decisions/0008)."""
 
 import json
 from collections.abc import Mapping
@@ -31,10 +31,11 @@ POSITIONS = "SELECT partition, next_offset FROM {generation}.checkpoints WHERE t
 
 @dataclass(frozen=True)
 class Generation:
-    """One generation as the register has it.
+    """One generation in the register.
 
-    `max_rate`: events a second over all projectors. `holds`: partition to the offset beyond which no projector goes
-    now; a partition that is not named is not held. `verified`: the offsets at which it was found equal to the active.
+    `max_rate`: events a second, of all projectors together. `holds`: by partition, the offset at which projectors must
+    wait; a partition that is not named is not held. `verified`: by partition, the offsets at which it was equal to the
+    active generation.
     """
 
     name: str
@@ -46,12 +47,12 @@ class Generation:
 
 
 def projector_name(generation: str) -> str:
-    """What a projector's database sessions of one generation are called, in pg_stat_activity too."""
+    """Returns the application name of a projector's database sessions for one generation (pg_stat_activity)."""
     return f"footfall-projector {generation}"
 
 
 async def list_generations(connection: Connection | asyncpg.Pool) -> list[Generation]:
-    """Every generation, oldest first."""
+    """Returns all generations, oldest first."""
     return [
         Generation(
             row["name"],
@@ -66,33 +67,33 @@ async def list_generations(connection: Connection | asyncpg.Pool) -> list[Genera
 
 
 async def positions(connection: Connection, generation: str, topic: str) -> dict[int, int]:
-    """The next offset of each partition that has a checkpoint."""
+    """Returns the next offset of each partition that has a checkpoint."""
     rows = await connection.fetch(POSITIONS.format(generation=generation), topic)
     return {row["partition"]: row["next_offset"] for row in rows}
 
 
 async def set_state(connection: Connection, name: str, state: State) -> None:
-    """Says what the generation is for from now on."""
+    """Changes the state of a generation."""
     await connection.execute(SET_STATE, name, state)
 
 
 async def hold(connection: Connection, name: str, at: Mapping[int, int], seconds: float) -> None:
-    """Lets no projector go beyond these offsets, until `release` or so many seconds from now."""
+    """Holds a generation's partitions at these offsets until `release`, or for `seconds` at most."""
     await connection.execute(HOLD, name, json.dumps(at), seconds)
 
 
 async def release(connection: Connection, name: str) -> None:
-    """Ends a hold."""
+    """Ends a hold before its time."""
     await connection.execute(RELEASE, name)
 
 
 async def set_verified(connection: Connection, name: str, at: Mapping[int, int]) -> None:
-    """Writes down that it was found equal to the active generation at these offsets."""
+    """Stores that the generation was equal to the active generation at these offsets."""
     await connection.execute(VERIFIED, name, json.dumps(at))
 
 
-async def note(connection: Connection, actor: str, action: str, detail: Mapping[str, Any]) -> None:
-    """Writes into the journal what an operator does, in the transaction that does it."""
+async def write_journal(connection: Connection, actor: str, action: str, detail: Mapping[str, Any]) -> None:
+    """Records an operator's action in the journal, in the transaction of the action."""
     await connection.execute(NOTE, actor, action, json.dumps(detail))
 
 

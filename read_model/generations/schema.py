@@ -1,7 +1,7 @@
-"""The schema of a generation: made like the active one, dropped, and put behind the views (docs/decisions/0008).
+"""Creates a generation's schema, drops it, and points the views at it (docs/decisions/0008).
 
-What a generation consists of is the migrations' word, so a new one is copied from the catalog, name for name. All
-statements here need the role that owns the database.
+Only the migrations define the tables of a generation. So a new generation is copied from PostgreSQL's catalog, with the
+same names. All statements here need the role that owns the database.
 """
 
 from collections.abc import Iterable
@@ -21,7 +21,8 @@ SELECT format('%s %I of table %I', kind, name, relname) AS what FROM (
     UNION ALL SELECT 'policy', polname, polrelid FROM pg_policy
 ) AS found JOIN pg_class AS c USING (oid) WHERE c.relnamespace = $1::regnamespace
 """
-# LIKE names indexes anew, and the projector knows a constraint by its name: so both are made from their definitions.
+# CREATE TABLE .. LIKE would give indexes new names, but the projector knows a constraint by its name. So constraints
+# and indexes are created from their definitions.
 CONSTRAINTS = """
 SELECT conname AS name, pg_get_constraintdef(oid) AS definition FROM pg_constraint
 WHERE conrelid = $1 AND contype IN ('p', 'u', 'x') ORDER BY conname
@@ -54,16 +55,16 @@ ORDER BY 2, 3
 
 
 class GenerationInUseError(Exception):
-    """Something outside the generation depends on it, so it cannot be dropped, or not be left behind."""
+    """An object outside the generation depends on it, so the generation cannot be dropped or replaced."""
 
 
 class NotCopiedError(Exception):
-    """The active generation has something that a copy of it would lack."""
+    """The active generation has an object that a copy of it would lack."""
 
 
 @dataclass(frozen=True)
 class View:
-    """A view that reads a generation's tables. `definition` names every table with its schema."""
+    """A view that reads a generation's tables. Its `definition` names every table with its schema."""
 
     schema: str
     name: str
@@ -72,14 +73,23 @@ class View:
 
 
 async def create_like(connection: Connection, model: str, name: str) -> list[str]:
-    """Makes schema `name` with empty copies of the tables of `model`; returns their names.
+    """Creates a schema with empty copies of another generation's tables, with their indexes and grants.
 
-    Raises NotCopiedError for what such a copy would lack.
+    Args:
+        connection: a connection of the owner's role, in a transaction.
+        model: the schema to copy.
+        name: the new schema.
+
+    Returns:
+        The names of the tables.
+
+    Raises:
+        NotCopiedError: `model` has triggers, foreign keys or policies, which a copy would lack.
     """
-    await _name_everything(connection)
+    await _qualify_all_names(connection)
     lacking = [row["what"] for row in await connection.fetch(NOT_COPIED, model)]
     if lacking:
-        raise NotCopiedError(f"{model} has what a new generation would lack: {', '.join(lacking)}")
+        raise NotCopiedError(f"{model} has objects that a new generation would lack: {', '.join(lacking)}")
     await connection.execute(f"CREATE SCHEMA {name}")
     for row in await connection.fetch(SCHEMA_GRANTS, model):
         await connection.execute(f"GRANT {row['privilege']} ON SCHEMA {name} TO {row['role']}")
@@ -112,7 +122,7 @@ async def _create_indexes(connection: Connection, model: str, name: str, table: 
 
 
 async def tables_of(connection: Connection, name: str) -> list[str]:
-    """The names of a generation's tables."""
+    """Returns the names of a generation's tables."""
     return [row["name"] for row in await connection.fetch(TABLES, name)]
 
 
@@ -130,23 +140,29 @@ async def drop(connection: Connection, name: str) -> None:
 
 
 async def point_views_at(connection: Connection, old: str, new: str) -> list[str]:
-    """Puts `new` behind every view of schema `read` that reads `old`; returns their names.
+    """Makes every view of schema `read` that reads generation `old` read generation `new`.
 
-    Queries that run keep what they began with; each new one finds `new`. Waits for running queries as long as the
-    session's lock_timeout says. Raises GenerationInUseError for a view elsewhere, which would stay behind.
+    Running queries keep the old generation; new queries read the new one. The call waits for running queries for the
+    session's lock_timeout.
+
+    Returns:
+        The names of the views.
+
+    Raises:
+        GenerationInUseError: a view in another schema reads `old`, and would continue to read it.
     """
-    await _name_everything(connection)
+    await _qualify_all_names(connection)
     views = await _views_on(connection, old)
-    strangers = [f"{view.schema}.{view.name}" for view in views if view.schema != READ]
-    if strangers:
-        raise GenerationInUseError(f"{', '.join(strangers)} would go on reading {old}: let it read a view of {READ}")
+    others = [f"{view.schema}.{view.name}" for view in views if view.schema != READ]
+    if others:
+        raise GenerationInUseError(f"{', '.join(others)} would continue to read {old}: make it read a view of {READ}")
     for view in views:
         options = f" WITH ({', '.join(view.options)})" if view.options else ""
         definition = view.definition.replace(f"{old}.", f"{new}.")
         await connection.execute(f'CREATE OR REPLACE VIEW {READ}."{view.name}"{options} AS {definition}')
     left = await _views_on(connection, old)
     if left:
-        raise GenerationInUseError(f"{', '.join(view.name for view in left)} could not be turned away from {old}")
+        raise GenerationInUseError(f"{', '.join(view.name for view in left)} still reads {old} after the change")
     return [view.name for view in views]
 
 
@@ -157,6 +173,6 @@ async def _views_on(connection: Connection, name: str) -> list[View]:
     ]
 
 
-async def _name_everything(connection: Connection) -> None:
-    """With nothing on the search path, the catalog's functions write every table with its schema."""
+async def _qualify_all_names(connection: Connection) -> None:
+    """Empties the search path, so that the catalog's functions name every table with its schema."""
     await connection.execute("SET LOCAL search_path = pg_catalog")

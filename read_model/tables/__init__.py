@@ -1,1 +1,1 @@
-"""The tables and views, declared; `migrations/` creates them."""
+"""Declarations of the tables and views; `migrations/` creates them."""

@@ -1,4 +1,4 @@
-"""The table of dead letters, declared; one in each generation."""
+"""Declares the table of dead letters, of which each generation has one."""
 
 from sqlalchemy import (
     ARRAY,
@@ -17,7 +17,7 @@ from sqlalchemy import (
 
 from read_model.tables.processed_events import metadata
 
-# The header is whatever its producer wrote: escaped, so that it is text, and cut, so that an index can hold it.
+# A producer may write any bytes into the header. They are escaped to be text, and cut to fit into an index.
 EVENT_ID = "left(encode(header_values[array_position(header_names, 'event-id')], 'escape'), 64)"
 
 _KEY = ("kafka_topic", "kafka_partition", "kafka_offset")

@@ -1,10 +1,10 @@
-"""The ledger of events that became visible below a checkpoint (docs/decisions/0016).
+"""The ledger of late events: events that became visible below a checkpoint (docs/decisions/0016).
 
-Readers of the feed have passed their offsets, so the ledger numbers them, for each partition in the order in which they
-were committed: whoever writes here holds the partition's checkpoint until the end of the transaction.
+Readers of the feed have already passed the offsets of these events. So the ledger numbers them, for each partition in
+commit order. To keep that order, a transaction that writes here locks the partition's checkpoint until its end.
 """
 
-# Events of one partition ($1, $2) at the offsets $3, redriven in a generation that queries see.
+# Adds the events of one partition ($1, $2) at the offsets $3 that were redriven in the active generation.
 ADD = """
 INSERT INTO ops.late_events (topic, partition, number, kafka_offset)
 SELECT $1, $2, coalesce((SELECT max(number) FROM ops.late_events WHERE topic = $1 AND partition = $2), 0)
@@ -13,7 +13,8 @@ FROM unnest($3::bigint[]) AS came(kafka_offset)
 WHERE (SELECT state FROM ops.generations WHERE name = '{generation}') = 'active'
 """
 
-# At a promotion: what was parked or given up in the old generation, and is a row in the new one, or may become one.
+# At a promotion, adds the records that were parked or discarded in the old generation and are, or may become, rows of
+# the new one.
 PROMOTED = """
 INSERT INTO ops.late_events (topic, partition, number, kafka_offset)
 SELECT kafka_topic, kafka_partition,

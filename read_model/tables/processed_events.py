@@ -1,7 +1,7 @@
-"""The read model's tables, declared. `migrations/` is the schema's only author; a test compares the two.
+"""Declares the read model's main tables. Only `migrations/` creates them; a test compares the two.
 
-A generation is one complete set of tables with its own checkpoints, in its own schema (docs/decisions/0008); the
-views in schema `read` are what queries use.
+A generation is one complete set of tables with its own checkpoints, in its own schema (docs/decisions/0008). Queries
+use the views in schema `read`.
 """
 
 from sqlalchemy import (
@@ -27,7 +27,7 @@ metadata = MetaData(schema=GENERATION)
 processed_events = Table(
     "processed_events",
     metadata,
-    # Fixed-width columns first: no padding between them, so rows are smaller.
+    # Columns of fixed width come first, so there is no padding between them and rows are smaller.
     Column("kafka_offset", BigInteger, nullable=False, comment="Offset of the record the event came in."),
     Column("occurred_at", DateTime(timezone=True), nullable=False, comment="When it happened (the event's timestamp)."),
     Column("recorded_at", DateTime(timezone=True), nullable=False, comment="When Kafka's record was made."),

@@ -1,6 +1,6 @@
-"""The views of schema `reporting`, declared: what each column is, in PostgreSQL's words and in ours.
+"""Declares the views of schema `reporting`: the type and the meaning of each column.
 
-`migrations/` is the schema's only author, and its comments are what a reader sees; a test compares the two, and both
+Only `migrations/` creates the views. Readers see its comments, and a test compares them with these declarations and
 with docs/sql.md.
 """
 
@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 REPORTING = "reporting"  # the schema
-REPORTER_ROLE = "footfall_reporter"  # the group that may read it, and nothing else
+REPORTER_ROLE = "footfall_reporter"  # the group role that may read this schema and nothing else
 
 
 @dataclass(frozen=True)
 class Column:
-    """`type` as PostgreSQL spells it."""
+    """A column of a view. `type` is PostgreSQL's name of the type."""
 
     name: str
     type: str

@@ -1,4 +1,4 @@
-"""Whether the database's schema is the one that this version of Footfall was written for."""
+"""Compares the database's schema version with the one that this version of Footfall needs."""
 
 from pathlib import Path
 
@@ -11,20 +11,27 @@ MIGRATE = "run `footfall migrate` of this version"
 
 
 class SchemaState:
-    """What is to be said of a schema; nothing, when it is the one."""
+    """Whether the schema can be used. `detail`: a sentence about a schema that is older or newer, else empty."""
 
     def __init__(self, *, usable: bool, detail: str = "") -> None:
         self.usable, self.detail = usable, detail
 
 
-def needed() -> str:
-    """The newest migration that this version brings. Its files are asked, for this room knows no other."""
+def newest_migration() -> str:
+    """Returns the number of this version's newest migration, from the file names: this room imports no migration."""
     versions = Path(__file__).parents[2] / "migrations" / "versions"
     return max(path.name[:4] for path in versions.glob("[0-9][0-9][0-9][0-9]_*.py"))
 
 
 async def schema_state(connection: Connection | asyncpg.Pool, wanted: str) -> SchemaState:
-    """Compares the database with `wanted`. One that is ahead is used: migrations come first when versions change."""
+    """Compares the database's schema with a wanted version.
+
+    A newer schema is usable, because migrations run before the processes are upgraded.
+
+    Args:
+        connection: a connection or a pool.
+        wanted: the number of the newest migration, from `newest_migration`.
+    """
     try:
         found = await connection.fetchval(AT)
     except (asyncpg.UndefinedTableError, asyncpg.InsufficientPrivilegeError):

@@ -18,7 +18,7 @@ import pytest
 from footfall.local.embedded import spawn_child
 from read_model.connecting.database_url import parse
 from read_model.connecting.pool import closing, open_pool
-from read_model.connecting.pooler import REFUSED, SharedSessionsError, sessions_at
+from read_model.connecting.pooler import REFUSED, SharedSessionsError, detect_sessions
 from tests.conftest import Footfall
 from tests.foreign_clients import needed, pgbouncer
 from tests.patience import PATIENCE
@@ -108,11 +108,11 @@ def run(command: str, **environment: str) -> "subprocess.CompletedProcess[str]":
 @pytest.mark.parametrize("balance", ["server_round_robin = 0", "server_round_robin = 1"])
 async def test_shared_sessions_are_noticed(footfall: Footfall, tmp_path: Path, mode: str, balance: str) -> None:
     servers = footfall.servers
-    assert await sessions_at(parse(servers.query_url).driver()) == "direct"
+    assert await detect_sessions(parse(servers.query_url).driver()) == "direct"
     with pooled(servers, mode, tmp_path / "pooler", balance) as port:
         url = parse(through(servers.query_url, port)).driver()
         busy = [await asyncpg.connect(url, statement_cache_size=0) for _ in range(5)]
-        assert await sessions_at(url) == "shared"
+        assert await detect_sessions(url) == "shared"
         with pytest.raises(SharedSessionsError):
             _ = await open_pool(url, application="test", min_size=1, max_size=1)
         for one in busy:
@@ -137,7 +137,7 @@ async def test_session_mode_is_told_from_it_however_small_the_pool(
 ) -> None:
     monkeypatch.setattr("read_model.connecting.pooler.CHECK_TIMEOUT", 2.0)
     with pooled(footfall.servers, "session", tmp_path / "pooler", f"default_pool_size = {size}") as port:
-        assert await sessions_at(parse(through(footfall.servers.query_url, port)).driver()) == "own"
+        assert await detect_sessions(parse(through(footfall.servers.query_url, port)).driver()) == "own"
 
 
 async def test_settings_hold_in_session_mode(footfall: Footfall, tmp_path: Path) -> None:

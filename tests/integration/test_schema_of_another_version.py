@@ -11,7 +11,7 @@ import httpx
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from read_model.tables.schema_version import needed
+from read_model.tables.schema_version import newest_migration
 from tests.conftest import Footfall
 from tests.patience import PATIENCE
 from tests.processes import wait_until
@@ -37,12 +37,12 @@ def detail(url: str) -> tuple[int, str]:
 def test_the_schema_that_is_needed_is_the_newest_migration() -> None:
     config = Config()
     config.set_main_option("script_location", str(REPOSITORY / "migrations"))
-    assert needed() == ScriptDirectory.from_config(config).get_current_head()
+    assert newest_migration() == ScriptDirectory.from_config(config).get_current_head()
 
 
 def test_a_schema_behind_or_ahead_is_named_by_readiness_and_status_and_answers_no_500(footfall: Footfall) -> None:
     query, projector = footfall.start("query-side"), footfall.start("projector")
-    before = needed()
+    before = newest_migration()
     on(footfall, "UPDATE footfall_migrations SET version_num = '9999'")
     for process in (query, projector):
         assert detail(process.url) == (
