@@ -62,7 +62,17 @@ SELECT nspname FROM pg_namespace WHERE nspname ~ '^read_g[1-9][0-9]*$' AND to_re
 
 
 async def connect() -> asyncpg.Connection:
-    """As the caller does, if it is `footfall migrate`; else to DATABASE_URL."""
+    """Connects with durable commits, whatever the role's or the database's defaults say.
+
+    With synchronous_commit off, a crash of the server could lose the schema after `footfall migrate` had reported it.
+    """
+    connection = await open_connection()
+    await connection.execute("SET synchronous_commit = on")
+    return connection
+
+
+async def open_connection() -> asyncpg.Connection:
+    """Connects as the caller does, if it is `footfall migrate`; otherwise to DATABASE_URL."""
     given = context.config.attributes.get("connect")
     if given is not None:
         found: asyncpg.Connection = await given()

@@ -3,7 +3,6 @@
 import asyncio
 import ctypes
 import gc
-import resource
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
@@ -19,6 +18,7 @@ from telemetry.logs import get_logger
 from web.asgi import App
 from web.health import only_probes
 from web.middleware import Edge
+from web.open_files import connections_allowed
 from web.protocol.bounded_http import LOOK_INTERVAL, BoundedHttp
 from web.protocol.connection_places import Place, close_overdue
 from web.protocol.fast_path import DirectHttp
@@ -27,7 +27,6 @@ GRACE = 8  # seconds for requests in flight after SIGTERM; the whole process end
 KEEP_ALIVE = 75  # seconds
 MAX_CONNECTIONS = 4_000
 PROBE_CONNECTIONS = 100  # where only probes are served
-FURTHER_FILES = 256  # beside the connections: to Kafka, to PostgreSQL, modules, pipes
 M_MMAP_THRESHOLD, LARGE_BLOCK = -3, 262_144  # of malloc.h; bytes
 BACKLOG = 2048  # connections waiting to be accepted
 TICKS_BETWEEN_LOOKS = round(LOOK_INTERVAL / 0.1)  # uvicorn ticks ten times a second
@@ -102,8 +101,7 @@ def serve(
     """
     tune_garbage_collection()
     give_memory_back()
-    allow_open_files(max_connections + FURTHER_FILES)
-    server = server_of(app, host, port, max_connections)
+    server = server_of(app, host, port, connections_allowed(max_connections))
     server.on_exit = on_exit
     with suppress(SystemExit, asyncio.CancelledError):  # uvicorn's own code for a failed start is 3
         server.run()
@@ -114,14 +112,6 @@ def give_memory_back() -> None:
     """Large blocks go back to the system once they are freed: glibc's own threshold grows with what it has seen."""
     with suppress(OSError, AttributeError):  # another C library
         ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK)
-
-
-def allow_open_files(files: int) -> None:
-    """Raises this process's soft limit as far as it may; many systems begin at 1,024."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = files if hard == resource.RLIM_INFINITY else min(files, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def tune_garbage_collection() -> None:

@@ -69,6 +69,14 @@ REFUSED: tuple[type[Exception], ...] = (
 )
 
 
+# Kafka's answer to a producer that may write to no topic at all, so it may not be idempotent either (KIP-679).
+NOT_ALLOWED = (ClusterAuthorizationFailedError, TopicAuthorizationFailedError)
+NEEDS_WRITE = (
+    "Kafka does not allow the principal of KAFKA_SASL_USERNAME to produce. It needs Write on topic {topic}: "
+    "kafka-acls.sh --add --allow-principal User:.. --operation Write --topic {topic}"
+)
+
+
 class KafkaProducer:
     """The producer of one topic. Start it with `start`, end it with `stop`."""
 
@@ -88,12 +96,17 @@ class KafkaProducer:
         self.current = self._make_producer()
         try:
             await self.current.start()
-        except BaseException:
+        except BaseException as error:
             await ended_within(CLOSE_TIMEOUT, self.current.stop)
+            if isinstance(error, NOT_ALLOWED):
+                raise type(error)(NEEDS_WRITE.format(topic=self._topic)) from None
             raise
         if self._topic not in (await self.current.client.fetch_all_metadata()).topics():
             await self.current.stop()
-            raise UnknownTopicOrPartitionError(f"there is no topic {self._topic}: run `footfall topics create`")
+            raise UnknownTopicOrPartitionError(
+                f"there is no topic {self._topic}, or this principal may not see it (Describe or Write): run `footfall "
+                "topics create`, or allow it"
+            )
         return len(await self.current.partitions_for(self._topic))
 
     async def stop(self) -> None:

@@ -9,7 +9,10 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from pydantic import SecretStr
 
+from operations.settings import MigrateSettings
+from operations.setup import migrate
 from read_model.generations.schema import create_like
 from read_model.names import GENERATION
 from read_model.tables.reporting import VIEWS, Column, ReportingView
@@ -96,6 +99,42 @@ def test_the_comparison_notices_a_difference(new_database: Callable[[], Servers]
     asyncio.run(plant())
     assert asyncio.run(schema_differences(database.admin_url)) != []
     assert asyncio.run(reporting_views(database.admin_url)) != VIEWS
+
+
+# Notes with which durability each step of a migration is committed.
+NOTE_DURABILITY = """
+CREATE TABLE commits (durability text);
+CREATE FUNCTION note_durability() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO commits VALUES (current_setting('synchronous_commit'));
+    RETURN NULL;
+END $$;
+CREATE TRIGGER note_durability AFTER INSERT OR UPDATE ON footfall_migrations
+    FOR EACH ROW EXECUTE FUNCTION note_durability();
+ALTER DATABASE {database} SET synchronous_commit = off;
+"""
+
+
+def test_a_migration_is_durable_whatever_the_database_says(new_database: Callable[[], Servers]) -> None:
+    url = new_database().admin_url
+    database = url.rpartition("/")[2]
+
+    async def note() -> None:
+        connection = await asyncpg.connect(url)
+        await connection.execute(NOTE_DURABILITY.format(database=database))
+        await connection.close()
+
+    async def noted() -> tuple[str, list[str]]:
+        connection = await asyncpg.connect(url)
+        default = await connection.fetchval("SHOW synchronous_commit")
+        rows = await connection.fetch("SELECT DISTINCT durability FROM commits")
+        await connection.close()
+        return default, [row["durability"] for row in rows]
+
+    asyncio.run(note())
+    alembic(url, "downgrade", "-1")
+    migrate(MigrateSettings(database_url=SecretStr(url)))
+    assert asyncio.run(noted()) == ("off", ["on"])
 
 
 def test_downgrade_and_upgrade_round_trip_by_hand(new_database: Callable[[], Servers]) -> None:

@@ -210,9 +210,9 @@ def assert_refused(run: Result, *words: str, code: int = 1) -> None:
 def test_grant_reporter_refuses_roles_of_other_purpose_bad_names_and_weak_passwords(database: Servers) -> None:
     environment = {"DATABASE_URL": database.admin_url}
     query = urlsplit(database.query_url).username or ""
-    assert_refused(footfall("grant-reporter", query, **environment), "no reporter", "Choose another name")
-    assert_refused(footfall("grant-reporter", 'x"; DROP', **environment), "is no name", code=2)
-    assert_refused(footfall("grant-reporter", "pg_x", **environment), "is no name", code=2)
+    assert_refused(footfall("grant-reporter", query, **environment), "not a reporter", "Choose another name")
+    assert_refused(footfall("grant-reporter", 'x"; DROP', **environment), "cannot name a reporter", code=2)
+    assert_refused(footfall("grant-reporter", "pg_x", **environment), "cannot name a reporter", code=2)
     weak = footfall("grant-reporter", "reporter_d", "--password-stdin", stdin="short\n", **environment)
     assert_refused(weak, "12 to 128", code=2)
     assert "short" not in weak.stderr

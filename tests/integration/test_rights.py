@@ -58,9 +58,20 @@ def dependency(process: Process, name: str) -> tuple[int, Any]:
     return answer.status_code, answer.json()["dependencies"][name]
 
 
+def assert_a_command_side_without_rights_says_which_it_needs(footfall: Footfall, broker: GuardedBroker) -> None:
+    process = footfall.start("command-side", ready=False, **broker.as_user)
+    assert process.popen.wait(PATIENCE) == 1
+    assert (
+        "Kafka does not allow the principal of KAFKA_SASL_USERNAME to produce. It needs Write on topic t: "
+        "kafka-acls.sh --add --allow-principal User:.. --operation Write --topic t"
+    ) in process.log_text()
+    assert "Traceback" not in process.log_text()
+
+
 def test_what_kafka_does_not_allow_is_said_and_what_it_then_allows_is_used(
     footfall: Footfall, broker: GuardedBroker
 ) -> None:
+    assert_a_command_side_without_rights_says_which_it_needs(footfall, broker)
     asyncio.run(broker.allow(Rule(TOPIC, DESCRIBE), Rule(TOPIC, WRITE, "another")))  # so that it may produce at all
     command_side = footfall.start("command-side", ready=False, **broker.as_user)
     projector = footfall.start("projector", ready=False, **broker.as_user)
