@@ -24,6 +24,14 @@ from tests.processes import Process
 from tests.servers import Servers, at_database, chosen, servers
 
 TEMPLATE = "footfall_template"
+# Modules that take long begin first: at the end no worker is alone with one of them.
+LONGEST = (
+    *("test_generated_clients", "test_projector_failures", "test_up_and_demo", "test_projection_guide"),
+    *("test_is_projecting", "test_rebuild", "test_embedded_stack", "test_a_position_belongs_to_one_history"),
+    *("test_dead_letters", "test_server_failures_are_not_the_records", "test_drain", "test_projector", "test_gaps"),
+    *("test_broker_gone", "test_watchdog", "test_status", "test_what_was_seen_stays_seen", "test_read_model_schema"),
+    *("test_feed_proof", "test_query_side", "test_query_openapi", "test_topic_promises", "test_partitions_added"),
+)
 QUERY_TIMEOUT_MS = str(int(PATIENCE * 1000))  # no query is too slow unless a test is about that
 
 hypothesis_settings.register_profile(
@@ -46,6 +54,11 @@ for _wait in ("connect", "read", "write", "pool"):
 # It reads every certificate authority for each client, 30 ms of CPU for each look at a process that speaks no TLS.
 for _module in (httpx._config, httpx._transports.default):
     setattr(_module, "create_ssl_context", functools.cache(httpx.create_ssl_context))  # noqa: B010
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    rank = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
 
 
 def pytest_report_header() -> list[str]:
