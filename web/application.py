@@ -15,7 +15,7 @@ from telemetry.health import Probe
 from telemetry.logs import get_logger
 from web import envelope
 from web.asgi import App, Receive, Scope, Send, Takes
-from web.docs_page import DOCS, docs_route
+from web.docs.page import docs_config
 from web.hot_routes import RawRoutes
 from web.middleware import Edge
 
@@ -63,22 +63,20 @@ class Side(Protocol):
 
 def web_app(name: str, *sides: Side, guard: Callable[[App], App] = lambda app: app) -> Edge:
     """All routes and probes of `sides` under one edge; `name` labels metrics and logs. `guard` is before the routes."""
+    documents = {path: document for side in sides for path, document in side.documents.items()}
     app: Any = Litestar(
         route_handlers=[route for side in sides for route in side.route_handlers],
         lifespan=[side.lifespan for side in sides],
         exception_handlers={HTTPException: framework_error, Exception: unforeseen_error},
         guards=[no_options],
-        openapi_config=None,
+        openapi_config=docs_config(documents),
         logging_config=None,
     )
     probes = {probe_name: probe for side in sides for probe_name, probe in side.probes.items()}
     direct = {path: route for side in sides for path, route in side.direct_routes.items()}
-    documents = {path: document for side in sides for path, document in side.documents.items()}
     exchanges = {path: takes for side in sides for path, takes in side.exchanges.items()}
     raw = {path: route for side in sides for path, route in side.raw_routes.items()}
-    return Edge(
-        guard(RawRoutes(raw, for_router(app))), name, probes, {**direct, DOCS: docs_route(documents)}, exchanges
-    )
+    return Edge(guard(RawRoutes(raw, for_router(app))), name, probes, direct, exchanges)
 
 
 def for_router(app: App) -> App:

@@ -1,0 +1,1 @@
+"""`/docs`: the OpenAPI documents of a process, to read and to try, from files of our own."""
