@@ -36,6 +36,7 @@ def lacking(client: str) -> str | None:
     """Why a client cannot be used here; None if it can."""
     return {
         "curl": _curl,
+        "chromium": _chromium,
         "java": _java,
         "node": _node,
         "nginx": _nginx,
@@ -54,7 +55,7 @@ def needed(client: str) -> None:
 
 def header() -> str:
     """Who of them is lacking, for the header of a run. npm is not asked: that takes long."""
-    found = {name: lacking(name) for name in ("curl", "java", "go", "nginx", "pgbouncer")}
+    found = {name: lacking(name) for name in ("curl", "java", "go", "nginx", "pgbouncer", "chromium")}
     absent = [f"{name} ({reason})" for name, reason in found.items() if reason is not None]
     return f"foreign clients lacking: {', '.join(absent) or 'none'}"
 
@@ -70,6 +71,10 @@ def output(*command: str, within: float = ASK_WITHIN) -> str:
 
 def _curl() -> str | None:
     return None if "HTTP2" in output("curl", "--version") else "no curl with HTTP/2"
+
+
+def _chromium() -> str | None:
+    return None if shutil.which("chromium") else "not installed"
 
 
 def _java() -> str | None:

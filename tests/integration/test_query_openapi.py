@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 from pathlib import Path
 
 import httpx
@@ -12,8 +13,9 @@ from contracts.published import published_schemas
 from query_side.openapi import document
 from tests.conftest import Footfall
 from tests.docs_pages import assert_docs_show
+from tests.foreign_clients import needed
 from tests.openapi_examples import schemas_with_examples
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, patient
 from tests.processes import Process
 from tests.producing import an_event, produce, record_of, start_projector, wait_until_processed
 from tests.schemathesis_runs import LONG, RUN_WITHIN, SEEDS, cases_without_deviation
@@ -58,6 +60,18 @@ def test_the_document_is_served_as_its_file_has_it(side: Process) -> None:
 
 def test_the_page_shows_every_path_and_loads_nothing(side: Process) -> None:
     assert_docs_show(side.url, {"/openapi/query-side.json": DOCUMENT})
+
+
+def test_a_browser_shows_every_operation_under_the_policy_of_the_page(side: Process, tmp_path: Path) -> None:
+    needed("chromium")
+    flags = ("--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--virtual-time-budget=30000")
+    command = ["chromium", *flags, f"--user-data-dir={tmp_path}", "--dump-dom", f"{side.url}/docs"]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=patient(90), check=True)
+    shown = re.findall(r'data-path="([^"]+)"', run.stdout)
+    assert {path.replace("\u200b", "") for path in shown} == set(DOCUMENT["paths"]), (
+        run.stdout[:2000] + run.stderr[-2000:]
+    )
+    assert not re.search("Content Security Policy|Refused to|Uncaught", run.stderr), run.stderr
 
 
 def test_an_event_is_what_the_contract_publishes() -> None:
