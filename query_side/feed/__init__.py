@@ -1,1 +1,1 @@
-"""The log as it grows: the feed, the stream of Server-Sent Events, the status of one event."""
+"""The log as it grows: the feed in pages, the stream of Server-Sent Events, and the status of one event."""

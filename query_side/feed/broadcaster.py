@@ -1,4 +1,4 @@
-"""Reads the end of the log once for all subscribers: one reader, one rendering of each event, a queue for each."""
+"""Reads new events once for all subscribers: it renders each event once, and each subscriber has a queue."""
 
 import asyncio
 import contextlib
@@ -12,31 +12,31 @@ import msgspec
 from query_side.events.event_lines import one_line
 from query_side.feed.pages import LogEntry, Page, cursor_of, read_page
 from query_side.log_positions.cursors import Cursors
-from query_side.log_positions.positions import Stand
+from query_side.log_positions.positions import ReadModelState
 from query_side.log_positions.progress import Progress
 from query_side.log_positions.served_history import AnotherHistoryError
 from read_model.connecting.away import AWAY
 from telemetry.logs import get_logger
 from telemetry.metrics import STREAMS_DROPPED, STREAMS_OPEN
 
-PAGE_LIMIT = 1_000  # entries in one reading
-MAX_QUEUED_BYTES = 2_097_152  # that wait for one subscriber, and mostly for others too; beyond, it is dropped
-MAX_QUEUED = 1_000  # pieces that wait for one subscriber: they have a size of their own
-PATIENCE = 1.0  # seconds that a burst waits for clients to take what they were given
-RETRY = 0.5  # seconds until the next try while the database is away
+PAGE_LIMIT = 1_000  # log entries in one read
+MAX_QUEUED_BYTES = 2_097_152  # in one subscriber's queue, mostly shared with others; a fuller queue ends the stream
+MAX_QUEUED = 1_000  # pieces in one subscriber's queue, because each piece costs memory beside its bytes
+PATIENCE = 1.0  # seconds that the next read waits for subscribers to empty their queues
+RETRY = 0.5  # seconds before the next attempt while the database is unavailable
 
 End = Literal["slow", "shutdown", "history"]
 
 
 class Filter(msgspec.Struct, frozen=True):
-    """Which events a client wants: all that are named must match; an empty tuple of types means all."""
+    """Selects events: all given conditions must match. An empty tuple of types means all types."""
 
     user_id: str | None = None
     event_types: tuple[str, ...] = ()
     product_id: str | None = None
 
-    def takes(self, entry: LogEntry) -> bool:
-        """Whether an event is wanted."""
+    def matches(self, entry: LogEntry) -> bool:
+        """Returns whether an event matches the filter."""
         return (
             (self.user_id is None or entry.user_id == self.user_id)
             and (not self.event_types or entry.event_type in self.event_types)
@@ -45,210 +45,210 @@ class Filter(msgspec.Struct, frozen=True):
 
 
 class Subscriber:
-    """One follower: what waits for it, in order, and why it was ended, if it was."""
+    """One client of a stream: its queue, and why its stream ended, if it did."""
 
     def __init__(self, wants: Filter) -> None:
         self.wants = wants
         self.ended: End | None = None
-        self.taken = asyncio.Event()  # set while nothing waits
-        self.taken.set()
+        self.drained = asyncio.Event()  # set while the queue is empty
+        self.drained.set()
         self._queue: deque[bytes] = deque()
         self._queued = 0  # bytes
-        self._something = asyncio.Event()
+        self._available = asyncio.Event()
 
     def offer(self, piece: bytes) -> bool:
-        """Queues one piece; False, and the client is ended as slow, when too much waits already."""
+        """Queues one piece. If the queue is too full, ends the stream as slow and returns False."""
         if self._queue and (self._queued + len(piece) > MAX_QUEUED_BYTES or len(self._queue) >= MAX_QUEUED):
             self.end("slow")
             return False
         self._queue.append(piece)
         self._queued += len(piece)
-        self._something.set()
-        self.taken.clear()
+        self._available.set()
+        self.drained.clear()
         return True
 
     def end(self, why: End) -> None:
-        """Gives it nothing more. What a slow client has not taken is dropped: it will ask for it again."""
+        """Ends the stream. For a slow client it drops the queue; the client gets these events after it reconnects."""
         if self.ended is None:
             self.ended = why
             if why == "slow":
                 self._queue.clear()
                 self._queued = 0
-            self.taken.set()
-            self._something.set()
+            self.drained.set()
+            self._available.set()
 
-    async def take(self) -> bytes:
-        """The next piece, which others may have too; empty once there is none and it was ended."""
+    async def next_piece(self) -> bytes:
+        """Waits for the next piece and returns it; returns b"" once the stream has ended and the queue is empty."""
         while not self._queue:
-            self.taken.set()
+            self.drained.set()
             if self.ended is not None:
                 return b""
-            self._something.clear()
-            await self._something.wait()
+            self._available.clear()
+            await self._available.wait()
         piece = self._queue.popleft()
         self._queued -= len(piece)
         return piece
 
 
 class Broadcaster:
-    """Follows the log from where the read model stood, while anybody follows us."""
+    """Reads the log as the read model advances, while there are subscribers, and queues events for them."""
 
     def __init__(self, progress: Progress, pool_of: Callable[[], asyncpg.Pool], topic: str, heartbeat: float) -> None:
         self._progress, self._pool_of, self._topic = progress, pool_of, topic
         self._heartbeat = heartbeat  # seconds
-        self._followers: dict[Filter, set[Subscriber]] = {}
-        self._wanted = asyncio.Event()
+        self._subscribers: dict[Filter, set[Subscriber]] = {}
+        self._subscribed = asyncio.Event()
         self._moved = asyncio.Event()
         self._count = 0
-        self.at: Stand | None = None  # None: nobody followed, so it was not read
+        self.at: ReadModelState | None = None  # how far it has read; None while there are no subscribers
 
     async def run(self, cursors: Cursors) -> None:
-        """Until cancelled."""
+        """Reads the log and sends heartbeats until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._read_for_ever(cursors))
-            tasks.create_task(self._beat(cursors))
+            tasks.create_task(self._send_heartbeats(cursors))
 
-    async def position(self) -> Stand:
-        """Where the tail is, once it is anywhere. The caller follows (`waiting`) already."""
+    async def position(self) -> ReadModelState:
+        """Waits until the broadcaster has a position, and returns it. Call it inside `kept_reading`."""
         while self.at is None:
             await self._moved.wait()
         return self.at
 
-    async def next_move(self) -> None:
-        """Returns once the tail has read on."""
+    async def next_advance(self) -> None:
+        """Waits until the broadcaster has advanced."""
         moved = self._moved
         await moved.wait()
 
     def next_commit(self) -> asyncio.Event:
-        """Set once the read model has moved, whether the tail has or not. Take it before reading."""
-        return self._progress.next_move()
+        """Returns an event that is set once the read model advances. Get it before you read the log."""
+        return self._progress.next_advance()
 
     @contextlib.contextmanager
-    def kept_awake(self) -> Iterator[None]:
-        """The tail is read for the body, and a little longer."""
+    def kept_reading(self) -> Iterator[None]:
+        """Keeps the broadcaster reading while the body runs."""
         self._count += 1
         STREAMS_OPEN.set(self._count)
-        self._wanted.set()
+        self._subscribed.set()
         try:
             yield
         finally:
             self._count -= 1
             STREAMS_OPEN.set(self._count)
 
-    def join(self, subscriber: Subscriber) -> Stand:
-        """From now on the client is given what comes; returns where that begins."""
+    def subscribe(self, subscriber: Subscriber) -> ReadModelState:
+        """Adds a subscriber. Returns the position from which it receives events."""
         assert self.at is not None, "wait for `position` first"
-        self._followers.setdefault(subscriber.wants, set()).add(subscriber)
+        self._subscribers.setdefault(subscriber.wants, set()).add(subscriber)
         return self.at
 
-    def leave(self, subscriber: Subscriber) -> None:
-        """It is given nothing more."""
-        followers = self._followers.get(subscriber.wants, set())
-        followers.discard(subscriber)
-        if not followers:
-            self._followers.pop(subscriber.wants, None)
+    def unsubscribe(self, subscriber: Subscriber) -> None:
+        """Removes a subscriber."""
+        subscribers = self._subscribers.get(subscriber.wants, set())
+        subscribers.discard(subscriber)
+        if not subscribers:
+            self._subscribers.pop(subscriber.wants, None)
 
     def _all(self) -> list[Subscriber]:
-        return [subscriber for followers in self._followers.values() for subscriber in followers]
+        return [subscriber for subscribers in self._subscribers.values() for subscriber in subscribers]
 
     async def _read_for_ever(self, cursors: Cursors) -> None:
         while True:
             if not self._count:
-                self.at = None  # what comes while nobody follows concerns nobody
-                self._wanted.clear()
-                await self._wanted.wait()
+                self.at = None  # nobody needs the events that arrive while there are no subscribers
+                self._subscribed.clear()
+                await self._subscribed.wait()
             try:
-                with self._progress.interest():
-                    await self._read_on(cursors)
+                with self._progress.watching():
+                    await self._read_while_subscribed(cursors)
             except AWAY as error:
                 get_logger("query-side").warning("tail_interrupted", error=type(error).__name__)
                 await asyncio.sleep(RETRY)
 
-    async def _read_on(self, cursors: Cursors) -> None:
-        """Reads until nobody follows."""
+    async def _read_while_subscribed(self, cursors: Cursors) -> None:
+        """Reads new log entries until there are no subscribers."""
         if self.at is None:
-            self._move(await self._progress.now())
+            self._set_position(await self._progress.refresh())
         while self._count:
-            moved = self._progress.next_move()
+            moved = self._progress.next_advance()
             assert self.at is not None
             try:
-                page = await read_page(self._pool_of(), self._topic, self.at.place(), PAGE_LIMIT)
+                page = await read_page(self._pool_of(), self._topic, self.at.reader_position(), PAGE_LIMIT)
             except AnotherHistoryError:
-                self._begin_again(await self._progress.now())
+                self._switch_history(await self._progress.refresh())
                 continue
             if page.entries:
-                self._give(page, cursors)
-            self._move(Stand(page.end, page.history))
+                self._deliver(page, cursors)
+            self._set_position(ReadModelState(page.end, page.history))
             if page.more:
-                await self._until_taken()
+                await self._wait_until_drained()
             else:
                 await moved.wait()
 
-    def _begin_again(self, stand: Stand) -> None:
-        """The history that everybody followed is served no more; each has to ask where to begin in the new one."""
+    def _switch_history(self, state: ReadModelState) -> None:
+        """Ends all streams, because the read model serves another history; clients must choose a new start position."""
         for subscriber in self._all():
             subscriber.end("history")
-            self.leave(subscriber)
-        self._move(stand)
+            self.unsubscribe(subscriber)
+        self._set_position(state)
 
-    async def _until_taken(self) -> None:
-        """Lets clients take a burst page by page, so that only those that are slow are dropped for it."""
+    async def _wait_until_drained(self) -> None:
+        """Waits for the queues to empty during a burst, so that only slow clients are dropped."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE):
                 for subscriber in self._all():
-                    await subscriber.taken.wait()
+                    await subscriber.drained.wait()
 
-    def _move(self, to: Stand) -> None:
+    def _set_position(self, to: ReadModelState) -> None:
         if to != self.at:
             self.at = to
             moved, self._moved = self._moved, asyncio.Event()
             moved.set()
 
-    def _give(self, page: Page, cursors: Cursors) -> None:
+    def _deliver(self, page: Page, cursors: Cursors) -> None:
         tag = page.history.tag
-        rendered = [(entry, piece_of(entry, cursor_of(cursors, self._topic, at, tag))) for entry, at in page.walk()]
+        rendered = [(entry, sse_event(entry, cursor_of(cursors, self._topic, at, tag))) for entry, at in page.walk()]
         if not rendered:
             return
         of_user: dict[str | None, list[tuple[LogEntry, bytes]]] = {}
         for entry, piece in rendered:
             of_user.setdefault(entry.user_id, []).append((entry, piece))
-        for wants, followers in [*self._followers.items()]:
+        for wants, subscribers in [*self._subscribers.items()]:
             found = rendered if wants.user_id is None else of_user.get(wants.user_id, [])
-            pieces = b"".join(piece for entry, piece in found if wants.takes(entry))
+            pieces = b"".join(piece for entry, piece in found if wants.matches(entry))
             if pieces:
-                self._offer(followers, pieces)
+                self._offer(subscribers, pieces)
 
-    def _offer(self, followers: Iterable[Subscriber], piece: bytes) -> None:
-        for subscriber in [*followers]:
+    def _offer(self, subscribers: Iterable[Subscriber], piece: bytes) -> None:
+        for subscriber in [*subscribers]:
             if not subscriber.offer(piece):
-                self.leave(subscriber)
+                self.unsubscribe(subscriber)
                 STREAMS_DROPPED.inc()
 
-    async def _beat(self, cursors: Cursors) -> None:
-        """Tells everybody from time to time that the stream lives, and how far it is."""
+    async def _send_heartbeats(self, cursors: Cursors) -> None:
+        """Sends each subscriber a heartbeat with the current cursor, every `heartbeat` seconds."""
         while True:
             await asyncio.sleep(self._heartbeat)
             if self.at is not None:
                 cursor = cursor_of(cursors, self._topic, self.at.at, self.at.history.tag)
-                self._offer(self._all(), heartbeat_of(cursor))
+                self._offer(self._all(), heartbeat_comment(cursor))
 
 
-def piece_of(entry: LogEntry, cursor: str) -> bytes:
-    """One event as Server-Sent Events have it. Its JSON is one line."""
+def sse_event(entry: LogEntry, cursor: str) -> bytes:
+    """Renders one log entry as a Server-Sent Event, with its JSON on one line."""
     return f"id: {cursor}\nevent: {entry.event_type}\ndata: {one_line(entry.event or '')}\n\n".encode()
 
 
-def heartbeat_of(cursor: str) -> bytes:
-    """A comment, and an id without data: a client notes it as its last event id, and sees no event."""
+def heartbeat_comment(cursor: str) -> bytes:
+    """Renders a heartbeat: a comment and an id without data. The client stores the id and dispatches no event."""
     return f": heartbeat\nid: {cursor}\n\n".encode()
 
 
-def last_words(why: End) -> bytes:
-    """The last event of a stream that we end; it has no id, so that the client goes on after the last that has."""
+def end_event(why: End) -> bytes:
+    """Renders the last event of a stream that we end. It has no id, so the client resumes after the last real event."""
     reasons: Mapping[End, str] = {
-        "slow": "You took events more slowly than they came; go on with Last-Event-ID.",
-        "history": "The log was replaced; your id means nothing in the new one. Begin again with since=beginning.",
-        "shutdown": "This server stops; go on with Last-Event-ID.",
+        "slow": "Client too slow; reconnect with Last-Event-ID.",
+        "history": "The log was replaced, so this id is no longer valid. Start again with since=beginning.",
+        "shutdown": "The server is shutting down; reconnect with Last-Event-ID.",
     }
     data = msgspec.json.encode({"reason": why, "message": reasons[why]})
     return b"event: end\ndata: " + data + b"\n\n"

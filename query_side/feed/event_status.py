@@ -1,4 +1,4 @@
-"""`GET /events/{eventId}/status`: what became of an event, or of one record of it."""
+"""Looks up the status of an event, or of one of its records (`GET /events/{eventId}/status`)."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -33,13 +33,13 @@ Life = Literal["accepted", "projected", "duplicate", "parked", "dead", "unknown"
 
 
 class Status(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True):
-    """One event's life. Positions are `<partition>-<offset>`; times are those of the record that is spoken of."""
+    """The status of one event. Positions are `<partition>-<offset>`; times belong to the record at `position`."""
 
     event_id: UUID
     status: Life
     position: str | None = None
-    stored_at: str | None = None  # of a duplicate: the position whose record was stored
-    read_model_at: str | None = None  # of what is accepted: the last position that is projected
+    stored_at: str | None = None  # for a duplicate: the position of the record that was stored
+    read_model_at: str | None = None  # for an accepted event: the last projected position of its partition
     occurred_at: WireTime | None = None
     recorded_at: WireTime | None = None
     projected_at: WireTime | None = None
@@ -52,16 +52,19 @@ class Status(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, kw
 
 
 class Statuses:
-    """Looks up what became of events of one topic."""
+    """Looks up the status of events of one topic."""
 
     def __init__(self, progress: Progress, pool_of: Callable[[], asyncpg.Pool], topic: str, timeout: float) -> None:
         self._progress = progress
         self._pool_of, self._topic, self._timeout = pool_of, topic, timeout
 
     async def of(self, event_id: UUID, at: Position | None, wait: float) -> Status:
-        """Of the event; or, where a position is named, of the record there, after `wait` seconds for it at most.
+        """Returns the status of an event, read in one snapshot.
 
-        In one snapshot.
+        Args:
+            event_id: the event.
+            at: the position of one of its records; then the status is that record's. None: the event's.
+            wait: seconds at most to wait until the read model has reached `at`.
         """
         if at is not None:
             await self._progress.wait_for([at], wait)
@@ -78,28 +81,28 @@ class Statuses:
         self, connection: asyncpg.pool.PoolConnectionProxy, event_id: UUID, row: asyncpg.Record | None
     ) -> Status:
         if row is not None:
-            return projected(event_id, row)
+            return projected_status(event_id, row)
         letter = await connection.fetchrow(LETTERS_OF_EVENT, str(event_id), self._topic)
-        return Status(event_id=event_id, status="unknown") if letter is None else set_aside(event_id, letter)
+        return Status(event_id=event_id, status="unknown") if letter is None else dead_letter_status(event_id, letter)
 
     async def _of_record(
         self, connection: asyncpg.pool.PoolConnectionProxy, event_id: UUID, row: asyncpg.Record | None, at: Position
     ) -> Status:
         if row is not None and position_of(row) == at:
-            return projected(event_id, row)
+            return projected_status(event_id, row)
         next_offset = await connection.fetchval(CHECKPOINT, self._topic, at.partition)
         if next_offset is None or next_offset <= at.offset:
             reached = str(Position(at.partition, next_offset - 1)) if next_offset else None
             return Status(event_id=event_id, status="accepted", position=str(at), read_model_at=reached)
         letter = await connection.fetchrow(LETTER_AT, self._topic, *at)
         if letter is not None and letter["state"] != "redriven" and letter["event_id"] in (None, str(event_id)):
-            return set_aside(event_id, letter)
+            return dead_letter_status(event_id, letter)
         if row is not None:
             return Status(event_id=event_id, status="duplicate", position=str(at), stored_at=str(position_of(row)))
         return Status(event_id=event_id, status="unknown", position=str(at))
 
 
-def projected(event_id: UUID, row: asyncpg.Record) -> Status:
+def projected_status(event_id: UUID, row: asyncpg.Record) -> Status:
     return Status(
         event_id=event_id,
         status="projected",
@@ -110,7 +113,7 @@ def projected(event_id: UUID, row: asyncpg.Record) -> Status:
     )
 
 
-def set_aside(event_id: UUID, letter: asyncpg.Record) -> Status:
+def dead_letter_status(event_id: UUID, letter: asyncpg.Record) -> Status:
     at, behind = position_of(letter), letter["behind_offset"]
     return Status(
         event_id=event_id,
@@ -130,8 +133,8 @@ def position_of(row: asyncpg.Record) -> Position:
     return Position(row["kafka_partition"], row["kafka_offset"])
 
 
-def the_one(positions: list[Position]) -> Position | None:
-    """Where at most one position makes sense. Raises RefusedError, 400."""
+def at_most_one(positions: list[Position]) -> Position | None:
+    """Returns the only position, or None. Raises RefusedError (400) for several."""
     if len(positions) > 1:
-        raise RefusedError(400, errors=["A status is asked for at one position at most."])
+        raise RefusedError(400, errors=["Name at most one position: a status is that of one record."])
     return positions[0] if positions else None

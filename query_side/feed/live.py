@@ -1,4 +1,4 @@
-"""What follows the read model as it moves: the feed, its streams, waits for positions, the life of an event."""
+"""Composes what follows the read model as it advances: the feed, streams, waits for positions and event statuses."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -43,12 +43,12 @@ class Live:
         self.statuses = Statuses(self._progress, pool_of, topic, settings.query_timeout_ms / 1000)
 
     def raw_routes(self) -> dict[str, App]:
-        """The feed and its stream, by path."""
+        """Returns the raw ASGI routes of the feed and the stream, by path."""
         return self._feed.raw_routes()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Follows the read model while the body runs; the pool and the key for cursors are there."""
+        """Runs the background tasks while the body runs. The pool and the cursors' key must be available."""
         self._loop = asyncio.get_running_loop()
         task = asyncio.create_task(self._run())
         try:
@@ -58,12 +58,12 @@ class Live:
             await asyncio.wait([task])
 
     def end_streams(self) -> None:
-        """Ends every stream, so that the process can drain. May be called from a signal handler."""
+        """Ends every stream, so that the process can shut down. A signal handler may call it."""
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._streams.end_all)
 
     async def _run(self) -> None:
-        # Whatever ends them was not foreseen: without them, streams stand still and positions are refused.
+        # Restart the tasks after any unexpected error: without them, streams stop and waits for positions fail.
         async for attempt in stamina.retry_context(on=Exception, attempts=None, timeout=None, wait_max=2.0):
             with attempt:
                 async with asyncio.TaskGroup() as tasks:

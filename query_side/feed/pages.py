@@ -1,8 +1,8 @@
-"""Everything since: pages of the log in its order, from a cursor's vector to where each partition stands.
+"""Reads pages of the log in log order, from a cursor's vector up to the checkpoint of each partition.
 
-Rows and checkpoints are committed together, so in one snapshot every event below a checkpoint is there: a page that
-ends at a checkpoint, or before it, skips nothing. Redriven events appear below it; the ledger of late events has them
-in the order of their commits, and a cursor carries how far it has read that ledger too (docs/decisions/0016).
+Rows and checkpoints are committed together. So in one snapshot, every event below a checkpoint is visible, and a page
+that ends at a checkpoint or before it skips nothing. Redriven events appear below a checkpoint. The ledger of late
+events lists them in commit order, and a cursor also says how far it has read the ledger (docs/decisions/0016).
 """
 
 from collections.abc import Iterator
@@ -13,17 +13,23 @@ import msgspec
 
 from query_side.api.pending_bytes import PAGE_BYTES, UNMEASURED, further, size_of
 from query_side.log_positions.cursors import Cursors
-from query_side.log_positions.positions import ORIGIN, UNBEGUN, Mark, Place, Vector
-from query_side.log_positions.served_history import HISTORY_OF_CHECKPOINT, UNTAGGED, Serving, check, serving
+from query_side.log_positions.positions import LOG_BEGINNING, ORIGIN, Mark, ReaderPosition, Vector
+from query_side.log_positions.served_history import (
+    HISTORY_OF_CHECKPOINT,
+    UNTAGGED,
+    ServedHistory,
+    check,
+    served_history,
+)
 from read_model.names import READ
 
-# $1 topic; $2-$4 the cursor; $5-$7 how far to read, unless $8 says that the checkpoints are all there is; $9 limit.
+# Parameters: $1 topic; $2-$4 the cursor; $5-$7 how far to read, if $8 is true (else up to the checkpoints); $9 limit.
 #
-# `log`: each partition, from where to where. An entry of the ledger at an offset that the generation has yet to reach
-# waits (after a forced promotion to one that lags), and those behind it with it.
-# `found`: of each partition the late events first, then the log's. A late event at or above the cursor's offset is left
-# to the log; an event of the log that a bounded reader will be told of later, as late, is left to the ledger.
-# `merged`: the partitions are merged by the records' times as far as each partition's own order allows.
+# `log`: for each partition, the offsets to read from and to. After a forced promotion to a generation that lags, a
+# ledger entry may lie at an offset that the generation has not reached; this entry and those after it must wait.
+# `found`: for each partition, late events first, then events of the log. A late event at or above the cursor's offset
+# is read from the log. An event of the log that a bounded reader will get later as a late event is left to the ledger.
+# `merged`: merges the partitions by the records' times, as far as each partition's own order allows.
 PAGE = f"""
 WITH reader AS (
     SELECT * FROM unnest($2::int[], $3::bigint[], $4::bigint[]) AS r(partition, next_offset, late)
@@ -83,7 +89,7 @@ ORDER BY place
 
 
 class LogEntry(NamedTuple):
-    """One entry of the log, and how far its partition is read once it is taken. `event`: JSON, or None for nobody's."""
+    """One entry of the log. `mark`: how far its partition is read after it. `event`: JSON; None: nothing to deliver."""
 
     partition: int
     mark: Mark
@@ -94,16 +100,16 @@ class LogEntry(NamedTuple):
 
 
 class Page(msgspec.Struct, frozen=True):
-    """Part of the log: the entries between two vectors. `more`: whether there was more to read at once."""
+    """Part of the log: the entries between two vectors. `more`: whether further entries were already available."""
 
     start: Vector
     entries: list[LogEntry]
     end: Vector
     more: bool
-    history: Serving = Serving()
+    history: ServedHistory = ServedHistory()
 
     def walk(self) -> Iterator[tuple[LogEntry, Vector]]:
-        """Each entry that is an event, with the vector that a reader has once it is taken."""
+        """Yields each entry that is an event, with the reader's vector after it, which the next step changes."""
         at = dict(self.start)
         for entry in self.entries:
             at[entry.partition] = entry.mark
@@ -111,7 +117,7 @@ class Page(msgspec.Struct, frozen=True):
                 yield entry, at
 
     def cut(self, most: int) -> "Page":
-        """The part of it that has at most so many bytes of events; one entry at least."""
+        """Returns the beginning of the page with at most `most` bytes of events, but at least one entry."""
         size, at = 0, dict(self.start)
         for number, entry in enumerate(self.entries):
             size += size_of(entry.event or "")
@@ -121,32 +127,42 @@ class Page(msgspec.Struct, frozen=True):
         return self
 
     def size(self) -> int:
-        """Bytes of its events."""
+        """Returns the size of the events in bytes."""
         return sum(size_of(entry.event or "") for entry in self.entries)
 
     def events(self) -> list[str]:
-        """The events' JSON, in order."""
+        """Returns the JSON of the events, in order."""
         return [entry.event for entry in self.entries if entry.event is not None]
 
 
-async def read_bounded(pool: asyncpg.Pool, topic: str, since: Place, limit: int) -> Page:
-    """At most `limit` entries after `since`, and about `PAGE_BYTES` of them."""
+async def read_bounded(pool: asyncpg.Pool, topic: str, since: ReaderPosition, limit: int) -> Page:
+    """Reads at most `limit` entries after `since`, and at most about `PAGE_BYTES` bytes of events."""
     first = await read_page(pool, topic, since, min(limit, UNMEASURED))
     count = further(limit, len(first.entries), first.size())
     if not first.more or not count:
         return first
-    rest = await read_page(pool, topic, Place(first.end, first.history.tag), count)
+    rest = await read_page(pool, topic, ReaderPosition(first.end, first.history.tag), count)
     return Page(since.at, first.entries + rest.entries, rest.end, rest.more, rest.history).cut(PAGE_BYTES)
 
 
-async def read_page(pool: asyncpg.Pool, topic: str, since: Place, limit: int, until: Vector | None = None) -> Page:
-    """At most `limit` entries after `since`, and none beyond `until`, in one snapshot.
+async def read_page(
+    pool: asyncpg.Pool, topic: str, since: ReaderPosition, limit: int, until: Vector | None = None
+) -> Page:
+    """Reads a page of the log in one snapshot.
 
-    Raises AnotherHistoryError when that snapshot is of another history than `since` is.
+    Args:
+        pool: the pool of database connections.
+        topic: the topic's name.
+        since: the reader's position.
+        limit: entries at most.
+        until: read no further than this vector; None: up to the checkpoints.
+
+    Raises:
+        AnotherHistoryError: the snapshot belongs to another history than `since`.
     """
     rows = await pool.fetch(PAGE, topic, *_arrays(since.at), *_arrays(until or {}), until is not None, limit)
     ends = {row["partition"]: Mark(row["kafka_offset"], row["late_until"]) for row in rows if row["place"] == 0}
-    history = serving((row["topic_id"], row["ids"], row["history_number"]) for row in rows[: len(ends)])
+    history = served_history((row["topic_id"], row["ids"], row["history_number"]) for row in rows[: len(ends)])
     check(since.tag, history)
     entries, at = [], dict(since.at)
     for row in rows[len(ends) :]:
@@ -178,17 +194,17 @@ def _arrays(vector: Vector) -> tuple[list[int], list[int], list[int]]:
 
 
 def cursor_of(cursors: Cursors, topic: str, vector: Vector, tag: bytes) -> str:
-    """The cursor of a reader that has read so far, in the history of that tag."""
+    """Returns the cursor of a reader at a vector, in the history with that tag."""
     return cursors.seal(_encode((tag, [(p, *mark) for p, mark in sorted(vector.items())])), b"history:" + _feed(topic))
 
 
-def place_of(cursors: Cursors, topic: str, cursor: str) -> Place | None:
-    """The place that a cursor means; None for what is no cursor of this topic's feed."""
+def position_of_cursor(cursors: Cursors, topic: str, cursor: str) -> ReaderPosition | None:
+    """Decodes a cursor to a reader's position; returns None if the text is not a cursor of this topic's feed."""
     payload = cursors.open(cursor, b"history:" + _feed(topic))
     if payload is not None:
-        return _place(*_decode(payload))
-    payload = cursors.open(cursor, _feed(topic))  # of an earlier version: it says nothing of its history
-    return None if payload is None else _place(UNTAGGED, _decode_untagged(payload))
+        return _reader_position(*_decode(payload))
+    payload = cursors.open(cursor, _feed(topic))  # a cursor of an earlier version, which does not name its history
+    return None if payload is None else _reader_position(UNTAGGED, _decode_untagged(payload))
 
 
 Marks = list[tuple[int, int, int]]
@@ -198,8 +214,12 @@ _decode = msgspec.msgpack.Decoder(tuple[bytes, Marks]).decode
 _decode_untagged = msgspec.msgpack.Decoder(Marks).decode
 
 
-def _place(tag: bytes, marks: Marks) -> Place:
-    return Place({partition: Mark(offset, late) for partition, offset, late in marks}, tag) if marks else UNBEGUN
+def _reader_position(tag: bytes, marks: Marks) -> ReaderPosition:
+    return (
+        ReaderPosition({partition: Mark(offset, late) for partition, offset, late in marks}, tag)
+        if marks
+        else LOG_BEGINNING
+    )
 
 
 def _feed(topic: str) -> bytes:

@@ -9,7 +9,7 @@ from query_side.api.pending_bytes import WaitingBytes
 from query_side.api.responses import JSON, guarded
 from query_side.events.formats import json_array
 from query_side.feed.pages import cursor_of, read_bounded
-from query_side.feed.start_position import BEGINNING, beginning_of
+from query_side.feed.start_position import BEGINNING, start_position
 from query_side.feed.stream import Streams
 from query_side.log_positions.cursors import Cursors
 from web.asgi import App, Receive, Scope, Send
@@ -21,7 +21,7 @@ DEFAULT_LIMIT = 100
 
 
 class FeedRoutes:
-    """The feed by pages and as a stream."""
+    """The routes of the feed in pages and as a stream."""
 
     def __init__(
         self,
@@ -36,20 +36,24 @@ class FeedRoutes:
         self._streams = streams
 
     def raw_routes(self) -> dict[str, App]:
-        """The routes by path."""
+        """Returns the routes, by path."""
         return {FEED: guarded(self.feed), STREAM: guarded(self._streams.stream)}
 
     async def feed(self, scope: Scope, _receive: Receive, send: Send) -> None:
-        """One page. `Link: rel="next"` says that there is more; `Footfall-Cursor` is where to go on, now or later."""
+        """Answers one page of the feed.
+
+        The header `Footfall-Cursor` has the cursor to continue from, now or later. `Link: rel="next"` is there if more
+        events are already available.
+        """
         parameters = Parameters(scope["query_string"], ("since", "limit"))
         limit = parameters.number("limit", MAX_LIMIT) or DEFAULT_LIMIT
         parameters.check()
-        since = await beginning_of(self._pool_of(), self._cursors_of(), self._topic, parameters, BEGINNING)
+        since = await start_position(self._pool_of(), self._cursors_of(), self._topic, parameters, BEGINNING)
         page = await read_bounded(self._pool_of(), self._topic, since, limit)
         cursor = cursor_of(self._cursors_of(), self._topic, page.end, page.history.tag).encode()
         headers = [(b"footfall-cursor", cursor)]
         if page.more:
             headers.append((b"link", b'<%b?since=%b&limit=%d>; rel="next"' % (FEED.encode(), cursor, limit)))
         body = json_array(page.events())
-        del page  # the body may have to wait for its reader
+        del page  # free its memory: the body may wait long for a slow client
         await self._waiting.respond(send, 200, body, JSON, *headers)

@@ -1,4 +1,4 @@
-"""Where a reader of the feed begins: at a cursor, at a time, at the beginning or now."""
+"""Finds the start position of a reader of the feed: a cursor, a time, the beginning of the log, or now."""
 
 from datetime import datetime, timedelta
 
@@ -6,15 +6,15 @@ import asyncpg
 
 from query_side.api.parameters import FIRST_MOMENT, Parameters
 from query_side.api.responses import RefusedError
-from query_side.feed.pages import place_of
+from query_side.feed.pages import position_of_cursor
 from query_side.log_positions.cursors import Cursors
-from query_side.log_positions.positions import ORIGIN, UNBEGUN, Mark, Place, stands
+from query_side.log_positions.positions import LOG_BEGINNING, ORIGIN, Mark, ReaderPosition, read_model_state
 from read_model.names import READ
 
 BEGINNING, NOW = "beginning", "now"
 
-# Records are stamped where they are made: as a rule in order, but by clocks that differ, and a producer may try again
-# for half a minute. So the search by halves stops this much earlier, and the rest is read.
+# Producers set the timestamps of records. These are usually in order, but clocks differ, and a producer may retry for
+# half a minute. So the binary search looks for a time this much earlier, and the records after it are scanned.
 DISORDER = timedelta(seconds=60)
 
 PROBE = f"""
@@ -36,20 +36,30 @@ FROM unnest($3::int[], $4::bigint[], $5::bigint[]) AS asked(partition, kafka_off
 """  # noqa: S608 - composed of constants
 
 
-async def beginning_of(pool: asyncpg.Pool, cursors: Cursors, topic: str, parameters: Parameters, default: str) -> Place:
-    """The place that the parameter `since` means. Raises RefusedError, 400."""
+async def start_position(
+    pool: asyncpg.Pool, cursors: Cursors, topic: str, parameters: Parameters, default: str
+) -> ReaderPosition:
+    """Returns the start position that the parameter `since` names. Raises RefusedError (400).
+
+    Args:
+        pool: the pool of database connections.
+        cursors: decodes cursors.
+        topic: the topic's name.
+        parameters: the request's parameters.
+        default: the value of `since` if the request has none.
+    """
     since = parameters.raw("since")
     since = default if since is None else since
     if since == BEGINNING:
-        return UNBEGUN
+        return LOG_BEGINNING
     if since == NOW:
-        return (await stands(pool, topic)).place()
-    found = place_of(cursors, topic, since)
+        return (await read_model_state(pool, topic)).reader_position()
+    found = position_of_cursor(cursors, topic, since)
     if found is not None:
         return found
     if len(since) > 40:  # longer than any time
         raise RefusedError(
-            400, errors=["Parameter `since` is no cursor of this feed: it was changed, or is another's."]
+            400, errors=["Parameter `since` is not a cursor of this feed: it was changed, or is from another feed."]
         )
     moment = parameters.moment("since")
     parameters.check()
@@ -57,13 +67,13 @@ async def beginning_of(pool: asyncpg.Pool, cursors: Cursors, topic: str, paramet
     return await at_time(pool, topic, moment)
 
 
-async def at_time(pool: asyncpg.Pool, topic: str, moment: datetime) -> Place:
-    """Of each partition the first record of that moment or later, by the time at which records were made.
+async def at_time(pool: asyncpg.Pool, topic: str, moment: datetime) -> ReaderPosition:
+    """Returns the position before the first record of each partition with this timestamp or a later one.
 
-    Events that were late before that are not of interest: the vector is past them.
+    The position counts all late events so far as read.
     """
-    stand = await stands(pool, topic)
-    now = stand.at
+    state = await read_model_state(pool, topic)
+    now = state.at
     earlier = moment - min(DISORDER, moment - FIRST_MOMENT)
     low = dict.fromkeys(now, 0)
     high = {partition: mark.next_offset for partition, mark in now.items()}
@@ -75,9 +85,9 @@ async def at_time(pool: asyncpg.Pool, topic: str, moment: datetime) -> Place:
         for partition, offset in zip(open_ones, middle, strict=True):
             if reached[partition] is False:
                 low[partition] = offset + 1
-            else:  # there is nothing from here on, or what is there is late enough
+            else:  # there is no record from here on, or its timestamp is late enough
                 high[partition] = offset
     until = [mark.next_offset for mark in now.values()]
     first = await pool.fetch(FIRST, topic, moment, list(low), list(low.values()), until)
     at = {partition: Mark(offset, now.get(partition, ORIGIN).late) for partition, offset in map(tuple, first)}
-    return Place(at, stand.history.tag)
+    return ReaderPosition(at, state.history.tag)

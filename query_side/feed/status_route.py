@@ -1,4 +1,4 @@
-"""`GET /events/{eventId}/status`: the life of one event, waited for as long as the client likes."""
+"""The route `GET /events/{eventId}/status`: the status of one event, after a wait if the client prefers one."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from litestar.params import SkipValidation
 from query_side.api.declared import EventId
 from query_side.api.described import OF_EVERY_READ, refused
 from query_side.api.reading import ALWAYS_JSON, AnyRequest
-from query_side.feed.event_status import Status, Statuses, the_one
+from query_side.feed.event_status import Status, Statuses, at_most_one
 from query_side.log_positions.positions import positions_of, wait_of
 
 
@@ -29,6 +29,6 @@ from query_side.log_positions.positions import positions_of, wait_of
 async def event_status(
     request: AnyRequest, statuses: NamedDependency[SkipValidation[Statuses]], event_id: EventId
 ) -> Status:
-    """Raises RefusedError, 400, for more than one position."""
+    """Answers the status of an event. Raises RefusedError (400) for more than one position."""
     scope: Any = request.scope
-    return await statuses.of(event_id, the_one(positions_of(scope)), wait_of(scope))
+    return await statuses.of(event_id, at_most_one(positions_of(scope)), wait_of(scope))

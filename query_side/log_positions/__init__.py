@@ -1,1 +1,1 @@
-"""Positions in the log: cursors, waiting until a position is visible, and which history is served."""
+"""Positions in the log: cursors, waiting until a position is visible, and the history that is served."""

@@ -1,7 +1,7 @@
-"""Cursors: opaque text that says where a page ended, signed, and good only for what it was made for.
+"""Cursors: opaque, signed texts that say where a page ended. A cursor is valid only for the query it was made for.
 
-A cursor is base64url of `tag || payload`; the tag is keyed BLAKE2b of 128 bits (RFC 7693; a tenth of the cost of HMAC)
-over the payload and over what the cursor is bound to, which the cursor itself does not carry.
+A cursor is base64url of `tag || payload`. The tag is a keyed BLAKE2b of 128 bits (RFC 7693), at a tenth of the cost of
+HMAC. It covers the payload and the query that the cursor is bound to; the cursor itself does not contain the query.
 """
 
 import binascii
@@ -17,21 +17,26 @@ KEY = "SELECT value FROM ops.secrets WHERE name = 'cursors'"
 
 
 class KeyMissingError(Exception):
-    """The database has no key for cursors yet."""
+    """The database has no key for cursors yet. The text says what to do."""
 
 
 class Cursors:
-    """Seals and opens cursors with one key; processes with the same key take each other's."""
+    """Seals and opens cursors with one key. Processes with the same key accept each other's cursors."""
 
     def __init__(self, key: bytes) -> None:
-        self._key = blake2b(key).digest()  # of any length; BLAKE2b takes 64 bytes
+        self._key = blake2b(key).digest()  # a key of any length becomes 64 bytes, BLAKE2b's longest key
 
     def seal(self, payload: bytes, bound_to: bytes) -> str:
-        """The cursor as text of the alphabet of base64url."""
+        """Returns a cursor, in the alphabet of base64url.
+
+        Args:
+            payload: the position that the cursor carries.
+            bound_to: identifies the query that the cursor is valid for.
+        """
         return urlsafe_b64encode(self._tag(payload, bound_to) + payload).rstrip(b"=").decode()
 
     def open(self, text: str, bound_to: bytes) -> bytes | None:
-        """The payload; None for what was not sealed with this key, or was for something else."""
+        """Returns a cursor's payload; None if it was sealed with another key or for another query."""
         if len(text) > MAX_CURSOR_LENGTH or not text.isascii():
             return None
         try:
@@ -40,7 +45,7 @@ class Cursors:
             return None
         tag, payload = raw[:TAG_BYTES], raw[TAG_BYTES:]
         genuine = hmac.compare_digest(tag, self._tag(payload, bound_to))
-        # Base64 has several spellings of the same bytes; only ours counts.
+        # Base64 can spell the same bytes in several ways. Only our own spelling is accepted.
         return payload if genuine and self.seal(payload, bound_to) == text else None
 
     def _tag(self, payload: bytes, bound_to: bytes) -> bytes:
@@ -49,9 +54,14 @@ class Cursors:
 
 
 async def cursors_of(connection: asyncpg.Pool, secret: str) -> Cursors:
-    """Cursors signed with `secret`, or, when that is empty, with the key that the migration left in the database.
+    """Returns cursors signed with a secret, or with the key in the database that a migration created.
 
-    Raises KeyMissingError when there is none yet.
+    Args:
+        connection: reads the key.
+        secret: the secret; empty: use the database's key.
+
+    Raises:
+        KeyMissingError: the database has no key yet.
     """
     if secret:
         return Cursors(secret.encode())

@@ -1,4 +1,4 @@
-"""Positions in the log: what a query may wait for, and where the read model stands."""
+"""Positions in the log: those that a query can wait for, and those that the read model has reached."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -8,12 +8,12 @@ from urllib.parse import parse_qsl, urlencode
 import asyncpg
 
 from query_side.api.responses import RefusedError, header
-from query_side.log_positions.served_history import HISTORY_OF_CHECKPOINT, Serving, serving
+from query_side.log_positions.served_history import HISTORY_OF_CHECKPOINT, ServedHistory, served_history
 from read_model.names import READ
 from web.asgi import Scope
 
 MAX_POSITIONS = 64  # in one request
-DEFAULT_WAIT = 5.0  # seconds, where the client names no other
+DEFAULT_WAIT = 5.0  # seconds, if the client asks for no other wait
 MAX_WAIT = 30.0  # seconds
 
 _position = re.compile(r"([0-9]{1,6})-([0-9]{1,18})").fullmatch
@@ -21,8 +21,8 @@ _wait = re.compile(
     rb'(?:^|,)\s*wait\s*=\s*"?([0-9]{1,9}(?:\.[0-9]{1,9})?)"?\s*(?:;[^,]*)?(?=,|$)', re.IGNORECASE
 ).search
 
-# The last number of the ledger belongs to the same snapshot as the checkpoint (docs/decisions/0016).
-STANDS = f"""
+# One statement reads the checkpoint and the last number of the ledger in the same snapshot (docs/decisions/0016).
+READ_MODEL_STATE = f"""
 SELECT c.partition, c.next_offset,
        coalesce((SELECT max(l.number) FROM ops.late_events AS l
                  WHERE l.topic = c.topic AND l.partition = c.partition), 0),
@@ -32,7 +32,7 @@ FROM {READ}.checkpoints AS c {HISTORY_OF_CHECKPOINT} WHERE c.topic = $1
 
 
 class Position(NamedTuple):
-    """A record's place in the log."""
+    """The position of a record in the log."""
 
     partition: int
     offset: int
@@ -42,41 +42,41 @@ class Position(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """How far a partition is read: the next offset, and the last number of its ledger of late events."""
+    """How far a reader has read a partition: the next offset, and the last number in the ledger of late events."""
 
     next_offset: int = 0
     late: int = 0
 
 
-Vector = Mapping[int, Mark]  # partition to mark; a partition that is not named is not begun
+Vector = Mapping[int, Mark]  # by partition; a partition that is not named has not been read
 
 ORIGIN = Mark()
 
 
-class Place(NamedTuple):
-    """Where a reader is, and in which history; None for a place that is in any, such as the beginning."""
+class ReaderPosition(NamedTuple):
+    """A reader's position: a vector, and the tag of its history. None: valid in any history, like the beginning."""
 
     at: Vector
     tag: bytes | None
 
 
-class Stand(NamedTuple):
-    """Where the read model stands, in one snapshot, and in which history."""
+class ReadModelState(NamedTuple):
+    """How far the read model is, in one snapshot, and the history it serves."""
 
     at: Vector
-    history: Serving
+    history: ServedHistory
 
-    def place(self) -> Place:
-        """A reader's who has read all there is."""
-        return Place(self.at, self.history.tag)
-
-
-UNBEGUN = Place({}, None)
-UNSEEN = Stand({}, Serving())
+    def reader_position(self) -> ReaderPosition:
+        """Returns the position of a reader that has read everything."""
+        return ReaderPosition(self.at, self.history.tag)
 
 
-def passes(vector: Vector, other: Vector) -> bool:
-    """Whether `vector` is at `other`, or beyond it, in every partition."""
+LOG_BEGINNING = ReaderPosition({}, None)
+UNKNOWN_STATE = ReadModelState({}, ServedHistory())
+
+
+def has_reached(vector: Vector, other: Vector) -> bool:
+    """Returns whether `vector` is at or beyond `other` in every partition."""
     for partition, mark in other.items():
         mine = vector.get(partition, ORIGIN)
         if mine.next_offset < mark.next_offset or mine.late < mark.late:
@@ -84,16 +84,16 @@ def passes(vector: Vector, other: Vector) -> bool:
     return True
 
 
-def missing(vector: Vector, positions: Iterable[Position]) -> list[Position]:
-    """Those of the positions that `vector` has not passed."""
+def not_passed(vector: Vector, positions: Iterable[Position]) -> list[Position]:
+    """Returns the positions that `vector` has not passed yet."""
     return [asked for asked in positions if vector.get(asked.partition, ORIGIN).next_offset <= asked.offset]
 
 
-async def stands(pool: asyncpg.Pool, topic: str) -> Stand:
-    """Where the read model stands now."""
-    rows = [tuple(row) for row in await pool.fetch(STANDS, topic)]
+async def read_model_state(pool: asyncpg.Pool, topic: str) -> ReadModelState:
+    """Reads how far the read model is now."""
+    rows = [tuple(row) for row in await pool.fetch(READ_MODEL_STATE, topic)]
     at = {partition: Mark(offset, late) for partition, offset, late, *_ in rows}
-    return Stand(at, serving(row[3:] for row in rows))
+    return ReadModelState(at, served_history(row[3:] for row in rows))
 
 
 def positions_of(scope: Scope) -> list[Position]:

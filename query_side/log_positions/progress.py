@@ -1,4 +1,4 @@
-"""How this process learns that the read model moved: one session that listens, and one look for everybody who waits."""
+"""Follows the read model's progress: one session listens for notifications, one query serves all waiting requests."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
@@ -7,23 +7,23 @@ from contextlib import contextmanager
 import asyncpg
 import stamina
 
-from query_side.log_positions.positions import UNSEEN, Position, Stand, missing, stands
+from query_side.log_positions.positions import UNKNOWN_STATE, Position, ReadModelState, not_passed, read_model_state
 from read_model.connecting.away import AWAY
 from read_model.connecting.pool import CONNECT_TIMEOUT, connect
 from read_model.progress import CHANNEL
 from telemetry.logs import get_logger
 
-FALLBACK = 2.0  # seconds between looks while somebody waits and nothing is heard; notifications are the rule
-UNHEARD = 0.1  # seconds between looks from when one finds what was not told, until something is told again
-LISTENER_CHECK = 10.0  # seconds; a session gone silent would hear nothing for ever
-REPLICA_POLL = 0.02  # seconds between looks at a replica, which tells nobody when it has replayed a commit
+FALLBACK_POLL = 2.0  # seconds between polls without a notification while a request waits; notifications are the rule
+MISSING_POLL = 0.1  # seconds between polls after one found progress that no notification reported, until one arrives
+LISTENER_CHECK = 10.0  # seconds between checks of the listening session; a dead session would stay silent for ever
+REPLICA_POLL = 0.02  # seconds between polls of a replica, which sends no notification when it has replayed a commit
 
 
 class Progress:
-    """Where the read model stands, read anew on each notification while anybody wants to know.
+    """How far the read model is. It is read again on each notification while a request or a stream needs it.
 
-    `listen_url`: the primary, for only it notifies. `pool_of()`: where queries read; `on_replica` says that this is
-    another server, which follows the primary.
+    `listen_url`: the primary, because only the primary notifies. `pool_of()`: the pool that queries use. `on_replica`:
+    that pool connects to a replica of the primary.
     """
 
     def __init__(
@@ -31,94 +31,101 @@ class Progress:
     ) -> None:
         self._listen_url, self._pool_of, self._topic = listen_url, pool_of, topic
         self._on_replica = on_replica
-        self._stands = UNSEEN
-        self._interested = 0
-        self._unheard = False  # the read model moves, and nobody tells
-        self._told = asyncio.Event()
+        self._state = UNKNOWN_STATE
+        self._watchers = 0
+        self._notifications_missing = False  # the read model advances without notifications
+        self._notified = asyncio.Event()
         self._moved = asyncio.Event()
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Listens for notifications and follows the read model until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._listen_for_ever())
-            tasks.create_task(self._look_when_told())
+            tasks.create_task(self._refresh_on_notification())
 
     @contextmanager
-    def interest(self) -> Iterator[None]:
-        """For the body, each notification is followed by a look."""
-        self._interested += 1
+    def watching(self) -> Iterator[None]:
+        """While the body runs, each notification triggers a read of the progress."""
+        self._watchers += 1
         if self._on_replica:
-            self._told.set()  # from now on it is polled
+            self._notified.set()  # start polling the replica
         try:
             yield
         finally:
-            self._interested -= 1
+            self._watchers -= 1
 
-    def next_move(self) -> asyncio.Event:
-        """Set at the next look that finds the read model moved. Take it before looking yourself."""
+    def next_advance(self) -> asyncio.Event:
+        """Returns an event that is set when the read model has advanced. Get it before you read the progress."""
         return self._moved
 
-    def forget(self) -> None:
-        """What was seen is so no more: the database has come back older, or is another."""
-        self._stands = UNSEEN
+    def discard(self) -> None:
+        """Discards the known progress: the database may have been restored to an older state, or be another one."""
+        self._state = UNKNOWN_STATE
 
-    async def now(self) -> Stand:
-        """Where it stands, by a look of our own."""
-        self._take(await stands(self._pool_of(), self._topic))
-        return self._stands
+    async def refresh(self) -> ReadModelState:
+        """Reads the progress from the database and returns it."""
+        self._update(await read_model_state(self._pool_of(), self._topic))
+        return self._state
 
     async def wait_for(self, positions: Iterable[Position], seconds: float) -> list[Position]:
-        """Returns once the positions are passed, or the time is over: then those that are not.
+        """Waits until the read model has passed all positions.
 
-        The last look will do to let a query through on the primary: the session that answers looks again. On a
-        replica, which may fall behind or be another one, each answer is looked up.
+        On the primary, the last known progress is enough, because the session that answers checks again. A replica may
+        fall behind or be exchanged for another, so each call reads its progress.
+
+        Args:
+            positions: the positions to wait for.
+            seconds: the longest wait; 0: read the progress once.
+
+        Returns:
+            The positions that are not passed in time; empty if all are.
         """
-        behind = missing(self._stands.at, positions)
+        behind = not_passed(self._state.at, positions)
         if not behind and not self._on_replica:
             return []
-        with self.interest():
+        with self.watching():
             try:
-                async with asyncio.timeout(seconds or None):  # without a wait: one look
+                async with asyncio.timeout(seconds or None):  # with 0 seconds, the loop ends after one read
                     while True:
                         moved = self._moved
-                        behind = missing((await self.now()).at, positions)
+                        behind = not_passed((await self.refresh()).at, positions)
                         if not behind or not seconds:
                             return behind
                         await moved.wait()
             except TimeoutError:
                 return behind
 
-    def _take(self, found: Stand) -> None:
-        if found != self._stands:
-            self._stands = found
+    def _update(self, found: ReadModelState) -> None:
+        if found != self._state:
+            self._state = found
             moved, self._moved = self._moved, asyncio.Event()
             moved.set()
 
-    async def _look_when_told(self) -> None:
+    async def _refresh_on_notification(self) -> None:
         log = get_logger("query-side")
         while True:
-            told = await self._told_within(self._patience())
+            notified = await self._notified_within(self._poll_interval())
             moved = self._moved
-            if self._interested:
+            if self._watchers:
                 try:
-                    await self.now()
-                    self._unheard = not told and (self._unheard or moved.is_set())
+                    await self.refresh()
+                    self._notifications_missing = not notified and (self._notifications_missing or moved.is_set())
                 except AWAY as error:
                     log.warning("progress_unknown", error=type(error).__name__)
                     await asyncio.sleep(REPLICA_POLL)
 
-    def _patience(self) -> float:
-        if self._on_replica and self._interested:
+    def _poll_interval(self) -> float:
+        if self._on_replica and self._watchers:
             return REPLICA_POLL
-        return UNHEARD if self._unheard and self._interested else FALLBACK
+        return MISSING_POLL if self._notifications_missing and self._watchers else FALLBACK_POLL
 
-    async def _told_within(self, seconds: float) -> bool:
+    async def _notified_within(self, seconds: float) -> bool:
         try:
             async with asyncio.timeout(seconds):
-                await self._told.wait()
+                await self._notified.wait()
         except TimeoutError:
             return False
-        self._told.clear()
+        self._notified.clear()
         return True
 
     async def _listen_for_ever(self) -> None:
@@ -127,13 +134,13 @@ class Progress:
                 await self._listen()
 
     async def _listen(self) -> None:
-        """Hears until the session is lost; then raises what it was lost to."""
+        """Listens until the session is lost, then raises the error that ended it."""
         connection = await connect(self._listen_url, "footfall-query-side listener", query_timeout=CONNECT_TIMEOUT)
         lost = asyncio.Event()
         try:
             connection.add_termination_listener(lambda _connection: lost.set())
-            await connection.add_listener(CHANNEL, lambda *_: self._told.set())
-            self._told.set()  # for what was said before we listened
+            await connection.add_listener(CHANNEL, lambda *_: self._notified.set())
+            self._notified.set()  # a notification may have been sent before we listened
             while not lost.is_set():
                 try:
                     async with asyncio.timeout(LISTENER_CHECK):
@@ -142,5 +149,5 @@ class Progress:
                     await connection.execute("SELECT 1")
             raise asyncpg.ConnectionDoesNotExistError("the listening session was lost")
         finally:
-            self.forget()  # a server that crashed may come back without what we saw last
+            self.discard()  # a server that crashed may come back without the last commits that we saw
             connection.terminate()

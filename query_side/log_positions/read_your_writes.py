@@ -79,7 +79,7 @@ class Freshness:
         for position in asked:
             row = found.get(position.partition)
             if row is None or row["next_offset"] <= position.offset:
-                self._progress.forget()
+                self._progress.discard()
                 raise _behind(position, None if row is None else row["next_offset"])
             if (row["stopped_reason"] or "").startswith(OTHER_HISTORY):
                 raise _undecided(position, row["stopped_reason"])
@@ -96,7 +96,7 @@ class Freshness:
             raise await self._not_reached(behind[0])
 
     async def _not_reached(self, asked: Position) -> RefusedError:
-        vector = (await self._progress.now()).at
+        vector = (await self._progress.refresh()).at
         if asked.partition in vector:
             return _behind(asked, vector[asked.partition].next_offset)
         known = f"knows partitions {min(vector)} to {max(vector)}" if vector else "has no partition yet"

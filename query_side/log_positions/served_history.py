@@ -1,7 +1,7 @@
-"""Which history of the topic the read model serves, and whether a cursor was made in it (docs/decisions/0032).
+"""Determines which history of the topic the read model serves, and checks a cursor against it (docs/decisions/0032).
 
-An offset has no identity: after a topic was made anew, and its rebuild promoted or it was accepted, an old cursor would
-skip events of the new history without a word. So a cursor carries a short tag of the topic ids that it was made under.
+An offset has no identity. After a topic was deleted and created again, and the new history was accepted or a rebuild
+promoted, an old cursor would silently skip events. So a cursor carries a short tag of the topic ids it was made under.
 """
 
 from collections.abc import Iterable
@@ -12,10 +12,10 @@ from uuid import UUID
 from query_side.api.responses import RefusedError
 
 TAG_BYTES = 8
-UNTAGGED = b""  # cursors of earlier versions, and of a read model that does not know its topic's id yet
+UNTAGGED = b""  # the tag of cursors of earlier versions, and of a read model that does not know its topic's id yet
 
-# Of each checkpoint `c`: the histories that led to it, its topic's and those that we named ourselves
-# (read_model/generations/histories.py, `begin_unnamed`), and the number of the last.
+# Adds to each checkpoint `c` the histories that led to it, and the number of the last one: the history of its topic id,
+# and the histories without a topic id (read_model/generations/histories.py, `begin_unnamed`).
 HISTORY_OF_CHECKPOINT = """
 LEFT JOIN LATERAL (
     SELECT array_agg(h.topic_id) AS ids, max(h.number) AS number FROM ops.histories AS h
@@ -24,41 +24,48 @@ LEFT JOIN LATERAL (
 """
 
 GONE = (
-    "This cursor belongs to another history of the log, which was replaced; its positions mean nothing in this one. "
-    "Begin again with since=beginning, since=now or a time."
+    "The log was replaced, and this cursor belongs to the old one, so it is no longer valid. "
+    "Start again with since=beginning, since=now or a time."
 )
 
 
 class AnotherHistoryError(RefusedError):
-    """A cursor is of another history than the one that is served."""
+    """A cursor belongs to another history than the one that is served."""
 
     def __init__(self) -> None:
         super().__init__(410, GONE)
 
 
-class Serving(NamedTuple):
-    """The history that a snapshot of the read model is of. `first`: no other is known to have come before it."""
+class ServedHistory(NamedTuple):
+    """The history that a snapshot of the read model serves. `first`: no earlier history is known."""
 
     tag: bytes = UNTAGGED
     first: bool = True
 
 
-def serving(checkpoints: Iterable[tuple[UUID | None, list[UUID] | None, int | None]]) -> Serving:
-    """Of each checkpoint its topic's id, and what `HISTORY_OF_CHECKPOINT` says: the same of all, as a rule.
+def served_history(checkpoints: Iterable[tuple[UUID | None, list[UUID] | None, int | None]]) -> ServedHistory:
+    """Returns the history that the checkpoints of one snapshot belong to.
 
-    Not so while a topic made anew has partitions that the old one did not have: that is a history of its own.
+    Usually all checkpoints have the same topic id. They differ while a topic that was created again has partitions that
+    the old topic did not have; that mixture counts as a history of its own.
+
+    Args:
+        checkpoints: for each, its topic id and the two columns of `HISTORY_OF_CHECKPOINT`.
     """
     found = list(checkpoints)
     topics = {topic_id for topic_id, _, _ in found if topic_id is not None}
     ids = topics.union(*(before or [] for _, before, _ in found))
     if not ids:
-        return Serving()
+        return ServedHistory()
     first = len(topics) <= 1 and max(number or 0 for _, _, number in found) <= 1
-    return Serving(blake2b(b"".join(sorted(i.bytes for i in ids)), digest_size=TAG_BYTES).digest(), first)
+    return ServedHistory(blake2b(b"".join(sorted(i.bytes for i in ids)), digest_size=TAG_BYTES).digest(), first)
 
 
-def check(tag: bytes | None, now: Serving) -> None:
-    """Raises AnotherHistoryError for a place of another history. None: a place in any, such as the beginning."""
+def check(tag: bytes | None, now: ServedHistory) -> None:
+    """Checks a reader's tag against the served history. Raises AnotherHistoryError if they differ.
+
+    The tag None is valid in any history: it belongs to a reader at the beginning.
+    """
     if tag is None or tag == now.tag or (tag == UNTAGGED and now.first):
         return
     raise AnotherHistoryError

@@ -16,7 +16,7 @@ import pytest
 
 from contracts.event import UserEvent
 from query_side.log_positions.cursors import Cursors
-from query_side.log_positions.positions import Place, stands
+from query_side.log_positions.positions import ReaderPosition, read_model_state
 from query_side.log_positions.served_history import AnotherHistoryError, check
 from read_model.generations.histories import accept_history, accept_position
 from tests.conftest import Footfall
@@ -243,10 +243,10 @@ async def tags_of_three_histories_without_ids(servers: Servers) -> list[bytes]:
         "INSERT INTO read_g1.checkpoints (topic, partition, next_offset, epoch, owner) VALUES ('t', 0, 9, 1, '')"
     )
     async with asyncpg.create_pool(servers.query_url, min_size=1, max_size=1) as pool:
-        tags = [(await stands(pool, "t")).history.tag]
+        tags = [(await read_model_state(pool, "t")).history.tag]
         for _ in range(2):
             await accept_history(admin, "read_g1", "t", None, {0: 0})
-            now = await stands(pool, "t")
+            now = await read_model_state(pool, "t")
             for tag in tags:
                 with pytest.raises(AnotherHistoryError):
                     check(tag, now.history)
@@ -258,13 +258,13 @@ async def tags_of_three_histories_without_ids(servers: Servers) -> list[bytes]:
     return tags
 
 
-async def place_of_a_reader(footfall: Footfall, at: Place | None = None) -> Place:
+async def place_of_a_reader(footfall: Footfall, at: ReaderPosition | None = None) -> ReaderPosition:
     """Where a reader who has read everything stands; `at` must be of the same history."""
     async with asyncpg.create_pool(footfall.servers.query_url, min_size=1, max_size=1) as pool:
-        stand = await stands(pool, footfall.topic)
+        stand = await read_model_state(pool, footfall.topic)
     if at is not None:
         check(at.tag, stand.history)
-    return stand.place()
+    return stand.reader_position()
 
 
 async def resume(footfall: Footfall, offset: int) -> None:

@@ -60,7 +60,7 @@ STATEMENTS: dict[str, tuple[str, tuple[Any, ...], int]] = {
     "page at the end": (feed.PAGE, ("t", [0], [COUNT], [50], *NOWHERE, False, LIMIT), 0),
     "page of late events": (feed.PAGE, ("t", [0], [COUNT], [10], *NOWHERE, False, LIMIT), 40),
     "search for a time": (since.PROBE, ("t", MOMENT, [0, 0], [3, COUNT // 2], [COUNT, COUNT]), 2),
-    "where it stands": (positions.STANDS, ("t",), 0),
+    "where it stands": (positions.READ_MODEL_STATE, ("t",), 0),
     "set aside": (fresh.SET_ASIDE, ("t", [0], [5]), 0),
     "event": (status.EVENT, (EVENT,), 1),
     "letters of an event": (status.LETTERS_OF_EVENT, (EVENT, "t"), 0),

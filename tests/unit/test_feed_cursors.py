@@ -5,10 +5,17 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from query_side.feed.pages import cursor_of, place_of
+from query_side.feed.pages import cursor_of, position_of_cursor
 from query_side.log_positions.cursors import Cursors
-from query_side.log_positions.positions import UNBEGUN, Mark, Place
-from query_side.log_positions.served_history import TAG_BYTES, UNTAGGED, AnotherHistoryError, Serving, check, serving
+from query_side.log_positions.positions import LOG_BEGINNING, Mark, ReaderPosition
+from query_side.log_positions.served_history import (
+    TAG_BYTES,
+    UNTAGGED,
+    AnotherHistoryError,
+    ServedHistory,
+    check,
+    served_history,
+)
 
 CURSORS = Cursors(b"a key")
 AT = {0: Mark(7, 2), 3: Mark(1)}
@@ -20,45 +27,45 @@ def of_an_earlier_version(topic: str = "t") -> str:
 
 
 def test_a_cursor_keeps_its_marks_and_its_history_and_belongs_to_its_topic() -> None:
-    tag = serving([(OLD, [OLD], 1)]).tag
+    tag = served_history([(OLD, [OLD], 1)]).tag
     assert len(tag) == TAG_BYTES
     cursor = cursor_of(CURSORS, "t", AT, tag)
-    assert place_of(CURSORS, "t", cursor) == Place(AT, tag)
-    assert place_of(CURSORS, "u", cursor) is None
+    assert position_of_cursor(CURSORS, "t", cursor) == ReaderPosition(AT, tag)
+    assert position_of_cursor(CURSORS, "u", cursor) is None
 
 
 def test_a_cursor_of_an_earlier_version_is_understood_and_has_no_history() -> None:
-    assert place_of(CURSORS, "t", of_an_earlier_version()) == Place(AT, UNTAGGED)
-    assert place_of(CURSORS, "u", of_an_earlier_version()) is None
+    assert position_of_cursor(CURSORS, "t", of_an_earlier_version()) == ReaderPosition(AT, UNTAGGED)
+    assert position_of_cursor(CURSORS, "u", of_an_earlier_version()) is None
 
 
 def test_a_cursor_that_has_read_nothing_is_the_beginning_of_any_history() -> None:
-    assert place_of(CURSORS, "t", cursor_of(CURSORS, "t", {}, b"whatever")) == UNBEGUN
-    check(UNBEGUN.tag, serving([(NEW, [NEW], 2)]))
+    assert position_of_cursor(CURSORS, "t", cursor_of(CURSORS, "t", {}, b"whatever")) == LOG_BEGINNING
+    check(LOG_BEGINNING.tag, served_history([(NEW, [NEW], 2)]))
 
 
 def test_a_cursor_is_good_in_its_own_history_only() -> None:
-    old, new = serving([(OLD, [OLD], 1)]), serving([(NEW, [NEW], 2)])
+    old, new = served_history([(OLD, [OLD], 1)]), served_history([(NEW, [NEW], 2)])
     check(old.tag, old)
-    for tag, now in ((old.tag, new), (new.tag, old), (old.tag, Serving())):
+    for tag, now in ((old.tag, new), (new.tag, old), (old.tag, ServedHistory())):
         with pytest.raises(AnotherHistoryError) as refused:
             check(tag, now)
         assert refused.value.status == 410
 
 
 def test_a_cursor_without_a_history_is_good_only_while_the_first_is_served() -> None:
-    check(UNTAGGED, Serving())
-    check(UNTAGGED, serving([(OLD, [OLD], 1), (None, None, None)]))
-    check(UNTAGGED, serving([(OLD, None, None)]))  # about to be numbered
+    check(UNTAGGED, ServedHistory())
+    check(UNTAGGED, served_history([(OLD, [OLD], 1), (None, None, None)]))
+    check(UNTAGGED, served_history([(OLD, None, None)]))  # about to be numbered
     for later in ([(NEW, [NEW], 2)], [(OLD, [OLD, UNNAMED], 2)], [(OLD, [OLD], 1), (NEW, None, None)]):
         with pytest.raises(AnotherHistoryError):
-            check(UNTAGGED, serving(later))
+            check(UNTAGGED, served_history(later))
 
 
 def test_partitions_added_to_a_topic_leave_cursors_good_and_those_of_a_topic_made_anew_do_not() -> None:
-    one = serving([(OLD, [OLD], 1)])
-    check(one.tag, serving([(OLD, [OLD], 1), (OLD, [OLD], 1)]))
-    mixed = serving([(OLD, [OLD], 1), (NEW, [NEW], 2)])  # the new topic has a partition more
-    for tag, now in ((one.tag, mixed), (mixed.tag, serving([(NEW, [NEW], 2)]))):
+    one = served_history([(OLD, [OLD], 1)])
+    check(one.tag, served_history([(OLD, [OLD], 1), (OLD, [OLD], 1)]))
+    mixed = served_history([(OLD, [OLD], 1), (NEW, [NEW], 2)])  # the new topic has a partition more
+    for tag, now in ((one.tag, mixed), (mixed.tag, served_history([(NEW, [NEW], 2)]))):
         with pytest.raises(AnotherHistoryError):
             check(tag, now)
