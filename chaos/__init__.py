@@ -1,1 +1,1 @@
-"""A harness that tries to break Footfall, and a checker that says whether it did: `python -m chaos --help`."""
+"""Injects faults into Footfall and checks that no event is lost, doubled or wrong: see `python -m chaos --help`."""

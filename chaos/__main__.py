@@ -1,4 +1,4 @@
-"""`python -m chaos` (or `make chaos`): tries to break Footfall, and exits 1 when anything is lost, doubled or wrong."""
+"""`python -m chaos` (or `make chaos`): injects faults; exits 1 if any event is lost, doubled or wrong."""
 
 import json
 import random
@@ -30,7 +30,7 @@ CAMPAIGNS: dict[str, Callable[[Campaign], list[Round]]] = {
     "mutants": campaigns.all_mutants,
 }
 RESULTS = Path(__file__).with_name("results")
-PLAIN_WIDTH = 150  # columns of the table where nobody's terminal says
+PLAIN_WIDTH = 150  # columns of the table if the output is not a terminal
 
 
 def _list(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
@@ -41,14 +41,24 @@ def _list(context: click.Context, _option: click.Parameter, wanted: bool) -> Non
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--campaign", type=click.Choice(list(CAMPAIGNS)), default="short", show_default=True)
+@click.option(
+    "--campaign",
+    type=click.Choice(list(CAMPAIGNS)),
+    default="short",
+    show_default=True,
+    help="What to do; --list explains each.",
+)
 @click.option("--mutants", is_flag=True, help="The same as --campaign mutants.")
-@click.option("--seed", type=int, help="Repeats a schedule.  [default: a new one, which is printed]")
-@click.option("--rounds", default=1, show_default=True, type=click.IntRange(1, 1_000), help="Of campaign short.")
-@click.option("--write", is_flag=True, help="Keep the figures in chaos/results/CAMPAIGN.json.")
-@click.option("--logs", type=click.Path(file_okay=False, path_type=Path), help="Keep logs and histories there.")
-@click.option("--only", multiple=True, type=click.Choice(list(MUTANTS)), metavar="NAME", help="These mutants alone.")
-@click.option("--list", is_flag=True, is_eager=True, expose_value=False, callback=_list, help="Name the campaigns.")
+@click.option("--seed", type=int, help="Repeat the schedule of this seed.  [default: a new seed, which is printed]")
+@click.option(
+    "--rounds", default=1, show_default=True, type=click.IntRange(1, 1_000), help="Rounds of the campaign `short`."
+)
+@click.option("--write", is_flag=True, help="Write the figures to chaos/results/CAMPAIGN.json.")
+@click.option("--logs", type=click.Path(file_okay=False, path_type=Path), help="Keep logs and histories here.")
+@click.option(
+    "--only", multiple=True, type=click.Choice(list(MUTANTS)), metavar="NAME", help="Run this mutant; may be repeated."
+)
+@click.option("--list", is_flag=True, is_eager=True, expose_value=False, callback=_list, help="List the campaigns.")
 def main(
     campaign: str,
     mutants: bool,
@@ -58,10 +68,20 @@ def main(
     logs: Path | None,
     only: tuple[str, ...],
 ) -> None:
-    """Kill, freeze, cut off and starve real servers and processes under load, then account for every event.
+    """Kill, freeze, disconnect and starve real servers and processes under load, then account for every event.
 
-    A checker that shares no code with Footfall compares what was acknowledged, what Kafka holds and what PostgreSQL
-    holds. Exit 0: nothing lost, doubled, invented, reordered, altered or miscounted; and every mutant caught.
+    A checker that shares no code with Footfall compares the acknowledged events, the log in Kafka and the rows in
+    PostgreSQL.
+
+    \b
+    Exit codes:
+      0  nothing is lost, doubled, invented, reordered, altered or miscounted, and every mutant was caught
+      1  something is wrong
+      2  the harness itself failed
+    Examples:
+      python -m chaos
+      python -m chaos --campaign kills --seed 17 --logs /tmp/chaos
+      python -m chaos --only "no fence"
     """
     name = "mutants" if mutants or only else campaign
     seed = random.SystemRandom().randrange(1_000_000) if seed is None else seed
@@ -73,10 +93,14 @@ def main(
         with servers(console, logs) as (found, directory):
             prepare(found)
             if not found.disk_mounted:
-                console.print("A file system of its own could not be mounted: [bold]a full disk is not run[/bold].")
+                console.print(
+                    "No separate file system could be mounted for PostgreSQL: [bold]the full disk is not tested[/bold]."
+                )
             results = CAMPAIGNS[name](Campaign(found, directory, console, seed, rounds, only or tuple(MUTANTS)))
     except (ChaosError, StackError) as error:
-        console.print(f"[bold red]chaos:[/] {error}\nThe same, logs kept: {again} --logs DIR", highlight=False)
+        console.print(
+            f"[bold red]chaos:[/] {error}\nTo repeat it and keep the logs: {again} --logs DIR", highlight=False
+        )
         sys.exit(2)
     show(results, Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH))
     console.print(f"took {time.monotonic() - started:.0f} s", highlight=False)
@@ -84,13 +108,13 @@ def main(
         keep(name, again, results)
     if not all(result.passed for result in results):
         console.print(
-            f"[bold red]chaos:[/] failed. The same schedule again, logs kept: {again} --logs DIR", highlight=False
+            f"[bold red]chaos:[/] failed. To repeat the schedule and keep the logs: {again} --logs DIR", highlight=False
         )
         sys.exit(1)
 
 
 def show(results: list[Round], console: Console) -> None:
-    """A table, and the first examples of what should not be."""
+    """Prints a table of the rounds, and examples of each finding."""
     table = Table("round", "seconds", "acknowledged", "unknown", "records", "rows", "fenced", "found", "")
     for result in results:
         found = result.verdict
@@ -112,14 +136,14 @@ def show(results: list[Round], console: Console) -> None:
 
 
 def keep(name: str, again: str, results: list[Round]) -> None:
-    """Writes the figures, without the examples of caught mutants."""
+    """Writes the figures of the rounds, without the examples of those that passed (caught mutants have findings)."""
     RESULTS.mkdir(exist_ok=True)
     rounds = [msgspec.to_builtins(result) for result in results]
     for found in rounds:
         if found["passed"]:
             del found["verdict"]["examples"]
-    told = {"command": again, "on": time.strftime("%Y-%m-%d", time.gmtime()), "rounds": rounds}
-    (RESULTS / f"{name}.json").write_text(json.dumps(told, indent=2) + "\n")
+    figures = {"command": again, "on": time.strftime("%Y-%m-%d", time.gmtime()), "rounds": rounds}
+    (RESULTS / f"{name}.json").write_text(json.dumps(figures, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The campaigns: how much of what is done, and what must be reached before the checker looks."""
+"""The campaigns: which faults are injected, how often, and which state the checker waits for."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +14,7 @@ from chaos.servers import Servers
 from chaos.teardown import GENERATION, Verdict, begin, finish
 from chaos.triggers import NEED_TWO
 
-STANDSTILL = {False: 90.0, True: 4.0}  # seconds; a mutant may never come to the end of the log
+STANDSTILL = {False: 90.0, True: 4.0}  # seconds without progress; short for a mutant, which may never reach the end
 SHORT_MUTANTS = (
     "no unique constraint",
     "last record of a batch dropped",
@@ -27,7 +27,7 @@ STEPS_OF_A_ROUND = 40
 
 
 class Round(msgspec.Struct):
-    """One cluster's life: what was done to it, and the verdict. `passed`: clean, or, for a mutant, caught."""
+    """The faults injected into one cluster, and the verdict. `passed`: no findings, or, for a mutant, caught."""
 
     name: str
     seed: int
@@ -38,12 +38,12 @@ class Round(msgspec.Struct):
     passed: bool
 
 
-Act = Callable[[Cluster, Tally], None]
+Attack = Callable[[Cluster, Tally], None]
 NamedMutant = tuple[str, Mutant]
 
 
 class Campaign:
-    """Servers, a directory, a seed, and where progress is told."""
+    """The servers, directory, seed and console of a run; starts one cluster for each round."""
 
     def __init__(
         self,
@@ -59,28 +59,41 @@ class Campaign:
         self._clusters = 0
 
     def say(self, text: str) -> None:
-        """One line of progress."""
+        """Prints one line of progress."""
         self._console.print(f"[dim]{time.strftime('%H:%M:%S')}[/dim] {text}", highlight=False)
 
-    def round(self, name: str, act: Act, *, mutant: NamedMutant | None = None, per_second: float = 400.0) -> Round:
-        """One cluster: started, harmed by `act`, mended, compared."""
-        return self.rounds_of(name, act, mutant=mutant, per_second=per_second)[0]
+    def round(
+        self, name: str, attack: Attack, *, mutant: NamedMutant | None = None, per_second: float = 400.0
+    ) -> Round:
+        """Starts a cluster, runs `attack` on it, repairs it, and checks every event."""
+        return self.rounds_of(name, attack, mutant=mutant, per_second=per_second)[0]
 
     def rounds_of(
         self,
         name: str,
-        act: Act,
+        attack: Attack,
         *,
         mutant: NamedMutant | None = None,
         per_second: float = 400.0,
         generations: Sequence[str] = (GENERATION,),
     ) -> list[Round]:
-        """The same, compared in several generations: a round for each, of one cluster."""
+        """Does the same as `round` and checks several generations of the one cluster.
+
+        Args:
+            name: Title of the first round.
+            attack: Called with the cluster and the tally.
+            mutant: The planted fault, if any.
+            per_second: Commands a second.
+            generations: The generations to check.
+
+        Returns:
+            A round for each generation.
+        """
         started, tally = time.monotonic(), Tally()
         cluster = self._cluster(mutant, per_second)
         try:
             begin(cluster)
-            act(cluster, tally)
+            attack(cluster, tally)
             verdicts = finish(cluster, standstill=STANDSTILL[mutant is not None], generations=generations)
         finally:
             cluster.close()
@@ -108,13 +121,13 @@ class Campaign:
         return cluster
 
     def steps(self, cluster: Cluster, tally: Tally, steps: list[Step], *, more: int = 100) -> None:
-        """Inflicts a schedule, telling each step."""
+        """Runs the steps of a schedule and prints each one."""
         for step in steps:
             inflict(cluster, step, tally, more=more)
             self.say(f"{step}; {cluster.counter.acknowledged:,} acknowledged")
 
     def mutants(self, names: tuple[str, ...]) -> list[Round]:
-        """Each of these mutants in a cluster of its own."""
+        """Runs each of these mutants in a separate cluster."""
         rounds = []
         for name in names:
             mutant = MUTANTS[name]
@@ -125,7 +138,7 @@ class Campaign:
         return rounds
 
 
-def _triggered_by(mutant: Mutant) -> Act:
+def _triggered_by(mutant: Mutant) -> Attack:
     return lambda cluster, _: mutant.trigger(cluster)
 
 
@@ -141,7 +154,7 @@ def _program(mutant: NamedMutant | None) -> Callable[[str], list[str]]:
 
 
 def short(campaign: Campaign) -> list[Round]:
-    """Every harm and a kill of each role, then four mutants; further rounds with ROUNDS=."""
+    """Every fault once and a kill of each role, then four mutants; further rounds with ROUNDS=."""
     rounds = []
     for number in range(campaign.rounds):
         everything = dict.fromkeys(HARMS, 1)
@@ -158,20 +171,20 @@ def kills(campaign: Campaign) -> list[Round]:
     """100 kills over all roles, with 200,000 acknowledged events."""
     steps = schedule(campaign.seed, {"kill": 1}, KILLS)
 
-    def act(cluster: Cluster, tally: Tally) -> None:
+    def attack(cluster: Cluster, tally: Tally) -> None:
         campaign.steps(cluster, tally, steps, more=KILL_EVENTS // KILLS // 4)
-        cluster.wait_until(lambda: cluster.counter.look() >= KILL_EVENTS, 240.0, f"{KILL_EVENTS:,} acknowledged events")
+        cluster.wait_until(lambda: cluster.counter.read() >= KILL_EVENTS, 240.0, f"{KILL_EVENTS:,} acknowledged events")
 
-    return [campaign.round("100 kills over all roles", act, per_second=1_500.0)]
+    return [campaign.round("100 kills over all roles", attack, per_second=1_500.0)]
 
 
 def commits(campaign: Campaign) -> list[Round]:
-    """100 batches whose COMMIT was carried out and its answer swallowed."""
+    """100 batches whose COMMIT succeeded, but whose answer was dropped."""
     steps = [Step(n, "swallow_commit", PROJECTORS[n % 2], 0.0) for n in range(1, 4 * COMMITS)]
 
-    def act(cluster: Cluster, tally: Tally) -> None:
+    def attack(cluster: Cluster, tally: Tally) -> None:
         for step in steps:
-            # The answer to a second try, which is fenced, may be swallowed too: that is none of the hundred.
+            # The proxy may also drop the answer to a second try, which is fenced: it does not count as one of the 100.
             if cluster.logged("batch_fenced") >= COMMITS and tally.done["swallowed COMMIT"] >= COMMITS:
                 return
             inflict(cluster, step, tally, more=50)
@@ -180,11 +193,11 @@ def commits(campaign: Campaign) -> list[Round]:
                     f"{tally.done['swallowed COMMIT']} swallowed, {cluster.logged('batch_fenced')} batches fenced"
                 )
 
-    return [campaign.round("100 swallowed COMMIT answers", act, per_second=900.0)]
+    return [campaign.round("100 swallowed COMMIT answers", attack, per_second=900.0)]
 
 
 def zombies(campaign: Campaign) -> list[Round]:
-    """30 projectors frozen for longer than their session, that wake again."""
+    """30 projectors frozen for longer than their session timeout, then resumed."""
     steps = schedule(campaign.seed, {"zombie": 1}, ZOMBIES)
     return [
         campaign.round(
@@ -194,7 +207,7 @@ def zombies(campaign: Campaign) -> list[Round]:
 
 
 def stalls(campaign: Campaign) -> list[Round]:
-    """Broker and command side frozen below and above each time-out, in turn."""
+    """Broker and command side frozen for less and for more than each timeout."""
     pairs = [(role, seconds) for seconds in STALLS for role in VICTIMS["stall"]]
     steps = [Step(n, "stall", role, seconds) for n, (role, seconds) in enumerate(pairs, 1)]
     return [campaign.round("stalls", lambda cluster, tally: campaign.steps(cluster, tally, steps), per_second=900.0)]

@@ -1,4 +1,4 @@
-"""The processes of one topic and one database, each restarted when it ends, until the round is over."""
+"""Runs the processes of one topic and one database, and restarts each that ends, until the round is over."""
 
 import asyncio
 import os
@@ -29,22 +29,26 @@ from projector.failpoints import VARIABLE
 
 TEMPLATE = "chaos_template"
 POLL = 0.05  # seconds
-AGAIN_AFTER = 0.5  # seconds between two starts of one role at least
-END_WITHIN = 12.0  # seconds after SIGTERM
+AGAIN_AFTER = 0.5  # seconds between two starts of one role, at least
+END_WITHIN = 12.0  # seconds after SIGTERM until a process is killed
 
 SESSION_TIMEOUT = 3.0  # seconds; the consumer session timeout
-PACE = {"KAFKA_SESSION_TIMEOUT_MS": "3000", "KAFKA_HEARTBEAT_INTERVAL_MS": "500", "PUBLISH_TIMEOUT_MS": "5000"}
+SHORT_TIMEOUTS = {
+    "KAFKA_SESSION_TIMEOUT_MS": "3000",
+    "KAFKA_HEARTBEAT_INTERVAL_MS": "500",
+    "PUBLISH_TIMEOUT_MS": "5000",
+}
 
 Popen = subprocess.Popen[bytes]
 
 
 class ChaosError(Exception):
-    """The stage itself failed: not a finding."""
+    """The harness itself failed. This is not a finding about Footfall."""
 
 
 @dataclass
 class Role:
-    """One member of the cluster. `wanted`: whether it is to run; what it needs of that, `start` knows."""
+    """One process of the cluster. `wanted`: whether it should run. `start` starts it."""
 
     name: str
     start: Callable[[], Popen]
@@ -53,11 +57,11 @@ class Role:
     started_at: float = 0.0
     starts: int = 0
     frozen: bool = False
-    extra: dict[str, str] = field(default_factory=dict)  # of the environment, for the next start alone
+    extra: dict[str, str] = field(default_factory=dict)  # environment variables for the next start only
 
 
 class Cluster:
-    """The processes of one round. `program(role)` is what runs it: the product, or a mutant of it."""
+    """The processes of one round. `program(role)` returns the module that runs a role: Footfall, or a mutant of it."""
 
     def __init__(
         self,
@@ -71,7 +75,7 @@ class Cluster:
         schema: str = "",
     ) -> None:
         self.servers, self.topic, self.name, self._seed = servers, name, name, seed
-        self._program, self.per_second = program, per_second  # the load's, from its next start
+        self._program, self.per_second = program, per_second  # a new rate applies from the load's next start
         self.directory = directory / name
         self.directory.mkdir(exist_ok=True)
         self.history = self.directory / "history.jsonl"
@@ -94,7 +98,7 @@ class Cluster:
     # --- life ---------------------------------------------------------------------------------------------------------
 
     def tend(self) -> None:
-        """Starts whoever is wanted and does not run."""
+        """Starts each wanted role that does not run."""
         for role in self.roles.values():
             ended = role.process is None or role.process.poll() is not None
             if role.wanted and ended and time.monotonic() - role.started_at > AGAIN_AFTER:
@@ -105,19 +109,19 @@ class Cluster:
                 role.extra = {}
 
     def wait(self, seconds: float) -> None:
-        """Lets time pass, tending."""
+        """Waits for `seconds`, and restarts roles that end meanwhile."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             self.tend()
             time.sleep(min(POLL, max(0.0, deadline - time.monotonic())))
 
     def wait_until(self, condition: Callable[[], bool], within: float, what: str) -> None:
-        """Tends until the condition holds. Raises ChaosError after `within` seconds."""
+        """Waits until the condition holds. After `within` seconds it raises ChaosError, which names `what`."""
         if not self.holds_within(condition, within):
             raise ChaosError(f"waited {within:g} s for {what}")
 
     def holds_within(self, condition: Callable[[], bool], within: float) -> bool:
-        """Whether the condition came to hold; tends meanwhile."""
+        """Waits for at most `within` seconds; returns whether the condition came to hold."""
         deadline = time.monotonic() + within
         while not condition():
             if time.monotonic() > deadline:
@@ -126,21 +130,21 @@ class Cluster:
         return True
 
     def acknowledged_more(self, count: int) -> Callable[[], bool]:
-        """A condition: so many more acknowledged than now."""
-        goal = self.counter.look() + count
-        return lambda: self.counter.look() >= goal
+        """Returns the condition that `count` more commands than now are acknowledged."""
+        goal = self.counter.read() + count
+        return lambda: self.counter.read() >= goal
 
     def runs(self, name: str) -> bool:
-        """Whether that role's process is there and not frozen."""
+        """Whether the role's process runs and is not frozen."""
         role = self.roles[name]
         return role.process is not None and role.process.poll() is None and not role.frozen
 
     def projectors(self) -> list[str]:
-        """The projectors that are to run."""
+        """Returns the names of the projectors that should run."""
         return [name for name, role in self.roles.items() if name.startswith("projector") and role.wanted]
 
     def end(self, *names: str) -> None:
-        """Asks these roles to end, for good, and waits."""
+        """Ends these roles for good, and waits until they have ended."""
         for name in names:
             role = self.roles[name]
             role.wanted = False
@@ -157,7 +161,7 @@ class Cluster:
                     process.wait()
 
     def close(self) -> None:
-        """Ends all but the servers, at once."""
+        """Kills everything except the two servers."""
         for proxy in self.proxies.values():
             proxy.cut()
         for name, role in self.roles.items():
@@ -166,26 +170,26 @@ class Cluster:
                 role.process.kill()
                 role.process.wait()
 
-    # --- harm ---------------------------------------------------------------------------------------------------------
+    # --- faults -------------------------------------------------------------------------------------------------------
 
     def kill(self, name: str) -> None:
-        """SIGKILL to the whole of it: PostgreSQL's own children too."""
+        """Sends SIGKILL to the process and its children."""
         for process in self._family(name):
             _send(process, signal.SIGKILL)
         self._popen(name).wait()
 
     def terminate(self, name: str) -> None:
-        """SIGTERM (PostgreSQL: SIGINT, its fast shutdown): who ends so is started again."""
+        """Sends SIGTERM (to PostgreSQL SIGINT, its fast shutdown). The role is started again afterwards."""
         self._popen(name).send_signal(signal.SIGINT if name == "postgres" else signal.SIGTERM)
 
     def freeze(self, name: str) -> None:
-        """SIGSTOP."""
+        """Sends SIGSTOP to the process and its children."""
         self.roles[name].frozen = True
         for process in self._family(name):
             _send(process, signal.SIGSTOP)
 
     def thaw(self, name: str) -> None:
-        """SIGCONT."""
+        """Sends SIGCONT to a frozen process and its children."""
         if self.roles[name].frozen:
             self.roles[name].frozen = False
             for process in self._family(name):
@@ -203,10 +207,10 @@ class Cluster:
         except psutil.NoSuchProcess:
             return []
 
-    # --- who is who ---------------------------------------------------------------------------------------------------
+    # --- processes ----------------------------------------------------------------------------------------------------
 
     def environment(self) -> dict[str, str]:
-        """What every process of the product reads."""
+        """Returns the environment of every Footfall process."""
         return {
             **os.environ,
             "ENVIRONMENT": "test",
@@ -214,7 +218,7 @@ class Cluster:
             "KAFKA_TOPIC": self.topic,
             "KAFKA_GROUP_ID": f"group-of-{self.topic}",
             "KAFKA_DLQ_TOPIC": f"{self.topic}-dlq",
-            **PACE,
+            **SHORT_TIMEOUTS,
         }
 
     def _side(self, name: str) -> Popen:
@@ -246,7 +250,7 @@ class Cluster:
         )
 
     def logged(self, event: str) -> int:
-        """How often the projectors have logged this."""
+        """Returns how often the projectors have logged this event."""
         marker = f'"event":"{event}"'.encode()
         spaced = f'"event": "{event}"'.encode()
         logs = [path.read_bytes() for path in self.directory.glob("projector-*.log")]
@@ -259,14 +263,14 @@ def _send(process: psutil.Process, number: signal.Signals) -> None:
 
 
 def prepare(servers: Servers) -> None:
-    """Makes the template that each round's database is a copy of."""
+    """Makes the template database, of which each round's database is a copy."""
     asyncio.run(_create_database(servers, TEMPLATE, "template1"))
     url = servers.url("owner", TEMPLATE).partition("?")[0]
     migrate(MigrateSettings(database_url=SecretStr(url)))
 
 
 def new_database(servers: Servers, name: str, schema: str = "") -> str:
-    """A migrated, empty database; `schema` is a statement that changes it."""
+    """Makes a migrated, empty database and returns its name. `schema`: a statement that changes it."""
     asyncio.run(_create_database(servers, name, TEMPLATE))
     if schema:
         asyncio.run(_execute(servers, name, schema))

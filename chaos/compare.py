@@ -1,4 +1,4 @@
-"""The checker: what was acknowledged, what the log holds and what PostgreSQL holds, compared. Pure."""
+"""The checker: compares the acknowledged events, the log in Kafka and the rows in PostgreSQL. Does no I/O."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -11,13 +11,13 @@ from chaos.history import Operation
 from chaos.reference_model import KEYS, Event, Key, Record, Row, Tables, decode, fold
 
 KINDS = (
-    "lost",  # acknowledged and not in the log, or in the log and not in the table
-    "duplicated",  # one operation as two events, or one event as two rows
-    "phantom",  # in the log and never asked for (or refused), or in the table and not in the log
-    "reordered",  # events of one user in another order, or in several partitions
-    "corrupted",  # other bytes or values than were acknowledged
-    "dead letters",  # every event of the harness is sound: none may be parked
-    "checkpoints",  # not at the end of the log, or sums that do not add up
+    "lost",  # acknowledged but not in the log, or in the log but not in the table
+    "duplicated",  # one operation became two events, or one event two rows
+    "phantom",  # in the log but never requested (or refused), or in the table but not in the log
+    "reordered",  # events of one user are in another order, or in several partitions
+    "corrupted",  # bytes or values differ from the acknowledged ones
+    "dead letters",  # an event was parked, although every event of the harness is valid
+    "checkpoints",  # a checkpoint is not at the end of the log, or its counts are wrong
     *(f"rows of {table}" for table in KEYS if table != "processed_events"),
 )
 Landed = defaultdict[str, dict[UUID, tuple[Record, Event]]]  # operation to its events, by id
@@ -25,7 +25,7 @@ MAX_EXAMPLES = 5  # of each kind
 
 
 class Evidence(msgspec.Struct):
-    """All there is to compare. `rows`: of each table, as stored; with `checkpoints` and `dead_letters`."""
+    """Everything that is compared. `rows`: the stored rows of each table, with `checkpoints` and `dead_letters`."""
 
     operations: Sequence[Operation]
     records: Sequence[Record]  # in the order of each partition
@@ -34,14 +34,14 @@ class Evidence(msgspec.Struct):
 
 
 class Findings:
-    """What is wrong: of each kind how many, and the first few."""
+    """What is wrong: the number of findings of each kind, and the first few examples."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self.examples: defaultdict[str, list[str]] = defaultdict(list)
 
     def add(self, kind: str, example: str) -> None:
-        """Notes one more."""
+        """Adds one finding."""
         assert kind in KINDS, kind
         self.counts[kind] += 1
         if len(self.examples[kind]) < MAX_EXAMPLES:
@@ -53,7 +53,7 @@ class Findings:
 
 
 def check(evidence: Evidence) -> Findings:
-    """Everything that is wrong."""
+    """Compares everything and returns all findings."""
     found = Findings()
     sound, events = _decoded(found, evidence.records)
     _history_against_log(found, evidence.operations, sound, events)
@@ -69,7 +69,7 @@ def check(evidence: Evidence) -> Findings:
 
 
 def _decoded(found: Findings, records: Iterable[Record]) -> tuple[list[Record], list[Event]]:
-    """The records that hold an event whose key and headers say the same, and their events."""
+    """Returns the records that hold an event, and their events. Adds a finding for any other record."""
     sound, events = [], []
     for record in records:
         at = f"record {record.partition}-{record.offset}"
@@ -78,8 +78,8 @@ def _decoded(found: Findings, records: Iterable[Record]) -> tuple[list[Record], 
         except (ValueError, KeyError, TypeError) as error:
             found.add("corrupted", f"{at} holds no event: {type(error).__name__}")
             continue
-        told = {"event-id": str(event.event_id).encode(), "event-type": event.event_type.encode()}
-        if record.key != event.user_id.encode() or not told.items() <= record.headers.items():
+        expected = {"event-id": str(event.event_id).encode(), "event-type": event.event_type.encode()}
+        if record.key != event.user_id.encode() or not expected.items() <= record.headers.items():
             found.add("corrupted", f"{at}: key or headers are not those of its event")
         sound.append(record)
         events.append(event)
@@ -127,7 +127,7 @@ def _is_what_was_asked(operation: Operation, event: Event) -> bool:
 def _order_of_users(
     found: Findings, operations: Sequence[Operation], records: Sequence[Record], events: Sequence[Event]
 ) -> None:
-    """A client waits for each answer before it asks again: so acknowledged events of a user have one order."""
+    """Checks the order of a user's acknowledged events: their client waits for each answer before its next command."""
     first: dict[str, Record] = {}
     partitions: defaultdict[str, set[int]] = defaultdict(set)
     for record, event in zip(records, events, strict=True):
@@ -171,7 +171,7 @@ def _events_against_table(
 
 
 def _order_of_rows(found: Findings, stored: Sequence[Row]) -> None:
-    """Within a partition, no later record was stored before an earlier one."""
+    """Checks that, within a partition, no later record was stored before an earlier one."""
     latest: dict[int, Any] = {}
     for row in sorted(stored, key=lambda row: (row["kafka_partition"], row["kafka_offset"])):
         partition, stored_at = row["kafka_partition"], row["projected_at"]

@@ -1,15 +1,15 @@
-"""Sends records again that are in the log already, as a producer without idempotence may do."""
+"""Sends records that are already in the log once more, as a producer without idempotence may do."""
 
 import asyncio
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-WITHIN = 20.0  # seconds
-WINDOW = 60  # records
+WITHIN = 20.0  # seconds for the whole of it
+WINDOW = 60  # records that are sent again
 
 
 async def send_duplicates(kafka: str, topic: str, partition: int, *, first: bool) -> int:
-    """Sends the first or the last records of a partition again, each twice. Returns how many were sent."""
+    """Sends the first or the last records of a partition twice more, and returns how many records were sent."""
     async with asyncio.timeout(WITHIN):
         records = await _some(kafka, TopicPartition(topic, partition), first=first)
         producer = AIOKafkaProducer(bootstrap_servers=kafka, acks="all", linger_ms=20)

@@ -1,8 +1,8 @@
-"""What the producers of load asked for and what they were told: JSON lines, one for each moment of an operation.
+"""The history of the load: JSON lines with each request and its answer.
 
-`invoke` before the request is sent, then `ok` (201, with the event as answered), `fail` (certainly not recorded) or
-`info` (nobody knows). An operation without an end, because its client died, is as unknown as an `info`. One with an
-idempotency key may be asked for several times: then each 201 is an `ok`.
+A client writes `invoke` before it sends a request, then `ok` (201, with the event of the answer), `fail` (certainly not
+recorded) or `info` (the outcome is unknown). An operation without a second line, because its client was killed, is
+unknown, too. An operation with an idempotency key may be sent several times; then each 201 is an `ok`.
 """
 
 import time
@@ -15,7 +15,7 @@ Outcome = Literal["ok", "fail", "info"]
 
 
 class Line(msgspec.Struct, omit_defaults=True):
-    """One line. `at`: seconds since 1970. `event` is the JSON of the answer, byte for byte."""
+    """One line. `at`: seconds since 1970. `event`: the event's JSON in the answer, byte for byte."""
 
     at: float
     op: str
@@ -28,7 +28,7 @@ class Line(msgspec.Struct, omit_defaults=True):
 
 
 class Operation(msgspec.Struct):
-    """One operation, whole."""
+    """One operation with its outcome."""
 
     op: str
     user: str
@@ -36,10 +36,10 @@ class Operation(msgspec.Struct):
     payload: dict[str, Any]
     outcome: Outcome = "info"
     event: bytes = b""
-    repeats: list[bytes] = []  # the event as a repeat was answered it, where that differs
+    repeats: list[bytes] = []  # events of answers to repeated requests that differ from `event`
 
     def answered(self, event: bytes) -> None:
-        """Notes the event of one more 201."""
+        """Notes the event of a 201."""
         if not self.event:
             self.event = event
         elif event != self.event:
@@ -47,18 +47,18 @@ class Operation(msgspec.Struct):
 
 
 class Writer:
-    """Appends to a history; each line is in the file before the call returns, so that a SIGKILL loses none."""
+    """Appends to a history. Each line is in the file before the call returns, so a SIGKILL loses none."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("ab", buffering=0)
         self._encode = msgspec.json.Encoder().encode
 
     def invoke(self, op: str, user: str, kind: str, payload: dict[str, Any]) -> None:
-        """Says what is about to be asked for."""
+        """Writes that the command is about to be sent."""
         self._write(Line(time.time(), op, "invoke", user=user, type=kind, payload=payload))
 
     def end(self, op: str, outcome: Outcome, *, event: bytes = b"", why: str = "") -> None:
-        """Says what came of it."""
+        """Writes the outcome of the command."""
         self._write(Line(time.time(), op, outcome, event=msgspec.Raw(event) if event else msgspec.UNSET, why=why))
 
     def close(self) -> None:
@@ -70,7 +70,7 @@ class Writer:
 
 
 class Counter:
-    """Counts the outcomes in a history that grows, reading each byte once."""
+    """Counts the outcomes in a growing history; it reads each byte once."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -79,8 +79,8 @@ class Counter:
         self.acknowledged = 0
         self.unknown = 0
 
-    def look(self) -> int:
-        """Operations acknowledged so far."""
+    def read(self) -> int:
+        """Reads the new lines and returns the number of acknowledged operations so far."""
         if self._path.exists():
             with self._path.open("rb") as file:
                 file.seek(self._read)
@@ -93,7 +93,7 @@ class Counter:
 
 
 def read(path: Path) -> list[Operation]:
-    """Every operation in the order of its invocation. A line torn by a SIGKILL is passed over."""
+    """Returns every operation in the order of its invocation. It skips a line that a SIGKILL cut off."""
     decoder = msgspec.json.Decoder(Line)
     found: dict[str, Operation] = {}
     for text in path.read_bytes().split(b"\n"):

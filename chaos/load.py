@@ -1,7 +1,7 @@
-"""The producers of load: `python -m chaos.load '<Load as JSON>'` asks until SIGTERM and writes a history.
+"""The load: `python -m chaos.load '<Load as JSON>'` sends commands until SIGTERM and writes a history.
 
-They know nothing but HTTP answers. Each worker has users of its own and waits for each answer, so the acknowledged
-events of a user have one order. What is unknown is never asked again: without an idempotency key that were a new event.
+It sees only HTTP answers. Each worker has its own users and waits for each answer, so the acknowledged events of a user
+have one order. A command with an unknown outcome is not repeated: without an idempotency key that would be a new event.
 Some workers send batches whose items have keys, and repeat those (`KeyedWorker`).
 """
 
@@ -20,20 +20,20 @@ from chaos.history import Outcome, Writer
 
 KINDS, SHARES = ("PRODUCT_VIEW", "LOGIN", "LOGOUT"), (80, 12, 8)
 PRODUCTS = 60
-ANSWER_WITHIN = 8.0  # seconds; then nobody knows
+ANSWER_WITHIN = 8.0  # seconds; after that the outcome is unknown
 REFUSED_PAUSE = 0.1  # seconds after a refused connection
 UNKNOWN = (408, 503)  # statuses after which the event may be recorded or not
 
-BATCH_ITEMS, REPEATED_ITEMS = 6, 2  # of a batch with keys; those that come twice in it
-BATCH_INTERVAL = 0.3  # seconds
-LEAVING = 0.3  # the share of batches of which one of two requests leaves before it is answered
-REPEATS, REPEAT_PAUSE = 3, 0.3  # seconds; times that an unknown outcome is asked for again
+BATCH_ITEMS, REPEATED_ITEMS = 6, 2  # items of a batch with keys; how many of them occur twice in it
+BATCH_INTERVAL = 0.3  # seconds between two batches
+DISCONNECTING = 0.3  # share of batches for which one of the two clients disconnects before the answer
+REPEATS, REPEAT_PAUSE = 3, 0.3  # how often items with an unknown outcome are sent again; seconds between
 
-Told = tuple[str, Outcome, bytes]  # an operation, one answer to it, and the event where it was 201
+Answer = tuple[str, Outcome, bytes]  # an operation, one answer to it, and the event if the answer was 201
 
 
 class Load(msgspec.Struct, frozen=True):
-    """Where to, how much, and the history's file. `epoch`: which start this is, for ids that never repeat."""
+    """Ports, rate and history file of the load. `epoch`: number of this start, so that ids never repeat."""
 
     port: int
     query_port: int
@@ -47,7 +47,7 @@ class Load(msgspec.Struct, frozen=True):
 
 
 class Worker:
-    """One client with users of its own."""
+    """One client with its own users."""
 
     def __init__(self, load: Load, number: int, session: aiohttp.ClientSession, writer: Writer) -> None:
         self._load, self._number, self._session, self._writer = load, number, session, writer
@@ -55,7 +55,7 @@ class Worker:
         self._asked = 0
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Asks until `stop`; the answer to the last question is waited for."""
+        """Sends commands until `stop`, and waits for the answer to the last one."""
         interval = self.interval()
         loop = asyncio.get_running_loop()
         due = loop.time() + self._chance.random() * interval
@@ -65,7 +65,7 @@ class Worker:
             await self._ask()
 
     def interval(self) -> float:
-        """Seconds between two questions."""
+        """Returns the seconds between two commands."""
         return self._load.workers / self._load.per_second
 
     async def _ask(self) -> None:
@@ -100,29 +100,29 @@ class Worker:
 
 
 class Accepted(msgspec.Struct):
-    """The part of a 201 that counts, byte for byte."""
+    """The event in a 201, byte for byte."""
 
     event: msgspec.Raw
 
 
 class Result(msgspec.Struct):
-    """The part of an item's result that counts."""
+    """Status and event of an item's result."""
 
     status: int
     event: msgspec.Raw
 
 
 class Results(msgspec.Struct):
-    """The results of a batch; empty when it was answered as a whole."""
+    """The results of a batch; empty if one error answers the whole batch."""
 
     results: list[Result] = []
 
 
 class KeyedWorker(Worker):
-    """One client of batches: each item has a key and a user of its own, and some keys come twice in one batch.
+    """One client that sends batches: each item has its own key and user, and some keys occur twice in a batch.
 
-    It sends each batch twice at once, and one of the two may leave before it is answered; then it asks again for what
-    nobody knows.
+    It sends each batch over two connections at once, one of which may disconnect before the answer. Then it repeats the
+    items whose outcome is unknown.
     """
 
     def interval(self) -> float:
@@ -135,16 +135,16 @@ class KeyedWorker(Worker):
         for item in items:
             self._writer.invoke(item["idempotencyKey"], item["userId"], item["eventType"], item["payload"])
         body = [*items, *items[:REPEATED_ITEMS]]
-        leaves_after = self._chance.uniform(0.0, 0.3) if self._chance.random() < LEAVING else ANSWER_WITHIN
-        first, second = await asyncio.gather(self._post_batch(body, leaves_after), self._post_batch(body))
-        told = first + second
+        timeout = self._chance.uniform(0.0, 0.3) if self._chance.random() < DISCONNECTING else ANSWER_WITHIN
+        first, second = await asyncio.gather(self._post_batch(body, timeout), self._post_batch(body))
+        answers = first + second
         for _ in range(REPEATS):
-            unknown = _unknown(told)
+            unknown = _unknown(answers)
             if not unknown:
                 break
             await asyncio.sleep(REPEAT_PAUSE)
-            told += await self._post_batch([item for item in items if item["idempotencyKey"] in unknown])
-        self._write(told)
+            answers += await self._post_batch([item for item in items if item["idempotencyKey"] in unknown])
+        self._write(answers)
 
     def _item(self, number: int) -> dict[str, Any]:
         op = f"{self._load.epoch}-k{self._number}-{self._asked}-{number}"
@@ -152,12 +152,12 @@ class KeyedWorker(Worker):
         user = f"user-k{self._number}-{number}"
         return {"userId": user, "eventType": kind, "payload": self._payload(op, kind), "idempotencyKey": op}
 
-    async def _post_batch(self, items: list[dict[str, Any]], leaves_after: float = ANSWER_WITHIN) -> list[Told]:
-        """What each item was answered, those that came twice twice."""
+    async def _post_batch(self, items: list[dict[str, Any]], timeout: float = ANSWER_WITHIN) -> list[Answer]:
+        """Posts a batch and returns the answer to each item, in their order. `timeout`: seconds."""
         ops = [item["idempotencyKey"] for item in items]
         url = f"http://127.0.0.1:{self._load.port}/events/generate/batch"
         try:
-            async with asyncio.timeout(leaves_after), self._session.post(url, json=items) as answer:
+            async with asyncio.timeout(timeout), self._session.post(url, json=items) as answer:
                 results = msgspec.json.decode(await answer.read(), type=Results).results
         except aiohttp.ClientConnectorError:  # nothing was sent
             return [(op, "fail", b"") for op in ops]
@@ -167,13 +167,13 @@ class KeyedWorker(Worker):
             return [(op, "info" if answer.status in UNKNOWN else "fail", b"") for op in ops]
         return [(op, _outcome(one.status), bytes(one.event)) for op, one in zip(ops, results, strict=True)]
 
-    def _write(self, told: list[Told]) -> None:
-        for op in dict.fromkeys(op for op, _, _ in told):
-            events = [event for found, outcome, event in told if found == op and outcome == "ok"]
+    def _write(self, answers: list[Answer]) -> None:
+        for op in dict.fromkeys(op for op, _, _ in answers):
+            events = [event for found, outcome, event in answers if found == op and outcome == "ok"]
             for event in dict.fromkeys(events):
                 self._writer.end(op, "ok", event=event)
             if not events:
-                self._writer.end(op, "info" if op in _unknown(told) else "fail")
+                self._writer.end(op, "info" if op in _unknown(answers) else "fail")
 
 
 def _outcome(status: int) -> Outcome:
@@ -182,13 +182,14 @@ def _outcome(status: int) -> Outcome:
     return "info" if status in UNKNOWN else "fail"
 
 
-def _unknown(told: list[Told]) -> set[str]:
-    """The operations that somebody was told nothing certain of, and nobody that they are recorded."""
-    return {op for op, outcome, _ in told if outcome == "info"} - {op for op, outcome, _ in told if outcome == "ok"}
+def _unknown(answers: list[Answer]) -> set[str]:
+    """Returns the operations with an unknown answer and no answer that acknowledges them."""
+    acknowledged = {op for op, outcome, _ in answers if outcome == "ok"}
+    return {op for op, outcome, _ in answers if outcome == "info"} - acknowledged
 
 
-async def read_now_and_then(load: Load, session: aiohttp.ClientSession, stop: asyncio.Event) -> None:
-    """Keeps the query side at work."""
+async def poll_query_side(load: Load, session: aiohttp.ClientSession, stop: asyncio.Event) -> None:
+    """Asks the query side for its readiness again and again, until `stop`."""
     while not stop.is_set():
         try:
             async with session.get(f"http://127.0.0.1:{load.query_port}/health/ready") as answer:
@@ -199,13 +200,13 @@ async def read_now_and_then(load: Load, session: aiohttp.ClientSession, stop: as
 
 
 async def run(load: Load) -> None:
-    """Asks until SIGTERM."""
+    """Runs all workers until SIGTERM."""
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     writer = Writer(Path(load.history))
     timeout, connector = aiohttp.ClientTimeout(total=ANSWER_WITHIN), aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session, asyncio.TaskGroup() as tasks:
-        tasks.create_task(read_now_and_then(load, session, stop))
+        tasks.create_task(poll_query_side(load, session, stop))
         for number in range(load.workers):
             tasks.create_task(Worker(load, number, session, writer).run(stop))
         for number in range(load.keyed_workers):

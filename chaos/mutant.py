@@ -1,4 +1,4 @@
-"""`python -m chaos.mutant NAME ..`: Footfall with a planted fault, otherwise `footfall ..`."""
+"""`python -m chaos.mutant NAME ..` plants a fault and then runs `footfall ..`."""
 
 import sys
 

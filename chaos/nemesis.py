@@ -1,4 +1,4 @@
-"""Injects faults into the cluster. One seed decides which, when and where, so any schedule can be repeated."""
+"""Injects faults into the cluster. A seed determines which, when and where, so that a schedule can be repeated."""
 
 import asyncio
 import random
@@ -16,7 +16,7 @@ from projector.failpoints import POINTS, VARIABLE
 
 ROLES = ("broker", "postgres", "command", "projector-1", "projector-2", "query", "load")
 PROJECTORS = ("projector-1", "projector-2")
-VICTIMS: Mapping[str, Sequence[str]] = {  # of what is not done to projectors
+VICTIMS: Mapping[str, Sequence[str]] = {  # faults that are not listed here are for projectors
     "kill": ROLES,
     "restart": ROLES,
     "pause": ROLES,
@@ -28,16 +28,17 @@ VICTIMS: Mapping[str, Sequence[str]] = {  # of what is not done to projectors
     "duplicates": ["broker"],
     "rebalance": ["projector-3"],
 }
-# Below and above each of: a round is suspicious (1 s), the circuit opens (3 s), a command is answered (5 s, `PACE`).
+# Below and above each timeout: a round is suspicious (1 s), the circuit opens (3 s), a command is answered (5 s,
+# `SHORT_TIMEOUTS`).
 STALLS = (0.7, 1.5, 2.6, 3.6, 4.6, 6.0)  # seconds
-IN_TRANSACTION = POINTS[2:8]  # where a failure is one of the database's
+IN_TRANSACTION = POINTS[2:8]  # failpoints at which a failure looks like one of the database
 RECOVERY_WITHIN = 60.0  # seconds until commands are acknowledged again
 AT_WORK_WITHIN = 15.0  # seconds until a projector that has just started commits
-BROKER_WITHIN = 40.0  # seconds
+BROKER_WITHIN = 40.0  # seconds until a role runs, or the broker answers
 
 
 class Step(msgspec.Struct, frozen=True):
-    """One thing to do: to whom, for how long (seconds), and details that only this harm knows."""
+    """One fault to inject: the role, the duration in seconds, and a detail whose meaning depends on the fault."""
 
     number: int
     harm: str
@@ -50,7 +51,7 @@ class Step(msgspec.Struct, frozen=True):
 
 
 class Tally:
-    """What has been done: harms as planned, and what counts of it."""
+    """Counts of the injected faults, and of those that could not be injected here."""
 
     def __init__(self) -> None:
         self.done: Counter[str] = Counter()
@@ -58,7 +59,13 @@ class Tally:
 
 
 def schedule(seed: int, harms: Mapping[str, int], count: int) -> list[Step]:
-    """So many steps, drawn by weight; first each harm once, kills once for each role, so that none is left out."""
+    """Draws `count` steps from a seed.
+
+    Args:
+        seed: The same seed gives the same steps.
+        harms: Weight of each fault. Each fault with a weight comes at least once; a kill once for each role.
+        count: Number of steps.
+    """
     chance = random.Random(seed)
     names = [name for name, weight in harms.items() if weight]
     drawn: list[tuple[str, str | None]] = [(name, None) for name in names if name != "kill"]
@@ -92,7 +99,7 @@ def _detail(chance: random.Random, harm: str) -> str:
 
 
 def inflict(cluster: Cluster, step: Step, tally: Tally, *, more: int = 100) -> None:
-    """Does one step, and waits until so many more events have been acknowledged: the next meets a system at work."""
+    """Injects one fault, and waits until `more` further events are acknowledged, so that the system works again."""
     HARMS[step.harm](cluster, step, tally)
     cluster.wait_until(cluster.acknowledged_more(more), RECOVERY_WITHIN, f"commands to be accepted again after {step}")
 
@@ -120,7 +127,7 @@ def _pause(cluster: Cluster, step: Step, tally: Tally) -> None:
 
 
 def _stall(cluster: Cluster, step: Step, tally: Tally) -> None:
-    """Freezes the broker or the command side for less or longer than a time of the command side's."""
+    """Freezes the broker or the command side for less or for more than a timeout of the command side."""
     cluster.wait_until(lambda: cluster.runs(step.role), BROKER_WITHIN, f"{step.role} to run")
     cluster.freeze(step.role)
     cluster.wait(step.seconds)
@@ -129,7 +136,7 @@ def _stall(cluster: Cluster, step: Step, tally: Tally) -> None:
 
 
 def _zombie(cluster: Cluster, step: Step, tally: Tally) -> None:
-    """Freezes a projector for longer than its session, at best when a commit of it is on the way."""
+    """Freezes a projector for longer than its session timeout, if possible while one of its commits is in flight."""
     proxy = cluster.proxies[step.role]
     at_work = until_at_work(cluster, step.role)
     in_hand = False
@@ -145,7 +152,7 @@ def _zombie(cluster: Cluster, step: Step, tally: Tally) -> None:
 
 
 def until_at_work(cluster: Cluster, role: str) -> bool:
-    """Waits until the projector commits; False if it does not, for it may have no partition."""
+    """Waits until the projector commits. Returns False if it does not: it may own no partition."""
     proxy = cluster.proxies[role]
     before = proxy.commits
     return cluster.holds_within(lambda: proxy.commits > before + 1, AT_WORK_WITHIN)
@@ -199,7 +206,7 @@ def _delay_kafka(cluster: Cluster, step: Step, tally: Tally) -> None:
 
 
 def _rebalance(cluster: Cluster, step: Step, tally: Tally) -> None:
-    """A third projector comes, and goes as it should or does not."""
+    """Starts a third projector and ends it again, by SIGTERM or by SIGKILL."""
     role = cluster.roles[step.role]
     role.wanted = True
     until_at_work(cluster, step.role)
@@ -221,7 +228,7 @@ def _full_disk(cluster: Cluster, step: Step, tally: Tally) -> None:
 
 
 def _failpoint(cluster: Cluster, step: Step, tally: Tally) -> None:
-    """Starts a projector anew with a point armed, while a backlog grows, so that its batches are of every size."""
+    """Restarts a projector with an armed failpoint. Meanwhile a backlog grows, so its batches have every size."""
     cluster.wait_until(lambda: cluster.runs(step.role), BROKER_WITHIN, f"{step.role} to run")
     cluster.roles[step.role].extra = {VARIABLE: step.detail}
     cluster.kill(step.role)
@@ -263,7 +270,7 @@ HARMS: dict[str, Callable[[Cluster, Step, Tally], None]] = {
 
 
 def mend(cluster: Cluster) -> None:
-    """Ends every harm: everybody runs, every way is open."""
+    """Ends every fault: all processes run, all connections work."""
     for proxy in cluster.proxies.values():
         proxy.delay = 0.0
         proxy.swallow(0)
@@ -275,10 +282,10 @@ def mend(cluster: Cluster) -> None:
 
 
 def shown(steps: Sequence[Step]) -> str:
-    """The schedule as lines."""
+    """Formats the schedule, one step a line."""
     return "\n".join(str(step) for step in steps)
 
 
 def since(moment: float) -> float:
-    """Seconds since that `time.monotonic()`."""
+    """Returns the seconds since `moment`, a value of `time.monotonic()`."""
     return time.monotonic() - moment

@@ -1,4 +1,4 @@
-"""A TCP proxy that does harm on request: cuts, delays, holds a request back, or swallows one answer and no other."""
+"""A TCP proxy that can break connections, delay traffic, hold one request back, or drop exactly one answer."""
 
 import socket
 import threading
@@ -12,7 +12,10 @@ CHUNK = 262_144  # bytes
 
 
 class Proxy:
-    """Forwards connections to `target`. Its methods may be called from any thread."""
+    """Forwards connections to `target`. Its methods may be called from any thread.
+
+    A request "matters" if its `Wire` says so: a COMMIT of a batch, or a Produce.
+    """
 
     def __init__(self, target: tuple[str, int], wire: Callable[[], Wire], port: int = 0) -> None:
         self._target, self._wire = target, wire
@@ -21,15 +24,15 @@ class Proxy:
         self._to_swallow = 0
         self._to_hold = False
         self._released = threading.Event()
-        self.holding = threading.Event()  # a request that was to be held back has come
-        self.swallowed = 0  # answers, all of them to requests that the server had carried out
-        self.commits = 0  # requests that matter, so far
+        self.holding = threading.Event()  # set once a request is held back
+        self.swallowed = 0  # dropped answers to requests that the server had carried out
+        self.commits = 0  # requests so far that matter
         self.delay = 0.0  # seconds before each chunk, in both directions
         self._listener = self._listen(port)
         self.port = int(self._listener.getsockname()[1])
 
     def cut(self) -> None:
-        """The server is away: connections break, and its port refuses."""
+        """Breaks all connections and refuses new ones, as if the server were away."""
         self.release()
         _close(self._listener)
         with self._lock:
@@ -38,11 +41,11 @@ class Proxy:
             _close(one)
 
     def mend(self) -> None:
-        """The server is back, on the same port."""
+        """Accepts connections again on the same port."""
         self._listener = self._listen(self.port)
 
     def swallow(self, answers: int) -> None:
-        """Lets so many of the next requests that matter through, and their answers not; their connections end then."""
+        """Drops the answers to the next `answers` requests that matter, and closes their connections."""
         with self._lock:
             self._to_swallow = answers
 
@@ -53,7 +56,7 @@ class Proxy:
         self._to_hold = True
 
     def release(self) -> None:
-        """Lets go what is held."""
+        """Forwards the request that is held back."""
         self._to_hold = False
         self._released.set()
 

@@ -1,4 +1,4 @@
-"""The evidence, read by plain clients: the whole topic by aiokafka, whole tables by asyncpg."""
+"""Reads the evidence with plain clients: the whole topic with aiokafka, whole tables with asyncpg."""
 
 import asyncio
 import json
@@ -23,14 +23,14 @@ LAG = "SELECT partition, next_offset FROM {generation}.checkpoints WHERE topic =
 
 
 async def evidence(kafka: str, topic: str, database: str, path: Path, generation: str = "read_g1") -> Evidence:
-    """Everything, at rest: nothing may be written meanwhile."""
+    """Reads history, log and tables. Nothing may be written meanwhile."""
     async with asyncio.timeout(READ_WITHIN):
         records, ends = await read_topic(kafka, topic)
         return Evidence(history.read(path), records, ends, await read_tables(database, topic, generation))
 
 
 async def read_topic(kafka: str, topic: str) -> tuple[list[Record], dict[int, int]]:
-    """Every committed record, in the order of each partition, and the end offsets."""
+    """Reads every committed record, in the order of each partition, and the end offsets."""
     async with _consumer(kafka, topic) as consumer:
         ends = await consumer.end_offsets(consumer.assignment())
         await consumer.seek_to_beginning()
@@ -43,7 +43,7 @@ async def read_topic(kafka: str, topic: str) -> tuple[list[Record], dict[int, in
 
 @asynccontextmanager
 async def _consumer(kafka: str, topic: str) -> AsyncIterator[AIOKafkaConsumer]:
-    """Of all partitions, for it is in no group."""
+    """Yields a consumer of all partitions, which belongs to no group."""
     consumer = AIOKafkaConsumer(
         topic, bootstrap_servers=kafka, auto_offset_reset="earliest", isolation_level="read_committed"
     )
@@ -55,7 +55,7 @@ async def _consumer(kafka: str, topic: str) -> AsyncIterator[AIOKafkaConsumer]:
 
 
 async def read_tables(database: str, topic: str, generation: str) -> dict[str, Sequence[Row]]:
-    """Every row of every table of a generation."""
+    """Reads every row of every table of a generation."""
     connection = await asyncpg.connect(database)
     await connection.set_type_codec("jsonb", encoder=json.dumps, decoder=json.loads, schema="pg_catalog")
     try:
@@ -76,7 +76,7 @@ def _plain(rows: Sequence[Any]) -> list[Row]:
 
 
 async def lag(kafka: str, topic: str, database: str, generation: str = "read_g1") -> int:
-    """Records between the checkpoints and the end of the log; negative where a checkpoint is beyond it."""
+    """Returns the records between the checkpoints and the log's end; negative if a checkpoint is beyond the end."""
     async with _consumer(kafka, topic) as consumer:
         ends = await consumer.end_offsets(consumer.assignment())
     connection = await asyncpg.connect(database)
@@ -90,7 +90,7 @@ async def lag(kafka: str, topic: str, database: str, generation: str = "read_g1"
 
 
 def value(database: str, sql: str) -> object:
-    """The one value that a statement returns. Raises OSError or PostgresError."""
+    """Returns the single value of a query. Raises OSError or PostgresError."""
     return asyncio.run(_value(database, sql))
 
 

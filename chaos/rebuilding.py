@@ -1,4 +1,4 @@
-"""A rebuild under fire: a generation is built while projectors, broker and PostgreSQL are killed, then promoted."""
+"""Builds a generation while projectors, broker and PostgreSQL are killed, then verifies and promotes it."""
 
 import subprocess
 import sys
@@ -21,11 +21,11 @@ NEW = "read_g2"
 
 
 def rebuild(campaign: Campaign) -> list[Round]:
-    """20 kills in one rebuild, which ends verified and promoted."""
+    """20 kills during one rebuild, which is then verified and promoted."""
 
-    def act(cluster: Cluster, tally: Tally) -> None:
+    def attack(cluster: Cluster, tally: Tally) -> None:
         cluster.wait_until(
-            lambda: cluster.counter.look() >= HISTORY, HISTORY_WITHIN, f"{HISTORY:,} acknowledged events"
+            lambda: cluster.counter.read() >= HISTORY, HISTORY_WITHIN, f"{HISTORY:,} acknowledged events"
         )
         cluster.per_second = 150.0
         cluster.terminate("load")
@@ -46,11 +46,11 @@ def rebuild(campaign: Campaign) -> list[Round]:
         tally.done["verified and promoted"] += 1
         campaign.say("verified and promoted")
 
-    return campaign.rounds_of("20 kills in one rebuild", act, per_second=2_500.0, generations=(NEW, "read_g1"))
+    return campaign.rounds_of("20 kills in one rebuild", attack, per_second=2_500.0, generations=(NEW, "read_g1"))
 
 
 def _footfall(cluster: Cluster, *arguments: str) -> str:
-    """Runs `footfall ..` as an operator does, who tries again while a server is only just back."""
+    """Runs `footfall ..` as an operator would, and tries again if it fails: a server may have just restarted."""
     environment = {**cluster.environment(), "DATABASE_URL": cluster.servers.url("owner", cluster.database)}
     said = ""
     for _ in range(TRIES):
@@ -73,7 +73,7 @@ def _footfall(cluster: Cluster, *arguments: str) -> str:
 
 
 def _passed(cluster: Cluster, generation: str) -> int:
-    """Events that the generation's checkpoints have passed; -1 while PostgreSQL does not say."""
+    """Returns the events before the generation's checkpoints; -1 while PostgreSQL does not answer."""
     sql = f"SELECT coalesce(sum(next_offset), 0)::bigint FROM {generation}.checkpoints"
     try:
         return int(str(reading.value(cluster.servers.url("owner", cluster.database), sql)))

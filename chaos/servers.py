@@ -1,4 +1,4 @@
-"""Broker and PostgreSQL as processes that may be killed and started again on their state, and proxies before them."""
+"""Runs a broker and a PostgreSQL that may be killed and restarted on their state, and the proxies before them."""
 
 import shutil
 import signal
@@ -30,12 +30,12 @@ from footfall.local.embedded.postgres.cluster import open_cluster
 from footfall.local.embedded.postgres.roles import OWNER, PROJECTOR, QUERY, ensure_roles, load_passwords, role_url
 from footfall.local.embedded.postgres.server import start_server, wait_for_server
 
-DISK_BYTES = 4 * 1024**3  # of the file system that PostgreSQL gets to itself, where one can be mounted
-SPARED_BYTES = (1_000, 300_000, 1_000_000, 4_000_000)  # room that a full disk may still have: the first that works
+DISK_BYTES = 4 * 1024**3  # size of PostgreSQL's own file system, if one can be mounted
+SPARED_BYTES = (1_000, 300_000, 1_000_000, 4_000_000)  # room left on a full disk: the first value that works
 
 
 class Servers:
-    """The two servers. `kafka` leads to the broker, `proxied_kafka` to the proxy before it."""
+    """The two servers. `kafka`: the broker's address. `proxied_kafka`: the address of the proxy before it."""
 
     def __init__(self, paths: StatePaths, jars: Path, console: Console) -> None:
         self.postgres_port, kafka, controller, self._behind_proxy = (free_port() for _ in range(4))
@@ -53,31 +53,31 @@ class Servers:
         self._last: dict[str, Child] = {}
 
     def start(self) -> None:
-        """Starts both, and waits for both."""
+        """Starts both servers and waits until they are ready."""
         broker, postgres = self._run_broker(), self._run_postgres()
         wait_for_server(self._cluster, postgres)
         ensure_roles(self.postgres_port, self._passwords)
         wait_for_broker(self._broker, broker)
 
     def start_broker(self) -> "subprocess.Popen[bytes]":
-        """Starts the broker; it is not ready yet."""
+        """Starts the broker, without waiting until it is ready."""
         return self._run_broker().process
 
     def start_postgres(self) -> "subprocess.Popen[bytes]":
-        """Starts PostgreSQL; it is not ready yet."""
+        """Starts PostgreSQL, without waiting until it is ready."""
         return self._run_postgres().process
 
     def running(self, name: str) -> "subprocess.Popen[bytes]":
-        """The latest process of `broker` or `postgres`."""
+        """Returns the latest process of `broker` or `postgres`."""
         return self._last[name].process
 
     def wait(self) -> None:
-        """Returns when both are ready."""
+        """Waits until both are ready."""
         wait_for_server(self._cluster, self._last["postgres"])
         wait_for_broker(self._broker, self._last["broker"])
 
     def url(self, role: str, database: str, port: int | None = None) -> str:
-        """The URL of `owner`, `projector` or `query`, without TLS, so that a proxy can read along."""
+        """Returns the URL of `owner`, `projector` or `query`, without TLS, so that a proxy can read the protocol."""
         passwords = self._passwords
         login, password = {
             "owner": (OWNER, passwords.owner),
@@ -88,19 +88,19 @@ class Servers:
         return plain.rpartition("/")[0] + f"/{database}?sslmode=disable"
 
     def fill_disk(self) -> None:
-        """Leaves PostgreSQL's file system without room."""
+        """Shrinks PostgreSQL's file system until it is full."""
         usage = shutil.disk_usage(self._disk)
-        for spared in SPARED_BYTES:  # PostgreSQL writes meanwhile, and no file system shrinks below what it holds
+        for spared in SPARED_BYTES:  # PostgreSQL writes meanwhile, and a file system cannot shrink below its content
             if _remount(self._disk, usage.used + spared):
                 return
 
     def free_disk(self) -> None:
-        """Gives the room back."""
+        """Gives the file system its full size again."""
         if self.disk_mounted:
             _remount(self._disk, DISK_BYTES)
 
     def stop(self) -> None:
-        """Ends both, and frees what is theirs."""
+        """Stops both servers and unmounts the file system."""
         self.free_disk()
         for child in self._last.values():
             with suppress(psutil.Error):
@@ -122,7 +122,7 @@ class Servers:
         return self._last["postgres"]
 
     def _proxied_listener(self) -> str:
-        """A broker tells its clients where to go on; those that come through the proxy must be told the proxy."""
+        """Returns configuration for a listener that names the proxy as the broker's address to its clients."""
         broker = self._broker
         return f"""
 listeners=PLAINTEXT://127.0.0.1:{broker.port},PROXIED://127.0.0.1:{self._behind_proxy},\
@@ -133,7 +133,7 @@ listener.security.protocol.map=PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:
 
 
 def _mount(directory: Path) -> bool:
-    """Whether the directory now is a file system of its own, in memory."""
+    """Mounts a file system in memory on the directory; returns whether that succeeded."""
     options = f"size={DISK_BYTES},mode=0711"
     return _run("mount", "-t", "tmpfs", "-o", options, "footfall-chaos", str(directory))
 
@@ -151,7 +151,10 @@ def _run(*command: str) -> bool:
 
 @contextmanager
 def servers(console: Console, logs: Path | None = None) -> Iterator[tuple[Servers, Path]]:
-    """Both servers at work on new state, and a directory for logs and histories (`logs`; None: one that is removed)."""
+    """Runs both servers on new state during the body.
+
+    Yields the servers, and the directory for logs and histories: `logs`, or a temporary one that is removed.
+    """
     directory = Path(tempfile.mkdtemp(prefix="footfall-chaos-"))
     directory.chmod(0o711)
     jars = ensure_kafka_jars(console)

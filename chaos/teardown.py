@@ -1,4 +1,4 @@
-"""After the harm: everything is mended, what was accepted is projected, and the checker looks."""
+"""Ends a round: repairs everything, waits until all accepted events are projected, and runs the checker."""
 
 import asyncio
 import time
@@ -17,7 +17,7 @@ SETTLED_WITHIN = 90.0  # seconds until the checkpoints are at the end of the log
 
 
 class Verdict(msgspec.Struct):
-    """What a round amounts to. `settle_seconds`: from the last harm mended until everything was projected."""
+    """The result of a round. `settle_seconds`: from the end of the last fault until everything was projected."""
 
     acknowledged: int
     unknown: int
@@ -30,7 +30,7 @@ class Verdict(msgspec.Struct):
 
 
 def begin(cluster: Cluster, events: int = 50) -> None:
-    """Starts everybody; returns when the first events have been accepted and projected."""
+    """Starts all roles; returns once `events` commands are accepted and a projector owns partitions."""
     cluster.wait_until(cluster.acknowledged_more(events), 60.0, "the first commands to be accepted")
     cluster.wait_until(lambda: cluster.logged("partitions_claimed") > 0, 60.0, "a projector to claim partitions")
 
@@ -38,15 +38,18 @@ def begin(cluster: Cluster, events: int = 50) -> None:
 def finish(
     cluster: Cluster, *, standstill: float = SETTLED_WITHIN, generations: Sequence[str] = (GENERATION,)
 ) -> list[Verdict]:
-    """Mends, lets the system come to rest, and compares: a verdict for each of the generations.
+    """Repairs everything, waits until the system is at rest, and runs the checker for each generation.
 
-    It is at rest when the checkpoints are at the end of the log, or have not moved for `standstill` seconds.
+    Args:
+        cluster: The cluster.
+        standstill: Seconds without progress after which it counts as at rest, even before the end of the log.
+        generations: The generations to check.
     """
     nemesis.mend(cluster)
     started = time.monotonic()
     cluster.end("load")
     cluster.wait_until(lambda: _answers(cluster), READY_WITHIN, "broker and PostgreSQL to answer")
-    cluster.wait(1.0)  # what the command side still holds may land
+    cluster.wait(1.0)  # lets the command side publish what is still pending
     cluster.end("command", "query", "projector-3")
     _come_to_rest(cluster, standstill, generations)
     settled = time.monotonic() - started
@@ -67,7 +70,7 @@ def _come_to_rest(cluster: Cluster, standstill: float, generations: Sequence[str
 
 
 def verdict(cluster: Cluster, settled: float, generation: str) -> Verdict:
-    """Compares, everybody at rest."""
+    """Runs the checker. The system must be at rest."""
     servers = cluster.servers
     url = servers.url("owner", cluster.database)
     evidence = asyncio.run(reading.evidence(servers.kafka, cluster.topic, url, cluster.history, generation))

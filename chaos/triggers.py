@@ -1,43 +1,43 @@
-"""What brings planted faults to light: for each mutant, the harm that a sound product withstands."""
+"""The triggers of the mutants: faults that the real Footfall withstands, and under which a mutant shows its fault."""
 
 from chaos.cluster import Cluster
 from chaos.nemesis import HARMS, Step, Tally, until_at_work
 
-EVENTS = 300  # acknowledged between two harms
+EVENTS = 300  # acknowledged events between two faults
 
 
 def nothing(cluster: Cluster) -> None:
-    """The fault shows by itself."""
+    """Only lets the load run: the mutant's fault shows without a trigger."""
     _work(cluster, 3 * EVENTS)
 
 
 def crashes(cluster: Cluster) -> None:
-    """Projectors are killed at work."""
+    """Kills each projector while it works."""
     for role in cluster.projectors():
         _do(cluster, "kill", role)
 
 
 def zombies(cluster: Cluster) -> None:
-    """Projectors are frozen with a commit in hand, and wake when their partitions are somebody else's."""
+    """Freezes each projector with a commit in flight, until another projector owns its partitions."""
     for role in cluster.projectors():
         _do(cluster, "zombie", role, seconds=5.0, detail="with a commit in hand")
 
 
 def failing_database(cluster: Cluster) -> None:
-    """Transactions fail at their beginning, and connections break."""
+    """Makes transactions fail at their beginning, and breaks connections."""
     for role in cluster.projectors():
         _do(cluster, "failpoint", role, seconds=0.5, detail="before_transaction=fail")
         _do(cluster, "cut_postgres", role)
 
 
 def rebalances(cluster: Cluster) -> None:
-    """A third projector comes and goes."""
+    """Starts and ends a third projector, twice."""
     for detail in ("leaves", "leaves"):
         _do(cluster, "rebalance", "projector-3", seconds=1.0, detail=detail)
 
 
 def duplicates(cluster: Cluster) -> None:
-    """Records that were projected long since come again."""
+    """Sends records again that were projected long before."""
     _all_at_work(cluster)
     _work(cluster, 2 * EVENTS)
     _duplicates(cluster, "first")
@@ -50,7 +50,7 @@ def _duplicates(cluster: Cluster, which: str) -> None:
 
 
 def fresh_duplicates(cluster: Cluster) -> None:
-    """Records come twice while both projectors are frozen: original and echo are fetched together."""
+    """Sends records twice while both projectors are frozen, so that they fetch original and duplicate together."""
     for role in cluster.projectors():
         until_at_work(cluster, role)
         cluster.freeze(role)
@@ -62,7 +62,7 @@ def fresh_duplicates(cluster: Cluster) -> None:
 
 
 def ack_nothing(cluster: Cluster) -> None:
-    """The command side dies while the broker is frozen: nothing of that moment may have been acknowledged."""
+    """Kills the command side while the broker is frozen: it may not have acknowledged any event of that time."""
     cluster.freeze("broker")
     cluster.wait(1.0)
     cluster.kill("command")
@@ -71,7 +71,7 @@ def ack_nothing(cluster: Cluster) -> None:
 
 
 def stalled_broker(cluster: Cluster) -> None:
-    """The broker is frozen until the circuit has opened: what waits, and what comes then, is refused."""
+    """Freezes the broker until the circuit opens: pending commands and new ones are refused."""
     _work(cluster, EVENTS)
     HARMS["stall"](cluster, Step(0, "stall", "broker", 5.0), Tally())
     _work(cluster, EVENTS)
@@ -93,4 +93,4 @@ def _work(cluster: Cluster, events: int) -> None:
     cluster.wait_until(cluster.acknowledged_more(events), 60.0, "commands to be accepted")
 
 
-NEED_TWO = (crashes, zombies, failing_database, rebalances)  # projectors: with one, these harms harm less
+NEED_TWO = (crashes, zombies, failing_database, rebalances)  # these need two projectors to have their full effect

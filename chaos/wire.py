@@ -1,4 +1,4 @@
-"""Just enough of two protocols to harm exactly one answer: that to a COMMIT (PostgreSQL), that to a Produce (Kafka).
+"""Parses just enough of two protocols to drop exactly one answer: to a COMMIT (PostgreSQL) or to a Produce (Kafka).
 
 PostgreSQL frontend/backend protocol 3 (https://www.postgresql.org/docs/current/protocol-message-formats.html), without
 TLS; Kafka's request header (https://kafka.apache.org/protocol.html).
@@ -12,34 +12,36 @@ IDLE = b"I"  # PostgreSQL's transaction status
 
 
 class Wire(Protocol):
-    """One connection, seen from the middle. Feeds may end anywhere in a frame."""
+    """One connection through the proxy. Data may end anywhere in a frame."""
 
-    failed: bool  # what was asked for in a request whose answer was swallowed was refused
+    failed: bool  # the dropped answer was an error: the server did not carry the request out
 
     def requests(self, data: bytes) -> list[tuple[bytes, bool]]:
-        """Whole frames from the client; whether each is one whose answer matters."""
+        """Returns complete frames from the client, and for each whether its answer matters."""
         ...
 
     def answers(self, data: bytes) -> list[bytes]:
-        """Whole frames from the server."""
+        """Returns complete frames from the server."""
         ...
 
     def lose(self, request: bytes) -> None:
-        """From now on the answer to this request must not come through."""
+        """Marks the answer to this request as one to drop."""
         ...
 
     def is_lost(self, answer: bytes) -> bool:
-        """Whether this answer is (a part of) the one that must not come through."""
+        """Whether this frame is (a part of) the answer to drop."""
         ...
 
     def is_last_lost(self, answer: bytes) -> bool:
-        """Whether with it the whole answer has been swallowed."""
+        """Whether this frame ends the answer to drop."""
         ...
 
 
 class PostgresWire:
-    """What matters is what commits a batch: the simple query COMMIT, in a transaction that copied or inserted rows; or,
-    outside a transaction, the execution of a statement that inserts.
+    """A PostgreSQL connection. A request matters if it commits a batch.
+
+    That is the simple query COMMIT in a transaction that copied or inserted rows, or, outside a transaction, the
+    execution of a statement that inserts.
     """
 
     def __init__(self) -> None:
@@ -62,7 +64,7 @@ class PostgresWire:
         return found
 
     def _first(self, buffer: bytes) -> bytes:
-        """The first whole frame, or nothing. The very first of a connection has no type."""
+        """Returns the first complete frame, or nothing. The very first frame of a connection has no type."""
         head = 1 if self._started else 0
         if len(buffer) < head + 4:
             return b""
@@ -98,7 +100,7 @@ class PostgresWire:
         self._losing = bool(request)
 
     def is_lost(self, answer: bytes) -> bool:
-        """See Wire: everything after the request; nothing else was outstanding."""
+        """See Wire: every frame after the request, because no other request was outstanding."""
         if self._losing and answer[:1] == b"E":
             self.failed = True
         return self._losing
@@ -109,7 +111,7 @@ class PostgresWire:
 
 
 class KafkaWire:
-    """Produce requests, by correlation id."""
+    """A Kafka connection. Produce requests matter; the correlation id finds their answers."""
 
     def __init__(self) -> None:
         self._from_client, self._from_server = b"", b""

@@ -1,4 +1,4 @@
-"""`python -m chaos.containers` (or `make containers`): compose.yaml and our image, really run."""
+"""`python -m chaos.containers` (or `make containers`): builds our image and runs compose.yaml with it."""
 
 import asyncio
 import sys
@@ -14,15 +14,27 @@ from chaos.containers.proof import LostError, account_for
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--events", default=5_000, show_default=True, type=click.IntRange(1_000), help="Posted at the least.")
 @click.option(
-    "--home", default=Path(".footfall/containers"), type=click.Path(path_type=Path), help="For its own files."
+    "--events", default=5_000, show_default=True, type=click.IntRange(1_000), help="Events to post, at least."
+)
+@click.option(
+    "--home",
+    default=Path(".footfall/containers"),
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Directory for its own files.",
 )
 def main(events: int, home: Path) -> None:
     """Build our image, run compose.yaml with Podman, kill a container of each service, account for every event.
 
-    The images that it names are made here, from Debian's packages and Apache's jars; no image registry is asked.
-    Exit codes: 0 every event is accounted for, 1 one is not or a container failed, 2 containers cannot be run here.
+    It needs root and Podman. It makes the other images from Debian's packages and Apache's jars, and asks no image
+    registry.
+
+    \b
+    Exit codes:
+      0  every event is accounted for
+      1  an event is missing, doubled or invented, or a container failed
+      2  containers cannot be run here
     """
     console = Console(stderr=True, highlight=False)
     hindrances = obstacles()

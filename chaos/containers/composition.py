@@ -1,7 +1,7 @@
-"""`compose.yaml`, brought up service by service in the order of its own conditions.
+"""Starts the services of `compose.yaml` one by one, in the order of their dependencies.
 
-podman-compose makes the containers, as the file says. What Debian's Podman cannot do is done here: it has no
-`start_interval`, and without systemd nobody runs its health checks or waits for them.
+podman-compose makes the containers as the file says. This module does what Debian's Podman cannot: it has no
+`start_interval`, and without systemd it does not run health checks or wait for them.
 """
 
 import os
@@ -24,13 +24,13 @@ PROJECT = "footfall-rehearsal"
 PORT = 3210
 SECRETS = ("POSTGRES_PASSWORD", "FOOTFALL_OWNER_PASSWORD", "FOOTFALL_PROJECTOR_PASSWORD", "FOOTFALL_QUERY_PASSWORD")
 PATIENCE = 300.0  # seconds for one service to reach its condition
-LOOK_EVERY = 0.5  # seconds
+POLL = 0.5  # seconds
 
 Say = Callable[[str], None]
 
 
 class Composition:
-    """The project's containers. `home`: where the adapted file is written; its secrets live as long as the run."""
+    """The project's containers. `home`: directory for the adapted file and for secrets that are made for this run."""
 
     def __init__(self, engine: Engine, home: Path, say: Say) -> None:
         self._engine = engine
@@ -44,17 +44,17 @@ class Composition:
         (home / ".env").write_text("".join(f"{name}={value}\n" for name, value in environment.items()))
 
     def containers(self, service: str) -> list[str]:
-        """The names of a service's containers."""
+        """Returns the names of a service's containers."""
         count = self.services[service].get("deploy", {}).get("replicas", 1)
         return [f"{PROJECT}_{service}_{number}" for number in range(1, count + 1)]
 
     def is_job(self, service: str) -> bool:
-        """Whether it ends by itself."""
+        """Whether the service ends by itself."""
         return str(self.services[service]["restart"]).startswith("on-failure")
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Everything up and healthy for the body; down afterwards, its volumes and networks too."""
+        """Runs every service during the body, and removes containers, volumes and networks afterwards."""
         self.down()
         try:
             for service in self._in_order():
@@ -64,7 +64,7 @@ class Composition:
             self.down()
 
     def down(self) -> None:
-        """Removes what an earlier run or this one made; podman-compose itself forgets the further replicas."""
+        """Removes everything that this or an earlier run made; podman-compose by itself forgets further replicas."""
         label = f"label=io.podman.compose.project={PROJECT}"
         left = self._engine.call("ps", "--all", "--quiet", "--filter", label).stdout.split()
         if left:
@@ -72,20 +72,20 @@ class Composition:
         self._compose("down", "--volumes", "--timeout", "20", check=False)
 
     def logs(self, service: str, lines: int = 15) -> str:
-        """The last lines of each of its containers."""
+        """Returns the last log lines of each container of a service."""
         tail = ("logs", "--tail", str(lines))
         found = [self._engine.call(*tail, name, check=False) for name in self.containers(service)]
         return "\n".join(each.stdout + each.stderr for each in found)
 
     def kill(self, service: str) -> None:
-        """Kills its first container as the kernel would, from outside: its restart policy brings it back."""
+        """Sends SIGKILL to a service's first container, and waits until its restart policy has started it again."""
         name = self.containers(service)[0]
         state = self._engine.inspect(name)["State"]
         os.kill(state["Pid"], signal.SIGKILL)
         self._until(f"{name} was started again", lambda: self._started_since(name, state["StartedAt"]))
 
     def until_healthy(self, service: str) -> None:
-        """Waits until each of its containers passes the health check that compose.yaml gives it."""
+        """Waits until each container of a service passes its health check in compose.yaml."""
         for name in self.containers(service):
             self._until(f"{name} is healthy", lambda name=name: self._engine.healthy(name))  # type: ignore[misc]
 
@@ -94,7 +94,7 @@ class Composition:
         return bool(state["Running"]) and state["StartedAt"] != before
 
     def _in_order(self) -> list[str]:
-        """Each service behind those that it depends on."""
+        """Returns the services in an order in which each comes after those that it depends on."""
         ordered: list[str] = []
         while len(ordered) < len(self.services):
             ready = [
@@ -127,7 +127,7 @@ class Composition:
         while not holds():
             if time.monotonic() > deadline:
                 raise EngineError(f"Not within {PATIENCE:.0f} s: {what}.\n{self._everything()}")
-            time.sleep(LOOK_EVERY)
+            time.sleep(POLL)
 
     def _everything(self) -> str:
         states = self._engine.call("ps", "--all", "--format", "{{.Names}} {{.Status}}", check=False).stdout
@@ -140,7 +140,7 @@ class Composition:
 
 
 def _adapt(document: dict[str, Any]) -> None:
-    """What depends on the place: absolute paths, and no `start_interval`. Everything else is what compose.yaml says."""
+    """Changes what depends on this machine: absolute paths, no `start_interval`. Everything else stays as it is."""
     document["name"] = PROJECT
     for service in document["services"].values():
         service.get("healthcheck", {}).pop("start_interval", None)

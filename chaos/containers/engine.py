@@ -1,4 +1,4 @@
-"""Podman on this machine: what it needs, and its calls."""
+"""Calls Podman, and checks that this machine has what it needs."""
 
 import json
 import os
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-# Debian's podman with runc runs in a sandbox without systemd and with few rights, given these limits.
+# With these limits, Debian's podman with runc also runs in a sandbox without systemd and with few rights.
 SETTINGS = """\
 [engine]
 runtime = "runc"
@@ -26,7 +26,7 @@ class EngineError(Exception):
 
 
 def obstacles() -> list[str]:
-    """Why containers cannot be run here, as sentences; empty when they can."""
+    """Returns a sentence for each reason why containers cannot be run here; empty if they can."""
     missing = [tool for tool in TOOLS if shutil.which(tool) is None]
     found = []
     if os.geteuid() != 0:
@@ -37,7 +37,7 @@ def obstacles() -> list[str]:
 
 
 class Engine:
-    """Podman's calls. `home`: where its configuration and the outputs of long calls are kept."""
+    """Runs Podman commands. `home`: directory for its configuration."""
 
     def __init__(self, home: Path) -> None:
         home.mkdir(parents=True, exist_ok=True)
@@ -47,13 +47,13 @@ class Engine:
         self._home = home
 
     def call(self, *arguments: str, timeout: float = 60.0, check: bool = True) -> "subprocess.CompletedProcess[str]":
-        """Runs `podman ..`. `timeout`: seconds. Raises EngineError unless it succeeds, or `check` is False."""
+        """Runs `podman ..`. `timeout`: seconds. Raises EngineError if it fails, unless `check` is False."""
         return self.run(["podman", *arguments], timeout=timeout, check=check)
 
     def run(
         self, command: Sequence[str], *, timeout: float, check: bool = True, cwd: Path | None = None
     ) -> "subprocess.CompletedProcess[str]":
-        """Runs any command in podman's environment."""
+        """Runs a command in Podman's environment."""
         result = subprocess.run(
             command, capture_output=True, text=True, check=False, timeout=timeout, env=self.environment, cwd=cwd
         )
@@ -63,14 +63,14 @@ class Engine:
         return result
 
     def has_image(self, name: str) -> bool:
-        """Whether the image is here."""
+        """Whether the image exists on this machine."""
         return self.call("image", "exists", name, check=False).returncode == 0
 
     def inspect(self, container: str) -> dict[str, Any]:
-        """What podman knows of a container; empty when there is none of this name."""
+        """Returns Podman's description of a container; empty if there is no such container."""
         result = self.call("container", "inspect", container, check=False)
         return dict(json.loads(result.stdout)[0]) if result.returncode == 0 else {}
 
     def healthy(self, container: str) -> bool:
-        """Runs the container's own health check once: nobody else does where there is no systemd."""
+        """Runs the container's health check once; without systemd, Podman does not do that by itself."""
         return self.call("healthcheck", "run", container, check=False).returncode == 0

@@ -1,7 +1,7 @@
-"""The images that compose.yaml and the Dockerfile name, made here: no registry is asked.
+"""Makes the images that compose.yaml and the Dockerfile name, without asking a registry.
 
-Ours is built from the Dockerfile as it is. The others are stand-ins (deploy/stand-ins): the real servers from Debian's
-packages, Apache's jars and the embedded Java, behind entrypoints that honour the environment of the official images.
+Our image is built from the Dockerfile. The others are stand-ins (deploy/stand-ins): the real servers from Debian's
+packages, Apache's jars and the embedded Java, with entrypoints that read the environment of the official images.
 """
 
 import hashlib
@@ -44,7 +44,7 @@ Say = Callable[[str], None]
 
 
 def make_images(engine: Engine, say: Say) -> None:
-    """Makes what is missing; ours always, as it holds the code. Raises EngineError."""
+    """Makes the missing images, and ours always, because it contains the code. Raises EngineError."""
     for name, (suite, packages) in BASES.items():
         if not engine.has_image(name):
             say(f"making {name}: Debian {suite}")
@@ -57,11 +57,11 @@ def make_images(engine: Engine, say: Say) -> None:
 
 
 def make_base(engine: Engine, name: str, suite: str, packages: str) -> None:
-    """A minimal Debian with these packages, as an image."""
+    """Makes an image of a minimal Debian with these packages."""
     with tempfile.TemporaryDirectory(prefix="footfall-base-") as directory:
         system = Path(directory, "system")
         include = f"--include={packages}"
-        # A release younger than debootstrap's list of them is made like the one that never ends.
+        # debootstrap does not know releases newer than itself; the script of `sid` works for them.
         script = "/usr/share/debootstrap/scripts/sid"
         command = ["debootstrap", "--variant=minbase", include, suite, str(system), debian_mirror(), script]
         engine.run(command, timeout=BUILD_PATIENCE)
@@ -71,7 +71,7 @@ def make_base(engine: Engine, name: str, suite: str, packages: str) -> None:
 
 
 def debian_mirror() -> str:
-    """The mirror that this machine uses, or Debian's own."""
+    """Returns the Debian mirror of this machine, or Debian's own."""
     for file in Path("/etc/apt/sources.list.d").glob("*.sources"):
         for line in file.read_text().splitlines():
             if line.startswith("URIs:") and "debian" in line:
@@ -80,7 +80,7 @@ def debian_mirror() -> str:
 
 
 def build_stand_in(engine: Engine, name: str, folder: str) -> None:
-    """Builds one of `deploy/stand-ins`, with what it takes from this machine."""
+    """Builds one of `deploy/stand-ins`, with the files that it needs from this machine."""
     with tempfile.TemporaryDirectory(prefix="footfall-stand-in-") as directory:
         context = Path(directory, folder)
         shutil.copytree(STAND_INS / folder, context)
@@ -92,7 +92,7 @@ def build_stand_in(engine: Engine, name: str, folder: str) -> None:
 
 
 def add_kafka(context: Path) -> None:
-    """Java, the broker's jars, and the one of Kafka's own command-line tools that the health check runs."""
+    """Adds Java, the broker's jars, and the Kafka tool that the health check runs."""
     shutil.copytree(JAVA_HOME, context / "java")
     libs = context / "libs"
     shutil.copytree(ensure_kafka_jars(Console(stderr=True)), libs)
@@ -106,11 +106,11 @@ def add_kafka(context: Path) -> None:
 
 
 def add_certificates(context: Path) -> None:
-    """The certificates that this machine trusts."""
+    """Adds the certificates that this machine trusts."""
     shutil.copy(CERTIFICATES, context)
 
 
 def describe(engine: Engine) -> str:
-    """Podman's version, for the report."""
+    """Returns Podman's version, for the report."""
     result: subprocess.CompletedProcess[str] = engine.call("--version")
     return result.stdout.strip()

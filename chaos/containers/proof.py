@@ -1,4 +1,4 @@
-"""Traffic through port 3000 while a container of each service is killed; then every event is accounted for."""
+"""Posts traffic through the front while a container of each service is killed, then accounts for every event."""
 
 import asyncio
 import time
@@ -14,33 +14,33 @@ from footfall.local.demo.traffic import Activity, a_day_of_traffic
 
 FRONT = f"http://127.0.0.1:{PORT}"
 BATCH = 100  # events of one request
-SINGLE_SHARE = 20  # every twentieth activity is posted alone
+SINGLE_SHARE = 20  # one in this many actions is posted singly
 WORKERS = 4
 USERS = 200
 SEED = 2026
-PATIENCE = 300.0  # seconds for one command to be taken, and for all events to be visible
+PATIENCE = 300.0  # seconds until one command is accepted, and until all events are visible
 AGAIN = 0.5  # seconds between two tries of one command
-PAUSE = 0.5  # seconds between two batches of a worker: the load shall last as long as the kills, and let them happen
+PAUSE = 0.5  # seconds between two batches of a worker, so that the load lasts as long as the kills
 
 Say = Callable[[str], None]
 
 
 class LostError(Exception):
-    """The account does not close; the text says how."""
+    """An event is missing, doubled or invented; the text says how many."""
 
 
 @dataclass
 class Account:
-    """What was acknowledged and what is there. Events by id, each as its bytes."""
+    """The acknowledged events, by id, and the ids that were found."""
 
     acknowledged: dict[str, bytes] = field(default_factory=dict)
     requests: int = 0
-    refused: int = 0  # answers that were no final word: tried again with the same key
+    refused: int = 0  # answers that were not final, so the command was repeated with the same key
     found: list[str] = field(default_factory=list)
     took: float = 0.0  # seconds
 
     def check(self) -> None:
-        """Raises LostError unless each acknowledged event is there once, and nothing else."""
+        """Raises LostError unless each acknowledged event was found exactly once, and no other event."""
         found, wanted = set(self.found), set(self.acknowledged)
         faults = {
             "missing": len(wanted - found),
@@ -52,7 +52,7 @@ class Account:
 
 
 async def account_for(composition: Composition, events: int, say: Say) -> Account:
-    """Posts at least `events`, and goes on posting until every service was killed once and is healthy again."""
+    """Posts at least `events`, until every service was killed once and is healthy again. Raises LostError."""
     account = Account()
     began = time.monotonic()
     killed = asyncio.Event()
@@ -81,7 +81,7 @@ async def _kill_each(composition: Composition, killed: asyncio.Event, say: Say) 
 
 
 async def _post(http: aiohttp.ClientSession, worker: int, least: int, killed: asyncio.Event, account: Account) -> None:
-    """Posts days of traffic, by batches and singly, each command under its own key until there is a final word."""
+    """Posts traffic in batches and singly; each command has its own key and is repeated until its answer is final."""
     day, posted = 0, 0
     while posted < least or not killed.is_set():
         activities = a_day_of_traffic(1000, USERS, SEED + worker * 1000 + day)
@@ -119,7 +119,7 @@ def _note(answer: dict[str, object], account: Account) -> None:
 
 
 async def _insist(http: aiohttp.ClientSession, path: str, key: str | None, body: bytes, account: Account) -> Any:
-    """Posts until the answer is final: what is refused, unknown or cut off is repeated under the same key."""
+    """Posts until the answer is final; repeats refused, unknown and interrupted requests with the same key."""
     headers = {"Content-Type": "application/json"} | ({"Idempotency-Key": key} if key else {})
     deadline = time.monotonic() + PATIENCE
     said = ""
@@ -132,12 +132,12 @@ async def _insist(http: aiohttp.ClientSession, path: str, key: str | None, body:
                     return msgspec.json.decode(text)
                 said = f"{answer.status} {text[:200]!r}"
                 if answer.status < 500:
-                    raise LostError(f"{path}: a sound command was answered {said}")
+                    raise LostError(f"{path}: a valid command was answered {said}")
         except (aiohttp.ClientError, TimeoutError) as error:
             said = type(error).__name__
         account.refused += 1
         await asyncio.sleep(AGAIN)
-    raise LostError(f"{path}: no final word within {PATIENCE:.0f} s; the last was {said}")
+    raise LostError(f"{path}: no final answer within {PATIENCE:.0f} s; the last was {said}")
 
 
 async def _until_all_are_visible(http: aiohttp.ClientSession, account: Account) -> None:
