@@ -1,1 +1,1 @@
-"""Measures what the goals promise, next to the bare work that each is compared with."""
+"""Measures each performance goal beside the bare work that it is compared with."""

@@ -1,4 +1,4 @@
-"""`python -m bench` (or `make bench`): measures everything, shows a table, exits 1 when a goal is missed."""
+"""`python -m bench` (or `make bench`): runs the benchmarks, prints a table, exits 1 if a goal is missed."""
 
 import sys
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from bench.result import Result
 from bench.stage import Stage, StageError, stage
 from footfall.local.embedded import StackError
 
-PLAIN_WIDTH = 150  # columns of the table where nobody's terminal says
+PLAIN_WIDTH = 150  # columns of the table if the output is not a terminal
 
 BENCHMARKS: dict[str, Callable[[Stage], list[Result]]] = {
     "load_generator_limit": post.generator_limit,
@@ -31,13 +31,30 @@ BENCHMARKS: dict[str, Callable[[Stage], list[Result]]] = {
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--only", multiple=True, type=click.Choice(list(BENCHMARKS)), metavar="NAME", help="Repeatable.")
-@click.option("--runs", default=3, show_default=True, type=click.IntRange(1, 20), help="Medians are of so many runs.")
-@click.option("--list", "list_only", is_flag=True, help="Name the benchmarks and what each measures.")
+@click.option(
+    "--only",
+    multiple=True,
+    type=click.Choice(list(BENCHMARKS)),
+    metavar="NAME",
+    help="Run only this benchmark; may be repeated.",
+)
+@click.option(
+    "--runs", default=3, show_default=True, type=click.IntRange(1, 20), help="Runs of which each figure is the median."
+)
+@click.option("--list", "list_only", is_flag=True, help="List the benchmarks and what each measures.")
 def main(only: tuple[str, ...], runs: int, list_only: bool) -> None:
-    """Measure what the goals promise, each figure beside the bare work that it is compared with.
+    """Measure each performance goal beside the bare work that it is compared with.
 
-    Starts its own Kafka and PostgreSQL. Progress goes to stderr; rows go to bench/results/latest.json.
+    It starts its own Kafka and PostgreSQL. Progress goes to standard error, the figures to bench/results/latest.json.
+
+    \b
+    Exit codes:
+      0  every goal is met
+      1  a goal is missed
+      2  a benchmark could not be run
+    Examples:
+      python -m bench --list
+      python -m bench --only post_64_connections --only read --runs 1
     """
     if list_only:
         for name, benchmark in BENCHMARKS.items():
@@ -50,7 +67,7 @@ def main(only: tuple[str, ...], runs: int, list_only: bool) -> None:
 
 
 def measure(names: tuple[str, ...], runs: int) -> list[Result]:
-    """Runs the benchmarks one after the other on one stage."""
+    """Runs the benchmarks one after another on the same servers."""
     console = Console(stderr=True)
     results: list[Result] = []
     try:

@@ -1,4 +1,4 @@
-"""Events in the background: `python -m bench.background '<Background as JSON>'` writes to Kafka until it is ended."""
+"""Writes events to Kafka in the background, until it is ended: `python -m bench.background '<Background as JSON>'`."""
 
 import asyncio
 import itertools
@@ -16,12 +16,12 @@ from command_side.settings import CommandSettings
 from contracts.record import to_record
 
 SLICE = 0.01  # seconds between two writes
-LONGEST = 1_800.0  # seconds; it ends by itself too
+LONGEST = 1_800.0  # seconds after which it ends by itself
 DISTINCT = 1_000_000  # events at most
 
 
 class Background(msgspec.Struct, frozen=True):
-    """How many events a second, and where to."""
+    """The topic, and how many events a second to write."""
 
     topic: str
     per_second: int
@@ -29,7 +29,7 @@ class Background(msgspec.Struct, frozen=True):
 
 
 async def write(task: Background) -> None:
-    """Writes a small batch for each partition every 10 ms, as many command sides at work would."""
+    """Writes a small batch to each partition every 10 ms, as several busy command sides would."""
     producer = producer_of(CommandSettings())
     await producer.start()
     partition_of = partition_chooser(len(await producer.partitions_for(task.topic)))

@@ -1,7 +1,7 @@
-"""Bare aiokafka: `python -m bench.bare_batches '<BareBatches as JSON>'` prints one `Sent` as JSON.
+"""Measures bare aiokafka: `python -m bench.bare_batches '<BareBatches as JSON>'` prints one `Sent` as JSON.
 
-Records made beforehand go into `create_batch` and `send_batch`, a batch in flight for each partition, through a
-producer with the settings of the command side and the compression of aiokafka itself.
+It sends records that were made beforehand with `create_batch` and `send_batch`, one batch in flight for each partition.
+The producer has the settings of the command side and aiokafka's own compression.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ RECORDS = 20_000
 
 
 class BareBatches(msgspec.Struct, frozen=True):
-    """How long to send, where to, and with which compression."""
+    """The topic, the compression, and how long to send (seconds)."""
 
     topic: str
     seconds: float
@@ -35,14 +35,14 @@ class BareBatches(msgspec.Struct, frozen=True):
 
 
 class Sent(msgspec.Struct, frozen=True):
-    """What was acknowledged."""
+    """The acknowledged events, and their rate in events a second."""
 
     events: int
     per_second: float
 
 
 async def measure(task: BareBatches) -> Sent:
-    """Sends to every partition at once until the time is over."""
+    """Sends to all partitions concurrently until the time is over."""
     producer = producer_of(CommandSettings(kafka_compression=task.compression))
     await producer.start()
     try:
@@ -70,7 +70,7 @@ async def measure(task: BareBatches) -> Sent:
 async def send_until(
     end: float, producer: AIOKafkaProducer, topic: str, partition: int, records: Sequence[EventRecord]
 ) -> int:
-    """Fills and sends one batch after the other; returns how many records were acknowledged."""
+    """Fills and sends one batch after another; returns how many records were acknowledged."""
     endless, sent = cycle(records), 0
     while time.perf_counter() < end:
         batch, count, now = producer.create_batch(), 0, int(time.time() * 1000)

@@ -1,7 +1,7 @@
-"""What PostgreSQL takes at best: `python -m bench.bare_copy '<BareCopy as JSON>'` prints one `Copied` as JSON.
+"""Measures PostgreSQL's fastest way to store rows: `python -m bench.bare_copy '<BareCopy as JSON>'`.
 
-The rows are those that the projector makes of the same records, in the order they happened, encoded beforehand. Only
-the COPY transactions are timed.
+It copies the rows that the projector makes of the same records, in order of time. The rows are encoded beforehand; only
+the COPY transactions are timed. It prints one `Copied` as JSON.
 """
 
 import asyncio
@@ -21,26 +21,26 @@ from read_model.names import GENERATION
 
 
 class BareCopy(msgspec.Struct, frozen=True):
-    """Which records, and how they are written. Partitions are split between the connections."""
+    """Which records to read, and how to write them. The partitions are shared out among the connections."""
 
     topic: str
     partitions: int
     count: int
     database_url: str
     connections: int
-    durable: bool = True  # whether a COMMIT waits for the disk, which is PostgreSQL's default
+    durable: bool = True  # whether a COMMIT waits for the disk; PostgreSQL's default
     rows_a_transaction: int = 5_000
 
 
 class Copied(msgspec.Struct, frozen=True):
-    """How long the transactions took."""
+    """The rows, and the seconds that the transactions took."""
 
     rows: int
     seconds: float
 
 
 async def copy(task: BareCopy) -> Copied:
-    """Encodes everything, connects, and only then starts the clock."""
+    """Encodes all rows and connects, and then times the COPY transactions."""
     chunks_of = encoded(await read(task), task)
     connections = [await connect(task) for _ in chunks_of]
     gc.disable()
@@ -53,7 +53,7 @@ async def copy(task: BareCopy) -> Copied:
 
 
 async def read(task: BareCopy) -> list[EventRow]:
-    """The topic's events as rows, oldest first."""
+    """Reads the topic's events as rows, oldest first."""
     consumer = AIOKafkaConsumer(
         bootstrap_servers=CommandSettings().kafka_bootstrap_servers, auto_offset_reset="earliest"
     )
@@ -66,12 +66,12 @@ async def read(task: BareCopy) -> list[EventRow]:
                 rows += [row for record in records if isinstance(row := to_row(record), EventRow)]
     finally:
         await consumer.stop()
-    rows.sort(key=lambda row: row.event.event_id.bytes)  # UUIDv7: the order they happened in
+    rows.sort(key=lambda row: row.event.event_id.bytes)  # a UUIDv7 begins with its time
     return rows
 
 
 def encoded(rows: Sequence[EventRow], task: BareCopy) -> list[list[bytes]]:
-    """For each connection, its transactions' bytes."""
+    """Returns, for each connection, the bytes of its transactions."""
     shares: list[list[EventRow]] = [[] for _ in range(task.connections)]
     for row in rows:
         shares[row.partition % task.connections].append(row)
@@ -80,13 +80,13 @@ def encoded(rows: Sequence[EventRow], task: BareCopy) -> list[list[bytes]]:
 
 
 async def connect(task: BareCopy) -> asyncpg.Connection:
-    """A connection that commits as the task says."""
+    """Opens a connection whose commits are durable or not, as the task says."""
     settings = {"synchronous_commit": "on" if task.durable else "off"}
     return await asyncpg.connect(task.database_url, server_settings=settings)
 
 
 async def write(connection: asyncpg.Connection, chunks: Sequence[bytes]) -> None:
-    """One COPY and one transaction for each chunk."""
+    """Copies each chunk in a separate transaction."""
     for chunk in chunks:
         async with connection.transaction():
             await connection.copy_to_table(

@@ -1,4 +1,4 @@
-"""`POST /events/generate/batch`, 500 events a request, beside bare aiokafka `send_batch` of the same records."""
+"""Compares `POST /events/generate/batch`, 500 events a request, with bare aiokafka `send_batch` of such records."""
 
 from typing import Literal
 
@@ -21,7 +21,7 @@ def batches(stage: Stage) -> list[Result]:
 
 
 def with_compression(stage: Stage, compression: Literal["gzip", "zstd"]) -> list[Result]:
-    """The rows of one compression."""
+    """Measures one compression."""
     topic = stage.topic(f"bench-batches-{compression}")
     ours: list[Measured] = []
     bare: list[Sent] = []

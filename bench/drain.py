@@ -1,8 +1,8 @@
-"""Draining a history into PostgreSQL, beside a bare COPY of the same rows into the same table.
+"""Compares draining a history into PostgreSQL with a bare COPY of the same rows into the same table.
 
-A race starts when everybody stands at the line: the checkpoints table is locked while the projectors start, join the
-group and ask for their partitions. The clock runs from the release of that lock to the commit of the last row, as the
-checkpoints show it. So it holds claim, seek, first fetch, decoding and every transaction, but no start of a process.
+The checkpoints table is locked while the projectors start, join the group and ask for their partitions. The time is
+measured from the last claim after that lock is released to the commit of the last row, as the checkpoints show it. So
+it contains seek, first fetch, decoding and every transaction, but not the start of a process.
 """
 
 import asyncio
@@ -23,15 +23,15 @@ from read_model.names import GENERATION
 
 EVENTS = 300_000
 PARTITIONS = 6
-POLL = 0.005  # seconds between looks at the checkpoints
-READY_WITHIN = 240.0  # seconds
-DRAINED_WITHIN = 1_200.0  # seconds
+POLL = 0.005  # seconds between two reads of the checkpoints
+READY_WITHIN = 240.0  # seconds for all projectors to wait for the lock
+DRAINED_WITHIN = 1_200.0  # seconds for the last commit
 
 UNCLAIMED = f"SELECT count(*) FROM {GENERATION}.checkpoints WHERE topic = $1 AND epoch = 0"
 PROGRESS = f"SELECT coalesce(sum(next_offset), 0)::bigint FROM {GENERATION}.checkpoints WHERE topic = $1"
 STORED = f"SELECT count(*) FROM {GENERATION}.processed_events"
 WAITING = f"SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = '{GENERATION}.checkpoints'::regclass"
-LINE_UP = f"""
+FIRST_CHECKPOINTS = f"""
 INSERT INTO {GENERATION}.checkpoints (topic, partition, next_offset, epoch, owner)
 SELECT $1, partition, 0, 0, '' FROM generate_series(0, $2::int - 1) AS partition
 """
@@ -55,8 +55,8 @@ def drain(stage: Stage) -> list[Result]:
     for run in range(stage.runs):
         for name, contestant in contestants.items():
             rates[name].append(contestant(run))
-        told = ", ".join(f"{name} {found[-1]:,.0f}" for name, found in rates.items())
-        stage.say(f"drain, run {run + 1}/{stage.runs}: {told} rows/s")
+        figures = ", ".join(f"{name} {found[-1]:,.0f}" for name, found in rates.items())
+        stage.say(f"drain, run {run + 1}/{stage.runs}: {figures} rows/s")
     one, one_all, copy_1, two, two_all, copy_2, copy_async = rates.values()
     bare_1, bare_2 = "bare COPY, 1 connection", "bare COPY, 2 connections"
     return [
@@ -70,7 +70,7 @@ def drain(stage: Stage) -> list[Result]:
 
 
 def bare_copy(stage: Stage, topic: str, connections: int, _run: int, *, durable: bool = True) -> float:
-    """Rows/s of COPY alone, in a process of its own."""
+    """Measures the rows/s of COPY alone, in a separate process."""
     url = fresh_database(stage, stage.stack.admin_url)
     copied = stage.work("bench.bare_copy", BareCopy(topic, PARTITIONS, EVENTS, url, connections, durable), Copied)
     return copied.rows / copied.seconds
@@ -87,7 +87,16 @@ def race(
     program: tuple[str, ...] = EVENTS_ONLY,
     events: int = EVENTS,
 ) -> float:
-    """Rows/s of that many projector processes, from the release of their partitions to the last commit."""
+    """Measures the rows/s of projector processes, from the last claim of a partition to the last commit.
+
+    Args:
+        stage: The servers.
+        topic: The topic with the history.
+        processes: How many projectors.
+        run: The number of the run, for a consumer group of its own.
+        program: The module that runs a projector.
+        events: Events in the history.
+    """
     admin_url = fresh_database(stage, stage.stack.admin_url)
     environment = {
         "DATABASE_URL": in_database(stage.stack.projector_url, "bench"),
@@ -115,15 +124,15 @@ async def timed(
     group: str,
     events: int,
 ) -> float:
-    """Seconds from the release of the checkpoints to the last commit."""
-    gate, watch = await asyncpg.connect(admin_url), await asyncpg.connect(admin_url)
+    """Returns the seconds from the last claim of a partition to the last commit."""
+    locker, watch = await asyncpg.connect(admin_url), await asyncpg.connect(admin_url)
     try:
-        await gate.execute(LINE_UP, topic, PARTITIONS)
-        async with gate.transaction():
-            await gate.execute(f"LOCK TABLE {GENERATION}.checkpoints IN EXCLUSIVE MODE")
+        await locker.execute(FIRST_CHECKPOINTS, topic, PARTITIONS)
+        async with locker.transaction():
+            await locker.execute(f"LOCK TABLE {GENERATION}.checkpoints IN EXCLUSIVE MODE")
             projectors = start()
-            await until_lined_up(stage, watch, len(projectors), group)
-        # A claim that met the lock tries again a little later; the clock runs from the moment the last one has claimed.
+            await wait_until_all_wait_for_the_lock(stage, watch, len(projectors), group)
+        # A claim that met the lock is repeated a little later; the time counts from the last successful claim.
         while await watch.fetchval(UNCLAIMED, topic):  # noqa: ASYNC110 - what is awaited happens in another process
             await asyncio.sleep(POLL)
         started = time.perf_counter()
@@ -134,15 +143,15 @@ async def timed(
         elapsed = time.perf_counter() - started
         stored = await watch.fetchval(STORED)
     finally:
-        await gate.close()
+        await locker.close()
         await watch.close()
     if stored != events:
         raise StageError(f"{stored:,} of {events:,} events are stored")
     return elapsed
 
 
-async def until_lined_up(stage: Stage, watch: asyncpg.Connection, processes: int, group: str) -> None:
-    """Returns when the group is at rest with all members, and each of them waits for the lock."""
+async def wait_until_all_wait_for_the_lock(stage: Stage, watch: asyncpg.Connection, processes: int, group: str) -> None:
+    """Returns once the group is stable with all members, and each of them waits for the lock."""
     admin = AIOKafkaAdminClient(bootstrap_servers=stage.stack.kafka_bootstrap)
     await admin.start()
     try:
@@ -150,13 +159,13 @@ async def until_lined_up(stage: Stage, watch: asyncpg.Connection, processes: int
             while await watch.fetchval(WAITING) < processes or await stable_members(admin, group) < processes:  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
     except TimeoutError:
-        raise StageError(f"{processes} projectors did not line up; see {stage.directory}") from None
+        raise StageError(f"{processes} projectors did not ask for their partitions; see {stage.directory}") from None
     finally:
         await admin.close()
 
 
 async def stable_members(admin: AIOKafkaAdminClient, group: str) -> int:
-    """How many members the group has, when it is not rebalancing."""
+    """Returns the number of the group's members; 0 while it rebalances."""
     for response in await admin.describe_consumer_groups([group]):
         for _error, _id, state, _type, _protocol, members, *_ in response.groups:
             return len(members) if state == "Stable" else 0
@@ -164,7 +173,10 @@ async def stable_members(admin: AIOKafkaAdminClient, group: str) -> int:
 
 
 def fresh_database(stage: Stage, admin_url: str) -> str:
-    """The owner's URL of database `bench`, new and migrated. Copying files makes PostgreSQL checkpoint before it."""
+    """Makes and migrates a new database `bench`, and returns its owner's URL.
+
+    The strategy FILE_COPY makes PostgreSQL write a checkpoint first, so that none falls into the measurement.
+    """
     asyncio.run(recreate(admin_url))
     return stage.migrated(in_database(admin_url, "bench"))
 
@@ -173,12 +185,12 @@ async def recreate(admin_url: str) -> None:
     """Drops and creates database `bench`."""
     connection = await asyncpg.connect(admin_url)
     try:
-        await connection.execute("DROP DATABASE IF EXISTS bench")  # waits some seconds for sessions that are ending
+        await connection.execute("DROP DATABASE IF EXISTS bench")  # PostgreSQL waits up to 5 s for ending sessions
         await connection.execute("CREATE DATABASE bench STRATEGY FILE_COPY")
     finally:
         await connection.close()
 
 
 def in_database(url: str, database: str) -> str:
-    """The same server and role, another database."""
+    """Returns the URL of another database on the same server, for the same role."""
     return urlunsplit(urlsplit(url)._replace(path=f"/{database}"))

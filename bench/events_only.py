@@ -1,7 +1,7 @@
-"""`footfall projector` with no projection but `processed_events`: what the drain is compared with a bare COPY as.
+"""Runs `footfall projector` with `processed_events` as its only table, for the comparison with a bare COPY.
 
-The list is emptied before anything that reads it is imported; in the product it is code, not a setting, because two
-projectors with different lists would make a read model that no log explains.
+It empties the list of projections before any module reads it. In the product the list is code and not a setting:
+projectors with different lists would make a read model that cannot be rebuilt from the log.
 """
 
 import sys

@@ -1,4 +1,7 @@
-"""One client that posts and looks: `python -m bench.first_sight '<FirstSights as JSON>'` prints one `Seen` as JSON."""
+"""Measures how soon a posted event can be read: `python -m bench.first_sight '<FirstSights as JSON>'`.
+
+It prints one `Seen` as JSON.
+"""
 
 import gc
 import http.client
@@ -12,21 +15,21 @@ from bench.load import quantile
 from bench.traffic import bodies
 
 WARMUP = 30  # events that are not counted
-LONGEST_PAUSE = 0.02  # seconds between events, at random, so that they meet every phase of a fetch
+LONGEST_PAUSE = 0.02  # seconds between events at most, random, so that posts meet every phase of the projector's fetch
 GIVE_UP = 120.0  # seconds
 
 
 class FirstSights(msgspec.Struct, frozen=True):
-    """How many events, and through which port."""
+    """How many events to post, and the port."""
 
     port: int
     count: int
     seed: int = 1
-    by_position: bool = False  # one GET with the position, which must find it, instead of many
+    by_position: bool = False  # one GET with the event's position, which must find it, instead of polling
 
 
 class Seen(msgspec.Struct, frozen=True):
-    """From the 201 to the first 200, milliseconds; and what the POSTs themselves took, beside which that is judged."""
+    """Milliseconds from the 201 to the first 200, and the latency of the POSTs, with which they are compared."""
 
     p50: float
     p99: float
@@ -36,19 +39,19 @@ class Seen(msgspec.Struct, frozen=True):
 
 
 class Created(msgspec.Struct, rename="camel"):
-    """What we read of a 201's event."""
+    """The part of a 201's event that is read."""
 
     event_id: str
 
 
 class Accepted(msgspec.Struct):
-    """What we read of a 201."""
+    """The part of a 201 that is read."""
 
     event: Created
 
 
 def measure(task: FirstSights) -> Seen:
-    """Posts one event at a time and asks for it, again and again, until it is there."""
+    """Posts one event at a time and asks for it until it is found."""
     connection = http.client.HTTPConnection("127.0.0.1", task.port, timeout=GIVE_UP)
     chance = random.Random(task.seed)
     gc.disable()
@@ -62,7 +65,10 @@ def measure(task: FirstSights) -> Seen:
 
 
 def first_sight(connection: http.client.HTTPConnection, body: bytes, *, by_position: bool) -> tuple[float, float]:
-    """Seconds to the 201, and from it to the first 200, which is the first answer where the position is named."""
+    """Returns the seconds to the 201, and from the 201 to the first 200.
+
+    With `by_position` the first answer must be a 200. Raises RuntimeError otherwise.
+    """
     sent_at = time.perf_counter()
     connection.request("POST", "/events/generate", body, {"content-type": "application/json"})
     response = connection.getresponse()

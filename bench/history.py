@@ -1,4 +1,4 @@
-"""A topic with a history: `python -m bench.history '<History as JSON>'` fills it as fast as aiokafka goes."""
+"""Fills a topic with events as fast as aiokafka can: `python -m bench.history '<History as JSON>'`."""
 
 import asyncio
 import sys
@@ -15,7 +15,7 @@ from contracts.record import EventRecord, to_record
 
 
 class History(msgspec.Struct, frozen=True):
-    """How many events, and where to."""
+    """The topic, and how many events to write."""
 
     topic: str
     count: int
@@ -23,14 +23,14 @@ class History(msgspec.Struct, frozen=True):
 
 
 class Filled(msgspec.Struct, frozen=True):
-    """What the topic now holds."""
+    """The number of events written, and the seconds that it took."""
 
     count: int
     seconds: float
 
 
 async def fill(history: History) -> Filled:
-    """Writes the events in the order they happen, keyed and compressed as the command side does."""
+    """Writes the events in order of time, with the keys and the compression of the command side."""
     producer = producer_of(CommandSettings())
     await producer.start()
     started = time.perf_counter()
@@ -55,7 +55,7 @@ async def fill(history: History) -> Filled:
 
 
 def append(batch: object, record: EventRecord) -> bool:
-    """Whether the record found room in the batch."""
+    """Appends a record; returns whether it fitted into the batch."""
     now = int(time.time() * 1000)
     return batch.append(timestamp=now, key=record.key, value=record.value, headers=record.headers) is not None  # type: ignore[attr-defined]
 

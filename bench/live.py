@@ -1,4 +1,4 @@
-"""What follows the read model as it moves: a thousand streams of one process, and reads of what was just written."""
+"""Measures a thousand live streams of one process, and reads of events that were just posted."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,15 +12,15 @@ from bench.stage import Stage, free_port
 from bench.visible import POST_P50, POST_P99
 
 CLIENTS = 1_000
-EVENTS = 50  # posted in a run of streams
-PAIRS = 600  # in a run of fresh reads
+EVENTS = 50  # posted events in a run of streams
+PAIRS = 600  # posts and reads in a run of fresh reads
 POLLED = "a GET for each, one after the other"
 MIB = 1024 * 1024
 
 
 @contextmanager
 def front(stage: Stage, name: str) -> "Iterator[tuple[int, psutil.Process]]":
-    """A front and a projector on a topic of their own: the front's port and process."""
+    """Runs a front and a projector on a new topic during the body; yields the front's port and process."""
     topic = stage.topic(f"bench-{name}")
     stage.migrated(stage.stack.admin_url)
     port = free_port()
@@ -55,12 +55,12 @@ def streams(stage: Stage) -> list[Result]:
 
 
 def resident(process: psutil.Process) -> int:
-    """Of the process and its children, bytes: the launcher that ties it to its parent may stand between."""
+    """Returns the resident bytes of the process and its children; the first process may be only the launcher."""
     return sum(one.memory_info().rss for one in (process, *process.children(recursive=True)))
 
 
 def fresh_reads(stage: Stage) -> list[Result]:
-    """From sending a GET with the position of a 201 to its answer, which must have the event."""
+    """From sending a GET with the position of a 201 to its answer, which must contain the event."""
     measured = []
     with front(stage, "fresh") as (port, _):
         for run in range(stage.runs):

@@ -1,7 +1,7 @@
 """The load generator: `python -m bench.load '<Load as JSON>'` prints one `Measured` as JSON.
 
-A raw protocol on uvloop: requests are rendered beforehand, and of an answer only status and length are read, because
-whatever the generator spends is taken from the servers beside it.
+It is a raw protocol on uvloop. Requests are rendered beforehand, and only status and length of an answer are read,
+because the generator shares the CPU with the servers that it measures.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ DISTINCT_REQUESTS = 20_000
 
 
 class Load(msgspec.Struct, frozen=True):
-    """What to send: `connections` keep-alive connections, each with one request in flight."""
+    """What to send, over `connections` keep-alive connections with one request in flight each."""
 
     port: int
     path: str
@@ -31,23 +31,23 @@ class Load(msgspec.Struct, frozen=True):
     seed: int = 1
     items: int = 1  # commands in a request; more than one make a JSON array
     refused_wait: float | None = None  # seconds that a client waits after a 503; None: a 503 is an error
-    gets: list[str] = []  # paths that are asked for in turn by GET, and answer 200; instead of POSTs, which answer 201
+    gets: list[str] = []  # paths to GET in turn (expected: 200), instead of POSTs (expected: 201)
 
 
 class Measured(msgspec.Struct, frozen=True):
-    """What came back in the counted time."""
+    """The answers in the counted time."""
 
     requests: int
     per_second: float
     p50: float  # milliseconds
     p99: float  # milliseconds
-    errors: int  # answers of another status, and lost connections; the warm-up's too
-    refused: int = 0  # 503s in the counted time, where they are no errors
+    errors: int  # answers with another status, and lost connections; also those of the warm-up
+    refused: int = 0  # 503s in the counted time, if they are not errors
     refused_p99: float = 0.0  # milliseconds
 
 
 class Tally:
-    """Latencies since `start`, and errors from the beginning."""
+    """Latencies since `start`, and all errors."""
 
     def __init__(self) -> None:
         self.latencies: list[float] = []  # seconds
@@ -56,7 +56,7 @@ class Tally:
         self.done = False
 
     def start(self) -> None:
-        """Forgets the warm-up."""
+        """Drops the latencies of the warm-up."""
         self.latencies.clear()
         self.refusals.clear()
 
@@ -84,11 +84,11 @@ class Client(asyncio.Protocol):
         self._transport.write(next(self._requests))
 
     def data_received(self, data: bytes) -> None:
-        """Counts an answer once it is whole, and sends the next request."""
+        """Counts an answer once it is complete, and sends the next request."""
         arrived = time.perf_counter()
         if self._received:
             data = self._received + data
-        if not is_whole(data):
+        if not is_complete(data):
             self._received = data
             return
         self._received = b""
@@ -106,26 +106,26 @@ class Client(asyncio.Protocol):
             self._send()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """An end that we did not ask for is an error."""
+        """Counts an end that this client did not request as an error."""
         if not self._tally.done:
             self._tally.errors += 1
 
 
-def is_whole(answer: bytes) -> bool:
-    """Whether head and body of an HTTP/1.1 answer with a `content-length` are there."""
+def is_complete(answer: bytes) -> bool:
+    """Whether head and body of an HTTP/1.1 answer with a `content-length` have arrived."""
     head = answer.find(b"\r\n\r\n")
     if head < 0:
         return False
     at = answer.find(b"content-length: ", 0, head + 2)
     if at < 0:
-        at = answer.find(b"Content-Length: ", 0, head + 2)  # node's spelling
+        at = answer.find(b"Content-Length: ", 0, head + 2)  # Node's spelling
     if at < 0:
         raise ValueError("an answer without content-length")
     return len(answer) >= head + 4 + int(answer[at + 16 : answer.index(b"\r", at)])
 
 
 def rendered(load: Load) -> list[bytes]:
-    """Whole HTTP requests, ready to be written."""
+    """Renders complete HTTP requests."""
     if load.gets:
         head = f"HTTP/1.1\r\nhost: 127.0.0.1:{load.port}\r\naccept: */*\r\n\r\n"
         return [f"GET {path} {head}".encode() for path in load.gets]
@@ -137,7 +137,7 @@ def rendered(load: Load) -> list[bytes]:
 
 
 def request_bodies(load: Load) -> list[bytes]:
-    """A command each, or arrays of commands."""
+    """Returns the request bodies: one command each, or arrays of `items` commands."""
     commands = bodies(load.seed, DISTINCT_REQUESTS)
     if load.items == 1:
         return commands
@@ -145,7 +145,7 @@ def request_bodies(load: Load) -> list[bytes]:
 
 
 async def measure(load: Load) -> Measured:
-    """Sends for `warmup` + `seconds` and tells what the latter brought."""
+    """Sends for `warmup` + `seconds` seconds, and returns the answers of the latter."""
     tally, requests = Tally(), itertools.cycle(rendered(load))
     loop = asyncio.get_running_loop()
     gc.disable()
@@ -172,7 +172,7 @@ async def measure(load: Load) -> Measured:
 
 
 def quantile(ordered: Sequence[float], q: float) -> float:
-    """The nearest-rank quantile of values in ascending order."""
+    """Returns the nearest-rank quantile of values in ascending order; `q`: 0 to 1."""
     return ordered[min(len(ordered) - 1, int(len(ordered) * q))]
 
 

@@ -1,4 +1,4 @@
-"""A million events: what a projector's memory does while it drains them, and what a rebuild costs the queries."""
+"""Measures a projector's memory while it drains a million events, and queries beside a rebuild of them."""
 
 import asyncio
 import subprocess
@@ -21,7 +21,7 @@ DRAINED_WITHIN = 1_800.0  # seconds
 SAMPLE = 0.25  # seconds
 MIB = 1024 * 1024
 POSTS, GETS = 200, 50  # a second
-SECONDS = 12.0  # of a measurement; a rebuild of 1,000,000 takes some 15 s
+SECONDS = 12.0  # of a measurement; a rebuild of 1,000,000 events takes about 15 s
 STORED = f"SELECT coalesce(sum(stored), 0)::bigint FROM {GENERATION}.checkpoints"
 BUILDING = "SELECT name FROM ops.generations WHERE state = 'building'"
 BUILT = "SELECT coalesce(sum(next_offset), 0)::bigint FROM {}.checkpoints"
@@ -46,7 +46,7 @@ def million(stage: Stage) -> list[Result]:
 
 
 def memory(stage: Stage, projector: "subprocess.Popen[bytes]", admin_url: str) -> list[Result]:
-    """The most it ever holds, and how the second half of the drain compares with the first."""
+    """Measures the projector's peak, and compares the second half of the drain with the first."""
     samples = asyncio.run(sampled(projector, admin_url))
     half = len(samples) // 2
     peak, first, second = max(samples) / MIB, max(samples[:half]) / MIB, max(samples[half:]) / MIB
@@ -58,7 +58,7 @@ def memory(stage: Stage, projector: "subprocess.Popen[bytes]", admin_url: str) -
 
 
 async def sampled(projector: "subprocess.Popen[bytes]", admin_url: str) -> list[int]:
-    """Resident bytes from the first stored event to the last."""
+    """Samples the projector's resident bytes from the first stored event to the last."""
     process, found = psutil.Process(projector.pid), []
     watch = await asyncpg.connect(admin_url)
     started = time.perf_counter()
@@ -76,7 +76,7 @@ async def sampled(projector: "subprocess.Popen[bytes]", admin_url: str) -> list[
 
 @contextmanager
 def serving(stage: Stage, topic: str) -> Iterator[int]:
-    """The port of both sides, on the million."""
+    """Runs both sides on the million events during the body; yields their port."""
     port = free_port()
     front = {"DATABASE_URL": in_database(stage.stack.query_url, "bench"), "KAFKA_TOPIC": topic}
     with ExitStack() as running:
@@ -86,32 +86,31 @@ def serving(stage: Stage, topic: str) -> Iterator[int]:
 
 
 def beside_a_rebuild(stage: Stage, port: int, topic: str, admin_url: str) -> list[Result]:
-    """GETs beside 200 POST/s, before a rebuild and in it. The rebuild is dropped again between runs."""
-    calm: list[Answered] = []
-    torn: list[Answered] = []
+    """Measures GETs beside 200 POST/s, without and with a rebuild. The rebuild is cancelled between runs."""
+    without: list[Answered] = []
+    beside: list[Answered] = []
     rates: list[float] = []
     for run in range(stage.runs):
-        calm.append(stage.work("bench.paced", Paced(port, POSTS, GETS, SECONDS, seed=run), Answered))
+        without.append(stage.work("bench.paced", Paced(port, POSTS, GETS, SECONDS, seed=run), Answered))
         operate(stage, topic, admin_url, "start")
         started = time.perf_counter()
-        torn.append(stage.work("bench.paced", Paced(port, POSTS, GETS, SECONDS, seed=100 + run), Answered))
+        beside.append(stage.work("bench.paced", Paced(port, POSTS, GETS, SECONDS, seed=100 + run), Answered))
         rates.append(asyncio.run(built(admin_url)) / (time.perf_counter() - started))
         operate(stage, topic, admin_url, "cancel")
         stage.say(
-            f"GETs beside a rebuild, run {run + 1}/{stage.runs}: p99 {calm[-1].p99:.1f} ms without, "
-            f"{torn[-1].p99:.1f} ms with, {rates[-1]:,.0f} events/s rebuilt"
+            f"GETs beside a rebuild, run {run + 1}/{stage.runs}: p99 {without[-1].p99:.1f} ms without, "
+            f"{beside[-1].p99:.1f} ms with, {rates[-1]:,.0f} events/s rebuilt"
         )
+    p99, p99_without = [one.p99 for one in beside], [one.p99 for one in without]
     return [
-        compared(
-            "get_p99_beside_a_rebuild", "ms", [one.p99 for one in torn], "without", [one.p99 for one in calm], ("<=", 2)
-        ),
+        compared("get_p99_beside_a_rebuild", "ms", p99, "without", p99_without, ("<=", 2)),
         absolute("rebuild_beside_load", "events/s", rates),
-        absolute("errors_beside_a_rebuild", "errors", [sum(one.errors for one in torn)], ("==", 0)),
+        absolute("errors_beside_a_rebuild", "errors", [sum(one.errors for one in beside)], ("==", 0)),
     ]
 
 
 async def built(admin_url: str) -> int:
-    """How many events the build has projected; it may have reached the end before."""
+    """Returns how many events the build has projected. It may have reached the end of the log before."""
     connection = await asyncpg.connect(admin_url)
     try:
         return int(await connection.fetchval(BUILT.format(await connection.fetchval(BUILDING))))
@@ -120,7 +119,7 @@ async def built(admin_url: str) -> int:
 
 
 def operate(stage: Stage, topic: str, admin_url: str, *arguments: str) -> None:
-    """`footfall rebuild ..`, to its end."""
+    """Runs `footfall rebuild ..` to its end. Raises StageError if it fails."""
     environment = {"DATABASE_URL": admin_url, "KAFKA_TOPIC": topic}
     with stage.process("rebuild", "footfall", "rebuild", *arguments, environment=environment) as process:
         if process.wait(600):

@@ -1,4 +1,4 @@
-"""`POST /events/generate` with ten times as many clients as it lets in: goodput, latency and memory beside its peak."""
+"""Compares `POST /events/generate` with ten times as many clients as it admits with its peak."""
 
 from pathlib import Path
 
@@ -7,23 +7,23 @@ from bench.post import PATH, command_side_process
 from bench.result import Result, absolute, compared
 from bench.stage import Stage
 
-INSIDE = 64  # requests in flight that are let in; as many connections make the peak
-CLIENTS = 10 * INSIDE
+ADMITTED = 64  # requests in flight that are admitted; the peak is measured with as many connections
+CLIENTS = 10 * ADMITTED
 SECONDS = 10.0  # of each measurement
-REFUSED_WAIT = 1.0  # seconds that a refused client waits at least: what Retry-After asks for
-REFUSALS = 0.025  # of the peak's rate, at most: to refuse is work, too, and a slow machine is asked no more often
+REFUSED_WAIT = 1.0  # seconds that a refused client waits at least, as Retry-After asks
+REFUSALS = 0.025  # rate of refusals at most, as a share of the peak's rate, because refusing costs CPU, too
 
 
 def overload(stage: Stage) -> list[Result]:
-    """Goodput, p99 and memory with ten times as many clients as are let in, in turn with the peak."""
+    """Goodput, p99 and memory with ten times as many clients as are admitted, in turn with the peak."""
     topic = stage.topic("bench-overload")
     peak: list[Measured] = []
     over: list[Measured] = []
     memory: list[float] = []
-    with command_side_process(stage, topic, {"MAX_REQUESTS_IN_FLIGHT": str(INSIDE)}) as (process, port):
+    with command_side_process(stage, topic, {"MAX_REQUESTS_IN_FLIGHT": str(ADMITTED)}) as (process, port):
         for run in range(stage.runs):
-            peak.append(stage.work("bench.load", Load(port, PATH, INSIDE, SECONDS, seed=run), Measured))
-            wait = max(REFUSED_WAIT, (CLIENTS - INSIDE) / (REFUSALS * peak[-1].per_second))
+            peak.append(stage.work("bench.load", Load(port, PATH, ADMITTED, SECONDS, seed=run), Measured))
+            wait = max(REFUSED_WAIT, (CLIENTS - ADMITTED) / (REFUSALS * peak[-1].per_second))
             load = Load(port, PATH, CLIENTS, SECONDS, seed=run, refused_wait=wait)
             over.append(stage.work("bench.load", load, Measured))
             memory.append(resident_mib(process.pid))
@@ -32,7 +32,7 @@ def overload(stage: Stage) -> list[Result]:
                 f"{over[-1].per_second:,.0f} accepted and {over[-1].refused / SECONDS:,.0f} refused, "
                 f"p99 {over[-1].p99:.0f} ms, {memory[-1]:.0f} MiB"
             )
-    peak_is = f"peak at {INSIDE} connections"
+    peak_is = f"peak at {ADMITTED} connections"
     return [
         compared(
             "overload_goodput",
@@ -52,6 +52,6 @@ def overload(stage: Stage) -> list[Result]:
 
 
 def resident_mib(pid: int) -> float:
-    """Memory that the process holds now (Linux)."""
+    """Returns the resident memory of the process in MiB (Linux)."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(status.partition("VmRSS:")[2].split()[0]) / 1024

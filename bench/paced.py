@@ -1,7 +1,7 @@
-"""Load at a fixed rate: `python -m bench.paced '<Paced as JSON>'` prints one `Answered` as JSON.
+"""Sends load at a fixed rate: `python -m bench.paced '<Paced as JSON>'` prints one `Answered` as JSON.
 
-A request starts when its time has come, whether or not earlier ones are answered, and its latency counts from that
-moment: a server that stalls is seen to stall (no coordinated omission).
+Each request starts at its scheduled time, even if earlier ones are not answered yet, and its latency counts from then.
+So a server that stalls shows in the latencies (no coordinated omission).
 """
 
 import asyncio
@@ -19,13 +19,13 @@ from bench.first_sight import Accepted
 from bench.load import quantile
 from bench.traffic import bodies
 
-DISTINCT = 5_000  # bodies
+DISTINCT = 5_000  # different bodies
 REMEMBERED = 2_000  # newest events among which a GET chooses
 TIMEOUT = aiohttp.ClientTimeout(total=30)  # seconds
 
 
 class Paced(msgspec.Struct, frozen=True):
-    """So many POSTs of new events and GETs of known ones each second, for so many seconds."""
+    """The POSTs of new events and GETs of known ones a second, and for how many seconds."""
 
     port: int
     posts: float
@@ -36,7 +36,7 @@ class Paced(msgspec.Struct, frozen=True):
 
 
 class Answered(msgspec.Struct, frozen=True):
-    """Latencies of the GETs, milliseconds; and how many requests were answered otherwise than 201 and 200."""
+    """Latencies of the GETs in milliseconds. `errors`: requests with another answer than 201 or 200."""
 
     gets: int
     p50: float
@@ -45,7 +45,7 @@ class Answered(msgspec.Struct, frozen=True):
 
 
 class Clients:
-    """Both kinds of requests, on one session."""
+    """Sends POSTs and GETs over one session."""
 
     def __init__(self, task: Paced, session: aiohttp.ClientSession) -> None:
         self._task = task
@@ -57,7 +57,7 @@ class Clients:
         self.errors = 0
 
     async def post(self, number: int, _due: float) -> None:
-        """Posts one event and remembers it once it has had time to be projected."""
+        """Posts one event, and lets GETs ask for it a second later, when it is projected."""
         headers = {"content-type": "application/json"}
         body = self._bodies[number % DISTINCT]
         async with self._session.post("/events/generate", data=body, headers=headers) as answer:
@@ -81,7 +81,7 @@ class Clients:
 
 
 async def at_rate(rate: float, until: float, send: Callable[[int, float], Awaitable[None]]) -> None:
-    """Starts a request whenever its time has come; returns when all are answered."""
+    """Starts each request at its scheduled time; returns when all are answered."""
     started = time.perf_counter()
     async with asyncio.TaskGroup() as tasks:
         number = 0
@@ -92,7 +92,7 @@ async def at_rate(rate: float, until: float, send: Callable[[int, float], Awaita
 
 
 async def measure(task: Paced) -> Answered:
-    """Sends for `warmup` + `seconds`."""
+    """Sends for `warmup` + `seconds` seconds."""
     gc.disable()
     async with aiohttp.ClientSession(f"http://127.0.0.1:{task.port}", timeout=TIMEOUT) as session:
         clients = Clients(task, session)

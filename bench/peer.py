@@ -52,8 +52,8 @@ def posts(stage: Stage, topic: str, theirs: int) -> list[Result]:
                 mine.append(sum(one.per_second for one in both))
                 peers.append(load(stage, theirs, connections, run).per_second)
                 errors += sum(one.errors for one in both)
-                told = f"{mine[-1]:,.0f} requests/s, {PEER} {peers[-1]:,.0f}"
-                stage.say(f"POST at {connections} connections, two workers, run {run + 1}/{stage.runs}: {told}")
+                figures = f"{mine[-1]:,.0f} requests/s, {PEER} {peers[-1]:,.0f}"
+                stage.say(f"POST at {connections} connections, two workers, run {run + 1}/{stage.runs}: {figures}")
             name = f"post_{connections}_two_workers"
             results += [
                 compared(name, "requests/s", mine, PEER, peers, (">=", 12)),
@@ -63,13 +63,13 @@ def posts(stage: Stage, topic: str, theirs: int) -> list[Result]:
 
 
 def beside_each_other(stage: Stage, ports: tuple[int, ...], connections: int, run: int) -> list[Measured]:
-    """One load generator for each port, at the same time."""
+    """Runs one load generator for each port, all at the same time."""
     with ThreadPoolExecutor(len(ports)) as threads:
         return list(threads.map(lambda port: load(stage, port, connections, run), ports))
 
 
 def arrays(stage: Stage, ours: int, theirs: int) -> list[Result]:
-    """Seconds for the whole array; theirs is in memory, ours in PostgreSQL."""
+    """Measures the seconds for the whole array; the peer has it in memory, Footfall in PostgreSQL."""
     mine, peers = [], []
     for run in range(stage.runs):
         mine.append(download(ours, PROCESSED, "*/*")[1])
@@ -80,7 +80,7 @@ def arrays(stage: Stage, ours: int, theirs: int) -> list[Result]:
 
 @contextmanager
 def express(stage: Stage, topic: str, node: str) -> Iterator[int]:
-    """The peer as a process of its own; gives its port."""
+    """Installs and runs the peer during the body; yields its port."""
     directory, port = stage.directory / "express", free_port()
     shutil.copytree(SOURCE, directory, ignore=shutil.ignore_patterns("node_modules"))
     stage.say("installing the peer")

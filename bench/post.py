@@ -1,4 +1,4 @@
-"""`POST /events/generate`: throughput at 64 connections, latency at one, each beside what it is compared with."""
+"""Measures `POST /events/generate`: throughput at 64 and 256 connections, latency at one, each beside a reference."""
 
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -11,7 +11,7 @@ from bench.stage import Stage, free_port
 
 PATH = "/events/generate"
 SECONDS = 5.0  # of each measurement
-WARM_UPS = 3  # as long as a measurement each
+WARM_UPS = 3  # each as long as a measurement
 LITESTAR = "typed Litestar route, no Kafka"
 BARE_ASGI = "bare ASGI app, no Kafka"
 
@@ -25,8 +25,8 @@ def throughput(stage: Stage) -> list[Result]:
         for run in range(stage.runs):
             for kind, port in {"ours": ours, **ports}.items():
                 measured[kind].append(load(stage, port, connections=64, seed=run))
-            told = ", ".join(f"{kind} {rounds[-1].per_second:,.0f}" for kind, rounds in measured.items())
-            stage.say(f"POST at 64 connections, run {run + 1}/{stage.runs}: {told} requests/s")
+            figures = ", ".join(f"{kind} {rounds[-1].per_second:,.0f}" for kind, rounds in measured.items())
+            stage.say(f"POST at 64 connections, run {run + 1}/{stage.runs}: {figures} requests/s")
     ours_, litestar, asgi = measured["ours"], measured["litestar"], measured["asgi"]
     return [
         compared("post_64_connections", "requests/s", rates(ours_), LITESTAR, rates(litestar), (">=", 0.6)),
@@ -46,8 +46,8 @@ def throughput_256(stage: Stage) -> list[Result]:
         for run in range(stage.runs):
             measured.append(load(stage, ours, connections=256, seed=run))
             asgi.append(load(stage, bare, connections=256, seed=run))
-            told = f"ours {measured[-1].per_second:,.0f}, asgi {asgi[-1].per_second:,.0f}"
-            stage.say(f"POST at 256 connections, run {run + 1}/{stage.runs}: {told} requests/s")
+            figures = f"ours {measured[-1].per_second:,.0f}, asgi {asgi[-1].per_second:,.0f}"
+            stage.say(f"POST at 256 connections, run {run + 1}/{stage.runs}: {figures} requests/s")
     return [
         compared("post_256_vs_bare_asgi", "requests/s", rates(measured), BARE_ASGI, rates(asgi), (">=", 0.75)),
         absolute("post_256_p99", "ms", [one.p99 for one in measured]),
@@ -79,7 +79,7 @@ def latency(stage: Stage) -> list[Result]:
 
 
 def generator_limit(stage: Stage) -> list[Result]:
-    """Requests/s of the load generator against a server that answers canned bytes unseen."""
+    """Requests/s of the load generator against a server that sends the same bytes for every request."""
     with reference(stage, "protocol") as port:
         measured = [load(stage, port, connections=64, seed=run) for run in range(stage.runs)]
     stage.say(f"load generator's own limit: {max(rates(measured)):,.0f} requests/s")
@@ -90,7 +90,7 @@ def generator_limit(stage: Stage) -> list[Result]:
 def command_side_process(
     stage: Stage, topic: str, environment: Mapping[str, str]
 ) -> "Iterator[tuple[subprocess.Popen[bytes], int]]":
-    """One worker of the command side with settings of its own, and its port."""
+    """Runs one worker of the command side with these settings during the body; yields its process and port."""
     port = free_port()
     arguments = ("command-side", "--port", str(port))
     settings = {"KAFKA_TOPIC": topic, **environment}
@@ -100,32 +100,32 @@ def command_side_process(
 
 @contextmanager
 def command_side(stage: Stage, topic: str) -> Iterator[int]:
-    """One worker of the command side; gives its port."""
+    """Runs one worker of the command side during the body; yields its port."""
     with command_side_process(stage, topic, {}) as (_, port):
         yield port
 
 
 @contextmanager
 def reference(stage: Stage, kind: str) -> Iterator[int]:
-    """One worker of a reference application; gives its port."""
+    """Runs one worker of a reference application during the body; yields its port."""
     port = free_port()
     with stage.process(f"reference-{kind}", "bench.reference_app", kind, str(port), port=port):
         yield port
 
 
 def warm_up(stage: Stage) -> None:
-    """Not counted: a broker that has just started spends three times the CPU on a request until it is compiled."""
-    stage.say("warming the broker")
+    """Sends load that is not counted: until its code is compiled, a new broker needs three times the CPU."""
+    stage.say("warming the broker up")
     with command_side(stage, stage.topic("bench-warm-up")) as port:
         for seed in range(WARM_UPS):
             load(stage, port, connections=64, seed=seed)
 
 
 def load(stage: Stage, port: int, connections: int, seed: int) -> Measured:
-    """One measurement by a load generator in its own process."""
+    """Runs one measurement with a load generator in a separate process."""
     return stage.work("bench.load", Load(port, PATH, connections, SECONDS, seed=seed), Measured)
 
 
 def rates(measured: list[Measured]) -> list[float]:
-    """Requests/s of each run."""
+    """Returns the requests/s of each run."""
     return [one.per_second for one in measured]

@@ -1,4 +1,4 @@
-"""Reading: pages beside a bare asyncpg page, a full export beside COPY, the JSON array beside a bare fetch."""
+"""Compares pages with a bare asyncpg page, a full export with COPY, and the JSON array with a bare fetch."""
 
 import asyncio
 import socket
@@ -43,7 +43,7 @@ def read(stage: Stage) -> list[Result]:
 
 
 def page_rates(stage: Stage, ours: int, bare: int) -> list[Result]:
-    """Requests/s and p99 at 32 connections, in turn with the bare application."""
+    """Measures requests/s and p99 at 32 connections, in turn with the bare application."""
     measured: dict[str, list[Measured]] = {}
     for run in range(stage.runs):
         for name, port, paths in (
@@ -52,8 +52,8 @@ def page_rates(stage: Stage, ours: int, bare: int) -> list[Result]:
         ):  # fmt: skip
             found = stage.work("bench.load", Load(port, "", CONNECTIONS, SECONDS, gets=PATHS[paths]), Measured)
             measured.setdefault(name, []).append(found)
-        told = ", ".join(f"{name} {found[-1].per_second:,.0f}" for name, found in measured.items())
-        stage.say(f"pages of 100, run {run + 1}/{stage.runs}: {told} requests/s")
+        figures = ", ".join(f"{name} {found[-1].per_second:,.0f}" for name, found in measured.items())
+        stage.say(f"pages of 100, run {run + 1}/{stage.runs}: {figures} requests/s")
     rates = {name: [one.per_second for one in found] for name, found in measured.items()}
     p99 = {name: [one.p99 for one in found] for name, found in measured.items()}
     return [
@@ -67,7 +67,7 @@ def page_rates(stage: Stage, ours: int, bare: int) -> list[Result]:
 
 
 def export(stage: Stage, ours: int, process: int) -> list[Result]:
-    """Bytes/s of everything as NDJSON, in turn with COPY of the same query, and what it adds to resident memory."""
+    """Measures bytes/s of all events as NDJSON, in turn with COPY of the same query, and the memory that it needs."""
     rates, bare, grown = [], [], []
     for run in range(stage.runs):
         with watched(process) as memory:
@@ -85,7 +85,7 @@ def export(stage: Stage, ours: int, process: int) -> list[Result]:
 
 
 def array(stage: Stage, ours: int, bare: int) -> list[Result]:
-    """Seconds for all of 100,000 events as one JSON array, in turn with the bare application's."""
+    """Measures the seconds for 100,000 events as one JSON array, in turn with the bare application."""
     mine, theirs = [], []
     for run in range(stage.runs):
         mine.append(download(ours, PROCESSED, "*/*")[1])
@@ -96,7 +96,7 @@ def array(stage: Stage, ours: int, bare: int) -> list[Result]:
 
 @contextmanager
 def query_side(stage: Stage) -> Iterator[tuple[int, int]]:
-    """One worker of the query side; gives its port and its process id."""
+    """Runs one worker of the query side during the body; yields its port and process id."""
     port = free_port()
     environment = {"DATABASE_URL": in_database(stage.stack.query_url, "bench")}
     with stage.process(
@@ -107,7 +107,7 @@ def query_side(stage: Stage) -> Iterator[tuple[int, int]]:
 
 @contextmanager
 def bare_pages(stage: Stage) -> Iterator[int]:
-    """One worker of the reference; gives its port."""
+    """Runs one worker of the reference during the body; yields its port."""
     port = free_port()
     environment = {"DATABASE_URL": in_database(stage.stack.query_url, "bench")}
     with stage.process("bare-pages", "bench.reference_pages", str(port), port=port, environment=environment):
@@ -115,7 +115,7 @@ def bare_pages(stage: Stage) -> Iterator[int]:
 
 
 def download(port: int, path: str, accept: str) -> tuple[int, float]:
-    """Reads a whole answer and throws it away; its bytes, and seconds."""
+    """Reads a whole answer and discards it; returns its size in bytes, and the seconds that it took."""
     started, size, buffer = time.perf_counter(), 0, bytearray(1 << 20)
     with socket.create_connection(("127.0.0.1", port), 120) as connection:
         head = f"GET {path} HTTP/1.1\r\nhost: here\r\naccept: {accept}\r\nconnection: close\r\n\r\n"
@@ -128,7 +128,7 @@ def download(port: int, path: str, accept: str) -> tuple[int, float]:
 
 
 async def copied(url: str) -> float:
-    """Bytes/s of COPY (the same query) TO STDOUT through asyncpg into nothing."""
+    """Returns the bytes/s of COPY (the same query) TO STDOUT through asyncpg; the bytes are discarded."""
     size = 0
 
     async def count(data: bytes) -> None:
@@ -146,18 +146,18 @@ async def copied(url: str) -> float:
 
 @contextmanager
 def watched(process: int) -> Iterator[list[int]]:
-    """Resident bytes of a process, noted every 50 ms during the block; the first is from before."""
-    watched_process, over = psutil.Process(process), threading.Event()
-    noted = [watched_process.memory_info().rss]
+    """Samples the resident bytes of a process every 50 ms during the body; the first sample is from before it."""
+    watched_process, ended = psutil.Process(process), threading.Event()
+    samples = [watched_process.memory_info().rss]
 
-    def note() -> None:
-        while not over.wait(0.05):
-            noted.append(watched_process.memory_info().rss)
+    def sample() -> None:
+        while not ended.wait(0.05):
+            samples.append(watched_process.memory_info().rss)
 
-    thread = threading.Thread(target=note)
+    thread = threading.Thread(target=sample)
     thread.start()
     try:
-        yield noted
+        yield samples
     finally:
-        over.set()
+        ended.set()
         thread.join()

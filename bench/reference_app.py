@@ -1,8 +1,8 @@
-"""What the command side is compared with: `python -m bench.reference_app litestar|asgi|protocol PORT`.
+"""References for the command side: `python -m bench.reference_app litestar|asgi|protocol PORT`.
 
-`litestar`: a typed POST route that decodes the same body and answers the bytes of a 201; no Kafka.
-`asgi`: a bare ASGI application that reads the body and answers the same bytes. Both behind our own server settings.
-`protocol`: no HTTP server at all, only the same bytes for every request: the load generator's own limit.
+`litestar`: a typed POST route that decodes the same body and answers the bytes of a 201, without Kafka.
+`asgi`: a bare ASGI application that reads the body and answers the same bytes. Both run with our own server settings.
+`protocol`: no HTTP server, only the same bytes for every request; it measures the load generator's own limit.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from web.server import serve
 
 
 def accepted_bytes() -> bytes:
-    """The body of a usual 201."""
+    """Returns the body of a usual 201."""
     command = next(commands(seed=7))
     event = UserEvent(
         UUID("0197d0c1-7b8a-7cc3-98c4-dc0c0c07398f"),
@@ -40,13 +40,13 @@ ACCEPTED = accepted_bytes()
 
 @post("/events/generate", status_code=201)
 async def generate(data: ActivityCommand) -> Response[bytes]:
-    """Decodes as Litestar does, and answers."""
+    """Lets Litestar decode the body, and answers."""
     assert data.user_id
     return Response(ACCEPTED, media_type="application/json")
 
 
 def litestar_app() -> App:
-    """One typed route, and nothing around it."""
+    """Returns an application with one typed route and nothing else."""
     return cast(App, Litestar([generate], openapi_config=None, logging_config=None))
 
 
@@ -61,7 +61,7 @@ async def bare_asgi(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def lifespan(receive: Receive, send: Send) -> None:
-    """Nothing to start, nothing to end."""
+    """Answers the lifespan messages; there is nothing to start or to end."""
     while True:
         message = await receive()
         await send({"type": f"{message['type']}.complete"})
@@ -70,7 +70,7 @@ async def lifespan(receive: Receive, send: Send) -> None:
 
 
 class Canned(asyncio.Protocol):
-    """Answers each chunk, which is one request of ours, with the same bytes."""
+    """Answers each chunk of data, which is one request of the load generator, with the same bytes."""
 
     ANSWER = b"HTTP/1.1 201 Created\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (
         len(ACCEPTED),
@@ -82,7 +82,7 @@ class Canned(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)  # uvloop's own, not a subclass
 
     def data_received(self, data: bytes) -> None:
-        """Answers unseen."""
+        """Sends the answer without reading the request."""
         self._transport.write(self.ANSWER)
 
 

@@ -1,7 +1,7 @@
-"""What pages are compared with: `python -m bench.reference_pages PORT`, a bare ASGI application on asyncpg.
+"""The application with which pages are compared, bare ASGI on asyncpg: `python -m bench.reference_pages PORT`.
 
-It runs the query side's own statements over a plain asyncpg pool and joins the rows: no parameters checked, no cursor,
-no `Link`, no format, nothing around it. `/array` is all events by one fetch.
+It runs the query side's own statements over a plain asyncpg pool and joins the rows, without checks of parameters,
+cursors, `Link` headers or formats. `/array` returns all events with one fetch.
 """
 
 import os
@@ -21,7 +21,7 @@ NONE: tuple[object, ...] = ()
 
 
 class BarePages:
-    """The application."""
+    """The ASGI application."""
 
     def __init__(self, database_url: str) -> None:
         self._url = parse(database_url).driver()
@@ -29,7 +29,7 @@ class BarePages:
         self._by_time = pages.sql(EventFilter())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One page by user, or by time, or everything."""
+        """Answers a page by user, a page by time, or all events."""
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
             return

@@ -1,4 +1,4 @@
-"""What was measured, as a table for a person and as JSON for everything else."""
+"""Reports the figures: a table in the terminal, and JSON in `results/latest.json`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,14 +13,14 @@ LATEST = Path(__file__).parent / "results" / "latest.json"
 
 
 def write(results: Sequence[Result], path: Path = LATEST) -> None:
-    """Writes the rows; those of an earlier run that this one did not measure stay as they were."""
+    """Writes the rows. Rows of an earlier run that were not measured now stay as they are."""
     rows = {row.name: row for row in earlier(path)} | {row.name: row for row in results}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(msgspec.json.format(msgspec.json.encode(list(rows.values())), indent=2) + b"\n")
 
 
 def earlier(path: Path) -> list[Result]:
-    """The rows of the last run, or none."""
+    """Returns the rows of the last run, or none."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=list[Result])
     except (FileNotFoundError, msgspec.DecodeError):
@@ -28,7 +28,7 @@ def earlier(path: Path) -> list[Result]:
 
 
 def show(results: Sequence[Result], console: Console) -> None:
-    """Prints the table, then names every goal that was missed."""
+    """Prints the table, and then a line for each missed goal."""
     table = Table(title="Footfall, measured", title_justify="left")
     for heading in ("what", "value", "reference", "ratio", "goal", ""):
         table.add_column(
@@ -50,12 +50,12 @@ def show(results: Sequence[Result], console: Console) -> None:
 
 
 def missed(results: Sequence[Result]) -> list[Result]:
-    """The rows that do not reach their goal."""
+    """Returns the rows that do not reach their goal."""
     return [row for row in results if row.met is False]
 
 
 def number(value: float | None) -> str:
-    """Large numbers without decimals, small ones with enough of them."""
+    """Formats a number: large ones without decimals, small ones with three significant digits."""
     if value is None:
         return ""
     return f"{value:,.0f}" if abs(value) >= 1000 or value == int(value) else f"{value:.3g}"

@@ -1,4 +1,4 @@
-"""One measured figure, what it is compared with, and whether it reaches its goal."""
+"""A measured figure, its reference, and whether it reaches its goal."""
 
 from collections.abc import Callable, Sequence
 from statistics import median
@@ -8,7 +8,7 @@ import msgspec
 
 
 class Result(msgspec.Struct, frozen=True):
-    """A row of `latest.json`. Without a goal it is information: then `met` is None."""
+    """A row of `latest.json`. `met` is None if the figure has no goal."""
 
     name: str
     value: float
@@ -28,7 +28,7 @@ def compared(
     reference_values: Sequence[float],
     goal: tuple[Literal[">=", "<="], float] | None = None,
 ) -> Result:
-    """Medians of the runs of both, and their ratio; `goal` bounds the ratio."""
+    """Makes a row from the medians of both and their ratio; `goal` bounds the ratio."""
     value, reference_value = median(values), median(reference_values)
     ratio = value / reference_value
     return Result(
@@ -46,7 +46,7 @@ def compared(
 def absolute(
     name: str, unit: str, values: Sequence[float], goal: tuple[Literal[">=", "<=", "=="], float] | None = None
 ) -> Result:
-    """The median of the runs; `goal` bounds it."""
+    """Makes a row from the median of the runs; `goal` bounds the median."""
     value = median(values)
     return Result(
         name=name,
@@ -58,7 +58,7 @@ def absolute(
 
 
 def holds(sign: Literal[">=", "<=", "=="]) -> Callable[[float, float], bool]:
-    """The comparison that a goal's sign stands for."""
+    """Returns the comparison for the sign of a goal."""
     signs: dict[str, Callable[[float, float], bool]] = {
         ">=": lambda value, bound: value >= bound,
         "<=": lambda value, bound: value <= bound,

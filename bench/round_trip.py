@@ -1,6 +1,6 @@
-"""A bare produce round trip: `python -m bench.round_trip '<RoundTrips as JSON>'` prints one `Timed` as JSON.
+"""Measures bare produce round trips: `python -m bench.round_trip '<RoundTrips as JSON>'` prints one `Timed` as JSON.
 
-One record a batch, one batch at a time, through a producer with the command side's own settings.
+It sends one record in a batch and one batch at a time, through a producer with the command side's settings.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from contracts.record import to_record
 
 
 class RoundTrips(msgspec.Struct, frozen=True):
-    """How long to send, and where to."""
+    """The topic, and how long to send (seconds)."""
 
     topic: str
     seconds: float
@@ -29,7 +29,7 @@ class RoundTrips(msgspec.Struct, frozen=True):
 
 
 class Timed(msgspec.Struct, frozen=True):
-    """Round trips in the counted time; milliseconds."""
+    """Number of round trips in the counted time, and their latencies in milliseconds."""
 
     count: int
     p50: float

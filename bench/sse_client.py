@@ -1,6 +1,7 @@
-"""Many followers of one stream: `python -m bench.sse_client '<Followers as JSON>'` prints one `Followed` as JSON.
+"""Follows one stream with many clients: `python -m bench.sse_client '<Followers as JSON>'`.
 
-One task posts events, one at a time; each follower notes when it has each. Times are this process's own.
+One task posts events, one at a time; each follower notes when it receives each event. All times are of this process's
+clock. It prints one `Followed` as JSON.
 """
 
 import asyncio
@@ -21,12 +22,12 @@ POST = (
 )
 BODY = b'{"userId":"user-%d","eventType":"PRODUCT_VIEW","payload":{"productId":"p-%d"}}'
 GIVE_UP = 240.0  # seconds
-LAST_WITHIN = 30.0  # seconds, after the last POST
-POLLS = 300
+LAST_WITHIN = 30.0  # seconds after the last POST for the last event to arrive
+POLLS = 300  # GETs whose mean gives the time of polling
 
 
 class Followers(msgspec.Struct, frozen=True):
-    """How many clients follow through `port`, and how many events are posted, with so many seconds between."""
+    """How many clients follow, and how many events are posted, with `pause` seconds between two."""
 
     port: int
     clients: int
@@ -35,35 +36,35 @@ class Followers(msgspec.Struct, frozen=True):
 
 
 class Followed(msgspec.Struct, frozen=True):
-    """From the POST's sending to the last client that has the event, milliseconds; and how many were missing."""
+    """Milliseconds from sending a POST until the last client has the event, and the number of missing events."""
 
     p50: float
     p99: float
     missing: int
-    polled: float  # what asking for one event takes, once for each client and one after the other: milliseconds
+    polled: float  # milliseconds to answer a GET of one event for every client, one after another
 
 
 class Follower(asyncio.Protocol):
-    """Counts the events of one stream and notes when each came."""
+    """Notes when each event of one stream arrives."""
 
     def __init__(self, joined: asyncio.Semaphore) -> None:
-        self.came: list[float] = []
+        self.arrived: list[float] = []
         self._joined = joined
         self._tail = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        cast(asyncio.Transport, transport).write(REQUEST)  # uvloop's is none by its class
+        cast(asyncio.Transport, transport).write(REQUEST)  # uvloop's own class, not a subclass
 
     def data_received(self, data: bytes) -> None:
         text = self._tail + data
-        if b"heartbeat" in text and not self.came:
+        if b"heartbeat" in text and not self.arrived:
             self._joined.release()
-        self.came += [time.perf_counter()] * text.count(b"\nevent: ")
+        self.arrived += [time.perf_counter()] * text.count(b"\nevent: ")
         self._tail = text[-8:] if not text.endswith(b"\n\n") else b""
 
 
 async def measure(task: Followers) -> Followed:
-    """Connects everybody, then posts."""
+    """Connects all followers, then posts the events."""
     loop = asyncio.get_running_loop()
     joined = asyncio.Semaphore(0)
     followers = []
@@ -82,34 +83,36 @@ async def measure(task: Followers) -> Followed:
         writer.write(POST % (len(body), body))
         event = await answered(reader)
         await asyncio.sleep(task.pause)
-    await until_all_came(followers, task.events)
-    polled = await asked_for_each(reader, writer, event, task.clients)
+    await wait_for_all(followers, task.events)
+    polled = await time_of_polling(reader, writer, event, task.clients)
     writer.close()
-    whole = [follower for follower in followers if len(follower.came) == task.events]
-    lasts = sorted((max(one.came[n] for one in whole) - at) * 1000 for n, at in enumerate(posted)) if whole else [0.0]
-    missing = sum(task.events - len(follower.came) for follower in followers)
+    whole = [one for one in followers if len(one.arrived) == task.events]
+    lasts = [0.0]
+    if whole:
+        lasts = sorted((max(one.arrived[n] for one in whole) - at) * 1000 for n, at in enumerate(posted))
+    missing = sum(task.events - len(one.arrived) for one in followers)
     return Followed(quantile(lasts, 0.5), quantile(lasts, 0.99), missing, polled * 1000)
 
 
 async def answered(reader: asyncio.StreamReader) -> bytes:
-    """The body of the next answer."""
+    """Reads the next answer and returns its body."""
     head = await reader.readuntil(b"\r\n\r\n")
     length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length"))
     return await reader.readexactly(int(length.split(b":")[1]))
 
 
-async def until_all_came(followers: list[Follower], events: int) -> None:
-    """Or not: what is missing after `LAST_WITHIN` is counted."""
+async def wait_for_all(followers: list[Follower], events: int) -> None:
+    """Waits until every follower has all events, for `LAST_WITHIN` at most."""
     deadline = time.perf_counter() + LAST_WITHIN
-    while time.perf_counter() < deadline and any(len(follower.came) < events for follower in followers):  # noqa: ASYNC110
+    while time.perf_counter() < deadline and any(len(one.arrived) < events for one in followers):  # noqa: ASYNC110
         await asyncio.sleep(0.1)
-    await asyncio.sleep(0.5)  # one that came twice would come now
+    await asyncio.sleep(0.5)  # time for an event that is sent twice
 
 
-async def asked_for_each(
+async def time_of_polling(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, created: bytes, clients: int
 ) -> float:
-    """Seconds that it would take to answer each client a GET of the event, by the mean of some."""
+    """Returns the seconds to answer each client one GET of the event, estimated from the mean of `POLLS` GETs."""
     path = f"/events/{msgspec.json.decode(created, type=Accepted).event.event_id}"
     started = time.perf_counter()
     for _ in range(POLLS):

@@ -1,4 +1,4 @@
-"""Where the benchmarks take place: real servers on fresh state, and processes that end with their block."""
+"""Runs real servers on fresh state for the benchmarks, and processes that end with their `with` block."""
 
 import os
 import shutil
@@ -38,7 +38,7 @@ class StageError(Exception):
 
 @dataclass(frozen=True)
 class Stage:
-    """The servers, a place for logs, how many runs each figure gets, and where progress is told."""
+    """The servers, the directory for logs, the number of runs for each figure, and the console for progress."""
 
     stack: StackAddresses
     directory: Path
@@ -46,11 +46,11 @@ class Stage:
     console: Console
 
     def say(self, text: str) -> None:
-        """One line of progress."""
+        """Prints one line of progress."""
         self.console.print(f"[dim]{time.strftime('%H:%M:%S')}[/dim] {text}", highlight=False)
 
     def topic(self, name: str, partitions: int = 6) -> str:
-        """A new topic of that name."""
+        """Makes a new topic and returns its name."""
         settings = TopicSettings(
             kafka_bootstrap_servers=self.stack.kafka_bootstrap,
             kafka_topic=name,
@@ -61,7 +61,7 @@ class Stage:
         return name
 
     def migrated(self, database_url: str) -> str:
-        """The same URL, once its schema is there."""
+        """Migrates the database and returns the same URL."""
         migrate(MigrateSettings(database_url=SecretStr(database_url)))
         return database_url
 
@@ -69,7 +69,7 @@ class Stage:
     def process(
         self, name: str, module: str, *arguments: str, port: int | None = None, environment: Mapping[str, str] = NOTHING
     ) -> "Iterator[subprocess.Popen[bytes]]":
-        """`python -m module arguments` for the block; begins when `port` accepts connections (None: at once)."""
+        """Runs `python -m module arguments` during the body, which begins once `port` accepts connections."""
         log_path = self.directory / f"{name}.log"
         process = spawn_child(
             [sys.executable, "-m", module, *arguments],
@@ -85,7 +85,7 @@ class Stage:
             end(process)
 
     def work(self, module: str, task: msgspec.Struct, result: type[Answer]) -> Answer:
-        """Runs `python -m module '<task as JSON>'` to its end and reads the JSON it prints last."""
+        """Runs `python -m module '<task as JSON>'` to its end and returns the JSON in its last line of output."""
         command = [sys.executable, "-m", module, msgspec.json.encode(task).decode()]
         try:
             done = subprocess.run(
@@ -98,13 +98,13 @@ class Stage:
         return msgspec.json.decode(done.stdout.splitlines()[-1], type=result)
 
     def environment(self, more: Mapping[str, str]) -> dict[str, str]:
-        """Ours, with where Kafka is and what `more` says."""
+        """Returns this process's environment with Kafka's address and `more`."""
         return {**os.environ, "KAFKA_BOOTSTRAP_SERVERS": self.stack.kafka_bootstrap, "LOG_LEVEL": "WARNING", **more}
 
 
 @contextmanager
 def stage(runs: int, console: Console) -> Iterator[Stage]:
-    """Starts Kafka and PostgreSQL with the settings of production on new state; removes everything after the block."""
+    """Runs Kafka and PostgreSQL with durable settings on new state during the body; removes everything afterwards."""
     directory = Path(tempfile.mkdtemp(prefix="footfall-bench-"))
     try:
         with embedded_stack(StackOptions(directory / "state", free_port(), free_port()), console) as stack:
@@ -114,14 +114,14 @@ def stage(runs: int, console: Console) -> Iterator[Stage]:
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nobody listens on now."""
+    """Returns a loopback port on which no process listens now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def wait_for_port(port: int, process: "subprocess.Popen[bytes]", log_path: Path) -> None:
-    """Returns when the port accepts connections."""
+    """Waits until the port accepts connections. Raises StageError with the end of the log if it does not."""
     deadline = time.monotonic() + READY_WITHIN
     while True:
         if process.poll() is not None or time.monotonic() > deadline:
@@ -134,7 +134,7 @@ def wait_for_port(port: int, process: "subprocess.Popen[bytes]", log_path: Path)
 
 
 def end(process: "subprocess.Popen[bytes]") -> None:
-    """Asks the process to drain; kills it when it overstays."""
+    """Sends SIGTERM to the process, and kills it if it still runs after `END_WITHIN`."""
     process.terminate()
     try:
         process.wait(END_WITHIN)

@@ -1,4 +1,4 @@
-"""A read model that is full from the start: PostgreSQL makes the rows, as the projector would have stored them."""
+"""Fills the read model with rows that PostgreSQL generates, as the projector would have stored them."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 
 USERS = 5_000
-BEGIN = datetime(2026, 1, 1, tzinfo=UTC)  # of event 0; an event a second
+BEGIN = datetime(2026, 1, 1, tzinfo=UTC)  # time of event 0; one event a second
 
-# Users log in, look at three products, and log out, each in turn. The text is as long as the demo's.
+# Each user in turn logs in, views three products and logs out. The payloads are as long as the demo's.
 INSERT = """
 INSERT INTO read_g1.processed_events (kafka_offset, occurred_at, recorded_at, event_id, kafka_partition, kafka_topic,
                                       user_id, event_type, payload, event_json, tenant_id)
@@ -26,7 +26,7 @@ FROM generate_series($1::int, $2::int - 1) AS n,
 
 
 def fill(admin_url: str, first: int, end: int) -> None:
-    """Stores events `first` to `end` - 1, and lets PostgreSQL look at them."""
+    """Stores events `first` to `end` - 1, and runs VACUUM ANALYZE."""
     asyncio.run(_fill(admin_url, first, end))
 
 
@@ -40,5 +40,5 @@ async def _fill(admin_url: str, first: int, end: int) -> None:
 
 
 def moment(number: int) -> str:
-    """When event `number` happened."""
+    """Returns the time of event `number`."""
     return (BEGIN + timedelta(seconds=number)).strftime("%Y-%m-%dT%H:%M:%SZ")

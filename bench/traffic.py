@@ -1,4 +1,4 @@
-"""Realistic input from a seed: the same seed gives the same users, products and bodies."""
+"""Generates realistic input: the same seed gives the same users, products and bodies."""
 
 import random
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def commands(seed: int) -> Iterator[ActivityCommand]:
-    """Endless activity of `USERS` users: mostly product views, now and then a login or a logout."""
+    """Yields endless commands of `USERS` users: mostly product views, some logins and logouts."""
     chance = random.Random(seed)
     while True:
         kind = chance.choices(KINDS, SHARES)[0]
@@ -29,7 +29,7 @@ def commands(seed: int) -> Iterator[ActivityCommand]:
 
 
 def payload(kind: EventType, chance: random.Random) -> dict[str, object]:
-    """What a web shop would note of one activity."""
+    """Returns the payload that a web shop would send for one action."""
     address = f"10.{chance.randrange(256)}.{chance.randrange(256)}.{chance.randrange(1, 255)}"
     if kind == "PRODUCT_VIEW":
         return {
@@ -44,13 +44,13 @@ def payload(kind: EventType, chance: random.Random) -> dict[str, object]:
 
 
 def bodies(seed: int, count: int) -> list[bytes]:
-    """`count` distinct request bodies, as a client sends them."""
+    """Returns `count` request bodies, as a client sends them."""
     source = commands(seed)
     return [_encode(next(source)) for _ in range(count)]
 
 
 def events(seed: int, count: int) -> Iterator[UserEvent]:
-    """`count` events that happen now, one after the other; their ids are UUIDv7."""
+    """Yields `count` events with the current time; their ids are UUIDv7."""
     source = commands(seed)
     for _ in range(count):
         command = next(source)

@@ -1,4 +1,4 @@
-"""How soon an accepted event can be read, with all projections on."""
+"""Measures how soon an accepted event can be read, with all projections."""
 
 from contextlib import ExitStack
 
@@ -11,10 +11,10 @@ from bench.history import Filled, History
 from bench.result import Result, compared
 from bench.stage import Stage, free_port
 
-EVENTS = 600  # a run
-CAPACITY_EVENTS = 100_000  # whose drain tells what this machine can do
+EVENTS = 600  # in a run
+CAPACITY_EVENTS = 100_000  # events whose drain measures the capacity of this machine
 POST_P50, POST_P99 = "its POST, p50", "its POST, p99"
-SHARE = 0.1  # of that, in the background: 5,000 events a second where it was chosen
+SHARE = 0.1  # share of the capacity in the background: 5,000 events a second on the machine where it was chosen
 
 
 def visible(stage: Stage) -> list[Result]:
@@ -43,7 +43,7 @@ def visible(stage: Stage) -> list[Result]:
 
 
 def capacity(stage: Stage) -> float:
-    """Events/s that one projector takes with all projections on this machine, now."""
+    """Measures the events/s that one projector with all projections can take on this machine."""
     topic = stage.topic("bench-capacity", PARTITIONS)
     stage.work("bench.history", History(topic, CAPACITY_EVENTS), Filled)
     found = race(stage, topic, 1, 0, EVERYTHING, CAPACITY_EVENTS)
@@ -52,7 +52,7 @@ def capacity(stage: Stage) -> float:
 
 
 def sights(stage: Stage, port: int, how: str) -> list[Seen]:
-    """Each run's latencies."""
+    """Measures the latencies of each run."""
     measured = []
     for run in range(stage.runs):
         measured.append(stage.work("bench.first_sight", FirstSights(port, EVENTS, seed=run), Seen))
