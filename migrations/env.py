@@ -1,9 +1,10 @@
-"""Runs the migrations over asyncpg, on the database of DATABASE_URL (the owner's role) or as the caller connects.
+"""Runs the migrations over asyncpg, on the database of DATABASE_URL (the owner's role) or with the caller's connection.
 
-It names no project module: a migration must mean the same for ever, whatever the code has become.
+It imports no project module, because a migration must mean the same for ever, however the code changes.
 
-One migration at a time: the turn is a lock on alembic's own table, which only its owner can take, not an advisory lock,
-which is a number that any session may take and keep. Nothing is waited for without end: who holds a lock is named.
+Only one migration runs at a time. It holds a lock on alembic's own table, which only the owner can take. It uses no
+advisory lock, because any session can take an advisory lock and keep it. No wait is endless: after a timeout, the error
+names the sessions that hold the lock.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ from sqlalchemy import Connection, pool, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 
-PATIENCE = 60.0  # seconds for a lock that somebody else holds, unless the caller names another
+PATIENCE = 60.0  # seconds to wait for a lock that another session holds, unless the caller sets another time
 LOCK_NOT_AVAILABLE = "55P03"
 VERSIONS = "footfall_migrations"
 
@@ -29,12 +30,12 @@ CREATE TABLE IF NOT EXISTS {VERSIONS} (
     version_num varchar(32) NOT NULL CONSTRAINT {VERSIONS}_pkc PRIMARY KEY
 )
 """
-# Whoever waits in a transaction for the migrations' end must not be ended for it.
+# The connection that holds the lock waits in a transaction; PostgreSQL must not end it for that.
 NO_TIMEOUTS = """
 SELECT set_config(name, '0', true) FROM pg_settings
 WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout', 'statement_timeout')
 """
-# So that processes can say when the schema is not theirs.
+# Lets the processes read the schema version, so that they can report a schema of another version.
 SHOW_VERSION = f"""
 DO $$
 BEGIN
@@ -52,8 +53,8 @@ WHERE l.granted AND l.locktype = 'relation' AND a.datname = current_database() A
   AND a.backend_type = 'client backend' AND (c.relname = $1 OR n.nspname ~ '^(read|read_g\d+|ops|reporting)$')
 LIMIT 5
 """
-# To go back beyond these loses what cannot come again by going forward: projections would be empty beside events and
-# checkpoints that say they are not, other generations and dead letters would be gone.
+# Downgrading below these versions loses data that a later upgrade cannot restore. Projections would be empty although
+# the checkpoints say otherwise, and other generations and dead letters would be lost.
 LOSING = {"0001", "0002", "0003"}
 GENERATIONS = """
 SELECT nspname FROM pg_namespace WHERE nspname ~ '^read_g[1-9][0-9]*$' AND to_regclass(nspname || '.processed_events')
@@ -72,7 +73,7 @@ async def connect() -> asyncpg.Connection:
 
 
 async def open_connection() -> asyncpg.Connection:
-    """Connects as the caller does, if it is `footfall migrate`; otherwise to DATABASE_URL."""
+    """Connects with the function that `footfall migrate` passes; without one, to DATABASE_URL."""
     given = context.config.attributes.get("connect")
     if given is not None:
         found: asyncpg.Connection = await given()
@@ -82,8 +83,8 @@ async def open_connection() -> asyncpg.Connection:
         sys.exit("DATABASE_URL is not set: give the database owner's URL, postgresql://user:password@host:port/name")
     try:
         return await asyncpg.connect(url.replace("postgresql+asyncpg://", "postgresql://", 1), timeout=10)
-    except ValueError:  # its text may quote the URL
-        sys.exit("DATABASE_URL is no PostgreSQL URL; `footfall migrate` says why")
+    except ValueError:  # do not print its text, which may quote the URL
+        sys.exit("DATABASE_URL is not a PostgreSQL URL; `footfall migrate` says why")
 
 
 def patience_ms() -> int:
@@ -92,7 +93,7 @@ def patience_ms() -> int:
 
 
 async def check_encoding(guard: asyncpg.Connection) -> None:
-    """Any other encoding than UTF8 cannot hold every event."""
+    """Raises CommandError unless the database's encoding is UTF8: no other encoding can store every event."""
     encoding = guard.get_settings().server_encoding
     if encoding != "UTF8":
         name = await guard.fetchval("SELECT current_database()")
@@ -103,9 +104,10 @@ async def check_encoding(guard: asyncpg.Connection) -> None:
 
 
 async def take_turn(guard: asyncpg.Connection) -> None:
-    """No other migration runs until this connection's transaction ends."""
+    """Takes the lock for migrations until this connection's transaction ends. Raises CommandError after the timeout."""
     if await guard.fetchval("SELECT to_regclass($1) IS NULL", VERSIONS):
-        with contextlib.suppress(asyncpg.UniqueViolationError, asyncpg.DuplicateTableError):  # another was quicker
+        # Another migration may create the table at the same moment.
+        with contextlib.suppress(asyncpg.UniqueViolationError, asyncpg.DuplicateTableError):
             await guard.execute(FIRST_VERSIONS)
     await guard.execute("BEGIN")
     await guard.execute(NO_TIMEOUTS)
@@ -114,10 +116,10 @@ async def take_turn(guard: asyncpg.Connection) -> None:
         await guard.execute(f"LOCK TABLE {VERSIONS} IN SHARE UPDATE EXCLUSIVE MODE")
     except asyncpg.LockNotAvailableError:
         await guard.execute("ROLLBACK")
-        raise CommandError(f"another migration is at work: {await holders(guard)}") from None
+        raise CommandError(f"another migration is running: {await lock_holders(guard)}") from None
 
 
-async def holders(guard: asyncpg.Connection) -> str:
+async def lock_holders(guard: asyncpg.Connection) -> str:
     found = [row["who"] for row in await guard.fetch(HOLDERS, VERSIONS)]
     return ", ".join(found) or "a session that is gone by now"
 
@@ -134,8 +136,8 @@ def migrate(connection: Connection) -> None:
 
 
 def refuse_losing(migrations: MigrationContext, connection: Connection) -> None:
-    """Looks at the steps before the first is made. Raises CommandError."""
-    name = "_migrations_fn"  # alembic has no public way to see the steps before they are made
+    """Checks all steps before the first one runs. Raises CommandError for a downgrade that would lose data."""
+    name = "_migrations_fn"  # alembic has no public way to see the steps before they run
     plan = getattr(migrations, name)
 
     def checked(heads: tuple[str, ...], at: MigrationContext) -> Iterator[object]:
@@ -161,7 +163,7 @@ def what_would_be_lost(connection: Connection) -> str:
     for table in ("processed_events", "dead_letters"):
         exists = connection.execute(text(f"SELECT to_regclass('read_g1.{table}') IS NOT NULL")).scalar()
         if exists and connection.execute(text(f"SELECT EXISTS (SELECT FROM read_g1.{table})")).scalar():
-            return f"read_g1.{table} holds rows, and what was made of them would be gone without a trace"
+            return f"read_g1.{table} holds rows, and the rows derived from them would be lost"
     return ""
 
 
@@ -178,7 +180,7 @@ async def main() -> None:
         except DBAPIError as error:
             if getattr(error.orig, "sqlstate", None) != LOCK_NOT_AVAILABLE:
                 raise
-            raise CommandError(f"somebody uses what would change: {await holders(guard)}") from None
+            raise CommandError(f"tables to change are in use: {await lock_holders(guard)}") from None
         finally:
             await engine.dispose()
     finally:

@@ -98,6 +98,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    # The roles stay: other databases of the cluster may use them.
+    # Keep the roles: other databases of the cluster may use them.
     op.execute("DROP SCHEMA read CASCADE")
     op.execute("DROP SCHEMA read_g1 CASCADE")

@@ -1,8 +1,8 @@
 """Four read models beside the events: activity and sessions of users, hourly views of products, hourly activity.
 
-Each row belongs to one Kafka partition, so that no two projectors ever meet on a row; the views add the partitions up.
-Fixed-width columns come first: no padding between them, so rows are smaller. Rows that are updated in place leave room
-on their page (fillfactor), so that an update touches no index.
+Each row belongs to one Kafka partition, so two projectors never write the same row; the views add up the partitions.
+Columns of fixed width come first, so there is no padding between them and rows are smaller. Tables with updates leave
+free space on each page (fillfactor), so that an update changes no index.
 """
 
 from alembic import op
@@ -101,7 +101,7 @@ CREATE TABLE read_g1.activity_hourly_users (
 """,
 }
 
-# The columns of a partition's latest LOGIN or LOGOUT (and view of a product) win by the time they happened.
+# Of several partitions, the latest LOGIN or LOGOUT by timestamp decides these columns, and likewise the latest view.
 VIEWS = {
     "user_activity": """
 CREATE VIEW read.user_activity AS
@@ -234,7 +234,7 @@ VIEW_COMMENTS: dict[str, dict[str, str]] = {
 
 
 def statements() -> list[str]:
-    """The whole upgrade, in order."""
+    """Returns the statements of the upgrade, in order."""
     grants = [f"GRANT SELECT, INSERT, UPDATE ON read_g1.{table} TO footfall_writer" for table in TABLES]
     grants.append("GRANT DELETE ON read_g1.user_sessions_open TO footfall_writer")
     grants += [f"GRANT SELECT ON read.{view} TO footfall_reader, footfall_writer" for view in VIEWS]

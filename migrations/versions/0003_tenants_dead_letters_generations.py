@@ -1,4 +1,4 @@
-"""Tenants in front of every key, dead letters beside the rows, and the register of generations."""
+"""Adds the tenant to every key, the table of dead letters, and the register of generations."""
 
 from alembic import op
 
@@ -7,7 +7,7 @@ down_revision = "0002"
 branch_labels = None
 depends_on = None
 
-# "C" is the order of code points: comparing is cheaper, and the same on every server.
+# The collation "C" compares code points: this is cheaper, and the same on every server.
 TENANTS = """
 ALTER TABLE read_g1.processed_events
     ADD COLUMN tenant_id text COLLATE "C" NOT NULL DEFAULT 'default',

@@ -1,7 +1,7 @@
-"""Indexes for events of one user, of one product and in the order of the log; and the key that signs cursors.
+"""Adds indexes for events by user, by product and in log order, and the key that signs cursors.
 
-Each index costs the projector on every event, so there is one for each question that would read the whole table without
-it. They are made in every generation that the register lists. Making them holds up the projectors, not the queries.
+Each index costs the projector time for every event, so there are indexes only for queries that would otherwise read the
+whole table. They are created in every generation of the register. Creating them blocks the projectors, not the queries.
 """
 
 from alembic import op
@@ -11,9 +11,9 @@ down_revision = "0003"
 branch_labels = None
 depends_on = None
 
-# Not unique by position: a topic that was deleted and made again begins anew at offset 0.
-# The topic is left out: a generation holds one, and its name would double the size of the index. Products have at most
-# 256 characters; what is longer is none, and would not fit into an index.
+# The index by position is not unique: a topic that was deleted and created again starts at offset 0 again. It does not
+# contain the topic: a generation holds one topic, whose name would double the size of the index. Product ids have at
+# most 256 characters; a longer text is not a product id, and would not fit into an index.
 INDEXES = {
     "processed_events_by_user": "(tenant_id, user_id, occurred_at, event_id)",
     "processed_events_by_product": "(tenant_id, (payload ->> ''productId''), occurred_at, event_id)"
@@ -31,7 +31,8 @@ BEGIN
 END $$
 """
 
-# Random, and the same for every process that reads this database. What PostgreSQL calls strong are its random UUIDs.
+# A random key, the same for every process that reads this database. PostgreSQL's random UUIDs are cryptographically
+# strong.
 CURSOR_KEY = """
 CREATE TABLE ops.secrets (
     name       text        NOT NULL,

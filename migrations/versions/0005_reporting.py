@@ -1,7 +1,7 @@
-"""The schema `reporting`: documented views for people and tools, and the group that may read nothing else.
+"""Adds the schema `reporting`: documented views for people and tools, and the group role that may read only them.
 
-The views show the default tenant only, as the query side does. They read the stable views of schema `read`, so a
-promotion changes nothing about them. `security_barrier`: no condition of a reader's sees a row before the tenant does.
+The views show the default tenant only, like the query side. They read the stable views of schema `read`, so a promotion
+does not change them. With `security_barrier`, PostgreSQL checks the tenant before it evaluates a reader's conditions.
 """
 
 from alembic import op
@@ -24,8 +24,8 @@ BEGIN
 END $$
 """
 
-# Which users were there in an hour, and what they viewed: so far only the projector needed them. The active generation
-# need not be the first one.
+# The users of each hour and the products they viewed. So far only the projector read these tables. The active
+# generation need not be the first one.
 READ_VIEWS = {
     "activity_hourly_users": "SELECT tenant_id, hour, user_id, types FROM %I.activity_hourly_users",
     "product_views_users": "SELECT tenant_id, hour, user_id, products FROM %I.product_views_users",
@@ -44,7 +44,7 @@ BEGIN
 END $$
 """
 
-# A product is what the projections take for one: 1 to 256 characters, none of them a control character.
+# A product id is, as for the projections, 1 to 256 characters without control characters.
 EVENTS = r"""
 SELECT event_id, user_id, event_type, occurred_at, (occurred_at AT TIME ZONE 'UTC')::date AS day,
        CASE WHEN event_type = 'PRODUCT_VIEW' AND jsonb_typeof(payload -> 'productId') = 'string'
@@ -90,7 +90,7 @@ SELECT hour, event_type, events, distinct_users AS users
 FROM read.activity_hourly WHERE tenant_id = 'default'
 """
 
-# {unit}: day, week (ISO: from Monday on) or month, of the calendar in UTC whatever the session's time zone.
+# {unit}: day, week (ISO, from Monday) or month, in UTC whatever the session's time zone is.
 ACTIVE_USERS = """
 SELECT {unit}, {iso_week}active.users, coalesce(arrived.users, 0) AS new_users, happened.events
 FROM (
@@ -277,7 +277,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    # The role stays: other databases of the cluster may use it.
+    # Keep the role: other databases of the cluster may use it.
     op.execute("DROP SCHEMA reporting CASCADE")
     for name in READ_VIEWS:
         op.execute(f"DROP VIEW read.{name}")

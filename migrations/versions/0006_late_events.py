@@ -1,8 +1,8 @@
-"""What a feed must know of redriven dead letters, and their event ids.
+"""Adds the ledger of late events for the feed, and the event ids of dead letters.
 
-A redriven event appears at an offset that readers of the feed have passed. The ledger numbers such events, for each
-partition in the order in which they were committed; a feed's cursor carries the number beside the offset. It belongs to
-no generation, because cursors outlive generations.
+A redriven event appears at an offset that readers of the feed have already passed. The ledger numbers such events, for
+each partition in commit order, and a feed cursor carries that number beside the offset. The ledger belongs to no
+generation, because cursors outlive generations.
 """
 
 from alembic import op
@@ -29,7 +29,7 @@ GRANT SELECT ON ops.late_events TO footfall_reader, footfall_writer;
 GRANT INSERT ON ops.late_events TO footfall_writer
 """
 
-# The header is whatever its producer wrote: escaped, so that it is text, and cut, so that an index can hold it.
+# A producer may write any bytes into the header. They are escaped to be text, and cut to fit into an index.
 EVENT_ID = "left(encode(header_values[array_position(header_names, 'event-id')], 'escape'), 64)"
 
 IN_EVERY_GENERATION = """

@@ -1,9 +1,9 @@
-"""Which history a checkpoint belongs to: the topic's id, and the record before the checkpoint.
+"""Adds to each checkpoint the history it belongs to: the topic's id, and a fingerprint of the record before it.
 
-An offset alone says nothing of the topic that it counts in: one that is deleted and made anew has the same offsets for
-other records. Both columns are null in checkpoints of older versions; the projector fills them in as it goes on.
-`ops.histories` numbers the histories that a topic's name has had, so that cursors made before they carried one are
-still good for the first.
+An offset alone does not identify a topic: a topic that was deleted and created again has other records at the same
+offsets. Both columns are null in checkpoints of older versions, until the projector advances them. `ops.histories`
+numbers the histories of a topic name, so that cursors of older versions, which name no history, stay valid for the
+first history.
 """
 
 from alembic import op

@@ -1,10 +1,12 @@
-"""Sessions of users whose events are in several partitions: merged by time, when they are asked for.
+"""Merges the sessions of users whose events are in several partitions, by time, when a query reads them.
 
-Partitions that were added, and producers with another partitioner, put a user's LOGIN here and the LOGOUT there. Each
-partition's projector knows its own part only, so no stored row can be the session. `user_activity` has a row for each
-partition of a user: one with several is recomputed from their events; everybody else's sessions are the stored rows.
+Added partitions, and producers with another partitioner, put a user's LOGIN and LOGOUT into different partitions. The
+projector of a partition knows only its own part, so no stored row can hold the session. `user_activity` has a row for
+each partition of a user. For a user with several rows, the view computes sessions from the events; for all others, it
+reads the stored sessions.
 
-Within a partition the log's order stays, whatever the timestamps say: an event is as late as the latest before it.
+Within a partition the log's order counts, whatever the timestamps say: an event counts as no earlier than those before
+it.
 """
 
 from alembic import op
@@ -31,7 +33,7 @@ ELSEWHERE = """ AS stored WHERE NOT EXISTS (
       AND other.kafka_partition <> stored.kafka_partition
 )"""
 
-# A product is what the projections take for one: 1 to 256 characters, none of them a control character.
+# A product id is, as for the projections, 1 to 256 characters without control characters.
 MERGED = r"""
 UNION ALL
 SELECT tenant_id, user_id, session_id, started_at, ended_at, ended_by,

@@ -82,7 +82,7 @@ def test_who_holds_what_an_operator_waits_for_is_named(postgres: OwnPostgres, mo
     turn = "LOCK TABLE footfall_migrations IN SHARE UPDATE EXCLUSIVE MODE"
     with session(servers.admin_url, "BEGIN", turn) as pid, pytest.raises(CommandError) as refused:
         migrate(settings, patience=0.2)
-    assert f"another migration is at work: session {pid} (role footfall" in str(refused.value)
+    assert f"another migration is running: session {pid} (role footfall" in str(refused.value)
 
 
 def test_a_reader_in_the_way_of_a_migration_is_named(postgres: OwnPostgres) -> None:
@@ -93,7 +93,7 @@ def test_a_reader_in_the_way_of_a_migration_is_named(postgres: OwnPostgres) -> N
     reader = at_database(postgres.servers().query_url, "half")
     with (
         session(reader, "BEGIN", "SELECT FROM read.dead_letters") as pid,
-        pytest.raises(CommandError, match="somebody uses what would change") as refused,
+        pytest.raises(CommandError, match="tables to change are in use") as refused,
     ):
         migrate(settings, patience=0.2)
     assert f"session {pid} (role footfall_query, application somebody" in str(refused.value)
