@@ -9,7 +9,7 @@ from rich.console import Console
 
 from chaos.cluster import Cluster
 from chaos.mutants import MUTANTS, Mutant
-from chaos.nemesis import HARMS, PROJECTORS, ROLES, STALLS, VICTIMS, Step, Tally, inflict, schedule
+from chaos.nemesis import FAULTS, PROJECTORS, ROLES, STALLS, VICTIMS, Step, Tally, inflict, schedule
 from chaos.servers import Servers
 from chaos.teardown import GENERATION, Verdict, begin, finish
 from chaos.triggers import NEED_TWO
@@ -157,14 +157,14 @@ def short(campaign: Campaign) -> list[Round]:
     """Every fault once and a kill of each role, then four mutants; further rounds with ROUNDS=."""
     rounds = []
     for number in range(campaign.rounds):
-        everything = dict.fromkeys(HARMS, 1)
+        everything = dict.fromkeys(FAULTS, 1)
         count = len(everything) - 1 + len(ROLES) if number == 0 else STEPS_OF_A_ROUND
         steps = schedule(campaign.seed + number, SHORT if number == 0 else everything, count)
         rounds.append(campaign.round(f"round {number + 1}", lambda c, t, s=steps: campaign.steps(c, t, s)))  # type: ignore[misc]
     return rounds + campaign.mutants(SHORT_MUTANTS)
 
 
-SHORT: Mapping[str, int] = dict.fromkeys(HARMS, 1)
+SHORT: Mapping[str, int] = dict.fromkeys(FAULTS, 1)
 
 
 def kills(campaign: Campaign) -> list[Round]:

@@ -109,7 +109,7 @@ def _history_against_log(
 def _what_landed(found: Findings, by_op: Landed, known: dict[str, Operation]) -> None:
     for op, landed in by_op.items():
         if op not in known:
-            found.add("phantom", f"the log holds operation {op}, which nobody asked for")
+            found.add("phantom", f"the log holds operation {op}, which no client sent")
             continue
         if known[op].outcome == "fail":
             found.add("phantom", f"operation {op} was refused, and is in the log")
@@ -190,8 +190,8 @@ def _projections(found: Findings, expected: Tables, rows: dict[str, Sequence[Row
             if said is None or right is None:
                 found.add(f"rows of {table}", f"{_shown(key)} is {'missing' if said is None else 'not of the log'}")
             elif differing := _differing(right, said):
-                told = ", ".join(f"{name} {said.get(name)!r} for {right[name]!r}" for name in differing)
-                found.add(f"rows of {table}", f"{_shown(key)}: {told}"[:300])
+                values = ", ".join(f"{name} {said.get(name)!r} for {right[name]!r}" for name in differing)
+                found.add(f"rows of {table}", f"{_shown(key)}: {values}"[:300])
 
 
 def _checkpoints(found: Findings, evidence: Evidence) -> None:

@@ -1,6 +1,6 @@
-"""Planted faults: what the checker must catch. Each is a small patch of the running product, and what triggers it.
+"""Planted faults that the checker must catch: small patches of the running Footfall, each with its trigger.
 
-`python -m chaos.mutant NAME ..` applies the patch and then is `footfall ..`.
+`python -m chaos.mutant NAME ..` applies a patch and then runs `footfall ..`.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ from projector.writing.apply import Applier, Done
 from projector.writing.commit import Committed, Fenced, GenerationWriter
 from projector.writing.failure import Diagnosis
 
-# Faults are planted into what is private: no type says what is there, and `_replace` finds out whether it is.
+# The patches replace private code, which has no public types; `_replace` fails if the code is no longer there.
 apply: Any = _apply
 applier: Any = Applier
 batch: Any = _batch
@@ -53,7 +53,7 @@ UNIQUE = "ALTER TABLE read_g1.processed_events DROP CONSTRAINT processed_events_
 
 @dataclass(frozen=True)
 class Mutant:
-    """A fault: in which role, how it gets there, what triggers it, and what the checker must call it (one of)."""
+    """A fault: its role, its patch, its trigger, and the findings of which the checker must report at least one."""
 
     role: str  # projector or command
     plant: Callable[[], None]
@@ -63,11 +63,11 @@ class Mutant:
 
 
 def leaves_the_product_as_it_is() -> None:
-    """Nothing: the fault is in the schema."""
+    """Patches nothing: the fault is in the schema."""
 
 
 def checkpoint_before_rows() -> None:
-    """The checkpoint moves in a transaction of its own, before the rows."""
+    """The checkpoint is committed in a separate transaction, before the rows."""
 
     async def store(self: Any, connection: Any, todo: Any) -> Committed | Fenced:
         try:
@@ -120,7 +120,7 @@ def swallows_errors() -> None:
 
 
 def commits_on_rebalance() -> None:
-    """A revoked partition's checkpoint moves to where the consumer has fetched, whatever was stored."""
+    """The checkpoint of a revoked partition moves to the consumer's position, even if the rows are not stored."""
     usual, slow = Ownership.on_partitions_revoked, GenerationWriter.commit
 
     async def revoked(self: Any, partitions: Any) -> None:
@@ -141,7 +141,7 @@ def commits_on_rebalance() -> None:
 
 
 def projects_duplicates() -> None:
-    """Projections fold every row of a batch, also those that ON CONFLICT passed over."""
+    """Projections fold every row of a batch, also those that ON CONFLICT skipped."""
     usual = GenerationWriter.apply
 
     async def apply(self: Any, connection: Any, rows: Any) -> Any:
@@ -155,12 +155,12 @@ def projects_duplicates() -> None:
 
 
 def keeps_repeats() -> None:
-    """Several records of one event in one batch are all taken."""
+    """All records of one event in a batch are kept."""
     _replace(batch, "_drop_duplicates", lambda _: None)
 
 
 def projects_in_reverse() -> None:
-    """Projections see a batch's events in the wrong order, so that an older one has the last word."""
+    """Projections see a batch's events in reverse order, so that an older event overwrites a newer one."""
     usual = commit.news_of
     _replace(commit, "news_of", lambda rows: usual(list(reversed(rows))))
 
@@ -188,12 +188,12 @@ def moves_one_too_far() -> None:
 
 
 def drops_the_last_record() -> None:
-    """Of each batch with several rows, the last is forgotten."""
+    """The last row of each batch with several rows is dropped."""
     _after_assembly(lambda found: found.batch.rows.pop() if len(found.batch.rows) > 1 else None)
 
 
 def rounds_numbers() -> None:
-    """Payloads are encoded anew, with fewer decimals."""
+    """Payloads are encoded again, with fewer decimals."""
 
     def change(found: Any) -> None:
         for index, row in enumerate(found.batch.rows):
@@ -205,7 +205,7 @@ def rounds_numbers() -> None:
 
 
 def parks_by_mistake() -> None:
-    """Now and then a sound batch is set aside as poison."""
+    """Every fourth batch is parked as poison although it is valid."""
     usual, turn = apply.assemble, itertools.count(1)
 
     def assemble(fetched: Any, parked: Any, caps: Any, park_as: Any = None) -> Any:
@@ -216,7 +216,7 @@ def parks_by_mistake() -> None:
 
 
 def new_id_on_retry() -> None:
-    """The command side sends a batch whose answer it doubts again, under new event ids."""
+    """The command side sends some batches again, under new event ids."""
     producer: Any = KafkaProducer
     usual, chance = producer.submit, random.Random(1)
 
@@ -243,7 +243,7 @@ def _under_a_new_id(record: Any) -> Any:
 
 
 def scatters_users() -> None:
-    """Now and then a record goes to another partition than its user's."""
+    """Some records go to another partition than their user's."""
     usual, chance = produce_round.partition_chooser, random.Random(1)
 
     def chooser(partitions: int) -> Callable[[bytes], int]:
@@ -254,7 +254,7 @@ def scatters_users() -> None:
 
 
 def acknowledges_early() -> None:
-    """A command is answered before Kafka has answered."""
+    """A command is acknowledged before Kafka has acknowledged it."""
     usual = log.hand_over
 
     def hand_over(self: Any, record: Any, tell: Any) -> Any:
@@ -266,7 +266,7 @@ def acknowledges_early() -> None:
 
 
 def acknowledges_who_follows() -> None:
-    """Who follows a record that was not acknowledged is told that it was, somewhere."""
+    """A repeated command that waits for an unacknowledged record is answered as if it were acknowledged."""
     usual = Follow.outcome
 
     async def outcome(self: Any) -> Outcome:
@@ -277,7 +277,7 @@ def acknowledges_who_follows() -> None:
 
 
 def _replace(owner: Any, name: str, value: Any) -> None:
-    """Puts `value` in the place of what must be there: a mutant of nothing would look like a fault not caught."""
+    """Replaces an attribute that must exist; otherwise a patch without effect would look like a fault not caught."""
     getattr(owner, name)
     setattr(owner, name, value)
 

@@ -41,13 +41,13 @@ class Step(msgspec.Struct, frozen=True):
     """One fault to inject: the role, the duration in seconds, and a detail whose meaning depends on the fault."""
 
     number: int
-    harm: str
+    fault: str
     role: str
     seconds: float
     detail: str = ""
 
     def __str__(self) -> str:
-        return f"{self.number:3} {self.harm} {self.role} {self.seconds:.2f} s {self.detail}".rstrip()
+        return f"{self.number:3} {self.fault} {self.role} {self.seconds:.2f} s {self.detail}".rstrip()
 
 
 class Tally:
@@ -58,49 +58,49 @@ class Tally:
         self.not_run: Counter[str] = Counter()
 
 
-def schedule(seed: int, harms: Mapping[str, int], count: int) -> list[Step]:
+def schedule(seed: int, faults: Mapping[str, int], count: int) -> list[Step]:
     """Draws `count` steps from a seed.
 
     Args:
         seed: The same seed gives the same steps.
-        harms: Weight of each fault. Each fault with a weight comes at least once; a kill once for each role.
+        faults: Weight of each fault. Each fault with a weight comes at least once; a kill once for each role.
         count: Number of steps.
     """
     chance = random.Random(seed)
-    names = [name for name, weight in harms.items() if weight]
+    names = [name for name, weight in faults.items() if weight]
     drawn: list[tuple[str, str | None]] = [(name, None) for name in names if name != "kill"]
     drawn += [("kill", role) for role in ROLES] if "kill" in names else []
     chance.shuffle(drawn)
     while len(drawn) < count:
-        drawn.append((chance.choices(names, [harms[name] for name in names])[0], None))
+        drawn.append((chance.choices(names, [faults[name] for name in names])[0], None))
     return [_step(chance, number, *one) for number, one in enumerate(drawn[:count], 1)]
 
 
-def _step(chance: random.Random, number: int, harm: str, role: str | None) -> Step:
+def _step(chance: random.Random, number: int, fault: str, role: str | None) -> Step:
     seconds = chance.uniform(0.3, 1.5)
-    role = role or chance.choice(VICTIMS.get(harm, PROJECTORS))
-    if harm == "zombie" or (harm == "pause" and role in PROJECTORS):
+    role = role or chance.choice(VICTIMS.get(fault, PROJECTORS))
+    if fault == "zombie" or (fault == "pause" and role in PROJECTORS):
         seconds = SESSION_TIMEOUT + chance.uniform(0.8, 2.0)
-    if harm == "stall":
+    if fault == "stall":
         seconds = chance.choice(STALLS)
-    return Step(number, harm, role, seconds, _detail(chance, harm))
+    return Step(number, fault, role, seconds, _detail(chance, fault))
 
 
-def _detail(chance: random.Random, harm: str) -> str:
-    if harm == "failpoint":
+def _detail(chance: random.Random, fault: str) -> str:
+    if fault == "failpoint":
         action = chance.choice(("kill", "kill", "fail", "sleep:1.5"))
         point = chance.choice(IN_TRANSACTION if action == "fail" else POINTS)
         return f"{point}={action}@{chance.randrange(1, 4)}"
-    if harm == "zombie":
+    if fault == "zombie":
         return chance.choice((*(["with a commit in hand"] * 3), "at any moment"))
-    if harm == "duplicates":
+    if fault == "duplicates":
         return f"{chance.randrange(6)} {chance.choice(('first', 'last'))}"
-    return chance.choice(("leaves", "dies")) if harm == "rebalance" else ""
+    return chance.choice(("leaves", "dies")) if fault == "rebalance" else ""
 
 
 def inflict(cluster: Cluster, step: Step, tally: Tally, *, more: int = 100) -> None:
     """Injects one fault, and waits until `more` further events are acknowledged, so that the system works again."""
-    HARMS[step.harm](cluster, step, tally)
+    FAULTS[step.fault](cluster, step, tally)
     cluster.wait_until(cluster.acknowledged_more(more), RECOVERY_WITHIN, f"commands to be accepted again after {step}")
 
 
@@ -250,7 +250,7 @@ def _duplicates(cluster: Cluster, step: Step, tally: Tally) -> None:
             return
 
 
-HARMS: dict[str, Callable[[Cluster, Step, Tally], None]] = {
+FAULTS: dict[str, Callable[[Cluster, Step, Tally], None]] = {
     "kill": _kill,
     "restart": _restart,
     "pause": _pause,

@@ -137,5 +137,5 @@ class Proxy:
 
 def _close(one: socket.socket) -> None:
     with suppress(OSError):
-        one.shutdown(socket.SHUT_RDWR)  # wakes whoever waits in accept or recv
+        one.shutdown(socket.SHUT_RDWR)  # wakes threads that wait in accept or recv
     one.close()

@@ -1,7 +1,7 @@
-"""What every read model must hold, worked out from the log alone: plain Python, and none of Footfall's code.
+"""Computes from the log alone what every read model must contain, in plain Python and without Footfall's code.
 
-The rules are those of the documentation (docs/adding-a-projection.md and the comments of the migrations), written a
-second time, event by event and without batches, so that a mistake of the projector's is not repeated here.
+It implements the rules of the documentation (docs/adding-a-projection.md and the comments of the migrations) a second
+time, event by event and without batches, so that it does not repeat a mistake of the projector.
 """
 
 import json
@@ -25,7 +25,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "activity_hourly_users": ("tenant_id", "hour", "user_id", "kafka_partition"),
 }
 BITS = {"LOGIN": 1, "LOGOUT": 2, "PRODUCT_VIEW": 4}
-KEPT_PRODUCTS = 201  # of a session
+KEPT_PRODUCTS = 201  # distinct products that are kept of a session, at most
 
 
 class Record(NamedTuple):
@@ -50,7 +50,7 @@ class Event(NamedTuple):
 
 
 def decode(value: bytes) -> Event:
-    """The event in a record's value. Raises ValueError or KeyError for what is none."""
+    """Decodes the event in a record's value. Raises ValueError or KeyError if it is not an event."""
     fields = json.loads(value)
     return Event(
         UUID(fields["eventId"]),
@@ -63,7 +63,7 @@ def decode(value: bytes) -> Event:
 
 
 def fold(records: Iterable[Record]) -> Tables:
-    """All tables, from records in the order of each partition; of several records of one event, the first counts."""
+    """Computes all tables from the records in the order of each partition. Only an event's first record counts."""
     tables: Tables = {table: {} for table in KEYS}
     for record in records:
         assert record.value is not None

@@ -1,7 +1,7 @@
 """The triggers of the mutants: faults that the real Footfall withstands, and under which a mutant shows its fault."""
 
 from chaos.cluster import Cluster
-from chaos.nemesis import HARMS, Step, Tally, until_at_work
+from chaos.nemesis import FAULTS, Step, Tally, until_at_work
 
 EVENTS = 300  # acknowledged events between two faults
 
@@ -45,7 +45,7 @@ def duplicates(cluster: Cluster) -> None:
 
 def _duplicates(cluster: Cluster, which: str) -> None:
     for partition in range(3):
-        HARMS["duplicates"](cluster, Step(0, "duplicates", "broker", 0.0, f"{partition} {which}"), Tally())
+        FAULTS["duplicates"](cluster, Step(0, "duplicates", "broker", 0.0, f"{partition} {which}"), Tally())
     _work(cluster, EVENTS)
 
 
@@ -73,13 +73,13 @@ def ack_nothing(cluster: Cluster) -> None:
 def stalled_broker(cluster: Cluster) -> None:
     """Freezes the broker until the circuit opens: pending commands and new ones are refused."""
     _work(cluster, EVENTS)
-    HARMS["stall"](cluster, Step(0, "stall", "broker", 5.0), Tally())
+    FAULTS["stall"](cluster, Step(0, "stall", "broker", 5.0), Tally())
     _work(cluster, EVENTS)
 
 
-def _do(cluster: Cluster, harm: str, role: str, *, seconds: float = 0.5, detail: str = "") -> None:
+def _do(cluster: Cluster, fault: str, role: str, *, seconds: float = 0.5, detail: str = "") -> None:
     _all_at_work(cluster)
-    HARMS[harm](cluster, Step(0, harm, role, seconds, detail), Tally())
+    FAULTS[fault](cluster, Step(0, fault, role, seconds, detail), Tally())
     _work(cluster, EVENTS)
     _all_at_work(cluster)
 

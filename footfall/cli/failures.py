@@ -49,7 +49,7 @@ def sentence(error: BaseException, server: str) -> str:
         cause = cause.__cause__
     name = type(cause).__name__
     if not isinstance(cause, _foreseen()):
-        return f"{name}, which nobody foresaw. To see where it came from, run it again with {TRACEBACK}=1"
+        return f"unexpected {name}. To see its traceback, run the command again with {TRACEBACK}=1"
     text = (str(cause).splitlines() or [""])[0] or SILENT.get(name, "no more is known")
     return f"{_blamed(cause, server)}{name}: {text}"
 

@@ -193,9 +193,9 @@ def projector(port: int | None) -> None:
 
     \b
     Exit codes:
-      0   SIGTERM or SIGINT: the batch in hand is committed first
+      0   SIGTERM or SIGINT; the current batch is committed first
       1   a setting is wrong, or a server stays away for STARTUP_TIMEOUT_MS
-      70  it stood still though there was work: start it again
+      70  it made no progress although there was work: start it again
     """
     from footfall.processes.projector import run_projector_process
 

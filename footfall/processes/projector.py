@@ -27,7 +27,7 @@ DRAIN_DEADLINE = 9.0  # seconds from the signal until the process is ended, even
 
 
 def run_projector_process(port: int | None) -> int:
-    """Projects until SIGTERM or SIGINT, commits the batch in hand, and returns the exit code.
+    """Projects until SIGTERM or SIGINT, commits the batch that is being processed, and returns the exit code.
 
     Returns:
         0 after a signal, `EXIT_STUCK` if the watchdog ended it, 1 after any other error.
@@ -41,7 +41,7 @@ def run_projector_process(port: int | None) -> int:
         uvloop.run(_projecting(settings))
     except* StuckError:  # the watchdog has logged why
         code = EXIT_STUCK
-    except* Exception as group:  # noqa: BLE001 - whatever ended it is named
+    except* Exception as group:  # noqa: BLE001 - every error is logged
         get_logger("projector").critical("projector_failed", error=named(group), where=_where(group))
         code = code or 1
     return code

@@ -15,7 +15,7 @@ from chaos.compare import KINDS as KINDS_OF_FINDINGS
 from chaos.compare import Evidence, check
 from chaos.history import Operation, Writer, read
 from chaos.mutants import MUTANTS
-from chaos.nemesis import HARMS, ROLES, schedule
+from chaos.nemesis import FAULTS, ROLES, schedule
 from chaos.reference_model import Record, decode, fold
 from chaos.wire import KafkaWire, PostgresWire
 from tests.architecture.repository import ROOT
@@ -292,12 +292,12 @@ def test_only_the_answer_to_the_produce_request_is_lost() -> None:
     assert [wire.is_lost(answer) for answer in answers] == [False, True]
 
 
-def test_the_same_seed_gives_the_same_schedule_and_leaves_no_harm_out() -> None:
-    everything = dict.fromkeys(HARMS, 1)
+def test_the_same_seed_gives_the_same_schedule_and_leaves_no_fault_out() -> None:
+    everything = dict.fromkeys(FAULTS, 1)
     steps = schedule(7, everything, 60)
     assert steps == schedule(7, everything, 60) != schedule(8, everything, 60)
-    assert {step.harm for step in steps[:21]} == HARMS.keys()
-    assert {step.role for step in steps[:21] if step.harm == "kill"} == set(ROLES)
+    assert {step.fault for step in steps[:21]} == FAULTS.keys()
+    assert {step.role for step in steps[:21] if step.fault == "kill"} == set(ROLES)
 
 
 def test_every_mutant_names_what_it_must_be_called() -> None:

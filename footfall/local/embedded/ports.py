@@ -109,7 +109,7 @@ def by_whom(port: int) -> str:
         pids = [c.pid for c in listeners if c.laddr and c.laddr.port == port and c.pid]
         return f" by process {pids[0]} ({psutil.Process(pids[0]).name()})" if pids else ""
     except psutil.Error:
-        return f" (`ss -ltnp sport = :{port}` may tell by whom)"
+        return f" (`ss -ltnp sport = :{port}` may name the process)"
 
 
 def read_ports(memory: Path) -> dict[str, int]:
