@@ -23,6 +23,12 @@ SCHEMAS = "#/components/schemas/"
 KEYS = ("operationId", "summary", "description", "tags", "parameters", "requestBody", "responses")
 
 
+class Exactly(msgspec.Struct):
+    """An example with its nulls, which Litestar leaves out of a plain one."""
+
+    value: Any
+
+
 def generated(
     config: OpenAPIConfig, routers: Sequence[Router], schemas: Mapping[str, Json], headers: Mapping[str, Json]
 ) -> Json:
@@ -61,6 +67,8 @@ def operation(described: Json, schemas: Mapping[str, Json], headers: Mapping[str
         status: response(one, schemas, {**headers["*"], **headers.get(status, {})})
         for status, one in sorted(described["responses"].items())
     }
+    if "requestBody" in found:
+        found["requestBody"] = body(found["requestBody"], schemas)
     return found
 
 
@@ -87,10 +95,19 @@ def not_null(schema: Json) -> Json:
     return {key: int(value) if isinstance(value, float) else value for key, value in merged_schema.items()}
 
 
+def body(described: Json, schemas: Mapping[str, Json]) -> Json:
+    """The body of a request."""
+    content = {
+        kind: {"schema": one["schema"], **example_of_schema(one["schema"], schemas)}
+        for kind, one in described["content"].items()
+    }
+    return {"required": True, "content": content}
+
+
 def example_of(described: Json) -> Json:
     """The one example, if there is any."""
     values = [each["value"] for each in described.get("examples", {}).values()]
-    return {"example": values[0]} if values else {}
+    return {"example": values[0].value if isinstance(values[0], Exactly) else values[0]} if values else {}
 
 
 def response(described: Json, schemas: Mapping[str, Json], headers: Json) -> Json:
@@ -102,10 +119,15 @@ def response(described: Json, schemas: Mapping[str, Json], headers: Json) -> Jso
     }
     if "content" in described:
         found["content"] = {
-            kind: {"schema": one["schema"], **(example_of(one) or example_of_schema(one["schema"], schemas))}
+            kind: {"schema": any_of(one["schema"]), **(example_of(one) or example_of_schema(one["schema"], schemas))}
             for kind, one in described["content"].items()
         }
     return found
+
+
+def any_of(schema: Json) -> Json:
+    """A union as msgspec writes it: an answer may fit more than one."""
+    return {"anyOf": schema["oneOf"]} if "oneOf" in schema else schema
 
 
 def example_of_schema(schema: Json, schemas: Mapping[str, Json]) -> Json:
@@ -118,6 +140,6 @@ def example_of_schema(schema: Json, schemas: Mapping[str, Json]) -> Json:
 
 def merged(one: Any, other: Any) -> Any:
     """`other` put into `one`, object by object."""
-    if not (isinstance(one, dict) and isinstance(other, dict)):
+    if not (isinstance(one, dict) and isinstance(other, dict)) or "$ref" in other:
         return other
     return one | {key: merged(one[key], value) if key in one else value for key, value in other.items()}

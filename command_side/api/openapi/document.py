@@ -1,4 +1,4 @@
-"""The document, put together.
+"""The document of the command side, generated from the signatures of its routes.
 
 `python -m footfall.documents` compares it with its file, `docs/openapi/command-side.json`.
 """
@@ -6,30 +6,30 @@
 from pathlib import Path
 
 import msgspec
+from litestar import Router
+from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.spec import License
 
-from command_side.api.openapi.paths import PATHS
+from command_side.api.openapi.declared_routes import DECLARED, HEADERS
 from command_side.api.openapi.shapes import Json, components
+from web.openapi import generated
 
 FILE = Path(__file__).resolve().parents[3] / "docs" / "openapi" / "command-side.json"
 
 
+INFO = OpenAPIConfig(
+    title="Footfall: commands",
+    version="1",
+    summary="Record what users do.",
+    description="Every answer has an `X-Request-ID`; every refusal is the envelope `Refusal`. The schemas of the event "
+    "are under `/schema/events/`, the topic is described at `/asyncapi/user-activity-events.json`.",
+    license=License(name="MIT", identifier="MIT"),
+)
+
+
 def document() -> Json:
     """The OpenAPI 3.1 document."""
-    return {
-        "openapi": "3.1.0",
-        "info": {
-            "title": "Footfall: commands",
-            "version": "1",
-            "summary": "Record what users do.",
-            "description": (
-                "Every answer has an `X-Request-ID`; every refusal is the envelope `Refusal`. The schemas of the event "
-                "are under `/schema/events/`, the topic is described at `/asyncapi/user-activity-events.json`."
-            ),
-            "license": {"name": "MIT", "identifier": "MIT"},
-        },
-        "paths": PATHS,
-        "components": {"schemas": components()},
-    }
+    return generated(INFO, [Router("/", route_handlers=DECLARED)], components(), HEADERS)
 
 
 def rendered() -> bytes:

@@ -63,6 +63,34 @@ EXAMPLE_EVENT: Json = {
 }
 
 
+EXAMPLE_ACCEPTED: Json = {"success": True, "event": EXAMPLE_EVENT, "errors": None, "error": None}
+
+
+class Command(ActivityCommand, frozen=True):
+    """A command, by the name that the document has for it."""
+
+
+class BatchItem(Command, frozen=True):
+    """A command of a batch, which may have an idempotency key of its own."""
+
+    idempotency_key: str | None = None
+
+
+Batch = list[BatchItem]
+
+
+class Accepted(msgspec.Struct):
+    """A command that is recorded."""
+
+
+class Refusal(msgspec.Struct):
+    """Why nothing was recorded."""
+
+
+class BatchAnswer(msgspec.Struct):
+    """What became of each item."""
+
+
 def reference(name: str) -> Json:
     """A schema of `components`."""
     return {"$ref": f"#/components/schemas/{name}"}
@@ -155,7 +183,10 @@ def components() -> Json:
         "Batch": {"type": "array", "minItems": 1, "maxItems": MAX_ITEMS, "items": reference("BatchItem")},
         "PayloadValue": PAYLOAD_VALUE,
         "Event": event,
-        "Accepted": envelope(reference("Event"), NO_ERRORS, NO_ERROR, success=True),
+        "Accepted": {
+            **envelope(reference("Event"), NO_ERRORS, NO_ERROR, success=True),
+            "examples": [EXAMPLE_ACCEPTED],
+        },
         "Refusal": REFUSAL,
         "AcceptedItem": accepted_item(),
         "RefusedItem": refused_item(),
@@ -172,23 +203,3 @@ def components() -> Json:
             },
         },
     }
-
-
-# --- responses -------------------------------------------------------------------------------------------------------
-
-REQUEST_ID: Json = {"X-Request-ID": {"description": "The request's id, also in the log.", "schema": {"type": "string"}}}
-RETRY_AFTER: Json = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 0}}}
-
-
-def answered(description: str, schema: Json, example: Any, headers: Json | None = None) -> Json:
-    """A response with JSON."""
-    content = {JSON: {"schema": schema, "example": example}}
-    return {"description": description, "headers": {**REQUEST_ID, **(headers or {})}, "content": content}
-
-
-def refused(description: str, sentence: str, headers: Json | None = None, *, listed: bool = False) -> Json:
-    """A refusal in the envelope; with `listed`, its sentences stand in `errors`."""
-    example: Json = {"success": False, "event": None, "errors": None, "error": sentence}
-    if listed:
-        example |= {"errors": [sentence], "error": None}
-    return answered(description, reference("Refusal"), example, headers)
