@@ -15,7 +15,7 @@ from alembic.config import Config
 import migrations
 from contracts.topic_promises import Wanted, broken_promises
 from operations.settings import MigrateSettings, TopicSettings
-from projector.consuming.topic_description import described
+from projector.consuming.topic_description import describe_with
 from read_model.connecting.pool import connect
 
 # The topic is the only full history of events, and a broker's default retention would delete it after a week.
@@ -75,7 +75,7 @@ async def _create_topics(settings: TopicSettings) -> dict[str, TopicOutcome]:
 
 
 async def _differences(admin: AIOKafkaAdminClient, topic: str, wanted: Wanted) -> Sequence[str]:
-    return broken_promises(await described(admin, topic), wanted)
+    return broken_promises(await describe_with(admin, topic), wanted)
 
 
 def _outcomes(response: Any) -> dict[str, Literal["created", "exists"]]:

@@ -18,12 +18,12 @@ from contracts.topic_promises import broken_promises
 from operations.misplaced_records import Misplaced, count_misplaced
 from projector.consuming.consumer_group import describe_group
 from projector.consuming.log_probe import LogOffsets, LogProbe
-from projector.consuming.topic_description import look_at_topic
+from projector.consuming.topic_description import describe_topic
 from projector.generations.loop import group_of
 from projector.liveness.projecting import Facts, judge
 from projector.liveness.verdicts import Stalled, State, Verdict
 from projector.settings import ProjectorSettings
-from projector.writing.locks import lock_in_the_way
+from projector.writing.locks import blocking_lock
 from read_model.connecting.pool import connect
 from read_model.generations.register import PROJECTED, Generation, list_generations
 from read_model.names import READ
@@ -133,7 +133,7 @@ class Observer:
             misplaced = Misplaced(0, 0)
         warnings = []
         if partitions:
-            warnings = broken_promises(await look_at_topic(self._settings.client_options(), self._topic))
+            warnings = broken_promises(await describe_topic(self._settings.client_options(), self._topic))
         return Status(datetime.now(UTC), self._topic, generations, letters, missing + found, misplaced, warnings)
 
     async def _generation(self, generation: Generation, partitions: Iterable[TopicPartition]) -> GenerationStatus:
@@ -165,7 +165,7 @@ class Observer:
         }
         group_id = group_of(self._settings, generation.name)
         group = await describe_group(self._settings.client_options(), group_id, self._topic)
-        lock = await lock_in_the_way(self._connection, generation.name)
+        lock = await blocking_lock(self._connection, generation.name)
         ages = await self._ages({p: row["next_offset"] for p, row in rows.items()}, marks)
         now_ms = datetime.now(UTC).timestamp() * 1000
         return {
@@ -177,7 +177,7 @@ class Observer:
                 found.beginning,
                 found.readable,
                 found.end,
-                group.of(partition),
+                group.for_partition(partition),
                 rows[partition]["stopped_reason"] if partition in rows else None,
                 generation.holds.get(partition),
                 rows[partition]["advanced"] if partition in rows else None,

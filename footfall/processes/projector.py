@@ -18,7 +18,7 @@ from projector.app import run_projector
 from projector.consuming.loop_guard import EXIT_STUCK
 from projector.liveness.watchdog import StuckError
 from projector.settings import ProjectorSettings
-from projector.writing.failure import DATABASE_ERRORS, leaves, named
+from projector.writing.failure import DATABASE_ERRORS, describe_error, leaves
 from telemetry.health import Probe
 from telemetry.logs import configure_logs, get_logger
 from web.server import serving_probes, tune_garbage_collection
@@ -42,7 +42,7 @@ def run_projector_process(port: int | None) -> int:
     except* StuckError:  # the watchdog has logged why
         code = EXIT_STUCK
     except* Exception as group:  # noqa: BLE001 - every error is logged
-        get_logger("projector").critical("projector_failed", error=named(group), where=_where(group))
+        get_logger("projector").critical("projector_failed", error=describe_error(group), where=_where(group))
         code = code or 1
     return code
 

@@ -56,7 +56,7 @@ class GroupDescription(msgspec.Struct, frozen=True):
     holders: dict[int, Member] = msgspec.field(default_factory=dict)  # by partition
     error: str | None = None
 
-    def of(self, partition: int) -> Group:
+    def for_partition(self, partition: int) -> Group:
         """Returns the group with the holder of one partition."""
         return Group(self.state, self.holders.get(partition), self.members, self.error)
 

@@ -18,7 +18,7 @@ from projector.liveness.stop_retries import StopRetries
 from projector.liveness.stops import Stop
 from projector.writing.checkpoints import StoredCheckpoint
 from projector.writing.claims import Claimed, Claims
-from projector.writing.failure import DATABASE_ERRORS, named
+from projector.writing.failure import DATABASE_ERRORS, describe_error
 from telemetry.logs import get_logger
 from telemetry.metrics import PARTITIONS_OWNED, PARTITIONS_PROBED, PARTITIONS_STOPPED
 
@@ -89,7 +89,7 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
     async def claim_assigned(self) -> None:
         """Claims partitions that are assigned and not held, for ever. Survives any outage of PostgreSQL or Kafka."""
         while True:
-            self.heartbeats.turn()
+            self.heartbeats.begin_turn()
             await self._unclaimed.wait()
             self._unclaimed.clear()
             async for attempt in stamina.retry_context(
@@ -195,7 +195,7 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
             async with asyncio.timeout(DATABASE_TIMEOUT):
                 await writing
         except DATABASE_ERRORS as error:  # health and metrics show the stop anyway; the next claim writes it
-            self._log.warning("stop_not_stored", error=named(error))
+            self._log.warning("stop_not_stored", error=describe_error(error))
 
     async def watch_checkpoints(self) -> None:
         """Compares held positions with the checkpoints and retries stopped partitions, for ever."""

@@ -137,7 +137,7 @@ class Projector:
     async def _project(self, lane: int, stop: asyncio.Event) -> None:
         while not stop.is_set():
             mine = self._share_of(lane)
-            self._ownership.heartbeats.turn(tp.partition for tp in mine)
+            self._ownership.heartbeats.begin_turn(tp.partition for tp in mine)
             if not mine:
                 await self._until_ownership_changes(stop)
                 continue
@@ -158,7 +158,7 @@ class Projector:
                 rest = SHORT_WAIT
             if rest:
                 await asyncio.sleep(rest)
-        self._ownership.heartbeats.leave()
+        self._ownership.heartbeats.end()
 
     def _share_of(self, lane: int) -> list[TopicPartition]:
         """Returns the partitions that a lane may fetch now.

@@ -10,7 +10,7 @@ from aiokafka.errors import KafkaError, for_code
 from contracts.topic_promises import ASKED, Topic, topic_told
 
 
-async def look_at_topic(client_options: Mapping[str, Any], name: str) -> Topic:
+async def describe_topic(client_options: Mapping[str, Any], name: str) -> Topic:
     """Connects to Kafka and describes the topic. Raises KafkaError when no broker answers.
 
     If Kafka refuses to describe the configuration, the topic's `unknown` says why.
@@ -18,13 +18,13 @@ async def look_at_topic(client_options: Mapping[str, Any], name: str) -> Topic:
     admin = AIOKafkaAdminClient(**client_options)
     await admin.start()
     try:
-        return await described(admin, name)
+        return await describe_with(admin, name)
     finally:
         await admin.close()
 
 
-async def described(admin: AIOKafkaAdminClient, name: str) -> Topic:
-    """Describes the topic like `look_at_topic`, over an open connection."""
+async def describe_with(admin: AIOKafkaAdminClient, name: str) -> Topic:
+    """Describes the topic like `describe_topic`, over an open connection."""
     partitions, replication = await _shape(admin, name)
     try:
         wanted = ConfigResource(ConfigResourceType.TOPIC, name, dict.fromkeys(ASKED))

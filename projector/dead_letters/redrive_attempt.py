@@ -10,7 +10,7 @@ from projector.consuming.batch import parked_behind
 from projector.dead_letters.parking import header_name, timestamp_ms
 from projector.writing.commit import GenerationWriter
 from projector.writing.connection import Connection
-from projector.writing.failure import Cause, Diagnosis, Failure, kind_of, unappliable
+from projector.writing.failure import Cause, Diagnosis, Failure, cannot_be_applied, kind_of
 from projector.writing.known_good_check import known_good_fails
 from projector.writing.rows import EventRow, to_row
 
@@ -125,7 +125,7 @@ async def _apply_one(
             if others_fail is not None:
                 _raise_unless_suspect(others_fail, error)
                 raise _cannot_apply("defect", error) from error
-            why = unappliable(error)
+            why = cannot_be_applied(error)
     assert why is not None
     return _block_key(letter, why, stuck)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from projector.consuming.batch import Position
-from projector.writing.failure import DATABASE_ERRORS, named
+from projector.writing.failure import DATABASE_ERRORS, describe_error
 from read_model.generations.register import PROJECTED, Generation, list_generations
 from telemetry.logs import get_logger
 
@@ -172,7 +172,7 @@ class Generations:
                 continue
             if running.limits.current.state == "active":
                 raise error
-            self._log.error("generation_failed", generation=name, error=named(error))
+            self._log.error("generation_failed", generation=name, error=describe_error(error))
             self._not_before[name] = asyncio.get_running_loop().time() + RESTART_DELAY
 
     async def _stop_all(self) -> None:

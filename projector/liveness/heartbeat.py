@@ -68,7 +68,7 @@ class Heartbeats:
     def __init__(self) -> None:
         self._beats: dict[asyncio.Task[object], _Beat] = {}
 
-    def turn(self, serves: Iterable[int] = ()) -> None:
+    def begin_turn(self, serves: Iterable[int] = ()) -> None:
         """Notes that the calling loop begins a turn, for the partitions in `serves`."""
         beat = self._beats.setdefault(_task(), _Beat())
         beat.turns += 1
@@ -109,7 +109,7 @@ class Heartbeats:
             for what, tries in beat.operations.items()
         ]
 
-    def leave(self) -> None:
+    def end(self) -> None:
         """Removes the calling loop, which ends regularly."""
         self._beats.pop(_task(), None)
 

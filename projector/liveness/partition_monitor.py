@@ -19,12 +19,12 @@ from contracts.topic_promises import broken_promises
 from projector.consuming.consumer_group import GroupDescription, describe_group
 from projector.consuming.log_probe import LogOffsets, LogProbe
 from projector.consuming.ownership import Ownership
-from projector.consuming.topic_description import look_at_topic
+from projector.consuming.topic_description import describe_topic
 from projector.generations.loop import GenerationLoop, group_of
 from projector.liveness.projecting import Facts, Lock, PendingOperation, judge
 from projector.liveness.verdicts import Joining, Unassigned, Verdict
 from projector.settings import ProjectorSettings
-from projector.writing.locks import lock_in_the_way
+from projector.writing.locks import blocking_lock
 from telemetry.logs import get_logger
 from telemetry.metrics import PARTITION_STATES
 
@@ -78,7 +78,7 @@ class PartitionMonitor:
         loop = self._loop()
         if loop is None or loop.membership.joining_since is None:
             return None
-        foreign_members = tuple(map(str, self._group.of(-1).foreign_members(loop.limits.name)))
+        foreign_members = tuple(map(str, self._group.for_partition(-1).foreign_members(loop.limits.name)))
         return Joining(loop.membership.joining_for(time.monotonic()), loop.membership.refusal, foreign_members)
 
     async def _run(self) -> None:
@@ -98,7 +98,7 @@ class PartitionMonitor:
             return
         try:
             async with asyncio.timeout(PATIENCE):
-                topic = await look_at_topic(self._settings.client_options(), self._settings.kafka_topic)
+                topic = await describe_topic(self._settings.client_options(), self._settings.kafka_topic)
         except Exception as error:  # noqa: BLE001 - the health probe of Kafka reports it
             self._log.info("topic_not_checked", error=type(error).__name__)
             return
@@ -142,7 +142,7 @@ class PartitionMonitor:
         return verdicts
 
     def _belongs_to_another(self, partition: int, generation: str) -> bool:
-        group = self._group.of(partition)
+        group = self._group.for_partition(partition)
         return not group.settled or (group.holder is not None and group.holder.projects(generation))
 
     def _facts(
@@ -158,7 +158,7 @@ class PartitionMonitor:
             marks.beginning,
             marks.readable,
             marks.end,
-            self._group.of(partition),
+            self._group.for_partition(partition),
             None if stopped is None else stopped.stop.reason,
             loop.limits.limit(partition),
             None if held_since is None else time.monotonic() - held_since.since,
@@ -189,7 +189,7 @@ class PartitionMonitor:
 
     async def _lock(self, generation: str) -> Lock | None:
         async with asyncio.timeout(PATIENCE), self._pool.acquire(timeout=PATIENCE) as connection:
-            return await lock_in_the_way(connection, generation)
+            return await blocking_lock(connection, generation)
 
     def _export_states(self, generation: str) -> None:
         PARTITION_STATES.clear()

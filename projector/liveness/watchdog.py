@@ -35,7 +35,7 @@ PROBE_PATIENCE = 5.0  # seconds; a Kafka that takes longer counts as unreachable
 FROZEN_INTERVALS = 2.0  # intervals; a sleep that lasts this much too long means that the whole process was paused
 
 
-class Held(msgspec.Struct, frozen=True):
+class HeldPartition(msgspec.Struct, frozen=True):
     """A held partition at one moment. `waits`: there is a readable record at or after its position."""
 
     epoch: int
@@ -43,7 +43,7 @@ class Held(msgspec.Struct, frozen=True):
     end: int
     waits: bool
 
-    def has_not_moved(self, before: "Held | None") -> bool:
+    def has_not_moved(self, before: "HeldPartition | None") -> bool:
         """Returns whether the position has not changed although there were already more records before."""
         return (
             before is not None
@@ -57,7 +57,7 @@ class Observation(msgspec.Struct, frozen=True):
 
     at: float
     loops: dict[str, Loop] = msgspec.field(default_factory=dict)
-    held: dict[int, Held] = msgspec.field(default_factory=dict)
+    held: dict[int, HeldPartition] = msgspec.field(default_factory=dict)
     unclaimed: frozenset[int] = frozenset()  # partitions that are assigned, and neither held nor stopped
     joining_for: float = 0.0  # seconds without an assignment by the group, while Kafka answers
     refused: bool = False  # Kafka refuses the membership with an error; a restart would get the same error
@@ -241,10 +241,10 @@ class Watchdog:
 
     async def _compare(
         self, topic: str, positions: Mapping[int, Position], seen: Sequence[Observation]
-    ) -> dict[int, Held]:
+    ) -> dict[int, HeldPartition]:
         ends = await self._probe.ends(TopicPartition(topic, partition) for partition in positions)
         held = {
-            tp: Held(positions[tp.partition].epoch, positions[tp.partition].next_offset, end, waits=True)
+            tp: HeldPartition(positions[tp.partition].epoch, positions[tp.partition].next_offset, end, waits=True)
             for tp, end in ends.items()
         }
         # For each partition that has not moved since an earlier observation: the least end that its log had then.

@@ -27,7 +27,7 @@ from projector.liveness.stops import Stop, StopCause
 from projector.writing.claims import RELEASE_TIMEOUT
 from projector.writing.commit import Committed, Fenced, GenerationWriter
 from projector.writing.connection import Connection, connected
-from projector.writing.failure import DATABASE_ERRORS, Diagnosis, Failure, diagnosis, kind_of, unappliable
+from projector.writing.failure import DATABASE_ERRORS, Diagnosis, Failure, cannot_be_applied, diagnosis, kind_of
 from projector.writing.known_good_check import known_good_fails
 from projector.writing.rows import EventRow, KafkaRecord
 from telemetry.logs import get_logger
@@ -265,7 +265,7 @@ class Applier:
                     raise
                 others_fail = await known_good_fails(connection, self._writer, _first(part))
                 if others_fail is None:
-                    return Park(unappliable(error))
+                    return Park(cannot_be_applied(error))
                 if kind_of(others_fail) in (Failure.SUSPECT, Failure.DEFECT):
                     return StopPartitions(Stop(StopCause.DEFECT, _name_of(error)))
                 raise others_fail from error

@@ -150,7 +150,7 @@ def storable_words(text: str) -> str:
     return text.replace("\0", "\ufffd").encode(errors="replace").decode()[:MAX_MESSAGE_LENGTH]
 
 
-def unappliable(error: BaseException) -> Diagnosis:
+def cannot_be_applied(error: BaseException) -> Diagnosis:
     """Returns the diagnosis of a valid event that cannot be applied.
 
     It keeps only the class of the error, because the error's text may quote the event.
@@ -158,15 +158,15 @@ def unappliable(error: BaseException) -> Diagnosis:
     return Diagnosis("poison", type(error).__name__, "The event is valid, but could not be applied; others can.")
 
 
-def named(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """Describes an error in a few words: its class, its SQLSTATE, and its text unless that may quote an event.
 
     A group is described by its leaves, and a NotConnectedError by its cause.
     """
     if isinstance(error, BaseExceptionGroup):
-        return "; ".join(dict.fromkeys(map(named, leaves(error))))
+        return "; ".join(dict.fromkeys(map(describe_error, leaves(error))))
     if isinstance(error, NotConnectedError) and error.__cause__ is not None:
-        return f"not connected to PostgreSQL: {named(error.__cause__)}"
+        return f"not connected to PostgreSQL: {describe_error(error.__cause__)}"
     code = getattr(error, "sqlstate", None)
     words = f"{type(error).__name__} {code}" if code else type(error).__name__
     told = "" if kind_of(error) is Failure.SUSPECT else str(error).partition("\n")[0]

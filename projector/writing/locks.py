@@ -17,7 +17,7 @@ ORDER BY w.waitstart LIMIT 1
 """
 
 
-async def lock_in_the_way(connection: Connection, generation: str) -> Lock | None:
+async def blocking_lock(connection: Connection, generation: str) -> Lock | None:
     """Returns the lock that a projector of this generation has waited for longest; None if there is none.
 
     Locks that a projector of the same generation holds do not count.

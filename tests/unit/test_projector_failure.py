@@ -15,10 +15,10 @@ from projector.writing.failure import (
     DATABASE_ERRORS,
     Failure,
     NotConnectedError,
+    describe_error,
     diagnosis,
     kind_of,
     leaves,
-    named,
 )
 from tests.architecture.repository import ROOT
 
@@ -138,14 +138,14 @@ def test_a_group_is_named_by_its_leaves() -> None:
         "unhandled errors", [ExceptionGroup("more", [OSError("away"), refused]), OSError("away")]
     )
     assert len([*leaves(group)]) == 3
-    assert named(group) == (
+    assert describe_error(group) == (
         "OSError: away; not connected to PostgreSQL: InvalidPasswordError 28P01: password authentication failed"
     )
 
 
 def test_what_may_quote_an_event_is_not_repeated() -> None:
-    assert named(asyncpg.CheckViolationError("new row violates: (secret)")) == "CheckViolationError 23514"
-    assert named(KeyError("secret")) == "KeyError"
+    assert describe_error(asyncpg.CheckViolationError("new row violates: (secret)")) == "CheckViolationError 23514"
+    assert describe_error(KeyError("secret")) == "KeyError"
 
 
 def test_a_diagnosis_names_the_failure_and_quotes_no_value() -> None:

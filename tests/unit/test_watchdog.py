@@ -19,7 +19,7 @@ from projector.liveness.watchdog import (
     JOIN_PATIENCE,
     LEAST_SPAN,
     Healthy,
-    Held,
+    HeldPartition,
     Observation,
     Stuck,
     judge,
@@ -39,8 +39,8 @@ def seen(*loops: Loop, **fields: object) -> Observation:
     return Observation(**{"at": 0.0, "loops": known, **fields})  # type: ignore[arg-type]  # a table's shorthand
 
 
-def at(position: int, end: int, *, waits: bool = True, epoch: int = 1) -> dict[int, Held]:
-    return {1: Held(epoch, position, end, waits)}
+def at(position: int, end: int, *, waits: bool = True, epoch: int = 1) -> dict[int, HeldPartition]:
+    return {1: HeldPartition(epoch, position, end, waits)}
 
 
 STUCK = {
@@ -124,15 +124,15 @@ async def test_a_pulse_knows_its_loops_until_they_leave() -> None:
     heartbeats, resume = Heartbeats(), asyncio.Event()
 
     async def lane() -> None:
-        heartbeats.turn({2})
+        heartbeats.begin_turn({2})
         await resume.wait()
-        heartbeats.turn({2, 3})
+        heartbeats.begin_turn({2, 3})
         heartbeats.attempt()
         await asyncio.Event().wait()
 
     async def leaver() -> None:
-        heartbeats.turn({4})
-        heartbeats.leave()
+        heartbeats.begin_turn({4})
+        heartbeats.end()
 
     task = asyncio.create_task(lane(), name="lane 0")
     await asyncio.create_task(leaver())
