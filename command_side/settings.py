@@ -17,33 +17,32 @@ class CommandSettings(KafkaSettings):
     max_connections: int = Field(
         default=4_000,
         ge=1,
-        description="Open connections of one process; for one more the longest idle is closed, or 503.",
+        description="Open connections of one process. For one more, the longest idle is closed, or 503.",
     )
-    kafka_compression: Compression = Field(default="gzip", description="How batches of records are compressed.")
+    kafka_compression: Compression = Field(default="gzip", description="Compression of record batches.")
     publish_timeout_ms: int = Field(
-        default=30_000, ge=100, le=300_000, description="An accepted command is answered within so long, ms."
+        default=30_000,
+        ge=100,
+        le=300_000,
+        description="Time limit for Kafka's answer to a command, ms; then the answer is 503.",
     )
-    publish_retries: int = Field(
-        default=3, ge=0, le=10, description="Further tries of a produce round that Kafka refused."
-    )
+    publish_retries: int = Field(default=3, ge=0, le=10, description="Retries of a produce round that Kafka refused.")
     publish_max_pending: int = Field(
-        default=10_000, ge=1, description="Commands that may wait for Kafka at once; more are answered 503."
+        default=10_000, ge=1, description="Commands that may wait for Kafka at the same time; more are answered 503."
     )
     max_body_bytes: int = Field(default=65_536, ge=256, le=1_048_576, description="Largest request body, bytes.")
     batch_max_body_bytes: int = Field(
         default=1_048_576, ge=256, le=16_777_216, description="Largest request body of a batch, bytes."
     )
-    body_timeout_ms: int = Field(
-        default=10_000, ge=100, description="A request body must have arrived within so long, ms."
-    )
+    body_timeout_ms: int = Field(default=10_000, ge=100, description="Time limit for receiving a request body, ms.")
     max_requests_in_flight: int = Field(
-        default=512, ge=1, description="POST requests at once; more are answered 503 before their body is read."
+        default=512, ge=1, description="POST requests in flight; more are answered 503 before their body is read."
     )
     max_bytes_in_flight: int = Field(
-        default=33_554_432, ge=1, description="Bytes of request bodies at once; more are answered 503."
+        default=33_554_432, ge=1, description="Bytes of request bodies in flight; more are answered 503."
     )
     idempotency_window_ms: int = Field(
-        default=600_000, ge=0, description="A process remembers an idempotency key for so long, ms."
+        default=600_000, ge=0, description="Time for which a process remembers an idempotency key, ms."
     )
     idempotency_memory_bytes: int = Field(
         default=33_554_432, ge=0, description="Memory for idempotency keys, bytes; the oldest are forgotten first."
@@ -51,8 +50,8 @@ class CommandSettings(KafkaSettings):
     startup_timeout_ms: int = Field(
         default=60_000,
         ge=0,
-        description="A process that starts waits so long for a server that is away, then exits, ms; 0: not at all.",
+        description="How long a starting process waits for a server that is away before it exits, ms; 0: not at all.",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        default="INFO", description="Least level that is logged."
+        default="INFO", description="Lowest level that is logged."
     )

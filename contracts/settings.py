@@ -17,13 +17,15 @@ class KafkaSettings(BaseSettings):
     kafka_bootstrap_servers: str = Field(default="127.0.0.1:9092", description="Brokers, host:port, comma separated.")
     kafka_topic: str = Field(default=TOPIC, description="Topic of the events.")
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
-        default="PLAINTEXT", description="How to speak to the brokers."
+        default="PLAINTEXT", description="Protocol for the connections to the brokers."
     )
     kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
-        default="PLAIN", description="SASL mechanism, with a SASL protocol."
+        default="PLAIN", description="SASL mechanism; used with a SASL protocol."
     )
-    kafka_sasl_username: str = Field(default="", description="SASL user, with a SASL protocol.")
-    kafka_sasl_password: SecretStr = Field(default=SecretStr(""), description="SASL password, with a SASL protocol.")
+    kafka_sasl_username: str = Field(default="", description="SASL user name; used with a SASL protocol.")
+    kafka_sasl_password: SecretStr = Field(
+        default=SecretStr(""), description="SASL password; used with a SASL protocol."
+    )
 
     def client_options(self) -> dict[str, Any]:
         """The keyword arguments that every Kafka client of Footfall is made with."""

@@ -23,7 +23,7 @@ class TopicSettings(KafkaSettings):
 
     kafka_dlq_topic: str = Field(default=DEAD_LETTER_TOPIC, description="Topic of the dead letters.")
     kafka_partitions: int = Field(
-        default=PARTITIONS, ge=1, le=10_000, description="Partitions of a topic when it is created."
+        default=PARTITIONS, ge=1, le=10_000, description="Partitions of a topic that is created."
     )
     kafka_replication_factor: int = Field(
         default=1, ge=1, le=10, description="Copies of each partition; 3 in production."

@@ -23,21 +23,21 @@ class ProjectorSettings(KafkaSettings):
     start_from: Literal["earliest", "latest"] = Field(
         default="earliest", description="Where a partition without a checkpoint begins."
     )
-    batch_max_records: int = Field(default=8_000, ge=1, le=50_000, description="Records in one transaction at most.")
+    batch_max_records: int = Field(default=8_000, ge=1, le=50_000, description="Records in one transaction, at most.")
     batch_max_bytes: int = Field(
-        default=8_388_608, ge=1_024, description="Bytes of record values in one transaction at most."
+        default=8_388_608, ge=1_024, description="Bytes of record values in one transaction, at most."
     )
     batch_max_wait_ms: int = Field(
         default=100, ge=1, le=10_000, description="Longest wait of a fetch for new records, ms."
     )
     kafka_dlq_topic: str = Field(default=DEAD_LETTER_TOPIC, description="Topic of the dead letters.")
     max_parked_of_one_key: int = Field(
-        default=1_000, ge=1, description="Dead letters of one key at most; beyond, its partition stops."
+        default=1_000, ge=1, description="Dead letters of one key, at most; with more, its partition stops."
     )
     max_parked_of_one_partition: int = Field(
-        default=10_000, ge=1, description="Dead letters of one partition at most; beyond, it stops."
+        default=10_000, ge=1, description="Dead letters of one partition, at most; with more, it stops."
     )
-    projector_lanes: int = Field(default=3, ge=1, le=8, description="Database connections that commit side by side.")
+    projector_lanes: int = Field(default=3, ge=1, le=8, description="Database connections that commit in parallel.")
     projector_host: str = Field(default="127.0.0.1", description="Address of the projector's health and metrics.")
     projector_port: int = Field(
         default=3003, ge=0, le=65_535, description="Port of the projector's health and metrics."
@@ -46,13 +46,13 @@ class ProjectorSettings(KafkaSettings):
         default=15_000,
         ge=200,
         le=3_600_000,
-        description="The watchdog ends a projector that makes no progress for so long, with work to do, ms.",
+        description="The watchdog ends a projector that makes no progress for this time although there is work, ms.",
     )
     startup_timeout_ms: int = Field(
         default=60_000,
         ge=0,
-        description="A process that starts waits so long for a server that is away, then exits, ms; 0: not at all.",
+        description="How long a starting process waits for a server that is away before it exits, ms; 0: not at all.",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        default="INFO", description="Least level that is logged."
+        default="INFO", description="Lowest level that is logged."
     )

@@ -20,55 +20,58 @@ class QuerySettings(BaseSettings):
     max_connections: int = Field(
         default=4_000,
         ge=1,
-        description="Open connections of one process; for one more the longest idle is closed, or 503.",
+        description="Open connections of one process. For one more, the longest idle is closed, or 503.",
     )
     database_url: DatabaseUrlSetting = Field(
         description="PostgreSQL URL of a role that is a member of footfall_reader."
     )
     replica_database_url: OptionalDatabaseUrlSetting = Field(
         default=SecretStr(""),
-        description="PostgreSQL URL of a replica: queries read there, and DATABASE_URL, the primary, only notifies.",
+        description="PostgreSQL URL of a replica to read from; DATABASE_URL, the primary, then only notifies.",
     )
     kafka_topic: str = Field(default="user-activity-events", description="Topic of the events.")
     query_pool_size: int = Field(
-        default=10, ge=2, le=100, description="Database connections for lookups; each export has one more."
+        default=10, ge=2, le=100, description="Database connections for queries; each export uses one more."
     )
-    query_timeout_ms: int = Field(default=5_000, ge=10, description="A single query is given up after so long, ms.")
+    query_timeout_ms: int = Field(default=5_000, ge=10, description="Time limit of a single query, ms.")
     max_exports: int = Field(
-        default=4, ge=1, description="Answers of all events that may stream at once; more are answered 503."
+        default=4, ge=1, description="Exports that may run at the same time; more are answered 503."
     )
     export_timeout_ms: int = Field(
-        default=600_000, ge=1_000, description="A streaming answer is cut off after so long, ms."
+        default=600_000, ge=1_000, description="Time limit of an export, ms; then it is cut off."
     )
     export_least_bytes: int = Field(
         default=655_360,
         ge=0,
-        description="Who takes fewer bytes of a streaming answer within EXPORT_PACE_MS is cut off.",
+        description="A client that reads fewer bytes of an export within EXPORT_PACE_MS is cut off.",
     )
     export_pace_ms: int = Field(
-        default=10_000, ge=100, description="How long a streaming answer waits for EXPORT_LEAST_BYTES to be taken, ms."
+        default=10_000, ge=100, description="Time in which a client must read EXPORT_LEAST_BYTES of an export, ms."
     )
     max_waiting_bytes: int = Field(
         default=33_554_432,
         ge=1,
-        description="Bytes of pages that wait for their readers at once; more are 503.",
+        description="Bytes of pages that wait for their clients to read them; more are answered 503.",
     )
     cursor_secret: SecretStr = Field(
-        default=SecretStr(""), description="Key that signs cursors, at least 16 characters; empty: the database's own."
+        default=SecretStr(""),
+        description="Key that signs cursors, at least 16 characters; empty: the key in the database.",
     )
     max_streams: int = Field(
-        default=2_000, ge=1, description="Clients that may follow the live feed at once; more are answered 503."
+        default=2_000,
+        ge=1,
+        description="Clients that may follow the live stream at the same time; more are answered 503.",
     )
     stream_heartbeat_ms: int = Field(
-        default=15_000, ge=100, description="Between signs of life on a stream with nothing to tell, ms."
+        default=15_000, ge=100, description="Interval of heartbeats on an idle stream, ms."
     )
     startup_timeout_ms: int = Field(
         default=60_000,
         ge=0,
-        description="A process that starts waits so long for a server that is away, then exits, ms; 0: not at all.",
+        description="How long a starting process waits for a server that is away before it exits, ms; 0: not at all.",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        default="INFO", description="Least level that is logged."
+        default="INFO", description="Lowest level that is logged."
     )
 
     @field_validator("cursor_secret")

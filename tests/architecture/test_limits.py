@@ -20,7 +20,7 @@ from web import server as serve
 from web.protocol import bounded_http
 
 LIMITS = (ROOT / "docs" / "limits.md").read_text()
-BOUNDS = re.compile(r"more are answered|Largest request|within so long|after so long|so long, ms|forgotten").search
+BOUNDS = re.compile(r"more are answered|Largest request|Time limit|Time for which|forgotten|must read").search
 
 
 def in_words(name: str, value: int) -> str:
