@@ -79,7 +79,7 @@ containers: $(READY)  ## Build the image, run compose.yaml with Podman, kill eac
 	$(BIN)/python -m chaos.containers $(ARGS)
 
 clean:  ## Remove the environment, the caches and the embedded servers' data
-	rm -rf .venv .tools .footfall .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	rm -rf .venv .tools .footfall .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist .coverage .coverage.* htmlcov
 	find $(ROOMS) tests -type d -name __pycache__ -prune -exec rm -rf {} +
 
 # An environment that exists keeps its interpreter; a new one gets the interpreter that was found.

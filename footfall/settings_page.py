@@ -43,7 +43,7 @@ and of the query side.
 
 Names that end in `_MS` are milliseconds, names that end in `_BYTES` are bytes.
 
-`python -m footfall.documents --write` writes this page from the settings classes; `make check` compares the two.
+`.venv/bin/python -m footfall.documents --write` writes this page from the settings classes; `make check` compares them.
 """
 
 ENVIRONMENT = (
