@@ -19,7 +19,7 @@ from contracts.event import ActivityCommand, UserEvent
 from contracts.record import to_record
 from web import envelope
 from web.asgi import App, Receive, Scope, Send, respond
-from web.server import serve
+from web.server import MAX_CONNECTIONS, run, server_of
 
 
 def accepted_bytes() -> bytes:
@@ -97,7 +97,8 @@ def main(kind: str, port: int) -> int:
     if kind == "protocol":
         uvloop.run(serve_canned(port))
         return 0
-    return serve(litestar_app() if kind == "litestar" else bare_asgi, "127.0.0.1", port)
+    app = litestar_app() if kind == "litestar" else bare_asgi
+    return run(server_of(app, "127.0.0.1", port, MAX_CONNECTIONS))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from query_side.events import pages, queries
 from query_side.events.filters import EventFilter
 from read_model.connecting.database_url import parse
 from web.asgi import Receive, Scope, Send, respond
-from web.server import serve
+from web.server import MAX_CONNECTIONS, run, server_of
 
 LIMIT = 100
 NONE: tuple[object, ...] = ()
@@ -61,4 +61,5 @@ class BarePages:
 
 
 if __name__ == "__main__":
-    sys.exit(serve(BarePages(os.environ["DATABASE_URL"]), "127.0.0.1", int(sys.argv[1])))
+    app = BarePages(os.environ["DATABASE_URL"])
+    sys.exit(run(server_of(app, "127.0.0.1", int(sys.argv[1]), MAX_CONNECTIONS)))

@@ -255,25 +255,31 @@ def scatters_users() -> None:
 
 def acknowledges_early() -> None:
     """A command is acknowledged before Kafka has acknowledged it."""
-    usual = log.hand_over
+    usual = log.publish_nowait
 
-    def hand_over(self: Any, record: Any, tell: Any) -> Any:
-        handed = usual(self, record, lambda _: None)
-        tell(Acknowledged(0, 0))
-        return handed
+    def publish_nowait(self: Any, record: Any, on_result: Any) -> Any:
+        pending = usual(self, record, lambda _: None)
+        on_result(Acknowledged(0, 0))
+        return pending
 
-    _replace(log, "hand_over", hand_over)
+    _replace(log, "publish_nowait", publish_nowait)
 
 
 def acknowledges_who_follows() -> None:
     """A repeated command that waits for an unacknowledged record is answered as if it were acknowledged."""
-    usual = Follow.outcome
+    awaited, called = Follow.outcome, Follow.on_outcome
 
-    async def outcome(self: Any) -> Outcome:
-        found = await usual(self)
+    def false(found: Outcome) -> Outcome:
         return found if isinstance(found, ACKNOWLEDGED) else SOMEWHERE
 
+    async def outcome(self: Any) -> Outcome:
+        return false(await awaited(self))
+
+    def on_outcome(self: Any, call: Callable[[Outcome], None]) -> None:
+        called(self, lambda found: call(false(found)))
+
     _replace(Follow, "outcome", outcome)
+    _replace(Follow, "on_outcome", on_outcome)
 
 
 def _replace(owner: Any, name: str, value: Any) -> None:

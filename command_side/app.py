@@ -2,18 +2,20 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from aiokafka import AIOKafkaProducer
 from litestar import Litestar
 
-from command_side.admission import Admission
-from command_side.api.batch import batch_route
+from command_side.api.batch import BATCH, batch_route, read_batch_head
 from command_side.api.documents import OPENAPI, document_routes
-from command_side.api.fast_single import DirectCommands
+from command_side.api.fast_single import FastCommands
 from command_side.api.openapi.document import document
 from command_side.api.single import GENERATE, generate_route
 from command_side.batch_submission import Batches
 from command_side.idempotency import RecentKeys
+from command_side.policies.command_heads import CommandHeads, read_head
+from command_side.policies.requests_in_flight import RequestsInFlight
 from command_side.publishing.kafka_event_log import KafkaEventLog
 from command_side.publishing.kafka_producer import BROKERS_AWAY
 from command_side.publishing.quick_gzip import use_quick_gzip
@@ -23,6 +25,7 @@ from command_side.submission import Commands
 from telemetry.connections import once_there
 from telemetry.health import DependencyState
 from web.asgi import App
+from web.policies.decisions import RequestPolicy
 
 ANSWER_TIMEOUT_MS = 8_000  # a connection that is silent for so long is replaced; the request is sent again
 
@@ -42,15 +45,13 @@ class CommandSide:
         )
         self._topic = TopicWatch(lambda: self._log.client, settings.kafka_topic)
         keys = RecentKeys(max_bytes=settings.idempotency_memory_bytes, window=settings.idempotency_window_ms / 1000)
-        admission = Admission(max_requests=settings.max_requests_in_flight, max_bytes=settings.max_bytes_in_flight)
-        commands = [
-            generate_route(Commands(self._log, keys), admission, settings),
-            batch_route(Batches(self._log, keys), admission, settings),
-        ]
+        single = Commands(self._log, keys)
+        commands = [generate_route(single, settings), batch_route(Batches(self._log, keys), settings)]
+        self.policies = command_policies(settings)
         # Past the router, which costs 10 us.
         self.direct_routes = {path: route.fn for route in commands for path in route.paths}
         self.raw_routes: dict[str, App] = {}
-        self.exchanges = {GENERATE.encode(): DirectCommands(self._log, keys, admission, settings).take}
+        self.fast_handlers = {GENERATE.encode(): FastCommands(single).handle}
         self.route_handlers = [*commands, *document_routes()]
         self.probes = {"kafka": self._kafka_state}
         self.documents = {OPENAPI: document}
@@ -71,6 +72,16 @@ class CommandSide:
             return DependencyState(ok=False, detail=f"the circuit is {state}: Kafka does not answer")
         await self._log.connected()
         return await self._topic.state()
+
+
+def command_policies(settings: CommandSettings) -> list[RequestPolicy]:
+    """What every request passes, in this order."""
+    heads = {
+        GENERATE: partial(read_head, settings.max_body_bytes),
+        BATCH: partial(read_batch_head, settings.batch_max_body_bytes),
+    }
+    in_flight = RequestsInFlight(max_requests=settings.max_requests_in_flight, max_bytes=settings.max_bytes_in_flight)
+    return [CommandHeads(heads), in_flight]
 
 
 def producer_of(settings: CommandSettings) -> AIOKafkaProducer:

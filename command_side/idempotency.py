@@ -9,6 +9,7 @@ import hashlib
 import re
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from uuid import UUID
 
 import msgspec
@@ -140,6 +141,10 @@ class Follow(msgspec.Struct, frozen=True):
     async def outcome(self) -> Outcome:
         """What became of it. Who is cancelled here takes nothing from the others."""
         return await asyncio.shield(self._outcome)
+
+    def on_outcome(self, call: Callable[[Outcome], None]) -> None:
+        """As `outcome`, by a call."""
+        self._outcome.add_done_callback(lambda known: call(known.result()))
 
 
 class Settled(msgspec.Struct, frozen=True):

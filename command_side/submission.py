@@ -1,10 +1,86 @@
-"""One command, start to end: validate, create the event, publish it."""
+"""One command from its body to its result, without I/O of its own: validate, claim the key, publish, say what became.
+
+Two drivers carry it: the fast path is called back with the result (`api/fast_single.py`), the route on ASGI awaits the
+same call (`api/single.py`).
+"""
+
+from collections.abc import Callable
 
 from command_side.idempotency import Follow, KeyConflict, Lead, RecentKeys, Settled
-from command_side.publishing.event_log import EventLog, Outcome, Submitted
+from command_side.publishing.event_log import NOT_TAKEN, EventLog, Outcome, Submitted
 from contracts.event import ActivityCommand
-from contracts.record import new_record
+from contracts.record import EventRecord, new_record
 from contracts.validation.rules import Problems, validate_user_event
+
+Result = Submitted | Problems | KeyConflict
+OnResult = Callable[[Result], None]
+
+
+class Submission:
+    """A valid command on its way to its result."""
+
+    __slots__ = ("_on_result", "_record")
+
+    goes_on_without_client = True  # repeats with its key may wait for its record
+
+    def __init__(self, record: EventRecord, on_result: OnResult) -> None:
+        self._record = record
+        self._on_result: OnResult | None = on_result  # None: called, or nobody waits any more
+
+    def abandon(self) -> None:
+        """Nobody waits for the result any more: `on_result` is not called."""
+        self._on_result = None
+
+    def settle(self, outcome: Outcome) -> None:
+        """Calls `on_result` with what became of the record."""
+        on_result, self._on_result = self._on_result, None
+        if on_result is not None:
+            on_result(Submitted(self._record, outcome))
+
+
+class Publishing(Submission):
+    """A command without a key: what was not sent when its client leaves never will be."""
+
+    __slots__ = ("_pending",)
+
+    goes_on_without_client = False
+
+    def begin(self, log: EventLog) -> Result | Submission:
+        """Gives the record to the log. Returns the result if the log does not take it."""
+        pending = log.publish_nowait(self._record, self.settle)
+        if isinstance(pending, NOT_TAKEN):
+            return Submitted(self._record, pending)
+        self._pending = pending
+        return self
+
+    def abandon(self) -> None:
+        """See `Submission.abandon`."""
+        self._on_result = None
+        self._pending.withdraw()
+
+
+class Leading(Submission):
+    """A command that is the first with its key."""
+
+    __slots__ = ("_lead",)
+
+    def __init__(self, lead: Lead, on_result: OnResult) -> None:
+        super().__init__(lead.record, on_result)
+        self._lead = lead
+
+    def begin(self, log: EventLog) -> Result | Submission:
+        """Gives the record to the log. Returns the result if the log does not take it."""
+        try:
+            pending = log.publish_nowait(self._record, self._settle_key)
+        except BaseException:
+            self._lead.leave()
+            raise
+        if isinstance(pending, NOT_TAKEN):
+            return Submitted(self._record, self._lead.settle(pending))
+        return self
+
+    def _settle_key(self, outcome: Outcome) -> None:
+        self.settle(self._lead.settle(outcome))
 
 
 class Commands:
@@ -14,35 +90,31 @@ class Commands:
         self._log = log
         self._keys = keys
 
-    async def handle(
-        self, body: bytes, request_id: str, key: bytes | None = None
-    ) -> Submitted | Problems | KeyConflict:
-        """Records one activity. Returns its record and what became of it, or why there is none.
+    def submit(self, body: bytes, key: bytes | None, request_id: str, on_result: OnResult) -> Result | Submission:
+        """Records one activity; with an idempotency key, every repeat is the same event.
 
-        With an idempotency key, every repeat is the same event.
+        Returns the result if it is known at once; then `on_result` is never called. Otherwise returns the submission,
+        which calls `on_result` once, unless it is abandoned before. If this raises, nothing is published.
         """
         command = validate_user_event(body)
         if isinstance(command, Problems):
             return command
-        if key is not None:
-            return await self._once(key, command, request_id)
-        record = new_record(command, request_id)
-        return Submitted(record, await self._log.publish(record))
+        if key is None:
+            return Publishing(new_record(command, request_id), on_result).begin(self._log)
+        return self._submit_keyed(command, key, request_id, on_result)
 
-    async def _once(self, key: bytes, command: ActivityCommand, request_id: str) -> Submitted | KeyConflict:
+    def _submit_keyed(
+        self, command: ActivityCommand, key: bytes, request_id: str, on_result: OnResult
+    ) -> Result | Submission:
         claim = self._keys.claim(self._keys.keyed(key, command, request_id))
         match claim:
             case KeyConflict():
                 return claim
-            case Lead():
-                return Submitted(claim.record, await self._published(claim))
-            case Follow():
-                return Submitted(claim.record, await claim.outcome())
             case Settled():
                 return Submitted(claim.record, claim.outcome)
-
-    async def _published(self, lead: Lead) -> Outcome:
-        try:
-            return lead.settle(await self._log.publish(lead.record))
-        finally:
-            lead.leave()
+            case Follow():
+                following = Submission(claim.record, on_result)
+                claim.on_outcome(following.settle)
+                return following
+            case Lead():
+                return Leading(claim, on_result).begin(self._log)

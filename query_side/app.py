@@ -25,8 +25,9 @@ from read_model.tables.schema_version import newest_migration, schema_state
 from telemetry.connections import once_there
 from telemetry.health import DependencyState
 from telemetry.metrics import PROCESSED_EVENTS
-from web.asgi import App, Takes
+from web.asgi import App
 from web.documents import document_route
+from web.fast_handler import FastHandler
 
 # Every hot query walks one range of one index in its order and stops early. What the planner would rather do, to gather
 # a whole range and sort it, costs more the more there is.
@@ -50,9 +51,10 @@ class QuerySide:
         typed = reading_router([*ACTIVITY_ROUTES, event_status], given, waiting)
         self.route_handlers: list[ControllerRouterHandler] = [typed, document_route(DOCUMENT, rendered)]
         self.raw_routes: dict[str, App] = {**events.raw_routes(), **self._live.raw_routes()}
-        self.exchanges: dict[bytes, Takes] = {}
+        self.fast_handlers: dict[bytes, FastHandler] = {}
         # Past what else is before the routes.
-        self.direct_routes: dict[str, App] = {PROCESSED: self.guard(self.raw_routes[PROCESSED])}
+        self.direct_routes: dict[str, App] = {PROCESSED: self.raw_routes[PROCESSED]}
+        self.policies = [self._live.policy]
         self.probes = {"postgres": self._postgres_state}
         self.documents = {DOCUMENT: document}
 
@@ -79,10 +81,6 @@ class QuerySide:
             stateless=True,
             setup=self._live.confirm,
         )
-
-    def guard(self, app: App) -> App:
-        """Every query may name positions to wait for: one guard before all of them."""
-        return self._live.fresh(app)
 
     def end_streams(self) -> None:
         """Ends what would otherwise never end. May be called from a signal handler."""

@@ -14,10 +14,12 @@ from litestar.types import ControllerRouterHandler
 from telemetry.health import Probe
 from telemetry.logs import get_logger
 from web import envelope
-from web.asgi import App, Receive, Scope, Send, Takes
+from web.asgi import App, Receive, Scope, Send
 from web.docs.page import docs_config
+from web.fast_handler import FastHandler
 from web.hot_routes import RawRoutes
-from web.middleware import Edge
+from web.middleware import Middleware
+from web.policies.decisions import RequestPolicy
 
 FRAMEWORK_ERRORS = {404: "Not found"}
 
@@ -41,8 +43,13 @@ class Side(Protocol):
         ...
 
     @property
-    def exchanges(self) -> Mapping[bytes, Takes]:
+    def fast_handlers(self) -> Mapping[bytes, FastHandler]:
         """By path, what may answer a POST without a task."""
+        ...
+
+    @property
+    def policies(self) -> Sequence[RequestPolicy]:
+        """What every request of the process passes, in this order; see `web/policies/`."""
         ...
 
     @property
@@ -61,8 +68,8 @@ class Side(Protocol):
         ...
 
 
-def web_app(name: str, *sides: Side, guard: Callable[[App], App] = lambda app: app) -> Edge:
-    """All routes and probes of `sides` under one edge; `name` labels metrics and logs. `guard` is before the routes."""
+def web_app(name: str, *sides: Side) -> Middleware:
+    """All routes and probes of `sides`, behind the policies of all of them; `name` labels metrics and logs."""
     documents = {path: document for side in sides for path, document in side.documents.items()}
     app: Any = Litestar(
         route_handlers=[route for side in sides for route in side.route_handlers],
@@ -74,9 +81,10 @@ def web_app(name: str, *sides: Side, guard: Callable[[App], App] = lambda app: a
     )
     probes = {probe_name: probe for side in sides for probe_name, probe in side.probes.items()}
     direct = {path: route for side in sides for path, route in side.direct_routes.items()}
-    exchanges = {path: takes for side in sides for path, takes in side.exchanges.items()}
+    fast_handlers = {path: handler for side in sides for path, handler in side.fast_handlers.items()}
+    policies = [policy for side in sides for policy in side.policies]
     raw = {path: route for side in sides for path, route in side.raw_routes.items()}
-    return Edge(guard(RawRoutes(raw, for_router(app))), name, probes, direct, exchanges)
+    return Middleware(RawRoutes(raw, for_router(app)), name, probes, direct, fast_handlers, policies)
 
 
 def for_router(app: App) -> App:

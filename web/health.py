@@ -8,6 +8,7 @@ from telemetry.health import LIVENESS, Probe, check
 from telemetry.metrics import exposition
 from web.asgi import App, Receive, Scope, Send, respond
 
+PROBES = ("/health", "/health/live", "/health/ready", "/metrics")
 JSON = b"application/json"
 REFUSED_METHOD = b'{"success":false,"event":null,"errors":null,"error":"Method not allowed"}'
 _encode = msgspec.json.Encoder().encode
@@ -37,7 +38,7 @@ def health_routes(side: str, probes: Mapping[str, Probe]) -> dict[str, App]:
         body, content_type = exposition()
         await respond(send, 200, body, content_type.encode())
 
-    routes = {"/health": ready, "/health/live": live, "/health/ready": ready, "/metrics": metrics}
+    routes = dict(zip(PROBES, (ready, live, ready, metrics), strict=True))
     return {path: _reading_only(route) for path, route in routes.items()}
 
 

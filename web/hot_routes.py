@@ -31,6 +31,7 @@ class RawRoutes:
 
     def __init__(self, routes: Mapping[str, App], otherwise: App) -> None:
         """`routes`: by path, in which `{name}` is one segment that is not empty, percent-encoded as it came."""
+        self.routes = routes
         self._otherwise = otherwise
         self._exact = {path: app for path, app in routes.items() if "{" not in path}
         self._patterns = [

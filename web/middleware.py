@@ -1,4 +1,4 @@
-"""The outermost ASGI layer of each process: request id, headers for every answer, counters, probes.
+"""The outermost ASGI layer of each process: request policies, request id, headers for every answer, counters, probes.
 
 It wraps the whole application because the framework's own 404 and 405 bypass middleware.
 """
@@ -6,7 +6,7 @@ It wraps the whole application because the framework's own 404 and 405 bypass mi
 import re
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from email.utils import formatdate
 from functools import lru_cache
 
@@ -15,21 +15,26 @@ import uuid_utils
 from telemetry.health import Probe
 from telemetry.logs import get_logger
 from telemetry.metrics import HTTP_TALLY
-from web.asgi import HOLD_KEY, WHOLE_KEY, App, Headers, Message, Receive, Scope, Send, Takes
+from web.asgi import HOLD_KEY, WHOLE_KEY, App, Headers, Message, Receive, Scope, Send, respond
+from web.fast_handler import FastHandler
 from web.health import health_routes
+from web.policies.decisions import Refuse, RequestPolicy
+from web.policies.passage import HEAD_KEY, PASSAGE_KEY, Passage, refusal_body
+from web.policies.request_head import head_of
 
+JSON = b"application/json"
 REQUEST_ID_KEY = "footfall.request_id"  # in the ASGI scope
 LOG_INTERVAL = 1.0  # seconds between log lines of failed requests of one status
 SECURE_HEADERS = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
 SECURE_LINES = b"".join(b"%b: %b\r\n" % header for header in SECURE_HEADERS)
 METHODS = b"GET, HEAD, OPTIONS, POST"
 NO_ROUTES: Mapping[str, App] = {}
-NO_EXCHANGES: Mapping[bytes, Takes] = {}
+NO_FAST_HANDLERS: Mapping[bytes, FastHandler] = {}
 _causes = re.compile(r"^[ |]*([\w.]*(?:Error|Refused\w*): .*)$", re.MULTILINE).findall
 _acceptable_id = re.compile(rb"[!-~]{1,128}").fullmatch
 
 
-class Edge:
+class Middleware:
     """The layer around `app`, itself an ASGI application."""
 
     def __init__(
@@ -38,23 +43,34 @@ class Edge:
         side: str,
         probes: Mapping[str, Probe],
         direct: Mapping[str, App] = NO_ROUTES,
-        exchanges: Mapping[bytes, Takes] = NO_EXCHANGES,
+        fast_handlers: Mapping[bytes, FastHandler] = NO_FAST_HANDLERS,
+        policies: Sequence[RequestPolicy] = (),
     ) -> None:
-        """`side` labels metrics and logs. `direct`: applications by path that need no router.
+        """The layer of one process.
 
-        `exchanges`: by path, what may take a POST before it becomes a request of `app`; the server has to offer it.
+        Args:
+            app: What answers whatever is not named in the other arguments.
+            side: Labels metrics and logs.
+            probes: The state of each dependency, by name.
+            direct: Applications by path that need no router.
+            fast_handlers: By request target, what may answer a POST before it becomes a request of `app`; the server
+                has to offer it.
+            policies: What every request passes, in this order, before anything else of it is looked at.
         """
-        self._app = app
-        self._own_routes = {**direct, **health_routes(side, probes), "/": self._root, "*": self._root}
+        self.app = app
+        self.direct_routes = {**direct, **health_routes(side, probes), "/": self._root, "*": self._root}
         self._failures = FailedRequests(side)
         self._note = HTTP_TALLY.of(side).note
-        self.exchanges = exchanges
+        self.fast_handlers = fast_handlers
+        self.policies = tuple(policies)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, with_short_failure(send))
+        """ASGI. Raises ValueError for anything but requests and lifespans: no policy would see it."""
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, with_short_failure(send))
             return
+        if scope["type"] != "http":
+            raise ValueError(f"no such protocol here: {scope['type']}")
         started = time.perf_counter()
         request_id = request_id_of(scope["headers"])
         scope[REQUEST_ID_KEY] = request_id
@@ -72,25 +88,36 @@ class Edge:
                     message["headers"] = [*message["headers"], *own, *SECURE_HEADERS]
             await send(message)
 
+        passage = scope.get(PASSAGE_KEY) or Passage(head_of(scope), self.policies)
         try:
-            await self._route(scope["path"])(scope, receive, send_with_headers)
+            await self._admit_and_route(passage, scope, receive, send_with_headers)
         finally:
+            passage.end()
             self.answered(scope["method"], scope["path"], status, started, request_id)
+
+    async def _admit_and_route(self, passage: Passage, scope: Scope, receive: Receive, send: Send) -> None:
+        decision = await passage.completed()
+        if isinstance(decision, Refuse):
+            await respond(send, decision.status, refusal_body(decision), JSON, *decision.headers)
+            return
+        scope[HEAD_KEY] = passage.head
+        scope["query_string"] = passage.head.query
+        await self._route(scope["path"])(scope, receive, send)
 
     async def _root(self, scope: Scope, receive: Receive, send: Send) -> None:
         """`OPTIONS` of the server as a whole (RFC 9110, 9.3.7): load balancers ask whether there is one."""
         if scope["method"] != "OPTIONS":
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, send)
             return
         await send({"type": "http.response.start", "status": 204, "headers": [(b"allow", METHODS)]})
         await send({"type": "http.response.body", "body": b""})
 
     def _route(self, path: str) -> App:
         """A slash at the end is no other resource, here as in the framework's router."""
-        found = self._own_routes.get(path)
+        found = self.direct_routes.get(path)
         if found is None and path.endswith("/"):
-            found = self._own_routes.get(path.rstrip("/"))
-        return found or self._app
+            found = self.direct_routes.get(path.rstrip("/"))
+        return found or self.app
 
     def answered(self, method: str, path: str, status: int, started: float, request_id: str) -> None:
         """Counts an answer; logs it if it failed. `status` 0: none was possible. `started`: of `time.perf_counter`."""

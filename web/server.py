@@ -17,11 +17,11 @@ from telemetry.health import Probe
 from telemetry.logs import get_logger
 from web.asgi import App
 from web.health import only_probes
-from web.middleware import Edge
+from web.middleware import Middleware
 from web.open_files import connections_allowed
 from web.protocol.bounded_http import LOOK_INTERVAL, BoundedHttp
 from web.protocol.connection_places import Place, close_overdue
-from web.protocol.fast_path import DirectHttp
+from web.protocol.fast_path import FastHttp
 
 GRACE = 8  # seconds for requests in flight after SIGTERM; the whole process ends within 10
 KEEP_ALIVE = 75  # seconds
@@ -67,8 +67,8 @@ class Server(uvicorn.Server):
 def server_of(app: App, host: str, port: int, max_connections: int) -> Server:
     """A server that drains within `GRACE` and logs through us."""
     http: Callable[..., BoundedHttp] = partial(BoundedHttp, max_connections=max_connections)
-    if isinstance(app, Edge):
-        http = partial(DirectHttp, max_connections=max_connections, edge=app)
+    if isinstance(app, Middleware):
+        http = partial(FastHttp, max_connections=max_connections, middleware=app)
     return Server(
         uvicorn.Config(
             app,
@@ -89,7 +89,7 @@ def server_of(app: App, host: str, port: int, max_connections: int) -> Server:
 
 
 def serve(
-    app: App,
+    app: Middleware,
     host: str,
     port: int,
     max_connections: int = MAX_CONNECTIONS,
@@ -99,10 +99,15 @@ def serve(
 
     `on_exit` ends what would otherwise never end; it is called from a signal handler.
     """
-    tune_garbage_collection()
-    give_memory_back()
     server = server_of(app, host, port, connections_allowed(max_connections))
     server.on_exit = on_exit
+    return run(server)
+
+
+def run(server: Server) -> int:
+    """Runs a server as the only work of this process; returns the exit code, see `serve`."""
+    tune_garbage_collection()
+    give_memory_back()
     with suppress(SystemExit, asyncio.CancelledError):  # uvicorn's own code for a failed start is 3
         server.run()
     return 0 if server.started or server.asked_to_end else 1
@@ -124,7 +129,7 @@ def tune_garbage_collection() -> None:
 @asynccontextmanager
 async def serving_probes(side: str, host: str, port: int, probes: Mapping[str, Probe]) -> AsyncIterator[None]:
     """Serves only the probe endpoints while the body runs, on the loop that is running."""
-    server = server_of(Edge(only_probes, side, probes), host, port, PROBE_CONNECTIONS)
+    server = server_of(Middleware(only_probes, side, probes), host, port, PROBE_CONNECTIONS)
     task = asyncio.create_task(server.serve_unsignalled())
     try:
         yield

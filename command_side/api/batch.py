@@ -7,12 +7,21 @@ import msgspec
 from litestar import asgi
 from litestar.handlers import ASGIRouteHandler
 
-from command_side.admission import Admission, OverloadedError
-from command_side.api.request import JSON, ClientGoneError, Head, RefusedError, read_body, read_head, while_wanted
-from command_side.api.responses import KEY_CONFLICT, PUBLISH_ANSWERS, RETRY_AFTER, answer_failure, answer_unrecorded
+from command_side.api.request import ClientGoneError, cancel_on_disconnect, read_body
+from command_side.api.responses import (
+    KEY_CONFLICT,
+    PUBLISH_ANSWERS,
+    Answer,
+    answer_failure,
+    answer_invalid,
+    answer_unrecorded,
+    send_answer,
+)
 from command_side.batch_items import KEY_FIELD
 from command_side.batch_submission import Batches, ItemResult
 from command_side.idempotency import KeyConflict
+from command_side.policies.command_heads import JSON, CommandHead, RefusedError, read_head
+from command_side.policies.requests_in_flight import RETRY_AFTER
 from command_side.publishing.event_log import (
     ACKNOWLEDGED,
     NOT_TAKEN,
@@ -25,8 +34,11 @@ from command_side.settings import CommandSettings
 from contracts.validation.rules import Problems
 from telemetry.metrics import COMMANDS_REJECTED
 from web import envelope
-from web.asgi import Receive, Scope, Send, respond
+from web.asgi import Receive, Scope, Send
+from web.fast_handler import encode_headers
 from web.middleware import REQUEST_ID_KEY
+from web.policies.passage import HEAD_KEY
+from web.policies.request_head import RequestHead
 
 BATCH = "/events/generate/batch"
 NDJSON = b"application/x-ndjson"
@@ -39,59 +51,49 @@ BAD_QUERY = "The only query parameter is `atomic`: true or false."
 _encode = msgspec.json.Encoder().encode
 
 
-def batch_route(batches: Batches, admission: Admission, settings: CommandSettings) -> ASGIRouteHandler:
+def batch_route(batches: Batches, settings: CommandSettings) -> ASGIRouteHandler:
     """The route that records many activities."""
-    max_bytes, body_timeout = settings.batch_max_body_bytes, settings.body_timeout_ms / 1000
+    body_timeout = settings.body_timeout_ms / 1000
 
     @asgi(BATCH, copy_scope=False)
     async def generate_batch(scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            head = read_head(scope, max_bytes, MEDIA_TYPES)
-            atomic = wants_all_or_none(scope, head)
-            size = admission.enter(head.length, max_bytes)
-        except (RefusedError, OverloadedError) as error:
-            await answer_failure(scope, send, error)
-            return
-        try:
-            body = await read_body(receive, max_bytes, body_timeout)
+            head = scope[HEAD_KEY].fact(CommandHead)
+            body = await read_body(receive, head.max_bytes, body_timeout)
             lines = head.media_type == NDJSON
-            work = batches.handle(body, scope[REQUEST_ID_KEY], lines=lines, atomic=atomic)
-            # What has a key is wanted by its repeats.
-            results = await (work if KEY_FIELD in body else while_wanted(scope, work))
+            work = batches.handle(body, scope[REQUEST_ID_KEY], lines=lines, atomic=head.atomic)
+            # A batch with a key goes on without its client: repeats may wait for it.
+            results = await (work if KEY_FIELD in body else cancel_on_disconnect(scope, work))
+            answer = answer_to_batch(results)
         except ClientGoneError:
             return
         except Exception as error:  # noqa: BLE001 - this route passes by the framework and its last resort
             await answer_failure(scope, send, error)
         else:
-            await answer(send, results)
-        finally:
-            admission.leave(size)
+            await send_answer(send, answer)
 
     return generate_batch
 
 
-def wants_all_or_none(scope: Scope, head: Head) -> bool:
-    """`?atomic=true`. Raises RefusedError for any other query, and for a key where it has no meaning."""
-    if head.idempotency_key is not None:
+def read_batch_head(max_bytes: int, head: RequestHead) -> CommandHead:
+    """As `read_head`. `?atomic=true` is the only query; a key of its own has no meaning."""
+    command = read_head(max_bytes, head, MEDIA_TYPES)
+    if command.idempotency_key is not None:
         raise RefusedError(400, KEY_IS_THE_ITEMS)
-    query: bytes = scope["query_string"]
-    if not query:
-        return False
-    parameters = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+    if not head.query:
+        return command
+    parameters = parse_qsl(head.query.decode("latin-1"), keep_blank_values=True)
     if parameters not in ([("atomic", "true")], [("atomic", "false")]):
         raise RefusedError(400, BAD_QUERY)
-    return parameters[0][1] == "true"
+    return msgspec.structs.replace(command, atomic=parameters[0][1] == "true")
 
 
-async def answer(send: Send, results: Sequence[ItemResult] | Problems | NotTaken) -> None:
+def answer_to_batch(results: Sequence[ItemResult] | Problems | NotTaken) -> Answer:
     """The results in order, under the status that sums them up; 400 when the body as a whole is no batch; or 503."""
     if isinstance(results, NOT_TAKEN):
-        await answer_unrecorded(send, results)
-        return
+        return answer_unrecorded(results)
     if isinstance(results, Problems):
-        COMMANDS_REJECTED.labels(status=400).inc()
-        await respond(send, 400, envelope.invalid(results.sentences), JSON)
-        return
+        return answer_invalid(results)
     statuses = []
     rendered_results = []
     for result in results:
@@ -109,7 +111,7 @@ async def answer(send: Send, results: Sequence[ItemResult] | Problems | NotTaken
     status = overall(statuses)
     if status in (400, 422):
         COMMANDS_REJECTED.labels(status=status).inc()
-    await respond(send, status, body, JSON, *([RETRY_AFTER] if status == 503 else []))
+    return Answer(status, body, encode_headers([RETRY_AFTER]) if status == 503 else b"")
 
 
 def overall(statuses: Sequence[int]) -> int:

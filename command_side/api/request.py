@@ -1,106 +1,19 @@
-"""What comes in: the head of a request, checked before its body is looked at, and the body within its bounds."""
+"""The body of a command, read within its bounds, and work that ends when its client disconnects."""
 
 import asyncio
-import re
 import types
-from collections.abc import Collection, Coroutine
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
-from command_side.idempotency import is_valid_key
-from web.asgi import WHEN_GONE_KEY, Headers, Receive, Scope
+from command_side.policies.command_heads import CLOSE, RefusedError, too_large
+from command_side.submission import OnResult, Result, Submission
+from web.asgi import ON_DISCONNECT_KEY, Receive, Scope
 
 T = TypeVar("T")
-
-JSON = b"application/json"
-CLOSE = (b"connection", b"close")
-# RFC 9110, 5.6.6. A semicolon with nothing behind it is sound.
-OPTIONAL_SPACE = b" \t"
-TOKEN = rb"[!#$%&'*+.^_`|~0-9a-z-]+"
-QUOTED = rb'"(?:[^"\\]|\\.)*"'
-PARAMETER = rb"(%b)=(%b|%b)" % (TOKEN, TOKEN, QUOTED)
-each_parameter = re.compile(PARAMETER).findall
-PLACE = rb"[ \t]*(?:%b[ \t]*)?" % PARAMETER
-is_parameters = re.compile(rb"%b(?:;%b)*" % (PLACE, PLACE)).fullmatch
-
-is_string = re.compile(rb'"((?:[ !#-\[\]-~]|\\["\\])*)"').fullmatch  # RFC 9651, 3.3.3
-unescaped = re.compile(rb"\\(.)").sub
-BAD_KEY = "The header `Idempotency-Key` must be 1 to 255 visible ASCII characters, bare or in quotes, once."
 
 
 class ClientGoneError(Exception):
     """The client left; nobody waits for an answer."""
-
-
-class RefusedError(Exception):
-    """A request that is answered before its body is looked at."""
-
-    def __init__(self, status: int, error: str, *headers: tuple[bytes, bytes]) -> None:
-        super().__init__(error)
-        self.status, self.error, self.headers = status, error, headers
-
-
-class Head(NamedTuple):
-    """What the headers say of the body."""
-
-    media_type: bytes = JSON
-    idempotency_key: bytes | None = None
-    length: int | None = None  # bytes; None: the body comes in chunks, or there is none
-
-
-PLAIN = (JSON,)
-
-
-def read_head(scope: Scope, max_bytes: int, media_types: Collection[bytes] = PLAIN) -> Head:
-    """Raises RefusedError for what the body cannot be: another method, another media type, encoded, too large."""
-    if scope["method"] != "POST":
-        raise RefusedError(405, f"Method {scope['method']} is not allowed here; use POST.", (b"allow", b"POST"))
-    return read_headers(scope["headers"], max_bytes, media_types)
-
-
-def read_headers(headers: Headers, max_bytes: int, media_types: Collection[bytes] = PLAIN) -> Head:
-    """As `read_head`, of a POST."""
-    media_type, key, length = JSON, None, None
-    for name, value in headers:
-        if name == b"content-type":
-            media_type = checked_media_type(value, media_types)
-        elif name == b"content-encoding" and value.lower() != b"identity":
-            raise RefusedError(415, "Content-Encoding is not supported; send the body as it is.")
-        elif name == b"content-length":
-            length = int(value)
-            if length > max_bytes:
-                raise RefusedError(413, too_large(max_bytes), CLOSE)
-        elif name == b"idempotency-key":
-            if key is not None:
-                raise RefusedError(400, BAD_KEY)
-            key = checked_key(value)
-    return Head(media_type, key, length)
-
-
-def checked_key(value: bytes) -> bytes:
-    """The key, which may stand in quotes: a string of RFC 9651, as the IETF's draft wants. Raises RefusedError."""
-    if value.startswith(b'"'):
-        quoted = is_string(value)
-        value = b"" if quoted is None else unescaped(rb"\1", quoted[1])
-    if not is_valid_key(value):
-        raise RefusedError(400, BAD_KEY)
-    return value
-
-
-def checked_media_type(value: bytes, allowed: Collection[bytes]) -> bytes:
-    """The media type without its parameters. Raises RefusedError when it is not allowed, or not in UTF-8."""
-    if value in allowed:  # the usual spelling
-        return value
-    media_type, _, parameters = value.lower().partition(b";")
-    media_type = media_type.strip(OPTIONAL_SPACE)
-    if media_type not in allowed:
-        names = " or ".join(name.decode() for name in allowed)
-        raise RefusedError(415, f"Content-Type must be {names}.")
-    if not is_parameters(parameters):
-        raise RefusedError(415, 'Content-Type is malformed: a parameter is name=value, or name="value".')
-    charsets = [text.strip(b'"') for name, text in each_parameter(parameters) if name == b"charset"]
-    if any(charset not in (b"utf-8", b"utf8") for charset in charsets):
-        raise RefusedError(415, "The charset must be UTF-8.")
-    return media_type
 
 
 async def read_body(receive: Receive, max_bytes: int, timeout: float) -> bytes:
@@ -153,19 +66,48 @@ async def read_rest(message: Any, receive: Receive, max_bytes: int) -> bytes:
     return body
 
 
-async def while_wanted(scope: Scope, work: Coroutine[Any, Any, T]) -> T:
-    """What `work` returns. Raises ClientGoneError, and cancels it, when the client leaves."""
-    when_gone = scope.get(WHEN_GONE_KEY)
-    if when_gone is None:
+async def result_of(scope: Scope, submit: Callable[[OnResult], Result | Submission]) -> Result:
+    """Awaits the call with the result of a submission. Raises ClientGoneError when its client disconnects.
+
+    What goes on without its client is awaited all the same: it counts as in flight.
+    """
+    known: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+
+    def on_result(result: Result) -> None:
+        if not known.done():
+            known.set_result(result)
+
+    begun = submit(on_result)
+    if not isinstance(begun, Submission):
+        return begun
+    try:
+        if begun.goes_on_without_client:
+            return await known
+        return await cancel_on_disconnect(scope, known, begun.abandon)
+    finally:
+        begun.abandon()
+
+
+async def cancel_on_disconnect(
+    scope: Scope, work: Coroutine[Any, Any, T] | asyncio.Future[T], on_leave: Callable[[], None] = lambda: None
+) -> T:
+    """Returns what `work` returns. When the client disconnects, calls `on_leave` and cancels the work.
+
+    Raises:
+        ClientGoneError: The client has disconnected.
+    """
+    on_disconnect = scope.get(ON_DISCONNECT_KEY)
+    if on_disconnect is None:
         return await work
-    task, gone = asyncio.ensure_future(work), False
+    task, gone = asyncio.ensure_future(work), False  # a future is taken as it is
 
     def leave() -> None:
         nonlocal gone
         gone = True
+        on_leave()
         task.cancel()
 
-    when_gone(leave)
+    on_disconnect(leave)
     try:
         return await task
     except asyncio.CancelledError:
@@ -173,8 +115,4 @@ async def while_wanted(scope: Scope, work: Coroutine[Any, Any, T]) -> T:
             raise ClientGoneError from None
         raise
     finally:
-        when_gone(None)
-
-
-def too_large(max_bytes: int) -> str:
-    return f"The body is larger than {max_bytes // 1024} KiB."
+        on_disconnect(None)

@@ -2,15 +2,32 @@
 
 from typing import NamedTuple
 
-from command_side.admission import OverloadedError
-from command_side.api.request import CLOSE, JSON, RefusedError
-from command_side.publishing.event_log import Away, Busy, Failed, NotAcknowledged, TooLarge, Unknown
+import msgspec
+
+from command_side.idempotency import KeyConflict
+from command_side.policies.command_heads import CLOSE, JSON, RefusedError
+from command_side.policies.requests_in_flight import RETRY_AFTER
+from command_side.publishing.event_log import (
+    Acknowledged,
+    AcknowledgedSomewhere,
+    Away,
+    Busy,
+    Failed,
+    NotAcknowledged,
+    Submitted,
+    TooLarge,
+    Unknown,
+)
+from command_side.submission import Result
+from contracts.validation.rules import Problems
 from telemetry.logs import get_logger
 from telemetry.metrics import COMMANDS_REJECTED
 from web import envelope
 from web.asgi import Scope, Send, respond
+from web.fast_handler import decode_headers, encode_headers
 
-RETRY_AFTER = (b"retry-after", b"1")  # seconds
+LOCATION = b"location: /events/%b\r\n"
+LOCATION_AND_POSITION = LOCATION + b"footfall-position: %d-%d\r\n"
 
 NOT_PUBLISHED = "The event could not be published: Kafka did not take it. Nothing was recorded; try again."
 TOO_LARGE = (
@@ -22,7 +39,6 @@ OUTCOME_UNKNOWN = (
     "Idempotency-Key; without one, a repeat may be a second event."
 )
 BUSY = "Too many events wait for Kafka. Nothing was recorded; try again shortly."
-OVERLOADED = "Too many requests are in flight. Nothing was recorded; try again shortly."
 AWAY = "Kafka does not answer. Nothing was recorded; try again shortly."
 KEY_CONFLICT = (
     "The Idempotency-Key was used for another command. Nothing was recorded; use a new key for a new command."
@@ -47,24 +63,57 @@ PUBLISH_ANSWERS: dict[type[NotAcknowledged], PublishAnswer] = {
 }
 
 
+class Answer(msgspec.Struct, frozen=True, gc=False):
+    """The answer to a command: JSON."""
+
+    status: int
+    body: bytes
+    lines: bytes = b""  # further headers, each with its end of line
+
+
+def answer_to(result: Result) -> Answer:
+    """201 with the event, where to find it and its position in the log; or why there is none, which is counted."""
+    if isinstance(result, Submitted):
+        record, outcome = result.record, result.outcome
+        if isinstance(outcome, Acknowledged):
+            lines = LOCATION_AND_POSITION % (record.event_id, outcome.partition, outcome.offset)
+            return Answer(201, envelope.accepted(record.value), lines)
+        if isinstance(outcome, AcknowledgedSomewhere):
+            return Answer(201, envelope.accepted(record.value), LOCATION % record.event_id)
+        return answer_unrecorded(outcome)
+    if isinstance(result, KeyConflict):
+        COMMANDS_REJECTED.labels(status=422).inc()
+        return Answer(422, envelope.failed(KEY_CONFLICT))
+    return answer_invalid(result)
+
+
+def answer_invalid(problems: Problems) -> Answer:
+    """400 with every problem, which is counted."""
+    COMMANDS_REJECTED.labels(status=400).inc()
+    return Answer(400, envelope.invalid(problems.sentences))
+
+
+def answer_unrecorded(outcome: NotAcknowledged) -> Answer:
+    """The answer to a command, or a whole batch, that the log did not acknowledge."""
+    status, text, headers = PUBLISH_ANSWERS[type(outcome)]
+    return Answer(status, envelope.failed(text), encode_headers(headers))
+
+
+async def send_answer(send: Send, answer: Answer) -> None:
+    """Sends it on ASGI."""
+    await respond(send, answer.status, answer.body, JSON, *decode_headers(answer.lines))
+
+
 async def refuse(send: Send, status: int, error: str, *headers: tuple[bytes, bytes]) -> None:
     """Answers a request that cannot be taken as it is, and counts it."""
     COMMANDS_REJECTED.labels(status=status).inc()
     await respond(send, status, envelope.failed(error), JSON, *headers)
 
 
-async def answer_unrecorded(send: Send, outcome: NotAcknowledged) -> None:
-    """Answers a command, or a whole batch, that the log did not acknowledge."""
-    status, text, headers = PUBLISH_ANSWERS[type(outcome)]
-    await respond(send, status, envelope.failed(text), JSON, *headers)
-
-
 async def answer_failure(scope: Scope, send: Send, error: Exception) -> None:
     """Answers whatever a route raised; the unforeseen with 500 and nothing of its cause, which the log has."""
     if isinstance(error, RefusedError):
         await refuse(send, error.status, error.error, *error.headers)
-    elif isinstance(error, OverloadedError):
-        await refuse(send, 503, OVERLOADED, RETRY_AFTER)
     elif isinstance(error, TimeoutError):
         await refuse(send, 408, BODY_TOO_SLOW, CLOSE)
     else:

@@ -60,7 +60,7 @@ class Submitted(msgspec.Struct, frozen=True):
     outcome: Outcome
 
 
-class Handed(Protocol):
+class PendingPublish(Protocol):
     """A record that a log has taken from a publisher who waits for a call."""
 
     def withdraw(self) -> None:
@@ -71,18 +71,11 @@ class Handed(Protocol):
 class EventLog(Protocol):
     """Appends events; every implementation passes `tests/conformance/test_event_log.py`."""
 
-    async def publish(self, record: EventRecord) -> Outcome:
-        """Returns what became of the record; an acknowledgement means that all in-sync replicas have it."""
-        ...
+    def publish_nowait(self, record: EventRecord, on_result: Callable[[Outcome], None]) -> PendingPublish | NotTaken:
+        """Takes a record without waiting. An acknowledgement means that all in-sync replicas have it.
 
-    def has_room(self) -> bool:
-        """Whether it would take another record now."""
-        ...
-
-    def hand_over(self, record: EventRecord, tell: Callable[[Outcome], None]) -> Handed | NotTaken:
-        """As `publish`, without a task that waits: `tell` is called once with the outcome, and must not raise.
-
-        When the record is not taken, `tell` is never called.
+        `on_result` is called once with the outcome, and must not raise. When the record is not taken, it is never
+        called.
         """
         ...
 

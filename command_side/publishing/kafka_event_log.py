@@ -15,7 +15,7 @@ from aiokafka.client import AIOKafkaClient
 from command_side.publishing.circuit_breaker import Circuit, UnansweredError
 from command_side.publishing.event_log import AWAY, BUSY, FAILED, UNKNOWN, NotTaken, Outcome
 from command_side.publishing.kafka_producer import CLOSE_TIMEOUT, KafkaProducer
-from command_side.publishing.pending import Group, Told, Waiting, members_of
+from command_side.publishing.pending import Group, Pending, PendingRecord, members_of
 from command_side.publishing.produce_round import COUNT_FAILURE, ProduceRound, fail
 from contracts.record import EventRecord
 from telemetry.logs import get_logger
@@ -48,11 +48,11 @@ class KafkaEventLog:
         self._producer = KafkaProducer(make_producer, topic, timeout=timeout, retries=retries)
         self._timeout = timeout  # seconds
         self._max_pending = max_pending
-        self._pending: deque[Waiting] = deque()
-        self._unsettled: deque[Waiting] = deque()  # in the order of their deadlines
+        self._pending: deque[Pending] = deque()
+        self._unsettled: deque[Pending] = deque()  # in the order of their deadlines
         self._arrived = asyncio.Event()
         self._closing = False
-        self._in_flight: list[Waiting] = []  # the round that Kafka has not answered
+        self._in_flight: list[Pending] = []  # the round that Kafka has not answered
         self._silent_since = 0.0  # loop time of the latest answer to the round in flight, or of its beginning
         self._round_failures = 0  # how often the silence since then has counted as a failure
         self._circuit = Circuit("kafka", failures=FAILURES, retry=PROBE_INTERVAL)
@@ -80,8 +80,8 @@ class KafkaEventLog:
         finally:
             for task in self._tasks:
                 task.cancel()
-            for waiting in self._unsettled:
-                self._give_up(waiting)
+            for pending in self._unsettled:
+                self._give_up(pending)
 
     async def connected(self) -> bool:
         """Whether a broker answers a metadata request now."""
@@ -98,28 +98,16 @@ class KafkaEventLog:
         """`closed`: commands are taken; `open` or `half-open`: they are refused until Kafka answers a probe."""
         return self._circuit.state
 
-    async def publish(self, record: EventRecord) -> Outcome:
-        """See `EventLog.publish`. Answered within the timeout."""
+    def publish_nowait(self, record: EventRecord, on_result: Callable[[Outcome], None]) -> PendingRecord | NotTaken:
+        """See `EventLog.publish_nowait`. `on_result` is called within the timeout."""
         refusal = self._refused(1)
         if refusal is not None:
             return refusal
-        waiting = Waiting(record, self._loop.create_future(), self._loop.time() + self._timeout)
-        self._enqueue(waiting)
-        return await waiting.future
-
-    def hand_over(self, record: EventRecord, tell: Callable[[Outcome], None]) -> Told | NotTaken:
-        """See `EventLog.hand_over`. Told within the timeout."""
-        refusal = self._refused(1)
-        if refusal is not None:
-            return refusal
-        waiting = Told(record, tell, self._loop.time() + self._timeout)
-        self._enqueue(waiting)
-        return waiting
-
-    def _enqueue(self, waiting: Waiting) -> None:
-        self._pending.append(waiting)
-        self._unsettled.append(waiting)
+        pending = PendingRecord(record, on_result, self._loop.time() + self._timeout)
+        self._pending.append(pending)
+        self._unsettled.append(pending)
         self._arrived.set()
+        return pending
 
     async def publish_all(self, records: Sequence[EventRecord]) -> list[Outcome] | NotTaken:
         """See `EventLog.publish_all`. Answered within the timeout."""
@@ -134,10 +122,6 @@ class KafkaEventLog:
         self._unsettled.extend(members)
         self._arrived.set()
         return await group.future
-
-    def has_room(self, records: int = 1) -> bool:
-        """See `EventLog.has_room`."""
-        return self._refusal(records) is None
 
     def _refused(self, records: int) -> NotTaken | None:
         refusal = self._refusal(records)
@@ -211,9 +195,9 @@ class KafkaEventLog:
         self._rounds = asyncio.create_task(self._run_rounds(), name="produce-rounds")
         self._arrived.set()
 
-    def _give_up(self, waiting: Waiting) -> None:
+    def _give_up(self, pending: Pending) -> None:
         """Its time is over. What was not sent never left this process, and now it never will."""
-        fail([waiting], UNKNOWN if waiting.sent else FAILED)
+        fail([pending], UNKNOWN if pending.sent else FAILED)
 
     async def _run_rounds(self) -> None:
         while self._pending or not self._closing:
@@ -225,16 +209,16 @@ class KafkaEventLog:
                 if len(taken) > BUSY_ROUND:  # a batch costs as much as many records: fewer, larger rounds
                     await asyncio.sleep(BUSY_PAUSE)
 
-    def _take_round(self) -> list[Waiting]:
+    def _take_round(self) -> list[Pending]:
         """The next records whose publishers still wait."""
         count = min(len(self._pending), MAX_ROUND_RECORDS)
         taken = [self._pending.popleft() for _ in range(count)]
-        return [waiting for waiting in taken if not waiting.settled()]
+        return [pending for pending in taken if not pending.settled()]
 
-    async def _run_round(self, waiting: list[Waiting]) -> None:
+    async def _run_round(self, records: list[Pending]) -> None:
         began = self._silent_since = self._loop.time()
-        self._round_failures, self._in_flight = 0, waiting
-        await self._round.run(waiting)
+        self._round_failures, self._in_flight = 0, records
+        await self._round.run(records)
         self._in_flight = []
         PUBLISH_SECONDS.observe(self._loop.time() - began)
         if self._circuit.suspicious:

@@ -33,7 +33,7 @@ from aiokafka.errors import (
     UnsupportedForMessageFormatError,
 )
 
-from command_side.publishing.pending import Waiting
+from command_side.publishing.pending import Pending
 from telemetry.connections import ended_within
 from telemetry.logs import get_logger
 
@@ -136,21 +136,21 @@ class KafkaProducer:
         except (KafkaError, TimeoutError) as error:  # the next refusal tries again
             self._log.warning("producer_not_renewed", error=type(error).__name__)
 
-    async def submit(self, partition: int, waiting: Sequence[Waiting]) -> tuple[Awaitable[Any], int]:
+    async def submit(self, partition: int, pending: Sequence[Pending]) -> tuple[Awaitable[Any], int]:
         """Hands over as many of the records as fit into one batch; returns its coming metadata and their number."""
         producer = self.current
         batch = producer.create_batch()
         now = int(time.time() * 1000)
         append = batch.append
         count = 0
-        for one in waiting:
+        for one in pending:
             record = one.record
             if append(timestamp=now, key=record.key, value=record.value, headers=record.headers) is None:
                 break
             count += 1
         return await producer.send_batch(batch, self._topic, partition=partition), count
 
-    async def retry(self, partition: int, waiting: Sequence[Waiting], error: Exception | None) -> tuple[Any, int]:
+    async def retry(self, partition: int, pending: Sequence[Pending], error: Exception | None) -> tuple[Any, int]:
         """Sends one batch again, after `error`, or for the first time, with retries; returns metadata and number.
 
         A retry is a new batch with the same event ids: were both to land, the projector would keep the first. So when
@@ -158,19 +158,19 @@ class KafkaProducer:
         """
         errors = [] if error is None else [error]
         try:
-            return await self._tried(partition, waiting, errors)
+            return await self._tried(partition, pending, errors)
         except Exception as last:
             raise next(filter(leaves_a_doubt, errors), last) from last
 
-    async def _tried(self, partition: int, waiting: Sequence[Waiting], errors: list[Exception]) -> tuple[Any, int]:
+    async def _tried(self, partition: int, pending: Sequence[Pending], errors: list[Exception]) -> tuple[Any, int]:
         if not errors:
             try:
-                return await self._send(partition, waiting)
+                return await self._send(partition, pending)
             except KafkaError as first:
                 errors.append(first)
         if isinstance(errors[0], WEDGED):
             await self.renew(self.current)
-            return await self._send(partition, waiting)
+            return await self._send(partition, pending)
         if self._retries == 0 or not is_worth_a_retry(errors[0]):
             raise errors[0]
         async for attempt in stamina.retry_context(
@@ -178,14 +178,14 @@ class KafkaProducer:
         ):
             with attempt:
                 try:
-                    return await self._send(partition, waiting)
+                    return await self._send(partition, pending)
                 except KafkaError as another:
                     errors.append(another)
                     raise
         raise AssertionError("stamina either returns or raises")
 
-    async def _send(self, partition: int, waiting: Sequence[Waiting]) -> tuple[Any, int]:
-        sent, count = await self.submit(partition, waiting)
+    async def _send(self, partition: int, pending: Sequence[Pending]) -> tuple[Any, int]:
+        sent, count = await self.submit(partition, pending)
         metadata = await sent
         self._hear()
         return metadata, count

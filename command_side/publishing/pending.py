@@ -1,4 +1,4 @@
-"""Records on their way, and their publishers: each with a future or a call of its own, or many behind one future."""
+"""Records on their way, and their publishers: each with a call of its own, or many behind one future."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -8,59 +8,57 @@ from contracts.record import EventRecord
 from telemetry.logs import get_logger
 
 
-class Waiting:
-    """One record, the future of its publisher, and until when the publisher waits (loop time)."""
+class Pending:
+    """One record, and until when its publisher waits (loop time)."""
 
-    __slots__ = ("deadline", "future", "record", "sent")
+    __slots__ = ("deadline", "record", "sent")
 
-    def __init__(self, record: EventRecord, future: asyncio.Future[Outcome], deadline: float) -> None:
-        self.record = record
-        self.future = future
-        self.deadline = deadline
-        self.sent = False
+    record: EventRecord
+    deadline: float
+    sent: bool
 
     def settled(self) -> bool:
         """Whether nobody waits any more: answered, or its publisher has left."""
-        return self.future.done()
+        raise NotImplementedError
 
     def settle(self, outcome: Outcome) -> None:
-        """What became of it. The first word counts."""
-        if not self.future.done():
-            self.future.set_result(outcome)
+        """Tells the publisher what became of it. The first word counts."""
+        raise NotImplementedError
 
 
-class Told(Waiting):
-    """A record whose publisher is told the outcome by a call: no future, and no turn of the event loop."""
+class PendingRecord(Pending):
+    """A record whose publisher is called with the outcome: no future, and no turn of the event loop."""
 
-    __slots__ = ("_tell",)
+    __slots__ = ("_on_result",)
 
-    def __init__(self, record: EventRecord, tell: Callable[[Outcome], None], deadline: float) -> None:  # no future
+    def __init__(self, record: EventRecord, on_result: Callable[[Outcome], None], deadline: float) -> None:
         self.record = record
         self.deadline = deadline
         self.sent = False
-        self._tell: Callable[[Outcome], None] | None = tell  # None: told
+        self._on_result: Callable[[Outcome], None] | None = on_result  # None: called, or withdrawn
 
     def withdraw(self) -> None:
-        """See `Handed.withdraw`."""
-        self._tell = None
+        """See `PendingPublish.withdraw`."""
+        self._on_result = None
 
     def settled(self) -> bool:
-        """See `Waiting.settled`."""
-        return self._tell is None
+        """See `Pending.settled`."""
+        return self._on_result is None
 
     def settle(self, outcome: Outcome) -> None:
-        """See `Waiting.settle`."""
-        tell, self._tell = self._tell, None  # the publisher knows us: a cycle, which the collector would have to find
-        if tell is None:
+        """See `Pending.settle`."""
+        # The publisher knows us: a cycle, which the collector would have to find.
+        on_result, self._on_result = self._on_result, None
+        if on_result is None:
             return
         try:
-            tell(outcome)
+            on_result(outcome)
         except Exception as error:  # noqa: BLE001 - the others of its round are still to be told
             get_logger("command_side").error("publisher_failed", exc_info=error)
 
 
 class Group:
-    """Records that were handed over together: one future for the outcomes of all, in their order.
+    """Records that are published together: one future for the outcomes of all, in their order.
 
     It does not know its members: that would be a cycle for the collector to find, and cost 1 us a record.
     """
@@ -76,12 +74,12 @@ def members_of(group: Group, records: Sequence[EventRecord], deadline: float) ->
     return [Member(record, group, index, deadline) for index, record in enumerate(records)]
 
 
-class Member(Waiting):
+class Member(Pending):
     """One record of a group."""
 
     __slots__ = ("_done", "_group", "_index")
 
-    def __init__(self, record: EventRecord, group: Group, index: int, deadline: float) -> None:  # no future of its own
+    def __init__(self, record: EventRecord, group: Group, index: int, deadline: float) -> None:
         self.record = record
         self.deadline = deadline
         self.sent = False
@@ -90,11 +88,11 @@ class Member(Waiting):
         self._done = False
 
     def settled(self) -> bool:
-        """See `Waiting.settled`."""
+        """See `Pending.settled`."""
         return self._done or self._group.future.done()
 
     def settle(self, outcome: Outcome) -> None:
-        """See `Waiting.settle`."""
+        """See `Pending.settle`."""
         if self._done:
             return
         self._done = True

@@ -22,7 +22,7 @@ from command_side.publishing.event_log import (
     Unknown,
 )
 from command_side.publishing.kafka_producer import UNANSWERED, KafkaProducer, leaves_a_doubt
-from command_side.publishing.pending import Waiting
+from command_side.publishing.pending import Pending
 from telemetry.logs import get_logger
 from telemetry.metrics import MESSAGES_PUBLISHED, PUBLISH_FAILURES
 
@@ -47,16 +47,16 @@ class ProduceRound:
         self._producer = producer
         self._partition_of = partition_chooser(partitions)
 
-    async def run(self, waiting: Sequence[Waiting]) -> None:
+    async def run(self, pending: Sequence[Pending]) -> None:
         """Publishes the records; every publisher learns its outcome, so this never raises."""
-        by_partition: dict[int, list[Waiting]] = {}
-        for one in waiting:
+        by_partition: dict[int, list[Pending]] = {}
+        for one in pending:
             one.sent = True
             by_partition.setdefault(self._partition_of(one.record.key), []).append(one)
         submitted = [
             (partition, group, await self._submit(partition, group)) for partition, group in by_partition.items()
         ]
-        left: list[tuple[int, list[Waiting], Exception | None]] = []
+        left: list[tuple[int, list[Pending], Exception | None]] = []
         for partition, group, batch in submitted:
             try:
                 if isinstance(batch, Exception):
@@ -71,18 +71,18 @@ class ProduceRound:
         if left:
             await asyncio.gather(*(self._send(*one) for one in left))
 
-    async def _submit(self, partition: int, waiting: list[Waiting]) -> tuple[Any, int] | Exception:
+    async def _submit(self, partition: int, pending: list[Pending]) -> tuple[Any, int] | Exception:
         try:
-            return await self._producer.submit(partition, waiting)
+            return await self._producer.submit(partition, pending)
         except Exception as error:  # noqa: BLE001 - sorted out by `_send`
             return error
 
-    async def _send(self, partition: int, waiting: list[Waiting], error: Exception | None) -> None:
+    async def _send(self, partition: int, pending: list[Pending], error: Exception | None) -> None:
         """Publishes what is left of one partition's round, after `error` if there was one.
 
         Every publisher learns its outcome, so this never raises.
         """
-        producer, remaining, cause = self._producer.current, waiting, error
+        producer, remaining, cause = self._producer.current, pending, error
         try:
             if error is not None and isinstance(error, TOO_LARGE_A_BATCH):
                 raise error
@@ -99,9 +99,9 @@ class ProduceRound:
             self._settle_failed(remaining, UNKNOWN if leaves_a_doubt(refused) else FAILED, refused)
             await self._producer.renew(producer)
 
-    async def _send_halves(self, partition: int, waiting: list[Waiting], error: Exception) -> None:
+    async def _send_halves(self, partition: int, pending: list[Pending], error: Exception) -> None:
         """The broker finds a batch too large: smaller ones may pass; only a record too large by itself must fail."""
-        left = [one for one in waiting if not one.settled()]
+        left = [one for one in pending if not one.settled()]
         if len(left) <= 1:
             self._settle_failed(left, TOO_LARGE, error)
             return
@@ -109,20 +109,20 @@ class ProduceRound:
         await self._send(partition, left[:middle], None)
         await self._send(partition, left[middle:], None)
 
-    def _acknowledge(self, partition: int, waiting: Sequence[Waiting], first: int) -> None:
+    def _acknowledge(self, partition: int, pending: Sequence[Pending], first: int) -> None:
         """`first`: the offset of the first; negative when a retry found the batch written and Kafka forgot where."""
-        for index, one in enumerate(waiting):
+        for index, one in enumerate(pending):
             one.settle(Acknowledged(partition, first + index) if first >= 0 else SOMEWHERE)
-        MESSAGES_PUBLISHED.inc(len(waiting))
+        MESSAGES_PUBLISHED.inc(len(pending))
 
-    def _settle_failed(self, waiting: Sequence[Waiting], outcome: NotAcknowledged, cause: Exception) -> None:
-        get_logger("command_side").error("publish_failed", error=type(cause).__name__, events=len(waiting))
-        fail(waiting, outcome)
+    def _settle_failed(self, pending: Sequence[Pending], outcome: NotAcknowledged, cause: Exception) -> None:
+        get_logger("command_side").error("publish_failed", error=type(cause).__name__, events=len(pending))
+        fail(pending, outcome)
 
 
-def fail(waiting: Sequence[Waiting], outcome: NotAcknowledged) -> None:
+def fail(pending: Sequence[Pending], outcome: NotAcknowledged) -> None:
     """Tells those who still wait, and counts them."""
-    for one in waiting:
+    for one in pending:
         if not one.settled():
             COUNT_FAILURE[type(outcome)](1)
             one.settle(outcome)

@@ -78,25 +78,21 @@ def validate_user_event(body: bytes) -> ActivityCommand | Problems:
     would be rounded. A record that is in the log already keeps the last value, and the nearest double, as it always
     did: history must stay readable.
     """
-    command = sound_command(body)
-    if command is not None:
-        return command
-    small = without_large_payload(body)
-    if small is not None:
-        return Problems([*_problems(small, ActivityCommand), LARGE_PAYLOAD])
-    problems = _problems(body, ActivityCommand)
-    return Problems(problems) if problems else _command_decoder.decode(body)
-
-
-def sound_command(body: bytes) -> ActivityCommand | None:
-    """The command that `validate_user_event` finds, when it is plainly valid; None in any doubt."""
     try:
         command = _command_decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
+        return Problems(_problems_of_command(body))
     if _is_surely_sound(command, body, values_are_kept) and surely_repeats_no_key(command, body):
         return command
-    return None
+    problems = _problems_of_command(body)  # in doubt: it may be valid all the same
+    return Problems(problems) if problems else command
+
+
+def _problems_of_command(body: bytes) -> list[str]:
+    small = without_large_payload(body)
+    if small is not None:
+        return [*_problems(small, ActivityCommand), LARGE_PAYLOAD]
+    return _problems(body, ActivityCommand)
 
 
 def validate_complete_user_event(value: bytes) -> UserEvent | Problems:

@@ -26,5 +26,5 @@ def run_front(port: int | None) -> int:
     configure_logs(settings.log_level, PERSONAL_FIELDS)
     require_own_sessions(settings.database_url.get_secret_value(), settings.replica_database_url.get_secret_value())
     queries = QuerySide(settings)
-    app = web_app("front", CommandSide(settings), queries, guard=queries.guard)
+    app = web_app("front", CommandSide(settings), queries)
     return serve(app, settings.host, settings.port, settings.max_connections, queries.end_streams)

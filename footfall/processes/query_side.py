@@ -16,5 +16,4 @@ def run_query_side(port: int | None) -> int:
     configure_logs(settings.log_level, PERSONAL_FIELDS)
     require_own_sessions(settings.database_url.get_secret_value(), settings.replica_database_url.get_secret_value())
     side = QuerySide(settings)
-    app = web_app("query-side", side, guard=side.guard)
-    return serve(app, settings.host, settings.port, settings.max_connections, side.end_streams)
+    return serve(web_app("query-side", side), settings.host, settings.port, settings.max_connections, side.end_streams)

@@ -8,7 +8,7 @@ import msgspec
 
 from read_model.connecting.away import ANOTHER_SCHEMA, AWAY
 from telemetry.logs import get_logger
-from web.asgi import App, Receive, Scope, Send, respond
+from web.asgi import App, Headers, Receive, Scope, Send, respond
 
 JSON = b"application/json"
 INTERNAL_ERROR = "Internal server error"
@@ -25,6 +25,7 @@ class RefusedError(Exception):
     ) -> None:
         super().__init__(error or errors)
         self.status, self.headers = status, headers
+        self.error, self.problems = error or "", tuple(errors or ())
         self.body = refusal(error, errors)
 
 
@@ -51,27 +52,38 @@ def guarded(handler: App) -> App:
             return
         try:
             await handler(scope, receive, send)
-        except RefusedError as refused:
-            await respond(send, refused.status, refused.body, JSON, *refused.headers)
         except BrokenStreamError:
             raise
-        except ANOTHER_SCHEMA as error:
-            get_logger("query-side").error("another_schema", path=scope["path"], error=type(error).__name__)
-            await respond(send, 503, refusal(NOT_MIGRATED), JSON, (b"retry-after", b"30"))
-        except AWAY as error:
-            log = get_logger("query-side")
-            log.warning("read_model_unavailable", path=scope["path"], error=type(error).__name__)
-            await respond(send, 503, refusal(UNAVAILABLE), JSON, (b"retry-after", b"2"))
         except Exception as error:  # noqa: BLE001 - some routes pass by the framework and its last resort
-            get_logger("query-side").error("unforeseen_error", path=scope["path"], exc_info=error)
-            await respond(send, 500, refusal(INTERNAL_ERROR), JSON)
+            refused = refusal_for(error, scope["path"])
+            await respond(send, refused.status, refused.body, JSON, *refused.headers)
 
     return route
 
 
+def refusal_for(error: Exception, path: str) -> RefusedError:
+    """What to answer after `error`: 503 while the database is away or has another schema, 500 for the unforeseen."""
+    if isinstance(error, RefusedError):
+        return error
+    log = get_logger("query-side")
+    if isinstance(error, ANOTHER_SCHEMA):
+        log.error("another_schema", path=path, error=type(error).__name__)
+        return RefusedError(503, NOT_MIGRATED, (b"retry-after", b"30"))
+    if isinstance(error, AWAY):
+        log.warning("read_model_unavailable", path=path, error=type(error).__name__)
+        return RefusedError(503, UNAVAILABLE, (b"retry-after", b"2"))
+    log.error("unforeseen_error", path=path, exc_info=error)
+    return RefusedError(500, INTERNAL_ERROR)
+
+
 def header(scope: Scope, name: bytes) -> bytes | None:
     """The header of this lower-case name; several lines of it as one list (RFC 9110, 5.3)."""
-    found = [value for key, value in scope["headers"] if key == name]
+    return joined_header(scope["headers"], name)
+
+
+def joined_header(headers: Headers, name: bytes) -> bytes | None:
+    """As `header`, of a request's headers."""
+    found = [value for key, value in headers if key == name]
     return None if not found else b", ".join(found)
 
 

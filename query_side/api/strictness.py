@@ -31,8 +31,10 @@ Reader = Callable[[Parameters], str | list[str] | None]
 def strict(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
     """The guard. Raises RefusedError, 400."""
     scope: Any = connection.scope
-    positions = [field for field in fields_of(scope) if field[0] == "position"]  # of every route: not this one's
-    without_position(scope)
+    positions = [
+        field for field in fields_of(scope["query_string"]) if field[0] == "position"
+    ]  # of every route: not this one's
+    scope["query_string"] = without_position(scope["query_string"])
     scope["path_params"] = {name: path_text(name, text) for name, text in connection.path_params.items()}
     readers = readers_of(handler)
     repeatable = [name for name, field in declared(handler).items() if field.is_non_string_sequence]

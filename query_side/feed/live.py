@@ -20,7 +20,7 @@ from web.asgi import App
 
 
 class Live:
-    """Its routes, its guard for every other query, and the tasks behind them."""
+    """Its routes, its policy for every other query, and the tasks behind them."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class Live:
         self._broadcaster = Broadcaster(self._progress, pool_of, topic, heartbeat)
         self._streams = Streams(self._broadcaster, pool_of, cursors_of, topic, settings.max_streams, heartbeat)
         freshness = Freshness(self._progress, pool_of, topic)
-        self.fresh, self.confirm = freshness.before, freshness.confirm
+        self.policy, self.confirm = freshness.policy, freshness.confirm
         self._feed = FeedRoutes(pool_of, cursors_of, topic, self._streams, waiting)
         self.statuses = Statuses(self._progress, pool_of, topic, settings.query_timeout_ms / 1000)
 

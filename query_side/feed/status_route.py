@@ -31,4 +31,5 @@ async def event_status(
 ) -> Status:
     """Answers the status of an event. Raises RefusedError (400) for more than one position."""
     scope: Any = request.scope
-    return await statuses.of(event_id, at_most_one(positions_of(scope)), wait_of(scope))
+    position = at_most_one(positions_of(scope["query_string"], scope["headers"]))
+    return await statuses.of(event_id, position, wait_of(scope["headers"]))

@@ -7,10 +7,10 @@ from urllib.parse import parse_qsl, urlencode
 
 import asyncpg
 
-from query_side.api.responses import RefusedError, header
+from query_side.api.responses import RefusedError, joined_header
 from query_side.log_positions.served_history import HISTORY_OF_CHECKPOINT, ServedHistory, served_history
 from read_model.names import READ
-from web.asgi import Scope
+from web.asgi import Headers
 
 MAX_POSITIONS = 64  # in one request
 DEFAULT_WAIT = 5.0  # seconds, if the client asks for no other wait
@@ -96,10 +96,10 @@ async def read_model_state(pool: asyncpg.Pool, topic: str) -> ReadModelState:
     return ReadModelState(at, served_history(row[3:] for row in rows))
 
 
-def positions_of(scope: Scope) -> list[Position]:
+def positions_of(query: bytes, headers: Headers) -> list[Position]:
     """The positions that a request names, by header or parameter. Raises RefusedError, 400."""
-    given = [value for name, value in parameters(scope) if name == "position"]
-    line = header(scope, b"footfall-position")
+    given = [value for name, value in parameters(query) if name == "position"]
+    line = joined_header(headers, b"footfall-position")
     if line is not None:
         given.append(line.decode("latin-1"))
     if not given:
@@ -116,20 +116,21 @@ def positions_of(scope: Scope) -> list[Position]:
     return found
 
 
-def parameters(scope: Scope) -> list[tuple[str, str]]:
+def parameters(query: bytes) -> list[tuple[str, str]]:
     """The query string as it came; what is wrong with it is for the route to say."""
-    return parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True, encoding="latin-1")
+    return parse_qsl(query.decode("latin-1"), keep_blank_values=True, encoding="latin-1")
 
 
-def without_position(scope: Scope) -> None:
-    """Takes the parameter `position` out of the query string: it is no parameter of any route."""
-    query: bytes = scope["query_string"]
-    if b"position=" in query:
-        kept = [(name, value) for name, value in parameters(scope) if name != "position"]
-        scope["query_string"] = urlencode(kept, encoding="latin-1").encode()
+def without_position(query: bytes) -> bytes:
+    """The query string without the parameter `position`: it is no parameter of any route."""
+    if b"position=" not in query:
+        return query
+    return urlencode(
+        [(name, value) for name, value in parameters(query) if name != "position"], encoding="latin-1"
+    ).encode()
 
 
-def wait_of(scope: Scope) -> float:
+def wait_of(headers: Headers) -> float:
     """Seconds that the client is ready to wait (RFC 7240, `Prefer: wait`; a fraction, too), at most `MAX_WAIT`."""
-    match = _wait(header(scope, b"prefer") or b"")
+    match = _wait(joined_header(headers, b"prefer") or b"")
     return DEFAULT_WAIT if match is None else min(float(match[1]), MAX_WAIT)

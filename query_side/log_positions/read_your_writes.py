@@ -1,20 +1,23 @@
-"""Read your writes: one guard before every query that names positions. Never a stale answer (docs/feed.md).
+"""Read your writes: one request policy before every query that names positions. Never a stale answer (docs/feed.md).
 
-The guard waits; what makes the answer true is asked again in the very session that answers (`confirm`). A session does
+The policy waits; what makes the answer true is asked again in the very session that answers (`confirm`). A session does
 not survive a crash of its server, nor a fail-over, so what it was told there is so in all that it reads there.
 """
 
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
+from functools import partial
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
-from query_side.api.responses import RefusedError, guarded
+from query_side.api.responses import RefusedError, refusal_for
 from query_side.log_positions.positions import Position, positions_of, wait_of, without_position
 from query_side.log_positions.progress import Progress
 from read_model.names import READ
-from web.asgi import App, Receive, Scope, Send
+from web.health import PROBES
+from web.policies.decisions import ADMIT, Admit, Decision, NeedsIO, Refuse
+from web.policies.request_head import RequestHead
 
 MAX_WAITING = 1_000  # requests that may wait at once; more are refused at once
 
@@ -43,28 +46,26 @@ class Freshness:
         self._progress, self._pool_of, self._topic = progress, pool_of, topic
         self._waiting = 0
 
-    def before(self, app: App) -> App:
-        """`app` behind the guard. The parameter `position` does not reach it."""
+    def policy(self, head: RequestHead) -> Decision:
+        """See `RequestPolicy`: admits a query that names no position, and waits for those of any other."""
+        return NeedsIO(partial(self._once_passed, head)) if asks(head) else ADMIT
 
-        async def wait_then_answer(scope: Scope, receive: Receive, send: Send) -> None:
-            positions = positions_of(scope)
-            without_position(scope)
+    async def _once_passed(self, head: RequestHead) -> Admit | Refuse:
+        """The parameter `position` goes no further."""
+        token = None
+        try:
+            positions = positions_of(head.query, head.headers)
             if positions:
-                await self._until_passed(positions, wait_of(scope))
-            token = _asked.set(positions)
-            try:
-                if positions:
-                    await self._refuse_set_aside(positions)
-                await app(scope, receive, send)
-            finally:
+                await self._until_passed(positions, wait_of(head.headers))
+                token = _asked.set(positions)
+                await self._refuse_set_aside(positions)
+        except Exception as error:  # noqa: BLE001 - named in the log, and answered
+            if token is not None:
                 _asked.reset(token)
-
-        refusing = guarded(wait_then_answer)
-
-        async def fresh(scope: Scope, receive: Receive, send: Send) -> None:
-            await (refusing if asks(scope) else app)(scope, receive, send)
-
-        return fresh
+            refused = refusal_for(error, head.path)
+            return Refuse(refused.status, refused.error, refused.headers, refused.problems)
+        release = None if token is None else lambda _: _asked.reset(token)
+        return Admit(query=without_position(head.query), release=release)
 
     async def confirm(self, connection: PoolConnectionProxy) -> None:
         """Called with each session before it reads: raises RefusedError, 503, where it does not see what was asked for.
@@ -139,11 +140,11 @@ def _undecided(asked: Position, reason: str) -> RefusedError:
     return RefusedError(503, error, (b"retry-after", b"30"))
 
 
-def asks(scope: Scope) -> bool:
-    """Whether a request names a position."""
+def asks(head: RequestHead) -> bool:
+    """Whether a request names a position, and is for rows."""
     return (
-        scope["type"] == "http"
-        and scope["method"] in ("GET", "HEAD")
-        and not scope["path"].endswith("/status")  # which answers whatever is so
-        and (b"position=" in scope["query_string"] or any(name == b"footfall-position" for name, _ in scope["headers"]))
+        head.method in ("GET", "HEAD")
+        and (b"position=" in head.query or any(name == b"footfall-position" for name, _ in head.headers))
+        and head.path not in PROBES
+        and not head.path.endswith("/status")  # which answers whatever is so
     )

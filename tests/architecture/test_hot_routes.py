@@ -28,7 +28,7 @@ def sides() -> list[Side]:
 def test_what_is_plain_asgi_is_in_the_list_and_nothing_else(sides: list[Side]) -> None:
     raw = {path for side in sides for path in (*side.raw_routes, *side.direct_routes)}
     assert raw - {NOT_A_PATH} == set(HOT)
-    assert {path.decode() for side in sides for path in side.exchanges} <= set(HOT)
+    assert {path.decode() for side in sides for path in side.fast_handlers} <= set(HOT)
     assert all(len(reason.split()) >= 8 for reason in HOT.values())
 
 

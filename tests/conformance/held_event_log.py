@@ -3,18 +3,18 @@
 import asyncio
 from collections.abc import Callable, Sequence
 
-from command_side.publishing.event_log import AWAY, FAILED, NOT_TAKEN, UNKNOWN, Acknowledged, NotTaken, Outcome
+from command_side.publishing.event_log import AWAY, FAILED, UNKNOWN, Acknowledged, NotTaken, Outcome
 from contracts.record import EventRecord
 
-Tell = Callable[[Outcome], None]
+OnResult = Callable[[Outcome], None]
 
 
 class Held:
     """One record and its publisher."""
 
-    def __init__(self, record: EventRecord, tell: Tell, is_wanted: Callable[[], bool]) -> None:
+    def __init__(self, record: EventRecord, on_result: OnResult, is_wanted: Callable[[], bool]) -> None:
         self.record = record
-        self.tell = tell
+        self.on_result = on_result
         self._is_wanted = is_wanted
         self._withdrawn = False
 
@@ -34,26 +34,19 @@ class HeldEventLog:
         self.in_flight: list[Held] = []
         self.away = False
 
-    def has_room(self) -> bool:
-        return not self.away
-
-    def hand_over(self, record: EventRecord, tell: Tell) -> Held | NotTaken:
+    def publish_nowait(self, record: EventRecord, on_result: OnResult) -> Held | NotTaken:
         if self.away:
             return AWAY
-        held = Held(record, tell, lambda: True)
+        held = Held(record, on_result, lambda: True)
         self.waiting.append(held)
         return held
-
-    async def publish(self, record: EventRecord) -> Outcome:
-        outcomes = await self.publish_all([record])
-        return outcomes if isinstance(outcomes, NOT_TAKEN) else outcomes[0]
 
     async def publish_all(self, records: Sequence[EventRecord]) -> list[Outcome] | NotTaken:
         if self.away:
             return AWAY
         futures: list[asyncio.Future[Outcome]] = [asyncio.get_running_loop().create_future() for _ in records]
         self.waiting += [
-            Held(record, self._teller(future), lambda future=future: not future.done())  # type: ignore[misc]
+            Held(record, self._resolver(future), lambda future=future: not future.done())  # type: ignore[misc]
             for record, future in zip(records, futures, strict=True)
         ]
         return await asyncio.gather(*futures)
@@ -62,7 +55,7 @@ class HeldEventLog:
         return not self.away
 
     @staticmethod
-    def _teller(future: "asyncio.Future[Outcome]") -> Tell:
+    def _resolver(future: "asyncio.Future[Outcome]") -> OnResult:
         return lambda outcome: None if future.done() else future.set_result(outcome)
 
     # --- what a test makes happen ---------------------------------------------------------------------------------
@@ -77,7 +70,7 @@ class HeldEventLog:
         waiting, self.waiting = self.waiting, []
         for held in waiting:
             if held.wanted():
-                held.tell(FAILED)
+                held.on_result(FAILED)
 
     def answer(self, *, lands: bool, outcome: Outcome | None = None) -> None:
         """Ends the oldest in flight: it is stored or not, and its publisher told (None: where it landed)."""
@@ -85,7 +78,7 @@ class HeldEventLog:
         if lands:
             self.stored.append(held.record)
         if held.wanted():
-            held.tell(outcome or Acknowledged(0, len(self.stored) - 1))
+            held.on_result(outcome or Acknowledged(0, len(self.stored) - 1))
 
     def time_out(self, *, lands: bool) -> None:
         """The publishers of all in flight are told that nobody knows; what was on its way lands, or does not."""

@@ -6,18 +6,18 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from command_side.publishing.event_log import BUSY, NOT_TAKEN, TOO_LARGE, Acknowledged, NotTaken, Outcome
+from command_side.publishing.event_log import BUSY, TOO_LARGE, Acknowledged, NotTaken, Outcome
 from contracts.record import EventRecord
 
-Tell = Callable[[Outcome], None]
+OnResult = Callable[[Outcome], None]
 
 
 class Pending:
     """One record, and whom to tell unless nobody waits any more."""
 
-    def __init__(self, record: EventRecord, tell: Tell, is_wanted: Callable[[], bool] = lambda: True) -> None:
+    def __init__(self, record: EventRecord, on_result: OnResult, is_wanted: Callable[[], bool] = lambda: True) -> None:
         self.record = record
-        self._tell = tell
+        self._on_result = on_result
         self._is_wanted = is_wanted
         self._withdrawn = False
 
@@ -29,7 +29,7 @@ class Pending:
 
     def tell(self, outcome: Outcome) -> None:
         with suppress(LookupError):  # a bug of the publisher is none of the others'
-            self._tell(outcome)
+            self._on_result(outcome)
 
 
 class MemoryEventLog:
@@ -56,23 +56,16 @@ class MemoryEventLog:
     async def connected(self) -> bool:
         return True
 
-    def has_room(self, records: int = 1) -> bool:
-        return not self._pending or len(self._pending) + records <= self._max_pending
-
-    def hand_over(self, record: EventRecord, tell: Tell) -> Pending | NotTaken:
-        if not self.has_room():
+    def publish_nowait(self, record: EventRecord, on_result: OnResult) -> Pending | NotTaken:
+        if not self._has_room():
             return BUSY
-        pending = Pending(record, tell)
+        pending = Pending(record, on_result)
         self._pending.append(pending)
         self._arrived.set()
         return pending
 
-    async def publish(self, record: EventRecord) -> Outcome:
-        outcomes = await self.publish_all([record])
-        return outcomes if isinstance(outcomes, NOT_TAKEN) else outcomes[0]
-
     async def publish_all(self, records: Sequence[EventRecord]) -> list[Outcome] | NotTaken:
-        if not self.has_room(len(records)):
+        if not self._has_room(len(records)):
             return BUSY
         futures: list[asyncio.Future[Outcome]] = [asyncio.get_running_loop().create_future() for _ in records]
         self._pending.extend(
@@ -81,6 +74,9 @@ class MemoryEventLog:
         )
         self._arrived.set()
         return await asyncio.gather(*futures)
+
+    def _has_room(self, records: int = 1) -> bool:
+        return not self._pending or len(self._pending) + records <= self._max_pending
 
     async def _run_rounds(self) -> None:
         while self._pending or not self._closing:

@@ -17,6 +17,7 @@ from command_side.publishing.kafka_event_log import KafkaEventLog
 from command_side.settings import CommandSettings
 from contracts.record import EventRecord
 from tests.conformance.memory_event_log import MemoryEventLog
+from tests.drivers.publishing import publish
 from tests.patience import PATIENCE
 from tests.servers import Servers
 from tests.topic_reader import read_topic
@@ -51,7 +52,7 @@ class Subject:
 
     async def publish_all(self, records: list[EventRecord]) -> list[Ended]:
         """All at once; an outcome for each."""
-        return await asyncio.gather(*(self.log.publish(record) for record in records), return_exceptions=True)
+        return await asyncio.gather(*(publish(self.log, record) for record in records), return_exceptions=True)
 
 
 async def memory_subject() -> Subject:
@@ -135,7 +136,7 @@ async def test_a_record_comes_back_byte_for_byte(subject: Subject) -> None:
 
 
 async def test_positions_are_dense_and_rise_with_each_record(subject: Subject) -> None:
-    at = positions([await subject.log.publish(record(f"user-{n}")) for n in range(60)])
+    at = positions([await publish(subject.log, record(f"user-{n}")) for n in range(60)])
     offsets = defaultdict(list)
     for position in at:
         offsets[position.partition].append(position.offset)
@@ -180,7 +181,7 @@ async def test_more_bytes_than_one_batch_holds_are_sent_in_several(subject: Subj
 async def test_records_published_together_each_have_their_outcome_in_order(subject: Subject) -> None:
     sent = [record(f"user-{n % 20}", f"{n}") for n in range(700)]
     sent[300] = too_large("user-3")
-    alone = asyncio.create_task(subject.log.publish(record("alone")))
+    alone = asyncio.create_task(publish(subject.log, record("alone")))
     outcomes = await together(subject, sent)
     assert outcomes[300] == TooLarge()
     at = positions([outcome for n, outcome in enumerate(outcomes) if n != 300])
@@ -203,7 +204,7 @@ async def test_records_that_find_no_room_together_are_all_refused(subject: Subje
 
 
 async def test_a_cancelled_publisher_disturbs_no_other(subject: Subject) -> None:
-    tasks = [asyncio.create_task(subject.log.publish(record(f"user-{n % 7}", f"{n}"))) for n in range(300)]
+    tasks = [asyncio.create_task(publish(subject.log, record(f"user-{n % 7}", f"{n}"))) for n in range(300)]
     await asyncio.sleep(0)  # all have started, none is answered
     for task in tasks[::3]:
         task.cancel()
@@ -216,11 +217,11 @@ async def test_a_cancelled_publisher_disturbs_no_other(subject: Subject) -> None
             assert isinstance(outcome, Acknowledged)
             assert stored[outcome] == b"%d" % n
     assert max(Counter(stored.values()).values()) == 1
-    assert isinstance(await subject.log.publish(record("after")), Acknowledged)
+    assert isinstance(await publish(subject.log, record("after")), Acknowledged)
 
 
 async def test_a_publisher_cancelled_in_mid_flight_disturbs_no_other(subject: Subject) -> None:
-    tasks = [asyncio.create_task(subject.log.publish(record("user", f"{n}" + "x" * 2_000))) for n in range(1_000)]
+    tasks = [asyncio.create_task(publish(subject.log, record("user", f"{n}" + "x" * 2_000))) for n in range(1_000)]
     await tasks[0]  # the first batch is acknowledged, later ones of the same round are on their way
     cancelled = [task for task in tasks if not task.done()][::2]
     for task in cancelled:
@@ -243,34 +244,34 @@ async def test_beyond_max_pending_a_record_is_refused_at_once_and_not_stored(sub
     stored = await subject.stored()
     assert {int(one.record.value) for one in stored} == set(range(MAX_PENDING))
     assert len(stored) == MAX_PENDING
-    assert isinstance(await subject.log.publish(record("after")), Acknowledged)
+    assert isinstance(await publish(subject.log, record("after")), Acknowledged)
 
 
 async def told(subject: Subject, sent: list[EventRecord], withdrawn: slice = slice(0, 0)) -> list[Outcome]:
-    """Hands the records over, withdraws some at once, and returns what was told of the others, in their order."""
+    """Publishes the records, withdraws some at once, and returns what was told of the others, in their order."""
     outcomes: dict[int, list[Outcome]] = {n: [] for n in range(len(sent))}
     all_told = asyncio.Event()
     left = set(range(len(sent))) - set(range(len(sent))[withdrawn])
 
-    def tell(n: int, outcome: Outcome) -> None:
+    def on_result(n: int, outcome: Outcome) -> None:
         outcomes[n].append(outcome)
         left.discard(n)
         if not left:
             all_told.set()
 
-    handed = [subject.log.hand_over(one, partial(tell, n)) for n, one in enumerate(sent)]
-    for one in handed[withdrawn]:
+    taken = [subject.log.publish_nowait(one, partial(on_result, n)) for n, one in enumerate(sent)]
+    for one in taken[withdrawn]:
         assert not isinstance(one, NOT_TAKEN)
         one.withdraw()
     async with asyncio.timeout(PATIENCE):
         await all_told.wait()
-    await subject.log.publish(record("after"))  # a second call would have come by now
+    await publish(subject.log, record("after"))  # a second call would have come by now
     assert all(len(found) == 1 for n, found in outcomes.items() if n not in range(len(sent))[withdrawn])
     assert not any(outcomes[n] for n in range(len(sent))[withdrawn])
     return [found[0] for found in outcomes.values() if found]
 
 
-async def test_who_hands_over_is_told_the_position_once(subject: Subject) -> None:
+async def test_a_publisher_is_called_with_the_position_once(subject: Subject) -> None:
     sent = [record(f"user-{n % 20}", f"{n}") for n in range(500)]
     at = positions(await told(subject, sent))
     stored = {one.position: one.record for one in await subject.stored()}
@@ -284,38 +285,36 @@ async def test_what_is_withdrawn_before_it_was_sent_is_never_stored(subject: Sub
     assert stored == {b"%d" % n for n in range(300) if n % 3} | {b"{}"}
 
 
-async def test_who_hands_over_what_is_too_large_is_told_so(subject: Subject) -> None:
+async def test_a_publisher_of_what_is_too_large_is_told_so(subject: Subject) -> None:
     outcomes = await told(subject, [record("a"), too_large("b"), record("c")])
     assert [outcome == TooLarge() for outcome in outcomes] == [False, True, False]
 
 
-async def test_a_publisher_that_raises_when_it_is_told_disturbs_no_other(subject: Subject) -> None:
+async def test_a_publisher_that_raises_when_it_is_called_disturbs_no_other(subject: Subject) -> None:
     def broken(_: Outcome) -> None:
         raise LookupError("a bug of the publisher")
 
-    others = [asyncio.create_task(subject.log.publish(record("user", f"{n}"))) for n in range(3)]
+    others = [asyncio.create_task(publish(subject.log, record("user", f"{n}"))) for n in range(3)]
     await asyncio.sleep(0)
-    subject.log.hand_over(record("user", "3"), broken)
-    others.append(asyncio.create_task(subject.log.publish(record("user", "4"))))
+    subject.log.publish_nowait(record("user", "3"), broken)
+    others.append(asyncio.create_task(publish(subject.log, record("user", "4"))))
     positions(await asyncio.gather(*others, return_exceptions=True))
     assert [one.record.value for one in await subject.stored()] == [b"%d" % n for n in range(5)]
 
 
-async def test_beyond_max_pending_nothing_is_taken_over(subject: Subject) -> None:
+async def test_beyond_max_pending_nothing_is_taken(subject: Subject) -> None:
     sent = [record(f"user-{n % 9}", f"{n}") for n in range(MAX_PENDING)]
-    assert subject.log.has_room()
     told_of: list[Outcome] = []
     for one in sent:
-        subject.log.hand_over(one, told_of.append)
-    assert not subject.log.has_room()
-    assert subject.log.hand_over(record("late"), told_of.append) == BUSY
+        subject.log.publish_nowait(one, told_of.append)
+    assert subject.log.publish_nowait(record("late"), told_of.append) == BUSY
     await subject.close()
     positions(told_of)
     assert len(told_of) == len(await subject.stored()) == MAX_PENDING
 
 
 async def test_close_publishes_what_is_pending(subject: Subject) -> None:
-    tasks = [asyncio.create_task(subject.log.publish(record(f"user-{n}", f"{n}"))) for n in range(500)]
+    tasks = [asyncio.create_task(publish(subject.log, record(f"user-{n}", f"{n}"))) for n in range(500)]
     await asyncio.sleep(0)  # pending, not yet sent
     await subject.close()
     at = positions(await asyncio.gather(*tasks, return_exceptions=True))
@@ -324,7 +323,7 @@ async def test_close_publishes_what_is_pending(subject: Subject) -> None:
 
 
 async def test_a_record_that_is_too_large_fails_definitely(subject: Subject) -> None:
-    assert await subject.log.publish(too_large("user-1")) == TooLarge()
+    assert await publish(subject.log, too_large("user-1")) == TooLarge()
     assert await subject.stored() == []
 
 

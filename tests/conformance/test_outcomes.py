@@ -15,19 +15,24 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from command_side.admission import Admission
 from command_side.api.batch import BATCH, batch_route
-from command_side.api.fast_single import DirectCommands
+from command_side.api.fast_single import FastCommands
 from command_side.api.responses import KEY_CONFLICT
 from command_side.api.single import GENERATE, generate_route
+from command_side.app import command_policies
 from command_side.batch_submission import Batches
 from command_side.idempotency import RecentKeys
+from command_side.policies.requests_in_flight import RequestsInFlight
 from command_side.publishing.event_log import ACKNOWLEDGED, FAILED, SOMEWHERE
 from command_side.settings import CommandSettings
 from command_side.submission import Commands
 from tests.conformance.held_event_log import HeldEventLog
-from web.asgi import WHEN_GONE_KEY, Message
-from web.middleware import REQUEST_ID_KEY
+from web.asgi import ON_DISCONNECT_KEY, Message
+from web.health import only_probes
+from web.middleware import Middleware
+from web.policies.decisions import ADMIT
+from web.policies.passage import Passage
+from web.policies.request_head import RequestHead
 
 Json = dict[str, Any]
 NOTHING_RECORDED = "Nothing was recorded"
@@ -54,18 +59,23 @@ class Client:
         self.status, self.text = status, text
 
 
-class Exchange:
-    """A request as the server offers it to the direct way."""
+class BufferedRequest:
+    """A request as the server offers it to a fast handler."""
 
-    def __init__(self, client: Client, body: bytes, key: str | None) -> None:
+    def __init__(self, client: Client, passage: Passage, body: bytes) -> None:
         self.body, self.request_id = body, "r"
-        self.headers = headers_of(body, key)
-        self._client = client
+        self.head = passage.head
+        self._client, self._passage = client, passage
 
-    def when_gone(self, leave: Callable[[], None]) -> None:
-        self._client.leave = leave
+    def on_disconnect(self, leave: Callable[[], None]) -> None:
+        def gone() -> None:
+            leave()
+            self._passage.end()
+
+        self._client.leave = gone
 
     def answer(self, status: int, body: bytes, content_type: bytes, lines: bytes = b"") -> None:
+        self._passage.end()
         assert content_type == b"application/json"
         assert (b"location: /events/" in lines) == (status == 201)
         self._client.answered(status, body)
@@ -85,11 +95,15 @@ class Outcomes(RuleBasedStateMachine):
         self.loop.time = lambda: 0.0  # type: ignore[method-assign]  # nothing depends on how fast we are
         self.log = HeldEventLog()
         keys = RecentKeys(max_bytes=10_000_000, window=3_600)
-        config = CommandSettings()
-        self.admission = Admission(max_requests=1_000, max_bytes=100_000_000)
-        self.direct = DirectCommands(self.log, keys, self.admission, config)
-        self.single: Any = generate_route(Commands(self.log, keys), self.admission, config).fn
-        self.batch: Any = batch_route(Batches(self.log, keys), self.admission, config).fn
+        config = CommandSettings(max_requests_in_flight=1_000, max_bytes_in_flight=100_000_000)
+        commands = Commands(self.log, keys)
+        self.fast = FastCommands(commands)
+        self.policies = command_policies(config)
+        routes: dict[str, Any] = {
+            GENERATE: generate_route(commands, config).fn,
+            BATCH: batch_route(Batches(self.log, keys), config).fn,
+        }
+        self.app = Middleware(only_probes, "test", {}, routes, policies=self.policies)
         self.clients: list[Client] = []
         self.checked: set[int] = set()
         self.marks = 0
@@ -115,11 +129,13 @@ class Outcomes(RuleBasedStateMachine):
         self.run()
 
     def offer(self, client: Client, body: bytes, key: str | None) -> None:
-        if not self.direct.take(Exchange(client, body, key)):
-            self.on_asgi(client, body, key)
+        head = RequestHead("POST", GENERATE, GENERATE.encode(), b"", headers_of(body, key), None, "http")
+        passage = Passage(head, self.policies)
+        assert passage.proceed() is ADMIT
+        self.fast.handle(BufferedRequest(client, passage, body))
 
     def on_asgi(self, client: Client, body: bytes, key: str | None) -> None:
-        self.start(client, self.single, GENERATE, body, key)
+        self.start(client, GENERATE, body, key)
 
     @rule(items=ITEMS, atomic=st.booleans())
     def post_batch(self, items: list[tuple[str | None, str]], atomic: bool) -> None:
@@ -131,10 +147,10 @@ class Outcomes(RuleBasedStateMachine):
         client, body = Client(sent), json.dumps(commands).encode()
         self.clients.append(client)
         query = b"atomic=true" if atomic else b""
-        self.loop.call_soon(self.start, client, self.batch, BATCH, body, None, query)
+        self.loop.call_soon(self.start, client, BATCH, body, None, query)
         self.run()
 
-    def start(self, client: Client, route: Any, path: str, body: bytes, key: str | None, query: bytes = b"") -> None:
+    def start(self, client: Client, path: str, body: bytes, key: str | None, query: bytes = b"") -> None:
         status = 0
 
         async def receive() -> Message:
@@ -147,18 +163,18 @@ class Outcomes(RuleBasedStateMachine):
             else:
                 client.answered(status, message["body"])
 
-        def when_gone(leave: Callable[[], None] | None) -> None:
+        def on_disconnect(leave: Callable[[], None] | None) -> None:
             client.leave = leave
 
         scope = {
+            "type": "http",
             "method": "POST",
             "path": path,
             "query_string": query,
             "headers": headers_of(body, key),
-            REQUEST_ID_KEY: "r",
-            WHEN_GONE_KEY: when_gone,
+            ON_DISCONNECT_KEY: on_disconnect,
         }
-        client.task = self.loop.create_task(route(scope, receive, send))
+        client.task = self.loop.create_task(self.app(scope, receive, send))
 
     def waiting(self) -> list[Client]:
         return [client for client in self.clients if not client.status and not client.gone]
@@ -244,7 +260,8 @@ class Outcomes(RuleBasedStateMachine):
             self.loop.run_until_complete(self.answer_all())
             self.answers_are_true()
             assert not self.waiting(), "somebody waits for ever"
-            assert (self.admission.requests, self.admission.bytes) == (0, 0)
+            [in_flight] = [policy for policy in self.policies if isinstance(policy, RequestsInFlight)]
+            assert (in_flight.requests, in_flight.bytes) == (0, 0)
         finally:
             self.small_slices.stop()
             self.loop.close()

@@ -25,6 +25,7 @@ from contracts.record import EventRecord
 from footfall.local.embedded import StackOptions, embedded_stack
 from operations.settings import TopicSettings
 from operations.setup import create_topics
+from tests.drivers.publishing import publish
 from tests.patience import PATIENCE
 from tests.processes import Process, start, wait_until
 from tests.servers import Servers
@@ -187,10 +188,10 @@ def topic(new_topic: Callable[..., str]) -> str:
 
 async def test_a_producer_out_of_sequence_is_replaced_and_nobody_notices(real_servers: Servers, topic: str) -> None:
     log = await started_log(real_servers, topic)
-    assert isinstance(await log.publish(record(0)), Acknowledged)
+    assert isinstance(await publish(log, record(0)), Acknowledged)
     spoiled = log._producer.current
     spoiled._txn_manager.increment_sequence_number(TopicPartition(topic, 0), 7)  # Kafka will miss seven records
-    outcomes = await asyncio.gather(*(log.publish(record(n)) for n in range(1, 50)))
+    outcomes = await asyncio.gather(*(publish(log, record(n)) for n in range(1, 50)))
     assert outcomes == [Acknowledged(0, n) for n in range(1, 50)]
     assert log._producer.current is not spoiled
     await log.close()
@@ -212,7 +213,7 @@ async def test_a_round_that_kafka_answers_bit_by_bit_opens_no_circuit(
     log = await started_log(real_servers, topic)
     too_large = EventRecord(b"user-1", random.Random(1).randbytes(2_000_000), [])  # compression must not help
     outcomes = await asyncio.gather(
-        log.publish(too_large), *map(log.publish, map(record, range(15))), return_exceptions=True
+        publish(log, too_large), *(publish(log, record(n)) for n in range(15)), return_exceptions=True
     )
     assert outcomes.pop(0) == TOO_LARGE
     assert all(isinstance(outcome, Acknowledged) for outcome in outcomes)
@@ -226,15 +227,15 @@ async def test_a_producer_that_hangs_though_kafka_answers_is_replaced(
 ) -> None:
     with _quick(monkeypatch):
         log = await started_log(real_servers, topic)
-        assert isinstance(await log.publish(record(0)), Acknowledged)
+        assert isinstance(await publish(log, record(0)), Acknowledged)
         hanging = log._producer.current
         hanging._sender._muted_partitions.add(TopicPartition(topic, 0))  # it takes batches and never sends them
-        assert await log.publish(record(1)) == UNKNOWN
-        assert await log.publish(record(2)) == AWAY
+        assert await publish(log, record(1)) == UNKNOWN
+        assert await publish(log, record(2)) == AWAY
         async with asyncio.timeout(PATIENCE):
             while log.circuit_state != "closed":  # noqa: ASYNC110 - the circuit tells nobody
                 await asyncio.sleep(0.05)
         assert log._producer.current is not hanging
-        assert isinstance(await log.publish(record(3)), Acknowledged)
+        assert isinstance(await publish(log, record(3)), Acknowledged)
         hanging._sender.sender_task.cancel()  # it would wait for ever
         await log.close()

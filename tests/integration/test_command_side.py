@@ -371,10 +371,10 @@ def asgi_client(app: Any) -> httpx.AsyncClient:
 async def test_the_unforeseen_is_500_and_tells_nothing(
     compressed_topic: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def broken(*_: object) -> None:
+    def broken(*_: object) -> None:
         raise LookupError("the secret cause")
 
-    monkeypatch.setattr(Commands, "handle", broken)
+    monkeypatch.setattr(Commands, "submit", broken)
     settings = CommandSettings(kafka_bootstrap_servers=compressed_topic[0], kafka_topic=compressed_topic[1])
     async with asgi_client(web_app("command-side", CommandSide(settings))) as asgi:
         answer = await asgi.post(GENERATE, json=COMMAND, headers={"x-request-id": "r"})
@@ -388,10 +388,10 @@ async def test_a_position_that_kafka_forgot_is_left_out(
 ) -> None:
     record = to_record(create_user_event(ActivityCommand("user-1", "LOGIN")), "r")
 
-    async def written_by_an_earlier_try(*_: object) -> Submitted:
+    def written_by_an_earlier_try(*_: object) -> Submitted:
         return Submitted(record, SOMEWHERE)
 
-    monkeypatch.setattr(Commands, "handle", written_by_an_earlier_try)
+    monkeypatch.setattr(Commands, "submit", written_by_an_earlier_try)
     settings = CommandSettings(kafka_bootstrap_servers=compressed_topic[0], kafka_topic=compressed_topic[1])
     async with asgi_client(web_app("command-side", CommandSide(settings))) as asgi:
         answer = await asgi.post(GENERATE, json=COMMAND)

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from command_side.admission import Admission, OverloadedError
-from command_side.api import fast_single as direct
+from command_side.api import fast_single
+from command_side.api.fast_single import FastCommands
 from command_side.app import CommandSide
+from command_side.policies.requests_in_flight import RequestsInFlight
 from command_side.publishing.produce_round import ProduceRound
 from command_side.settings import CommandSettings
 from tests.drivers.raw_http import (
@@ -113,17 +114,17 @@ async def side(real_servers: Servers, topic: str, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.fixture
-def takers(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The user of each command that went the direct way."""
-    begun: list[str] = []
-    begin = direct.Publishing.begin
+def handled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The user of each command that the fast handler took. Comes before `side`, which binds it."""
+    users: list[str] = []
+    handle = FastCommands.handle
 
-    def noted(publishing: direct.Publishing, log: Any) -> None:
-        begun.append(json.loads(publishing._record.value)["userId"])
-        begin(publishing, log)
+    def noted(self: FastCommands, request: Any) -> None:
+        handle(self, request)
+        users.append(json.loads(request.body)["userId"])
 
-    monkeypatch.setattr(direct.Publishing, "begin", noted)
-    return begun
+    monkeypatch.setattr(FastCommands, "handle", noted)
+    return users
 
 
 REQUESTS = {
@@ -163,17 +164,14 @@ async def test_the_direct_way_answers_what_asgi_answers(side: Side, name: str) -
 
 
 async def test_what_is_too_much_is_refused_alike_both_ways(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: Any) -> None:
-        raise OverloadedError
-
-    monkeypatch.setattr(Admission, "enter", full)
+    monkeypatch.setattr(RequestsInFlight, "is_full", lambda *_: True)
     client = await side.connect()
     direct_, on_asgi = [await client.ask(post("a", "X-Request-ID: r", target=way)) for way in (DIRECT, ON_ASGI)]
     assert direct_ == on_asgi
     assert (direct_[0], direct_[1]["retry-after"]) == (503, "1")
 
 
-async def test_what_is_usual_goes_the_direct_way_and_nothing_else(side: Side, takers: list[str]) -> None:
+async def test_what_is_usual_goes_the_direct_way_and_nothing_else(handled: list[str], side: Side) -> None:
     client = await side.connect()
     for number, request in enumerate(
         [
@@ -186,11 +184,11 @@ async def test_what_is_usual_goes_the_direct_way_and_nothing_else(side: Side, ta
     ):
         status, _, body = await client.ask(request)
         assert status == 201, (number, body)
-    assert takers == ["direct-1", "direct-2", "direct-3"]
+    assert handled == ["direct-1", "direct-2", "direct-2", "direct-3"]
     assert sorted(await side.stored()) == ["asgi", "direct-1", "direct-2", "direct-3"]
 
 
-async def test_a_body_that_comes_in_pieces_is_as_good(side: Side, takers: list[str]) -> None:
+async def test_a_body_that_comes_in_pieces_is_as_good(side: Side) -> None:
     client = await side.connect()
     request = post("pieces")
     for cut in (10, request.index(b"\r\n\r\n") + 2, request.index(b"\r\n\r\n") + 4, len(request) - 1):
@@ -281,11 +279,10 @@ async def test_a_client_that_leaves_takes_back_what_was_not_sent(side: Side) -> 
     assert len(await side.stored()) == 4
 
 
-async def test_what_raises_is_left_to_asgi(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: Any) -> None:
-        raise LookupError("a bug")
-
-    monkeypatch.setattr(direct, "sound_command", broken)
+async def test_a_fast_handler_that_raises_leaves_the_request_to_asgi(
+    side: Side, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fast_single, "CommandHead", LookupError)  # which no policy learned
     client = await side.connect()
     assert (await client.ask(post("a")))[0] == 201
     assert in_flight() == 0

@@ -15,9 +15,10 @@ from httptools import HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from telemetry.metrics import HTTP_REFUSED
-from web.asgi import HOLD_KEY, WHEN_GONE_KEY
+from web.asgi import HOLD_KEY, ON_DISCONNECT_KEY
+from web.protocol.connection_phase import AWAITING_HEAD, BUSY, DISCARDING, IDLE, LINGERING, SPOILED, Phase
 from web.protocol.connection_places import Place, has_given_way
-from web.protocol.head_bounds import head_without_upgrade, is_plainly_framed
+from web.protocol.head_bounds import head_without_upgrade, hosts_and_codings, is_plainly_framed
 from web.protocol.http_1_0 import until_closed
 from web.protocol.joined_writes import JoinedWrites, bound_unsent
 from web.protocol.request_framing import RequestCuts
@@ -52,26 +53,23 @@ class BoundedHttp(HttpToolsProtocol):
         self._unread_since: float | None = None  # loop time; None unless the client lets too much lie
         self._refusal: Refusal = MALFORMED
         self._cuts = RequestCuts()
-        self._head_since: float | None = None  # loop time; None while no head is due
-        self._idle_since: float | None = None  # loop time; None unless it waits for another request
-        self._linger_since: float | None = None  # loop time; None unless more arrives of what is answered
-        self._deaf = False  # what arrives is thrown away
-        self._spoiled = False  # what arrived is no request, and is unread
+        self._phase = AWAITING_HEAD
+        self._since = 0.0  # loop time when the phase began, if it has a deadline
         self._parsed = 0  # bytes of what is being parsed; fewer when the parser stopped at an upgrade
         self._again = b""  # a head that asked for an upgrade, as it is parsed once more
         self._is_again = False  # whether that is being parsed, or its body
-        self._leave: Callable[[], object] | None = None  # what the request in work does when its client leaves
+        self._leave: Callable[[], object] | None = None  # called if the client disconnects before it is answered
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A head is due from now on."""
         super().connection_made(transport)
         self._connection = JoinedWrites(transport)
         bound_unsent(transport.get_extra_info("socket"))
-        self._head_since = self.loop.time()
+        self._enter(AWAITING_HEAD)
         # What uvicorn closes, here and in its request cycle, is closed gently.
         self.transport = SimpleNamespace(  # type: ignore[assignment]
             write=self._connection.write,
-            is_closing=lambda: self._deaf or transport.is_closing(),
+            is_closing=lambda: self._phase is DISCARDING or transport.is_closing(),
             close=self._close,
             get_extra_info=transport.get_extra_info,
         )
@@ -98,25 +96,27 @@ class BoundedHttp(HttpToolsProtocol):
 
     def idle_since(self) -> float | None:
         """Loop time since when it could be closed and nobody would lose anything; None while something is under way."""
-        if self._cuts.unsettled or self._linger_since is not None or self.unanswered() is not None:
+        if self._phase not in (IDLE, AWAITING_HEAD) or self._cuts.unsettled or self.unanswered() is not None:
             return None
-        return self._idle_since if self._idle_since is not None else self._head_since
+        return self._since
 
     def has_asked(self) -> bool:
         """Whether it was ever used."""
-        return self._head_since is None
+        return self._phase is not AWAITING_HEAD
 
     def give_way(self) -> None:
         """Closes, for another one to have the place."""
         self.transport.close()
 
-    def when_gone(self, leave: Callable[[], object] | None) -> None:
-        """`leave` is called, once, if the connection ends before another request's `leave` takes its place."""
+    def on_disconnect(self, leave: Callable[[], object] | None) -> None:
+        """Has `leave` called, once, if the connection ends before another request's `leave` takes its place."""
         self._leave = leave
 
     def data_received(self, data: bytes) -> None:
         """Feeds the parser, and refuses what grows without becoming a request."""
-        start, cuts, self._idle_since = 0, self._cuts, None
+        start, cuts = 0, self._cuts
+        if self._phase is IDLE:
+            self._phase = BUSY
         while start < len(data) and not self._hears_no_more():
             end = cuts.take(data, start, MAX_HEAD_BYTES)
             self._parsed = end - start
@@ -126,8 +126,8 @@ class BoundedHttp(HttpToolsProtocol):
                 self._parse_again()
             if cuts.unsettled >= MAX_HEAD_BYTES and not self._hears_no_more():
                 self._refuse(LARGE_HEAD)
-        if cuts.unsettled and not cuts.in_chunks and self._head_since is None and self.unanswered() is None:
-            self._head_since = self.loop.time()
+        if cuts.unsettled and not cuts.in_chunks and self._phase is BUSY and self.unanswered() is None:
+            self._enter(AWAITING_HEAD)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """As uvicorn's, up to `MAX_HEADERS`."""
@@ -147,22 +147,22 @@ class BoundedHttp(HttpToolsProtocol):
             self._stop(LONG_TARGET)
         parser = self.parser
         assert parser is not None  # it is calling
-        names = [name for name, _ in self.headers]
+        hosts, codings = hosts_and_codings(self.headers)
         version = parser.get_http_version()
         if version != "1.1":
             self.expect_100_continue = False  # 1.0 knows no 100
-        elif names.count(b"host") != 1:
+        elif hosts != 1:
             self._stop(MALFORMED)
-        if version not in VERSIONS or not is_plainly_framed(self.headers):
+        if version not in VERSIONS or not is_plainly_framed(codings):
             self._stop(MALFORMED)
         if parser.should_upgrade():
             if parser.get_method() != b"CONNECT":
                 self._again = head_without_upgrade(parser.get_method(), self.url, version, self.headers)
                 return False
-            if not BODY_HEADERS.isdisjoint(names):
+            if not BODY_HEADERS.isdisjoint(name for name, _ in self.headers):
                 self._stop(MALFORMED)  # the parser would drop the body
         self._cuts.head_ended(self.headers)
-        self._head_since = None
+        self._phase = BUSY
         return True
 
     def on_headers_complete(self) -> None:
@@ -173,7 +173,7 @@ class BoundedHttp(HttpToolsProtocol):
     def begin_request(self) -> None:
         """Hands the request to the application."""
         self.scope[HOLD_KEY] = self._connection.hold  # type: ignore[literal-required]
-        self.scope[WHEN_GONE_KEY] = self.when_gone  # type: ignore[literal-required]
+        self.scope[ON_DISCONNECT_KEY] = self.on_disconnect  # type: ignore[literal-required]
         super().on_headers_complete()
         if self.expect_100_continue:
             self.scope[HOLD_KEY] = self._hold_of(self.cycle)  # type: ignore[literal-required]
@@ -190,18 +190,17 @@ class BoundedHttp(HttpToolsProtocol):
             return
         self._is_again = False
         self._cuts.request_ended()
-        self._linger_since = None
+        if self._phase is LINGERING:
+            self._enter(IDLE)
         if self.cycle.response_complete:
             self.cycle.more_body = False
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """Answered: the rest of a body may still come, but not for long."""
-        if self.cycle.response_complete and self.cycle.more_body:  # of a pipeline, `cycle` is the last
-            self._linger_since = self.loop.time()
+        if self._phase is BUSY and self.unanswered() is None:  # of a pipeline, the last one is answered
+            self._enter(LINGERING if self.cycle.more_body else IDLE)
         super().on_response_complete()
-        if self.unanswered() is None:
-            self._idle_since = self.loop.time()
 
     def send_400_response(self, msg: str) -> None:
         """What uvicorn calls when the parser stopped."""
@@ -224,11 +223,12 @@ class BoundedHttp(HttpToolsProtocol):
 
     def close_if_overdue(self, now: float) -> None:
         """`now`: loop time."""
-        if self._linger_since is not None and now - self._linger_since > LINGER:
+        waited = now - self._since
+        if self._phase in (LINGERING, DISCARDING) and waited > LINGER:
             self._connection.close()
         elif self._unread_since is not None and now - self._unread_since > UNREAD_TIMEOUT:
             self._connection.abort()
-        elif self._head_since is not None and now - self._head_since > HEAD_TIMEOUT:
+        elif self._phase is AWAITING_HEAD and waited > HEAD_TIMEOUT:
             if self._cuts.unsettled:
                 self._refuse(TOO_SLOW)
             else:  # it never asked for anything
@@ -236,7 +236,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def _hears_no_more(self) -> bool:
         """Whether the rest of what arrived is of no interest: the connection is closing, or will."""
-        return self._deaf or self._spoiled or self.transport.is_closing()
+        return self._phase is SPOILED or self.transport.is_closing()
 
     def _hold_of(self, cycle: RequestResponseCycle) -> Callable[[bytes], None]:
         """Who is answered without having been told to continue may send the body, or not: no next request is safe."""
@@ -266,10 +266,10 @@ class BoundedHttp(HttpToolsProtocol):
         owed = self.unanswered()
         if owed is not None and not owed.more_body:
             owed.keep_alive = False
-            self._spoiled = True
+            self._phase = SPOILED
             self.flow.pause_reading()
             return
-        if not (self.pipeline or self._linger_since is not None or (owed is not None and owed.response_started)):
+        if not (self.pipeline or self._phase is LINGERING or (owed is not None and owed.response_started)):
             self.transport.write(refusal_of(status, error))
         if owed is not None:  # its reader waits for the rest
             owed.disconnected = True
@@ -279,13 +279,16 @@ class BoundedHttp(HttpToolsProtocol):
     def _close(self, *, unread: bool = False) -> None:
         """Closes at once, unless the client may be sending still: then it may do so for `LINGER`, unheard."""
         last = self._last_request()
-        if self._deaf or not (unread or self._spoiled or (last is not None and last.more_body)):
+        unread = unread or self._phase is SPOILED or (last is not None and last.more_body)
+        if self._phase is DISCARDING or not unread:
             self._connection.close()
         elif not self._connection.is_closing():
-            self._deaf = True
-            self._linger_since = self.loop.time()
+            self._enter(DISCARDING)
             self.flow.resume_reading()
             self._connection.write_eof()
+
+    def _enter(self, phase: Phase) -> None:
+        self._phase, self._since = phase, self.loop.time()
 
     def _last_request(self) -> RequestResponseCycle | None:
         """The last request whose head is complete; uvicorn's type does not say that there may be none."""

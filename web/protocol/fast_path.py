@@ -1,8 +1,9 @@
-"""Whole requests without a task: what is here from its first byte to its last is offered to who answers by a call.
+"""Whole requests without a task: what is here from its first byte to its last is offered to a fast handler.
 
 uvicorn's way, a scope, a cycle and a task for each request, costs more than recording an event does
 (docs/performance.md). Only a POST of HTTP/1.1 that ends with the bytes just received, on a connection that keeps alive
-and owes no answer, is offered. Everything else, and what nobody takes, goes uvicorn's way.
+and owes no answer, is offered, once the policies have admitted it. Everything else takes the ASGI way; so does what a
+policy needs I/O for, with the decisions that were made already (`web.policies.passage`).
 """
 
 import time
@@ -10,112 +11,123 @@ from collections.abc import Callable
 from typing import Any
 
 from telemetry.logs import get_logger
-from web.asgi import Headers, Takes
-from web.middleware import Edge, request_id_of
+from web.asgi import Headers
+from web.fast_handler import FastHandler, encode_headers
+from web.middleware import JSON, Middleware, request_id_of
+from web.policies.decisions import ADMIT, Decision, Refuse
+from web.policies.passage import PASSAGE_KEY, Passage, refusal_body
+from web.policies.request_head import RequestHead
 from web.protocol.bounded_http import BoundedHttp
+from web.protocol.connection_phase import ANSWERING, ANSWERING_LAST, ASGI, BUFFERING, DISCARDING, IDLE, WHOLE
 from web.protocol.whole_responses import whole_answer
 
 MAX_AHEAD = 65_536  # bytes that are taken in before the answer they wait for; then the client is not read
+CLOSE = (b"connection", b"close")
 
 
-class DirectHttp(BoundedHttp):
+class FastHttp(BoundedHttp):
     """One connection."""
 
-    def __init__(self, *args: Any, edge: Edge, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, middleware: Middleware, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._edge = edge
+        self._middleware = middleware
+        self._way = ASGI
         self._chunk = b""  # that is being parsed
         self._began_here = False  # whether the request that is being parsed began in this chunk
-        self._takes: Takes | None = None  # of the request that is kept from uvicorn
+        self._handler: FastHandler | None = None  # of the request that is kept from uvicorn
         self._head: Headers = []
         self._body = b""
-        self._whole = False
-        self._exchange: WholeRequest | None = None  # that was taken, and is not answered yet
+        self._passage: Passage | None = None  # of the request that is being answered
         self._ahead = b""  # received since then
-        self._closes = False  # once it is answered
 
     def data_received(self, data: bytes) -> None:
-        """Feeds the parser, or waits for the answer that comes first."""
-        if self._exchange is not None:
+        """Feeds the parser, or keeps what arrives before the answer that comes first."""
+        way = self._way
+        if way is ANSWERING or way is ANSWERING_LAST:
             self._ahead += data
             if len(self._ahead) > MAX_AHEAD:
                 self.flow.pause_reading()
             return
         self._chunk, self._began_here = data, False
         super().data_received(data)
-        if self._takes is not None:
+        if self._way is not ASGI:
             self._offer()
 
     def on_message_begin(self) -> None:
-        """Its first byte."""
+        """The first byte of a request."""
         self._began_here = True
         self.url, self.headers, self.expect_100_continue = b"", [], False
 
     def on_headers_complete(self) -> None:
-        """Keeps a request that may be taken from uvicorn until it is whole."""
+        """Keeps a request that may be offered from uvicorn until it is whole."""
         if not self.check_head():
             return
-        takes = self._edge.exchanges.get(self.url)
-        if takes is not None and self._is_usual():
-            self._takes, self._body, self._whole = takes, b"", False
+        handler = self._middleware.fast_handlers.get(self.url)
+        if handler is not None and self._is_usual():
+            self._way, self._handler, self._body = BUFFERING, handler, b""
             self._head, self.headers = self.headers, []  # trailers are no headers
         else:
-            self._begin_uvicorns_way(self.headers)
+            self._begin_on_asgi(self.headers)
 
     def on_body(self, body: bytes) -> None:
         """Keeps the body, too, if it is of one piece."""
-        if self._takes is not None and self._body:
-            self._give_up()
-        if self._takes is None:
-            super().on_body(body)
-        else:
+        if self._way is BUFFERING and self._body:
+            self._continue_on_asgi()
+        if self._way is BUFFERING:
             self._cuts.unsettled = 0
             self._body = body
+        else:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """The request is whole; it is taken only if nothing comes after it."""
-        if self._takes is not None and not self._ends_the_chunk():
-            self._give_up()
-        if self._takes is None:
-            super().on_message_complete()
+        """The request is whole; it is offered only if nothing comes after it."""
+        if self._way is BUFFERING and not self._ends_the_chunk():
+            self._continue_on_asgi()
+        if self._way is BUFFERING:
+            self._way = WHOLE
         else:
-            self._whole = True
+            super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nobody waits for the answer any more."""
-        self._exchange, self._ahead = None, b""
+        self._way, self._ahead = ASGI, b""
         super().connection_lost(exc)
+        passage, self._passage = self._passage, None
+        if passage is not None:
+            passage.end()
 
     def idle_since(self) -> float | None:
         """See `BoundedHttp`."""
-        return None if self._exchange is not None else super().idle_since()
+        return super().idle_since() if self._way is ASGI else None
 
     def shutdown(self) -> None:
-        """Closes, once what was taken is answered."""
-        if self._exchange is None:
+        """Closes, once a fast handler has answered."""
+        if self._way is ASGI:
             super().shutdown()
         else:
-            self._closes = True
+            self._way = ANSWERING_LAST
 
     def close_if_overdue(self, now: float) -> None:
         """`now`: loop time."""
-        if self._idle_since is not None and now - self._idle_since > self.timeout_keep_alive:
+        if self._phase is IDLE and now - self._since > self.timeout_keep_alive:
             self.transport.close()
         else:
             super().close_if_overdue(now)
 
     def finish(self, answer: bytes) -> None:
-        """Sends the answer of what was taken, and goes on with what came since."""
-        if self._exchange is None:  # the client has left
+        """Sends the answer of a fast handler, and goes on with what came since. Does nothing if the client has left."""
+        way, passage = self._way, self._passage
+        if passage is None:
             return
-        self._exchange = None
-        self.when_gone(None)
+        self._way, self._passage = ASGI, None
+        passage.end()
+        self._leave = None
         self._connection.write(answer)
         self.server_state.total_requests += 1
-        if self._closes:
+        if way is ANSWERING_LAST:
             self.transport.close()
             return
-        self._idle_since = self.loop.time()
+        self._phase, self._since = IDLE, self.loop.time()
         if self._ahead:
             ahead, self._ahead = self._ahead, b""
             self.flow.resume_reading()
@@ -143,58 +155,80 @@ class DirectHttp(BoundedHttp):
         return self._chunk.find(b"\r\n\r\n") + 4 + len(self._body) == len(self._chunk)
 
     def _offer(self) -> None:
-        takes, self._takes = self._takes, None
-        if takes is None or self._deaf:  # the parser stopped, and the refusal is sent
+        if self._phase is DISCARDING:  # the parser stopped, and the refusal is sent
+            self._way = ASGI
             return
-        if self._whole:
-            self._exchange = WholeRequest(self, self._edge, self._head, self._body)
-            try:
-                if takes(self._exchange):
-                    return
-            except Exception as error:  # noqa: BLE001 - nothing was begun: the application meets it again, and answers
-                get_logger("web").error("exchange_failed", exc_info=error)
-            self._exchange = None
-        self._go_uvicorns_way()
+        if self._way is BUFFERING:  # the rest of the body is still to come
+            self._continue_on_asgi()
+            return
+        target, middleware = self.url, self._middleware
+        head = RequestHead("POST", target.decode(), target, b"", self._head, self.client, self.scheme or "http")
+        passage = Passage(head, middleware.policies)
+        decision = passage.proceed()
+        self._way, self._passage = ANSWERING, passage
+        request = BufferedRequest(self, middleware, head, self._body)
+        taken = self._handles(request) if decision is ADMIT else self._refuses(request, decision)
+        if not taken:
+            self._passage = self._leave = None
+            self._continue_on_asgi(passage)
 
-    def _give_up(self) -> None:
-        self._takes = None
-        self._go_uvicorns_way()
+    def _handles(self, request: "BufferedRequest") -> bool:
+        """Returns False to fall back to ASGI."""
+        assert self._handler is not None
+        try:
+            self._handler(request)
+        except Exception as error:  # noqa: BLE001 - nothing was begun: the application meets it again, and answers
+            get_logger("web").error("fast_handler_failed", exc_info=error)
+            return self._passage is None  # it was answered
+        return True
 
-    def _go_uvicorns_way(self) -> None:
+    def _refuses(self, request: "BufferedRequest", decision: Decision) -> bool:
+        """Returns False to fall back to ASGI: a policy needs I/O."""
+        if not isinstance(decision, Refuse):
+            return False
+        if CLOSE in decision.headers:
+            self._way = ANSWERING_LAST
+        request.answer(decision.status, refusal_body(decision), JSON, encode_headers(decision.headers))
+        return True
+
+    def _continue_on_asgi(self, passage: Passage | None = None) -> None:
+        """Gives uvicorn what was kept from it. `passage`: of a request that is whole and was offered."""
+        self._way = ASGI
         body, self._body = self._body, b""
-        self._begin_uvicorns_way(self._head)
+        self._begin_on_asgi(self._head, passage)
         if body:
             super().on_body(body)
-        if self._whole:
+        if passage is not None:
             super().on_message_complete()
 
-    def _begin_uvicorns_way(self, headers: Headers) -> None:
+    def _begin_on_asgi(self, headers: Headers, passage: Passage | None = None) -> None:
         url, expects = self.url, self.expect_100_continue
-        super().on_message_begin()  # makes the scope, which what is taken has no need of
+        super().on_message_begin()  # makes the scope, which a fast handler has no need of
         self.url, self.expect_100_continue = url, expects
         self.headers = self.scope["headers"] = headers
+        if passage is not None:
+            self.scope[PASSAGE_KEY] = passage  # type: ignore[literal-required]
         self.begin_request()
 
 
-class WholeRequest:
-    """See `web.asgi.Exchange`."""
+class BufferedRequest:
+    """See `web.fast_handler.BufferedRequest`."""
 
-    __slots__ = ("_connection", "_edge", "_started", "body", "headers", "request_id")
+    __slots__ = ("_connection", "_middleware", "_started", "body", "head", "request_id")
 
-    def __init__(self, connection: DirectHttp, edge: Edge, headers: Headers, body: bytes) -> None:
+    def __init__(self, connection: FastHttp, middleware: Middleware, head: RequestHead, body: bytes) -> None:
         self._started = time.perf_counter()
         self._connection = connection
-        self._edge = edge
-        self.headers = headers
+        self._middleware = middleware
+        self.head = head
         self.body = body
-        self.request_id = request_id_of(headers)
+        self.request_id = request_id_of(head.headers)
 
-    def when_gone(self, leave: Callable[[], None]) -> None:
-        """See `Exchange`."""
-        self._connection.when_gone(leave)
+    def on_disconnect(self, leave: Callable[[], None]) -> None:
+        """See `web.fast_handler.BufferedRequest`."""
+        self._connection.on_disconnect(leave)
 
     def answer(self, status: int, body: bytes, content_type: bytes, lines: bytes = b"") -> None:
-        """See `Exchange`."""
-        path = self._connection.url.decode()
+        """See `web.fast_handler.BufferedRequest`."""
         self._connection.finish(whole_answer(status, body, content_type, lines, self.request_id))
-        self._edge.answered("POST", path, status, self._started, self.request_id)
+        self._middleware.answered("POST", self.head.path, status, self._started, self.request_id)

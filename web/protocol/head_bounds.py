@@ -5,10 +5,24 @@ from collections.abc import Sequence
 Fields = Sequence[tuple[bytes, bytes]]  # names in lower case
 
 
-def is_plainly_framed(fields: Fields) -> bool:
+NO_CODING: list[bytes] = []
+CHUNKED = [b"chunked"]
+
+
+def hosts_and_codings(fields: Fields) -> tuple[int, list[bytes]]:
+    """How many fields `host` there are, and the values of all fields `transfer-encoding`, in lower case."""
+    hosts, codings = 0, NO_CODING
+    for name, value in fields:
+        if name == b"host":
+            hosts += 1
+        elif name == b"transfer-encoding":
+            codings = [*codings, value.lower()]
+    return hosts, codings
+
+
+def is_plainly_framed(codings: list[bytes]) -> bool:
     """Whether everyone on the way sees the same body: `chunked` once, or nothing but a length."""
-    codings = [value.lower() for name, value in fields if name == b"transfer-encoding"]
-    return codings in ([], [b"chunked"])
+    return not codings or codings == CHUNKED
 
 
 def head_without_upgrade(method: bytes, target: bytes, version: str, fields: Fields) -> bytes:

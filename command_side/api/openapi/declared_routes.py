@@ -29,8 +29,8 @@ from command_side.api.openapi.shapes import (
     Refusal,
     reference,
 )
-from command_side.api.request import too_large
 from command_side.api.single import GENERATE
+from command_side.policies.command_heads import too_large
 from command_side.settings import CommandSettings
 from web.openapi import DOCUMENTED, Exactly
 

@@ -1,0 +1,1 @@
+"""The command side's own request policies, one a file."""

@@ -1,0 +1,1 @@
+"""Request policies: what every request of every process passes before anything else of it is looked at."""

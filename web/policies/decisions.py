@@ -1,0 +1,41 @@
+"""What a request policy may decide: a closed type. Whatever is none of these refuses the request."""
+
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from web.policies.request_head import RequestHead
+
+# Called once when a request has ended, with its head; must not raise.
+Release = Callable[[RequestHead], None]
+
+
+class Admit(msgspec.Struct, frozen=True, gc=False):
+    """The request goes on to the next policy, and after the last one to its handler."""
+
+    fact: object = None  # what the policy learned; `RequestHead.fact` gives it to later policies and to the handler
+    query: bytes | None = None  # the query string without what was meant for the policy; None: as it is
+    release: Release | None = None  # gives back what the policy holds for the request
+
+
+class Refuse(msgspec.Struct, frozen=True):
+    """The request is answered with this in the envelope, and nothing behind the policy hears of it."""
+
+    status: int
+    error: str  # one sentence
+    headers: tuple[tuple[bytes, bytes], ...] = ()  # names in lower case
+    problems: tuple[str, ...] = ()  # instead of `error`, a sentence for each problem
+
+
+class NeedsIO(msgspec.Struct, frozen=True):
+    """The policy has to wait for another server: the request takes the ASGI way, where `ask` is awaited once."""
+
+    ask: Callable[[], "Awaitable[Admit | Refuse]"]
+
+
+Decision = Admit | Refuse | NeedsIO
+
+# Decides at once, from the head and the facts of the policies before it. It is called once for each request.
+RequestPolicy = Callable[[RequestHead], Decision]
+
+ADMIT = Admit()
