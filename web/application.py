@@ -109,7 +109,7 @@ def canonical_path(raw_path: bytes) -> str:
     return "/".join(quote(unquote_to_bytes(segment), safe="") for segment in raw_path.split(b"/"))
 
 
-def no_options(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler) -> None:
+async def no_options(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler) -> None:
     """A guard: Litestar adds OPTIONS to each route, which none of ours has. Raises MethodNotAllowedException."""
     if connection.scope.get("method") == "OPTIONS":
         raise MethodNotAllowedException(headers={"allow": "GET"})

@@ -6,10 +6,10 @@ signature declares, with the rules of `Parameters`, and refuses with a sentence 
 it leaves in the one spelling that Litestar's conversion reads: `007` is 7, and a date is its first moment in UTC.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote, urlencode
 from uuid import UUID
 
@@ -28,41 +28,50 @@ CHECKED_TOGETHER = "checked_together"  # of a route's `opt`: rules for several p
 Reader = Callable[[Parameters], str | list[str] | None]
 
 
-def strict(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
-    """The guard. Raises RefusedError, 400."""
+class Declared(NamedTuple):
+    """The query parameters of a route's signature, by the names that clients know: how each is read."""
+
+    readers: Mapping[str, Reader]
+    single: Sequence[str]
+    repeatable: Sequence[str]
+
+
+async def strict(connection: ASGIConnection[Any, Any, Any, Any], _copy: BaseRouteHandler) -> None:
+    """The guard; a coroutine, for Litestar runs others in a thread. Raises RefusedError, 400."""
     scope: Any = connection.scope
     positions = [
         field for field in fields_of(scope["query_string"]) if field[0] == "position"
     ]  # of every route: not this one's
     scope["query_string"] = without_position(scope["query_string"])
     scope["path_params"] = {name: path_text(name, text) for name, text in connection.path_params.items()}
-    readers = readers_of(handler)
-    repeatable = [name for name, field in declared(handler).items() if field.is_non_string_sequence]
-    parameters = Parameters(scope["query_string"], [name for name in readers if name not in repeatable], repeatable)
+    handler: BaseRouteHandler = connection.route_handler  # a guard is given a copy of it, a new one each time
+    declared = declared_by(handler)
+    parameters = Parameters(scope["query_string"], declared.single, declared.repeatable)
     for rule in handler.opt.get(CHECKED_TOGETHER, ()):
         rule(parameters)
-    found = {name: read(parameters) for name, read in readers.items()}
+    found = {name: read(parameters) for name, read in declared.readers.items()}
+    parameters.problems = [*dict.fromkeys(parameters.problems)]  # a rule has read some of them, too
     parameters.check()
     kept = [(name, value) for name, value in found.items() if value is not None]
     scope["query_string"] = urlencode([*kept, *positions], doseq=True).encode()
 
 
 @cache
-def declared(handler: BaseRouteHandler) -> Mapping[str, FieldDefinition]:
-    """The query parameters of a route's signature, by the names that clients know."""
-    return {
+def declared_by(handler: BaseRouteHandler) -> Declared:
+    """What a route declares."""
+    fields = {
         field.kwarg_definition.name or name: field
         for name, field in handler.parsed_fn_signature.parameters.items()
         if not field.is_di_field
         and isinstance(field.kwarg_definition, ParameterKwarg)
         and field.kwarg_definition.param_type is ParamType.QUERY
     }
-
-
-@cache
-def readers_of(handler: BaseRouteHandler) -> Mapping[str, Reader]:
-    """How each of them is read."""
-    return {name: reader_of(name, field) for name, field in declared(handler).items()}
+    repeatable = [name for name, field in fields.items() if field.is_non_string_sequence]
+    return Declared(
+        readers={name: reader_of(name, field) for name, field in fields.items()},
+        single=[name for name in fields if name not in repeatable],
+        repeatable=repeatable,
+    )
 
 
 def reader_of(name: str, field: FieldDefinition) -> Reader:

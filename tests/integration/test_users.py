@@ -1,6 +1,7 @@
 """Users, sessions, products and activity over HTTP, from what a real projector made of real records."""
 
 import json
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -152,6 +153,65 @@ def test_refusals(client: httpx.Client, path: str, status: int, told: str) -> No
     body = answer.json()
     assert told in (body["error"] or "\n".join(body["errors"]))
     assert client.post(path).status_code == 405 or status == 404
+
+
+TYPED = [
+    "/users/ann/activity",
+    "/users/activity?userId=ann",
+    "/users/ann/sessions",
+    "/products/top",
+    "/activity/hourly",
+]
+
+
+def test_every_problem_of_a_request_is_told_at_once(client: httpx.Client) -> None:
+    told = client.get("/products/top?limit=0&to=x&from=y&a=1&b=2&from=z").json()["errors"]
+    assert [re.sub(r"[;,:].*", "", problem) for problem in told] == [
+        "Parameter `from` is given more than once.",
+        "Unknown parameter `a`",
+        "Parameter `from` must be a date",
+        "Parameter `to` must be a date",
+        "Parameter `limit` must be a whole number from 1 to 1000.",
+    ]
+    told = client.get("/users/sessions?limit=many&cursor=a&cursor=b").json()["errors"]
+    assert told == [
+        "Parameter `cursor` is given more than once.",
+        "Parameter `userId` is required here.",
+        "Parameter `limit` must be a whole number from 1 to 200.",
+    ]
+    told = client.get("/activity/hourly?from=2026-03-01&to=2026-04-02&eventType=VIEW").json()["errors"]
+    assert len(told) == 2
+
+
+def test_what_parameters_mean_is_read_as_leniently_as_it_always_was(client: httpx.Client) -> None:
+    assert len(client.get("/users/ann/sessions?limit=007").json()) == 7
+    span = {"from": "2026-03-02T00:00:00.0000009Z", "to": "2026-03-02 24:00:00Z"}
+    assert (
+        client.get("/products/top", params={**span, "to": "2026-03-03"})
+        .json()["from"]
+        .startswith("2026-03-02T00:00:00")
+    )
+    assert (
+        client.get("/products/top?from=2026-03-02T11:00:00+01:00&to=2026-03-03")
+        .json()["from"]
+        .startswith("2026-03-02T10")
+    )
+    assert client.get("/products/top", params=span).status_code == 400
+    assert client.get("/activity/hourly?eventType=LOGIN&eventType=LOGIN&eventType=LOGOUT").status_code == 200
+
+
+@pytest.mark.parametrize("path", TYPED)
+def test_typed_routes_answer_head_as_get_and_refuse_other_methods(client: httpx.Client, path: str) -> None:
+    head, get = client.head(path), client.get(path)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-length"] == get.headers["content-length"]
+    assert get.headers["vary"] == "accept, accept-encoding"
+    for method in ("POST", "DELETE", "OPTIONS", "PROPFIND"):
+        answer = client.request(method, path)
+        assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD")
+        assert answer.json()["error"] == f"Method {method} is not allowed here; use GET."
+    waited = client.get(path, headers={"Footfall-Position": "0-999999999", "Prefer": "wait=0"})
+    assert (waited.status_code, "retry-after" in waited.headers) == (503, True)
 
 
 def test_a_cursor_of_sessions_is_good_for_its_user_only(client: httpx.Client) -> None:
