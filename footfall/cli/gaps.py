@@ -34,7 +34,13 @@ def gaps() -> None:
 @partition_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
 def gaps_list(partitions: tuple[int, ...], as_json: bool) -> None:
-    """Show which offsets of which partition are gone. Exits 1 if there is a gap, 0 if there is none."""
+    """Show which offsets of which partition are gone. Exits 1 if there is a gap, 0 if there is none.
+
+    \b
+    Examples:
+      footfall gaps list
+      footfall gaps list --partition 3 --json
+    """
     import msgspec
 
     from operations import offset_gaps as work

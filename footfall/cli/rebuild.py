@@ -76,7 +76,13 @@ def start(max_rate: int | None, forget_discards: bool, accept_missing: bool) -> 
 @click.option("--watch", is_flag=True, help="Show a progress bar until the build has reached the end of the log.")
 @json_option
 def status(watch: bool, as_json: bool) -> None:
-    """Show the state, progress, rate and time left of every generation."""
+    """Show the state, progress, rate and time left of every generation.
+
+    \b
+    Examples:
+      footfall rebuild status
+      footfall rebuild status --watch     follow the build until it has reached the end of the log
+    """
     from footfall.cli.output import rebuild as show
     from operations.rebuild import status as look
 

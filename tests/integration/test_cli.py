@@ -69,8 +69,17 @@ def test_every_command_has_help() -> None:
 
 
 def test_a_command_with_several_forms_shows_examples() -> None:
-    with_forms = ["", "up", "demo", "dlq", "dlq list", "dlq redrive", "dlq discard", "gaps accept", "rebuild start"]
-    for path in [*with_forms, "rebuild verify", "grant-reporter", "sql", "status", "replay"]:
+    with_forms = ["", "up", "demo", "dlq", "dlq list", "dlq redrive", "dlq discard", "gaps list", "gaps accept"]
+    for path in [
+        *with_forms,
+        "rebuild start",
+        "rebuild status",
+        "rebuild verify",
+        "grant-reporter",
+        "sql",
+        "status",
+        "replay",
+    ]:
         run = CliRunner().invoke(cli, [*path.split(), "--help"], prog_name="footfall")
         assert re.search(rf"Examples: *\n +footfall {path}", run.output), run.output
 

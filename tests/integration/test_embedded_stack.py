@@ -367,7 +367,7 @@ def test_the_launcher_refuses_when_the_parent_is_gone_already() -> None:
     command = [sys.executable, "-I", "-S", str(PARENT_DEATH), "1", "9", "-", "--", "/bin/echo", "ran"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (result.returncode, result.stdout) == (1, "")
-    assert "parent is gone" in result.stderr
+    assert "parent process has ended" in result.stderr
 
 
 # --- root and ordinary users -----------------------------------------------------------------------------------------
