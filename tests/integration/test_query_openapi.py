@@ -74,6 +74,18 @@ def test_a_browser_shows_every_operation_under_the_policy_of_the_page(side: Proc
     assert not re.search("Content Security Policy|Refused to|Uncaught", run.stderr), run.stderr
 
 
+def test_each_path_takes_the_parameters_that_the_document_declares(side: Process) -> None:
+    """Hot paths are declared beside what answers them: here it shows that both say the same."""
+    for path, operations in DOCUMENT["paths"].items():
+        if path == "/events/{eventId}":  # which looks at none
+            continue
+        names = [one["name"] for one in operations["get"]["parameters"] if one["in"] == "query"]
+        url = path.replace("{id}", "u").replace("{eventId}", "01980000-0000-7000-8000-000000000000")
+        [told, *_] = httpx.get(f"{side.url}{url}?unknown=1", timeout=PATIENCE).json()["errors"]
+        takes = told.removeprefix("Unknown parameter `unknown`; this path takes ").removesuffix(".")
+        assert set(takes.split(", ")) == set(names) - {"position"} or (takes, names) == ("none", ["position"]), path
+
+
 def test_an_event_is_what_the_contract_publishes() -> None:
     published = published_schemas()["user-event-1.json"]["$defs"]["UserEventV1"]
     ours = DOCUMENT["components"]["schemas"]["Event"]

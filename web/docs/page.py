@@ -6,12 +6,14 @@ content security policy allows none but these files, and requests to this origin
 there is.
 """
 
+import asyncio
 from collections.abc import Callable, Mapping
+from functools import cache
 from html import escape
 from typing import Any
 
 import msgspec
-from litestar import Request, Response, Router
+from litestar import Litestar, Request, Response, Router
 from litestar.datastructures import ResponseHeader
 from litestar.exceptions import NotFoundException
 from litestar.openapi.config import OpenAPIConfig
@@ -35,13 +37,19 @@ class LocalSwaggerUI(OpenAPIRenderPlugin):
     def __init__(self, documents: Mapping[str, Callable[[], Json]]) -> None:
         """`documents`: by the path that serves them."""
         super().__init__(path="/")
-        self._documents = documents
-        self._page = b""
+        self._page = cache(lambda: page({path: document() for path, document in documents.items()}))
+
+    async def prepare(self, request: Request[Any, Any, Any]) -> None:
+        """Before a request: documents are generated beside the event loop, which they would hold for a while."""
+        await asyncio.to_thread(self._prepare, request.app)
+
+    def _prepare(self, app: Litestar) -> None:
+        assert app.openapi_schema  # Litestar generates one of its own before it asks for a page
+        self._page()
 
     def render(self, request: Request[Any, Any, Any], openapi_schema: Json) -> bytes:
         """The page."""
-        self._page = self._page or page({path: document() for path, document in self._documents.items()})
-        return self._page
+        return self._page()
 
     def has_path(self, path: str) -> bool:
         """Litestar need not add a path for the document: each has its own."""
@@ -55,10 +63,16 @@ class LocalSwaggerUI(OpenAPIRenderPlugin):
 def docs_config(documents: Mapping[str, Callable[[], Json]]) -> OpenAPIConfig:
     """What Litestar has to know to serve `/docs`."""
     policy = ResponseHeader(name="content-security-policy", value=CONTENT_SECURITY_POLICY)
-    router = Router(DOCS, route_handlers=[], include_in_schema=False, response_headers=[policy], after_request=found)
-    return OpenAPIConfig(
-        title="Footfall", version="1", openapi_router=router, render_plugins=[LocalSwaggerUI(documents)]
+    plugin = LocalSwaggerUI(documents)
+    router = Router(
+        DOCS,
+        route_handlers=[],
+        include_in_schema=False,
+        response_headers=[policy],
+        before_request=plugin.prepare,
+        after_request=found,
     )
+    return OpenAPIConfig(title="Footfall", version="1", openapi_router=router, render_plugins=[plugin])
 
 
 async def found(response: Response[Any]) -> Response[Any]:
