@@ -14,13 +14,13 @@ from query_side.feed.routes import FeedRoutes
 from query_side.feed.stream import Streams
 from query_side.log_positions.cursors import Cursors
 from query_side.log_positions.progress import Progress
-from query_side.log_positions.read_your_writes import Freshness
+from query_side.log_positions.read_your_writes import ReadYourWrites
 from query_side.settings import QuerySettings
 from web.asgi import App
 
 
 class Live:
-    """Its routes, its policy for every other query, and the tasks behind them."""
+    """The routes, the read-your-writes policy for every other query, and the background tasks."""
 
     def __init__(
         self,
@@ -37,8 +37,8 @@ class Live:
         )
         self._broadcaster = Broadcaster(self._progress, pool_of, topic, heartbeat)
         self._streams = Streams(self._broadcaster, pool_of, cursors_of, topic, settings.max_streams, heartbeat)
-        freshness = Freshness(self._progress, pool_of, topic)
-        self.policy, self.confirm = freshness.policy, freshness.confirm
+        read_your_writes = ReadYourWrites(self._progress, pool_of, topic)
+        self.policy, self.confirm = read_your_writes.policy, read_your_writes.confirm
         self._feed = FeedRoutes(pool_of, cursors_of, topic, self._streams, waiting)
         self.statuses = Statuses(self._progress, pool_of, topic, settings.query_timeout_ms / 1000)
 

@@ -97,7 +97,7 @@ async def read_model_state(pool: asyncpg.Pool, topic: str) -> ReadModelState:
 
 
 def positions_of(query: bytes, headers: Headers) -> list[Position]:
-    """The positions that a request names, by header or parameter. Raises RefusedError, 400."""
+    """Returns the positions that a request names in a header or a parameter. Raises RefusedError (400)."""
     given = [value for name, value in parameters(query) if name == "position"]
     line = joined_header(headers, b"footfall-position")
     if line is not None:
@@ -117,12 +117,12 @@ def positions_of(query: bytes, headers: Headers) -> list[Position]:
 
 
 def parameters(query: bytes) -> list[tuple[str, str]]:
-    """The query string as it came; what is wrong with it is for the route to say."""
+    """Parses the query string without checking it; the route reports what is wrong with it."""
     return parse_qsl(query.decode("latin-1"), keep_blank_values=True, encoding="latin-1")
 
 
 def without_position(query: bytes) -> bytes:
-    """The query string without the parameter `position`: it is no parameter of any route."""
+    """Returns the query string without the parameter `position`, which is not a parameter of any route."""
     if b"position=" not in query:
         return query
     return urlencode(
@@ -131,6 +131,6 @@ def without_position(query: bytes) -> bytes:
 
 
 def wait_of(headers: Headers) -> float:
-    """Seconds that the client is ready to wait (RFC 7240, `Prefer: wait`; a fraction, too), at most `MAX_WAIT`."""
+    """Returns the seconds that the client prefers to wait (`Prefer: wait`, RFC 7240), up to `MAX_WAIT`."""
     match = _wait(joined_header(headers, b"prefer") or b"")
     return DEFAULT_WAIT if match is None else min(float(match[1]), MAX_WAIT)

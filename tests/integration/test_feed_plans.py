@@ -61,7 +61,7 @@ STATEMENTS: dict[str, tuple[str, tuple[Any, ...], int]] = {
     "page of late events": (feed.PAGE, ("t", [0], [COUNT], [10], *NOWHERE, False, LIMIT), 40),
     "search for a time": (since.PROBE, ("t", MOMENT, [0, 0], [3, COUNT // 2], [COUNT, COUNT]), 2),
     "where it stands": (positions.READ_MODEL_STATE, ("t",), 0),
-    "set aside": (fresh.SET_ASIDE, ("t", [0], [5]), 0),
+    "set aside": (fresh.PARKED, ("t", [0], [5]), 0),
     "event": (status.EVENT, (EVENT,), 1),
     "letters of an event": (status.LETTERS_OF_EVENT, (EVENT, "t"), 0),
     "letter": (status.LETTER_AT, ("t", 0, 7), 0),
