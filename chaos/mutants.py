@@ -147,7 +147,7 @@ def projects_duplicates() -> None:
     async def apply(self: Any, connection: Any, rows: Any) -> Any:
         known = await usual(self, connection, rows)
         if known:
-            folded = commit.arguments(self._projections, commit.news_of(known))
+            folded = commit.arguments(self._projections, commit.event_batch_of(known, self.meanings))
             await connection.execute(self._project, *folded)
         return known
 
@@ -161,8 +161,8 @@ def keeps_repeats() -> None:
 
 def projects_in_reverse() -> None:
     """Projections see a batch's events in reverse order, so that an older event overwrites a newer one."""
-    usual = commit.news_of
-    _replace(commit, "news_of", lambda rows: usual(list(reversed(rows))))
+    usual = commit.event_batch_of
+    _replace(commit, "event_batch_of", lambda rows, meanings: usual(list(reversed(rows)), meanings))
 
 
 def _after_assembly(change: Callable[[Any], None]) -> None:

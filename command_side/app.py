@@ -22,6 +22,8 @@ from command_side.publishing.quick_gzip import use_quick_gzip
 from command_side.publishing.topic_watch import TopicWatch
 from command_side.settings import CommandSettings
 from command_side.submission import Commands
+from contracts.types import Catalogue
+from contracts.validation.commands import CommandRules
 from telemetry.connections import once_there
 from telemetry.health import DependencyState
 from web.asgi import App
@@ -33,7 +35,7 @@ ANSWER_TIMEOUT_MS = 8_000  # a connection that is silent for so long is replaced
 class CommandSide:
     """Everything of the command side that an application needs."""
 
-    def __init__(self, settings: CommandSettings) -> None:
+    def __init__(self, settings: CommandSettings, catalogue: Catalogue) -> None:
         use_quick_gzip()
         self._startup_timeout = settings.startup_timeout_ms / 1000  # seconds
         self._log = KafkaEventLog(
@@ -43,18 +45,20 @@ class CommandSide:
             retries=settings.publish_retries,
             max_pending=settings.publish_max_pending,
         )
+        self._types = catalogue.words()
         self._topic = TopicWatch(lambda: self._log.client, settings.kafka_topic)
         keys = RecentKeys(max_bytes=settings.idempotency_memory_bytes, window=settings.idempotency_window_ms / 1000)
-        single = Commands(self._log, keys)
-        commands = [generate_route(single, settings), batch_route(Batches(self._log, keys), settings)]
+        rules = CommandRules(catalogue)
+        single = Commands(self._log, keys, rules)
+        commands = [generate_route(single, settings), batch_route(Batches(self._log, keys, rules), settings)]
         self.policies = command_policies(settings)
         # Past the router, which costs 10 us.
         self.direct_routes = {path: route.fn for route in commands for path in route.paths}
         self.raw_routes: dict[str, App] = {}
         self.fast_handlers = {GENERATE.encode(): FastCommands(single).handle}
-        self.route_handlers = [*commands, *document_routes()]
+        self.route_handlers = [*commands, *document_routes(catalogue)]
         self.probes = {"kafka": self._kafka_state}
-        self.documents = {OPENAPI: document}
+        self.documents = {OPENAPI: partial(document, catalogue)}
 
     @asynccontextmanager
     async def lifespan(self, _app: Litestar) -> AsyncIterator[None]:
@@ -71,7 +75,8 @@ class CommandSide:
         if state != "closed":
             return DependencyState(ok=False, detail=f"the circuit is {state}: Kafka does not answer")
         await self._log.connected()
-        return await self._topic.state()
+        topic = await self._topic.state()
+        return DependencyState(topic.ok, "; ".join(filter(None, (topic.detail, self._types))))
 
 
 def command_policies(settings: CommandSettings) -> list[RequestPolicy]:

@@ -8,8 +8,9 @@ import msgspec
 
 from command_side.idempotency import is_valid_key
 from contracts.event import ActivityCommand
+from contracts.validation.commands import CommandRules
 from contracts.validation.large_payloads import LARGE_COMMAND, surely_too_large
-from contracts.validation.rules import Problems, malformed, repetition_problems, validate_user_event
+from contracts.validation.rules import Problems, malformed, repetition_problems
 
 MAX_ITEMS = 1_000
 
@@ -86,7 +87,7 @@ def slices(items: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
     yield items[begin:]
 
 
-def validated(item: bytes) -> Valid | Problems:
+def validated(item: bytes, rules: CommandRules) -> Valid | Problems:
     """One item's command and its key, if it has one."""
     if surely_too_large(item):
         return Problems([LARGE_COMMAND])
@@ -98,7 +99,7 @@ def validated(item: bytes) -> Valid | Problems:
             item, key = without_key(item)
         except (msgspec.DecodeError, UnicodeDecodeError):
             return Problems([BAD_ITEM_KEY])
-    command = validate_user_event(item)
+    command = rules.validate(item)
     return command if isinstance(command, Problems) else Valid(command, key)
 
 

@@ -11,7 +11,8 @@ from command_side.batch_items import MAX_ITEMS, items_of, may_be_judged_at_once,
 from command_side.idempotency import Claim, Follow, KeyConflict, Keyed, Lead, RecentKeys, Settled
 from command_side.publishing.event_log import NOT_TAKEN, EventLog, NotTaken, Outcome, Submitted
 from contracts.record import EventRecord, new_record
-from contracts.validation.fast_commands import new_records
+from contracts.validation.commands import CommandRules
+from contracts.validation.fast_commands import FastBatches
 from contracts.validation.rules import Problems
 
 T = TypeVar("T")
@@ -50,9 +51,11 @@ class Turns:
 class Batches:
     """Records batches of activities in a log."""
 
-    def __init__(self, log: EventLog, keys: RecentKeys) -> None:
+    def __init__(self, log: EventLog, keys: RecentKeys, rules: CommandRules) -> None:
         self._log = log
         self._keys = keys
+        self._rules = rules
+        self._fast = FastBatches(rules)
         self._turns = Turns()
 
     async def handle(
@@ -64,7 +67,7 @@ class Batches:
         """
         records = None
         if may_be_judged_at_once(body, lines=lines):
-            records = new_records(body, request_id, lines=lines, at_most=MAX_ITEMS)
+            records = self._fast.new_records(body, request_id, lines=lines, at_most=MAX_ITEMS)
         if records is not None:
             outcomes = await self._log.publish_all(records)
             return outcomes if isinstance(outcomes, NOT_TAKEN) else list(map(Submitted, records, outcomes))
@@ -76,7 +79,7 @@ class Batches:
 
     def _prepared(self, request_id: str, item: bytes) -> Prepared:
         """All of an item's work that needs nobody else."""
-        checked = validated(item)
+        checked = validated(item, self._rules)
         if isinstance(checked, Problems):
             return checked
         if checked.key is not None:

@@ -1,5 +1,6 @@
 """What the command side reads from the environment, once."""
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -18,6 +19,9 @@ class CommandSettings(KafkaSettings):
         default=4_000,
         ge=1,
         description="Open connections of one process. For one more, the longest idle is closed, or 503.",
+    )
+    event_types_file: Path | None = Field(
+        default=None, description="Catalogue of event types, a TOML file; unset: the one that Footfall is shipped with."
     )
     kafka_compression: Compression = Field(default="gzip", description="Compression of record batches.")
     publish_timeout_ms: int = Field(

@@ -10,7 +10,8 @@ from command_side.idempotency import Follow, KeyConflict, Lead, RecentKeys, Sett
 from command_side.publishing.event_log import NOT_TAKEN, EventLog, Outcome, Submitted
 from contracts.event import ActivityCommand
 from contracts.record import EventRecord, new_record
-from contracts.validation.rules import Problems, validate_user_event
+from contracts.validation.commands import CommandRules
+from contracts.validation.rules import Problems
 
 Result = Submitted | Problems | KeyConflict
 OnResult = Callable[[Result], None]
@@ -86,9 +87,10 @@ class Leading(Submission):
 class Commands:
     """Records activities in a log."""
 
-    def __init__(self, log: EventLog, keys: RecentKeys) -> None:
+    def __init__(self, log: EventLog, keys: RecentKeys, rules: CommandRules) -> None:
         self._log = log
         self._keys = keys
+        self._rules = rules
 
     def submit(self, body: bytes, key: bytes | None, request_id: str, on_result: OnResult) -> Result | Submission:
         """Records one activity; with an idempotency key, every repeat is the same event.
@@ -96,7 +98,7 @@ class Commands:
         Returns the result if it is known at once; then `on_result` is never called. Otherwise returns the submission,
         which calls `on_result` once, unless it is abandoned before. If this raises, nothing is published.
         """
-        command = validate_user_event(body)
+        command = self._rules.validate(body)
         if isinstance(command, Problems):
             return command
         if key is None:

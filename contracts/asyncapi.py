@@ -4,11 +4,12 @@
 """
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import msgspec
 
-from contracts.event import DEFAULT_TENANT, EventType
+from contracts.documented_types import with_types_of
+from contracts.event import DEFAULT_TENANT
 from contracts.record import (
     CONSUMER_GROUP,
     DEAD_LETTER_TOPIC,
@@ -20,7 +21,8 @@ from contracts.record import (
     PARTITIONS,
     TOPIC,
 )
-from contracts.versions import UserEventV1, UserEventV2
+from contracts.types import FIRST_TYPES, Catalogue
+from contracts.versions import PUBLISHED
 
 Json = dict[str, Any]
 
@@ -175,12 +177,14 @@ def _event_message(title: str, schema: str, key: Json, example: Json) -> Json:
 
 
 def _schemas() -> Json:
-    _, events = msgspec.json.schema_components((UserEventV1, UserEventV2), ref_template="#/components/schemas/{name}")
+    _, events = msgspec.json.schema_components(
+        (PUBLISHED["1"], PUBLISHED["2"]), ref_template="#/components/schemas/{name}"
+    )
     headers: Json = {
         "type": "object",
         "required": [HEADER_EVENT_TYPE, HEADER_EVENT_ID, HEADER_REQUEST_ID],
         "properties": {
-            HEADER_EVENT_TYPE: {"enum": list(get_args(EventType))},
+            HEADER_EVENT_TYPE: {"enum": list(FIRST_TYPES)},
             HEADER_EVENT_ID: {"type": "string", "format": "uuid"},
             HEADER_REQUEST_ID: {
                 "type": "string",
@@ -203,6 +207,6 @@ def _schemas() -> Json:
     return {**events, "EventHeaders": headers, "DeadLetterHeaders": letter}
 
 
-def rendered() -> bytes:
-    """The document as its file has it, and as it is served."""
-    return msgspec.json.format(msgspec.json.encode(document()), indent=2) + b"\n"
+def rendered(catalogue: Catalogue) -> bytes:
+    """The document as it is served, and as its file has it for the shipped catalogue."""
+    return msgspec.json.format(msgspec.json.encode(with_types_of(catalogue, document())), indent=2) + b"\n"

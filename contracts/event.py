@@ -6,13 +6,13 @@ See docs/decisions/0010 for time.
 """
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
 from uuid_utils.compat import uuid7
 
-EventType = Literal["LOGIN", "LOGOUT", "PRODUCT_VIEW"]
+from contracts.types import MAX_NAME_LENGTH, NAME_RULE
 
 DEFAULT_TENANT = "default"  # its bytes, keys and URLs are those of the original Express API
 
@@ -25,6 +25,15 @@ MAX_PAYLOAD_DEPTH = 16  # levels; the payload object itself is the first
 # regular expressions know no `\Z`. This form means the same in both.
 NO_CONTROL_CHARACTERS = r"^(?![\s\S]*[\u0000-\u001f\u007f-\u009f])"
 
+# Any type that was ever declared, for what is in the log stays readable; commands may say what the catalogue declares.
+EventTypeName = Annotated[
+    str,
+    msgspec.Meta(
+        # `rules.py` checks it, once for all events of a batch.
+        extra_json_schema={"pattern": rf"^[A-Z][A-Z0-9_]{{0,{MAX_NAME_LENGTH - 1}}}(?![\s\S])"},
+        description=f"What happened: {NAME_RULE}.",
+    ),
+]
 TenantId = Annotated[
     str,
     msgspec.Meta(
@@ -70,7 +79,7 @@ class ActivityCommand(msgspec.Struct, frozen=True, rename="camel", forbid_unknow
     """A request to record one activity. It may be rejected; an accepted one becomes a `UserEvent`."""
 
     user_id: UserId
-    event_type: EventType
+    event_type: EventTypeName
     payload: Payload = msgspec.field(default_factory=dict)
 
 
@@ -82,7 +91,7 @@ class UserEvent(msgspec.Struct, frozen=True, rename="camel", gc=False):  # JSON 
 
     event_id: UUID
     user_id: UserId
-    event_type: EventType
+    event_type: EventTypeName
     timestamp: datetime
     payload: Payload
     tenant_id: str = DEFAULT_TENANT

@@ -12,7 +12,8 @@ from typing import Any
 import msgspec
 
 from contracts.event import ActivityCommand
-from contracts.versions import PUBLISHED
+from contracts.types import FIRST_TYPES
+from contracts.versions import PUBLISHED, with_types
 
 WORDS = frozenset({"description", "examples", "title", "$comment"})  # annotations: no validator looks at them
 SCHEMAS = Path(__file__).parent / "schemas"
@@ -21,7 +22,7 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 def published_schemas() -> dict[str, dict[str, Any]]:
     """File name to JSON Schema (2020-12) of the command and of every version of the event."""
-    shapes: dict[str, type[msgspec.Struct]] = {"activity-command-1.json": ActivityCommand}
+    shapes: dict[str, type[msgspec.Struct]] = {"activity-command-1.json": with_types(ActivityCommand, FIRST_TYPES)}
     shapes |= {f"user-event-{version}.json": shape for version, shape in PUBLISHED.items()}
     return {name: {"$schema": DIALECT, **msgspec.json.schema(shape)} for name, shape in shapes.items()}
 

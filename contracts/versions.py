@@ -6,7 +6,7 @@ A published version never changes: its JSON Schema is kept in `contracts/schemas
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, cast
 
 import msgspec
 
@@ -14,13 +14,14 @@ from contracts.event import (
     DEFAULT_TENANT,
     ActivityCommand,
     EventId,
-    EventType,
+    EventTypeName,
     Payload,
     TenantId,
     Timestamp,
     UserEvent,
     UserId,
 )
+from contracts.types import FIRST_TYPES
 
 NEWEST = (2, 0)
 
@@ -30,7 +31,7 @@ class UserEventV1(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fi
 
     event_id: EventId
     user_id: UserId
-    event_type: EventType
+    event_type: EventTypeName
     timestamp: Timestamp
     payload: Payload = msgspec.field(default_factory=dict)
 
@@ -49,13 +50,41 @@ class UserEventV2(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fi
     event_id: EventId
     tenant_id: TenantId
     user_id: UserId
-    event_type: EventType
+    event_type: EventTypeName
     timestamp: Timestamp
     metadata: Metadata = msgspec.field(name="_metadata")
     payload: Payload = msgspec.field(default_factory=dict)
 
 
-PUBLISHED: dict[str, type[msgspec.Struct]] = {"1": UserEventV1, "2": UserEventV2}
+Shape = TypeVar("Shape", bound=msgspec.Struct)
+
+
+def with_types(shape: type[Shape], names: Sequence[str]) -> type[Shape]:
+    """The same shape with no other event types than these, for documents; its JSON Schema lists them."""
+    literal: Any = Literal
+    fields = [
+        (field.name, literal[tuple(names)] if field.name == "event_type" else field.type, _field(field))
+        for field in msgspec.structs.fields(shape)
+    ]
+    told = {"__doc__": shape.__doc__, "__module__": shape.__module__}
+    listed = msgspec.defstruct(shape.__name__, fields, namespace=told, kw_only=True, forbid_unknown_fields=True)
+    return cast("type[Shape]", listed)
+
+
+def _field(field: msgspec.structs.FieldInfo) -> Any:
+    if field.default_factory is not msgspec.NODEFAULT:
+        return msgspec.field(name=field.encode_name, default_factory=field.default_factory)
+    return msgspec.field(name=field.encode_name, default=field.default)
+
+
+# Versions 1 and 2 are published with the three types that Footfall is shipped with; `open`: the same with any type
+# (docs/decisions/0033).
+PUBLISHED: dict[str, type[msgspec.Struct]] = {
+    "1": with_types(UserEventV1, FIRST_TYPES),
+    "2": with_types(UserEventV2, FIRST_TYPES),
+    "1-open": UserEventV1,
+    "2-open": UserEventV2,
+}
 
 WRITTEN_IN_V2 = Metadata(schema_version="2.0")
 

@@ -4,23 +4,30 @@
 """
 
 import sys
+from pathlib import Path
 
 from command_side.api.openapi import document as commands
 from contracts import asyncapi
+from contracts.types import read_catalogue
 from footfall import settings_page
 from query_side.openapi import document as queries
 
-DOCUMENTS = {module.FILE: module.rendered for module in (asyncapi, commands, queries, settings_page)}
+
+def documents() -> dict[Path, bytes]:
+    """Each file and what it must hold: as the shipped catalogue of event types has it."""
+    shipped = read_catalogue()
+    found = {module.FILE: module.rendered(shipped) for module in (asyncapi, commands, queries)}
+    return found | {settings_page.FILE: settings_page.rendered()}
 
 
 def main() -> None:
     """Runs the command; see the module's docstring."""
     differing = []
-    for file, rendered in DOCUMENTS.items():
+    for file, text in documents().items():
         if "--write" in sys.argv[1:]:
             file.parent.mkdir(exist_ok=True)
-            file.write_bytes(rendered())
-        if not file.exists() or file.read_bytes() != rendered():
+            file.write_bytes(text)
+        if not file.exists() or file.read_bytes() != text:
             differing.append(file.name)
     for name in differing:
         sys.stderr.write(f"{name} differs from what the code generates: run `python -m footfall.documents --write`.\n")

@@ -6,6 +6,7 @@ from typing import Any
 
 import asyncpg
 
+from contracts.types import Catalogue
 from operations.settings import DlqSettings
 from projector.dead_letters.letter_filter import MATCHES, LetterFilter
 from projector.dead_letters.parking import header_name
@@ -76,12 +77,17 @@ async def show_letter(
 
 
 async def redrive_letters(
-    settings: DlqSettings, chosen: LetterFilter, options: Options, progress: Callable[[int], None]
+    settings: DlqSettings,
+    catalogue: Catalogue,
+    chosen: LetterFilter,
+    options: Options,
+    progress: Callable[[int], None],
 ) -> list[LetterOutcome]:
     """Applies the matching letters, and the letters parked behind them, to the active generation.
 
     Args:
         settings: Names the database.
+        catalogue: The event types, by which letters are projected.
         chosen: Which letters to redrive.
         options: Limit, rate, dry run, and the operator's name for the journal.
         progress: Called with the number of letters done since the last call.
@@ -93,18 +99,22 @@ async def redrive_letters(
         RedriveError: The redrive is not possible; the text says why.
     """
     async with _connected(settings) as (connection, generation):
-        return await Redrive(connection, GenerationWriter(generation), options).redrive(chosen, progress)
+        return await Redrive(connection, GenerationWriter(generation, catalogue), options).redrive(chosen, progress)
 
 
 async def discard_letters(
-    settings: DlqSettings, chosen: LetterFilter, options: Options, progress: Callable[[int], None]
+    settings: DlqSettings,
+    catalogue: Catalogue,
+    chosen: LetterFilter,
+    options: Options,
+    progress: Callable[[int], None],
 ) -> list[LetterOutcome]:
     """Discards the matching letters of the active generation: their events will never be applied.
 
     Arguments, result and errors are those of `redrive_letters`.
     """
     async with _connected(settings) as (connection, generation):
-        return await Redrive(connection, GenerationWriter(generation), options).discard(chosen, progress)
+        return await Redrive(connection, GenerationWriter(generation, catalogue), options).discard(chosen, progress)
 
 
 def _text(data: bytes | None) -> str | None:

@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaTimeoutError
 from aiokafka.structs import ConsumerRecord
 
-from contracts.event import EventType, UserEvent
+from contracts.event import UserEvent
 from contracts.record import from_value
 from contracts.settings import KafkaSettings
 from contracts.validation.rules import Problems
@@ -42,7 +42,7 @@ class ReplayFilter(msgspec.Struct, frozen=True):
 
     user: str | None = None
     tenant: str | None = None
-    event_type: EventType | None = None
+    event_type: str | None = None
 
     def __call__(self, event: UserEvent) -> bool:
         """Whether the event matches."""

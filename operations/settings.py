@@ -1,5 +1,7 @@
 """Settings of the operators' commands, read from the environment."""
 
+from pathlib import Path
+
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -37,6 +39,9 @@ class DlqSettings(BaseSettings):
 
     database_url: DatabaseUrlSetting = Field(
         description="PostgreSQL URL of a role that is a member of footfall_writer."
+    )
+    event_types_file: Path | None = Field(
+        default=None, description="Catalogue of event types, a TOML file; unset: the one that Footfall is shipped with."
     )
 
 

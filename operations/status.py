@@ -15,6 +15,8 @@ from aiokafka import TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 
 from contracts.topic_promises import broken_promises
+from contracts.types import Catalogue
+from operations.differing_catalogues import differing_catalogues
 from operations.misplaced_records import Misplaced, count_misplaced
 from projector.consuming.consumer_group import describe_group
 from projector.consuming.log_probe import LogOffsets, LogProbe
@@ -25,6 +27,7 @@ from projector.liveness.verdicts import Stalled, State, Verdict
 from projector.settings import ProjectorSettings
 from projector.writing.locks import blocking_lock
 from read_model.connecting.pool import connect
+from read_model.generations.event_types import event_types_in_use
 from read_model.generations.register import PROJECTED, Generation, list_generations
 from read_model.names import READ
 from read_model.tables.schema_version import newest_migration, schema_state
@@ -87,7 +90,8 @@ class Status(msgspec.Struct, frozen=True, rename="camel"):
     """The whole status.
 
     `problems`: a sentence for each thing that is not well; empty: all is well. `warnings`: a sentence for each promise
-    that the topic breaks or that could not be checked; nothing has failed yet.
+    that the topic breaks or that could not be checked, and for catalogues that differ; nothing has failed yet.
+    `event_types`: digests of the catalogues by which the projectors of the active generation project.
     """
 
     at: datetime
@@ -97,13 +101,16 @@ class Status(msgspec.Struct, frozen=True, rename="camel"):
     problems: list[str]
     misplaced: Misplaced
     warnings: list[str] = msgspec.field(default_factory=list)
+    event_types: list[str] = msgspec.field(default_factory=list)
 
 
 class Observer:
     """Collects one status after another over the same connections."""
 
-    def __init__(self, settings: ProjectorSettings, connection: asyncpg.Connection, probe: LogProbe) -> None:
-        self._settings = settings
+    def __init__(
+        self, settings: ProjectorSettings, catalogue: Catalogue | None, connection: asyncpg.Connection, probe: LogProbe
+    ) -> None:
+        self._settings, self._catalogue = settings, catalogue
         self._topic = settings.kafka_topic
         self._connection = connection
         self._probe = probe
@@ -134,7 +141,9 @@ class Observer:
         warnings = []
         if partitions:
             warnings = broken_promises(await describe_topic(self._settings.client_options(), self._topic))
-        return Status(datetime.now(UTC), self._topic, generations, letters, missing + found, misplaced, warnings)
+        types = [] if schema.detail else sorted(await event_types_in_use(self._connection))
+        warnings += differing_catalogues(types, self._catalogue)
+        return Status(datetime.now(UTC), self._topic, generations, letters, missing + found, misplaced, warnings, types)
 
     async def _generation(self, generation: Generation, partitions: Iterable[TopicPartition]) -> GenerationStatus:
         schema = await self._schema(generation)
@@ -273,13 +282,18 @@ def problems(generation: GenerationStatus, max_lag: int | None) -> list[str]:
 
 
 @asynccontextmanager
-async def observing(settings: ProjectorSettings) -> AsyncIterator[Observer]:
-    """Connects to PostgreSQL, and to Kafka with the first status. Raises OSError or asyncpg.PostgresError."""
+async def observing(settings: ProjectorSettings, catalogue: Catalogue | None = None) -> AsyncIterator[Observer]:
+    """Connects to PostgreSQL, and to Kafka with the first status. Raises OSError or asyncpg.PostgresError.
+
+    Args:
+        settings: Names the servers.
+        catalogue: What the projectors' event types are compared with; None: with each other only.
+    """
     connection = await connect(settings.database_url.get_secret_value(), "footfall-status")
     await connection.execute(LOCK_TIMEOUT)
     probe = LogProbe(settings.client_options(), "footfall-status")
     try:
-        yield Observer(settings, connection, probe)
+        yield Observer(settings, catalogue, connection, probe)
     finally:
         await probe.close()
         await connection.close()

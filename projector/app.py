@@ -7,6 +7,7 @@ from typing import Any
 
 from aiokafka import TopicPartition
 
+from contracts.types import Catalogue
 from projector.consuming.log_probe import LogProbe
 from projector.consuming.ownership import Ownership
 from projector.generations.limits import GenerationLimits, Generations
@@ -16,6 +17,7 @@ from projector.liveness.watchdog import Watchdog
 from projector.settings import ProjectorSettings
 from read_model.connecting.away import NOT_YET_THERE
 from read_model.connecting.pool import closing, open_pool
+from read_model.generations.event_types import event_types_in_use
 from read_model.tables.schema_version import newest_migration, schema_state
 from telemetry.connections import once_there
 from telemetry.health import LIVENESS, DependencyState, Probe
@@ -24,9 +26,11 @@ from telemetry.logs import get_logger
 ServeProbes = Callable[[Mapping[str, Probe]], AbstractAsyncContextManager[None]]
 
 
-async def run_projector(settings: ProjectorSettings, stop: asyncio.Event, serve_probes: ServeProbes) -> None:
+async def run_projector(
+    settings: ProjectorSettings, catalogue: Catalogue, stop: asyncio.Event, serve_probes: ServeProbes
+) -> None:
     """Projects until `stop` is set. Raises when Kafka or PostgreSQL cannot be reached at the start."""
-    loops = Loops(settings)
+    loops = Loops(settings, catalogue)
     async with _register(settings) as pool:
         monitor = PartitionMonitor(settings, pool, loops.active, _log_probe(settings, "outlook"))
         watchdog = Watchdog(
@@ -35,7 +39,7 @@ async def run_projector(settings: ProjectorSettings, stop: asyncio.Event, serve_
             settings.watchdog_interval_ms / 1000,
             verdicts=lambda: monitor.verdicts,
         )
-        probes = _probes(settings, pool, loops, monitor) | {LIVENESS: watchdog.liveness}
+        probes = _probes(settings, catalogue, pool, loops, monitor) | {LIVENESS: watchdog.liveness}
         async with serve_probes(probes), monitor.running(), watchdog.watching():
             await Generations(pool, loops.project).run(stop)
     get_logger("projector").info("stopped")
@@ -44,13 +48,13 @@ async def run_projector(settings: ProjectorSettings, stop: asyncio.Event, serve_
 class Loops:
     """The generation loops that run now, by generation."""
 
-    def __init__(self, settings: ProjectorSettings) -> None:
-        self._settings = settings
+    def __init__(self, settings: ProjectorSettings, catalogue: Catalogue) -> None:
+        self._settings, self._catalogue = settings, catalogue
         self._running: dict[str, GenerationLoop] = {}
 
     async def project(self, limits: GenerationLimits, stop: asyncio.Event) -> None:
         """Projects one generation until `stop`."""
-        loop = self._running[limits.name] = GenerationLoop(self._settings, limits)
+        loop = self._running[limits.name] = GenerationLoop(self._settings, self._catalogue, limits)
         try:
             await loop.run(stop)
         finally:
@@ -90,7 +94,9 @@ def _log_probe(settings: ProjectorSettings, purpose: str) -> LogProbe:
     return LogProbe(settings.client_options(), f"footfall-{purpose}-{owner_name()}")
 
 
-def _probes(settings: ProjectorSettings, pool: Any, loops: Loops, monitor: PartitionMonitor) -> dict[str, Probe]:
+def _probes(
+    settings: ProjectorSettings, catalogue: Catalogue, pool: Any, loops: Loops, monitor: PartitionMonitor
+) -> dict[str, Probe]:
     wanted = newest_migration()
 
     async def kafka() -> DependencyState:
@@ -103,7 +109,8 @@ def _probes(settings: ProjectorSettings, pool: Any, loops: Loops, monitor: Parti
     async def postgres() -> DependencyState:
         async with pool.acquire(timeout=CLOSE_TIMEOUT) as connection:
             schema = await schema_state(connection, wanted)
-        return DependencyState(ok=schema.usable, detail=schema.detail)
+            others = await event_types_in_use(connection) if schema.usable else set[str]()
+        return DependencyState(schema.usable, "; ".join(filter(None, (schema.detail, catalogue.words(others)))))
 
     async def partitions() -> DependencyState:
         loop = loops.active()

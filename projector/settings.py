@@ -1,5 +1,6 @@
 """The projector's settings, read from the environment once at start."""
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -14,6 +15,9 @@ class ProjectorSettings(KafkaSettings):
 
     database_url: DatabaseUrlSetting = Field(
         description="PostgreSQL URL of a role that is a member of footfall_writer."
+    )
+    event_types_file: Path | None = Field(
+        default=None, description="Catalogue of event types, a TOML file; unset: the one that Footfall is shipped with."
     )
     kafka_group_id: str = Field(default=CONSUMER_GROUP, description="Consumer group of the projectors.")
     kafka_session_timeout_ms: int = Field(default=30_000, ge=1_000, description="Consumer session timeout, ms.")

@@ -2,11 +2,13 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import asyncpg
 from litestar import Litestar
 from litestar.types import ControllerRouterHandler
 
+from contracts.types import Catalogue
 from query_side.activity.routes import ACTIVITY_ROUTES
 from query_side.api.dependencies import dependencies_of
 from query_side.api.pending_bytes import WaitingBytes
@@ -21,6 +23,7 @@ from query_side.openapi.document import DOCUMENT, document, rendered
 from query_side.settings import QuerySettings
 from read_model.connecting.away import NOT_YET_THERE
 from read_model.connecting.pool import open_pool
+from read_model.generations.event_types import event_types_in_use
 from read_model.tables.schema_version import newest_migration, schema_state
 from telemetry.connections import once_there
 from telemetry.health import DependencyState
@@ -37,26 +40,30 @@ SESSION = {"default_transaction_read_only": "on", "enable_bitmapscan": "off", "m
 class QuerySide:
     """Everything of the query side that an application needs."""
 
-    def __init__(self, settings: QuerySettings) -> None:
+    def __init__(self, settings: QuerySettings, catalogue: Catalogue) -> None:
         self._settings = settings
+        self._catalogue, event_types = catalogue, catalogue.names
         self._opened: asyncpg.Pool | None = None
         self._schema = newest_migration()
         self._sealed: Cursors | None = None
         waiting = WaitingBytes(settings.max_waiting_bytes)
-        pages = EventPages(self._pool, self._cursors, settings, waiting)
+        pages = EventPages(self._pool, self._cursors, settings, waiting, catalogue)
         timeout = settings.query_timeout_ms / 1000
-        self._live = Live(self._pool, self._cursors, settings, waiting)
+        self._live = Live(self._pool, self._cursors, settings, waiting, event_types)
         events = EventRoutes(self._pool, pages, timeout)
         given = dependencies_of(self._pool, self._cursors, lambda: self._live.statuses, timeout)
-        typed = reading_router([*ACTIVITY_ROUTES, event_status], given, waiting)
-        self.route_handlers: list[ControllerRouterHandler] = [typed, document_route(DOCUMENT, rendered)]
+        typed = reading_router([*ACTIVITY_ROUTES, event_status], given, waiting, event_types)
+        self.route_handlers: list[ControllerRouterHandler] = [
+            typed,
+            document_route(DOCUMENT, partial(rendered, catalogue)),
+        ]
         self.raw_routes: dict[str, App] = {**events.raw_routes(), **self._live.raw_routes()}
         self.fast_handlers: dict[bytes, FastHandler] = {}
         # Past what else is before the routes.
         self.direct_routes: dict[str, App] = {PROCESSED: self.raw_routes[PROCESSED]}
         self.policies = [self._live.policy]
         self.probes = {"postgres": self._postgres_state}
-        self.documents = {DOCUMENT: document}
+        self.documents = {DOCUMENT: partial(document, catalogue)}
 
     @asynccontextmanager
     async def lifespan(self, _app: Litestar) -> AsyncIterator[None]:
@@ -99,4 +106,7 @@ class QuerySide:
         if not schema.usable:
             return DependencyState(ok=False, detail=schema.detail)
         PROCESSED_EVENTS.set(await queries.count_processed_events(self._pool()))
-        return DependencyState(ok=True, detail=schema.detail)
+        projected = await event_types_in_use(self._pool())
+        return DependencyState(
+            ok=True, detail="; ".join(filter(None, (schema.detail, self._catalogue.words(projected))))
+        )

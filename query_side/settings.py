@@ -1,5 +1,6 @@
 """What the query side reads from the environment, once."""
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator
@@ -30,6 +31,9 @@ class QuerySettings(BaseSettings):
         description="PostgreSQL URL of a replica to read from; DATABASE_URL, the primary, then only notifies.",
     )
     kafka_topic: str = Field(default="user-activity-events", description="Topic of the events.")
+    event_types_file: Path | None = Field(
+        default=None, description="Catalogue of event types, a TOML file; unset: the one that Footfall is shipped with."
+    )
     query_pool_size: int = Field(
         default=10, ge=2, le=100, description="Database connections for queries; each export uses one more."
     )

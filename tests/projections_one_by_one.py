@@ -11,7 +11,7 @@ from uuid import UUID
 
 import msgspec
 
-from contracts.event import DEFAULT_TENANT, EventType, UserEvent
+from contracts.event import DEFAULT_TENANT, UserEvent
 from contracts.versions import encode_event
 from projector.projections.user_sessions import MAX_PRODUCTS
 from projector.writing.rows import EventRow, to_row
@@ -137,7 +137,7 @@ class Record(msgspec.Struct):
 def row_of(
     number: int,
     user: str,
-    kind: EventType,
+    kind: str,
     time: datetime,
     payload: dict[str, Any] | None = None,
     partition: int = 0,

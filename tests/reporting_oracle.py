@@ -17,6 +17,7 @@ def reports(history: Sequence[UserEvent]) -> dict[str, Rows]:
     stays = sessions(events)
     return {
         "users": users(events),
+        "user_event_types": {(*key, n) for key, n in Counter((e.user_id, e.event_type) for e in events).items()},
         "sessions": {_session_row(stay) for stay in stays},
         "product_ranking": ranking(events),
         "product_views_hourly": _counted(((_hour(e), _product(e)), e.user_id) for e in events if _product(e)),

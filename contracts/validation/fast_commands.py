@@ -1,6 +1,6 @@
 """Many commands at once: a batch request's usual case, at a third of the cost of one by one (docs/performance.md).
 
-When every item is plainly a sound command, a few calls of C decode, check and render all of them. Any doubt is None;
+When every item is plainly a valid command, a few calls of C decode, check and render all of them. Any doubt is None;
 then each item is judged by itself, with the sentences of `rules.py`. Items with an idempotency key are in doubt, too.
 
 That no object repeats a key, of which a decoder would drop all but one, is shown by counting colons. In the body there
@@ -10,22 +10,21 @@ dropped: at least one for each key. So when the numbers agree over the whole bod
 """
 
 from datetime import UTC, datetime
-from typing import Any, get_args
+from typing import Any
 
 import msgspec
 from uuid_utils import uuid7
 
-from contracts.event import MAX_PAYLOAD_BYTES, ActivityCommand, EventType, Payload
+from contracts.event import MAX_PAYLOAD_BYTES, ActivityCommand, Payload
 from contracts.record import HEADER_EVENT_ID, HEADER_EVENT_TYPE, HEADER_REQUEST_ID, EventRecord
-from contracts.validation.fast_events import objects_on_lines, plainly_sound
-from contracts.validation.payloads import values_are_kept
+from contracts.validation.commands import CommandRules
+from contracts.validation.fast_events import all_surely_valid, objects_on_lines
+from contracts.validation.payloads import values_are_surely_exact
 from contracts.versions import at_full_width, encode_new_events
 
 NEW_COLONS = 4  # in each event: after `eventId` and `timestamp`, and two within the time
 JSON_SPACE = b" \t\r"
 ABSENT: dict[str, Any] = {}  # the payload of a command that has none; nobody writes into a payload
-
-EVENT_TYPE_HEADERS = {kind: (HEADER_EVENT_TYPE, kind.encode()) for kind in get_args(EventType)}
 
 
 class _Command(ActivityCommand, frozen=True, gc=False):
@@ -38,34 +37,53 @@ _decode_array = msgspec.json.Decoder(list[_Command]).decode
 _decode_lines = msgspec.json.Decoder(_Command).decode_lines
 
 
-def new_records(body: bytes, request_id: str, *, lines: bool, at_most: int) -> list[EventRecord] | None:
-    """What `new_record` makes of each item of a JSON array (or of lines), if all are plainly sound commands.
+class FastBatches:
+    """The fast validation of batches, by the rules of one catalogue."""
 
-    None, too, for no items or more than `at_most`. They were accepted together: all have the same timestamp.
-    """
-    commands = _decoded(body, lines=lines)
-    if not commands or len(commands) > at_most or not plainly_sound(commands, body, values_are_kept):
-        return None
-    event_ids = [str(uuid7()) for _ in commands]
-    now = datetime.now(UTC)
-    rendered = encode_new_events(commands, event_ids, now)
-    absent = sum([command.payload is ABSENT for command in commands])
-    if rendered.count(b":") != body.count(b":") + NEW_COLONS * len(commands) + absent:
-        return None
-    values = rendered.split(b"\n")[:-1]
-    if now.microsecond == 0:
-        values = [at_full_width(value, now) for value in values]
-    if max(map(len, values)) > MAX_PAYLOAD_BYTES:
-        return None
-    request_header = (HEADER_REQUEST_ID, request_id.encode())
-    return [
-        EventRecord(
-            command.user_id.encode(),
-            value,
-            [EVENT_TYPE_HEADERS[command.event_type], (HEADER_EVENT_ID, event_id.encode()), request_header],
+    def __init__(self, rules: CommandRules) -> None:
+        self._names = rules.names
+        self._payload_checks = rules.payload_checks
+        self._type_headers = {name: (HEADER_EVENT_TYPE, name.encode()) for name in rules.names}
+
+    def new_records(self, body: bytes, request_id: str, *, lines: bool, at_most: int) -> list[EventRecord] | None:
+        """What `new_record` makes of each item of a JSON array (or of lines), if all are plainly valid commands.
+
+        None, too, for no items or more than `at_most`. They were accepted together: all have the same timestamp.
+        """
+        commands = _decoded(body, lines=lines)
+        if not commands or len(commands) > at_most or not self._are_surely_valid(commands, body):
+            return None
+        event_ids = [str(uuid7()) for _ in commands]
+        now = datetime.now(UTC)
+        rendered = encode_new_events(commands, event_ids, now)
+        absent = sum([command.payload is ABSENT for command in commands])
+        if rendered.count(b":") != body.count(b":") + NEW_COLONS * len(commands) + absent:
+            return None
+        values = rendered.split(b"\n")[:-1]
+        if now.microsecond == 0:
+            values = [at_full_width(value, now) for value in values]
+        if max(map(len, values)) > MAX_PAYLOAD_BYTES:
+            return None
+        request_header = (HEADER_REQUEST_ID, request_id.encode())
+        type_headers = self._type_headers
+        return [
+            EventRecord(
+                command.user_id.encode(),
+                value,
+                [type_headers[command.event_type], (HEADER_EVENT_ID, event_id.encode()), request_header],
+            )
+            for command, event_id, value in zip(commands, event_ids, values, strict=True)
+        ]
+
+    def _are_surely_valid(self, commands: list["_Command"], body: bytes) -> bool:
+        if not self._names.issuperset([command.event_type for command in commands]):
+            return False
+        if not all_surely_valid(commands, body, values_are_surely_exact):
+            return False
+        checks = self._payload_checks
+        return not checks or not any(
+            checks[command.event_type](command.payload) for command in commands if command.event_type in checks
         )
-        for command, event_id, value in zip(commands, event_ids, values, strict=True)
-    ]
 
 
 def _decoded(body: bytes, *, lines: bool) -> list[_Command] | None:

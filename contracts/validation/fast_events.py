@@ -1,6 +1,6 @@
 """Many events at once: the projector's usual case, at a third of the cost of one by one (docs/performance.md).
 
-When every value is plainly a sound event of version 1, a few calls of C decode, check and render all of them. Any doubt
+When every value is plainly a valid event of version 1, a few calls of C decode, check and render all of them. Any doubt
 is None; then each value is judged by itself, with the sentences of `rules.py`. Batches of commands go the same way, see
 `fast_commands.py`.
 """
@@ -12,27 +12,28 @@ from itertools import chain
 import msgspec
 
 from contracts.event import MAX_PAYLOAD_BYTES, ActivityCommand, UserEvent
-from contracts.validation.payloads import SoundValues, values_are_sound
+from contracts.types import is_type_name
+from contracts.validation.payloads import ValuesCheck, values_are_surely_valid
 from contracts.validation.rules import GROWTH
 from contracts.validation.times import surely_no_time_is_cut
 from contracts.versions import UserEventV1, at_full_width, upcast_v1
 
-# Values of these types are sound whatever they are.
+# Values of these types are valid whatever they are.
 PLAIN = {str, bool, type(None)}
 
 _decode_lines = msgspec.json.Decoder(UserEventV1).decode_lines
 _encode_lines = msgspec.json.Encoder().encode_lines
 
 
-class SoundEvents(msgspec.Struct, frozen=True):
+class ValidEvents(msgspec.Struct, frozen=True):
     """Events as the newest version, and each one's JSON as `encode_event` renders it, in the order of their values."""
 
     events: list[UserEvent]
     rendered: list[bytes]
 
 
-def sound_events(values: Sequence[bytes | None]) -> SoundEvents | None:
-    """What `validate_complete_user_event` makes of each value, if all are plainly sound and of version 1."""
+def validate_events_fast(values: Sequence[bytes | None]) -> ValidEvents | None:
+    """What `validate_complete_user_event` makes of each value, if all are plainly valid and of version 1."""
     if None in values:
         return None
     lines = objects_on_lines(values)  # type: ignore[arg-type]  # None was ruled out
@@ -42,12 +43,12 @@ def sound_events(values: Sequence[bytes | None]) -> SoundEvents | None:
         written: list[UserEventV1] = _decode_lines(lines)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    if len(written) != len(values) or not _are_sound(written, lines):
+    if len(written) != len(values) or not _are_surely_valid(written, lines):
         return None
     as_rendered = _encode_lines(written)[:-1]
     if as_rendered != lines and not surely_no_time_is_cut(lines):  # our own records are as they are rendered
         return None
-    return SoundEvents(list(map(upcast_v1, written)), _at_full_width(written, as_rendered.split(b"\n")))
+    return ValidEvents(list(map(upcast_v1, written)), _at_full_width(written, as_rendered.split(b"\n")))
 
 
 def _at_full_width(written: Sequence[UserEventV1], rendered: list[bytes]) -> list[bytes]:
@@ -69,12 +70,14 @@ def _is_long(values: Sequence[bytes | None]) -> bool:
     return max(map(len, values)) > MAX_PAYLOAD_BYTES // GROWTH  # type: ignore[arg-type]
 
 
-def _are_sound(written: Sequence[UserEventV1], lines: bytes) -> bool:
-    return {event.timestamp.tzinfo for event in written} == {UTC} and plainly_sound(written, lines)
+def _are_surely_valid(written: Sequence[UserEventV1], lines: bytes) -> bool:
+    if {event.timestamp.tzinfo for event in written} != {UTC}:
+        return False
+    return all(map(is_type_name, {event.event_type for event in written})) and all_surely_valid(written, lines)
 
 
-def plainly_sound(
-    decoded: Sequence[UserEventV1 | ActivityCommand], raw: bytes, are_sound: SoundValues = values_are_sound
+def all_surely_valid(
+    decoded: Sequence[UserEventV1 | ActivityCommand], raw: bytes, are_valid: ValuesCheck = values_are_surely_valid
 ) -> bool:
     """Whether users, and the depth and numbers of payloads, are within their bounds beyond doubt. `raw`: their text."""
     if not "".join([one.user_id for one in decoded]).isprintable():
@@ -83,4 +86,4 @@ def plainly_sound(
     # One look at each value's type; what is not plain is judged as `rules.py` does, each value in a list of its own.
     if set(map(type, values)) <= PLAIN:
         return True
-    return are_sound([value for value in values if type(value) not in PLAIN], raw)
+    return are_valid([value for value in values if type(value) not in PLAIN], raw)

@@ -14,29 +14,29 @@ MAX_FLOAT = 2.0**53  # above it a double's shortest text is no longer its exact 
 MAX_INTEGER = 2**64 - 1
 MIN_INTEGER = -(2**63)
 
-SoundValues = Callable[[Container, bytes], bool]
+ValuesCheck = Callable[[Container, bytes], bool]
 _encode = msgspec.json.Encoder().encode
 
 
-def values_are_sound(container: Container, raw: bytes) -> bool:
+def values_are_surely_valid(container: Container, raw: bytes) -> bool:
     """Whether depth and numbers are within their bounds beyond doubt. `raw`: the text of which it is a part."""
-    return _values_are_sound(container, []) or (
-        surely_no_number_vanishes(raw) and _values_are_sound(container, [], zeros=True)
+    return _are_within_bounds(container, []) or (
+        surely_no_number_vanishes(raw) and _are_within_bounds(container, [], zeros=True)
     )
 
 
-def values_are_kept(container: Container, raw: bytes) -> bool:
-    """As `values_are_sound`, and no number is rounded."""
+def values_are_surely_exact(container: Container, raw: bytes) -> bool:
+    """As `values_are_surely_valid`, and no number is rounded."""
     fractions: list[float] = []
-    if _values_are_sound(container, fractions):
+    if _are_within_bounds(container, fractions):
         return not fractions or surely_keeps_every_digit(raw)
-    return surely_keeps_every_digit(raw) and values_are_sound(container, raw)
+    return surely_keeps_every_digit(raw) and values_are_surely_valid(container, raw)
 
 
-def _values_are_sound(container: Container, fractions: list[float], depth: int = 1, *, zeros: bool = False) -> bool:
+def _are_within_bounds(container: Container, fractions: list[float], depth: int = 1, *, zeros: bool = False) -> bool:
     """Adds each float to `fractions`. `depth`: the level of `container` itself.
 
-    `zeros`: whether 0.0 is sound; 1e-400 becomes it, too.
+    `zeros`: whether 0.0 is within bounds; 1e-400 becomes it, too.
     """
     if depth > MAX_PAYLOAD_DEPTH:
         return False
@@ -52,7 +52,7 @@ def _values_are_sound(container: Container, fractions: list[float], depth: int =
             if not -MAX_FLOAT <= value <= MAX_FLOAT or (value == 0 and not zeros):
                 return False
             fractions.append(value)
-        elif not _values_are_sound(value, fractions, depth + 1, zeros=zeros):
+        elif not _are_within_bounds(value, fractions, depth + 1, zeros=zeros):
             return False
     return True
 

@@ -1,12 +1,14 @@
-"""Bytes in, a valid command or event out, or every problem with them as a sentence.
+"""Bytes in, a valid event out, or every problem with them as a sentence; `commands.py` does the same for commands.
 
 The fast path is one strict msgspec decode of the structs in `event.py` plus a walk over the payload. Only when that
 fails, or leaves a doubt, does the slow path run, which checks the same structs field by field and names every problem.
+A record's event type may be any name: one that the catalogue no longer declares stays readable.
 """
 
 import re
+from collections.abc import Callable, Mapping
 from datetime import UTC
-from typing import Any, get_args
+from typing import Any
 
 import msgspec
 
@@ -17,14 +19,14 @@ from contracts.event import (
     MAX_USER_ID_LENGTH,
     NO_CONTROL_CHARACTERS,
     ActivityCommand,
-    EventType,
     UserEvent,
 )
+from contracts.types import NAME_RULE, is_type_name
 from contracts.validation.first_bytes import beginning_of
 from contracts.validation.json_text import decoded, text_problems, without_lone_surrogates
-from contracts.validation.large_payloads import LARGE_PAYLOAD, without_large_payload
-from contracts.validation.payloads import SoundValues, payload_problems, values_are_kept, values_are_sound
-from contracts.validation.repeated_keys import repeated_key, surely_repeats_no_key
+from contracts.validation.payload_schemas import shown
+from contracts.validation.payloads import ValuesCheck, payload_problems, values_are_surely_valid
+from contracts.validation.repeated_keys import repeated_key
 from contracts.validation.times import surely_no_time_is_cut, with_times_cut
 from contracts.versions import NEWEST, UserEventV1, UserEventV2, upcast_v1, upcast_v2
 
@@ -33,7 +35,7 @@ GROWTH = 4  # encoding makes JSON longer by less than this factor; `9e15` become
 EXPECTATIONS = {
     "eventId": "must be a UUID",
     "userId": f"must be a string of 1 to {MAX_USER_ID_LENGTH} characters without control characters",
-    "eventType": f"must be one of {', '.join(get_args(EventType))}",
+    "eventType": f"must be a name of {NAME_RULE}",
     "timestamp": "must be an ISO-8601 date and time with an offset, such as 2026-01-31T12:00:00.000Z",
     "payload": "must be a JSON object",
     "tenantId": f"must be 1 to {MAX_TENANT_ID_LENGTH} letters, digits, `.`, `_` or `-`",
@@ -62,37 +64,25 @@ class _Version(msgspec.Struct):
     version: str | None = None
 
 
-Shape = type[ActivityCommand] | type[UserEventV1] | type[UserEventV2]
+class Rules(msgspec.Struct, frozen=True):
+    """What a body or record must be: its shape, which event types there are, and a sentence's end for each field."""
 
-_command_decoder = msgspec.json.Decoder(ActivityCommand)
+    shape: type[ActivityCommand] | type[UserEventV1] | type[UserEventV2]
+    is_event_type: Callable[[str], bool]
+    expectations: Mapping[str, str]
+
+
+def _is_known_form(event_type: str) -> bool:
+    return is_type_name(event_type) is not None
+
+
+RULES_V1 = Rules(UserEventV1, _is_known_form, EXPECTATIONS)
+RULES_V2 = Rules(UserEventV2, _is_known_form, EXPECTATIONS)
+
 _v1_decoder = msgspec.json.Decoder(UserEventV1)
 _v2_decoder = msgspec.json.Decoder(UserEventV2)
 _version_decoder = msgspec.json.Decoder(_Version)
 _encode = msgspec.json.Encoder().encode
-
-
-def validate_user_event(body: bytes) -> ActivityCommand | Problems:
-    """Validates a partial event `{userId, eventType, payload?}`, as a client sends it (JSON, UTF-8).
-
-    A key that is repeated in one object is refused here: parsers differ in which value they keep. So is a number that
-    would be rounded. A record that is in the log already keeps the last value, and the nearest double, as it always
-    did: history must stay readable.
-    """
-    try:
-        command = _command_decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return Problems(_problems_of_command(body))
-    if _is_surely_sound(command, body, values_are_kept) and surely_repeats_no_key(command, body):
-        return command
-    problems = _problems_of_command(body)  # in doubt: it may be valid all the same
-    return Problems(problems) if problems else command
-
-
-def _problems_of_command(body: bytes) -> list[str]:
-    small = without_large_payload(body)
-    if small is not None:
-        return [*_problems(small, ActivityCommand), LARGE_PAYLOAD]
-    return _problems(body, ActivityCommand)
 
 
 def validate_complete_user_event(value: bytes) -> UserEvent | Problems:
@@ -105,24 +95,24 @@ def validate_complete_user_event(value: bytes) -> UserEvent | Problems:
     if not surely_no_time_is_cut(value):
         value = with_times_cut(value)
         event = upcast_v1(_v1_decoder.decode(value))
-    return _validated(event, value, UserEventV1)
+    return _validated(event, value, RULES_V1)
 
 
 def _validate_other_version(value: bytes) -> UserEvent | Problems:
-    """What is not a sound version 1: a later version, or simply not valid."""
+    """What is no valid version 1: a later version, or simply not valid."""
     try:
         version = _version_decoder.decode(value).version
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return Problems(_problems(value, UserEventV1))
+        return Problems(problems_of(value, RULES_V1))
     if version is None:
-        return Problems(_problems(value, UserEventV1))
+        return Problems(problems_of(value, RULES_V1))
     if _is_newer(version):
         return Problems([f"The event is of version {version}, which is newer than this release knows."], version)
     try:
         event = upcast_v2(_v2_decoder.decode(value))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return Problems(_problems(value, UserEventV2))
-    return _validated(event, value, UserEventV2)
+        return Problems(problems_of(value, RULES_V2))
+    return _validated(event, value, RULES_V2)
 
 
 def _is_newer(version: str) -> bool:
@@ -130,9 +120,9 @@ def _is_newer(version: str) -> bool:
     return match is not None and (int(match[1]), int(match[2])) > NEWEST
 
 
-def _validated(event: UserEvent, value: bytes, shape: Shape) -> UserEvent | Problems:
-    if not _is_surely_sound(event, value):
-        problems = _problems(value, shape)
+def _validated(event: UserEvent, value: bytes, rules: Rules) -> UserEvent | Problems:
+    if not (is_surely_valid(event, value) and is_type_name(event.event_type)):
+        problems = problems_of(value, rules)
         if problems:
             return Problems(problems)
     return event if event.timestamp.tzinfo is UTC else _in_utc(event)
@@ -145,8 +135,8 @@ def _in_utc(event: UserEvent) -> UserEvent | Problems:
         return Problems(["Field `timestamp` lies outside the years 1 to 9999 in UTC."])
 
 
-def _is_surely_sound(
-    fields: ActivityCommand | UserEvent, raw: bytes, are_sound: SoundValues = values_are_sound
+def is_surely_valid(
+    fields: ActivityCommand | UserEvent, raw: bytes, are_valid: ValuesCheck = values_are_surely_valid
 ) -> bool:
     """False in any doubt: then the slow path decides. Costs under 1 us for a usual payload."""
     payload = fields.payload
@@ -154,22 +144,23 @@ def _is_surely_sound(
         return False
     if len(raw) > MAX_PAYLOAD_BYTES // GROWTH and len(_encode(payload)) > MAX_PAYLOAD_BYTES:
         return False
-    return are_sound(payload, raw)
+    return are_valid(payload, raw)
 
 
-def _problems(raw: bytes, shape: Shape) -> list[str]:
-    """Every problem that keeps `raw` from being a valid `shape`; empty when there is none."""
+def problems_of(raw: bytes, rules: Rules) -> list[str]:
+    """Every problem that keeps `raw` from being what the rules say, in sentences; empty when there is none."""
     mended = without_lone_surrogates(raw)
     if mended != raw:
-        return [*_problems(mended, shape), "A string contains half of a surrogate pair, which is no character."]
+        return [*problems_of(mended, rules), "A string contains half of a surrogate pair, which is no character."]
     try:
         fields, problems = decoded(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return [malformed(raw, error)]
     if type(fields) is not dict:
         return [TWICE if type(fields) is str and fields.lstrip()[:1] in ("{", "[") else "The JSON must be an object."]
-    problems += [*_field_problems(fields, shape), *text_problems(raw, exact=shape is ActivityCommand)]
-    if shape is ActivityCommand:
+    is_command = rules.shape is ActivityCommand
+    problems += [*_field_problems(fields, rules), *text_problems(raw, exact=is_command)]
+    if is_command:
         problems += repetition_problems(raw)
     if type(fields.get("payload")) is dict:
         problems += payload_problems(fields["payload"])
@@ -179,7 +170,7 @@ def _problems(raw: bytes, shape: Shape) -> list[str]:
 def repetition_problems(raw: bytes) -> list[str]:
     """A sentence about a key that is repeated in one object, at any depth; empty when there is none."""
     key = repeated_key(raw)
-    return [] if key is None else [f"Key `{_shown(key)}` occurs more than once in one object."]
+    return [] if key is None else [f"Key `{shown(key)}` occurs more than once in one object."]
 
 
 def malformed(raw: bytes, error: msgspec.DecodeError | UnicodeDecodeError | RecursionError) -> str:
@@ -198,30 +189,27 @@ def _without_prefix(error: msgspec.DecodeError) -> str:
     return str(error).removeprefix("JSON is malformed: ").replace("Input data", "it")
 
 
-def _field_problems(fields: dict[str, Any], shape: Shape) -> list[str]:
-    known = {field.encode_name: field for field in msgspec.structs.fields(shape)}
+def _field_problems(fields: dict[str, Any], rules: Rules) -> list[str]:
+    known = {field.encode_name: field for field in msgspec.structs.fields(rules.shape)}
     problems = [
-        f"Field `{name}` is required: it {EXPECTATIONS[name]}."
+        f"Field `{name}` is required: it {rules.expectations[name]}."
         for name, field in known.items()
         if field.required and name not in fields
     ]
     for name, field in known.items():
-        if name in fields and not (_fits(fields[name], field.type) and _has_its_pattern(name, fields[name])):
-            problems.append(f"Field `{name}` {EXPECTATIONS[name]}.")
+        if name in fields and not (_fits(fields[name], field.type) and _has_its_pattern(name, fields[name], rules)):
+            problems.append(f"Field `{name}` {rules.expectations[name]}.")
     unknown = [name for name in fields if name not in known]
     if unknown:
-        shown = ", ".join(f"`{_shown(name)}`" for name in unknown[:5])
+        first = ", ".join(f"`{shown(name)}`" for name in unknown[:5])
         more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
-        problems.append(f"Unknown field {shown}{more}; the fields are {', '.join(known)}.")
+        problems.append(f"Unknown field {first}{more}; the fields are {', '.join(known)}.")
     return problems
 
 
-def _shown(name: str) -> str:
-    """A field name fit for an answer and a log line: short and printable."""
-    return "".join(c if c.isprintable() and c != "`" else "?" for c in name[:40])
-
-
-def _has_its_pattern(name: str, value: Any) -> bool:
+def _has_its_pattern(name: str, value: str, rules: Rules) -> bool:
+    if name == "eventType":
+        return rules.is_event_type(value)
     return name != "userId" or _without_control_characters(value) is not None
 
 

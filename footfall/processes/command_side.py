@@ -3,7 +3,7 @@
 from command_side.app import CommandSide
 from command_side.settings import CommandSettings
 from contracts.event import PERSONAL_FIELDS
-from footfall.processes.environment import load_settings
+from footfall.processes.environment import load_catalogue, load_settings
 from telemetry.logs import configure_logs
 from web.application import web_app
 from web.server import serve
@@ -12,5 +12,7 @@ from web.server import serve
 def run_command_side(port: int | None) -> int:
     """Serves the command side until SIGTERM or SIGINT."""
     settings = load_settings(CommandSettings, port=port)
-    configure_logs(settings.log_level, PERSONAL_FIELDS)
-    return serve(web_app("command-side", CommandSide(settings)), settings.host, settings.port, settings.max_connections)
+    catalogue = load_catalogue(settings.event_types_file)
+    configure_logs(settings.log_level, PERSONAL_FIELDS | catalogue.personal_fields)
+    app = web_app("command-side", CommandSide(settings, catalogue))
+    return serve(app, settings.host, settings.port, settings.max_connections)

@@ -2,10 +2,13 @@
 
 import os
 import sys
+from pathlib import Path
 from typing import Any, Never, TypeVar
 
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings
+
+from contracts.types import Catalogue, CatalogueError, read_catalogue
 
 Settings = TypeVar("Settings", bound=BaseSettings)
 
@@ -34,6 +37,15 @@ def load_settings(kind: type[Settings], **overrides: Any) -> Settings:
         return kind(_env_file=env_file, **{name: value for name, value in overrides.items() if value is not None})
     except ValidationError as error:
         _exit_with([f"{_variable(problem['loc'])}: {_sentence(problem)}" for problem in error.errors()])
+
+
+def load_catalogue(file: Path | None) -> Catalogue:
+    """Reads the catalogue of event types once: this file, or the shipped one. Exits 1 with a line for each problem."""
+    try:
+        return read_catalogue(file if file is not None and file.name else None)  # an empty variable names no file
+    except CatalogueError as error:
+        print(f"footfall: {error}", file=sys.stderr)
+        sys.exit(1)
 
 
 def _variable(location: tuple[int | str, ...]) -> str:

@@ -11,7 +11,8 @@ import uvloop
 from aiokafka.errors import KafkaError
 
 from contracts.event import PERSONAL_FIELDS
-from footfall.processes.environment import load_settings
+from contracts.types import Catalogue
+from footfall.processes.environment import load_catalogue, load_settings
 from footfall.processes.own_sessions import require_own_sessions
 from projector import failpoints
 from projector.app import run_projector
@@ -34,11 +35,12 @@ def run_projector_process(port: int | None) -> int:
     """
     settings = load_settings(ProjectorSettings, projector_port=port)
     failpoints.arm(os.environ)
-    configure_logs(settings.log_level, PERSONAL_FIELDS)
+    catalogue = load_catalogue(settings.event_types_file)
+    configure_logs(settings.log_level, PERSONAL_FIELDS | catalogue.personal_fields)
     require_own_sessions(settings.database_url.get_secret_value())
     code = 0
     try:
-        uvloop.run(_projecting(settings))
+        uvloop.run(_projecting(settings, catalogue))
     except* StuckError:  # the watchdog has logged why
         code = EXIT_STUCK
     except* Exception as group:  # noqa: BLE001 - every error is logged
@@ -53,7 +55,7 @@ def _where(group: BaseExceptionGroup) -> list[str]:
     return [line for error in ours for line in traceback.format_tb(error.__traceback__)]
 
 
-async def _projecting(settings: ProjectorSettings) -> None:
+async def _projecting(settings: ProjectorSettings, catalogue: Catalogue) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     work = asyncio.current_task()
@@ -71,7 +73,7 @@ async def _projecting(settings: ProjectorSettings) -> None:
         return serving_probes("projector", settings.projector_host, settings.projector_port, found)
 
     try:
-        await run_projector(settings, stop, probes)
+        await run_projector(settings, catalogue, stop, probes)
     except asyncio.CancelledError:
         if not stop.is_set():
             raise

@@ -19,6 +19,7 @@ from aiokafka.errors import (
 )
 from prometheus_client import Gauge
 
+from contracts.types import Catalogue
 from projector.consuming.consumer_group import CLIENT_ID
 from projector.consuming.ownership import Ownership
 from projector.consuming.run import MembershipLostError, Projector
@@ -48,7 +49,8 @@ PROGRESS_INTERVAL = 2.0  # seconds between two updates of a build's progress
 class GenerationLoop:
     """Projects the generation that `limits` names. `consumer` and `ownership` are set while `run` runs."""
 
-    def __init__(self, settings: ProjectorSettings, limits: GenerationLimits) -> None:
+    def __init__(self, settings: ProjectorSettings, catalogue: Catalogue, limits: GenerationLimits) -> None:
+        self._catalogue = catalogue
         self.limits = limits
         self._settings = settings
         self._name = limits.name
@@ -78,7 +80,7 @@ class GenerationLoop:
             _consumer(settings, self._name) as consumer,
             _history(settings, self._name) as history,
         ):
-            checkpoints = Checkpoints(self._name, settings.kafka_topic)
+            checkpoints = Checkpoints(self._name, settings.kafka_topic, self._catalogue.digest)
             # A build starts at the beginning of the log, wherever the first generation started.
             start_from = settings.start_from if self._name == GENERATION else "earliest"
             claims = Claims(consumer, pool, checkpoints, history, owner=owner_name(), start_from=start_from)
@@ -87,7 +89,7 @@ class GenerationLoop:
             self.limits.changed = ownership.wake
             progress = asyncio.create_task(self._report_progress(consumer, pool))
             try:
-                writer = GenerationWriter(self._name)
+                writer = GenerationWriter(self._name, self._catalogue)
                 await Projector(consumer, pool, ownership, writer, settings, self.limits).run(stop)
             except* MembershipLostError:
                 get_logger("projector").error("membership_lost", generation=self._name)

@@ -1,7 +1,8 @@
 """Per type and hour: how many events, and how many different users.
 
 Distinct users are exact: `activity_hourly_users` remembers for each user and hour which types were seen, one small row
-a user and hour, and only a type that is not in it yet counts. A user belongs to one partition, so the partitions'
+a user and hour, and only a type that is not in it yet counts. Types without a bit have rows of their own for this, in
+`activity_hourly_type_users`. A user belongs to one partition, so the partitions'
 numbers can be added up; a user whose events were put into several partitions counts once in each.
 
 The hour is that of the event's timestamp in UTC. Nothing here depends on the order of events.
@@ -9,28 +10,34 @@ The hour is that of the event's timestamp in UTC. Nothing here depends on the or
 
 from datetime import datetime
 
-from contracts.event import EventType
-from projector.projections.event_batch import News
+from projector.projections.event_batch import EventBatch
 from projector.projections.projection import ChangeRows, ChangeTable, Projection
 
-# Stored, as sums of bits: a type keeps its bit for ever, a new one takes the next.
-TYPE_BITS: dict[EventType, int] = {"LOGIN": 1, "LOGOUT": 2, "PRODUCT_VIEW": 4}
+# Stored, as sums of bits: a type keeps its bit for ever. An open set of types has no bits to go round: others are rows.
+TYPE_BITS: dict[str, int] = {"LOGIN": 1, "LOGOUT": 2, "PRODUCT_VIEW": 4}
 
 
-def fold(news: News) -> tuple[ChangeRows, ChangeRows]:
-    """Events for each (tenant, hour, type, partition); type bits for each (tenant, hour, user, partition)."""
+def fold(batch: EventBatch) -> tuple[ChangeRows, ChangeRows, ChangeRows]:
+    """Events for each (tenant, hour, type, partition); type bits for each (tenant, hour, user, partition); and each
+    (tenant, hour, type, user, partition) of a type without a bit.
+    """
     events: dict[tuple[str, datetime, str, int], int] = {}
     types: dict[tuple[str, datetime, str, int], int] = {}
-    for (tenant_id, user_id, partition), acts in news.users:
-        counts: dict[tuple[datetime, EventType], int] = {}
-        for kind, _, hour, _, _ in acts:
+    others: set[tuple[str, datetime, str, str, int]] = set()
+    for (tenant_id, user_id, partition), actions in batch.users:
+        counts: dict[tuple[datetime, str], int] = {}
+        for kind, _, _, hour, _, _ in actions:
             counts[hour, kind] = counts.get((hour, kind), 0) + 1
         for (hour, kind), count in counts.items():
             key = (tenant_id, hour, kind, partition)
             events[key] = events.get(key, 0) + count
             visit = (tenant_id, hour, user_id, partition)
-            types[visit] = types.get(visit, 0) | TYPE_BITS[kind]
-    return [(*key, events[key]) for key in sorted(events)], [(*visit, types[visit]) for visit in sorted(types)]
+            bit = TYPE_BITS.get(kind, 0)
+            types[visit] = types.get(visit, 0) | bit
+            if not bit:
+                others.add((tenant_id, hour, kind, user_id, partition))
+    events_rows = [(*key, events[key]) for key in sorted(events)]
+    return events_rows, [(*visit, types[visit]) for visit in sorted(types)], sorted(others)
 
 
 REMEMBER = """
@@ -43,6 +50,13 @@ REMEMBER = """
     RETURNING new.tenant_id, new.hour, new.kafka_partition, new.types & ~coalesce(old.types, 0) AS types
 """
 
+REMEMBER_OTHERS = """
+    INSERT INTO {generation}.activity_hourly_type_users (tenant_id, hour, event_type, user_id, kafka_partition)
+    SELECT tenant_id, hour, event_type, user_id, kafka_partition FROM activity_hourly_types_seen
+    ON CONFLICT DO NOTHING
+    RETURNING tenant_id, hour, event_type, kafka_partition
+"""
+
 MERGE = f"""
     MERGE INTO {{generation}}.activity_hourly AS stored USING (
         SELECT tenant_id, hour, event_type, kafka_partition, sum(events)::bigint AS events, sum(users)::bigint AS users
@@ -52,6 +66,8 @@ MERGE = f"""
             SELECT tenant_id, hour, event_type, kafka_partition, 0, 1 FROM activity_hourly_unseen
             JOIN (VALUES {", ".join(f"('{name}', {bit})" for name, bit in TYPE_BITS.items())}) AS known(event_type, bit)
               ON types & bit <> 0
+            UNION ALL
+            SELECT tenant_id, hour, event_type, kafka_partition, 0, 1 FROM activity_hourly_types_unseen
         ) AS added
         GROUP BY tenant_id, hour, event_type, kafka_partition
         ORDER BY tenant_id, hour, event_type, kafka_partition
@@ -65,7 +81,7 @@ MERGE = f"""
 
 ACTIVITY_HOURLY = Projection(
     name="activity_hourly",
-    tables=("activity_hourly", "activity_hourly_users"),
+    tables=("activity_hourly", "activity_hourly_users", "activity_hourly_type_users"),
     changes=(
         ChangeTable(
             "activity_hourly_events",
@@ -81,7 +97,21 @@ ACTIVITY_HOURLY = Projection(
             "activity_hourly_seen",
             {"tenant_id": "text", "hour": "timestamptz", "user_id": "text", "kafka_partition": "int", "types": "int"},
         ),
+        ChangeTable(
+            "activity_hourly_types_seen",
+            {
+                "tenant_id": "text",
+                "hour": "timestamptz",
+                "event_type": "text",
+                "user_id": "text",
+                "kafka_partition": "int",
+            },
+        ),
     ),
     fold=fold,
-    steps=(("activity_hourly_unseen", REMEMBER), ("activity_hourly_merged", MERGE)),
+    steps=(
+        ("activity_hourly_unseen", REMEMBER),
+        ("activity_hourly_types_unseen", REMEMBER_OTHERS),
+        ("activity_hourly_merged", MERGE),
+    ),
 )

@@ -10,18 +10,18 @@ The hour is that of the event's timestamp in UTC. A view without a product (see 
 
 from datetime import datetime
 
-from projector.projections.event_batch import SEPARATOR, News
+from projector.projections.event_batch import SEPARATOR, EventBatch
 from projector.projections.projection import ChangeRows, ChangeTable, Projection
 
 
-def fold(news: News) -> tuple[ChangeRows, ChangeRows]:
+def fold(batch: EventBatch) -> tuple[ChangeRows, ChangeRows]:
     """Views for each (tenant, hour, product, partition); products for each (tenant, hour, user, partition)."""
     views: dict[tuple[str, datetime, str, int], int] = {}
     products: dict[tuple[str, datetime, str, int], dict[str, None]] = {}
-    for (tenant_id, user_id, partition), acts in news.users:
+    for (tenant_id, user_id, partition), actions in batch.users:
         seen: dict[str, None] = {}
         seen_hour: datetime | None = None
-        for _, _, hour, product, _ in acts:
+        for _, _, _, hour, product, _ in actions:
             if product is None:
                 continue
             key = (tenant_id, hour, product, partition)

@@ -17,11 +17,11 @@ Rules that keep projections exact, quick and free of deadlocks:
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from projector.projections.event_batch import News
+from projector.projections.event_batch import EventBatch
 from read_model.names import GENERATION
 
 ChangeRows = Sequence[tuple[object, ...]]
-Fold = Callable[[News], tuple[ChangeRows, ...]]
+Fold = Callable[[EventBatch], tuple[ChangeRows, ...]]
 
 # Settings of a session that runs these statements: planned once, and always with one index lookup a change row. Left to
 # itself, the planner reads a table it has seen empty from end to end, and keeps that plan while the table grows.
@@ -84,11 +84,11 @@ def ctes(
     return ", ".join(parts)
 
 
-def arguments(projections: Sequence[Projection], news: News) -> list[Sequence[object]]:
-    """The folded news as one array for each column of each change table."""
+def arguments(projections: Sequence[Projection], batch: EventBatch) -> list[Sequence[object]]:
+    """The folded events as one array for each column of each change table."""
     found: list[Sequence[object]] = []
     for projection in projections:
-        for table, changes in zip(projection.changes, projection.fold(news), strict=True):
+        for table, changes in zip(projection.changes, projection.fold(batch), strict=True):
             found += zip(*changes, strict=True) if changes else [()] * len(table.columns)
     return found
 

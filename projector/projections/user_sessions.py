@@ -1,12 +1,13 @@
 """Per user: from LOGIN to LOGOUT, how long it took and which products were seen.
 
-The log's order decides, not the timestamps. A LOGIN begins a session, and ends the one before if that is still open; a
-LOGOUT ends the open session, and without one it means nothing; a PRODUCT_VIEW belongs to the open session, or to none.
+The log's order decides, not the timestamps. What opens a session (LOGIN) begins one, and ends the one before if that is
+still open; what closes a session (LOGOUT) ends the open one, and without one it means nothing; a view of a product
+(PRODUCT_VIEW) belongs to the open session, or to none. Events of other types are no part of a session.
 Of a user whose events are in several partitions these rows tell each partition's part; the view `read.user_sessions`
 merges the events instead (migration 0008, docs/producers.md).
 
 `user_sessions_open` holds the open session of each user who has one; `user_sessions` those that ended, and rows there
-never change. A batch needs no read: what comes before a user's first LOGIN in it (the *lead*) is merged into the open
+never change. A batch needs no read: what comes before a user's first opening in it (the *lead*) is merged into the open
 session, if PostgreSQL finds one; what the batch itself begins is known.
 
 `products` are the different products seen, in the order they first were. One more than `MAX_PRODUCTS` is kept: it says
@@ -15,11 +16,12 @@ that there are more. Views of yet others only count in `views`.
 
 from datetime import datetime
 from itertools import islice
+from typing import assert_never
 from uuid import UUID
 
 import msgspec
 
-from projector.projections.event_batch import SEPARATOR, News, UserKey, UserNews
+from projector.projections.event_batch import SEPARATOR, EventBatch, UserActions, UserKey
 from projector.projections.projection import ChangeRows, ChangeTable, Projection
 
 MAX_PRODUCTS = 200  # that a session shows
@@ -27,14 +29,19 @@ KEPT_PRODUCTS = MAX_PRODUCTS + 1
 
 
 class _Stay(msgspec.Struct, gc=False):
-    """A session, or the part of one that lies in a batch. `session_id` is the event id of its LOGIN; None: a lead."""
+    """A session, or the part of one that lies in a batch. `session_id`: the id of the opening event; None: a lead."""
 
     session_id: UUID | None = None
     started_at: datetime | None = None
     views: int = 0
     products: dict[str, None] = msgspec.field(default_factory=dict)
     ended_at: datetime | None = None
-    ended_by: str | None = None  # LOGOUT, or LOGIN: the next one
+    ended_by: str | None = None  # the type: LOGOUT, or LOGIN: the next one
+
+    def end(self, time: datetime, kind: str) -> None:
+        """Ends it, unless it has ended."""
+        if self.ended_by is None:
+            self.ended_at, self.ended_by = time, kind
 
     def joined_products(self) -> str:
         return SEPARATOR.join(islice(self.products, KEPT_PRODUCTS))
@@ -43,13 +50,13 @@ class _Stay(msgspec.Struct, gc=False):
 _NONE = _Stay()
 
 
-def fold(news: News) -> tuple[ChangeRows, ChangeRows]:
+def fold(batch: EventBatch) -> tuple[ChangeRows, ChangeRows]:
     """For each user and partition, the lead and the session that is open after these events; and the sessions that
     both began and ended among them.
     """
     changes: list[tuple[object, ...]] = []
     ended: list[tuple[object, ...]] = []
-    for user in news.users:
+    for user in batch.users:
         lead, *begun = _stays(user)
         open_now = begun.pop() if begun and begun[-1].ended_by is None else _NONE
         changes.append(_change(user.key, lead, open_now))
@@ -57,21 +64,27 @@ def fold(news: News) -> tuple[ChangeRows, ChangeRows]:
     return changes, ended
 
 
-def _stays(user: UserNews) -> list[_Stay]:
+def _stays(user: UserActions) -> list[_Stay]:
     """The lead, then each session begun."""
     last = _Stay()
     stays = [last]
-    for kind, time, _, product, event_id in user.acts:
-        if last.ended_by is None:
-            if kind == "PRODUCT_VIEW":
-                last.views += 1
-                if product is not None:
-                    last.products[product] = None
-            else:
-                last.ended_at, last.ended_by = time, kind
-        if kind == "LOGIN":
-            last = _Stay(event_id, time)
-            stays.append(last)
+    for kind, meaning, time, _, product, event_id in user.actions:
+        match meaning:
+            case "views_product":
+                if last.ended_by is None:
+                    last.views += 1
+                    if product is not None:
+                        last.products[product] = None
+            case "opens_session":
+                last.end(time, kind)
+                last = _Stay(event_id, time)
+                stays.append(last)
+            case "closes_session":
+                last.end(time, kind)
+            case "nothing":
+                pass
+            case _:
+                assert_never(meaning)
     return stays
 
 

@@ -19,7 +19,7 @@ ON CONFLICT (topic, partition) DO NOTHING
 
 CLAIM = """
 UPDATE {generation}.checkpoints
-SET epoch = epoch + 1, owner = $3, updated_at = now()
+SET epoch = epoch + 1, owner = $3, event_types = $4, updated_at = now()
 WHERE topic = $1 AND partition = ANY($2::int[])
 RETURNING partition, next_offset, epoch
 """
@@ -84,9 +84,11 @@ class StoredCheckpoint(msgspec.Struct, frozen=True):
 class Checkpoints:
     """The checkpoints of one topic in one generation."""
 
-    def __init__(self, generation: str, topic: str) -> None:
+    def __init__(self, generation: str, topic: str, event_types: str | None = None) -> None:
+        """`event_types`: the digest of the catalogue by which what is claimed will be projected."""
         self.generation = generation
         self.topic = topic
+        self._event_types = event_types
 
     def _sql(self, statement: str) -> str:
         return statement.format(generation=self.generation)
@@ -116,7 +118,7 @@ class Checkpoints:
         await connection.execute(END_FROZEN_SESSIONS)
         async with connection.transaction():
             await connection.execute(LOCK_TIMEOUT)
-            rows = await connection.fetch(self._sql(CLAIM), self.topic, list(partitions), owner)
+            rows = await connection.fetch(self._sql(CLAIM), self.topic, list(partitions), owner, self._event_types)
         return [Position(self.topic, row["partition"], row["next_offset"], row["epoch"]) for row in rows]
 
     async def stop(self, connection: Connection, position: Position, reason: str) -> None:

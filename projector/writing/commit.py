@@ -14,14 +14,16 @@ from collections.abc import Sequence
 import asyncpg
 import msgspec
 
+from contracts.types import Catalogue
 from projector.dead_letters.parking import DeadLetter, park
 from projector.failpoints import reached
 from projector.projections import PROJECTIONS
-from projector.projections.event_batch import news_of
+from projector.projections.event_batch import event_batch_of
+from projector.projections.meanings import Meanings
 from projector.projections.projection import Projection, arguments, ctes, statement
 from projector.writing.conflicts import conflicting
 from projector.writing.connection import Connection
-from projector.writing.rows import COLUMN_TYPES, COLUMNS, EventRow, column_arrays, copy_bytes
+from projector.writing.rows import COLUMN_TYPES, COLUMNS, EventRow, Stored, column_arrays, copy_bytes
 
 # From about this many rows on, COPY is faster than one statement with arrays (measured in docs/performance.md).
 COPY_FROM_ROWS = 100
@@ -141,8 +143,9 @@ def _arrays(first: int) -> str:
 class GenerationWriter:
     """Commits batches to one generation: the schema named `generation`."""
 
-    def __init__(self, generation: str, projections: Sequence[Projection] = PROJECTIONS) -> None:
+    def __init__(self, generation: str, catalogue: Catalogue, projections: Sequence[Projection] = PROJECTIONS) -> None:
         self.generation = generation
+        self.meanings = Meanings(catalogue)
         self._projections = projections
         columns, after_positions = ", ".join(COLUMNS), FIRST_COLUMN + len(COLUMNS)
         parts = ctes(projections, first=after_positions, guard="(SELECT yes FROM allowed)", generation=generation)
@@ -190,14 +193,15 @@ class GenerationWriter:
         advanced = await connection.fetchval(
             self._in_one,
             *_advances(batch),
-            *column_arrays(batch.rows),
-            *arguments(self._projections, news_of(batch.rows)),
+            *self._columns(batch.rows),
+            *arguments(self._projections, event_batch_of(batch.rows, self.meanings)),
         )
         return _all_stored(batch) if advanced == len(batch.advances) else Fenced()
 
     async def _by_copy(self, connection: Connection, batch: Batch) -> Committed | Fenced:
-        data = copy_bytes(batch.rows)
-        changes = arguments(self._projections, news_of(batch.rows)) if self._projections else []
+        data = copy_bytes(batch.rows, self._stored(batch.rows))
+        folded = event_batch_of(batch.rows, self.meanings) if self._projections else None
+        changes = [] if folded is None else arguments(self._projections, folded)
         try:
             async with connection.transaction():
                 await self._advance_checkpoints(connection, batch)
@@ -242,12 +246,18 @@ class GenerationWriter:
 
         Moves no checkpoint: the caller holds the partition, in the transaction that the connection is in.
         """
-        returned = await connection.fetch(self._insert_new, *column_arrays(rows))
+        returned = await connection.fetch(self._insert_new, *self._columns(rows))
         new = {(row["tenant_id"], row["event_id"]) for row in returned}
         fresh = [row for row in rows if (row.event.tenant_id, row.event.event_id) in new]
         if fresh and self._projections:
-            await connection.execute(self._project, *arguments(self._projections, news_of(fresh)))
+            await connection.execute(self._project, *arguments(self._projections, event_batch_of(fresh, self.meanings)))
         return [row for row in rows if (row.event.tenant_id, row.event.event_id) not in new]
+
+    def _columns(self, rows: Sequence[EventRow]) -> tuple[Sequence[object], ...]:
+        return column_arrays(rows, self._stored(rows))
+
+    def _stored(self, rows: Sequence[EventRow]) -> Stored:
+        return self.meanings.stored([row.event for row in rows])
 
     async def _advance_checkpoints(self, connection: Connection, batch: Batch) -> None:
         moved = await connection.fetch(self._advance, *_advances(batch))

@@ -15,7 +15,7 @@ import msgspec
 
 from contracts.event import DEFAULT_TENANT, UserEvent
 from contracts.record import from_value
-from contracts.validation.fast_events import sound_events
+from contracts.validation.fast_events import validate_events_fast
 from contracts.validation.rules import Problems
 from contracts.versions import encode_event
 from projector.writing.failure import Cause, Diagnosis, storable_words
@@ -40,9 +40,12 @@ COLUMN_ARRAYS = {
     "tenant_id": "text[]",
     "kafka_topic": "text[]",
     "event_type": "text[]",
+    "meaning": "text[]",
+    "product_id": "text[]",
     "payload": "jsonb[]",
     "event_json": "text[]",
 }
+Stored = Sequence[tuple[str, str]] | None  # meaning and product of each row; None: none says anything
 COLUMNS = tuple(COLUMN_ARRAYS)
 COLUMN_TYPES = tuple(COLUMN_ARRAYS.values())
 # A row up to the length of its sixth column: column count, then length and value of the five of fixed width.
@@ -51,6 +54,7 @@ _pack_length = struct.Struct(">i").pack
 _pack_jsonb_length = struct.Struct(">ib").pack  # and jsonb's binary format version
 _encode_payload = msgspec.json.Encoder().encode
 _MICROSECOND = timedelta(microseconds=1)
+_SAYS_NOTHING = _pack_length(0) * 2
 _PAYLOAD = b',"payload":'  # an event's last field; inside a JSON string its quotes would be escaped
 
 
@@ -92,8 +96,8 @@ def to_row(record: KafkaRecord) -> EventRow | Diagnosis:
 
 
 def to_rows(records: Sequence[KafkaRecord]) -> list[EventRow] | None:
-    """All records of one partition at once; None when not every one of them is plainly sound."""
-    found = sound_events([record.value for record in records])
+    """All records of one partition at once; None when not every one of them is plainly valid."""
+    found = validate_events_fast([record.value for record in records])
     times = [record.timestamp for record in records]
     if found is None or min(times) < MIN_RECORDED_AT_MS or max(times) > MAX_RECORDED_AT_MS:
         return None
@@ -108,17 +112,19 @@ def _payload_of(event_json: bytes) -> bytes:
     return event_json[event_json.index(_PAYLOAD) + len(_PAYLOAD) : -1]
 
 
-def copy_bytes(rows: Iterable[EventRow]) -> bytes:
+def copy_bytes(rows: Iterable[EventRow], stored: Stored = None) -> bytes:
     """The rows as one binary COPY stream of `COLUMNS`."""
     parts = [COPY_HEADER]
     names: dict[tuple[str, str, str], bytes] = {}
-    for row in rows:
+    after_names = _SAYS_NOTHING if stored is None else b""
+    said = repeat(b"") if stored is None else (_sized(meaning) + _sized(product) for meaning, product in stored)
+    for row, meaning_and_product in zip(rows, said, strict=False):  # one of them may be endless
         event, payload, event_json = row.event, row.payload, row.event_json
         user = event.user_id.encode()
         name = (event.tenant_id, row.topic, event.event_type)
         parts += (
             _pack_head(
-                11,
+                13,
                 16, event.event_id.int.to_bytes(16, "big"),
                 8, (event.timestamp - POSTGRES_EPOCH) // _MICROSECOND,
                 8, (row.recorded_at_ms - POSTGRES_EPOCH_MS) * 1000,
@@ -127,7 +133,8 @@ def copy_bytes(rows: Iterable[EventRow]) -> bytes:
                 len(user),
             ),
             user,
-            names.get(name) or names.setdefault(name, b"".join(map(_sized, name))),
+            names.get(name) or names.setdefault(name, b"".join(map(_sized, name)) + after_names),
+            meaning_and_product,
             _pack_jsonb_length(len(payload) + 1, 1),
             payload,
             _pack_length(len(event_json)),
@@ -142,7 +149,7 @@ def _sized(text: str) -> bytes:
     return _pack_length(len(encoded)) + encoded
 
 
-def column_arrays(rows: Sequence[EventRow]) -> tuple[Sequence[object], ...]:
+def column_arrays(rows: Sequence[EventRow], stored: Stored = None) -> tuple[Sequence[object], ...]:
     """The rows as one array for each of `COLUMNS`, for `unnest`."""
     return (
         [row.event.event_id for row in rows],
@@ -154,6 +161,8 @@ def column_arrays(rows: Sequence[EventRow]) -> tuple[Sequence[object], ...]:
         [row.event.tenant_id for row in rows],
         [row.topic for row in rows],
         [row.event.event_type for row in rows],
+        [""] * len(rows) if stored is None else [meaning for meaning, _ in stored],
+        [""] * len(rows) if stored is None else [product for _, product in stored],
         [row.payload.decode() for row in rows],
         [row.event_json.decode() for row in rows],
     )

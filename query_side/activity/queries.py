@@ -33,7 +33,7 @@ GROUP BY product_id ORDER BY views DESC, product_id LIMIT $3
 
 ACTIVITY_HOURLY = """
 SELECT hour, event_type, events, distinct_users FROM read.activity_hourly
-WHERE tenant_id = 'default' AND hour >= $1 AND hour < $2 AND event_type = ANY($3::text[])
+WHERE tenant_id = 'default' AND hour >= $1 AND hour < $2 AND ($3::text[] = '{}' OR event_type = ANY($3::text[]))
 ORDER BY hour, event_type
 """
 
@@ -125,7 +125,7 @@ async def top_products(connection: Connection, since: datetime, until: datetime,
 async def activity_hourly(
     connection: Connection, since: datetime, until: datetime, event_types: tuple[str, ...]
 ) -> list[HourOfActivity]:
-    """Each hour and type in which there was an event."""
+    """Each hour and type in which there was an event; no types named: of every type that is in the log."""
     rows = await connection.fetch(ACTIVITY_HOURLY, since, until, event_types)
     return [HourOfActivity(**_written(row)) for row in rows]
 

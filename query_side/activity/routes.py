@@ -20,7 +20,6 @@ from query_side.api.described import LINK, NEGOTIATED, refused
 from query_side.api.parameters import DOT_SEGMENTS
 from query_side.api.responses import RefusedError
 from query_side.api.strictness import CHECKED_TOGETHER
-from query_side.events.filters import EVENT_TYPES
 from query_side.events.pages import unpacked
 from query_side.events.queries import Connection
 from query_side.events.responses import FOREIGN_CURSOR
@@ -165,7 +164,7 @@ async def activity_hourly(
 ) -> HourlyActivity:
     """Events of each type in each hour of a span."""
     begin, end = full_hours(since, until, USUAL_ACTIVITY)
-    found = await projections.activity_hourly(connection, begin, end, event_types or EVENT_TYPES)
+    found = await projections.activity_hourly(connection, begin, end, event_types)
     return HourlyActivity(wire_time(begin), wire_time(end), found)
 
 

@@ -28,7 +28,10 @@ OWN_HEADERS = (b"content-type", b"content-length")
 
 
 def reading_router(
-    handlers: Sequence[HTTPRouteHandler], dependencies: Mapping[str, Provide], waiting: WaitingBytes
+    handlers: Sequence[HTTPRouteHandler],
+    dependencies: Mapping[str, Provide],
+    waiting: WaitingBytes,
+    event_types: tuple[str, ...],
 ) -> Router:
     """The typed routes, behind what all of them share."""
     return Router(
@@ -36,7 +39,7 @@ def reading_router(
         route_handlers=list(handlers),
         dependencies=dict(dependencies),
         parameters=OF_EVERY_ROUTE,
-        guards=[strict],
+        guards=[strict(event_types)],
         middleware=[JsonAnswers(waiting)],
         exception_handlers={
             RefusedError: refused,

@@ -17,6 +17,7 @@ from litestar.connection import ASGIConnection
 from litestar.enums import ParamType
 from litestar.handlers import BaseRouteHandler
 from litestar.params import ParameterKwarg
+from litestar.types import Guard
 from litestar.typing import FieldDefinition
 
 from query_side.api.parameters import MAX_TEXT_LENGTH, Parameters, user_id_of
@@ -36,8 +37,17 @@ class Declared(NamedTuple):
     repeatable: Sequence[str]
 
 
-async def strict(connection: ASGIConnection[Any, Any, Any, Any], _copy: BaseRouteHandler) -> None:
-    """The guard; a coroutine, for Litestar runs others in a thread. Raises RefusedError, 400."""
+def strict(event_types: tuple[str, ...]) -> Guard:
+    """The guard, where these are the event types that there are. It raises RefusedError, 400."""
+
+    async def guard(connection: ASGIConnection[Any, Any, Any, Any], _copy: BaseRouteHandler) -> None:
+        check_strictly(connection, event_types)  # in a coroutine, for Litestar runs others in a thread
+
+    return guard
+
+
+def check_strictly(connection: ASGIConnection[Any, Any, Any, Any], event_types: tuple[str, ...]) -> None:
+    """Reads query and path strictly. Raises RefusedError, 400."""
     scope: Any = connection.scope
     positions = [
         field for field in fields_of(scope["query_string"]) if field[0] == "position"
@@ -45,7 +55,7 @@ async def strict(connection: ASGIConnection[Any, Any, Any, Any], _copy: BaseRout
     scope["query_string"] = without_position(scope["query_string"])
     scope["path_params"] = {name: path_text(name, text) for name, text in connection.path_params.items()}
     handler: BaseRouteHandler = connection.route_handler  # a guard is given a copy of it, a new one each time
-    declared = declared_by(handler)
+    declared = declared_by(handler, event_types)
     parameters = Parameters(scope["query_string"], declared.single, declared.repeatable)
     for rule in handler.opt.get(CHECKED_TOGETHER, ()):
         rule(parameters)
@@ -57,7 +67,7 @@ async def strict(connection: ASGIConnection[Any, Any, Any, Any], _copy: BaseRout
 
 
 @cache
-def declared_by(handler: BaseRouteHandler) -> Declared:
+def declared_by(handler: BaseRouteHandler, event_types: tuple[str, ...]) -> Declared:
     """What a route declares."""
     fields = {
         field.kwarg_definition.name or name: field
@@ -68,20 +78,19 @@ def declared_by(handler: BaseRouteHandler) -> Declared:
     }
     repeatable = [name for name, field in fields.items() if field.is_non_string_sequence]
     return Declared(
-        readers={name: reader_of(name, field) for name, field in fields.items()},
+        readers={name: reader_of(name, field, event_types) for name, field in fields.items()},
         single=[name for name in fields if name not in repeatable],
         repeatable=repeatable,
     )
 
 
-def reader_of(name: str, field: FieldDefinition) -> Reader:
+def reader_of(name: str, field: FieldDefinition, event_types: tuple[str, ...]) -> Reader:
     """The reader of `Parameters` that fits the declaration: its type, and its bounds."""
     bounds = field.kwarg_definition
     assert isinstance(bounds, ParameterKwarg)
     kinds = {kind.annotation for kind in field.inner_types} if field.is_union else {field.annotation}
     if field.is_non_string_sequence:
-        choices = (bounds.schema_extra or {})["items"]["enum"]
-        return lambda parameters: list(parameters.choices(name, choices))
+        return lambda parameters: list(parameters.choices(name, event_types))
     if int in kinds:
         most = int(bounds.le or 0)
         return lambda parameters: as_text(parameters.number(name, most))

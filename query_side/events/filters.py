@@ -1,6 +1,7 @@
 """Which events are asked for, and which page of them."""
 
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from urllib.parse import quote
 
@@ -9,7 +10,6 @@ import msgspec
 from query_side.api.parameters import Parameters
 from query_side.events.formats import CSV_CELLS, FORMATS
 
-EVENT_TYPES = ("LOGIN", "LOGOUT", "PRODUCT_VIEW")
 ORDERS = ("asc", "desc")
 MAX_LIMIT = 1_000  # events of a page
 DEFAULT_LIMIT = 100
@@ -46,8 +46,9 @@ class PageRequest(msgspec.Struct, frozen=True):
     csv: str = "safe"
 
 
-def page_request(query_string: bytes, user_id: str | None = None) -> PageRequest:
-    """What a query string asks for; `user_id`: of this user, and then the string may not name one.
+def page_request(query_string: bytes, event_types: Sequence[str], user_id: str | None = None) -> PageRequest:
+    """What a query string asks for. `event_types`: those that may be named. `user_id`: of this
+    user, and then the string may not name one.
 
     Raises RefusedError, 400, with a sentence for each problem.
     """
@@ -57,7 +58,7 @@ def page_request(query_string: bytes, user_id: str | None = None) -> PageRequest
         EventFilter(
             user_id=parameters.text("userId") if user_id is None else user_id,
             product_id=parameters.text("productId"),
-            event_types=parameters.choices("eventType", EVENT_TYPES),
+            event_types=parameters.choices("eventType", event_types),
             since=since,
             until=until,
             descending=parameters.choice("order", ORDERS, "asc") == "desc",

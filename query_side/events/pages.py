@@ -36,6 +36,11 @@ PRODUCT_OF = "payload ->> 'productId'"
 OF_A_PRODUCT = f"event_type = 'PRODUCT_VIEW' AND length({PRODUCT_OF}) <= 256"  # as the index has it
 ONLY_TEXT = "jsonb_typeof(payload -> 'productId') = 'string'"
 SAME_PRODUCT = f"payload @> jsonb_build_object('productId', {PRODUCT})"  # which no index knows: the user's is followed
+# Where the catalogue declares views of its own: rows whose type's name says nothing of it have their product beside.
+AS_NAMED = "meaning = ''"
+DECLARED = "product_id <> ''"
+SAME_DECLARED = f"""CASE WHEN {AS_NAMED} THEN event_type = 'PRODUCT_VIEW' AND {SAME_PRODUCT}
+       ELSE product_id = {PRODUCT} END"""
 Form = Literal["all", "bounded", "end"]
 UNUSED = "({} IS NULL OR true)"  # gives a parameter its type
 
@@ -74,18 +79,22 @@ class _Identity(msgspec.Struct, rename="camel"):
 _identity = msgspec.json.Decoder(_Identity)
 
 
-async def fetch_page(connection: Connection, wanted: EventFilter, after: Place | None, limit: int) -> Page:
+async def fetch_page(
+    connection: Connection, wanted: EventFilter, after: Place | None, limit: int, *, declared: bool = False
+) -> Page:
     """At most `limit` events after that place, in the filter's order; fewer where they are large (`PAGE_BYTES`).
+
+    `declared`: whether the catalogue declares views of products of its own.
 
     Where the filter leaves out some of what its index finds, at most `MAX_LOOKED_AT` events are looked at: the page has
     what was found among them, and ends where the looking ended.
     """
-    first = await _fetch(connection, wanted, after, min(limit, UNMEASURED))
+    first = await _fetch(connection, wanted, after, min(limit, UNMEASURED), declared)
     size = sum(map(size_of, first.events))
     count = further(limit, len(first.events), size)
     if first.last is None or len(first.events) < UNMEASURED or not count:
         return first
-    rest = await _fetch(connection, wanted, first.last, count)
+    rest = await _fetch(connection, wanted, first.last, count, declared)
     for number, event in enumerate(rest.events):
         size += size_of(event)
         if size > PAGE_BYTES and number:
@@ -94,14 +103,15 @@ async def fetch_page(connection: Connection, wanted: EventFilter, after: Place |
     return Page(first.events + rest.events, rest.last)
 
 
-async def _fetch(connection: Connection, wanted: EventFilter, after: Place | None, limit: int) -> Page:
+async def _fetch(connection: Connection, wanted: EventFilter, after: Place | None, limit: int, declared: bool) -> Page:
     selective = bool(wanted.event_types) or (wanted.user_id is not None and wanted.product_id is not None)
-    rows = await connection.fetch(sql(wanted, "bounded" if selective else "all"), *arguments(wanted, after, limit + 1))
+    form: Form = "bounded" if selective else "all"
+    rows = await connection.fetch(sql(wanted, form, declared=declared), *arguments(wanted, after, limit + 1))
     events = [row[0] for row in rows[:limit]]
     if len(rows) > limit:
         return Page(events, _place_of(events[-1]))
     if selective:
-        last = await connection.fetchval(sql(wanted, "end"), *arguments(wanted, after, 1))
+        last = await connection.fetchval(sql(wanted, "end", declared=declared), *arguments(wanted, after, 1))
         return Page(events, None if last is None else _place_of(last))
     return Page(events, None)
 
@@ -112,24 +122,63 @@ def _place_of(event: str) -> Place:
 
 
 async def export(
-    connection: Connection, wanted: EventFilter, sink: Callable[[bytes], Awaitable[None]], timeout: float
+    connection: Connection,
+    wanted: EventFilter,
+    sink: Callable[[bytes], Awaitable[None]],
+    timeout: float,
+    *,
+    declared: bool = False,
 ) -> None:
     """All that the filter lets through, from one snapshot, into `sink`: chunks of whole lines, each an event's JSON."""
     if wanted == EVERYTHING:
         await get_all_processed_events(connection, sink, timeout)
     else:
-        await copy_lines(connection, sql(wanted), arguments(wanted, None, None), sink, timeout)
+        await copy_lines(connection, sql(wanted, declared=declared), arguments(wanted, None, None), sink, timeout)
 
 
-def sql(wanted: EventFilter, form: Form = "all") -> str:
+def sql(wanted: EventFilter, form: Form = "all", *, declared: bool = False) -> str:
     """The statement for a filter."""
     scope = "user" if wanted.user_id is not None else "product" if wanted.product_id is not None else "time"
     also_product = scope == "user" and wanted.product_id is not None
-    return _sql(scope, also_product, bool(wanted.event_types), wanted.descending, form)
+    if scope == "product" and declared:
+        return _sql_of_two_ranges(bool(wanted.event_types), wanted.descending, form)
+    return _sql(scope, also_product, bool(wanted.event_types), wanted.descending, form, declared)
 
 
 @lru_cache
-def _sql(scope: str, also_product: bool, typed: bool, descending: bool, form: Form) -> str:
+def _sql_of_two_ranges(typed: bool, descending: bool, form: Form) -> str:
+    """Views whose type's name says so, and views that the catalogue declares: a range of an index each, then merged."""
+    most = LIMIT if form == "all" else str(MAX_LOOKED_AT)
+    ranges = (
+        (f"({PRODUCT_OF})", [OF_A_PRODUCT, ONLY_TEXT, AS_NAMED]),
+        ("product_id", [DECLARED]),
+    )
+    parts = []
+    for column, conditions in ranges:
+        key = f"{column}, occurred_at, event_id"
+        bounds = [f"({key}) >= ({PRODUCT}, {FROM_PLACE})", f"({key}) < ({PRODUCT}, {TO_PLACE})"]
+        where = "\n  AND ".join(["tenant_id = 'default'", *bounds, *conditions])
+        parts.append(
+            "(SELECT occurred_at, event_id, event_type, event_json FROM read.processed_events"  # noqa: S608 - constants
+            f"\nWHERE {where}\nORDER BY {_ordered(key, descending)} LIMIT {most})"
+        )
+    order = _ordered("occurred_at, event_id", descending)
+    found = f"FROM ({' UNION ALL '.join(parts)}) AS found"
+    unused = [UNUSED.format(USER)] + ([] if typed and form != "end" else [UNUSED.format(TYPES)])
+    if form != "all":
+        looked_at = f"FROM (SELECT * {found}\nORDER BY {order} LIMIT {MAX_LOOKED_AT}) AS looked_at"
+        found = looked_at
+    chosen = [f"event_type = ANY({TYPES})"] if typed and form != "end" else []
+    end = f"OFFSET {MAX_LOOKED_AT - 1} LIMIT {LIMIT}" if form == "end" else f"LIMIT {LIMIT}"
+    return f"SELECT event_json {found}\nWHERE {' AND '.join(chosen + unused)}\nORDER BY {order}\n{end}"
+
+
+def _ordered(key: str, descending: bool) -> str:
+    return ", ".join(f"{column} DESC" if descending else column for column in key.split(", "))
+
+
+@lru_cache
+def _sql(scope: str, also_product: bool, typed: bool, descending: bool, form: Form, declared: bool) -> str:
     leading, value = {"user": ("user_id, ", f"{USER}, "), "product": (f"({PRODUCT_OF}), ", f"{PRODUCT}, ")}.get(
         scope, ("", "")
     )
@@ -141,12 +190,12 @@ def _sql(scope: str, also_product: bool, typed: bool, descending: bool, form: Fo
         *([OF_A_PRODUCT, ONLY_TEXT] if scope == "product" else []),
     ]
     chosen = [
-        *(["event_type = 'PRODUCT_VIEW'", SAME_PRODUCT] if also_product else []),
+        *(_same_product(declared) if also_product else []),
         *([f"event_type = ANY({TYPES})"] if typed else []),
     ]
     named = " ".join([*range_of_index, *([] if form == "end" else chosen)])
     unused = [UNUSED.format(parameter) for parameter in (USER, PRODUCT, TYPES) if parameter not in named]
-    order = ", ".join(f"{column} DESC" if descending else column for column in key.split(", "))
+    order = _ordered(key, descending)
     found = "FROM read.processed_events\nWHERE " + "\n  AND ".join(range_of_index + unused)
     if form == "end":  # the last of what is looked at, if there is so much
         return f"SELECT event_json {found}\nORDER BY {order}\nOFFSET {MAX_LOOKED_AT - 1} LIMIT {LIMIT}"
@@ -156,6 +205,10 @@ def _sql(scope: str, also_product: bool, typed: bool, descending: bool, form: Fo
     elif chosen:
         found += "\n  AND " + "\n  AND ".join(chosen)
     return f"SELECT event_json {found}\nORDER BY {order}\nLIMIT {LIMIT}"
+
+
+def _same_product(declared: bool) -> list[str]:
+    return [SAME_DECLARED] if declared else ["event_type = 'PRODUCT_VIEW'", SAME_PRODUCT]
 
 
 def arguments(wanted: EventFilter, after: Place | None, limit: int | None) -> tuple[object, ...]:

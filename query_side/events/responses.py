@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import asyncpg
 
+from contracts.types import Catalogue
 from query_side.api.compression import ENCODED, LEAST_BYTES, VARY, Gzip, takes_gzip
 from query_side.api.negotiation import CSV, JSON, chosen
 from query_side.api.pending_bytes import Pace, WaitingBytes
@@ -32,8 +33,10 @@ class EventPages:
         cursors_of: Callable[[], Cursors],
         settings: QuerySettings,
         waiting: WaitingBytes,
+        catalogue: Catalogue,
     ) -> None:
         self._waiting = waiting
+        self._event_types, self._declared = catalogue.names, catalogue.declares_views
         self._least, self._within = settings.export_least_bytes, settings.export_pace_ms / 1000
         self._pool_of = pool_of
         self._cursors_of = cursors_of
@@ -43,11 +46,11 @@ class EventPages:
 
     async def processed(self, scope: Scope, receive: Receive, send: Send) -> None:
         """All events, or those that the parameters choose."""
-        await self._answer(scope, receive, send, PROCESSED, page_request(scope["query_string"]))
+        await self._answer(scope, receive, send, PROCESSED, page_request(scope["query_string"], self._event_types))
 
     async def of_user(self, scope: Scope, receive: Receive, send: Send, path: str, user_id: str) -> None:
         """One user's events; always a page unless the format is for exports. `path`: percent-encoded."""
-        await self._answer(scope, receive, send, path, page_request(scope["query_string"], user_id))
+        await self._answer(scope, receive, send, path, page_request(scope["query_string"], self._event_types, user_id))
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, path: str, request: PageRequest) -> None:
         media_type = chosen(header(scope, b"accept")) if request.format is None else FORMATS[request.format]
@@ -84,7 +87,7 @@ class EventPages:
     ) -> tuple[bytes, pages.Place | None]:
         """The page's bytes, and nothing else of it: they may have to wait for their reader."""
         async with self._pool_of().acquire(timeout=self._query_timeout) as connection:
-            events, last = await pages.fetch_page(connection, wanted, after, limit)
+            events, last = await pages.fetch_page(connection, wanted, after, limit, declared=self._declared)
         if type(rendering) is JsonArray:
             return json_array(events), last
         body = rendering.rows(("\n".join(events) + "\n").encode()) if events else b""
@@ -116,7 +119,7 @@ class EventPages:
                 await stream.lines(lines)
 
             try:
-                await pages.export(connection, wanted, sink, self._export_timeout)
+                await pages.export(connection, wanted, sink, self._export_timeout, declared=self._declared)
                 await stream.end()
             except ClientGoneError:
                 get_logger("query-side").info("export_abandoned_by_client")

@@ -1,7 +1,7 @@
 """Composes what follows the read model as it advances: the feed, streams, waits for positions and event statuses."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import asyncpg
@@ -28,6 +28,7 @@ class Live:
         cursors_of: Callable[[], Cursors],
         settings: QuerySettings,
         waiting: WaitingBytes,
+        event_types: Sequence[str],
     ) -> None:
         topic, heartbeat = settings.kafka_topic, settings.stream_heartbeat_ms / 1000
         self._cursors_of = cursors_of
@@ -36,7 +37,9 @@ class Live:
             settings.database_url.get_secret_value(), pool_of, topic, on_replica=settings.on_replica()
         )
         self._broadcaster = Broadcaster(self._progress, pool_of, topic, heartbeat)
-        self._streams = Streams(self._broadcaster, pool_of, cursors_of, topic, settings.max_streams, heartbeat)
+        self._streams = Streams(
+            self._broadcaster, pool_of, cursors_of, topic, settings.max_streams, heartbeat, event_types
+        )
         read_your_writes = ReadYourWrites(self._progress, pool_of, topic)
         self.policy, self.confirm = read_your_writes.policy, read_your_writes.confirm
         self._feed = FeedRoutes(pool_of, cursors_of, topic, self._streams, waiting)

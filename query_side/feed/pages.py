@@ -30,6 +30,8 @@ from read_model.names import READ
 # `found`: for each partition, late events first, then events of the log. A late event at or above the cursor's offset
 # is read from the log. An event of the log that a bounded reader will get later as a late event is left to the ledger.
 # `merged`: merges the partitions by the records' times, as far as each partition's own order allows.
+PRODUCT_OF = """CASE WHEN e.meaning <> '' THEN nullif(e.product_id, '')
+                    WHEN e.event_type = 'PRODUCT_VIEW' THEN e.payload ->> 'productId' END"""
 PAGE = f"""
 WITH reader AS (
     SELECT * FROM unnest($2::int[], $3::bigint[], $4::bigint[]) AS r(partition, next_offset, late)
@@ -58,12 +60,13 @@ WITH reader AS (
                  AND l.number <= log.late_until AND l.kafka_offset < log.next_offset
                ORDER BY l.number LIMIT $9) AS l
          LEFT JOIN LATERAL (
-             SELECT e.recorded_at, e.tenant_id, e.user_id, e.event_type, e.payload, e.event_json
+             SELECT e.recorded_at, e.tenant_id, e.user_id, e.event_type, {PRODUCT_OF} AS product_id, e.event_json
              FROM {READ}.processed_events AS e
              WHERE e.kafka_partition = l.partition AND e.kafka_offset = l.kafka_offset AND e.kafka_topic = $1
              LIMIT 1) AS e ON true)
         UNION ALL
-        (SELECT NULL, e.kafka_offset, e.recorded_at, e.tenant_id, e.user_id, e.event_type, e.payload, e.event_json
+        (SELECT NULL, e.kafka_offset, e.recorded_at, e.tenant_id, e.user_id, e.event_type,
+                {PRODUCT_OF} AS product_id, e.event_json
          FROM {READ}.processed_events AS e
          WHERE e.kafka_topic = $1 AND e.kafka_partition = log.partition
            AND e.kafka_offset >= log.next_offset AND e.kafka_offset < log.until
@@ -81,7 +84,7 @@ SELECT partition, NULL::bigint AS number, until AS kafka_offset, late_until, NUL
 FROM log
 UNION ALL
 SELECT partition, number, kafka_offset, late_until, CASE WHEN tenant_id = 'default' THEN event_json END,
-       user_id, event_type, CASE WHEN event_type = 'PRODUCT_VIEW' THEN payload ->> 'productId' END, place,
+       user_id, event_type, product_id, place,
        NULL, NULL, NULL
 FROM merged
 ORDER BY place

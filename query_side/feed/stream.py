@@ -1,7 +1,7 @@
 """The route `GET /events/stream`: sends the events that a client missed, then new ones, as Server-Sent Events."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import asyncpg
 
@@ -23,7 +23,6 @@ CATCH_UP_BYTES = 65_536  # of events in one read: a client that does not receive
 MAX_CATCHING_UP = 8  # clients that read from the database at once; others wait for their turn
 SEND_SIZE = 65_536  # bytes that are sent at once: a slow client cannot receive a whole burst within SEND_TIMEOUT
 SEND_TIMEOUT = 30.0  # seconds in which a client must receive at least a part of what was sent
-EVENT_TYPES = ("LOGIN", "LOGOUT", "PRODUCT_VIEW")
 LAST_ID = "lastEventId"  # the parameter that event-source-polyfill sends instead of the header `Last-Event-ID`
 NOTHING = {"type": "http.response.body", "body": b"", "more_body": True}
 HEADERS = [
@@ -43,7 +42,9 @@ class Streams:
         topic: str,
         most: int,
         heartbeat: float,
+        event_types: Sequence[str],
     ) -> None:
+        self._event_types = event_types
         self._broadcaster, self._pool_of, self._cursors_of, self._topic = tail, pool_of, cursors_of, topic
         self._most, self._open = most, 0
         self._heartbeat = heartbeat
@@ -88,9 +89,8 @@ class Streams:
 
     async def _filter_and_start(self, scope: Scope) -> tuple[Filter, ReaderPosition | None]:
         parameters = Parameters(scope["query_string"], ("since", "userId", "productId", LAST_ID), ("eventType",))
-        wants = Filter(
-            parameters.text("userId"), parameters.choices("eventType", EVENT_TYPES), parameters.text("productId")
-        )
+        chosen = parameters.choices("eventType", self._event_types)
+        wants = Filter(parameters.text("userId"), chosen, parameters.text("productId"))
         parameters.check()
         last = (header(scope, b"last-event-id") or b"").decode("latin-1") or parameters.raw(LAST_ID)
         if last:

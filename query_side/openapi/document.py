@@ -11,6 +11,8 @@ from litestar import Router
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.spec import License
 
+from contracts.documented_types import with_types_of
+from contracts.types import Catalogue
 from query_side.activity.routes import ACTIVITY_ROUTES
 from query_side.api.declared import OF_EVERY_ROUTE
 from query_side.api.dependencies import dependencies_of
@@ -33,21 +35,21 @@ INFO = OpenAPIConfig(
 )
 
 
-def document() -> Json:
-    """The OpenAPI 3.1 document."""
+def document(catalogue: Catalogue) -> Json:
+    """The OpenAPI 3.1 document, with the event types of the catalogue."""
     routes = Router(
         "/",
         route_handlers=[*DECLARED, *ACTIVITY_ROUTES, event_status],
         dependencies=dependencies_of(nothing_is_open, nothing_is_open, nothing_is_open, 0.0),
         parameters=OF_EVERY_ROUTE,
     )
-    return generated(INFO, [routes], components(), HEADERS)
+    return with_types_of(catalogue, generated(INFO, [routes], components(), HEADERS))
 
 
 def nothing_is_open() -> NoReturn:
     raise NotImplementedError("the routes are described here, not served")
 
 
-def rendered() -> bytes:
-    """The document as its file has it, and as it is served."""
-    return msgspec.json.format(msgspec.json.encode(document()), indent=2) + b"\n"
+def rendered(catalogue: Catalogue) -> bytes:
+    """The document as it is served, and as its file has it for the shipped catalogue."""
+    return msgspec.json.format(msgspec.json.encode(document(catalogue)), indent=2) + b"\n"

@@ -7,11 +7,11 @@ from uuid import UUID
 
 import msgspec
 
+from contracts.types import FIRST_TYPES
 from query_side.activity import queries as projections
 from query_side.api.declared import EXAMPLE_ID, NO_CONTROL_CHARACTERS
 from query_side.api.described import Refusal
 from query_side.api.parameters import MAX_TEXT_LENGTH
-from query_side.events.filters import EVENT_TYPES
 from query_side.feed.event_status import Status
 
 Json = dict[str, Any]
@@ -25,7 +25,7 @@ class Event(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=T
         str,
         msgspec.Meta(description="Who acted.", min_length=1, max_length=MAX_TEXT_LENGTH, pattern=NO_CONTROL_CHARACTERS),
     ]
-    event_type: Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(EVENT_TYPES)})]
+    event_type: Annotated[str, msgspec.Meta(extra_json_schema={"enum": list(FIRST_TYPES)})]
     timestamp: Annotated[datetime, msgspec.Meta(description="When it happened, in UTC.", tz=True)]
     payload: Annotated[
         dict[str, Any],

@@ -42,10 +42,26 @@ processed_events = Table(
     Column("kafka_partition", Integer, nullable=False, comment="Partition of the record."),
     Column("kafka_topic", Text, nullable=False, comment="Topic of the record."),
     Column("user_id", Text, nullable=False, comment="Who acted."),
-    Column("event_type", Text, nullable=False, comment="LOGIN, LOGOUT or PRODUCT_VIEW."),
+    Column(
+        "event_type", Text, nullable=False, comment="What happened: a type of the catalogue, or one that was in it."
+    ),
     Column("payload", JSONB, nullable=False, comment="Free-form details, for SQL."),
     Column("event_json", Text, nullable=False, comment="The event as queries answer it: rendered once, when stored."),
     Column("tenant_id", Text(collation="C"), nullable=False, comment="Whose event it is."),
+    Column(
+        "meaning",
+        Text,
+        nullable=False,
+        server_default=text("''"),
+        comment="opens_session, closes_session, views_product or nothing; empty: what its type's name says.",
+    ),
+    Column(
+        "product_id",
+        Text,
+        nullable=False,
+        server_default=text("''"),
+        comment="Product of a view, where the meaning is not what its type's name says; else empty.",
+    ),
     UniqueConstraint("tenant_id", "event_id", name="processed_events_event_id_key"),
     Index("processed_events_by_time", "tenant_id", "occurred_at", "event_id"),
     Index("processed_events_by_user", "tenant_id", "user_id", "occurred_at", "event_id"),
@@ -56,6 +72,14 @@ processed_events = Table(
         "occurred_at",
         "event_id",
         postgresql_where=text("event_type = 'PRODUCT_VIEW' AND length(payload ->> 'productId') <= 256"),
+    ),
+    Index(
+        "processed_events_by_declared_product",
+        "tenant_id",
+        "product_id",
+        "occurred_at",
+        "event_id",
+        postgresql_where=text("product_id <> ''"),
     ),
     Index("processed_events_by_position", "kafka_partition", "kafka_offset"),
     comment="Every event, exactly once.",
@@ -79,6 +103,9 @@ checkpoints = Table(
     Column("stopped_at", DateTime(timezone=True), comment="Since when it stands still."),
     Column("topic_id", Uuid, comment="The topic that the offset counts in (Kafka's id); null where Kafka gives none."),
     Column("last_record", BigInteger, comment="Fingerprint of the record before next_offset; null before the first."),
+    Column(
+        "event_types", Text, comment="Digest of the owner's catalogue of event types; null before an owner told it."
+    ),
     PrimaryKeyConstraint("topic", "partition", name="checkpoints_pkey"),
     comment="Where each partition stands; moved in the same transaction as the rows.",
 )

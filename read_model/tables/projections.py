@@ -9,11 +9,13 @@ user_activity = Table(
     metadata,
     Column("first_seen", DateTime(timezone=True), nullable=False, comment="The least timestamp."),
     Column("last_seen", DateTime(timezone=True), nullable=False, comment="The greatest timestamp."),
-    Column("logins", BigInteger, nullable=False, comment="LOGIN events."),
-    Column("logouts", BigInteger, nullable=False, comment="LOGOUT events."),
-    Column("product_views", BigInteger, nullable=False, comment="PRODUCT_VIEW events."),
-    Column("last_login_at", DateTime(timezone=True), comment="Timestamp of the latest LOGIN in the log."),
-    Column("changed_at", DateTime(timezone=True), comment="Timestamp of that LOGIN or LOGOUT."),
+    Column("logins", BigInteger, nullable=False, comment="Events that open a session: LOGIN."),
+    Column("logouts", BigInteger, nullable=False, comment="Events that close a session: LOGOUT."),
+    Column("product_views", BigInteger, nullable=False, comment="Events that view a product: PRODUCT_VIEW."),
+    Column(
+        "last_login_at", DateTime(timezone=True), comment="Timestamp of the latest opening of a session in the log."
+    ),
+    Column("changed_at", DateTime(timezone=True), comment="Timestamp of that opening or closing."),
     Column("last_product_at", DateTime(timezone=True), comment="Timestamp of that view."),
     Column(
         "kafka_partition",
@@ -22,13 +24,35 @@ user_activity = Table(
         comment="The partition that these rows come from; its owner alone writes them.",
     ),
     Column(
-        "logged_in", Boolean, comment="Whether the latest LOGIN or LOGOUT in the log is a LOGIN; null before either."
+        "logged_in",
+        Boolean,
+        comment="Whether the latest opening or closing in the log is an opening; null before either.",
     ),
     Column("tenant_id", Text, nullable=False, comment="Whose data it is."),
     Column("user_id", Text, nullable=False, comment="Who acted."),
     Column("last_product_id", Text, comment="Product of the latest view of a product in the log."),
     PrimaryKeyConstraint("tenant_id", "user_id", "kafka_partition", name="user_activity_pkey"),
     comment="What each user did, for each partition.",
+)
+
+user_activity_types = Table(
+    "user_activity_types",
+    metadata,
+    Column("events", BigInteger, nullable=False, comment="How many."),
+    Column(
+        "kafka_partition",
+        Integer,
+        nullable=False,
+        comment="The partition that these rows come from; its owner alone writes them.",
+    ),
+    Column("tenant_id", Text, nullable=False, comment="Whose data it is."),
+    Column("user_id", Text, nullable=False, comment="Who acted."),
+    Column("event_type", Text, nullable=False, comment="The type."),
+    Column("meaning", Text, nullable=False, comment="opens_session, closes_session, views_product or nothing."),
+    PrimaryKeyConstraint(
+        "tenant_id", "user_id", "kafka_partition", "event_type", "meaning", name="user_activity_types_pkey"
+    ),
+    comment="How often each user did what no column of user_activity counts by itself, for each partition.",
 )
 
 user_sessions = Table(
@@ -134,7 +158,7 @@ activity_hourly = Table(
         comment="The partition that these rows come from; its owner alone writes them.",
     ),
     Column("tenant_id", Text, nullable=False, comment="Whose data it is."),
-    Column("event_type", Text, nullable=False, comment="LOGIN, LOGOUT or PRODUCT_VIEW."),
+    Column("event_type", Text, nullable=False, comment="A type of the catalogue, or one that was in it."),
     PrimaryKeyConstraint("tenant_id", "hour", "event_type", "kafka_partition", name="activity_hourly_pkey"),
     comment="Events of each type in each hour, for each partition.",
 )
@@ -154,4 +178,23 @@ activity_hourly_users = Table(
     Column("user_id", Text, nullable=False, comment="Who acted."),
     PrimaryKeyConstraint("tenant_id", "hour", "user_id", "kafka_partition", name="activity_hourly_users_pkey"),
     comment="What types of events each user had in each hour: keeps activity_hourly.users exact.",
+)
+
+activity_hourly_type_users = Table(
+    "activity_hourly_type_users",
+    metadata,
+    Column("hour", DateTime(timezone=True), nullable=False, comment="The full hour, UTC, of the event's timestamp."),
+    Column(
+        "kafka_partition",
+        Integer,
+        nullable=False,
+        comment="The partition that these rows come from; its owner alone writes them.",
+    ),
+    Column("tenant_id", Text, nullable=False, comment="Whose data it is."),
+    Column("event_type", Text, nullable=False, comment="The type."),
+    Column("user_id", Text, nullable=False, comment="Who acted."),
+    PrimaryKeyConstraint(
+        "tenant_id", "hour", "event_type", "user_id", "kafka_partition", name="activity_hourly_type_users_pkey"
+    ),
+    comment="Who had events of types without a bit in each hour: keeps activity_hourly.users exact.",
 )

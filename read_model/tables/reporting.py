@@ -34,7 +34,7 @@ VIEWS: Mapping[str, ReportingView] = {
         (
             Column("event_id", "uuid", "Unique id of the event."),
             Column("user_id", "text", "Who acted."),
-            Column("event_type", "text", "LOGIN, LOGOUT or PRODUCT_VIEW."),
+            Column("event_type", "text", "What happened: a type of the catalogue, or one that was in it."),
             Column("occurred_at", "timestamp with time zone", "When it happened: the event's timestamp."),
             Column(
                 "day", "date", "The day of occurred_at in UTC. To choose a span, compare occurred_at: it has an index."
@@ -42,7 +42,7 @@ VIEWS: Mapping[str, ReportingView] = {
             Column(
                 "product_id",
                 "text",
-                "The product of a PRODUCT_VIEW, payload.productId; null for a view of none, and for other types.",
+                "The product of a view; null for a view of none, and for events that view none.",
             ),
             Column("payload", "jsonb", "Free-form details."),
             Column("recorded_at", "timestamp with time zone", "When Kafka's record was made."),
@@ -54,14 +54,22 @@ VIEWS: Mapping[str, ReportingView] = {
         (
             Column("user_id", "text", "Who acted."),
             Column("events", "bigint", "Events of every type."),
-            Column("logins", "bigint", "LOGIN events."),
-            Column("logouts", "bigint", "LOGOUT events."),
-            Column("product_views", "bigint", "PRODUCT_VIEW events, of a product or not."),
+            Column("logins", "bigint", "Events that open a session: LOGIN."),
+            Column("logouts", "bigint", "Events that close a session: LOGOUT."),
+            Column("product_views", "bigint", "Events that view a product, of a product or not: PRODUCT_VIEW."),
             Column("first_seen", "timestamp with time zone", "The least timestamp of their events."),
             Column("last_seen", "timestamp with time zone", "The greatest timestamp of their events."),
             Column("last_login_at", "timestamp with time zone", "Timestamp of the latest LOGIN; null without one."),
             Column("logged_in", "boolean", "Whether the latest LOGIN or LOGOUT is a LOGIN; false without either."),
             Column("last_product_id", "text", "The product viewed last; null without one."),
+        ),
+    ),
+    "user_event_types": ReportingView(
+        "How often each user did what; what they never did has no row.",
+        (
+            Column("user_id", "text", "Who acted."),
+            Column("event_type", "text", "What happened: a type of the catalogue, or one that was in it."),
+            Column("events", "bigint", "How many."),
         ),
     ),
     "sessions": ReportingView(
@@ -102,7 +110,7 @@ VIEWS: Mapping[str, ReportingView] = {
         "Events of each type in each hour; what did not happen has no row.",
         (
             Column("hour", "timestamp with time zone", "The full hour (UTC) of the events' timestamps."),
-            Column("event_type", "text", "LOGIN, LOGOUT or PRODUCT_VIEW."),
+            Column("event_type", "text", "What happened: a type of the catalogue, or one that was in it."),
             Column("events", "bigint", "How many."),
             Column("users", "bigint", "Different users in this hour; not to be summed up over hours or types."),
         ),

@@ -14,6 +14,7 @@ from command_side.settings import CommandSettings
 from query_side.app import QuerySide
 from query_side.openapi.document import document as queries
 from query_side.settings import QuerySettings
+from tests.shipped_types import SHIPPED
 from web.application import Side
 from web.hot_routes import HOT
 
@@ -22,7 +23,8 @@ NOT_A_PATH = "/users//{what}"  # an empty user id: refused in the words of the r
 
 @pytest.fixture(scope="module")
 def sides() -> list[Side]:
-    return [CommandSide(CommandSettings()), QuerySide(QuerySettings(database_url="postgresql://u@h/d"))]  # type: ignore[arg-type]
+    queries_settings = QuerySettings(database_url="postgresql://u@h/d")  # type: ignore[arg-type]
+    return [CommandSide(CommandSettings(), SHIPPED), QuerySide(queries_settings, SHIPPED)]
 
 
 def test_what_is_plain_asgi_is_in_the_list_and_nothing_else(sides: list[Side]) -> None:
@@ -34,7 +36,7 @@ def test_what_is_plain_asgi_is_in_the_list_and_nothing_else(sides: list[Side]) -
 
 def test_every_other_route_is_typed_and_in_the_document_unless_it_is_a_document(sides: list[Side]) -> None:
     typed = [handler for side in sides for handler in handlers_of(side) if handler.resolve_include_in_schema()]
-    described: dict[str, Any] = {**commands()["paths"], **queries()["paths"]}
+    described: dict[str, Any] = {**commands(SHIPPED)["paths"], **queries(SHIPPED)["paths"]}
     assert set(described) == {path_of(handler) for handler in typed} | set(HOT)
     for handler in typed:
         assert issubclass(answer_of(handler), msgspec.Struct), path_of(handler)

@@ -27,6 +27,7 @@ from command_side.publishing.event_log import ACKNOWLEDGED, FAILED, SOMEWHERE
 from command_side.settings import CommandSettings
 from command_side.submission import Commands
 from tests.conformance.held_event_log import HeldEventLog
+from tests.shipped_types import RULES
 from web.asgi import ON_DISCONNECT_KEY, Message
 from web.health import only_probes
 from web.middleware import Middleware
@@ -96,12 +97,12 @@ class Outcomes(RuleBasedStateMachine):
         self.log = HeldEventLog()
         keys = RecentKeys(max_bytes=10_000_000, window=3_600)
         config = CommandSettings(max_requests_in_flight=1_000, max_bytes_in_flight=100_000_000)
-        commands = Commands(self.log, keys)
+        commands = Commands(self.log, keys, RULES)
         self.fast = FastCommands(commands)
         self.policies = command_policies(config)
         routes: dict[str, Any] = {
             GENERATE: generate_route(commands, config).fn,
-            BATCH: batch_route(Batches(self.log, keys), config).fn,
+            BATCH: batch_route(Batches(self.log, keys, RULES), config).fn,
         }
         self.app = Middleware(only_probes, "test", {}, routes, policies=self.policies)
         self.clients: list[Client] = []
@@ -309,7 +310,7 @@ TestOutcomes = Outcomes.TestCase
 async def test_a_batch_that_waited_for_another_says_what_is_true_when_it_answers() -> None:
     log = HeldEventLog()
     keys = RecentKeys(max_bytes=1_000_000, window=60)
-    batches = Batches(log, keys)
+    batches = Batches(log, keys, RULES)
 
     def post(*names: str) -> "asyncio.Task[Any]":
         items = [{"userId": "u", "eventType": "LOGIN", "idempotencyKey": name} for name in names]

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from contracts.event import MAX_PAYLOAD_BYTES, ActivityCommand, UserEvent, create_user_event
 from contracts.record import from_value, to_record
-from contracts.validation.rules import Problems, validate_complete_user_event, validate_user_event
+from contracts.validation.rules import Problems, validate_complete_user_event
 from contracts.versions import encode_event
+from tests.shipped_types import validate_user_event
 
 EVENT_ID = "01980000-0000-7000-8000-000000000001"
 USER_ID = "Field `userId` must be a string of 1 to 256 characters without control characters."

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from command_side.batch_items import items_of
 from contracts.record import from_value
 from contracts.validation.first_bytes import beginning_of
-from contracts.validation.rules import Problems, validate_user_event
+from contracts.validation.rules import Problems
+from tests.shipped_types import validate_user_event
 
 COMMAND = {"userId": "user-1", "eventType": "LOGIN"}
 JSON = json.dumps(COMMAND).encode()

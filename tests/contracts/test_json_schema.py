@@ -16,8 +16,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from contracts.event import ActivityCommand, UserEvent
-from contracts.validation.rules import Problems, validate_complete_user_event, validate_user_event
+from contracts.validation.rules import Problems, validate_complete_user_event
 from contracts.versions import UserEventV1
+from tests.shipped_types import validate_user_event
 
 EXAMPLES = 1_000 if os.environ.get("FOOTFALL_LONG") else 100
 ONLY_THE_VALIDATOR = (

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from contracts.event import ActivityCommand, UserEvent
 from contracts.record import from_value, new_record
-from contracts.validation.fast_commands import new_records
-from contracts.validation.rules import Problems, validate_user_event
+from contracts.validation.rules import Problems
+from tests.shipped_types import new_records, validate_user_event
 
 DIGITS = "A number has more digits than a double-precision number keeps; send it as a string."
 

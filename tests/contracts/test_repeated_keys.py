@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from contracts.event import ActivityCommand
 from contracts.validation.repeated_keys import repeated_key, surely_repeats_no_key
-from contracts.validation.rules import Problems, validate_complete_user_event, validate_user_event
+from contracts.validation.rules import Problems, validate_complete_user_event
+from tests.shipped_types import validate_user_event
 
 texts = st.text(alphabet=':"\\ab,{}é', max_size=4)
 values = st.recursive(

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from contracts.event import UserEvent, create_user_event
 from contracts.record import from_value, new_record, to_record
-from contracts.validation.fast_commands import new_records
-from contracts.validation.fast_events import sound_events
-from contracts.validation.rules import Problems, validate_user_event
+from contracts.validation.fast_events import validate_events_fast
+from contracts.validation.rules import Problems
 from contracts.validation.times import cut
 from contracts.versions import encode_event
 from read_model.wire_time import wire_time
+from tests.shipped_types import new_records, validate_user_event
 
 EVENT = {
     "eventId": "01980000-0000-7000-8000-000000000001",
@@ -79,7 +79,7 @@ def test_a_batch_cuts_as_one_record_does(moment: datetime, digits: str, offset: 
     event = from_value(record(text))
     assert isinstance(event, UserEvent)
     assert event.timestamp == moment + timedelta(microseconds=int(digits[:6].ljust(6, "0")))
-    together = sound_events([record(text), record("2026-01-31T12:00:00Z")])
+    together = validate_events_fast([record(text), record("2026-01-31T12:00:00Z")])
     if together is not None:
         assert together.events[0] == event
         assert together.rendered[0] == encode_event(event)

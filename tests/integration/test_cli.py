@@ -25,6 +25,7 @@ from tests.docs_pages import assert_docs_show
 from tests.patience import PATIENCE
 from tests.processes import free_port, is_ready, wait_until
 from tests.servers import Servers, at_database
+from tests.shipped_types import SHIPPED
 from tests.tcp_proxy import tcp_proxy
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -217,7 +218,10 @@ def test_the_front_serves_both_sides_on_one_port(footfall: Footfall) -> None:
         assert client.get("/events/generate").status_code == 405
         assert set(client.get("/health").json()["dependencies"]) == {"kafka", "postgres"}
         assert client.get("/nowhere").json()["error"] == "Not found"
-    documents = {"/openapi/command-side.json": command_document(), "/openapi/query-side.json": query_document()}
+    documents = {
+        "/openapi/command-side.json": command_document(SHIPPED),
+        "/openapi/query-side.json": query_document(SHIPPED),
+    }
     assert_docs_show(front.url, documents)
     assert front.terminate() == 0
 

@@ -27,9 +27,10 @@ from tests.openapi_examples import schemas_with_examples
 from tests.patience import PATIENCE
 from tests.processes import Process
 from tests.schemathesis_runs import LONG, RUN_WITHIN, SEEDS, cases_without_deviation
+from tests.shipped_types import SHIPPED
 from tests.topic_reader import records_of
 
-DOCUMENT = document.document()
+DOCUMENT = document.document(SHIPPED)
 TOPICS = topics_document()
 COMMAND = {"userId": "u", "eventType": "LOGIN"}
 
@@ -103,7 +104,7 @@ def topic_schema(name: str) -> jsonschema_rs.Validator:
 
 
 def test_every_reference_of_the_topics_document_leads_somewhere() -> None:
-    text = rendered_topics().decode()
+    text = rendered_topics(SHIPPED).decode()
     references = set(re.findall(r'"\$ref": "#/([^"]+)"', text))
     assert len(references) >= 6
     for reference in references:

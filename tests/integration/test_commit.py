@@ -25,13 +25,14 @@ from read_model.wire_time import wire_time
 from tests.patience import PATIENCE
 from tests.producing import an_event
 from tests.servers import Servers
+from tests.shipped_types import SHIPPED
 
 TOPIC = "t"
 RECORDED_AT_MS = 1_767_225_600_123  # 2026-01-01T00:00:00.123Z
 SMALL, LARGE = 5, COPY_FROM_ROWS + 5  # records: one statement, COPY
 
 checkpoints = Checkpoints("read_g1", TOPIC)
-writer = GenerationWriter("read_g1")
+writer = GenerationWriter("read_g1", SHIPPED)
 
 both_paths = pytest.mark.parametrize("size", [pytest.param(SMALL, id="insert"), pytest.param(LARGE, id="copy")])
 

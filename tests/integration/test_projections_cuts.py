@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from contracts.event import DEFAULT_TENANT
 from projector.projections import PROJECTIONS
-from projector.projections.event_batch import news_of
+from projector.projections.event_batch import event_batch_of
 from projector.projections.projection import arguments, ctes, statement
 from projector.projections.user_sessions import MAX_PRODUCTS
 from projector.writing.commit import GenerationWriter
@@ -27,6 +27,7 @@ from projector.writing.rows import EventRow
 from tests.drivers.projection_events import connect, payloads, times
 from tests.projections_one_by_one import COLUMNS, NOON, Tables, expected, row_of
 from tests.servers import Servers
+from tests.shipped_types import MEANINGS, SHIPPED
 
 TABLES = [table for projection in PROJECTIONS for table in projection.tables]
 EACH = [(projection, statement([projection])) for projection in PROJECTIONS]
@@ -79,7 +80,7 @@ class Database:
             await transaction.start()
             try:
                 for batch in batches:
-                    await GenerationWriter("read_g1").apply(self.connection, batch)
+                    await GenerationWriter("read_g1", SHIPPED).apply(self.connection, batch)
                 return [tuple(row) for row in await self.connection.fetch(query)]
             finally:
                 await transaction.rollback()
@@ -88,12 +89,12 @@ class Database:
 
 
 async def apply(connection: asyncpg.Connection, batch: Sequence[EventRow], together: bool) -> None:
-    news = news_of(batch)
+    events = event_batch_of(batch, MEANINGS)
     if together:
-        await connection.execute(ALL, *arguments(PROJECTIONS, news))
+        await connection.execute(ALL, *arguments(PROJECTIONS, events))
     else:
         for projection, sql in EACH:
-            await connection.execute(sql, *arguments([projection], news))
+            await connection.execute(sql, *arguments([projection], events))
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +188,7 @@ def test_views_add_the_partitions_up(database: Database) -> None:
 
 def test_nothing_is_written_unless_the_guard_holds(database: Database) -> None:
     rows = [row_of(0, "anna", "LOGIN", NOON), row_of(1, "bert", "PRODUCT_VIEW", NOON, {"productId": "p-1"})]
-    parameters = arguments(PROJECTIONS, news_of(rows))
+    parameters = arguments(PROJECTIONS, event_batch_of(rows, MEANINGS))
 
     async def written(guard: bool) -> int:
         transaction = database.connection.transaction()
@@ -211,7 +212,7 @@ def test_each_change_row_costs_one_index_lookup(database: Database, events: int)
         transaction = database.connection.transaction()
         await transaction.start()
         text = await database.connection.fetchval(
-            f"EXPLAIN (FORMAT JSON) {ALL}", *arguments(PROJECTIONS, news_of(rows))
+            f"EXPLAIN (FORMAT JSON) {ALL}", *arguments(PROJECTIONS, event_batch_of(rows, MEANINGS))
         )
         await transaction.rollback()
         return list(walk(msgspec.json.decode(text)[0]["Plan"]))

@@ -46,6 +46,7 @@ from tests.producing import (
     wait_until_processed,
 )
 from tests.servers import Servers
+from tests.shipped_types import SHIPPED
 from tests.tcp_proxy import TcpProxy, tcp_proxy
 
 MEMORY_BOUND = 48  # MiB more than before an outage
@@ -268,7 +269,7 @@ def project_here(footfall: Footfall, database_url: str, scenario: Callable[[], N
 
     async def both() -> None:
         stop = asyncio.Event()
-        projecting = asyncio.create_task(run_projector(settings, stop, no_probes))
+        projecting = asyncio.create_task(run_projector(settings, SHIPPED, stop, no_probes))
         await asyncio.to_thread(scenario)
         stop.set()
         await projecting

@@ -19,8 +19,9 @@ from tests.patience import PATIENCE, patient
 from tests.processes import Process
 from tests.producing import an_event, produce, record_of, start_projector, wait_until_processed
 from tests.schemathesis_runs import LONG, RUN_WITHIN, SEEDS, cases_without_deviation
+from tests.shipped_types import SHIPPED
 
-DOCUMENT = document.document()
+DOCUMENT = document.document(SHIPPED)
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +101,7 @@ def test_an_event_is_what_the_contract_publishes() -> None:
 
 
 def test_every_example_is_an_example() -> None:
-    found = list(schemas_with_examples(json.loads(document.rendered())))
+    found = list(schemas_with_examples(json.loads(document.rendered(SHIPPED))))
     assert len(found) >= 40
     for schema, example in found:
         jsonschema_rs.validator_for({**schema, "components": DOCUMENT["components"]}).validate(example)

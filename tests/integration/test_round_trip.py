@@ -9,10 +9,11 @@ import httpx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contracts.validation.rules import Problems, validate_user_event
+from contracts.validation.rules import Problems
 from tests.conftest import Footfall
 from tests.patience import PATIENCE
 from tests.processes import wait_until
+from tests.shipped_types import validate_user_event
 
 EXAMPLES = 150
 

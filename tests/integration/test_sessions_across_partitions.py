@@ -21,6 +21,7 @@ from projector.writing.rows import EventRow
 from tests.drivers.projection_events import connect, payloads, times
 from tests.projections_one_by_one import NOON, OneByOne, row_of
 from tests.servers import Servers
+from tests.shipped_types import SHIPPED
 
 SESSIONS = """
 SELECT tenant_id, user_id, session_id, started_at, ended_at, ended_by, duration, views, products, more_products
@@ -44,7 +45,7 @@ class Database:
         transaction = self._connection.transaction()
         await transaction.start()
         try:
-            await GenerationWriter("read_g1").apply(self._connection, rows)
+            await GenerationWriter("read_g1", SHIPPED).apply(self._connection, rows)
             return [tuple(row) for row in await self._connection.fetch(query)]
         finally:
             await transaction.rollback()

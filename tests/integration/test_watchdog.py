@@ -33,6 +33,7 @@ from tests.patience import PATIENCE
 from tests.processes import Process, free_port, wait_until
 from tests.producing import Raw, an_event, produce, produce_transactions, record_of, some_records, wait_until_processed
 from tests.servers import Servers
+from tests.shipped_types import SHIPPED
 from tests.tcp_proxy import tcp_proxy
 
 INTERVAL = 1.0  # seconds
@@ -85,7 +86,7 @@ class Here:
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self.loop) as runner:
             try:
-                runner.run(run_projector(self._settings, self._stop, self._serve))
+                runner.run(run_projector(self._settings, SHIPPED, self._stop, self._serve))
             except BaseExceptionGroup as group:
                 self.failure = group
 

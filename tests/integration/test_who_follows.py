@@ -16,6 +16,7 @@ from command_side.app import CommandSide
 from command_side.settings import CommandSettings
 from tests.drivers.raw_http import Client, in_flight, port_of, post, served, until, within
 from tests.servers import Servers
+from tests.shipped_types import SHIPPED
 from tests.tcp_proxy import TcpProxy, tcp_proxy
 from tests.topic_reader import read_topic
 from web.application import web_app
@@ -37,7 +38,7 @@ async def side_behind(
         aiokafka.client, "create_conn", lambda _host, _port, **options: connect("127.0.0.1", proxy.port, **options)
     )
     settings = CommandSettings(kafka_bootstrap_servers=kafka, kafka_topic=topic, publish_timeout_ms=timeout_ms)
-    async with served(web_app("command-side", CommandSide(settings))) as server:
+    async with served(web_app("command-side", CommandSide(settings, SHIPPED))) as server:
         yield port_of(server)
         proxy.thaw()
 

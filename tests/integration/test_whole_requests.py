@@ -29,6 +29,7 @@ from tests.drivers.raw_http import (
 )
 from tests.patience import PATIENCE
 from tests.servers import Servers
+from tests.shipped_types import SHIPPED
 from tests.topic_reader import read_topic
 from web import server as serve
 from web.application import web_app
@@ -107,7 +108,7 @@ def topic(new_topic: Callable[..., str]) -> str:
 async def side(real_servers: Servers, topic: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Side]:
     settings = CommandSettings(kafka_bootstrap_servers=real_servers.kafka, kafka_topic=topic)
     gate = Gate(monkeypatch)
-    async with served(web_app("command-side", CommandSide(settings))) as server:
+    async with served(web_app("command-side", CommandSide(settings, SHIPPED))) as server:
         found = Side(port_of(server), gate, server, real_servers.kafka, topic)
         yield found
         await found.close()

@@ -20,7 +20,8 @@ from command_side.batch_items import (
 from command_side.batch_submission import Turns
 from contracts.event import MAX_PAYLOAD_BYTES, MAX_USER_ID_LENGTH
 from contracts.validation.large_payloads import LARGE_COMMAND, LARGE_PAYLOAD, surely_too_large
-from contracts.validation.rules import Problems, validate_user_event
+from contracts.validation.rules import Problems
+from tests.shipped_types import RULES, validate_user_event
 
 
 def command(payload: Any, user_id: str = "u", **more: Any) -> bytes:
@@ -79,8 +80,8 @@ async def test_everybody_else_has_a_turn_after_each_slice() -> None:
 
 
 def test_an_item_larger_than_any_sound_one_is_refused_unread() -> None:
-    assert validated(command({"a": nested(400_000)})) == Problems([LARGE_COMMAND])
-    assert validated(command({"a": nested(20_000)})) == Problems([LARGE_PAYLOAD])
+    assert validated(command({"a": nested(400_000)}), RULES) == Problems([LARGE_COMMAND])
+    assert validated(command({"a": nested(20_000)}), RULES) == Problems([LARGE_PAYLOAD])
 
 
 COMMAS = command({"a": "," * (MAX_PAYLOAD_BYTES - 8)}, "," * MAX_USER_ID_LENGTH, idempotencyKey="," * 255)
@@ -92,7 +93,7 @@ LISTS = command({"a": [[]] * 5_458})
 @pytest.mark.parametrize("body", [COMMAS, BACKSLASHES, ESCAPED, LISTS, b" " * 900_000 + LISTS])
 def test_no_sound_command_is_taken_for_too_large(body: bytes) -> None:
     assert not surely_too_large(body)
-    assert not isinstance(validated(body), Problems)
+    assert not isinstance(validated(body, RULES), Problems)
 
 
 def test_what_is_too_large_is_not_looked_into_but_its_other_fields_are() -> None:

@@ -3,6 +3,7 @@
 from litestar import Litestar, get
 from litestar.testing import TestClient
 
+from contracts.types import FIRST_TYPES
 from query_side.api.declared import To
 from query_side.api.reading import refused
 from query_side.api.responses import RefusedError
@@ -15,7 +16,9 @@ def until(moment: To = None) -> str:
 
 
 def test_a_signature_is_read_once_and_what_it_does_not_declare_is_refused() -> None:
-    app = Litestar([until], guards=[strict], exception_handlers={RefusedError: refused}, openapi_config=None)
+    app = Litestar(
+        [until], guards=[strict(FIRST_TYPES)], exception_handlers={RefusedError: refused}, openapi_config=None
+    )
     before = declared_by.cache_info()
     with TestClient(app) as client:
         told = [client.get("/until", params={"to": "2026-01-31"}).text for _ in range(3)]

@@ -12,6 +12,8 @@ from litestar.openapi.spec import License
 
 from command_side.api.openapi.declared_routes import DECLARED, HEADERS
 from command_side.api.openapi.shapes import Json, components
+from contracts.documented_types import with_types_of
+from contracts.types import Catalogue
 from web.openapi import generated
 
 FILE = Path(__file__).resolve().parents[3] / "docs" / "openapi" / "command-side.json"
@@ -27,11 +29,12 @@ INFO = OpenAPIConfig(
 )
 
 
-def document() -> Json:
-    """The OpenAPI 3.1 document."""
-    return generated(INFO, [Router("/", route_handlers=DECLARED)], components(), HEADERS)
+def document(catalogue: Catalogue) -> Json:
+    """The OpenAPI 3.1 document, with the event types of the catalogue."""
+    found = generated(INFO, [Router("/", route_handlers=DECLARED)], components(), HEADERS)
+    return with_types_of(catalogue, found)
 
 
-def rendered() -> bytes:
-    """The document as its file has it, and as it is served."""
-    return msgspec.json.format(msgspec.json.encode(document()), indent=2) + b"\n"
+def rendered(catalogue: Catalogue) -> bytes:
+    """The document as it is served, and as its file has it for the shipped catalogue."""
+    return msgspec.json.format(msgspec.json.encode(document(catalogue)), indent=2) + b"\n"

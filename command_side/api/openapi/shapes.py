@@ -6,8 +6,9 @@ import msgspec
 
 from command_side.batch_items import MAX_ITEMS
 from contracts.event import MAX_PAYLOAD_BYTES, MAX_PAYLOAD_DEPTH, NO_CONTROL_CHARACTERS, ActivityCommand
+from contracts.types import FIRST_TYPES
 from contracts.validation.payloads import MAX_FLOAT, MAX_INTEGER, MIN_INTEGER
-from contracts.versions import UserEventV1
+from contracts.versions import UserEventV1, with_types
 
 Json = dict[str, Any]
 
@@ -159,7 +160,8 @@ def untitled(schema: Json) -> Json:
 def components() -> Json:
     """Schemas by name; commands and events come from the structs that decode and encode them."""
     _, found = msgspec.json.schema_components(
-        (ActivityCommand, UserEventV1), ref_template="#/components/schemas/{name}"
+        (with_types(ActivityCommand, FIRST_TYPES), with_types(UserEventV1, FIRST_TYPES)),
+        ref_template="#/components/schemas/{name}",
     )
     command, event = untitled(found["ActivityCommand"]), untitled(found["UserEventV1"])
     command["properties"]["payload"] |= {

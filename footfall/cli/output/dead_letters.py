@@ -16,8 +16,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from contracts.event import PERSONAL_FIELDS
+from contracts.types import Catalogue
 from footfall.cli.failures import readable_failures
 from footfall.cli.settings import operator_settings
+from footfall.processes.environment import load_catalogue
 from operations.dead_letters import discard_letters, list_letters, redrive_letters, show_letter
 from operations.settings import DlqSettings
 from projector.dead_letters.letter_filter import LetterFilter
@@ -30,7 +32,9 @@ SHOWN = 50  # letters of a run that are listed in a terminal; --json lists all
 LONG_RUN = 200  # a run of this many letters shows a progress bar
 
 Found = TypeVar("Found")
-Deal = Callable[[DlqSettings, LetterFilter, Options, Callable[[int], None]], Coroutine[Any, Any, list[LetterOutcome]]]
+Deal = Callable[
+    [DlqSettings, Catalogue, LetterFilter, Options, Callable[[int], None]], Coroutine[Any, Any, list[LetterOutcome]]
+]
 
 
 def filter_of(offsets: tuple[int | None, int | None] | None, state: str | None = None, **named: Any) -> LetterFilter:
@@ -121,7 +125,8 @@ def _deal(deal: Deal, chosen: LetterFilter, options: Options, *, as_json: bool) 
         total = min(await _parked(settings, chosen), options.limit)
         with Progress(*columns, console=console, disable=total < LONG_RUN or not console.is_terminal) as bar:
             task = bar.add_task("", total=total)
-            return await deal(settings, chosen, options, lambda more: bar.advance(task, more))
+            catalogue = load_catalogue(settings.event_types_file)
+            return await deal(settings, catalogue, chosen, options, lambda more: bar.advance(task, more))
 
     outcomes = _answer(run)
     counts = dict(sorted(Counter(letter.outcome for letter in outcomes).items()))

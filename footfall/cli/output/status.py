@@ -8,6 +8,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from contracts.types import Catalogue
+from footfall.processes.environment import load_catalogue
 from operations.status import GenerationStatus, PartitionStatus, Status, observing
 from projector.settings import ProjectorSettings
 from read_model.wire_time import encoded
@@ -26,7 +28,7 @@ def show(settings: ProjectorSettings, *, as_json: bool, watch: bool, max_lag: in
 
 
 async def _once(settings: ProjectorSettings, as_json: bool, max_lag: int | None) -> int:
-    async with observing(settings) as observer:
+    async with observing(settings, _own_catalogue(settings)) as observer:
         status = await observer.status(max_lag)
     if as_json:
         _print_json(status)
@@ -36,7 +38,7 @@ async def _once(settings: ProjectorSettings, as_json: bool, max_lag: int | None)
 
 
 async def _watch(settings: ProjectorSettings, as_json: bool, max_lag: int | None) -> int:
-    async with observing(settings) as observer:
+    async with observing(settings, _own_catalogue(settings)) as observer:
         with Live(console=Console(), auto_refresh=False) as live:
             while True:
                 status = await observer.status(max_lag)
@@ -47,6 +49,11 @@ async def _watch(settings: ProjectorSettings, as_json: bool, max_lag: int | None
                 await asyncio.sleep(WATCH_INTERVAL)
 
 
+def _own_catalogue(settings: ProjectorSettings) -> Catalogue | None:
+    file = settings.event_types_file
+    return load_catalogue(file) if file is not None and file.name else None
+
+
 def _print_json(status: Status) -> None:
     print(encoded(status).decode(), flush=True)
 
@@ -55,6 +62,8 @@ def tables(status: Status) -> Group:
     """Lays a whole status out for a terminal."""
     parts: list[Table | Text] = [Text(f"{status.topic}, {status.at:%Y-%m-%d %H:%M:%S} UTC", style="bold")]
     parts += [_generation(found) for found in status.generations]
+    if status.event_types:
+        parts.append(Text(f"event types: {', '.join(status.event_types)}"))
     parts.append(_letters(status))
     parts += [Text(f"! {problem}", style="bold red") for problem in status.problems]
     if (known := status.misplaced.sentence()) is not None:

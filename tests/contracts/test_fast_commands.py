@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from command_side.batch_items import Valid, items_of, validated
 from contracts.record import EventRecord
-from contracts.validation.fast_commands import new_records
 from contracts.validation.rules import Problems, validate_complete_user_event
 from contracts.versions import encode_new_event
 from tests.contracts.doubtful_payloads import DOUBTFUL_PAYLOADS
+from tests.shipped_types import RULES, new_records
 
 AT_MOST = 6
 
@@ -143,7 +143,7 @@ def one_by_one(body: bytes, found: list[EventRecord], *, lines: bool) -> list[Ev
     assert not isinstance(split, Problems)
     made = []
     for each, record in zip(split, found, strict=True):
-        valid = validated(each)
+        valid = validated(each, RULES)
         assert isinstance(valid, Valid)
         assert valid.key is None
         event = validate_complete_user_event(record.value)
