@@ -14,7 +14,7 @@ from query_side.openapi import document as queries
 
 
 def documents() -> dict[Path, bytes]:
-    """Each file and what it must hold: as the shipped catalogue of event types has it."""
+    """Returns each file and the content that it must have, with the shipped catalogue of event types."""
     shipped = read_catalogue()
     found = {module.FILE: module.rendered(shipped) for module in (asyncapi, commands, queries)}
     return found | {settings_page.FILE: settings_page.rendered()}

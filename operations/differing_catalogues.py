@@ -1,4 +1,4 @@
-"""Whether processes have different catalogues of event types."""
+"""Reports processes with different catalogues of event types."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,12 @@ from contracts.types import Catalogue
 
 
 def differing_catalogues(in_use: Sequence[str], own: Catalogue | None) -> list[str]:
-    """A sentence when projectors have different event types, or others than the environment names here."""
+    """Returns a sentence if projectors have different event types, or others than `own`.
+
+    Args:
+        in_use: The digests that projectors use.
+        own: The catalogue that the environment names here; None: it names none.
+    """
     if len(in_use) > 1:
         return [
             f"The projectors have different catalogues of event types: {', '.join(in_use)}. Give all the same file."
