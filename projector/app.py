@@ -29,7 +29,12 @@ ServeProbes = Callable[[Mapping[str, Probe]], AbstractAsyncContextManager[None]]
 async def run_projector(
     settings: ProjectorSettings, catalogue: Catalogue, stop: asyncio.Event, serve_probes: ServeProbes
 ) -> None:
-    """Projects until `stop` is set. Raises when Kafka or PostgreSQL cannot be reached at the start."""
+    """Runs the projector process until `stop` is set. Each loop then commits the batches that it has begun.
+
+    Raises:
+        Exception: Kafka or PostgreSQL cannot be reached within `startup_timeout_ms`, or the active generation's loop
+            failed.
+    """
     loops = Loops(settings, catalogue)
     async with _register(settings) as pool:
         monitor = PartitionMonitor(settings, pool, loops.active, _log_probe(settings, "outlook"))
@@ -53,7 +58,7 @@ class Loops:
         self._running: dict[str, GenerationLoop] = {}
 
     async def project(self, limits: GenerationLimits, stop: asyncio.Event) -> None:
-        """Projects one generation until `stop`."""
+        """Runs the loop of one generation until `stop` is set."""
         loop = self._running[limits.name] = GenerationLoop(self._settings, self._catalogue, limits)
         try:
             await loop.run(stop)

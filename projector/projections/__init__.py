@@ -1,4 +1,4 @@
-"""The read models beside `processed_events`, one file each; a new one is a file here, a line below and a migration."""
+"""The projections beside `processed_events`. A new projection needs a file here, a line below and a migration."""
 
 from projector.projections.activity_hourly import ACTIVITY_HOURLY
 from projector.projections.product_views import PRODUCT_VIEWS

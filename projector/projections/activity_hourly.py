@@ -1,11 +1,11 @@
-"""Per type and hour: how many events, and how many different users.
+"""Counts the events and the distinct users of each event type in each hour.
 
 Distinct users are exact: `activity_hourly_users` remembers for each user and hour which types were seen, one small row
 a user and hour, and only a type that is not in it yet counts. Types without a bit have rows of their own for this, in
 `activity_hourly_type_users`. A user belongs to one partition, so the partitions'
 numbers can be added up; a user whose events were put into several partitions counts once in each.
 
-The hour is that of the event's timestamp in UTC. Nothing here depends on the order of events.
+The hour is that of the event's timestamp in UTC. The result does not depend on the order of events.
 """
 
 from datetime import datetime
@@ -13,13 +13,17 @@ from datetime import datetime
 from projector.projections.event_batch import EventBatch
 from projector.projections.projection import ChangeRows, ChangeTable, Projection
 
-# Stored, as sums of bits: a type keeps its bit for ever. An open set of types has no bits to go round: others are rows.
+# Stored as sums of bits, so a type keeps its bit for ever. An open set of types has not enough bits, so other types are
+# stored as rows.
 TYPE_BITS: dict[str, int] = {"LOGIN": 1, "LOGOUT": 2, "PRODUCT_VIEW": 4}
 
 
 def fold(batch: EventBatch) -> tuple[ChangeRows, ChangeRows, ChangeRows]:
-    """Events for each (tenant, hour, type, partition); type bits for each (tenant, hour, user, partition); and each
-    (tenant, hour, type, user, partition) of a type without a bit.
+    """Folds new events to change rows.
+
+    Returns:
+        The event counts by (tenant, hour, type, partition); the type bits by (tenant, hour, user, partition); and, for
+        types without a bit, the different (tenant, hour, type, user, partition).
     """
     events: dict[tuple[str, datetime, str, int], int] = {}
     types: dict[tuple[str, datetime, str, int], int] = {}

@@ -1,5 +1,7 @@
-"""A batch's new events as projections read them: each user's actions in log order, with what several projections need
-worked out once. Folding is the hot path: this pass costs less than a microsecond an event, and saves it several times.
+"""Prepares a batch's new events for the projections: each user's actions, in log order.
+
+It computes once what several projections need. Folding is a hot path: this pass costs less than a microsecond for each
+event, and saves more than that in every projection.
 """
 
 from collections import defaultdict
@@ -14,7 +16,7 @@ from contracts.types import Meaning
 from projector.projections.meanings import Meanings, product_of
 from projector.writing.rows import EventRow
 
-SEPARATOR = "\x1f"  # joins product ids in one text, as it is in none of them
+SEPARATOR = "\x1f"  # joins product ids to one text; no product id contains it
 
 # (type, its meaning, timestamp in UTC, its full hour, product of a view, event id). A plain tuple: the quickest to make
 # and to read.
@@ -25,7 +27,7 @@ _HOUR = timedelta(hours=1)
 
 
 class UserActions(NamedTuple):
-    """What one user did, in one partition, in the order of the log. There is at least one action."""
+    """The actions of one user in one partition, in log order; at least one."""
 
     key: UserKey
     actions: list[UserAction]
@@ -43,7 +45,7 @@ class EventBatch(msgspec.Struct, frozen=True):
 
 
 def event_batch_of(rows: Sequence[EventRow], meanings: Meanings) -> EventBatch:
-    """Sorts events to their users. Pure, as everything here."""
+    """Groups events by user. Pure, like everything in this module."""
     users: defaultdict[UserKey, list[UserAction]] = defaultdict(list)
     hour = end = datetime(1, 1, 1, tzinfo=UTC)
     for row in rows:
@@ -60,6 +62,9 @@ def event_batch_of(rows: Sequence[EventRow], meanings: Meanings) -> EventBatch:
 
 
 def _hour_of(time: datetime) -> tuple[datetime, datetime]:
-    """The full hour and its end; the calendar's last year has none, and there each time is looked at anew."""
+    """Returns the full hour of a time, and its end.
+
+    In the calendar's last year there may be no end, so the end equals the start there and no hour is reused.
+    """
     hour = time.replace(minute=0, second=0, microsecond=0)
     return hour, hour + _HOUR if time.year < MAXYEAR else hour

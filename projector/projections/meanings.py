@@ -1,6 +1,7 @@
-"""What the type of an event means to the projections: the catalogue's word, or nothing for a type it does not declare.
+"""The meaning of event types for the projections, as the catalogue declares it; undeclared types mean nothing.
 
-Rows say it only where it is not what SQL takes a name for (`AS_NAMED`), so that the shipped types cost nothing.
+A row stores the meaning only if it differs from the meaning that SQL assumes for the type's name (`AS_NAMED`). So the
+shipped types cost no space.
 """
 
 import re
@@ -15,9 +16,10 @@ _control_character = re.compile(r"[\u0000-\u001f\u007f-\u009f]").search
 
 
 class Means(NamedTuple):
-    """What a type means. `product`: the payload field of the product. `stored`: as a row says it, empty for AS_NAMED.
+    """The meaning of a type. `product`: the payload field with the product id, if any.
 
-    `is_other`: no column of `user_activity` counts this type alone, so rows count it by its name.
+    `stored`: the meaning as a row stores it; empty if it is that of `AS_NAMED`. `is_other`: no column of
+    `user_activity` counts exactly this type, so rows of `user_activity_types` count it by name.
     """
 
     meaning: Meaning
@@ -27,7 +29,7 @@ class Means(NamedTuple):
 
 
 class Meanings(dict[str, Means]):
-    """By name, what each type means; a name that the catalogue does not declare means nothing, and is found so."""
+    """The meaning of each type, by name. A name that the catalogue does not declare means nothing."""
 
     def __init__(self, catalogue: Catalogue) -> None:
         super().__init__((each.name, _means(each.name, each)) for each in catalogue.types)
@@ -42,7 +44,7 @@ class Meanings(dict[str, Means]):
         return found
 
     def stored(self, events: Iterable[UserEvent]) -> list[tuple[str, str]] | None:
-        """For each event, what its row says of its meaning and product; None: every row says nothing."""
+        """Returns the meaning and product that each event's row stores; None if every row stores neither."""
         return None if self._all_as_named else list(map(self._stored, events))
 
     def _stored(self, event: UserEvent) -> tuple[str, str]:
@@ -60,8 +62,10 @@ def _means(name: str, declared: EventType | None) -> Means:
 
 
 def product_of(event: UserEvent, field: str) -> str | None:
-    """The product of a view: this field of the payload, if it is a string of 1 to 256 characters, none of them a
-    control character (Unicode category Cc). Any other view is a view of no product.
+    """Returns the product id of a view: a field of the payload.
+
+    It must be a string of 1 to 256 characters without control characters (Unicode category Cc); else the view has no
+    product, and the result is None.
     """
     product = event.payload.get(field)
     if type(product) is not str or not 0 < len(product) <= MAX_PRODUCT_ID_LENGTH:

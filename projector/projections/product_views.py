@@ -1,4 +1,4 @@
-"""Per product and hour: how often it was viewed, and by how many different users.
+"""Counts the views and the distinct users of each product in each hour.
 
 Distinct users are exact: `product_views_users` remembers for each user and hour the products viewed, in the order of
 the log, and only a product that is not in it yet counts. That is half the work of one row for each user, hour and
@@ -15,7 +15,7 @@ from projector.projections.projection import ChangeRows, ChangeTable, Projection
 
 
 def fold(batch: EventBatch) -> tuple[ChangeRows, ChangeRows]:
-    """Views for each (tenant, hour, product, partition); products for each (tenant, hour, user, partition)."""
+    """Folds events to views by (tenant, hour, product, partition) and products by (tenant, hour, user, partition)."""
     views: dict[tuple[str, datetime, str, int], int] = {}
     products: dict[tuple[str, datetime, str, int], dict[str, None]] = {}
     for (tenant_id, user_id, partition), actions in batch.users:
@@ -36,7 +36,7 @@ def fold(batch: EventBatch) -> tuple[ChangeRows, ChangeRows]:
     )
 
 
-# `unnest` keeps the order of its array, so the products stay in that of the log.
+# `unnest` keeps the order of its array, so the products stay in log order.
 REMEMBER = """
     MERGE INTO {generation}.product_views_users AS stored USING product_views_seen AS change
     ON stored.tenant_id = change.tenant_id AND stored.hour = change.hour AND stored.user_id = change.user_id

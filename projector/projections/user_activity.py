@@ -1,4 +1,4 @@
-"""Per user: how often they did what, when they were first and last seen, and how they stand now.
+"""Summarises each user: counts of their events, first and last time seen, last login, and whether they are logged in.
 
 A user's events are in one partition; if a producer with another partitioner puts some elsewhere, each partition has its
 own row and the view combines them.
@@ -23,8 +23,9 @@ COUNTED = frozenset((name, meaning) for name, (meaning, _) in AS_NAMED.items())
 
 
 def fold(batch: EventBatch) -> tuple[ChangeRows, ChangeRows]:
-    """One change a user and partition: what these events add, and the last of each kind in the log. And for each other
-    type of theirs, how often.
+    """Folds new events to one change for each user and partition, and to counts of each user's other types.
+
+    A change has what these events add, and the latest values in log order.
     """
     return [_change(user) for user in batch.users], _other_types(batch) if batch.has_other_types else []
 

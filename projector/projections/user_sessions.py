@@ -1,4 +1,4 @@
-"""Per user: from LOGIN to LOGOUT, how long it took and which products were seen.
+"""Builds each user's sessions, from LOGIN to LOGOUT, with their duration and the products seen.
 
 The log's order decides, not the timestamps. What opens a session (LOGIN) begins one, and ends the one before if that is
 still open; what closes a session (LOGOUT) ends the open one, and without one it means nothing; a view of a product
@@ -24,7 +24,7 @@ import msgspec
 from projector.projections.event_batch import SEPARATOR, EventBatch, UserActions, UserKey
 from projector.projections.projection import ChangeRows, ChangeTable, Projection
 
-MAX_PRODUCTS = 200  # that a session shows
+MAX_PRODUCTS = 200  # products that a session shows at most
 KEPT_PRODUCTS = MAX_PRODUCTS + 1
 
 
@@ -39,7 +39,7 @@ class _Stay(msgspec.Struct, gc=False):
     ended_by: str | None = None  # the type: LOGOUT, or LOGIN: the next one
 
     def end(self, time: datetime, kind: str) -> None:
-        """Ends it, unless it has ended."""
+        """Ends the session, unless it has ended already."""
         if self.ended_by is None:
             self.ended_at, self.ended_by = time, kind
 
@@ -51,8 +51,11 @@ _NONE = _Stay()
 
 
 def fold(batch: EventBatch) -> tuple[ChangeRows, ChangeRows]:
-    """For each user and partition, the lead and the session that is open after these events; and the sessions that
-    both began and ended among them.
+    """Folds new events to change rows.
+
+    Returns:
+        For each user and partition, the lead and the session that is open after these events; and the sessions that
+        both began and ended within them.
     """
     changes: list[tuple[object, ...]] = []
     ended: list[tuple[object, ...]] = []
@@ -65,7 +68,7 @@ def fold(batch: EventBatch) -> tuple[ChangeRows, ChangeRows]:
 
 
 def _stays(user: UserActions) -> list[_Stay]:
-    """The lead, then each session begun."""
+    """Returns the lead, then each session that begins in these events."""
     last = _Stay()
     stays = [last]
     for kind, meaning, time, _, product, event_id in user.actions:

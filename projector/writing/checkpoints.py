@@ -85,7 +85,7 @@ class Checkpoints:
     """The checkpoints of one topic in one generation."""
 
     def __init__(self, generation: str, topic: str, event_types: str | None = None) -> None:
-        """`event_types`: the digest of the catalogue by which what is claimed will be projected."""
+        """`event_types`: the digest of the catalogue that this process projects with; a claim stores it."""
         self.generation = generation
         self.topic = topic
         self._event_types = event_types

@@ -1,7 +1,7 @@
-"""Records become rows: decode, validate, and encode for PostgreSQL, once for each event.
+"""Turns records into rows: it decodes, validates and encodes each event for PostgreSQL, once.
 
-The rows of a batch are encoded as PostgreSQL's binary COPY format by ourselves, because this is the hot path: about
-1 us an event, where a driver that looks up a codec for each value takes several
+This is the hot path, so it encodes the rows of a batch in PostgreSQL's binary COPY format itself: about 1 us for each
+event. A driver that looks up a codec for each value takes several us
 (https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format").
 """
 
@@ -28,8 +28,8 @@ UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MIN_RECORDED_AT_MS = int(datetime(1, 1, 1, tzinfo=UTC).timestamp()) * 1000
 MAX_RECORDED_AT_MS = int(datetime(9999, 12, 31, tzinfo=UTC).timestamp()) * 1000
 
-# Column and the type of the array that carries it. Times go as text: asyncpg sends the first and the last moment that
-# Python knows as infinity.
+# Each column, and the type of the array parameter that carries it. Times are sent as text, because asyncpg would send
+# Python's first and last time as infinity.
 COLUMN_ARRAYS = {
     "event_id": "uuid[]",
     "occurred_at": "text[]::timestamptz[]",
@@ -45,10 +45,10 @@ COLUMN_ARRAYS = {
     "payload": "jsonb[]",
     "event_json": "text[]",
 }
-Stored = Sequence[tuple[str, str]] | None  # meaning and product of each row; None: none says anything
+Stored = Sequence[tuple[str, str]] | None  # meaning and product of each row; None: every row stores neither
 COLUMNS = tuple(COLUMN_ARRAYS)
 COLUMN_TYPES = tuple(COLUMN_ARRAYS.values())
-# A row up to the length of its sixth column: column count, then length and value of the five of fixed width.
+# The head of a row: the column count, length and value of the five columns of fixed width, and the sixth's length.
 _pack_head = struct.Struct(">hi16siqiqiiiqi").pack
 _pack_length = struct.Struct(">i").pack
 _pack_jsonb_length = struct.Struct(">ib").pack  # and jsonb's binary format version
@@ -59,7 +59,7 @@ _PAYLOAD = b',"payload":'  # an event's last field; inside a JSON string its quo
 
 
 class KafkaRecord(Protocol):
-    """What the projector reads of a Kafka record (aiokafka's ConsumerRecord has it)."""
+    """The fields of a Kafka record that the projector reads; aiokafka's ConsumerRecord has them."""
 
     topic: str
     partition: int
@@ -83,7 +83,7 @@ class EventRow(msgspec.Struct, frozen=True, gc=False):
 
 
 def to_row(record: KafkaRecord) -> EventRow | Diagnosis:
-    """Decodes and validates one record."""
+    """Decodes and validates one record. Returns its row, or the diagnosis to park it with."""
     event = from_value(record.value)
     if isinstance(event, Problems):
         cause: Cause = "poison" if event.newer_version is None else "newer_version"
@@ -96,7 +96,7 @@ def to_row(record: KafkaRecord) -> EventRow | Diagnosis:
 
 
 def to_rows(records: Sequence[KafkaRecord]) -> list[EventRow] | None:
-    """All records of one partition at once; None when not every one of them is plainly valid."""
+    """Converts all records of one partition at once; returns None unless fast validation accepts every one."""
     found = validate_events_fast([record.value for record in records])
     times = [record.timestamp for record in records]
     if found is None or min(times) < MIN_RECORDED_AT_MS or max(times) > MAX_RECORDED_AT_MS:
@@ -108,17 +108,17 @@ def to_rows(records: Sequence[KafkaRecord]) -> list[EventRow] | None:
 
 
 def _payload_of(event_json: bytes) -> bytes:
-    """The payload of an event rendered in version 1, which ends with it."""
+    """Returns the payload's JSON from an event rendered in version 1, where it is the last field."""
     return event_json[event_json.index(_PAYLOAD) + len(_PAYLOAD) : -1]
 
 
 def copy_bytes(rows: Iterable[EventRow], stored: Stored = None) -> bytes:
-    """The rows as one binary COPY stream of `COLUMNS`."""
+    """Encodes the rows as one binary COPY stream of `COLUMNS`."""
     parts = [COPY_HEADER]
     names: dict[tuple[str, str, str], bytes] = {}
     after_names = _SAYS_NOTHING if stored is None else b""
     said = repeat(b"") if stored is None else (_sized(meaning) + _sized(product) for meaning, product in stored)
-    for row, meaning_and_product in zip(rows, said, strict=False):  # one of them may be endless
+    for row, meaning_and_product in zip(rows, said, strict=False):  # not strict: `said` may be endless
         event, payload, event_json = row.event, row.payload, row.event_json
         user = event.user_id.encode()
         name = (event.tenant_id, row.topic, event.event_type)
@@ -150,7 +150,7 @@ def _sized(text: str) -> bytes:
 
 
 def column_arrays(rows: Sequence[EventRow], stored: Stored = None) -> tuple[Sequence[object], ...]:
-    """The rows as one array for each of `COLUMNS`, for `unnest`."""
+    """Returns the rows as one array for each of `COLUMNS`, for `unnest`."""
     return (
         [row.event.event_id for row in rows],
         [row.event.timestamp.isoformat() for row in rows],

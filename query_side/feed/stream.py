@@ -32,21 +32,21 @@ HEADERS = [
 
 
 class Streams:
-    """The streams of one process: at most `most`, each a client of one tail."""
+    """The streams of one process: at most `max_streams`, all fed by one broadcaster."""
 
     def __init__(
         self,
-        tail: Broadcaster,
+        broadcaster: Broadcaster,
         pool_of: Callable[[], asyncpg.Pool],
         cursors_of: Callable[[], Cursors],
         topic: str,
-        most: int,
+        max_streams: int,
         heartbeat: float,
         event_types: Sequence[str],
     ) -> None:
         self._event_types = event_types
-        self._broadcaster, self._pool_of, self._cursors_of, self._topic = tail, pool_of, cursors_of, topic
-        self._most, self._open = most, 0
+        self._broadcaster, self._pool_of, self._cursors_of, self._topic = broadcaster, pool_of, cursors_of, topic
+        self._max_streams, self._open = max_streams, 0
         self._heartbeat = heartbeat
         self._catching_up = asyncio.Semaphore(MAX_CATCHING_UP)
         self._subscribers: set[Subscriber] = set()
@@ -60,7 +60,7 @@ class Streams:
 
     async def stream(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Streams events from `Last-Event-ID`, else from `since`, else from now on, until one side ends the stream."""
-        if self._ending or self._open >= self._most:
+        if self._ending or self._open >= self._max_streams:
             raise RefusedError(503, "Too many streams are open; try again shortly.", (b"retry-after", b"5"))
         wants, since = await self._filter_and_start(scope)
         if since is not None and since.tag is not None:

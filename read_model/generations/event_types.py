@@ -1,4 +1,4 @@
-"""Which catalogues of event types the projectors have: each writes the digest of its own when it claims a partition."""
+"""Reads which catalogues of event types the projectors use: a claim of a partition stores the catalogue's digest."""
 
 import asyncpg
 
@@ -8,5 +8,5 @@ IN_USE = "SELECT DISTINCT event_types FROM read.checkpoints WHERE event_types IS
 
 
 async def event_types_in_use(connection: Connection | asyncpg.Pool) -> set[str]:
-    """The digests of the catalogues by which the partitions of the active generation are projected."""
+    """Returns the digests of the catalogues with which the active generation's partitions are projected."""
     return {row["event_types"] for row in await connection.fetch(IN_USE)}

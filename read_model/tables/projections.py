@@ -1,4 +1,4 @@
-"""The tables of the projections beside `processed_events`, declared."""
+"""Declares the tables of the projections beside `processed_events`."""
 
 from sqlalchemy import ARRAY, BigInteger, Boolean, Column, DateTime, Integer, PrimaryKeyConstraint, Table, Text, Uuid
 
