@@ -1,4 +1,4 @@
-"""The catalogue of event types: which there are, and what each means to the read models (docs/decisions/0033).
+"""The catalogue of event types: which there are, and what each means to the read models (docs/decisions/0035).
 
 The composition root of each process reads it once and passes it on. `event_types.toml` beside this file is the shipped
 one; `EVENT_TYPES_FILE` names another, which replaces it. Records that are in the log already are read whatever their

@@ -78,7 +78,7 @@ def _field(field: msgspec.structs.FieldInfo) -> Any:
 
 
 # Versions 1 and 2 are published with the three types that Footfall is shipped with; `open`: the same with any type
-# (docs/decisions/0033).
+# (docs/decisions/0035).
 PUBLISHED: dict[str, type[msgspec.Struct]] = {
     "1": with_types(UserEventV1, FIRST_TYPES),
     "2": with_types(UserEventV2, FIRST_TYPES),

@@ -1,7 +1,7 @@
 """Event types are data: what an event means where its type's name does not say it, and counters that are rows.
 
 SQL takes LOGIN, LOGOUT and PRODUCT_VIEW for what they are shipped as. A row says what it means only where the catalogue
-of its projector says something else (docs/decisions/0033): no stored row changes, and older projectors go on.
+of its projector says something else (docs/decisions/0035): no stored row changes, and older projectors go on.
 """
 
 from alembic import op
