@@ -355,7 +355,7 @@ def test_an_event_is_created_with_a_uuid_v7_and_the_present_time() -> None:
         assert before <= event.timestamp <= after
         assert event.event_id.version == 7
         made = (event.event_id.int >> 80) / 1000  # RFC 9562: 48 bits of milliseconds lead
-        assert abs(made - event.timestamp.timestamp()) < 1
+        assert before.timestamp() - 1 < made < after.timestamp() + 1  # a machine may pause between id and time
 
 
 scalars = st.one_of(
