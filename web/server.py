@@ -22,6 +22,7 @@ from web.open_files import connections_allowed
 from web.protocol.bounded_http import LOOK_INTERVAL, BoundedHttp
 from web.protocol.connection_places import Place, close_overdue
 from web.protocol.fast_path import FastHttp
+from web.protocol.known_uvicorn import require_known_uvicorn
 
 GRACE = 8  # seconds for requests in flight after SIGTERM; the whole process ends within 10
 KEEP_ALIVE = 75  # seconds
@@ -65,7 +66,8 @@ class Server(uvicorn.Server):
 
 
 def server_of(app: App, host: str, port: int, max_connections: int) -> Server:
-    """A server that drains within `GRACE` and logs through us."""
+    """A server that drains within `GRACE` and logs through us. Raises UnknownUvicornError."""
+    require_known_uvicorn()
     http: Callable[..., BoundedHttp] = partial(BoundedHttp, max_connections=max_connections)
     if isinstance(app, Middleware):
         http = partial(FastHttp, max_connections=max_connections, middleware=app)

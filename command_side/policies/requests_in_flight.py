@@ -32,23 +32,15 @@ class RequestsInFlight:
         command: CommandHead | None = head.facts.get(CommandHead)
         if command is None:
             return ADMIT
-        size = counted(command)
-        if self.is_full(size):
+        size = command.max_bytes if command.length is None else command.length
+        if self.requests >= self._max_requests or (self.requests and self.bytes + size > self._max_bytes):
             COMMANDS_REJECTED.labels(status=503).inc()
             return OVERLOADED
         self.requests += 1
         self.bytes += size
         return self._admit
 
-    def is_full(self, size: int) -> bool:
-        """Whether a body of `size` bytes is too much now."""
-        return self.requests >= self._max_requests or (self.requests > 0 and self.bytes + size > self._max_bytes)
-
     def _leave(self, head: RequestHead) -> None:
+        command: CommandHead = head.facts[CommandHead]
         self.requests -= 1
-        self.bytes -= counted(head.facts[CommandHead])
-
-
-def counted(command: CommandHead) -> int:
-    """Bytes of a body, as far as its head tells."""
-    return command.max_bytes if command.length is None else command.length
+        self.bytes -= command.max_bytes if command.length is None else command.length

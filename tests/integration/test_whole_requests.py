@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import pytest_asyncio
@@ -34,6 +34,7 @@ from tests.topic_reader import read_topic
 from web import server as serve
 from web.application import web_app
 from web.asgi import Receive, Scope, Send
+from web.middleware import Middleware
 from web.protocol import bounded_http
 from web.protocol import connection_places as places
 from web.server import Server
@@ -165,7 +166,9 @@ async def test_the_direct_way_answers_what_asgi_answers(side: Side, name: str) -
 
 
 async def test_what_is_too_much_is_refused_alike_both_ways(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(RequestsInFlight, "is_full", lambda *_: True)
+    policies = cast("Middleware", side.server.config.app).policies
+    [in_flight] = [policy for policy in policies if isinstance(policy, RequestsInFlight)]
+    monkeypatch.setattr(in_flight, "_max_requests", 0)
     client = await side.connect()
     direct_, on_asgi = [await client.ask(post("a", "X-Request-ID: r", target=way)) for way in (DIRECT, ON_ASGI)]
     assert direct_ == on_asgi

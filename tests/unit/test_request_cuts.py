@@ -20,7 +20,7 @@ def fed(chunks: list[bytes], most: int = MOST) -> list[bytes]:
             head += data[start:end]
             if head == HEAD:
                 assert cuts.unsettled == len(HEAD)
-                cuts.head_ended([(b"content-length", b"9")])
+                cuts.head_ended(9, in_chunks=False)
             elif head == HEAD + BODY:
                 cuts.request_ended()
                 head = b""
@@ -44,7 +44,7 @@ def test_a_head_gets_no_more_than_its_bound() -> None:
 
 def test_a_body_in_chunks_is_cut_where_it_may_end_and_what_follows_is_measured() -> None:
     cuts, sent = RequestCuts(), b"1\r\na\r\n0\r\n\r\nGET"
-    cuts.head_ended([(b"transfer-encoding", b"chunked")])
+    cuts.head_ended(0, in_chunks=True)
     assert cuts.in_chunks
     end = cuts.take(sent, 0, MOST)
     assert sent[end:] == b"GET"

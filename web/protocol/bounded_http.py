@@ -18,7 +18,7 @@ from telemetry.metrics import HTTP_REFUSED
 from web.asgi import HOLD_KEY, ON_DISCONNECT_KEY
 from web.protocol.connection_phase import AWAITING_HEAD, BUSY, DISCARDING, IDLE, LINGERING, SPOILED, Phase
 from web.protocol.connection_places import Place, has_given_way
-from web.protocol.head_bounds import head_without_upgrade, hosts_and_codings, is_plainly_framed
+from web.protocol.head_bounds import framing_of, head_without_upgrade, is_plainly_framed
 from web.protocol.http_1_0 import until_closed
 from web.protocol.joined_writes import JoinedWrites, bound_unsent
 from web.protocol.request_framing import RequestCuts
@@ -55,6 +55,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._cuts = RequestCuts()
         self._phase = AWAITING_HEAD
         self._since = 0.0  # loop time when the phase began, if it has a deadline
+        self._version = "1.1"  # of the request whose head was parsed last
         self._parsed = 0  # bytes of what is being parsed; fewer when the parser stopped at an upgrade
         self._again = b""  # a head that asked for an upgrade, as it is parsed once more
         self._is_again = False  # whether that is being parsed, or its body
@@ -147,8 +148,8 @@ class BoundedHttp(HttpToolsProtocol):
             self._stop(LONG_TARGET)
         parser = self.parser
         assert parser is not None  # it is calling
-        hosts, codings = hosts_and_codings(self.headers)
-        version = parser.get_http_version()
+        hosts, codings, length = framing_of(self.headers)
+        version = self._version = parser.get_http_version()
         if version != "1.1":
             self.expect_100_continue = False  # 1.0 knows no 100
         elif hosts != 1:
@@ -161,7 +162,7 @@ class BoundedHttp(HttpToolsProtocol):
                 return False
             if not BODY_HEADERS.isdisjoint(name for name, _ in self.headers):
                 self._stop(MALFORMED)  # the parser would drop the body
-        self._cuts.head_ended(self.headers)
+        self._cuts.head_ended(length, in_chunks=bool(codings))
         self._phase = BUSY
         return True
 
@@ -236,7 +237,8 @@ class BoundedHttp(HttpToolsProtocol):
 
     def _hears_no_more(self) -> bool:
         """Whether the rest of what arrived is of no interest: the connection is closing, or will."""
-        return self._phase is SPOILED or self.transport.is_closing()
+        phase = self._phase
+        return phase is DISCARDING or phase is SPOILED or self._connection.is_closing()
 
     def _hold_of(self, cycle: RequestResponseCycle) -> Callable[[bytes], None]:
         """Who is answered without having been told to continue may send the body, or not: no next request is safe."""
@@ -278,7 +280,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def _close(self, *, unread: bool = False) -> None:
         """Closes at once, unless the client may be sending still: then it may do so for `LINGER`, unheard."""
-        last = self._last_request()
+        last: RequestResponseCycle | None = self.cycle
         unread = unread or self._phase is SPOILED or (last is not None and last.more_body)
         if self._phase is DISCARDING or not unread:
             self._connection.close()
@@ -290,11 +292,7 @@ class BoundedHttp(HttpToolsProtocol):
     def _enter(self, phase: Phase) -> None:
         self._phase, self._since = phase, self.loop.time()
 
-    def _last_request(self) -> RequestResponseCycle | None:
-        """The last request whose head is complete; uvicorn's type does not say that there may be none."""
-        return self.cycle
-
     def unanswered(self) -> RequestResponseCycle | None:
-        """That request, if its answer is not complete."""
-        last = self._last_request()
+        """The last request whose head is complete, if its answer is not."""
+        last: RequestResponseCycle | None = self.cycle  # uvicorn's type does not say that there may be none
         return None if last is None or last.response_complete else last

@@ -140,7 +140,7 @@ class FastHttp(BoundedHttp):
             self._began_here
             and not self._is_again
             and parser.get_method() == b"POST"
-            and parser.get_http_version() == "1.1"
+            and self._version == "1.1"
             and parser.should_keep_alive()
             and not self.expect_100_continue
             and not self.flow.write_paused

@@ -4,20 +4,21 @@ from collections.abc import Sequence
 
 Fields = Sequence[tuple[bytes, bytes]]  # names in lower case
 
-
 NO_CODING: list[bytes] = []
 CHUNKED = [b"chunked"]
 
 
-def hosts_and_codings(fields: Fields) -> tuple[int, list[bytes]]:
-    """How many fields `host` there are, and the values of all fields `transfer-encoding`, in lower case."""
-    hosts, codings = 0, NO_CODING
+def framing_of(fields: Fields) -> tuple[int, list[bytes], int]:
+    """How many fields `host` there are, the values of all fields `transfer-encoding`, and the declared length or 0."""
+    hosts, codings, length = 0, NO_CODING, 0
     for name, value in fields:
         if name == b"host":
             hosts += 1
+        elif name == b"content-length":
+            length = int(value)
         elif name == b"transfer-encoding":
             codings = [*codings, value.lower()]
-    return hosts, codings
+    return hosts, codings, length
 
 
 def is_plainly_framed(codings: list[bytes]) -> bool:

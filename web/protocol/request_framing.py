@@ -30,14 +30,11 @@ class RequestCuts:
         self.unsettled += end - start
         return end
 
-    def head_ended(self, headers: list[tuple[bytes, bytes]]) -> None:
-        """A sound head is complete; what follows is its body."""
+    def head_ended(self, length: int, *, in_chunks: bool) -> None:
+        """A valid head is complete; what follows is its body of `length` bytes, or in chunks."""
         self.unsettled = 0
-        for name, value in headers:
-            if name == b"content-length":
-                self._body_left = int(value)
-            elif name == b"transfer-encoding":
-                self.in_chunks = True
+        self._body_left = length
+        self.in_chunks = in_chunks
 
     def request_ended(self) -> None:
         """What follows is the next request's."""
