@@ -5,8 +5,10 @@ time, event by event and without batches, so that it does not repeat a mistake o
 """
 
 import json
-from collections.abc import Iterable
+import tomllib
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -23,7 +25,13 @@ KEYS: dict[str, tuple[str, ...]] = {
     "product_views_users": ("tenant_id", "hour", "user_id", "kafka_partition"),
     "activity_hourly": ("tenant_id", "hour", "event_type", "kafka_partition"),
     "activity_hourly_users": ("tenant_id", "hour", "user_id", "kafka_partition"),
+    "user_activity_types": ("tenant_id", "user_id", "kafka_partition", "event_type", "meaning"),
+    "activity_hourly_type_users": ("tenant_id", "hour", "event_type", "user_id", "kafka_partition"),
 }
+CATALOGUE = Path(__file__).parents[1] / "contracts" / "event_types.toml"
+# What a user's columns count, of each type that they are named after; every other type has rows.
+COLUMNS = {"opens_session": "logins", "closes_session": "logouts", "views_product": "product_views"}
+NAMED = {"LOGIN": "opens_session", "LOGOUT": "closes_session", "PRODUCT_VIEW": "views_product"}
 BITS = {"LOGIN": 1, "LOGOUT": 2, "PRODUCT_VIEW": 4}
 KEPT_PRODUCTS = 201  # distinct products that are kept of a session, at most
 
@@ -39,7 +47,7 @@ class Record(NamedTuple):
 
 
 class Event(NamedTuple):
-    """A record's event, decoded by the standard library."""
+    """A record's event, decoded by the standard library. `meaning`: that of its type; `product`: what it views."""
 
     event_id: UUID
     user_id: str
@@ -47,11 +55,22 @@ class Event(NamedTuple):
     timestamp: datetime
     payload: dict[str, Any]
     tenant_id: str
+    meaning: str
+    product: str | None
 
 
-def decode(value: bytes) -> Event:
-    """Decodes the event in a record's value. Raises ValueError or KeyError if it is not an event."""
+def types_of(catalogue: Path = CATALOGUE) -> dict[str, dict[str, Any]]:
+    """Reads what the catalogue declares of each event type."""
+    return tomllib.loads(catalogue.read_text())
+
+
+SHIPPED: Mapping[str, Mapping[str, Any]] = types_of()
+
+
+def decode(value: bytes, types: Mapping[str, Mapping[str, Any]] = SHIPPED) -> Event:
+    """Decodes a record's event, by what `types` say of its type. Raises ValueError or KeyError if it is none."""
     fields = json.loads(value)
+    declared = types.get(fields["eventType"], {})
     return Event(
         UUID(fields["eventId"]),
         fields["userId"],
@@ -59,6 +78,8 @@ def decode(value: bytes) -> Event:
         datetime.fromisoformat(fields["timestamp"]).astimezone(UTC),
         fields["payload"],
         fields.get("tenantId", "default"),
+        declared.get("means", "nothing"),
+        _product(fields["payload"], declared.get("product")),
     )
 
 
@@ -71,6 +92,7 @@ def fold(records: Iterable[Record]) -> Tables:
         if (event.tenant_id, event.event_id) not in tables["processed_events"]:
             tables["processed_events"][event.tenant_id, event.event_id] = _event_row(record, event)
             _user_activity(tables["user_activity"], record.partition, event)
+            _user_types(tables["user_activity_types"], record.partition, event)
             _sessions(tables, record.partition, event)
             _product_views(tables, record.partition, event)
             _activity_hourly(tables, record.partition, event)
@@ -93,7 +115,7 @@ def _event_row(record: Record, event: Event) -> Row:
 
 
 def _user_activity(table: dict[Key, Row], partition: int, event: Event) -> None:
-    at, kind, product = event.timestamp, event.event_type, _product(event)
+    at, product = event.timestamp, event.product
     row = table.setdefault(
         (event.tenant_id, event.user_id, partition),
         {
@@ -107,21 +129,32 @@ def _user_activity(table: dict[Key, Row], partition: int, event: Event) -> None:
         },
     )
     row["first_seen"], row["last_seen"] = min(row["first_seen"], at), max(row["last_seen"], at)
-    row[{"LOGIN": "logins", "LOGOUT": "logouts", "PRODUCT_VIEW": "product_views"}[kind]] += 1
-    if kind == "LOGIN":
+    if event.meaning in COLUMNS:
+        row[COLUMNS[event.meaning]] += 1
+    if event.meaning == "opens_session":
         row["last_login_at"] = at
-    if kind in ("LOGIN", "LOGOUT"):
-        row["logged_in"], row["changed_at"] = kind == "LOGIN", at
+    if event.meaning in ("opens_session", "closes_session"):
+        row["logged_in"], row["changed_at"] = event.meaning == "opens_session", at
     if product is not None:
         row["last_product_id"], row["last_product_at"] = product, at
+
+
+def _user_types(table: dict[Key, Row], partition: int, event: Event) -> None:
+    if NAMED.get(event.event_type) == event.meaning:
+        return
+    key = (event.tenant_id, event.user_id, partition, event.event_type, event.meaning)
+    named = dict(zip(KEYS["user_activity_types"], key, strict=True))
+    table.setdefault(key, {**named, "events": 0})["events"] += 1
 
 
 def _sessions(tables: Tables, partition: int, event: Event) -> None:
     owner = (event.tenant_id, event.user_id, partition)
     now, ended = tables["user_sessions_open"], tables["user_sessions"]
-    if event.event_type == "PRODUCT_VIEW":
+    if event.meaning == "nothing":
+        return
+    if event.meaning == "views_product":
         if owner in now:
-            product, seen = _product(event), now[owner]["products"]
+            product, seen = event.product, now[owner]["products"]
             now[owner]["views"] += 1
             if product is not None and product not in seen and len(seen) < KEPT_PRODUCTS:
                 seen.append(product)
@@ -133,7 +166,7 @@ def _sessions(tables: Tables, partition: int, event: Event) -> None:
             "ended_at": event.timestamp,
             "ended_by": event.event_type,
         }
-    if event.event_type == "LOGIN":
+    if event.meaning == "opens_session":
         now[owner] = {
             "tenant_id": event.tenant_id,
             "user_id": event.user_id,
@@ -146,7 +179,7 @@ def _sessions(tables: Tables, partition: int, event: Event) -> None:
 
 
 def _product_views(tables: Tables, partition: int, event: Event) -> None:
-    product = _product(event)
+    product = event.product
     if product is None:
         return
     hour = _hour(event)
@@ -173,8 +206,12 @@ def _activity_hourly(tables: Tables, partition: int, event: Event) -> None:
         (event.tenant_id, hour, kind, partition), {**head, "event_type": kind, "events": 0, "users": 0}
     )
     row["events"] += 1
-    if not visit["types"] & BITS[kind]:
+    others, other = tables["activity_hourly_type_users"], (event.tenant_id, hour, kind, event.user_id, partition)
+    if kind in BITS:
+        row["users"] += not visit["types"] & BITS[kind]
         visit["types"] |= BITS[kind]
+    elif other not in others:
+        others[other] = dict(zip(KEYS["activity_hourly_type_users"], other, strict=True))
         row["users"] += 1
 
 
@@ -182,8 +219,8 @@ def _hour(event: Event) -> datetime:
     return event.timestamp.replace(minute=0, second=0, microsecond=0)
 
 
-def _product(event: Event) -> str | None:
-    product = event.payload.get("productId") if event.event_type == "PRODUCT_VIEW" else None
+def _product(payload: dict[str, Any], field: str | None) -> str | None:
+    product = None if field is None else payload.get(field)
     fit = isinstance(product, str) and 0 < len(product) <= 256
     if not fit or any(ord(c) < 32 or 127 <= ord(c) < 160 for c in str(product)):
         return None

@@ -33,6 +33,7 @@ KINDS = [
     "PRODUCT_VIEW",
     "LOGIN",
     "PRODUCT_VIEW",
+    "GONE",  # a type that no catalogue declares
 ]
 
 
@@ -185,19 +186,27 @@ def test_a_difference_is_found_and_named(plant: Callable[[Evidence], None], kind
     assert found.examples[kind]
 
 
-@pytest.mark.parametrize("table", sorted(_evidence().rows.keys() - {"processed_events", "dead_letters", "checkpoints"}))
-@pytest.mark.parametrize("how", ["missing", "surplus", "different"])
+PROJECTED = sorted(_evidence().rows.keys() - {"processed_events", "dead_letters", "checkpoints"})
+ALL_KEY = "activity_hourly_type_users"  # a row of it is its key, and can only be there or not
+DIFFERENCES = [
+    (table, how)
+    for table in PROJECTED
+    for how in ("missing", "surplus", "different")
+    if (table, how) != (ALL_KEY, "different")
+]
+
+
+@pytest.mark.parametrize(("table", "how"), DIFFERENCES)
 def test_a_row_of_a_projection_that_differs_is_found(table: str, how: str) -> None:
     evidence = _evidence()
     rows = evidence.rows[table]
-    number = next(
-        name for name, value in rows[0].items() if isinstance(value, int | list) and name != "kafka_partition"
-    )
+    numbers = [name for name, value in rows[0].items() if isinstance(value, int | list) and name != "kafka_partition"]
     if how == "missing":
         evidence.rows[table] = rows[1:]
     elif how == "surplus":
         evidence.rows[table] = [*rows, rows[0] | {"tenant_id": "another"}]
     else:
+        number = numbers[0]
         rows[0][number] = rows[0][number] * 2 if isinstance(rows[0][number], list) else rows[0][number] + 1
     assert check(evidence).counts == {f"rows of {table}": 1}
 
