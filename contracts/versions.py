@@ -67,7 +67,9 @@ def with_types(shape: type[Shape], names: Sequence[str]) -> type[Shape]:
         for field in msgspec.structs.fields(shape)
     ]
     told = {"__doc__": shape.__doc__, "__module__": shape.__module__}
-    listed = msgspec.defstruct(shape.__name__, fields, namespace=told, kw_only=True, forbid_unknown_fields=True)
+    listed = msgspec.defstruct(
+        shape.__name__, fields, namespace=told, kw_only=True, forbid_unknown_fields=True, gc=False
+    )
     return cast("type[Shape]", listed)
 
 

@@ -8,6 +8,7 @@ is None; then each value is judged by itself, with the sentences of `rules.py`. 
 from collections.abc import Sequence
 from datetime import UTC
 from itertools import chain
+from typing import cast
 
 import msgspec
 
@@ -16,11 +17,13 @@ from contracts.types import is_type_name
 from contracts.validation.payloads import ValuesCheck, values_are_surely_valid
 from contracts.validation.rules import GROWTH
 from contracts.validation.times import surely_no_time_is_cut
-from contracts.versions import UserEventV1, at_full_width, upcast_v1
+from contracts.versions import PUBLISHED, UserEventV1, at_full_width, upcast_v1
 
 # Values of these types are valid whatever they are.
 PLAIN = {str, bool, type(None)}
 
+# The shipped types are decoded without a text for each event. A batch with another type fails at its first.
+_decode_named_lines = msgspec.json.Decoder(PUBLISHED["1"]).decode_lines
 _decode_lines = msgspec.json.Decoder(UserEventV1).decode_lines
 _encode_lines = msgspec.json.Encoder().encode_lines
 
@@ -39,16 +42,27 @@ def validate_events_fast(values: Sequence[bytes | None]) -> ValidEvents | None:
     lines = objects_on_lines(values)  # type: ignore[arg-type]  # None was ruled out
     if lines is None or lines.find(b"\\u0000") >= 0 or _is_long(values):
         return None
-    try:
-        written: list[UserEventV1] = _decode_lines(lines)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-    if len(written) != len(values) or not _are_surely_valid(written, lines):
+    written = _decoded(lines)
+    if written is None or len(written) != len(values) or not _are_surely_valid(written, lines):
         return None
     as_rendered = _encode_lines(written)[:-1]
     if as_rendered != lines and not surely_no_time_is_cut(lines):  # our own records are as they are rendered
         return None
     return ValidEvents(list(map(upcast_v1, written)), _at_full_width(written, as_rendered.split(b"\n")))
+
+
+def _decoded(lines: bytes) -> list[UserEventV1] | None:
+    try:
+        return cast("list[UserEventV1]", _decode_named_lines(lines))
+    except msgspec.ValidationError:
+        pass
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    try:
+        written = _decode_lines(lines)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return written if all(map(is_type_name, {event.event_type for event in written})) else None
 
 
 def _at_full_width(written: Sequence[UserEventV1], rendered: list[bytes]) -> list[bytes]:
@@ -71,9 +85,7 @@ def _is_long(values: Sequence[bytes | None]) -> bool:
 
 
 def _are_surely_valid(written: Sequence[UserEventV1], lines: bytes) -> bool:
-    if {event.timestamp.tzinfo for event in written} != {UTC}:
-        return False
-    return all(map(is_type_name, {event.event_type for event in written})) and all_surely_valid(written, lines)
+    return {event.timestamp.tzinfo for event in written} == {UTC} and all_surely_valid(written, lines)
 
 
 def all_surely_valid(

@@ -48,12 +48,13 @@ def event_batch_of(rows: Sequence[EventRow], meanings: Meanings) -> EventBatch:
     """Groups events by user. Pure, like everything in this module."""
     users: defaultdict[UserKey, list[UserAction]] = defaultdict(list)
     hour = end = datetime(1, 1, 1, tzinfo=UTC)
+    known = meanings.known
     for row in rows:
         event = row.event
         time, kind = event.timestamp, event.event_type
         if not hour <= time < end:  # neighbours mostly share their hour
             hour, end = _hour_of(time)
-        meaning, field, _, _ = meanings[kind]
+        meaning, field = known.get(kind) or meanings.unknown(kind)
         product = None if field is None else product_of(event, field)
         users[event.tenant_id, event.user_id, row.partition].append(
             (kind, meaning, time, hour, product, event.event_id)

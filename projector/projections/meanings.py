@@ -28,28 +28,37 @@ class Means(NamedTuple):
     is_other: bool
 
 
-class Meanings(dict[str, Means]):
-    """The meaning of each type, by name. A name that the catalogue does not declare means nothing."""
+class Meanings:
+    """What each type means. One that the catalogue does not declare means nothing; that it came is remembered.
+
+    `known`: meaning and product field by name. `has_other_types`: whether there may be types that no column counts.
+    """
 
     def __init__(self, catalogue: Catalogue) -> None:
-        super().__init__((each.name, _means(each.name, each)) for each in catalogue.types)
-        for name in AS_NAMED.keys() - self.keys():
-            self[name] = _means(name, None)
-        self.has_other_types = any(each.is_other for each in self.values())
-        self._all_as_named = not any(each.stored for each in self.values())
+        self._means = {each.name: _means(each.name, each) for each in catalogue.types}
+        for name in AS_NAMED.keys() - self._means.keys():
+            self._means[name] = _means(name, None)
+        self.known = {name: (each.meaning, each.product) for name, each in self._means.items()}
+        self.has_other_types = any(each.is_other for each in self._means.values())
+        self._all_as_named = not any(each.stored for each in self._means.values())
 
-    def __missing__(self, name: str) -> Means:
-        found = self[name] = _means(name, None)
+    def unknown(self, name: str) -> tuple[Meaning, str | None]:
+        """Notes a type that the catalogue does not declare; returns what it means."""
+        found: tuple[Meaning, str | None] = ("nothing", None)
+        self.known[name] = found
+        self._means[name] = _means(name, None)
         self.has_other_types = True
         return found
 
     def stored(self, events: Iterable[UserEvent]) -> list[tuple[str, str]] | None:
-        """Returns the meaning and product that each event's row stores; None if every row stores neither."""
+        """For each event, what its row says of its meaning and product; None: every row says nothing."""
         return None if self._all_as_named else list(map(self._stored, events))
 
     def _stored(self, event: UserEvent) -> tuple[str, str]:
-        means = self[event.event_type]
-        product = product_of(event, means.product) if means.stored and means.product is not None else None
+        means = self._means.get(event.event_type)
+        if means is None or not means.stored:
+            return "", ""
+        product = None if means.product is None else product_of(event, means.product)
         return means.stored, product or ""
 
 

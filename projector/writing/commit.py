@@ -257,7 +257,7 @@ class GenerationWriter:
         return column_arrays(rows, self._stored(rows))
 
     def _stored(self, rows: Sequence[EventRow]) -> Stored:
-        return self.meanings.stored([row.event for row in rows])
+        return self.meanings.stored(row.event for row in rows)
 
     async def _advance_checkpoints(self, connection: Connection, batch: Batch) -> None:
         moved = await connection.fetch(self._advance, *_advances(batch))
