@@ -280,7 +280,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def _close(self, *, unread: bool = False) -> None:
         """Closes at once, unless the client may be sending still: then it may do so for `LINGER`, unheard."""
-        last: RequestResponseCycle | None = self.cycle
+        last = self._last_request()
         unread = unread or self._phase is SPOILED or (last is not None and last.more_body)
         if self._phase is DISCARDING or not unread:
             self._connection.close()
@@ -292,7 +292,11 @@ class BoundedHttp(HttpToolsProtocol):
     def _enter(self, phase: Phase) -> None:
         self._phase, self._since = phase, self.loop.time()
 
+    def _last_request(self) -> RequestResponseCycle | None:
+        """The last request whose head is complete; uvicorn's type does not say that there may be none."""
+        return self.cycle
+
     def unanswered(self) -> RequestResponseCycle | None:
-        """The last request whose head is complete, if its answer is not."""
-        last: RequestResponseCycle | None = self.cycle  # uvicorn's type does not say that there may be none
+        """That request, if its answer is not complete."""
+        last = self._last_request()
         return None if last is None or last.response_complete else last
