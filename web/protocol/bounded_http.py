@@ -53,8 +53,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._unread_since: float | None = None  # loop time; None unless the client lets too much lie
         self._refusal: Refusal = MALFORMED
         self._cuts = RequestCuts()
-        self._phase = AWAITING_HEAD
-        self._since = 0.0  # loop time when the phase began, if it has a deadline
+        self._phase, self._since = AWAITING_HEAD, 0.0  # loop time when the phase began, if it has a deadline
         self._version = "1.1"  # of the request whose head was parsed last
         self._parsed = 0  # bytes of what is being parsed; fewer when the parser stopped at an upgrade
         self._again = b""  # a head that asked for an upgrade, as it is parsed once more
@@ -237,8 +236,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def _hears_no_more(self) -> bool:
         """Whether the rest of what arrived is of no interest: the connection is closing, or will."""
-        phase = self._phase
-        return phase is DISCARDING or phase is SPOILED or self._connection.is_closing()
+        return self._phase in (DISCARDING, SPOILED) or self._connection.is_closing()
 
     def _hold_of(self, cycle: RequestResponseCycle) -> Callable[[bytes], None]:
         """Who is answered without having been told to continue may send the body, or not: no next request is safe."""
