@@ -38,7 +38,9 @@ class Meanings:
         self._means = {each.name: _means(each.name, each) for each in catalogue.types}
         for name in AS_NAMED.keys() - self._means.keys():
             self._means[name] = _means(name, None)
-        self.known = {name: (each.meaning, each.product) for name, each in self._means.items()}
+        self.known: dict[str, tuple[Meaning, str | None]] = {
+            name: (each.meaning, each.product) for name, each in self._means.items()
+        }
         self.has_other_types = any(each.is_other for each in self._means.values())
         self._all_as_named = not any(each.stored for each in self._means.values())
 
