@@ -69,7 +69,7 @@ def malformed_values() -> dict[str, tuple[bytes | None, str]]:
         "tombstone": (None, "no value"),
         "invalid UTF-8": (good.replace(SECRET.encode(), SECRET.encode() + b"\xff"), "UTF-8"),
         "unknown field": (good.replace(b'"payload"', b'"extra":1,"payload"'), "Unknown field"),
-        "unknown type": (good.replace(b"PRODUCT_VIEW", b"WINK"), "eventType"),
+        "no name of a type": (good.replace(b"PRODUCT_VIEW", b"wink"), "eventType"),
         "deep": (good.replace(b'{"s"', b'{"d":' + deep + b',"s"'), "deep"),
         "NUL": (good.replace(SECRET.encode(), SECRET.encode() + b"\\u0000"), "U+0000"),
         "lone surrogate": (good.replace(SECRET.encode(), SECRET.encode() + b"\\ud800"), "surrogate"),
