@@ -125,7 +125,7 @@ def _read(file: Path) -> tuple[EventType, ...]:
         tables = tomllib.loads(file.read_text("utf-8"))
     except OSError as error:
         raise CatalogueError(file, [f"The file cannot be read: {error.strerror or type(error).__name__}."]) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, an endless number, or nested for ever
         raise CatalogueError(file, [f"The file is not valid TOML: {error}."]) from None
     problems = [] if 0 < len(tables) <= MAX_TYPES else [f"It must declare 1 to {MAX_TYPES} types."]
     for name, table in tables.items():

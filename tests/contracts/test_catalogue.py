@@ -1,6 +1,7 @@
 """The catalogue of event types: what is read, what is refused, and what commands and documents make of it."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,42 @@ def test_a_digest_is_told_unless_all_have_the_shipped_types(shop: Path) -> None:
     assert own.words() == own.words([own.digest]) == f"event types {own.digest}"
     assert SHIPPED.words([own.digest]) == f"event types {SHIPPED.digest}, while projectors have {own.digest}"
     assert SHIPPED.words([SHIPPED.digest]) == ""
+
+
+FIRST = '[LOGIN]\ndescription = "A user begins a session."\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("personal = " + "[" * 5_000, "not valid TOML"),
+        (f"payload_schema.minProperties = 1{'0' * 5_000}", "not valid TOML"),
+        ('payload_schema = {"$ref" = "http://127.0.0.1:1/x.json"}', "Retrieval is disabled"),
+        ('payload_schema = {"$ref" = "file:///etc/passwd"}', "Retrieval is disabled"),
+        ("payload_schema = {const = 2026-01-01}", "Unsupported type: 'date'"),
+        ('payload_schema = {properties.x.type = "objekt"}', "JSON Schema: `properties.x.type`: the value is not valid"),
+        ("payload_schema" + ".not" * 600 + ' = {type = "object"}', "Recursion limit reached"),
+        *[
+            (f"payload_schema = {{properties.x.pattern = '{slow}'}}", 'the value is not a "regex" that is matched in')
+            for slow in (r"^(?=a)(a|aa)+$", r"^(a+)+\1$", r"(\w{1,100}){1,100}x", r"(a{1,60}){1,60}x", "(")
+        ],
+    ],
+    ids=range(12),
+)
+def test_a_catalogue_that_would_stop_a_process_is_refused_in_words(tmp_path: Path, text: str, problem: str) -> None:
+    with pytest.raises(CatalogueError) as refused:
+        read_catalogue(written(tmp_path, FIRST + text))
+    assert problem in str(refused.value)
+
+
+def test_no_pattern_takes_a_command_long(tmp_path: Path) -> None:
+    schema = r"payload_schema = {properties.x.pattern = '^(a+)+$', properties.y.pattern = '([a-z]{1,40}){1,40}0'}"
+    rules = CommandRules(read_catalogue(written(tmp_path, FIRST + schema)))
+    began = time.process_time()
+    problems = rules.validate(body("LOGIN", {"x": "a" * 7_000 + "!", "y": "a" * 7_000}))
+    assert isinstance(problems, Problems)
+    assert len(problems.sentences) == 2
+    assert time.process_time() - began < 2
 
 
 BAD = """
