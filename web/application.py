@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
-from urllib.parse import quote, unquote_to_bytes
 
 from litestar import Litestar, Request, Response
 from litestar.connection import ASGIConnection
@@ -90,23 +89,16 @@ def web_app(name: str, *sides: Side) -> Middleware:
 def for_router(app: App) -> App:
     """`app`, Litestar, behind what its router does not do by itself.
 
-    The router sees the path decoded and takes a `%2F` for the end of a segment; so it gets each segment in the one
-    percent-encoded spelling that is left of it, and the routes decode their parameters. HEAD is a GET to it; the server
-    leaves out the body.
+    HEAD is a GET to it; the server leaves out the body. The path is the canonical one already (`RequestHead.path`), and
+    the routes decode their parameters: a router that sees a path decoded takes a `%2F` for the end of a segment.
     """
 
     async def routed(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            method = "GET" if scope["method"] == "HEAD" else scope["method"]
-            scope = {**scope, "method": method, "path": canonical_path(scope["raw_path"])}
+            scope = {**scope, "method": "GET" if scope["method"] == "HEAD" else scope["method"]}
         await app(scope, receive, send)
 
     return routed
-
-
-def canonical_path(raw_path: bytes) -> str:
-    """Each segment percent-encoded where it has to be, and nowhere else."""
-    return "/".join(quote(unquote_to_bytes(segment), safe="") for segment in raw_path.split(b"/"))
 
 
 async def no_options(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler) -> None:

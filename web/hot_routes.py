@@ -7,9 +7,7 @@ plain ASGI for another reason: processes without Litestar, such as the projector
 """
 
 import re
-from collections.abc import Mapping
-
-from litestar.utils import normalize_path
+from collections.abc import Callable, Mapping
 
 from web.asgi import App, Receive, Scope, Send
 
@@ -30,13 +28,15 @@ class RawRoutes:
     """Hands a request to the hot route of its path; any other to `otherwise`."""
 
     def __init__(self, routes: Mapping[str, App], otherwise: App) -> None:
-        """`routes`: by path, in which `{name}` is one segment that is not empty, percent-encoded as it came."""
+        """`routes`: by canonical path, in which `{name}` is one segment, percent-encoded.
+
+        A path with an empty segment is no canonical one: its route gets what was sent so, and should refuse it.
+        """
         self.routes = routes
         self._otherwise = otherwise
         self._exact = {path: app for path, app in routes.items() if "{" not in path}
-        self._patterns = [
-            (re.compile(_parameter("[^/]+", path) + "/?").fullmatch, app) for path, app in routes.items() if "{" in path
-        ]
+        self._patterns = patterns({path: app for path, app in routes.items() if "{" in path and "//" not in path})
+        self._with_empty_segments = patterns({path: app for path, app in routes.items() if "//" in path})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -44,8 +44,16 @@ class RawRoutes:
         await found(scope, receive, send)
 
     def _route(self, scope: Scope) -> App:
-        exact = self._exact.get(normalize_path(scope["path"]))
-        if exact is not None:
-            return exact
-        path = scope["raw_path"].decode("latin-1")
-        return next((app for matches, app in self._patterns if matches(path)), self._otherwise)
+        if b"//" in scope["raw_path"]:
+            sent_as = scope["raw_path"].decode("latin-1")
+            refusing = next((app for matches, app in self._with_empty_segments if matches(sent_as)), None)
+            if refusing is not None:
+                return refusing
+        path = scope["path"]
+        exact = self._exact.get(path)
+        return exact or next((app for matches, app in self._patterns if matches(path)), self._otherwise)
+
+
+def patterns(routes: Mapping[str, App]) -> list[tuple[Callable[[str], object], App]]:
+    """What tells whether a path is one of the route, and the route."""
+    return [(re.compile(_parameter("[^/]+", path)).fullmatch, app) for path, app in routes.items()]

@@ -102,7 +102,8 @@ class Middleware:
             return
         scope[HEAD_KEY] = passage.head
         scope["query_string"] = passage.head.query
-        await self._route(scope["path"])(scope, receive, send)
+        path = scope["path"] = passage.head.path  # what the policies saw is what is routed
+        await self.direct_routes.get(path, self.app)(scope, receive, send)
 
     async def _root(self, scope: Scope, receive: Receive, send: Send) -> None:
         """`OPTIONS` of the server as a whole (RFC 9110, 9.3.7): load balancers ask whether there is one."""
@@ -111,13 +112,6 @@ class Middleware:
             return
         await send({"type": "http.response.start", "status": 204, "headers": [(b"allow", METHODS)]})
         await send({"type": "http.response.body", "body": b""})
-
-    def _route(self, path: str) -> App:
-        """A slash at the end is no other resource, here as in the framework's router."""
-        found = self.direct_routes.get(path)
-        if found is None and path.endswith("/"):
-            found = self.direct_routes.get(path.rstrip("/"))
-        return found or self.app
 
     def answered(self, method: str, path: str, status: int, started: float, request_id: str) -> None:
         """Counts an answer; logs it if it failed. `status` 0: none was possible. `started`: of `time.perf_counter`."""

@@ -34,19 +34,22 @@ class EventRoutes:
 
     def raw_routes(self) -> dict[str, App]:
         """The routes by path."""
-        events_of_user = guarded(self.of_user)
         return {
             PROCESSED: self._processed,
             "/events/{eventId}": self._known,
-            "/users/{id}/events": events_of_user,
-            "/users//{what}": events_of_user,  # a user id that is empty is refused in words
+            "/users/{id}/events": guarded(self.of_user),
+            "/users//{what}": guarded(self.of_nobody),
         }
 
     async def of_user(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Events of the user in the path."""
-        user_id = user_id_of(scope["raw_path"].split(b"/")[2])
+        user_id = user_id_of(scope["path"].split("/")[2])
         path = PROCESSED if user_id in DOT_SEGMENTS else f"/users/{quote(user_id, safe='')}/events"
         await self._pages.of_user(scope, receive, send, path, user_id)
+
+    async def of_nobody(self, _scope: Scope, _receive: Receive, _send: Send) -> None:
+        """A user id that is empty is refused in words. Raises RefusedError, 400."""
+        user_id_of("")
 
     async def _known(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Another method is refused where there is something to get, and nowhere else."""

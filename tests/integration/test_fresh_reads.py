@@ -141,6 +141,8 @@ def test_while_the_projector_stands_still_nothing_stale_is_answered(
             event_id, position = post(client)
             refused = client.get(f"/events/{event_id}", headers={"footfall-position": position, "prefer": "wait=0"})
             assert refused.status_code == 503
+            disguised = client.get(f"/events/{event_id}%2Fstatus?position={position}", headers={"prefer": "wait=0"})
+            assert disguised.status_code == 503  # the status waits by itself, but this is no path of it
             assert life(client, event_id) == {"eventId": event_id, "status": "unknown"}
             with_position = client.get(f"/events/{event_id}/status?position={position}", headers={"prefer": "wait=0"})
             assert with_position.json()["status"] == "accepted"

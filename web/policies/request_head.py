@@ -1,6 +1,8 @@
 """The head of one request, as request policies see it. Nothing of its body is known yet."""
 
+import re
 from typing import Any, TypeVar
+from urllib.parse import quote, unquote_to_bytes
 
 import msgspec
 
@@ -8,12 +10,15 @@ from web.asgi import Headers, Scope
 
 Fact = TypeVar("Fact")
 
+ANY_PATH = b"*"  # the target of `OPTIONS *`
+_is_canonical = re.compile(rb"(?:/[A-Za-z0-9._~-]+)+|/").fullmatch
+
 
 class RequestHead(msgspec.Struct, eq=False):
     """One request before its body, and what the policies have learned of it."""
 
     method: str
-    path: str  # decoded, as it is routed: one slash between its parts, none at the end
+    path: str  # the very path that is routed; see `canonical`
     raw_path: bytes  # as it was sent, without the query
     query: bytes  # without its question mark
     headers: Headers
@@ -29,10 +34,11 @@ class RequestHead(msgspec.Struct, eq=False):
 
 def head_of(scope: Scope) -> RequestHead:
     """The head of a request on ASGI."""
+    raw_path: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
     return RequestHead(
         scope["method"],
-        canonical(scope["path"]),
-        scope.get("raw_path", b""),
+        canonical(raw_path),
+        raw_path,
         scope.get("query_string", b""),
         scope["headers"],
         scope.get("client"),
@@ -40,8 +46,14 @@ def head_of(scope: Scope) -> RequestHead:
     )
 
 
-def canonical(path: str) -> str:
-    """The one spelling of a path that routers take for the same: doubled slashes, and those at the end, are dropped."""
-    if "//" not in path and not path.endswith("/"):
-        return path
-    return "/" + "/".join(filter(None, path.split("/")))
+def canonical(raw_path: bytes) -> str:
+    """The one spelling of a path. Policies decide by it, and every router routes by it, so none sees another path.
+
+    One slash between segments and none at the end. Each segment is percent-encoded where it has to be, and nowhere
+    else: a `%2F` belongs to its segment, and ends none.
+    """
+    if _is_canonical(raw_path):
+        return raw_path.decode()
+    if raw_path == ANY_PATH:
+        return "*"
+    return "/" + "/".join([quote(unquote_to_bytes(part), safe="") for part in raw_path.split(b"/") if part])
