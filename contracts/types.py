@@ -98,11 +98,12 @@ class Catalogue(msgspec.Struct, frozen=True):
 
 
 def read_catalogue(file: Path | None = None) -> Catalogue:
-    """Reads the catalogue of this file, or the shipped one.
+    """Reads the catalogue of this file, or the shipped one. An empty path, as an empty variable gives, is no file.
 
     Raises:
         CatalogueError: the file cannot be read, or says something that is not valid.
     """
+    file = None if file == Path() else file
     types = _read(file or SHIPPED_FILE)
     digest = _digest(types)
     return Catalogue(types, digest, is_shipped=file is None or digest == _digest(_read(SHIPPED_FILE)))

@@ -9,6 +9,8 @@ import msgspec
 from read_model.connecting.away import ANOTHER_SCHEMA, AWAY
 from telemetry.logs import get_logger
 from web.asgi import App, Headers, Receive, Scope, Send, respond
+from web.policies.decisions import Refuse
+from web.policies.passage import refusal_body
 
 JSON = b"application/json"
 INTERNAL_ERROR = "Internal server error"
@@ -55,25 +57,28 @@ def guarded(handler: App) -> App:
         except BrokenStreamError:
             raise
         except Exception as error:  # noqa: BLE001 - some routes pass by the framework and its last resort
-            refused = refusal_for(error, scope["path"])
-            await respond(send, refused.status, refused.body, JSON, *refused.headers)
+            answer = refusal_for(error, scope["path"])
+            await respond(send, answer.status, refusal_body(answer), JSON, *answer.headers)
 
     return route
 
 
-def refusal_for(error: Exception, path: str) -> RefusedError:
-    """What to answer after `error`: 503 while the database is away or has another schema, 500 for the unforeseen."""
+def refusal_for(error: Exception, path: str) -> Refuse:
+    """What to answer after `error`: 503 while the database is away or has another schema, 500 for the unforeseen.
+
+    A value, never the error itself: a frame that keeps an error is kept by it, and with it the page that was rendered.
+    """
     if isinstance(error, RefusedError):
-        return error
+        return Refuse(error.status, error.error, error.headers, error.problems)
     log = get_logger("query-side")
     if isinstance(error, ANOTHER_SCHEMA):
         log.error("another_schema", path=path, error=type(error).__name__)
-        return RefusedError(503, NOT_MIGRATED, (b"retry-after", b"30"))
+        return Refuse(503, NOT_MIGRATED, ((b"retry-after", b"30"),))
     if isinstance(error, AWAY):
         log.warning("read_model_unavailable", path=path, error=type(error).__name__)
-        return RefusedError(503, UNAVAILABLE, (b"retry-after", b"2"))
+        return Refuse(503, UNAVAILABLE, ((b"retry-after", b"2"),))
     log.error("unforeseen_error", path=path, exc_info=error)
-    return RefusedError(500, INTERNAL_ERROR)
+    return Refuse(500, INTERNAL_ERROR)
 
 
 def header(scope: Scope, name: bytes) -> bytes | None:

@@ -62,8 +62,7 @@ class ReadYourWrites:
         except Exception as error:  # noqa: BLE001 - named in the log, and answered
             if token is not None:
                 _asked.reset(token)
-            refused = refusal_for(error, head.path)
-            return Refuse(refused.status, refused.error, refused.headers, refused.problems)
+            return refusal_for(error, head.path)
         release = None if token is None else lambda _: _asked.reset(token)
         return Admit(query=without_position(head.query), release=release)
 

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from command_side.api.openapi.document import rendered as command_document
+from command_side.settings import CommandSettings
 from contracts.asyncapi import rendered as topic_document
 from contracts.event import ActivityCommand, UserEvent
 from contracts.record import from_value
@@ -233,3 +234,8 @@ def test_the_catalogue_is_published_whole(shop: Path) -> None:
         "means": "opens_session",
     }
     assert told["types"][1]["payloadSchema"]["required"] == ["product", "amount"]
+
+
+def test_an_empty_variable_means_the_shipped_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EVENT_TYPES_FILE", "")
+    assert read_catalogue(CommandSettings().event_types_file) == read_catalogue()
