@@ -56,6 +56,9 @@ LIMIT 5
 # Downgrading below these versions loses data that a later upgrade cannot restore. Projections would be empty although
 # the checkpoints say otherwise, and other generations and dead letters would be lost.
 LOSING = {"0001", "0002", "0003"}
+# Below this version, no row says what an event of a declared type means, and none counts such types.
+DECLARED_TYPES = "0009"
+TABLES_OF_DECLARED_TYPES = ("user_activity_types", "activity_hourly_type_users")
 GENERATIONS = """
 SELECT nspname FROM pg_namespace WHERE nspname ~ '^read_g[1-9][0-9]*$' AND to_regclass(nspname || '.processed_events')
     IS NOT NULL
@@ -143,13 +146,15 @@ def refuse_losing(migrations: MigrationContext, connection: Connection) -> None:
     def checked(heads: tuple[str, ...], at: MigrationContext) -> Iterator[object]:
         assert plan is not None
         steps = list(plan(heads, at))
-        if any(getattr(step, "is_downgrade", False) and set(step.from_revisions) & LOSING for step in steps):
-            why = what_would_be_lost(connection)
-            if why:
-                raise CommandError(
-                    f"this downgrade is refused: {why}. The read model is disposable: make a new database with the "
-                    "older version, and let its projectors fill it from Kafka"
-                )
+        left = {name for step in steps if getattr(step, "is_downgrade", False) for name in step.from_revisions}
+        why = (left & LOSING and what_would_be_lost(connection)) or (
+            DECLARED_TYPES in left and what_declared_types_would_lose(connection)
+        )
+        if why:
+            raise CommandError(
+                f"this downgrade is refused: {why}. The read model is disposable: make a new database with the "
+                "older version, and let its projectors fill it from Kafka"
+            )
         return iter(steps)
 
     if plan is not None:
@@ -164,6 +169,14 @@ def what_would_be_lost(connection: Connection) -> str:
         exists = connection.execute(text(f"SELECT to_regclass('read_g1.{table}') IS NOT NULL")).scalar()
         if exists and connection.execute(text(f"SELECT EXISTS (SELECT FROM read_g1.{table})")).scalar():
             return f"read_g1.{table} holds rows, and the rows derived from them would be lost"
+    return ""
+
+
+def what_declared_types_would_lose(connection: Connection) -> str:
+    for generation in sorted(connection.execute(text(GENERATIONS)).scalars()):
+        for table in TABLES_OF_DECLARED_TYPES:
+            if connection.execute(text(f"SELECT EXISTS (SELECT FROM {generation}.{table})")).scalar():
+                return f"{generation}.{table} holds rows of event types that the older version does not know"
     return ""
 
 

@@ -185,6 +185,30 @@ def test_a_downgrade_that_would_lose_something_is_refused_before_it_begins(
     assert asyncio.run(tables_of(database.admin_url)) == before
 
 
+def test_event_types_that_the_older_version_does_not_know_refuse_a_downgrade(
+    new_database: Callable[[], Servers],
+) -> None:
+    url = new_database().admin_url
+    planted = {
+        "activity_hourly_type_users": "SELECT date_trunc('hour', now()), 0, 'default', 'PURCHASE', 'u'",
+        "user_activity_types": "SELECT 1, 0, 'default', 'u', 'PURCHASE', 'nothing'",
+    }
+
+    async def plant(table: str) -> None:
+        connection = await asyncpg.connect(url)
+        await connection.execute(f"INSERT INTO read_g1.{table} {planted[table]}")
+        await connection.close()
+
+    before = asyncio.run(tables_of(url))
+    for table in planted:
+        asyncio.run(plant(table))
+        run = run_alembic(url, "downgrade", "0008")
+        assert run.returncode != 0
+        told = f"this downgrade is refused: read_g1.{table} holds rows of event types"
+        assert told in " ".join(run.stderr.split() + run.stdout.split())
+    assert asyncio.run(tables_of(url)) == before
+
+
 @pytest.mark.parametrize(
     ("role", "statement"),
     [

@@ -59,6 +59,14 @@ def footfall(*arguments: str, cwd: Path, **environment: str) -> "subprocess.Comp
     )
 
 
+def test_up_tells_what_is_wrong_with_the_catalogue_before_it_starts_a_server(clean: Path) -> None:
+    (clean / "types.toml").write_text('[purchase]\ndescription = "A user buys."\n')
+    run = footfall("up", cwd=clean, EVENT_TYPES_FILE="types.toml")
+    assert (run.returncode, run.stdout) == (1, "")
+    assert "the catalogue of event types types.toml is not usable:\n  [purchase]: a name is 1 to 64" in run.stderr
+    assert [path.name for path in clean.iterdir()] == ["types.toml"]
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_process_names_every_wrong_setting_at_once_and_exits_1(clean: Path, command: str) -> None:
     wrong = COMMANDS[command]
