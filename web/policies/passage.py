@@ -67,10 +67,16 @@ class Passage:
         return decision
 
     def end(self) -> None:
-        """The request has ended: gives back what its policies hold for it. Does nothing the second time."""
+        """The request has ended: gives back what its policies hold for it. Does nothing the second time.
+
+        A release that raises, which it must not, is logged: the others give back theirs, and the answer is sent.
+        """
         releases, self._releases = self._releases, ()
         for release in releases:
-            release(self.head)
+            try:
+                release(self.head)
+            except Exception as error:  # noqa: BLE001 - a place that is never given back is lost for ever
+                get_logger("web").error("policy_release_failed", path=self.head.path, exc_info=error)
 
     def _failed(self, error: Exception) -> Refuse:
         get_logger("web").error("policy_failed", path=self.head.path, exc_info=error)
