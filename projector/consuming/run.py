@@ -97,7 +97,8 @@ class Projector:
             lanes = [tasks.create_task(self._project(lane, stop), name=f"lane {lane}") for lane in range(count)]
             await asyncio.wait(lanes, return_when=asyncio.FIRST_EXCEPTION)
             await self._notify_of_last_batch()
-            for task in background:
+            for task in background:  # regularly, though another may wait for a silent connection for longer
+                self._ownership.heartbeats.end(task)
                 task.cancel()
         await commit_to_group(self._consumer, self._ownership.held.values())
 

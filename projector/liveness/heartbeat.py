@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 
@@ -109,9 +110,9 @@ class Heartbeats:
             for what, tries in beat.operations.items()
         ]
 
-    def end(self) -> None:
-        """Removes the calling loop, which ends regularly."""
-        self._beats.pop(_task(), None)
+    def end(self, task: "asyncio.Task[Any] | None" = None) -> None:
+        """Removes a loop that ends regularly: that of `task`, or the calling one."""
+        self._beats.pop(task or _task(), None)
 
     def loops(self) -> list[Loop]:
         """Returns every loop that has not ended regularly."""

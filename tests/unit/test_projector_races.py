@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence, Set
 from contextlib import asynccontextmanager
 from typing import Any
+from unittest.mock import AsyncMock
 
 import asyncpg
 import msgspec
@@ -483,6 +484,39 @@ async def test_an_error_of_the_group_is_taken_though_no_partition_is_held(
         monkeypatch.setattr(run_module, "MEMBERSHIP_TIMEOUT", 0)
         with pytest.raises(MembershipLostError):
             await member
+
+
+async def test_an_end_that_takes_long_is_not_taken_for_a_lost_loop(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A silent connection may hold up one background task for seconds after the others have ended."""
+    cancelled, released = asyncio.Event(), asyncio.Event()
+
+    async def slow_to_end() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+            await released.wait()
+
+    async def idle() -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(scene.projector, "_publish_dead_letters", slow_to_end)
+    monkeypatch.setattr(scene.projector._notifier, "run", idle)
+    monkeypatch.setattr(run_module, "commit_to_group", AsyncMock())
+    running = asyncio.create_task(scene.projector.run(scene.stop))
+    await everything_else()
+    await scene.assign(0)
+    await scene.until_held(0)
+    scene.stop.set()
+    async with asyncio.timeout(PATIENCE):
+        await cancelled.wait()
+    await everything_else()
+    assert not running.done()
+    assert scene.ownership.heartbeats.loops() == []
+    released.set()
+    await running
 
 
 # --- out of range ----------------------------------------------------------------------------------------------------

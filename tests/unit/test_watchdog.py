@@ -146,6 +146,8 @@ async def test_a_pulse_knows_its_loops_until_they_leave() -> None:
     task.cancel()
     await asyncio.wait([task])
     assert heartbeats.loops()[0].ended
+    heartbeats.end(task)
+    assert heartbeats.loops() == []
 
 
 def test_an_attempt_outside_of_a_loop_is_nobodys() -> None:
