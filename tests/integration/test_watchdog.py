@@ -1,11 +1,13 @@
 """A projector that stands still says so and ends; one that has nothing to do, or a reason to wait, does neither."""
 
 import asyncio
+import gc
 import os
 import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -36,12 +38,18 @@ from tests.servers import Servers
 from tests.shipped_types import SHIPPED
 from tests.tcp_proxy import tcp_proxy
 
-# A projector that ends as stuck gives aiokafka 5 s to close; on a slow machine the collector closes the rest.
-pytestmark = pytest.mark.filterwarnings("ignore:Unclosed AIOKafka:ResourceWarning")
-
 INTERVAL = 1.0  # seconds
 SPAN = 2.6  # seconds
 FETCH = 0.3  # seconds of a fetch in vain: whatever else a turn of a lane takes has the rest of a span
+
+
+@pytest.fixture(autouse=True)
+def _collected() -> Iterator[None]:
+    """A projector that ends as stuck does not wait for aiokafka to close: the collector closes the rest, here."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 @pytest.fixture(autouse=True)
