@@ -71,6 +71,16 @@ class Running:
             *(pid for pid in servers if not runs(pid)),
         ]
 
+    def why(self) -> str:
+        """Says what has ended by itself, for the end of a sentence; empty if nothing has."""
+        servers = {"Kafka": self.stack.kafka_pid, "PostgreSQL": self.stack.postgres_pid}
+        codes = [process.poll() for process in self.processes]
+        found = [
+            *(f"{name} ended" for name, pid in servers.items() if not runs(pid)),
+            *(f"a process of Footfall ended with code {code}" for code in codes if code is not None),
+        ]
+        return f": {', '.join(found)}" if found else ""
+
 
 @contextmanager
 def running_footfall(options: RunOptions, console: Console) -> Iterator[Running]:
@@ -179,7 +189,7 @@ def wait_until_ready(running: Running, urls: Sequence[str]) -> list[str]:
         if all(state is not None for state in states):
             return [state for state in states if state]
         if running.ended() or time.monotonic() > deadline:
-            raise StackError(f"Footfall did not become ready; see the logs in {running.log_dir}.")
+            raise StackError(f"Footfall did not become ready{running.why()}; see the logs in {running.log_dir}.")
         time.sleep(POLL)
 
 
