@@ -77,6 +77,7 @@ def embedded_stack(options: StackOptions, console: Console | None = None) -> Ite
                 addresses = start(options, paths, ports, jars, children, console)
                 note_addresses(lock, ports)
                 yield addresses
+                archive_classes(jars, addresses.kafka_pid)  # last, when nobody needs the JVM any more
             finally:
                 stop_children(children)
 
@@ -100,7 +101,6 @@ def start(
         wait_for_server(cluster, postgres)
         ensure_roles(ports.postgres, passwords)
         wait_for_broker(broker, kafka)
-        archive_classes(jars, kafka.process.pid)
     return addresses_of(broker, ports, passwords, kafka, postgres)
 
 

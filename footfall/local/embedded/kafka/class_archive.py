@@ -26,7 +26,7 @@ def archive_flags(jars: Path) -> list[str]:
 
 
 def archive_classes(jars: Path, broker_pid: int) -> None:
-    """Makes a broker that is ready archive the classes it has loaded, unless that was done (takes a few seconds).
+    """Makes a running broker archive the classes it has loaded, unless that was done (takes a few seconds).
 
     A failure costs nothing but the faster starts.
     """
