@@ -16,11 +16,12 @@ from query_side.api.declared import OF_EVERY_ROUTE
 from query_side.api.negotiation import JSON as JSON_TYPE
 from query_side.api.negotiation import chosen
 from query_side.api.pending_bytes import WaitingBytes
-from query_side.api.responses import JSON, NOT_MIGRATED, UNAVAILABLE, RefusedError, header, refusal
+from query_side.api.responses import JSON, RefusedError, header, refusal_for
 from query_side.api.strictness import strict
 from read_model.connecting.away import ANOTHER_SCHEMA, AWAY
-from telemetry.logs import get_logger
 from web.asgi import respond
+from web.policies.decisions import Refuse
+from web.policies.passage import refusal_body
 
 AnyRequest = Request[Any, Any, Any]
 ALWAYS_JSON = "always_json"  # of a route's `opt`: it is small, and asks no client whether it takes JSON
@@ -42,10 +43,8 @@ def reading_router(
         guards=[strict(event_types)],
         middleware=[JsonAnswers(waiting)],
         exception_handlers={
-            RefusedError: refused,
             ValidationException: invalid,
-            **dict.fromkeys(AWAY, away),
-            **dict.fromkeys(ANOTHER_SCHEMA, another_schema),
+            **dict.fromkeys((RefusedError, *AWAY, *ANOTHER_SCHEMA), refused),
         },
     )
 
@@ -76,7 +75,8 @@ class JsonAnswers(ASGIMiddleware):
         try:
             await self._answer(scope, send, content["body"], headers)
         except RefusedError as error:  # Litestar takes its answer for begun
-            await respond(send, error.status, error.body, JSON, *error.headers)
+            answer = error.answer
+            await respond(send, answer.status, refusal_body(answer), JSON, *answer.headers)
 
     async def _answer(self, scope: Any, send: Any, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
         chosen(header(scope, b"accept"), (JSON_TYPE,))
@@ -86,33 +86,19 @@ class JsonAnswers(ASGIMiddleware):
         await self._waiting.respond(send, 200, body, JSON, VARY, *headers)
 
 
-def refused(_request: AnyRequest, error: RefusedError) -> Response[bytes]:
-    """The refusal, in the envelope."""
-    return in_envelope(error.status, error.body, dict(error.headers))
+def refused(request: AnyRequest, error: Exception) -> Response[bytes]:
+    """The answer of `refusal_for`, as Litestar sends it."""
+    return in_envelope(refusal_for(error, request.scope["path"]))
 
 
 def invalid(_request: AnyRequest, error: ValidationException) -> Response[bytes]:
     """What the guard has let through and Litestar has not: as strict, in Litestar's words."""
     told = [each for each in error.extra or [] if isinstance(each, dict)]
     problems = [f"Parameter `{each.get('key')}`: {each.get('message')}." for each in told]
-    return in_envelope(400, refusal(None, problems or [error.detail]), {})
+    return in_envelope(Refuse(400, "", problems=tuple(problems or [error.detail])))
 
 
-def away(request: AnyRequest, error: Exception) -> Response[bytes]:
-    """503 while the database is away."""
-    log = get_logger("query-side")
-    log.warning("read_model_unavailable", path=request.scope["path"], error=type(error).__name__)
-    return in_envelope(503, refusal(UNAVAILABLE), {b"retry-after": b"2"})
-
-
-def another_schema(request: AnyRequest, error: Exception) -> Response[bytes]:
-    """503 while the database is of another version."""
-    log = get_logger("query-side")
-    log.error("another_schema", path=request.scope["path"], error=type(error).__name__)
-    return in_envelope(503, refusal(NOT_MIGRATED), {b"retry-after": b"30"})
-
-
-def in_envelope(status: int, body: bytes, headers: Mapping[bytes, bytes]) -> Response[bytes]:
+def in_envelope(answer: Refuse) -> Response[bytes]:
     """A refusal as Litestar answers it."""
-    named = {key.decode(): value.decode() for key, value in headers.items()}
-    return Response(body, status_code=status, media_type=JSON_TYPE, headers=named)
+    headers = {key.decode(): value.decode() for key, value in answer.headers}
+    return Response(refusal_body(answer), status_code=answer.status, media_type=JSON_TYPE, headers=headers)

@@ -4,16 +4,14 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
 from read_model.connecting.away import ANOTHER_SCHEMA, AWAY
 from telemetry.logs import get_logger
+from web import envelope
 from web.asgi import App, Headers, Receive, Scope, Send, respond
 from web.policies.decisions import Refuse
 from web.policies.passage import refusal_body
 
 JSON = b"application/json"
-INTERNAL_ERROR = "Internal server error"
 NOT_FOUND = "Not found"
 NOT_MIGRATED = "The database's schema is not the one that this version needs; /health/ready says which it is."
 UNAVAILABLE = "The read model is not available; try again shortly."
@@ -26,9 +24,7 @@ class RefusedError(Exception):
         self, status: int, error: str | None = None, *headers: tuple[bytes, bytes], errors: Sequence[str] | None = None
     ) -> None:
         super().__init__(error or errors)
-        self.status, self.headers = status, headers
-        self.error, self.problems = error or "", tuple(errors or ())
-        self.body = refusal(error, errors)
+        self.answer = Refuse(status, error or "", headers, tuple(errors or ()))
 
 
 class BrokenStreamError(Exception):
@@ -39,18 +35,13 @@ class ClientGoneError(Exception):
     """The client left in the middle of an answer."""
 
 
-def refusal(error: str | None, errors: Sequence[str] | None = None) -> bytes:
-    """Returns the envelope around one sentence, or several."""
-    return msgspec.json.encode({"success": False, "event": None, "errors": errors, "error": error})
-
-
 def guarded(handler: App) -> App:
     """`handler` for GET and HEAD, with every refusal and every failure as an answer in the envelope."""
 
     async def route(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] not in ("GET", "HEAD"):
-            error = refusal(f"Method {scope['method']} is not allowed here; use GET.")
-            await respond(send, 405, error, JSON, (b"allow", b"GET, HEAD"))
+            error = f"Method {scope['method']} is not allowed here; use GET."
+            await respond(send, 405, envelope.failed(error), JSON, (b"allow", b"GET, HEAD"))
             return
         try:
             await handler(scope, receive, send)
@@ -66,10 +57,11 @@ def guarded(handler: App) -> App:
 def refusal_for(error: Exception, path: str) -> Refuse:
     """What to answer after `error`: 503 while the database is away or has another schema, 500 for the unforeseen.
 
-    A value, never the error itself: a frame that keeps an error is kept by it, and with it the page that was rendered.
+    Never the error itself: an error refers to the frames that it passed, and a frame that keeps it makes a cycle, which
+    holds the rendered page until the collector runs.
     """
     if isinstance(error, RefusedError):
-        return Refuse(error.status, error.error, error.headers, error.problems)
+        return error.answer
     log = get_logger("query-side")
     if isinstance(error, ANOTHER_SCHEMA):
         log.error("another_schema", path=path, error=type(error).__name__)
@@ -78,7 +70,7 @@ def refusal_for(error: Exception, path: str) -> Refuse:
         log.warning("read_model_unavailable", path=path, error=type(error).__name__)
         return Refuse(503, UNAVAILABLE, ((b"retry-after", b"2"),))
     log.error("unforeseen_error", path=path, exc_info=error)
-    return Refuse(500, INTERNAL_ERROR)
+    return Refuse(500, envelope.INTERNAL_ERROR)
 
 
 def header(scope: Scope, name: bytes) -> bytes | None:

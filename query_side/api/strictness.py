@@ -49,9 +49,8 @@ def strict(event_types: tuple[str, ...]) -> Guard:
 def check_strictly(connection: ASGIConnection[Any, Any, Any, Any], event_types: tuple[str, ...]) -> None:
     """Reads query and path strictly. Raises RefusedError, 400."""
     scope: Any = connection.scope
-    positions = [
-        field for field in fields_of(scope["query_string"]) if field[0] == "position"
-    ]  # of every route: not this one's
+    # `position` belongs to every route, so it is kept from the check of this one's parameters.
+    positions = [field for field in fields_of(scope["query_string"]) if field[0] == "position"]
     scope["query_string"] = without_position(scope["query_string"])
     scope["path_params"] = {name: path_text(name, text) for name, text in connection.path_params.items()}
     handler: BaseRouteHandler = connection.route_handler  # a guard is given a copy of it, a new one each time

@@ -8,9 +8,10 @@ from uuid import UUID
 import asyncpg
 
 from query_side.api.parameters import DOT_SEGMENTS, user_id_of
-from query_side.api.responses import JSON, RefusedError, guarded, header, refusal
+from query_side.api.responses import JSON, RefusedError, guarded, header
 from query_side.events import queries
 from query_side.events.responses import EventPages
+from web import envelope
 from web.asgi import App, Receive, Scope, Send, respond
 
 PROCESSED = "/events/processed"
@@ -56,7 +57,7 @@ class EventRoutes:
         if scope["method"] in ("GET", "HEAD") or parse_event_id(scope["path"].split("/")[2]) is not None:
             await self._event(scope, receive, send)
         else:
-            await respond(send, 404, refusal(NO_COMMANDS_HERE), JSON)
+            await respond(send, 404, envelope.failed(NO_COMMANDS_HERE), JSON)
 
     async def event(self, scope: Scope, _receive: Receive, send: Send) -> None:
         """One event by its id. An event never changes, so its tag is that of its bytes."""

@@ -50,7 +50,7 @@ def test_a_cursor_is_good_in_its_own_history_only() -> None:
     for tag, now in ((old.tag, new), (new.tag, old), (old.tag, ServedHistory())):
         with pytest.raises(AnotherHistoryError) as refused:
             check(tag, now)
-        assert refused.value.status == 410
+        assert refused.value.answer.status == 410
 
 
 def test_a_cursor_without_a_history_is_good_only_while_the_first_is_served() -> None:
