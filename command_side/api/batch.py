@@ -4,19 +4,11 @@ from collections.abc import Sequence
 from urllib.parse import parse_qsl
 
 import msgspec
-from litestar import asgi
 from litestar.handlers import ASGIRouteHandler
 
-from command_side.api.request import ClientGoneError, cancel_on_disconnect, read_body
-from command_side.api.responses import (
-    KEY_CONFLICT,
-    PUBLISH_ANSWERS,
-    Answer,
-    answer_failure,
-    answer_invalid,
-    answer_unrecorded,
-    send_answer,
-)
+from command_side.api.asgi_route import command_route
+from command_side.api.request import cancel_on_disconnect
+from command_side.api.responses import KEY_CONFLICT, PUBLISH_ANSWERS, Answer, answer_invalid, answer_unrecorded
 from command_side.batch_items import KEY_FIELD
 from command_side.batch_submission import Batches, ItemResult
 from command_side.idempotency import KeyConflict
@@ -34,10 +26,9 @@ from command_side.settings import CommandSettings
 from contracts.validation.rules import Problems
 from telemetry.metrics import COMMANDS_REJECTED
 from web import envelope
-from web.asgi import Receive, Scope, Send
+from web.asgi import Scope
 from web.fast_handler import encode_headers
 from web.middleware import REQUEST_ID_KEY
-from web.policies.passage import HEAD_KEY
 from web.policies.request_head import RequestHead
 
 BATCH = "/events/generate/batch"
@@ -53,26 +44,13 @@ _encode = msgspec.json.Encoder().encode
 
 def batch_route(batches: Batches, settings: CommandSettings) -> ASGIRouteHandler:
     """The route that records many activities."""
-    body_timeout = settings.body_timeout_ms / 1000
 
-    @asgi(BATCH, copy_scope=False)
-    async def generate_batch(scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            head = scope[HEAD_KEY].fact(CommandHead)
-            body = await read_body(receive, head.max_bytes, body_timeout)
-            lines = head.media_type == NDJSON
-            work = batches.handle(body, scope[REQUEST_ID_KEY], lines=lines, atomic=head.atomic)
-            # A batch with a key goes on without its client: repeats may wait for it.
-            results = await (work if KEY_FIELD in body else cancel_on_disconnect(scope, work))
-            answer = answer_to_batch(results)
-        except ClientGoneError:
-            return
-        except Exception as error:  # noqa: BLE001 - this route passes by the framework and its last resort
-            await answer_failure(scope, send, error)
-        else:
-            await send_answer(send, answer)
+    async def answer(scope: Scope, head: CommandHead, body: bytes) -> Answer:
+        work = batches.handle(body, scope[REQUEST_ID_KEY], lines=head.media_type == NDJSON, atomic=head.atomic)
+        # A batch with a key goes on without its client: repeats may wait for it.
+        return answer_to_batch(await (work if KEY_FIELD in body else cancel_on_disconnect(scope, work)))
 
-    return generate_batch
+    return command_route(BATCH, settings, answer)
 
 
 def read_batch_head(max_bytes: int, head: RequestHead) -> CommandHead:
