@@ -97,16 +97,21 @@ class Catalogue(msgspec.Struct, frozen=True):
         return "" if self.is_shipped else f"event types {self.digest}"
 
 
+def is_named(file: Path | None) -> bool:
+    """Whether a setting names a file. An empty variable gives an empty path, which names none."""
+    return file is not None and file != Path()
+
+
 def read_catalogue(file: Path | None = None) -> Catalogue:
-    """Reads the catalogue of this file, or the shipped one. An empty path, as an empty variable gives, is no file.
+    """Reads the catalogue of this file, or the shipped one if none is named.
 
     Raises:
         CatalogueError: the file cannot be read, or says something that is not valid.
     """
-    file = None if file == Path() else file
-    types = _read(file or SHIPPED_FILE)
+    shipped = _read(SHIPPED_FILE)
+    types = _read(file) if file is not None and is_named(file) else shipped
     digest = _digest(types)
-    return Catalogue(types, digest, is_shipped=file is None or digest == _digest(_read(SHIPPED_FILE)))
+    return Catalogue(types, digest, is_shipped=digest == _digest(shipped))
 
 
 def rendered(catalogue: Catalogue) -> bytes:

@@ -63,23 +63,17 @@ class Running:
     processes: "Sequence[subprocess.Popen[bytes]]"
     log_dir: Path
 
-    def ended(self) -> list[int]:
-        """Returns the ids of processes and servers that have ended by themselves."""
-        servers = [self.stack.kafka_pid, self.stack.postgres_pid]
-        return [
-            *(process.pid for process in self.processes if process.poll() is not None),
-            *(pid for pid in servers if not runs(pid)),
-        ]
-
-    def why(self) -> str:
-        """Says what has ended by itself, for the end of a sentence; empty if nothing has."""
+    def ended(self) -> list[str]:
+        """Returns what has ended by itself, each with its process id."""
         servers = {"Kafka": self.stack.kafka_pid, "PostgreSQL": self.stack.postgres_pid}
-        codes = [process.poll() for process in self.processes]
-        found = [
-            *(f"{name} ended" for name, pid in servers.items() if not runs(pid)),
-            *(f"a process of Footfall ended with code {code}" for code in codes if code is not None),
+        return [
+            *(f"{name} (pid {pid})" for name, pid in servers.items() if not runs(pid)),
+            *(
+                f"a process of Footfall (pid {process.pid}, exit code {process.returncode})"
+                for process in self.processes
+                if process.poll() is not None
+            ),
         ]
-        return f": {', '.join(found)}" if found else ""
 
 
 @contextmanager
@@ -188,8 +182,10 @@ def wait_until_ready(running: Running, urls: Sequence[str]) -> list[str]:
         states = [readiness(f"{url}/health/ready") for url in urls]
         if all(state is not None for state in states):
             return [state for state in states if state]
-        if running.ended() or time.monotonic() > deadline:
-            raise StackError(f"Footfall did not become ready{running.why()}; see the logs in {running.log_dir}.")
+        ended = running.ended()
+        if ended or time.monotonic() > deadline:
+            why = f": ended by itself: {', '.join(ended)}" if ended else ""
+            raise StackError(f"Footfall did not become ready{why}; see the logs in {running.log_dir}.")
         time.sleep(POLL)
 
 

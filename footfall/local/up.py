@@ -18,9 +18,9 @@ def up(options: RunOptions, console: Console) -> int:
     try:
         with running_footfall(options, console) as running:
             console.print(welcome(running), soft_wrap=True, highlight=False)
-            while not running.ended():
+            while not (ended := running.ended()):
                 time.sleep(WATCH)
-            console.print(f"[red]A process ended by itself (pid {running.ended()}); see the logs in {running.log_dir}.")
+            console.print(f"[red]Ended by itself: {', '.join(ended)}; see the logs in {running.log_dir}.")
             return 1
     except KeyboardInterrupt:
         console.print("Stopped.")

@@ -42,7 +42,7 @@ def load_settings(kind: type[Settings], **overrides: Any) -> Settings:
 def load_catalogue(file: Path | None) -> Catalogue:
     """Reads the catalogue of event types once: this file, or the shipped one. Exits 1 with a line for each problem."""
     try:
-        return read_catalogue(file if file is not None and file.name else None)  # an empty variable names no file
+        return read_catalogue(file)
     except CatalogueError as error:
         print(f"footfall: {error}", file=sys.stderr)
         sys.exit(1)

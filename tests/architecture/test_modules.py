@@ -4,10 +4,11 @@ import ast
 import re
 from pathlib import Path
 
-from tests.architecture.repository import ROOT, modules
+from tests.architecture.repository import ROOMS, ROOT, modules
 
 EMPTY_NAMES = {"service", "manager", "util", "utils", "helper", "helpers", "common", "core", "base", "misc", "shared"}
 MAX_LINES = 300
+MAX_MODULES = 12  # in one folder
 
 
 def test_no_module_or_package_has_a_name_that_says_nothing() -> None:
@@ -24,6 +25,16 @@ def test_no_module_is_longer_than_300_lines() -> None:
     lengths = {str(path): len((ROOT / path).read_text().splitlines()) for path in modules()}
     too_long = {path: lines for path, lines in lengths.items() if lines > MAX_LINES}
     assert not too_long, f"one idea a module, at most {MAX_LINES} lines: {too_long}"
+
+
+def test_no_folder_of_a_room_holds_more_than_a_dozen_modules() -> None:
+    folders = {
+        str(folder.relative_to(ROOT)): len(modules)
+        for room in ROOMS
+        for folder in [ROOT / room, *(path for path in (ROOT / room).rglob("*") if path.is_dir())]
+        if len(modules := [path for path in folder.glob("*.py") if path.name != "__init__.py"]) > MAX_MODULES
+    }
+    assert not folders, f"these folders hold several jobs: {folders}"
 
 
 def test_a_room_declares_its_settings_in_one_module() -> None:

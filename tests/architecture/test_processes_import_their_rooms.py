@@ -25,13 +25,3 @@ def test_a_process_imports_no_room_that_it_does_not_run(process: str) -> None:
     )
     rooms = set(result.stdout.split()) & set(ROOMS)
     assert rooms == RUNS[process] | EVERYWHERE
-
-
-def test_no_folder_of_a_room_holds_more_than_a_dozen_modules() -> None:
-    folders = {
-        str(folder.relative_to(ROOT)): len(modules)
-        for room in ROOMS
-        for folder in [ROOT / room, *(path for path in (ROOT / room).rglob("*") if path.is_dir())]
-        if len(modules := [path for path in folder.glob("*.py") if path.name != "__init__.py"]) > 12
-    }
-    assert not folders, f"these folders hold several jobs: {folders}"

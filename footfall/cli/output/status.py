@@ -8,7 +8,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from contracts.types import Catalogue
+from contracts.types import Catalogue, is_named
 from footfall.processes.environment import load_catalogue
 from operations.status import GenerationStatus, PartitionStatus, Status, observing
 from projector.settings import ProjectorSettings
@@ -51,7 +51,7 @@ async def _watch(settings: ProjectorSettings, as_json: bool, max_lag: int | None
 
 def _own_catalogue(settings: ProjectorSettings) -> Catalogue | None:
     file = settings.event_types_file
-    return load_catalogue(file) if file is not None and file.name else None
+    return load_catalogue(file) if is_named(file) else None
 
 
 def _print_json(status: Status) -> None:
