@@ -67,8 +67,14 @@ class Side(Protocol):
         ...
 
 
-def web_app(name: str, *sides: Side) -> Middleware:
-    """All routes and probes of `sides`, behind the policies of all of them; `name` labels metrics and logs."""
+def web_app(name: str, identity: RequestPolicy, *sides: Side) -> Middleware:
+    """All routes and probes of `sides`, behind the policies of all of them.
+
+    Args:
+        name: Labels metrics and logs.
+        identity: The first policy, which learns the `Principal` of every request.
+        sides: What answers.
+    """
     documents = {path: document for side in sides for path, document in side.documents.items()}
     app: Any = Litestar(
         route_handlers=[route for side in sides for route in side.route_handlers],
@@ -81,7 +87,7 @@ def web_app(name: str, *sides: Side) -> Middleware:
     probes = {probe_name: probe for side in sides for probe_name, probe in side.probes.items()}
     direct = {path: route for side in sides for path, route in side.direct_routes.items()}
     fast_handlers = {path: handler for side in sides for path, handler in side.fast_handlers.items()}
-    policies = [policy for side in sides for policy in side.policies]
+    policies = [identity, *(policy for side in sides for policy in side.policies)]
     raw = {path: route for side in sides for path, route in side.raw_routes.items()}
     return Middleware(RawRoutes(raw, for_router(app)), name, probes, direct, fast_handlers, policies)
 

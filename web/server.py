@@ -19,6 +19,7 @@ from web.asgi import App
 from web.health import only_probes
 from web.middleware import Middleware
 from web.open_files import connections_allowed
+from web.policies.decisions import RequestPolicy
 from web.protocol.bounded_http import LOOK_INTERVAL, BoundedHttp
 from web.protocol.connection_places import Place, close_overdue
 from web.protocol.fast_path import FastHttp
@@ -129,9 +130,11 @@ def tune_garbage_collection() -> None:
 
 
 @asynccontextmanager
-async def serving_probes(side: str, host: str, port: int, probes: Mapping[str, Probe]) -> AsyncIterator[None]:
-    """Serves only the probe endpoints while the body runs, on the loop that is running."""
-    server = server_of(Middleware(only_probes, side, probes), host, port, PROBE_CONNECTIONS)
+async def serving_probes(
+    side: str, host: str, port: int, identity: RequestPolicy, probes: Mapping[str, Probe]
+) -> AsyncIterator[None]:
+    """Serves only the probe endpoints while the body runs, on the loop that is running. `identity`: see `web_app`."""
+    server = server_of(Middleware(only_probes, side, probes, policies=[identity]), host, port, PROBE_CONNECTIONS)
     task = asyncio.create_task(server.serve_unsignalled())
     try:
         yield

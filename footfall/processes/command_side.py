@@ -2,10 +2,11 @@
 
 from command_side.app import CommandSide
 from command_side.settings import CommandSettings
-from contracts.event import PERSONAL_FIELDS
+from contracts.event import DEFAULT_TENANT, PERSONAL_FIELDS
 from footfall.processes.environment import load_catalogue, load_settings
 from telemetry.logs import configure_logs
 from web.application import web_app
+from web.policies.principal import OpenDoor
 from web.server import serve
 
 
@@ -14,5 +15,5 @@ def run_command_side(port: int | None) -> int:
     settings = load_settings(CommandSettings, port=port)
     catalogue = load_catalogue(settings.event_types_file)
     configure_logs(settings.log_level, PERSONAL_FIELDS | catalogue.personal_fields)
-    app = web_app("command-side", CommandSide(settings, catalogue))
+    app = web_app("command-side", OpenDoor(DEFAULT_TENANT), CommandSide(settings, catalogue))
     return serve(app, settings.host, settings.port, settings.max_connections)

@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager
 import uvloop
 from aiokafka.errors import KafkaError
 
-from contracts.event import PERSONAL_FIELDS
+from contracts.event import DEFAULT_TENANT, PERSONAL_FIELDS
 from contracts.types import Catalogue
 from footfall.processes.environment import load_catalogue, load_settings
 from footfall.processes.own_sessions import require_own_sessions
@@ -22,6 +22,7 @@ from projector.settings import ProjectorSettings
 from projector.writing.failure import DATABASE_ERRORS, describe_error, leaves
 from telemetry.health import Probe
 from telemetry.logs import configure_logs, get_logger
+from web.policies.principal import OpenDoor
 from web.server import serving_probes, tune_garbage_collection
 
 DRAIN_DEADLINE = 9.0  # seconds from the signal until the process is ended, even if something hangs
@@ -70,7 +71,9 @@ async def _projecting(settings: ProjectorSettings, catalogue: Catalogue) -> None
     tune_garbage_collection()
 
     def probes(found: Mapping[str, Probe]) -> AbstractAsyncContextManager[None]:
-        return serving_probes("projector", settings.projector_host, settings.projector_port, found)
+        return serving_probes(
+            "projector", settings.projector_host, settings.projector_port, OpenDoor(DEFAULT_TENANT), found
+        )
 
     try:
         await run_projector(settings, catalogue, stop, probes)

@@ -21,6 +21,7 @@ from command_side.submission import Commands
 from contracts.event import ActivityCommand, create_user_event
 from contracts.record import to_record
 from tests.conftest import Footfall
+from tests.drivers.identity import OPEN
 from tests.patience import PATIENCE
 from tests.processes import Process, free_port
 from tests.servers import Servers
@@ -353,7 +354,7 @@ async def test_every_codec_is_read_back(codec: str, compressed_topic: tuple[str,
         CommandSettings(kafka_bootstrap_servers=bootstrap, kafka_topic=topic, kafka_compression=codec),  # type: ignore[arg-type]
         SHIPPED,
     )
-    app = web_app("command-side", side)
+    app = web_app("command-side", OPEN, side)
     async with side.lifespan(None), asgi_client(app) as asgi:  # type: ignore[arg-type]
         answer = await asgi.post(GENERATE, json={**COMMAND, "payload": {"codec": codec, "x": "y" * 2_000}})
     assert answer.status_code == 201
@@ -378,7 +379,7 @@ async def test_the_unforeseen_is_500_and_tells_nothing(
 
     monkeypatch.setattr(Commands, "submit", broken)
     settings = CommandSettings(kafka_bootstrap_servers=compressed_topic[0], kafka_topic=compressed_topic[1])
-    async with asgi_client(web_app("command-side", CommandSide(settings, SHIPPED))) as asgi:
+    async with asgi_client(web_app("command-side", OPEN, CommandSide(settings, SHIPPED))) as asgi:
         answer = await asgi.post(GENERATE, json=COMMAND, headers={"x-request-id": "r"})
     assert (answer.status_code, answer.json()) == (500, failed("Internal server error"))
     assert SECURE.items() <= dict(answer.headers).items()
@@ -395,7 +396,7 @@ async def test_a_position_that_kafka_forgot_is_left_out(
 
     monkeypatch.setattr(Commands, "submit", written_by_an_earlier_try)
     settings = CommandSettings(kafka_bootstrap_servers=compressed_topic[0], kafka_topic=compressed_topic[1])
-    async with asgi_client(web_app("command-side", CommandSide(settings, SHIPPED))) as asgi:
+    async with asgi_client(web_app("command-side", OPEN, CommandSide(settings, SHIPPED))) as asgi:
         answer = await asgi.post(GENERATE, json=COMMAND)
     assert answer.status_code == 201
     assert answer.headers["location"] == f"/events/{answer.json()['event']['eventId']}"

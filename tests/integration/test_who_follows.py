@@ -14,6 +14,7 @@ import pytest
 
 from command_side.app import CommandSide
 from command_side.settings import CommandSettings
+from tests.drivers.identity import OPEN
 from tests.drivers.raw_http import Client, in_flight, port_of, post, served, until, within
 from tests.servers import Servers
 from tests.shipped_types import SHIPPED
@@ -38,7 +39,7 @@ async def side_behind(
         aiokafka.client, "create_conn", lambda _host, _port, **options: connect("127.0.0.1", proxy.port, **options)
     )
     settings = CommandSettings(kafka_bootstrap_servers=kafka, kafka_topic=topic, publish_timeout_ms=timeout_ms)
-    async with served(web_app("command-side", CommandSide(settings, SHIPPED))) as server:
+    async with served(web_app("command-side", OPEN, CommandSide(settings, SHIPPED))) as server:
         yield port_of(server)
         proxy.thaw()
 

@@ -15,6 +15,7 @@ from command_side.app import CommandSide
 from command_side.policies.requests_in_flight import RequestsInFlight
 from command_side.publishing.produce_round import ProduceRound
 from command_side.settings import CommandSettings
+from tests.drivers.identity import OPEN
 from tests.drivers.raw_http import (
     DIRECT,
     MAX_CONNECTIONS,
@@ -109,7 +110,7 @@ def topic(new_topic: Callable[..., str]) -> str:
 async def side(real_servers: Servers, topic: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Side]:
     settings = CommandSettings(kafka_bootstrap_servers=real_servers.kafka, kafka_topic=topic)
     gate = Gate(monkeypatch)
-    async with served(web_app("command-side", CommandSide(settings, SHIPPED))) as server:
+    async with served(web_app("command-side", OPEN, CommandSide(settings, SHIPPED))) as server:
         found = Side(port_of(server), gate, server, real_servers.kafka, topic)
         yield found
         await found.close()

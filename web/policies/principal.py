@@ -1,0 +1,38 @@
+"""Who asks: the fact that the first policy of every process learns of every request."""
+
+from enum import StrEnum
+
+import msgspec
+
+from web.policies.decisions import Admit, Decision
+from web.policies.request_head import RequestHead
+
+
+class AccessScope(StrEnum):
+    """What a principal may do. Every path needs exactly one, or says that it is public."""
+
+    EVENTS_WRITE = "events:write"
+    EVENTS_READ = "events:read"
+    EXPORT = "export"
+    PRIVACY = "privacy"
+    OPERATOR = "operator"
+    METRICS = "metrics"
+
+
+class Principal(msgspec.Struct, frozen=True, gc=False):
+    """Who asks, for which tenant, and what for. There is no default tenant here: whoever makes one says which."""
+
+    tenant_id: str
+    subject: str  # for audit and limits: "key:<id>", "token:<issuer>/<subject>", "anonymous"; never a secret
+    scopes: frozenset[AccessScope]
+
+
+class OpenDoor:
+    """The identity policy of an open service: everybody may do everything, as one tenant."""
+
+    def __init__(self, tenant_id: str) -> None:
+        self._admit = Admit(Principal(tenant_id, "anonymous", frozenset(AccessScope)))
+
+    def __call__(self, head: RequestHead) -> Decision:
+        """See `RequestPolicy`."""
+        return self._admit
