@@ -130,8 +130,8 @@ def demo(
       footfall demo
       footfall demo --events 200000 --connections 64 --projectors 2
     """
+    from footfall.local.demo.account import DemoOptions
     from footfall.local.demo.command import demo as run
-    from footfall.local.demo.run import DemoOptions
     from footfall.local.running import RunOptions
 
     options = DemoOptions(events=events, users=users, seed=seed, connections=connections)

@@ -15,8 +15,8 @@ import httpx
 import psutil
 import pytest
 
+from footfall.local.demo.account import Account
 from footfall.local.demo.report import verdict
-from footfall.local.demo.run import Account
 from footfall.local.demo.traffic import a_day_of_traffic
 from tests.patience import PATIENCE, patient
 from tests.processes import free_port, wait_until
@@ -67,7 +67,8 @@ def test_the_demo_accounts_for_every_event_and_ends_by_itself(state_dir: Path) -
         r"projected\s+│ 600",
         r"duplicates skipped\s+│ 200 of 200",
         r"malformed \w+\s+│ 50 of 50",
-        r"POST to 201\s+│ p50 [0-9.]+ ms\s+p99 [0-9.]+ ms",
+        r"POST to 201\s+│ p50 [0-9.]+ ms\s+p99 [0-9.]+ ms\s+beside the batches",
+        r"POST to 201\s+│ p50 [0-9.]+ ms\s+p99 [0-9.]+ ms\s+with nothing beside it",
         r"201 to visible\s+│ p50 [0-9.]+ ms\s+p99 [0-9.]+ ms",
         r"accepted = projected: 600 events",
     ):

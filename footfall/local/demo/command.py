@@ -4,8 +4,9 @@ import uvloop
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from footfall.local.demo.account import DemoOptions
 from footfall.local.demo.report import report
-from footfall.local.demo.run import DemoOptions, run_demo
+from footfall.local.demo.run import run_demo
 from footfall.local.running import RunOptions, running_footfall
 from footfall.local.up import end_on_signals
 

@@ -1,16 +1,16 @@
 """Runs the demo: posts a day of traffic, disturbs it, waits until all is projected, and accounts for every event.
 
 Events of most users are posted in batches, as a backend would; events of some users one by one, as devices would. The
-latencies in the report are those of the single posts. All events of a user are posted over one connection, so they stay
-in order.
+latencies in the report are those of the single posts: beside the batches, which is under load, and afterwards, at rest.
+All events of a user are posted over one connection, so they stay in order.
 """
 
 import asyncio
 import itertools
 import random
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from functools import partial
 
 import aiohttp
 import asyncpg
@@ -19,63 +19,23 @@ from aiokafka import AIOKafkaProducer
 from rich.progress import Progress, TaskID
 
 from contracts.record import TOPIC
-from footfall.local.demo.traffic import BROKEN_VALUES, INVALID_BODIES, a_day_of_traffic
+from footfall.local.demo.account import Account, DemoOptions, event_id_of
+from footfall.local.demo.posting import plan, post_all, post_one_by_one
+from footfall.local.demo.traffic import BROKEN_VALUES
 from footfall.local.running import Running
 
 PATIENCE = 60.0  # seconds without progress after which the demo no longer waits for missing events
 POLL_INTERVAL = 0.1  # seconds between two reads of the checkpoints
 VISIBLE_SAMPLES = 300  # events whose time to visibility is measured
 VISIBLE_TIMEOUT = 30.0  # seconds for one event to become visible
-BATCH = 100  # events in one batch
-ONE_BY_ONE = 16  # one in this many connections posts its events one by one
+
+_array = msgspec.json.Decoder(list[msgspec.Raw])
 
 COUNTS = """
 SELECT coalesce(sum(next_offset), 0)::bigint AS read, coalesce(sum(stored), 0)::bigint AS stored,
        coalesce(sum(duplicates), 0)::bigint AS duplicates, coalesce(sum(malformed), 0)::bigint AS malformed
 FROM read.checkpoints
 """
-
-
-@dataclass(frozen=True)
-class DemoOptions:
-    """How many events to post, and how."""
-
-    events: int = 20_000
-    users: int = 500
-    seed: int = 1
-    connections: int = 32
-    invalid: int = 200  # bodies that must be rejected
-    duplicates: int = 200  # records of accepted events, produced once more
-    broken: int = 50  # records that are not events
-
-
-@dataclass
-class Account:
-    """What the demo sent, and what it found afterwards. Times in seconds; ids as text.
-
-    `surprises`: answers that were not expected. `phantoms`: events that are stored but were not accepted here.
-    """
-
-    sent: int = 0
-    batches: int = 0
-    batched: int = 0  # events sent in batches
-    rejected: int = 0
-    surprises: list[str] = field(default_factory=list)
-    accepted: dict[str, bytes] = field(default_factory=dict)  # event id -> event as the 201 showed it
-    post_seconds: list[float] = field(default_factory=list)
-    visible_seconds: list[float] = field(default_factory=list)
-    posting_took: float = 0.0
-    projecting_took: float = 0.0
-    projected: int = 0
-    duplicates: int = 0
-    malformed: int = 0
-    missing: list[str] = field(default_factory=list)
-    phantoms: list[str] = field(default_factory=list)
-    rows: list[bytes] = field(default_factory=list)
-
-    def exact(self) -> bool:
-        """Whether exactly the accepted events were projected, and no answer was unexpected."""
-        return not (self.missing or self.phantoms or self.surprises) and self.projected == len(self.accepted) > 0
 
 
 async def run_demo(running: Running, options: DemoOptions, progress: Progress) -> Account:
@@ -107,118 +67,23 @@ async def post_and_project(
     posting = progress.add_task("posting", total=options.events + options.invalid)
     projecting = progress.add_task("projecting", total=total)
     started = time.perf_counter()
-    watcher = asyncio.create_task(watch(database, before, total, progress, projecting))
+    lanes, last = plan(options)
+    watcher = asyncio.create_task(watch(database, before, total - len(last), progress, projecting))
     posted = asyncio.Event()
     sampler = asyncio.create_task(sample_visibility(http, account, posted))
-    await post_all(http, options, account, progress, posting)
+    await post_all(http, lanes, account, partial(progress.advance, posting))
     posted.set()
     account.posting_took = time.perf_counter() - started
+    account.accepted_under_load = len(account.accepted)
     await produce_disturbances(running.stack.kafka_bootstrap, options, list(account.accepted.values()))
-    after = await watcher
+    account.projected_under_load = (await watcher)["stored"] - before["stored"]
     account.projecting_took = time.perf_counter() - started
     await sampler
+    await post_at_rest(http, last, account, partial(progress.advance, posting))
+    after = await watch(database, before, total, progress, projecting)
     account.projected = after["stored"] - before["stored"]
     account.duplicates = after["duplicates"] - before["duplicates"]
     account.malformed = after["malformed"] - before["malformed"]
-
-
-async def post_all(
-    http: aiohttp.ClientSession, options: DemoOptions, account: Account, progress: Progress, bar: TaskID
-) -> None:
-    """Posts all events over `options.connections` connections."""
-    rng = random.Random(options.seed)  # noqa: S311 - repeatable on purpose
-    lanes: list[list[bytes]] = [[] for _ in range(options.connections)]
-    lane_of: dict[str, list[bytes]] = {}  # each new user is assigned to the next lane
-    for activity in a_day_of_traffic(options.events, options.users, options.seed):
-        lane_of.setdefault(activity.user_id, lanes[len(lane_of) % len(lanes)]).append(activity.body)
-    singly = max(1, options.connections // ONE_BY_ONE)
-    for body in itertools.islice(itertools.cycle(INVALID_BODIES), options.invalid):
-        lane = rng.choice(lanes[:singly])
-        lane.insert(rng.randint(0, len(lane)), body)
-
-    def advance(count: int) -> None:
-        progress.advance(bar, count)
-
-    await asyncio.gather(
-        *(post_one_by_one(http, lane, account, advance) for lane in lanes[:singly]),
-        *(post_in_batches(http, lane, account, advance) for lane in lanes[singly:]),
-    )
-
-
-async def post_in_batches(
-    http: aiohttp.ClientSession, bodies: Sequence[bytes], account: Account, advance: Callable[[int], None]
-) -> None:
-    for first in range(0, len(bodies), BATCH):
-        batch = bodies[first : first + BATCH]
-        headers = {"Content-Type": "application/x-ndjson"}
-        async with http.post("/events/generate/batch", data=b"\n".join(batch), headers=headers) as response:
-            answer = await response.read()
-        account.sent += len(batch)
-        account.batches += 1
-        account.batched += len(batch)
-        note_batch(account, len(batch), response.status, answer)
-        advance(len(batch))
-
-
-async def post_one_by_one(
-    http: aiohttp.ClientSession, bodies: Iterable[bytes], account: Account, advance: Callable[[int], None]
-) -> None:
-    for body in bodies:
-        started = time.perf_counter()
-        async with http.post("/events/generate", data=body, headers={"Content-Type": "application/json"}) as response:
-            answer = await response.read()
-        account.sent += 1
-        note_answer(account, body, response.status, answer, time.perf_counter() - started)
-        advance(1)
-
-
-class _Accepted(msgspec.Struct):
-    event: msgspec.Raw
-
-
-class _Result(msgspec.Struct):
-    status: int
-    event: msgspec.Raw
-
-
-class _Results(msgspec.Struct):
-    results: list[_Result]
-
-
-class _Id(msgspec.Struct, rename="camel"):
-    event_id: str
-
-
-_accepted = msgspec.json.Decoder(_Accepted)
-_results = msgspec.json.Decoder(_Results)
-_id = msgspec.json.Decoder(_Id)
-_array = msgspec.json.Decoder(list[msgspec.Raw])
-
-
-def note_answer(account: Account, body: bytes, status: int, answer: bytes, seconds: float) -> None:
-    """Counts one answer. Any status but 201 for a valid body and 400 for an invalid one is a surprise."""
-    invalid = body in INVALID_BODIES
-    if status == 201 and not invalid:
-        event = bytes(_accepted.decode(answer).event)
-        account.accepted[_id.decode(event).event_id] = event
-        account.post_seconds.append(seconds)
-    elif status == 400 and invalid:
-        account.rejected += 1
-    else:
-        account.surprises.append(f"{status} for {body[:60]!r}")
-
-
-def note_batch(account: Account, sent: int, status: int, answer: bytes) -> None:
-    """Counts the answer to a batch of valid commands. Any status but 201 for each command is a surprise."""
-    results = _results.decode(answer).results if status in (201, 207) else []
-    for result in results:
-        if result.status == 201:
-            event = bytes(result.event)
-            account.accepted[_id.decode(event).event_id] = event
-        else:
-            account.surprises.append(f"{result.status} for an event of a batch")
-    if len(results) != sent:
-        account.surprises.append(f"{status} for a batch of {sent}: {answer[:60]!r}")
 
 
 async def produce_disturbances(bootstrap: str, options: DemoOptions, accepted: list[bytes]) -> None:
@@ -263,6 +128,17 @@ async def sample_visibility(http: aiohttp.ClientSession, account: Account, poste
         account.visible_seconds.append(await until_visible(http, event_id))
 
 
+async def post_at_rest(
+    http: aiohttp.ClientSession, bodies: Iterable[bytes], account: Account, advance: Callable[[int], None]
+) -> None:
+    """Posts each event when the one before is visible, and nothing else happens."""
+    for body in bodies:
+        known = len(account.accepted)
+        await post_one_by_one(http, [body], account, account.post_at_rest, advance)
+        if len(account.accepted) > known:
+            account.visible_at_rest.append(await until_visible(http, next(reversed(account.accepted))))
+
+
 async def until_visible(http: aiohttp.ClientSession, event_id: str) -> float:
     """Returns the seconds until the event is found; infinite if it is not found within `VISIBLE_TIMEOUT`."""
     started = time.perf_counter()
@@ -288,4 +164,4 @@ async def all_events(http: aiohttp.ClientSession) -> list[tuple[str, bytes]]:
     async with http.get("/events/processed") as response:
         response.raise_for_status()
         events = _array.decode(await response.read())
-    return [(_id.decode(event).event_id, bytes(event)) for event in events]
+    return [(event_id_of(event), bytes(event)) for event in events]
