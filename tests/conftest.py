@@ -14,11 +14,14 @@ import httpx
 import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
+from hypothesis.configuration import set_hypothesis_home_dir
 from pydantic import SecretStr
 
+from footfall.local.embedded.paths import cache_root
 from operations.settings import MigrateSettings, TopicSettings
 from operations.setup import create_topics, migrate
 from tests import foreign_clients, processes
+from tests.architecture.repository import files_beside_git
 from tests.patience import PATIENCE
 from tests.processes import Process
 from tests.servers import Servers, at_database, chosen, servers
@@ -34,6 +37,7 @@ LONGEST = (
 )
 QUERY_TIMEOUT_MS = str(int(PATIENCE * 1000))  # no query is too slow unless a test is about that
 
+set_hypothesis_home_dir(cache_root() / "hypothesis")
 hypothesis_settings.register_profile(
     "default", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 )
@@ -54,6 +58,25 @@ for _wait in ("connect", "read", "write", "pool"):
 # It reads every certificate authority for each client, 30 ms of CPU for each look at a process that speaks no TLS.
 for _module in (httpx._config, httpx._transports.default):
     setattr(_module, "create_ssl_context", functools.cache(httpx.create_ssl_context))  # noqa: B010
+
+
+WATCHES_TREE = "FOOTFALL_WATCH_TREE" in os.environ  # set by CI, where nobody edits files meanwhile
+_in_tree: set[str] = set()
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Notes which files there are, before the first test."""
+    if WATCHES_TREE and not hasattr(session.config, "workerinput"):
+        _in_tree.update(files_beside_git())
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fails the run if a test has left a file in the repository."""
+    if WATCHES_TREE and not hasattr(session.config, "workerinput"):
+        left = sorted(files_beside_git() - _in_tree)
+        if left:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+            raise pytest.UsageError(f"tests wrote outside their temporary folders: {', '.join(left)}")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.architecture.repository import ROOT
+from footfall.local.embedded.paths import cache_root
 
 SOURCES = Path(__file__).parent / "foreign"
-INSTALLED = ROOT / ".footfall" / "foreign-clients"  # npm's packages: fetched once
+INSTALLED = cache_root() / "foreign-clients"  # npm's packages: fetched once
 NPM_PACKAGES = (
     "eventsource@4.1.1",
     "event-source-polyfill@1.0.31",
