@@ -11,13 +11,16 @@ from pydantic_settings import BaseSettings
 
 from command_side.settings import CommandSettings
 from footfall.cli.sql_prompt import SqlSettings
+from identity.settings import IdentitySettings
 from operations.settings import DlqSettings, GrantReporterSettings, MigrateSettings, RebuildSettings, TopicSettings
 from projector.settings import ProjectorSettings
 from query_side.settings import QuerySettings
 
 FILE = Path(__file__).resolve().parents[1] / "docs" / "settings.md"
 
+EVERY = "every process"
 READERS: dict[str, type[BaseSettings]] = {
+    EVERY: IdentitySettings,
     "command side": CommandSettings,
     "projector": ProjectorSettings,
     "query side": QuerySettings,
@@ -70,6 +73,8 @@ def rendered() -> bytes:
 
 
 def _section(readers: Iterable[str]) -> str:
+    if EVERY in readers:
+        return "Several processes"
     processes = [reader for reader in readers if reader in PROCESSES]
     if len(processes) > 1:
         return "Several processes"

@@ -49,6 +49,13 @@ HTTP_REFUSED = Counter(
     ["status"],
     registry=REGISTRY,
 )
+ACCESS_REFUSED = Counter(
+    "access_refused",
+    "Requests refused by identity or access. reason: no_credentials, unknown, malformed, expired, revoked, origin, "
+    "scope (known, but not for this), not_ready (the process cannot check credentials yet).",
+    ["reason"],
+    registry=REGISTRY,
+)
 
 PROCESSED_EVENTS = Gauge(
     "processed_events", "Events in the read model, as the checkpoints count them (query side).", registry=REGISTRY

@@ -18,6 +18,7 @@ from web.docs.page import docs_config
 from web.fast_handler import FastHandler
 from web.hot_routes import RawRoutes
 from web.middleware import Middleware
+from web.policies.access import check_access
 from web.policies.decisions import RequestPolicy
 
 FRAMEWORK_ERRORS = {404: "Not found"}
@@ -72,7 +73,7 @@ def web_app(name: str, identity: RequestPolicy, *sides: Side) -> Middleware:
 
     Args:
         name: Labels metrics and logs.
-        identity: The first policy, which learns the `Principal` of every request.
+        identity: The first policy, which learns the `Principal` of every request. `web/access.py` says what it needs.
         sides: What answers.
     """
     documents = {path: document for side in sides for path, document in side.documents.items()}
@@ -87,7 +88,7 @@ def web_app(name: str, identity: RequestPolicy, *sides: Side) -> Middleware:
     probes = {probe_name: probe for side in sides for probe_name, probe in side.probes.items()}
     direct = {path: route for side in sides for path, route in side.direct_routes.items()}
     fast_handlers = {path: handler for side in sides for path, handler in side.fast_handlers.items()}
-    policies = [identity, *(policy for side in sides for policy in side.policies)]
+    policies = [identity, check_access, *(policy for side in sides for policy in side.policies)]
     raw = {path: route for side in sides for path, route in side.raw_routes.items()}
     return Middleware(RawRoutes(raw, for_router(app)), name, probes, direct, fast_handlers, policies)
 

@@ -19,6 +19,7 @@ from web.asgi import App
 from web.health import only_probes
 from web.middleware import Middleware
 from web.open_files import connections_allowed
+from web.policies.access import check_access
 from web.policies.decisions import RequestPolicy
 from web.protocol.bounded_http import LOOK_INTERVAL, BoundedHttp
 from web.protocol.connection_places import Place, close_overdue
@@ -134,7 +135,8 @@ async def serving_probes(
     side: str, host: str, port: int, identity: RequestPolicy, probes: Mapping[str, Probe]
 ) -> AsyncIterator[None]:
     """Serves only the probe endpoints while the body runs, on the loop that is running. `identity`: see `web_app`."""
-    server = server_of(Middleware(only_probes, side, probes, policies=[identity]), host, port, PROBE_CONNECTIONS)
+    middleware = Middleware(only_probes, side, probes, policies=[identity, check_access])
+    server = server_of(middleware, host, port, PROBE_CONNECTIONS)
     task = asyncio.create_task(server.serve_unsignalled())
     try:
         yield

@@ -2,18 +2,19 @@
 
 from command_side.app import CommandSide
 from command_side.settings import CommandSettings
-from contracts.event import DEFAULT_TENANT, PERSONAL_FIELDS
+from contracts.event import PERSONAL_FIELDS
 from footfall.processes.environment import load_catalogue, load_settings
+from footfall.processes.identity import load_identity
 from telemetry.logs import configure_logs
 from web.application import web_app
-from web.policies.principal import OpenDoor
 from web.server import serve
 
 
 def run_command_side(port: int | None) -> int:
     """Serves the command side until SIGTERM or SIGINT."""
     settings = load_settings(CommandSettings, port=port)
+    identity = load_identity()
     catalogue = load_catalogue(settings.event_types_file)
     configure_logs(settings.log_level, PERSONAL_FIELDS | catalogue.personal_fields)
-    app = web_app("command-side", OpenDoor(DEFAULT_TENANT), CommandSide(settings, catalogue))
+    app = web_app("command-side", identity, CommandSide(settings, catalogue))
     return serve(app, settings.host, settings.port, settings.max_connections)

@@ -19,7 +19,7 @@ def environment_name() -> str:
     """Returns ENVIRONMENT: development (the default), test or production. Exits 1 for any other value."""
     name = os.environ.get("ENVIRONMENT", "development")
     if name not in ENVIRONMENTS:
-        _exit_with([f"ENVIRONMENT: {name!r} is not one of {', '.join(ENVIRONMENTS)}"])
+        exit_with([f"ENVIRONMENT: {name!r} is not one of {', '.join(ENVIRONMENTS)}"])
     return name
 
 
@@ -36,7 +36,7 @@ def load_settings(kind: type[Settings], **overrides: Any) -> Settings:
     try:
         return kind(_env_file=env_file, **{name: value for name, value in overrides.items() if value is not None})
     except ValidationError as error:
-        _exit_with([f"{_variable(problem['loc'])}: {_sentence(problem)}" for problem in error.errors()])
+        exit_with([f"{_variable(problem['loc'])}: {_sentence(problem)}" for problem in error.errors()])
 
 
 def load_catalogue(file: Path | None) -> Catalogue:
@@ -61,7 +61,8 @@ def _sentence(problem: object) -> str:
     )
 
 
-def _exit_with(lines: list[str]) -> Never:
+def exit_with(lines: list[str]) -> Never:
+    """Ends the process: settings are not usable, and why, one line each."""
     print("footfall: the settings are not usable (see .env.example):", file=sys.stderr)
     for line in lines:
         print(f"  {line}", file=sys.stderr)

@@ -4,14 +4,14 @@ from pydantic import Field
 
 from command_side.app import CommandSide
 from command_side.settings import CommandSettings
-from contracts.event import DEFAULT_TENANT, PERSONAL_FIELDS
+from contracts.event import PERSONAL_FIELDS
 from footfall.processes.environment import load_catalogue, load_settings
+from footfall.processes.identity import load_identity
 from footfall.processes.own_sessions import require_own_sessions
 from query_side.app import QuerySide
 from query_side.settings import QuerySettings
 from telemetry.logs import configure_logs
 from web.application import web_app
-from web.policies.principal import OpenDoor
 from web.server import serve
 
 
@@ -24,9 +24,10 @@ class FrontSettings(CommandSettings, QuerySettings):
 def run_front(port: int | None) -> int:
     """Serves both sides until SIGTERM or SIGINT, on one port, as the original Express API did."""
     settings = load_settings(FrontSettings, port=port)
+    identity = load_identity()
     catalogue = load_catalogue(settings.event_types_file)
     configure_logs(settings.log_level, PERSONAL_FIELDS | catalogue.personal_fields)
     require_own_sessions(settings.database_url.get_secret_value(), settings.replica_database_url.get_secret_value())
     queries = QuerySide(settings, catalogue)
-    app = web_app("front", OpenDoor(DEFAULT_TENANT), CommandSide(settings, catalogue), queries)
+    app = web_app("front", identity, CommandSide(settings, catalogue), queries)
     return serve(app, settings.host, settings.port, settings.max_connections, queries.end_streams)

@@ -1,25 +1,26 @@
 """Runs `footfall query-side`."""
 
-from contracts.event import DEFAULT_TENANT, PERSONAL_FIELDS
+from contracts.event import PERSONAL_FIELDS
 from footfall.processes.environment import load_catalogue, load_settings
+from footfall.processes.identity import load_identity
 from footfall.processes.own_sessions import require_own_sessions
 from query_side.app import QuerySide
 from query_side.settings import QuerySettings
 from telemetry.logs import configure_logs
 from web.application import web_app
-from web.policies.principal import OpenDoor
 from web.server import serve
 
 
 def run_query_side(port: int | None) -> int:
     """Serves the query side until SIGTERM or SIGINT."""
     settings = load_settings(QuerySettings, port=port)
+    identity = load_identity()
     catalogue = load_catalogue(settings.event_types_file)
     configure_logs(settings.log_level, PERSONAL_FIELDS | catalogue.personal_fields)
     require_own_sessions(settings.database_url.get_secret_value(), settings.replica_database_url.get_secret_value())
     side = QuerySide(settings, catalogue)
     return serve(
-        web_app("query-side", OpenDoor(DEFAULT_TENANT), side),
+        web_app("query-side", identity, side),
         settings.host,
         settings.port,
         settings.max_connections,

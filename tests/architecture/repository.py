@@ -8,6 +8,7 @@ ROOMS = (
     "command_side",
     "contracts",
     "footfall",
+    "identity",
     "migrations",
     "operations",
     "projector",

@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 
 from command_side.settings import CommandSettings
 from footfall.local.embedded.kafka.jars import KAFKA_VERSION
+from identity.settings import IdentitySettings
 from projector.settings import ProjectorSettings
 from query_side.settings import QuerySettings
 from tests.architecture.repository import ROOT
@@ -105,7 +106,7 @@ def test_each_process_has_a_role_of_its_own() -> None:
 )
 def test_a_process_is_given_only_settings_that_it_reads(name: str, settings: type[BaseSettings]) -> None:
     given = SERVICES[name]["environment"].keys() - {"ENVIRONMENT"}
-    assert given <= {field.upper() for field in settings.model_fields}
+    assert given <= {field.upper() for kind in (settings, IdentitySettings) for field in kind.model_fields}
 
 
 def test_every_password_can_be_generated() -> None:

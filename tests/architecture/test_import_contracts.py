@@ -23,6 +23,7 @@ VIOLATIONS = {
     "query-side": ("query_side", "import aiokafka"),
     "telemetry": ("telemetry", "import litestar"),
     "web": ("web", "import command_side"),
+    "identity": ("identity", "import asyncpg"),
     "operations": ("operations", "import footfall"),
     "migrations": ("migrations", "import read_model"),
     "footfall": ("footfall", "import bench"),

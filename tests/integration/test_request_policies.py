@@ -1,42 +1,28 @@
 """Every request of every process passes the request policies before anything else of it is looked at, on both ways."""
 
 import asyncio
-import importlib
 import json
-import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from litestar import Litestar
 
-import web.application
-import web.server
 from footfall import processes
+from tests.drivers.applications import PROCESSES, application_of, paths_of
 from tests.drivers.raw_http import port_of, served, until, within
 from web.asgi import Message, Receive, Scope, Send, respond
 from web.fast_handler import BufferedRequest
-from web.health import only_probes
 from web.hot_routes import RawRoutes
 from web.middleware import Middleware
 from web.policies.decisions import ADMIT, Admit, Decision, NeedsIO, Refuse
 from web.policies.passage import HEAD_KEY
 from web.policies.request_head import RequestHead
 
-PROCESSES = {
-    "command_side": "run_command_side",
-    "query_side": "run_query_side",
-    "front": "run_front",
-    "projector": "run_projector_process",
-}
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS")
 REFUSAL = Refuse(403, "Not you.", ((b"x-why", b"policy"),))
 BODY = b'{"userId":"u","eventType":"LOGIN"}'
-
-
-frameworks: list[Litestar] = []  # the one of the application that was made last
 
 
 class Principal(str):
@@ -56,55 +42,7 @@ def test_these_are_all_the_processes_that_serve() -> None:
 @pytest.fixture(params=PROCESSES)
 def app(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Middleware:
     """What a process gives to its server."""
-    process = importlib.import_module(f"footfall.processes.{request.param}")
-    served: list[Middleware] = []
-
-    def server_of_process(app: Middleware, *_: object) -> None:
-        served.append(app)
-        raise SystemExit
-
-    async def only_serves(*arguments: Any) -> None:
-        serve_probes: Any = arguments[-1]
-        async with serve_probes({}):
-            pass
-
-    class NotedLitestar(Litestar):
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **kwargs)
-            frameworks.append(self)
-
-    frameworks.clear()
-    monkeypatch.setattr(web.server, "server_of", server_of_process)
-    monkeypatch.setattr(web.application, "Litestar", NotedLitestar)
-    for name in ("configure_logs", "require_own_sessions", "tune_garbage_collection"):
-        monkeypatch.setattr(process, name, lambda *_: None, raising=False)
-    monkeypatch.setattr(process, "run_projector", only_serves, raising=False)
-    monkeypatch.setenv("ENVIRONMENT", "test")
-    monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/nothing")
-    with pytest.raises(SystemExit):
-        getattr(process, PROCESSES[request.param])(None)
-    monkeypatch.undo()
-    [app] = served
-    return app
-
-
-def paths_of(app: Middleware) -> set[str]:
-    """Every path that leads anywhere, and some that lead nowhere."""
-    found = {
-        *app.direct_routes,
-        *(target.decode() for target in app.fast_handlers),
-        "/nowhere",
-        "/health/",
-        "//metrics",
-    }
-    if isinstance(app.app, RawRoutes):
-        [litestar] = frameworks
-        for template in (*app.app.routes, *(route.path for route in litestar.routes)):
-            path = re.sub(r"\{.*?\}", "x", template)
-            found |= {path, f"{path.rstrip('/')}/x", f"{path}?position=0-1"}
-    else:
-        assert app.app is only_probes  # of the projector, whose routes are the direct ones
-    return found
+    return application_of(request.param, monkeypatch)
 
 
 def with_a_refusing_policy(app: Middleware) -> list[object]:

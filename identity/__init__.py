@@ -1,0 +1,1 @@
+"""Who may ask: settings, keys and their register. The policies that every request passes are `web/policies/`."""

@@ -1,0 +1,79 @@
+"""The applications of all processes, as the processes make them, and every path that leads anywhere in them."""
+
+import importlib
+import re
+from typing import Any
+
+import pytest
+from litestar import Litestar
+
+import web.application
+import web.server
+from web.health import only_probes
+from web.hot_routes import RawRoutes
+from web.middleware import Middleware
+
+PROCESSES = {
+    "command_side": "run_command_side",
+    "query_side": "run_query_side",
+    "front": "run_front",
+    "projector": "run_projector_process",
+}
+
+frameworks: list[Litestar] = []  # the one of the application that was made last
+
+
+def application_of(name: str, monkeypatch: pytest.MonkeyPatch) -> Middleware:
+    """What the process of that name gives to its server."""
+    process = importlib.import_module(f"footfall.processes.{name}")
+    served: list[Middleware] = []
+
+    def server_of_process(app: Middleware, *_: object) -> None:
+        served.append(app)
+        raise SystemExit
+
+    async def only_serves(*arguments: Any) -> None:
+        serve_probes: Any = arguments[-1]
+        async with serve_probes({}):
+            pass
+
+    class NotedLitestar(Litestar):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            frameworks.append(self)
+
+    frameworks.clear()
+    monkeypatch.setattr(web.server, "server_of", server_of_process)
+    monkeypatch.setattr(web.application, "Litestar", NotedLitestar)
+    for patched in ("configure_logs", "require_own_sessions", "tune_garbage_collection"):
+        monkeypatch.setattr(process, patched, lambda *_: None, raising=False)
+    monkeypatch.setattr(process, "run_projector", only_serves, raising=False)
+    monkeypatch.setenv("ENVIRONMENT", "test")
+    monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/nothing")
+    with pytest.raises(SystemExit):
+        getattr(process, PROCESSES[name])(None)
+    monkeypatch.undo()
+    [app] = served
+    return app
+
+
+def templates_of(app: Middleware) -> set[str]:
+    """Every path that leads anywhere, as it is declared."""
+    found = {*app.direct_routes, *(target.decode() for target in app.fast_handlers)}
+    if isinstance(app.app, RawRoutes):
+        [litestar] = frameworks
+        found |= {*app.app.routes, *(re.sub(r":\w+\}", "}", route.path) for route in litestar.routes)}
+    else:
+        assert app.app is only_probes  # of the projector, whose routes are the direct ones
+    return found
+
+
+def paths_of(app: Middleware) -> set[str]:
+    """Every path that leads anywhere, and some that lead nowhere."""
+    found = {"/nowhere", "/health/", "//metrics"}
+    for template in templates_of(app):
+        path = re.sub(r"\{.*?\}", "x", template)
+        found |= {path}
+        if template not in app.direct_routes:
+            found |= {f"{path.rstrip('/')}/x", f"{path}?position=0-1"}
+    return found

@@ -1,0 +1,45 @@
+"""The policy behind identity: whether the principal may ask for this path. What was not declared is closed."""
+
+from telemetry.metrics import ACCESS_REFUSED
+from web.access import PUBLIC, needed_for
+from web.policies.decisions import ADMIT, Decision, Refuse
+from web.policies.identity import NOBODY, unauthenticated
+from web.policies.principal import AccessScope, Principal
+from web.policies.request_head import RequestHead
+
+EVERY_SCOPE = frozenset(AccessScope)
+NO_CREDENTIALS = unauthenticated("Credentials are needed here: send `Authorization: Bearer <key>`.")
+NOT_THERE = Refuse(404, "Not found")
+
+
+def forbidden(scope: AccessScope) -> Refuse:
+    """403 for a principal without this scope (RFC 6750, 3.1)."""
+    challenge = f'Bearer realm="footfall", error="insufficient_scope", scope="{scope}"'
+    return Refuse(
+        403,
+        f"This needs the scope {scope}, which these credentials lack.",
+        ((b"www-authenticate", challenge.encode()),),
+    )
+
+
+FORBIDDEN = {scope: forbidden(scope) for scope in AccessScope}
+
+
+def check_access(head: RequestHead) -> Decision:
+    """See `RequestPolicy`. Needs the fact `Principal`."""
+    needed = needed_for(head.path)
+    principal = head.fact(Principal)
+    if needed is PUBLIC or needed in principal.scopes:
+        return ADMIT
+    return refusal(principal, needed)
+
+
+def refusal(principal: Principal, needed: AccessScope | None) -> Decision:
+    """For a principal that lacks the scope. `needed`: None for a path that nobody declared: that takes every scope."""
+    if principal is NOBODY:
+        ACCESS_REFUSED.labels(reason="no_credentials").inc()
+        return NO_CREDENTIALS
+    if needed is None:
+        return ADMIT if principal.scopes == EVERY_SCOPE else NOT_THERE
+    ACCESS_REFUSED.labels(reason="scope").inc()
+    return FORBIDDEN[needed]

@@ -1,0 +1,96 @@
+"""The first policy of a process that is not open: a closed list of authenticators, of which one knows who asks."""
+
+from collections.abc import Callable, Sequence
+from enum import Enum
+from typing import Literal
+
+import msgspec
+
+from telemetry.metrics import ACCESS_REFUSED
+from web.policies.decisions import Admit, Decision, NeedsIO, Refuse
+from web.policies.principal import Principal
+from web.policies.request_head import RequestHead
+
+REALM = b'Bearer realm="footfall"'
+
+# Whoever shows no credentials. It has no scope and no tenant: only what is public is for it.
+NOBODY = Principal("", "anonymous", frozenset())
+ADMIT_NOBODY = Admit(NOBODY)
+
+# Why somebody is refused, for metrics and the audit log; never what was shown.
+RefusalReason = Literal["no_credentials", "unknown", "malformed", "expired", "revoked", "origin", "scope", "not_ready"]
+
+
+class NotMine(Enum):
+    """These credentials are of a kind that another authenticator knows, or there are none."""
+
+    NOT_MINE = "not mine"
+
+
+NOT_MINE = NotMine.NOT_MINE
+
+
+class Presented(msgspec.Struct, frozen=True, gc=False):
+    """The credentials of one request, found once for all authenticators."""
+
+    token: bytes | None  # of `Authorization: Bearer`; None: there is no such header
+
+
+# Principal: it is known who asks. Refuse: it is known that nobody may ask with these (see `refuse_credentials`).
+# NeedsIO: `ask` is awaited once and gives Admit(principal) or Refuse.
+Authenticated = Principal | Refuse | NotMine | NeedsIO
+Authenticator = Callable[[RequestHead, Presented], Authenticated]
+
+NOTHING_PRESENTED = Presented(None)
+
+
+def unauthenticated(sentence: str, error: bytes = b"") -> Refuse:
+    """401 with the challenge of RFC 6750. `error`: its code; none where no credentials were shown."""
+    challenge = REALM + (b', error="%b"' % error if error else b"")
+    return Refuse(401, sentence, ((b"www-authenticate", challenge),))
+
+
+def refuse_credentials(reason: RefusalReason, refusal: Refuse) -> Refuse:
+    """`refusal`, counted by its reason."""
+    ACCESS_REFUSED.labels(reason=reason).inc()
+    return refusal
+
+
+UNKNOWN_KIND = unauthenticated("These credentials are of no kind that is accepted here.", b"invalid_token")
+MALFORMED = unauthenticated("The header `Authorization` must be `Bearer <key>`, once.", b"invalid_request")
+
+
+class Identity:
+    """The policy: asks each authenticator in its order, until one knows the credentials."""
+
+    def __init__(self, authenticators: Sequence[Authenticator]) -> None:
+        self._authenticators = tuple(authenticators)
+
+    def __call__(self, head: RequestHead) -> Decision:
+        """See `RequestPolicy`. Whoever shows nothing is `NOBODY`; whoever shows what nobody knows is refused."""
+        presented = presented_in(head)
+        if isinstance(presented, Refuse):
+            return presented
+        for authenticate in self._authenticators:
+            answer = authenticate(head, presented)
+            if answer is NOT_MINE:
+                continue
+            return Admit(answer) if type(answer) is Principal else answer  # type: ignore[return-value]
+        return ADMIT_NOBODY if presented.token is None else refuse_credentials("unknown", UNKNOWN_KIND)
+
+
+def presented_in(head: RequestHead) -> Presented | Refuse:
+    """The credentials in the headers. Two of them, or one that cannot be read, are refused."""
+    found: bytes | None = None
+    for name, value in head.headers:
+        if name == b"authorization":
+            if found is not None:
+                return refuse_credentials("malformed", MALFORMED)
+            found = value
+    if found is None:
+        return NOTHING_PRESENTED
+    kind, _, token = found.partition(b" ")
+    token = token.strip(b" ")
+    if kind.lower() != b"bearer" or not token or b" " in token:
+        return refuse_credentials("malformed", MALFORMED)
+    return Presented(token)
