@@ -48,8 +48,14 @@ LANGUAGES: dict[str, dict[str, str]] = {
     "python": {"packageName": "{name}_client"},
     "go": {"packageName": "{name}", "withGoMod": "false"},
     "typescript-fetch": {},
-    **({"java": {"library": "native", "artifactId": "{name}"}} if LONG else {}),
 }
+JAVA_PACKAGES = {
+    "invokerPackage": "client.{name}",
+    "apiPackage": "client.{name}.api",
+    "modelPackage": "client.{name}.model",
+}
+if LONG:
+    LANGUAGES["java"] = {"library": "native", "artifactId": "{name}", **JAVA_PACKAGES}
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +138,12 @@ def test_openapi_typescript_types_compile(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not LONG, reason="FOOTFALL_LONG: Maven fetches its plugins")
-def test_openapi_generator_for_java_compiles(generated: Path) -> None:
+def test_openapi_generator_for_java(sides: tuple[str, str], generated: Path) -> None:
     needed("java")
+    here = generated / "java"
+    maven = ("mvn", "--quiet", "--batch-mode", "-Dmaven.test.skip=true")
     for name in ("commands", "queries"):
-        run("mvn", "--quiet", "--batch-mode", "-Dmaven.test.skip=true", "compile", cwd=generated / "java" / name)
+        run(*maven, "compile", "dependency:build-classpath", "-Dmdep.outputFile=classpath", cwd=here / name)
+    found = [here / name / "target" / "classes" for name in ("commands", "queries")]
+    classpath = os.pathsep.join([*map(str, found), (here / "commands" / "classpath").read_text()])
+    expected(run("java", "-cp", classpath, GENERATED / "Client.java", *sides, "user of Java", cwd=here))
