@@ -16,9 +16,9 @@ from telemetry.health import Probe
 from telemetry.logs import get_logger
 from telemetry.metrics import HTTP_TALLY
 from web.asgi import HOLD_KEY, WHOLE_KEY, App, Headers, Message, Receive, Scope, Send, respond
-from web.fast_handler import FastHandler
+from web.fast_handler import FastHandler, encode_headers
 from web.health import health_routes
-from web.policies.decisions import Refuse, RequestPolicy
+from web.policies.decisions import Answer, Refuse, RequestPolicy
 from web.policies.passage import HEAD_KEY, PASSAGE_KEY, Passage, refusal_body
 from web.policies.request_head import head_of
 
@@ -74,6 +74,7 @@ class Middleware:
         started = time.perf_counter()
         request_id = request_id_of(scope["headers"])
         scope[REQUEST_ID_KEY] = request_id
+        passage = scope.get(PASSAGE_KEY) or Passage(head_of(scope), self.policies)
         hold = scope.get(HOLD_KEY) if scope["method"] != "HEAD" else None  # the answer to HEAD has no body to wait for
         status = 0
 
@@ -81,14 +82,16 @@ class Middleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                asked_for = passage.head.answer_headers
                 if hold is not None and message.get(WHOLE_KEY):
-                    hold(common_lines(request_id))
+                    hold(
+                        encode_headers(asked_for) + common_lines(request_id) if asked_for else common_lines(request_id)
+                    )
                 else:
                     own = ((b"date", http_date(int(time.time()))), (b"x-request-id", request_id.encode()))
-                    message["headers"] = [*message["headers"], *own, *SECURE_HEADERS]
+                    message["headers"] = [*message["headers"], *asked_for, *own, *SECURE_HEADERS]
             await send(message)
 
-        passage = scope.get(PASSAGE_KEY) or Passage(head_of(scope), self.policies)
         try:
             await self._admit_and_route(passage, scope, receive, send_with_headers)
         finally:
@@ -99,6 +102,10 @@ class Middleware:
         decision = await passage.completed()
         if isinstance(decision, Refuse):
             await respond(send, decision.status, refusal_body(decision), JSON, *decision.headers)
+            return
+        if isinstance(decision, Answer):
+            await send({"type": "http.response.start", "status": decision.status, "headers": [*decision.headers]})
+            await send({"type": "http.response.body", "body": b""})
             return
         scope[HEAD_KEY] = passage.head
         scope["query_string"] = passage.head.query

@@ -16,7 +16,7 @@ from web.asgi import Message, Receive, Scope, Send, respond
 from web.fast_handler import BufferedRequest
 from web.hot_routes import RawRoutes
 from web.middleware import Middleware
-from web.policies.decisions import ADMIT, Admit, Decision, NeedsIO, Refuse
+from web.policies.decisions import ADMIT, Admit, Answer, Decision, NeedsIO, Refuse
 from web.policies.passage import HEAD_KEY
 from web.policies.request_head import RequestHead
 
@@ -233,6 +233,27 @@ async def test_what_a_later_policy_refuses_is_released() -> None:
     assert first.released == 2
 
 
+async def test_what_a_policy_adds_to_an_answer_is_there_whoever_answers() -> None:
+    def adding(_: RequestHead) -> Decision:
+        return Admit(headers=((b"x-limit", b"9"),))
+
+    for policies in ([adding], [adding, lambda _: REFUSAL], [adding, Policy(None, after_io=REFUSAL)]):
+        async with connected(Seen(*policies).app) as client:
+            answers = [await client.ask("POST", target) for target in ("/here", "/elsewhere")]
+        assert [headers[b"x-limit"] for _, headers, _ in answers] == [b"9", b"9"]
+
+
+async def test_a_policy_may_answer_itself() -> None:
+    seen = Seen(lambda _: Answer(204, ((b"x-why", b"policy"),)))
+    async with connected(seen.app) as client:
+        for method, target in (("POST", "/here"), ("OPTIONS", "/elsewhere")):
+            status, headers, body = await client.ask(method, target)
+            assert (status, headers[b"x-why"], headers[b"x-content-type-options"], body) == (
+                *(204, b"policy", b"nosniff", b""),
+            )
+    assert (seen.fast, seen.asgi) == ([], [])
+
+
 async def test_a_request_that_its_fast_handler_cannot_take_is_admitted_once() -> None:
     def broken(_: BufferedRequest) -> None:
         raise LookupError("a bug")
@@ -289,7 +310,7 @@ class Client:
         head = await within(self.reader.readuntil(b"\r\n\r\n"))
         lines = head.split(b"\r\n")
         headers = {name: value for name, _, value in (line.partition(b": ") for line in lines[1:-2])}
-        length = 0 if method == "HEAD" else int(headers[b"content-length"])
+        length = 0 if method == "HEAD" else int(headers.get(b"content-length", 0))
         return int(lines[0].split(b" ")[1]), headers, await within(self.reader.readexactly(length))
 
 

@@ -16,6 +16,7 @@ class Admit(msgspec.Struct, frozen=True, gc=False):
     fact: object = None  # what the policy learned; `RequestHead.fact` gives it to later policies and to the handler
     query: bytes | None = None  # the query string without what was meant for the policy; None: as it is
     release: Release | None = None  # gives back what the policy holds for the request
+    headers: tuple[tuple[bytes, bytes], ...] = ()  # of the answer, whatever it will be; names in lower case
 
 
 class Refuse(msgspec.Struct, frozen=True):
@@ -27,13 +28,20 @@ class Refuse(msgspec.Struct, frozen=True):
     problems: tuple[str, ...] = ()  # instead of `error`, a sentence for each problem
 
 
+class Answer(msgspec.Struct, frozen=True):
+    """The request is answered with this, which is no refusal and has no body; nothing behind the policy hears of it."""
+
+    status: int
+    headers: tuple[tuple[bytes, bytes], ...] = ()  # names in lower case
+
+
 class NeedsIO(msgspec.Struct, frozen=True):
     """The policy has to wait for another server: the request takes the ASGI way, where `ask` is awaited once."""
 
-    ask: Callable[[], "Awaitable[Admit | Refuse]"]
+    ask: Callable[[], "Awaitable[Admit | Answer | Refuse]"]
 
 
-Decision = Admit | Refuse | NeedsIO
+Decision = Admit | Answer | Refuse | NeedsIO
 
 # Decides at once, from the head and the facts of the policies before it. It is called once for each request.
 RequestPolicy = Callable[[RequestHead], Decision]

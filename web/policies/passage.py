@@ -9,7 +9,7 @@ from itertools import chain
 
 from telemetry.logs import get_logger
 from web import envelope
-from web.policies.decisions import ADMIT, Admit, Decision, NeedsIO, Refuse, Release, RequestPolicy
+from web.policies.decisions import ADMIT, Admit, Answer, Decision, NeedsIO, Refuse, Release, RequestPolicy
 from web.policies.request_head import RequestHead
 
 PASSAGE_KEY = "footfall.passage"  # in the ASGI scope of a request that has left the fast path
@@ -26,7 +26,7 @@ class Passage:
     def __init__(self, head: RequestHead, policies: Iterable[RequestPolicy]) -> None:
         self.head = head
         self._ahead: Iterator[RequestPolicy] = iter(policies)
-        self._held_up: Refuse | NeedsIO | None = None
+        self._held_up: Answer | Refuse | NeedsIO | None = None
         self._releases: tuple[Release, ...] = ()  # the last one first
 
     def proceed(self) -> Decision:
@@ -49,12 +49,14 @@ class Passage:
                     self._releases = (decision.release, *self._releases)
                 if decision.query is not None:
                     head.query = decision.query
+                if decision.headers:
+                    head.answer_headers += decision.headers
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody admitted the request
             self._held_up = self._failed(error)
             return self._held_up
         return ADMIT
 
-    async def completed(self) -> Admit | Refuse:
+    async def completed(self) -> Admit | Answer | Refuse:
         """As `proceed`, but awaits the policies that need I/O."""
         decision = self._held_up or self.proceed()
         while isinstance(decision, NeedsIO):
@@ -88,16 +90,16 @@ def always(decision: Decision) -> RequestPolicy:
     return lambda _: decision
 
 
-def checked(decision: Decision) -> Refuse | NeedsIO:
+def checked(decision: Decision) -> Answer | Refuse | NeedsIO:
     """Raises TypeError for what is no decision: a policy that forgot to return one admits nobody."""
-    if not isinstance(decision, Refuse | NeedsIO):
+    if not isinstance(decision, Answer | Refuse | NeedsIO):
         raise TypeError(f"a request policy returned {decision!r}")
     return decision
 
 
-def checked_answer(answer: Admit | Refuse) -> Admit | Refuse:
+def checked_answer(answer: Admit | Answer | Refuse) -> Admit | Answer | Refuse:
     """As `checked`, after I/O."""
-    if not isinstance(answer, Admit | Refuse):  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not isinstance(answer, Admit | Answer | Refuse):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"a request policy returned {answer!r}")
     return answer
 

@@ -230,5 +230,8 @@ class BufferedRequest:
 
     def answer(self, status: int, body: bytes, content_type: bytes, lines: bytes = b"") -> None:
         """See `web.fast_handler.BufferedRequest`."""
+        asked_for = self.head.answer_headers
+        if asked_for:
+            lines += encode_headers(asked_for)
         self._connection.finish(whole_answer(status, body, content_type, lines, self.request_id))
         self._middleware.answered("POST", self.head.path, status, self._started, self.request_id)
