@@ -6,13 +6,16 @@ from functools import partial
 
 from aiokafka import AIOKafkaProducer
 from litestar import Litestar
+from litestar.types import ControllerRouterHandler
 
 from command_side.api.batch import BATCH, batch_route, read_batch_head
 from command_side.api.documents import OPENAPI, document_routes
+from command_side.api.erasure import erasure_router
 from command_side.api.fast_single import FastCommands
 from command_side.api.openapi.document import document
 from command_side.api.single import GENERATE, generate_route
 from command_side.batch_submission import Batches
+from command_side.erasures import Erasures
 from command_side.idempotency import RecentKeys
 from command_side.policies.command_heads import CommandHeads, read_head
 from command_side.policies.requests_in_flight import RequestsInFlight
@@ -56,7 +59,11 @@ class CommandSide:
         self.direct_routes = {path: route.fn for route in commands for path in route.paths}
         self.raw_routes: dict[str, App] = {}
         self.fast_handlers = {GENERATE.encode(): FastCommands(single).handle}
-        self.route_handlers = [*commands, *document_routes(catalogue)]
+        self.route_handlers: list[ControllerRouterHandler] = [
+            *commands,
+            erasure_router(Erasures(self._log)),
+            *document_routes(catalogue),
+        ]
         self.probes = {"kafka": self._kafka_state}
         self.documents = {OPENAPI: partial(document, catalogue)}
 

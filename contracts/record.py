@@ -35,6 +35,12 @@ class EventRecord(msgspec.Struct, frozen=True, gc=False):  # texts hold no cycle
         return self.headers[1][1]
 
 
+class PlacedRecord(EventRecord, frozen=True, gc=False):
+    """A record for one partition, whatever its key."""
+
+    partition: int
+
+
 def partition_key(event: UserEvent) -> bytes:
     """Decides the partition, so that the events of one user stay in order: the user id, the default tenant's bare."""
     return key_of(event.tenant_id, event.user_id)

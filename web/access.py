@@ -19,6 +19,7 @@ class Public(Enum):
 
 PUBLIC = Public.PUBLIC
 READ, WRITE, METRICS = AccessScope.EVENTS_READ, AccessScope.EVENTS_WRITE, AccessScope.METRICS
+PRIVACY = AccessScope.PRIVACY
 Needed = AccessScope | Public
 
 ACCESS: Mapping[str, Needed] = {
@@ -33,6 +34,9 @@ ACCESS: Mapping[str, Needed] = {
     # Commands.
     "/events/generate": WRITE,
     "/events/generate/batch": WRITE,
+    # Erasure. `/users/activity` and the like are paths of queries: their exact lines win.
+    "/users": PRIVACY,
+    "/users/{id}": PRIVACY,
     # Queries.
     "/events/processed": READ,
     "/events/feed": READ,

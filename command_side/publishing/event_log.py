@@ -83,6 +83,10 @@ class EventLog(Protocol):
         """The outcome of each record, in their order; those of one key keep it in the log. Or none was taken."""
         ...
 
+    async def partition_count(self) -> int:
+        """How many partitions the log has now."""
+        ...
+
     async def connected(self) -> bool:
         """Whether the log answers now."""
         ...

@@ -123,6 +123,10 @@ class KafkaEventLog:
         self._arrived.set()
         return await group.future
 
+    async def partition_count(self) -> int:
+        """See `EventLog.partition_count`."""
+        return await self._producer.partition_count()
+
     def _refused(self, records: int) -> NotTaken | None:
         refusal = self._refusal(records)
         if refusal is not None:

@@ -117,6 +117,10 @@ class KafkaProducer:
         """Returns when a broker answers."""
         await self.current.client.fetch_all_metadata()
 
+    async def partition_count(self) -> int:
+        """How many partitions the topic has now."""
+        return len(await self.current.partitions_for(self._topic))
+
     async def renew(self, spoiled: AIOKafkaProducer) -> None:
         """Replaces an idempotent producer of which Kafka refused a batch for good, or that hangs.
 

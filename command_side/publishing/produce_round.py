@@ -23,6 +23,7 @@ from command_side.publishing.event_log import (
 )
 from command_side.publishing.kafka_producer import UNANSWERED, KafkaProducer, leaves_a_doubt
 from command_side.publishing.pending import Pending
+from contracts.record import PlacedRecord
 from telemetry.logs import get_logger
 from telemetry.metrics import MESSAGES_PUBLISHED, PUBLISH_FAILURES
 
@@ -52,7 +53,9 @@ class ProduceRound:
         by_partition: dict[int, list[Pending]] = {}
         for one in pending:
             one.sent = True
-            by_partition.setdefault(self._partition_of(one.record.key), []).append(one)
+            record = one.record
+            partition = record.partition if type(record) is PlacedRecord else self._partition_of(record.key)
+            by_partition.setdefault(partition, []).append(one)
         submitted = [
             (partition, group, await self._submit(partition, group)) for partition, group in by_partition.items()
         ]

@@ -213,6 +213,11 @@ def _has_its_pattern(name: str, value: str, rules: Rules) -> bool:
     return name != "userId" or _without_control_characters(value) is not None
 
 
+def is_user_id(text: str) -> bool:
+    """Whether it can be the id of a user."""
+    return 0 < len(text) <= MAX_USER_ID_LENGTH and _without_control_characters(text) is not None
+
+
 def _fits(value: Any, kind: Any) -> bool:
     try:
         msgspec.convert(value, kind)

@@ -6,8 +6,10 @@ from uuid import UUID
 
 import msgspec
 
+from contracts.erasure import erasure_of
 from projector.dead_letters.parking import Caps, DeadLetter, Parked
 from projector.liveness.stops import Stop
+from projector.privacy.erase import Marker
 from projector.writing.commit import Advance, Batch
 from projector.writing.conflicts import differ
 from projector.writing.failure import Diagnosis
@@ -62,13 +64,15 @@ class Assembled(msgspec.Struct, frozen=True):
     """A batch, and the state to adopt after its commit.
 
     `positions_after`: the new position of each partition. `parked_after`: the parked letters of each partition that
-    gained some. `refused`: the partitions that must stop at their new position, and why.
+    gained or lost some. `refused`: the partitions that must stop at their new position, and why. `rest`: the records
+    that another batch has to take, from the new position of their partition on.
     """
 
     batch: Batch
     positions_after: list[Position]
     parked_after: dict[int, Parked]
     refused: dict[int, Stop]
+    rest: dict[Position, Sequence[KafkaRecord]] = msgspec.field(default_factory=dict)
 
 
 NOTHING_PARKED = Parked()
@@ -129,33 +133,71 @@ def _add_one_by_one(
     caps: Caps,
     park_as: Diagnosis | None,
 ) -> None:
-    first = parked.first
-    malformed = taken = 0
-    for record in records:
-        if record.offset in parked.discarded:
-            malformed += 1
-            taken += 1
-            continue
-        if first and record.key in first:
-            outcome: EventRow | Diagnosis = parked_behind(first[record.key])
-        else:
-            outcome = park_as or to_row(record)
-        if isinstance(outcome, EventRow):
-            found.batch.rows.append(outcome)
-        else:
-            refusal = parked.refusal(record.key, caps)
-            if refusal is not None:
-                found.refused[position.partition] = refusal
-                break
-            if position.partition not in found.parked_after:
-                parked = found.parked_after[position.partition] = parked.copy()
-                first = parked.first
-            parked.add(record.key, record.offset)
-            found.batch.letters.append(DeadLetter(record, outcome))
-            malformed += outcome.cause != "behind"
+    adding = _OneByOne(found, position.partition, parked, caps, park_as)
+    taken = 0
+    while taken < len(records) and adding.takes(records[taken]):
         taken += 1
     if taken:
-        _advance(found, position, records[taken - 1], malformed)
+        _advance(found, position, records[taken - 1], adding.malformed)
+        if taken < len(records) and position.partition not in found.refused:
+            found.rest[found.positions_after[-1]] = records[taken:]
+
+
+class _OneByOne:
+    """Adds records of one partition to a batch, each by itself, until one of them has to wait or is refused."""
+
+    def __init__(self, found: Assembled, partition: int, parked: Parked, caps: Caps, park_as: Diagnosis | None) -> None:
+        self._found, self._partition, self._caps, self._park_as = found, partition, caps, park_as
+        self._parked = parked
+        self._erased_users: set[tuple[str, str]] = set()
+        self._erased_keys: set[bytes] = set()
+        self.malformed = 0
+
+    def takes(self, record: KafkaRecord) -> bool:
+        """Adds a record. Returns False if the batch has to end before it."""
+        if record.offset in self._parked.discarded:
+            self.malformed += 1
+            return True
+        erasure = erasure_of(record.value) if self._park_as is None else None
+        if erasure is not None:
+            self._erase(Marker(erasure, record.topic, record.partition, record.offset))
+            return True
+        outcome = self._outcome(record)
+        if self._erased_keys and self._is_of_erased(record, outcome):
+            return False  # the rows of this batch go with the marker, and this record must not
+        if isinstance(outcome, EventRow):
+            self._found.batch.rows.append(outcome)
+            return True
+        return self._parks(record, outcome)
+
+    def _outcome(self, record: KafkaRecord) -> EventRow | Diagnosis:
+        first = self._parked.first
+        if first and record.key in first:
+            return parked_behind(first[record.key])
+        return self._park_as or to_row(record)
+
+    def _erase(self, marker: Marker) -> None:
+        self._parked = self._found.parked_after[self._partition] = self._parked.without(marker.key)
+        self._found.batch.markers.append(marker)
+        self._erased_users.add(marker.user)
+        self._erased_keys.add(marker.key)
+
+    def _is_of_erased(self, record: KafkaRecord, outcome: EventRow | Diagnosis) -> bool:
+        if isinstance(outcome, EventRow):
+            return (outcome.event.tenant_id, outcome.event.user_id) in self._erased_users
+        return record.key in self._erased_keys
+
+    def _parks(self, record: KafkaRecord, why: Diagnosis) -> bool:
+        refusal = self._parked.refusal(record.key, self._caps)
+        if refusal is not None:
+            self._found.refused[self._partition] = refusal
+            return False
+        if self._partition not in self._found.parked_after:
+            self._parked = self._found.parked_after[self._partition] = self._parked.copy()
+        self._parked.add(record.key, record.offset)
+        self._found.batch.letters.append(DeadLetter(record, why))
+        self.malformed += why.cause != "behind"
+        return True
 
 
 def _drop_duplicates(batch: Batch) -> None:

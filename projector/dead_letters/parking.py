@@ -53,6 +53,13 @@ class Parked(msgspec.Struct):
         """Returns an independent copy, for a batch whose commit may fail."""
         return Parked(dict(self.first), dict(self.count), self.total, self.discarded)
 
+    def without(self, key: bytes) -> "Parked":
+        """Returns a copy without the letters of a key."""
+        kept = self.copy()
+        kept.first.pop(key, None)
+        kept.total -= kept.count.pop(key, 0)
+        return kept
+
     def refusal(self, key: bytes | None, caps: Caps) -> Stop | None:
         """Returns the reason to stop instead of parking one more letter of this key; None: it may be parked."""
         if self.total >= caps.of_one_partition:

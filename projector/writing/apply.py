@@ -41,6 +41,12 @@ class Done(msgspec.Struct, frozen=True):
     """The part is applied, or fenced by another owner, or left because the projector stops."""
 
 
+class GoOn(msgspec.Struct, frozen=True):
+    """The part is applied but for its rest, which needs a transaction of its own."""
+
+    rest: Part
+
+
 class Retry(msgspec.Struct, frozen=True):
     """No event can be applied now: try the same part again."""
 
@@ -65,7 +71,7 @@ class StopPartitions(msgspec.Struct, frozen=True):
     stop: Stop
 
 
-Verdict = Done | Retry | RetrySmaller | Bisect | Park | StopPartitions
+Verdict = Done | GoOn | Retry | RetrySmaller | Bisect | Park | StopPartitions
 
 
 class Applier:
@@ -109,7 +115,9 @@ class Applier:
         """
         while current := {position: records for position, records in part.items() if self._ownership.holds(position)}:
             verdict = await self._try(current, stop, patience)
-            if not isinstance(verdict, Retry):
+            if isinstance(verdict, GoOn):
+                part = verdict.rest
+            elif not isinstance(verdict, Retry):
                 return await self._act_on(verdict, current, stop)
             patience = PATIENCE  # seconds until the next check whether other events succeed
         return None
@@ -191,7 +199,7 @@ class Applier:
             self._adopt(assembled, outcome, record_count(part))
         for partition, refusal in assembled.refused.items():
             self._ownership.stop([p for p in self._ownership.held.values() if p.partition == partition], refusal)
-        return Done()
+        return GoOn(assembled.rest) if assembled.rest else Done()
 
     def _adopt(self, assembled: Assembled, outcome: Committed, records: int) -> None:
         self._ownership.heartbeats.succeeded()

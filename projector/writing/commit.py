@@ -17,6 +17,7 @@ import msgspec
 from contracts.types import Catalogue
 from projector.dead_letters.parking import DeadLetter, park
 from projector.failpoints import reached
+from projector.privacy.erase import Marker, erase
 from projector.projections import PROJECTIONS
 from projector.projections.event_batch import event_batch_of
 from projector.projections.meanings import Meanings
@@ -47,12 +48,16 @@ class Advance(msgspec.Struct, frozen=True):
 
 
 class Batch(msgspec.Struct, frozen=True):
-    """Rows of distinct events, in log order for each partition; dead letters to park; and the checkpoint advances."""
+    """Rows of distinct events, in log order for each partition; dead letters to park; and the checkpoint advances.
+
+    No row and no letter of a user stands behind the user's marker.
+    """
 
     rows: list[EventRow]
     advances: list[Advance]
     letters: list[DeadLetter] = msgspec.field(default_factory=list)
     conflicts: list[EventRow] = msgspec.field(default_factory=list)  # repeats within the batch that differ
+    markers: list[Marker] = msgspec.field(default_factory=list)  # of users to erase, after all else is stored
 
 
 class Committed(msgspec.Struct, frozen=True):
@@ -178,7 +183,7 @@ class GenerationWriter:
         return outcome
 
     async def _store(self, connection: Connection, batch: Batch) -> Committed | Fenced:
-        if batch.letters:
+        if batch.letters or batch.markers:
             return await self._skipping_stored(connection, batch)
         try:
             if len(batch.rows) < COPY_FROM_ROWS:
@@ -231,6 +236,7 @@ class GenerationWriter:
                 differing = await conflicting(connection, self.generation, known)
                 await self._adjust_counts(connection, known)
                 await park(connection, self.generation, batch.letters)
+                await erase(connection, self.generation, batch.markers)
                 await reached("before_commit")
         except _FencedError:
             return Fenced()

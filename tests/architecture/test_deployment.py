@@ -144,6 +144,8 @@ def test_every_password_can_be_generated() -> None:
 )
 def test_nginx_routes_commands_and_queries_to_their_sides(path: str, upstream: str | None) -> None:
     assert _upstream_of(path) == upstream
+    if path in ("/users/user-1", "/", "/events/processed"):
+        assert _upstream_of(path, "DELETE") == "command_side"
 
 
 def test_nginx_speaks_for_a_side_in_its_envelope() -> None:
@@ -168,17 +170,22 @@ def test_the_image_runs_as_nobody_in_particular() -> None:
     assert not re.search(r"\b(gcc|build-essential|uv|pip)\b", final_stage)
 
 
-def _upstream_of(path: str) -> str | None:
+def _upstream_of(path: str, method: str = "GET") -> str | None:
     """nginx's own rule, for the kinds of location that the file uses: exact first, then the longest prefix."""
+    shipped = (ROOT / "deploy" / "nginx.conf").read_text()
     locations = re.findall(
         r"^ {8}location (?:(=|\^~) )?(/\S*) \{(.*?)^ {8}\}",
-        (ROOT / "deploy" / "nginx.conf").read_text(),
+        shipped,
         re.MULTILINE | re.DOTALL,
     )
     exact = [body for kind, name, body in locations if kind == "=" and name == path]
     prefixes = sorted((name, body) for kind, name, body in locations if kind != "=" and path.startswith(name))
     body = exact[0] if exact else max(prefixes, key=lambda location: len(location[0]))[1]
-    found = re.search(r"proxy_pass http://(\w+)", body)
+    found = re.search(r"proxy_pass http://(\$?\w+)", body)
+    if found is not None and found[1] == "$side":
+        [sides] = re.findall(r"map \$request_method \$side {(.*?)}", shipped, re.DOTALL)
+        by_method = dict(re.findall(r"(\w+) (\w+);", sides))
+        return by_method.get(method, by_method["default"])
     return found.group(1) if found else None
 
 

@@ -54,6 +54,9 @@ class HeldEventLog:
     async def connected(self) -> bool:
         return not self.away
 
+    async def partition_count(self) -> int:
+        return 1
+
     @staticmethod
     def _resolver(future: "asyncio.Future[Outcome]") -> OnResult:
         return lambda outcome: None if future.done() else future.set_result(outcome)

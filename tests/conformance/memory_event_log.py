@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from command_side.publishing.event_log import BUSY, TOO_LARGE, Acknowledged, NotTaken, Outcome
-from contracts.record import EventRecord
+from contracts.record import EventRecord, PlacedRecord
 
 OnResult = Callable[[Outcome], None]
 
@@ -75,6 +75,9 @@ class MemoryEventLog:
         self._arrived.set()
         return await asyncio.gather(*futures)
 
+    async def partition_count(self) -> int:
+        return len(self.partitions)
+
     def _has_room(self, records: int = 1) -> bool:
         return not self._pending or len(self._pending) + records <= self._max_pending
 
@@ -92,6 +95,7 @@ class MemoryEventLog:
         if len(record.value) > self._max_record_bytes:
             pending.tell(TOO_LARGE)
             return
-        number = zlib.crc32(record.key) % len(self.partitions)
+        placed = record.partition if isinstance(record, PlacedRecord) else None
+        number = zlib.crc32(record.key) % len(self.partitions) if placed is None else placed
         self.partitions[number].append(record)
         pending.tell(Acknowledged(number, len(self.partitions[number]) - 1))

@@ -15,7 +15,7 @@ from command_side.app import producer_of
 from command_side.publishing.event_log import BUSY, NOT_TAKEN, Acknowledged, EventLog, Outcome, TooLarge
 from command_side.publishing.kafka_event_log import KafkaEventLog
 from command_side.settings import CommandSettings
-from contracts.record import EventRecord
+from contracts.record import EventRecord, PlacedRecord
 from tests.conformance.memory_event_log import MemoryEventLog
 from tests.drivers.publishing import publish
 from tests.patience import PATIENCE
@@ -151,6 +151,12 @@ async def test_records_of_one_key_share_a_partition(subject: Subject) -> None:
         partitions[n % 20].add(position.partition)
     assert all(len(found) == 1 for found in partitions.values())
     assert len(set.union(*partitions.values())) == PARTITIONS
+
+
+async def test_a_placed_record_goes_into_its_partition_whatever_its_key(subject: Subject) -> None:
+    assert await subject.log.partition_count() == PARTITIONS
+    placed: list[EventRecord] = [PlacedRecord(b"user-1", b"%d" % n, [], n) for n in range(PARTITIONS)]
+    assert [at.partition for at in positions(await subject.publish_all(placed))] == list(range(PARTITIONS))
 
 
 async def test_records_of_one_key_keep_their_order(subject: Subject) -> None:

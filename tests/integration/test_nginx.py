@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from contracts.erasure import erasure_of
 from footfall.local.embedded import spawn_child
 from tests.architecture.repository import ROOT
 from tests.conftest import Footfall
@@ -19,7 +20,7 @@ from tests.foreign_clients import needed
 from tests.hostile import connected, send
 from tests.patience import PATIENCE
 from tests.processes import Process, free_port, wait_until
-from tests.producing import start_projector
+from tests.producing import read_topic, start_projector
 
 COMMAND = b'{"userId":"user-1","eventType":"LOGIN"}'
 ENVELOPE = {"success", "event", "errors", "error"}
@@ -111,6 +112,10 @@ def told(url: str, sent: bytes) -> tuple[int, dict[str, list[str]], bytes]:
     return int(status.split(" ")[1]), headers, body
 
 
+def values_of(footfall: Footfall) -> list[bytes | None]:
+    return [record.value for record in read_topic(footfall)]
+
+
 def length_of(received: bytes) -> int:
     found = re.search(rb"\r\ncontent-length: (\d+)", received, re.IGNORECASE)
     return int(found[1]) if found else 0
@@ -162,6 +167,16 @@ def test_a_user_id_that_is_escaped_reaches_the_query_side_as_it_was_sent(nginx: 
         )
         assert (found.status_code, found.json().get("userId")) == (200, user), found.text
     assert httpx.get(f"{nginx}/users/a%2Fb/activity").json()["userId"] == "a/b"
+
+
+def test_an_erasure_reaches_the_command_side_with_the_user_as_it_was_sent(
+    nginx: str, shared_footfall: Footfall
+) -> None:
+    answer = httpx.delete(f"{nginx}/users/a%2Fb")
+    assert answer.status_code == 202, answer.text
+    assert (answer.status_code, len(answer.json()["erasure"]["positions"])) == (202, 6)
+    [user] = {erasure.user_id for erasure in map(erasure_of, values_of(shared_footfall)) if erasure is not None}
+    assert user == "a/b"
 
 
 def test_a_side_that_is_away_is_503_in_the_envelope(front: Process, nginx: str) -> None:

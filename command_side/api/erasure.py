@@ -1,0 +1,142 @@
+"""`DELETE /users/{id}`: asks for the erasure of a user. The answer says what the log keeps all the same.
+
+Whatever else is sent to these paths finds nothing there, as on the query side.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+from litestar import Request, Response, Router, route
+from litestar.connection import ASGIConnection
+from litestar.di import NamedDependency, Provide
+from litestar.enums import HttpMethod
+from litestar.exceptions import NotFoundException, ValidationException
+from litestar.handlers import BaseRouteHandler
+from litestar.params import PathParameter, QueryParameter, SkipValidation
+
+from command_side.erasures import Erasures, NotRequested, Requested
+from command_side.publishing.event_log import Away, Busy, Failed, TooLarge, Unknown
+from contracts.event import MAX_USER_ID_LENGTH
+from contracts.validation.rules import is_user_id
+from web.middleware import REQUEST_ID_KEY
+from web.policies.access import FORBIDDEN
+from web.policies.decisions import Refuse
+from web.policies.passage import HEAD_KEY, refusal_body
+from web.policies.principal import AccessScope, Principal
+
+ANY_METHOD = [HttpMethod.GET, HttpMethod.POST, HttpMethod.PUT, HttpMethod.PATCH, HttpMethod.DELETE]
+RETRY_AFTER = ((b"retry-after", b"2"),)
+BAD_USER = f"The user id must be 1 to {MAX_USER_ID_LENGTH} characters without control characters, in UTF-8."
+REMAINS = [
+    "The log keeps the bytes of the user's events, and of this request, until its topic is rewritten.",
+    "Dead letters that were published to their topic stay there.",
+    "PostgreSQL's files, write-ahead log and backups keep deleted rows until the space is used again or they expire.",
+]
+# What became of the request; each may be sent again, for a second erasure changes nothing.
+REFUSALS: Mapping[type, Refuse] = {
+    Failed: Refuse(500, "Kafka did not take the request in every partition; send it again."),
+    TooLarge: Refuse(500, "Kafka did not take the request in every partition; send it again."),
+    Unknown: Refuse(503, "Kafka did not answer in time: send the request again, which does no harm.", RETRY_AFTER),
+    Busy: Refuse(503, "Too many records wait for Kafka; send the request again shortly.", RETRY_AFTER),
+    Away: Refuse(503, "Kafka does not answer; send the request again shortly.", RETRY_AFTER),
+}
+
+
+class ErasureRequest(msgspec.Struct, frozen=True, rename="camel"):
+    """What was asked for. `positions`: of the markers in the log, `<partition>-<offset>`."""
+
+    erasure_id: str
+    requested_at: str
+    positions: list[str]
+    remains: list[str]
+
+
+class ErasureAnswer(msgspec.Struct, frozen=True):
+    """The request is in the log; rows go as soon as the projectors reach it."""
+
+    erasure: ErasureRequest
+    success: bool = True
+    event: None = None
+    errors: None = None
+    error: None = None
+
+
+class NotErasedError(Exception):
+    """The request is refused, or was not taken."""
+
+    def __init__(self, answer: Refuse) -> None:
+        super().__init__(answer.error)
+        self.answer = answer
+
+
+UserInPath = Annotated[
+    str, PathParameter(name="id", description="Who is to be forgotten, percent-encoded; `%2F` belongs to the id.")
+]
+UserInQuery = Annotated[str, QueryParameter(name="userId", description="Who is to be forgotten.")]
+TheErasures = NamedDependency[SkipValidation[Erasures]]
+
+
+async def only_delete(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler) -> None:
+    """A guard. Raises NotFoundException for other methods: no client is told of a path that it has no use for."""
+    if connection.scope.get("method") != "DELETE":
+        raise NotFoundException
+
+
+@route("/users/{id:str}", http_method=ANY_METHOD, status_code=202, guards=[only_delete], include_in_schema=False)
+async def erase_user(request: Request[Any, Any, Any], user_id: UserInPath, erasures: TheErasures) -> ErasureAnswer:
+    """Raises NotErasedError."""
+    return await erased(request, unquote_to_bytes(user_id), erasures)
+
+
+@route("/users", http_method=ANY_METHOD, status_code=202, guards=[only_delete], include_in_schema=False)
+async def erase_any_user(request: Request[Any, Any, Any], user_id: UserInQuery, erasures: TheErasures) -> ErasureAnswer:
+    """For ids that no path can carry. Raises NotErasedError."""
+    return await erased(request, user_id.encode(), erasures)
+
+
+async def erased(request: Request[Any, Any, Any], user: bytes, erasures: Erasures) -> ErasureAnswer:
+    scope: Any = request.scope
+    principal = scope[HEAD_KEY].fact(Principal)
+    if AccessScope.PRIVACY not in principal.scopes:  # a user may be called as a path of queries, which needs less
+        raise NotErasedError(FORBIDDEN[AccessScope.PRIVACY])
+    result = await erasures.request(principal.tenant_id, checked_user(user), scope[REQUEST_ID_KEY])
+    if not isinstance(result, Requested):
+        outcome = result.outcome if isinstance(result, NotRequested) else result
+        raise NotErasedError(REFUSALS[type(outcome)])
+    erasure = result.erasure
+    positions = [f"{each.partition}-{each.offset}" for each in result.positions]
+    moment = erasure.requested_at.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return ErasureAnswer(ErasureRequest(str(erasure.erasure_id), moment, positions, REMAINS))
+
+
+def checked_user(user: bytes) -> str:
+    """The user id. Raises NotErasedError, 400, for what can be none."""
+    try:
+        user_id = user.decode()
+    except UnicodeDecodeError:
+        user_id = ""
+    if not is_user_id(user_id):
+        raise NotErasedError(Refuse(400, "", problems=(BAD_USER,)))
+    return user_id
+
+
+def erasure_router(erasures: Erasures) -> Router:
+    """The routes, with what they publish to."""
+    return Router(
+        "/",
+        route_handlers=[erase_user, erase_any_user],
+        dependencies={"erasures": Provide(lambda: erasures, sync_to_thread=False)},
+        exception_handlers={NotErasedError: refused, ValidationException: invalid},
+    )
+
+
+def refused(_request: Request[Any, Any, Any], error: NotErasedError) -> Response[bytes]:
+    answer = error.answer
+    headers = {name.decode(): value.decode() for name, value in answer.headers}
+    return Response(refusal_body(answer), status_code=answer.status, media_type="application/json", headers=headers)
+
+
+def invalid(request: Request[Any, Any, Any], _error: ValidationException) -> Response[bytes]:
+    return refused(request, NotErasedError(Refuse(400, "", problems=(BAD_USER,))))

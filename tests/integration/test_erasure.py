@@ -1,0 +1,140 @@
+"""Erasure: what a user did before the marker goes from every table, counts stay, and a rebuild says the same."""
+
+import json
+from typing import Any
+
+import httpx
+import msgspec
+
+from contracts.versions import encode_event
+from tests.conftest import Footfall
+from tests.drivers.rebuilding import NEW, OLD, a_day, rebuild, wait_until_done
+from tests.patience import PATIENCE
+from tests.processes import Process, wait_until
+from tests.producing import Raw, an_event, checkpoints, produce, record_of, sql, start_projector, wait_until_processed
+
+CANARY = "alice+canary@example.com"
+KINDS = ("LOGIN", "PRODUCT_VIEW", "PRODUCT_VIEW", "LOGOUT", "PRODUCT_VIEW", "SEARCH")
+
+
+def of_canary(count: int, user: str = CANARY) -> list[Raw]:
+    """Events of every type, one that only rows count among them."""
+    return [
+        record_of(
+            an_event(user, {"productId": f"p-{n % 11}", "mail": f"{CANARY} {n}"}, event_type=KINDS[n % len(KINDS)])
+        )
+        for n in range(count)
+    ]
+
+
+def letters_of_canary() -> list[Raw]:
+    """Records that are parked: by key, behind one of their key, without a key, and such that are no JSON."""
+    broken = encode_event(an_event(CANARY)).replace(b"PRODUCT_VIEW", b"wink")
+    [behind] = of_canary(1)
+    return [
+        Raw(broken, CANARY.encode()),
+        behind,
+        Raw(broken, None, 3),
+        Raw(b'{"userId": "%b", ' % CANARY.encode(), None, 4),
+    ]
+
+
+def hits(footfall: Footfall, needle: str, schema: str) -> dict[str, int]:
+    """Rows by table that hold the needle, as text or as bytes."""
+    tables = sql(footfall.servers, f"SELECT relname FROM pg_class WHERE relnamespace = '{schema}'::regnamespace "
+                                   "AND relkind = 'r'")  # fmt: skip
+    found = {}
+    for (table,) in tables:
+        told = f"position('{needle}' in t::text) + position('{needle.encode().hex()}' in t::text) > 0"
+        [(count,)] = sql(footfall.servers, f"SELECT count(*) FROM {schema}.{table} AS t WHERE {told}")
+        if count:
+            found[table] = count
+    return found
+
+
+def erase(front: Process, user: str) -> dict[str, Any]:
+    answer = httpx.delete(f"{front.url}/users/{user}", timeout=PATIENCE)
+    assert answer.status_code == 202, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def wait_until_erased(footfall: Footfall, answer: dict[str, Any], generation: str = OLD) -> None:
+    places = [position.split("-") for position in answer["erasure"]["positions"]]
+    wanted = {int(partition): int(offset) for partition, offset in places}
+    assert len(wanted) == 6
+
+    def passed() -> bool:
+        found = sql(footfall.servers, f"SELECT partition, next_offset FROM {generation}.checkpoints")
+        stands = {row["partition"]: row["next_offset"] for row in found}
+        return all(stands.get(partition, 0) > offset for partition, offset in wanted.items())
+
+    wait_until(passed, 30, "every partition to pass its marker")
+
+
+COUNTS = """
+SELECT 'hours' AS what, hour, event_type AS name, sum(events) AS events, sum(users) AS users
+FROM {generation}.activity_hourly GROUP BY 2, 3
+UNION ALL SELECT 'products', hour, product_id, sum(views), sum(users) FROM {generation}.product_views GROUP BY 2, 3
+ORDER BY 1, 2, 3
+"""
+
+
+def counts(footfall: Footfall, generation: str = OLD) -> list[tuple[Any, ...]]:
+    return [tuple(row) for row in sql(footfall.servers, COUNTS.format(generation=generation))]
+
+
+def test_an_erased_user_is_in_no_table_and_every_count_stays(footfall: Footfall) -> None:
+    scattered = msgspec.structs.replace(an_event(CANARY))
+    records = [*a_day(200), *of_canary(60), record_of(scattered, 0), record_of(an_event(CANARY), 5)]
+    produce(footfall, records)
+    projector = start_projector(footfall)
+    produce(footfall, letters_of_canary())
+    wait_until_processed(footfall, len(records) + 3)
+    wait_until(lambda: len(hits(footfall, CANARY, OLD)) >= 8, 30, "rows of the canary in every table")
+    before = counts(footfall)
+    front = footfall.start("front")
+    assert httpx.get(f"{front.url}/users/{CANARY}/activity").status_code == 200
+
+    answer = erase(front, CANARY)
+    assert [answer[name] for name in ("success", "event", "errors", "error")] == [True, None, None, None]
+    assert any("log keeps" in sentence for sentence in answer["erasure"]["remains"])
+    wait_until_erased(footfall, answer)
+    assert hits(footfall, CANARY, OLD) == {}
+    assert hits(footfall, CANARY, "ops") == {}
+    assert counts(footfall) == before
+    assert httpx.get(f"{front.url}/users/{CANARY}/activity").status_code == 404
+    assert httpx.get(f"{front.url}/users/{CANARY}/sessions").json() == []
+    assert httpx.get(f"{front.url}/events/processed", params={"userId": CANARY}).json() == []
+    assert len(sql(footfall.servers, "SELECT * FROM ops.erasures")) == 6
+
+    produce(footfall, of_canary(1))  # nothing is parked before it any more
+    wait_until(lambda: len(httpx.get(f"{front.url}/users/{CANARY}/events").json()) == 1, 30, "the user to be back")
+    assert httpx.get(f"{front.url}/users/{CANARY}/activity").json()["logins"] == 1
+    assert_rebuilt_the_same(footfall)
+    assert CANARY not in projector.log_text() + front.log_text()
+    assert "batch_failed" not in projector.log_text()
+
+
+def assert_rebuilt_the_same(footfall: Footfall) -> None:
+    rebuild(footfall, "start")
+    wait_until_done(footfall, NEW, sum(row["next_offset"] for row in checkpoints(footfall).values()))
+    found = json.loads(rebuild(footfall, "verify", "--json"))
+    assert found["equal"], found
+    assert counts(footfall, NEW) == counts(footfall)
+
+
+def test_other_methods_find_nothing_and_no_user_can_be_no_name(footfall: Footfall) -> None:
+    front = footfall.start("front")
+    with httpx.Client(base_url=front.url, timeout=PATIENCE) as client:
+        for method in ("GET", "HEAD", "POST", "PUT", "PATCH"):
+            assert client.request(method, "/users/alice").status_code == 404
+        assert client.delete("/users/%00").status_code == 400
+        assert client.delete("/users/" + "a" * 257).status_code == 400
+        assert client.delete("/users").status_code == 400
+        assert client.delete("/users/%FF").json()["errors"] == [
+            "The user id must be 1 to 256 characters without control characters, in UTF-8."
+        ]
+        assert client.delete("/users", params={"userId": "a/b"}).status_code == 202
+        assert client.delete("/users/a%2Fb").status_code == 202
+        assert client.delete("/users/alice/activity").status_code == 405
