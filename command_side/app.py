@@ -31,6 +31,7 @@ from telemetry.connections import once_there
 from telemetry.health import DependencyState
 from web.asgi import App
 from web.policies.decisions import RequestPolicy
+from web.tenants.position_tokens import PositionTokens
 
 ANSWER_TIMEOUT_MS = 8_000  # a connection that is silent for so long is replaced; the request is sent again
 
@@ -40,6 +41,7 @@ class CommandSide:
 
     def __init__(self, settings: CommandSettings, catalogue: Catalogue) -> None:
         use_quick_gzip()
+        positions = PositionTokens(settings.position_secret.get_secret_value())
         self._startup_timeout = settings.startup_timeout_ms / 1000  # seconds
         self._log = KafkaEventLog(
             lambda: producer_of(settings),
@@ -53,12 +55,13 @@ class CommandSide:
         keys = RecentKeys(max_bytes=settings.idempotency_memory_bytes, window=settings.idempotency_window_ms / 1000)
         rules = CommandRules(catalogue)
         single = Commands(self._log, keys, rules)
-        commands = [generate_route(single, settings), batch_route(Batches(self._log, keys, rules), settings)]
+        batches = Batches(self._log, keys, rules)
+        commands = [generate_route(single, settings, positions), batch_route(batches, settings, positions)]
         self.policies = command_policies(settings)
         # Past the router, which costs 10 us.
         self.direct_routes = {path: route.fn for route in commands for path in route.paths}
         self.raw_routes: dict[str, App] = {}
-        self.fast_handlers = {GENERATE.encode(): FastCommands(single).handle}
+        self.fast_handlers = {GENERATE.encode(): FastCommands(single, positions).handle}
         self.route_handlers: list[ControllerRouterHandler] = [
             *commands,
             erasure_router(Erasures(self._log)),

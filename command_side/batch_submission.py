@@ -10,10 +10,12 @@ import msgspec
 from command_side.batch_items import MAX_ITEMS, items_of, may_be_judged_at_once, slices, validated
 from command_side.idempotency import Claim, Follow, KeyConflict, Keyed, Lead, RecentKeys, Settled
 from command_side.publishing.event_log import NOT_TAKEN, EventLog, NotTaken, Outcome, Submitted
+from command_side.submission import space_of
 from contracts.record import EventRecord, new_record
 from contracts.validation.commands import CommandRules
 from contracts.validation.fast_commands import FastBatches
 from contracts.validation.rules import Problems
+from web.policies.principal import DEFAULT_TENANT, Principal
 
 T = TypeVar("T")
 
@@ -59,14 +61,16 @@ class Batches:
         self._turns = Turns()
 
     async def handle(
-        self, body: bytes, request_id: str, *, lines: bool, atomic: bool
+        self, principal: Principal, body: bytes, request_id: str, *, lines: bool, atomic: bool
     ) -> Sequence[ItemResult] | Problems | NotTaken:
         """What became of each item of an array or of lines, in order; or why there are none.
+
+        The events are the principal's tenant's.
 
         With `atomic` none is published unless all are valid. NotTaken: the log takes nothing at all.
         """
         records = None
-        if may_be_judged_at_once(body, lines=lines):
+        if principal.tenant_id == DEFAULT_TENANT and may_be_judged_at_once(body, lines=lines):
             records = self._fast.new_records(body, request_id, lines=lines, at_most=MAX_ITEMS)
         if records is not None:
             outcomes = await self._log.publish_all(records)
@@ -74,17 +78,17 @@ class Batches:
         items = items_of(body, lines=lines)
         if isinstance(items, Problems):
             return items
-        prepared = await self._turns.map(partial(self._prepared, request_id), items)
+        prepared = await self._turns.map(partial(self._prepared, principal, request_id), items)
         return await self._claim_and_publish(prepared, atomic=atomic)
 
-    def _prepared(self, request_id: str, item: bytes) -> Prepared:
+    def _prepared(self, principal: Principal, request_id: str, item: bytes) -> Prepared:
         """All of an item's work that needs nobody else."""
         checked = validated(item, self._rules)
         if isinstance(checked, Problems):
             return checked
         if checked.key is not None:
-            return self._keys.keyed(checked.key, checked.command, request_id)
-        return new_record(checked.command, request_id)
+            return self._keys.keyed(space_of(principal), checked.key, checked.command, request_id)
+        return new_record(checked.command, request_id, principal.tenant_id)
 
     async def _claim_and_publish(
         self, prepared: Sequence[Prepared], *, atomic: bool

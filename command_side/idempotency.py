@@ -15,7 +15,7 @@ from uuid import UUID
 import msgspec
 
 from command_side.publishing.event_log import ACKNOWLEDGED, UNKNOWN, Acknowledgement, Outcome, Unknown
-from contracts.event import DEFAULT_TENANT, ActivityCommand, create_user_event
+from contracts.event import ActivityCommand, create_user_event
 from contracts.record import EventRecord, to_record
 
 ENTRY_BYTES = 1_000  # about what Python adds to a remembered record and its key
@@ -28,9 +28,20 @@ class KeyConflict(msgspec.Struct, frozen=True):
     """The key came with another command before: nothing was published."""
 
 
-def derived_event_id(tenant_id: str, key: bytes) -> UUID:
-    """A UUIDv8 (RFC 9562, section 5.8) from the SHA-256 of tenant and key; a tenant's name contains no NUL."""
-    digest = hashlib.sha256(b"%b\0%b" % (tenant_id.encode(), key)).digest()
+class KeySpace(msgspec.Struct, frozen=True):
+    """Where an idempotency key is unique. Equal keys of two tenants, or of two spaces of one, have nothing in common.
+
+    `name`: empty for the space that a tenant's servers share. Neither field contains NUL.
+    """
+
+    tenant_id: str
+    name: str = ""
+
+
+def derived_event_id(space: KeySpace, key: bytes) -> UUID:
+    """A UUIDv8 (RFC 9562, section 5.8) from the SHA-256 of space and key, none of which contains NUL."""
+    named = b"%b\0" % space.name.encode() if space.name else b""
+    digest = hashlib.sha256(b"%b\0%b%b" % (space.tenant_id.encode(), named, key)).digest()
     number = int.from_bytes(digest[:16], "big")
     number = number & ~(0xF << 76) | 0x8 << 76  # version
     return UUID(int=number & ~(0x3 << 62) | 0x2 << 62)  # variant
@@ -168,17 +179,16 @@ class Keyed(msgspec.Struct, frozen=True):
 class RecentKeys:
     """The keys of the last `window` seconds, within `max_bytes`; the oldest are forgotten first."""
 
-    def __init__(self, *, max_bytes: int, window: float, tenant_id: str = DEFAULT_TENANT) -> None:
+    def __init__(self, *, max_bytes: int, window: float) -> None:
         self._max_bytes = max_bytes
         self._window = window
-        self._tenant_id = tenant_id
         self._entries: OrderedDict[UUID, Remembered] = OrderedDict()
         self._bytes = 0
 
-    def keyed(self, key: bytes, command: ActivityCommand, request_id: str) -> Keyed:
+    def keyed(self, space: KeySpace, key: bytes, command: ActivityCommand, request_id: str) -> Keyed:
         """The command's event under that key: nothing is remembered yet."""
-        event_id, print_ = derived_event_id(self._tenant_id, key), fingerprint(command)
-        event = create_user_event(command, self._tenant_id, event_id)
+        event_id, print_ = derived_event_id(space, key), fingerprint(command)
+        event = create_user_event(command, space.tenant_id, event_id)
         return Keyed(event_id, print_, to_record(event, request_id, print_))
 
     def claim(self, keyed: Keyed) -> Claim | KeyConflict:

@@ -3,9 +3,11 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr, field_validator
 
 from contracts.settings import KafkaSettings
+from web.tenants.position_tokens import DESCRIPTION as POSITION_SECRET
+from web.tenants.position_tokens import checked_secret
 
 Compression = Literal["gzip", "zstd", "lz4", "snappy", "none"]
 
@@ -51,6 +53,7 @@ class CommandSettings(KafkaSettings):
     idempotency_memory_bytes: int = Field(
         default=33_554_432, ge=0, description="Memory for idempotency keys, bytes; the oldest are forgotten first."
     )
+    position_secret: SecretStr = Field(default=SecretStr(""), description=POSITION_SECRET)
     startup_timeout_ms: int = Field(
         default=60_000,
         ge=0,
@@ -59,3 +62,9 @@ class CommandSettings(KafkaSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="Lowest level that is logged."
     )
+
+    @field_validator("position_secret")
+    @classmethod
+    def _position_secret_cannot_be_guessed(cls, secret: SecretStr) -> SecretStr:
+        checked_secret(secret.get_secret_value())
+        return secret

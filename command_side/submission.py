@@ -6,12 +6,13 @@ same call (`api/single.py`).
 
 from collections.abc import Callable
 
-from command_side.idempotency import Follow, KeyConflict, Lead, RecentKeys, Settled
+from command_side.idempotency import Follow, KeyConflict, Keyed, KeySpace, Lead, RecentKeys, Settled
 from command_side.publishing.event_log import NOT_TAKEN, EventLog, Outcome, Submitted
 from contracts.event import ActivityCommand
 from contracts.record import EventRecord, new_record
 from contracts.validation.commands import CommandRules
 from contracts.validation.rules import Problems
+from web.policies.principal import Principal
 
 Result = Submitted | Problems | KeyConflict
 OnResult = Callable[[Result], None]
@@ -84,6 +85,11 @@ class Leading(Submission):
         self.settle(self._lead.settle(outcome))
 
 
+def space_of(principal: Principal) -> KeySpace:
+    """Where the principal's idempotency keys are unique."""
+    return KeySpace(principal.tenant_id, principal.key_space)
+
+
 class Commands:
     """Records activities in a log."""
 
@@ -92,8 +98,10 @@ class Commands:
         self._keys = keys
         self._rules = rules
 
-    def submit(self, body: bytes, key: bytes | None, request_id: str, on_result: OnResult) -> Result | Submission:
-        """Records one activity; with an idempotency key, every repeat is the same event.
+    def submit(
+        self, principal: Principal, body: bytes, key: bytes | None, request_id: str, on_result: OnResult
+    ) -> Result | Submission:
+        """Records one activity of the principal's tenant; with an idempotency key, every repeat is the same event.
 
         Returns the result if it is known at once; then `on_result` is never called. Otherwise returns the submission,
         which calls `on_result` once, unless it is abandoned before. If this raises, nothing is published.
@@ -102,13 +110,12 @@ class Commands:
         if not isinstance(command, ActivityCommand):  # a struct: to ask for the type that it has costs a tenth
             return command
         if key is None:
-            return Publishing(new_record(command, request_id), on_result).begin(self._log)
-        return self._submit_keyed(command, key, request_id, on_result)
+            return Publishing(new_record(command, request_id, principal.tenant_id), on_result).begin(self._log)
+        keyed = self._keys.keyed(space_of(principal), key, command, request_id)
+        return self._submit_keyed(keyed, on_result)
 
-    def _submit_keyed(
-        self, command: ActivityCommand, key: bytes, request_id: str, on_result: OnResult
-    ) -> Result | Submission:
-        claim = self._keys.claim(self._keys.keyed(key, command, request_id))
+    def _submit_keyed(self, keyed: Keyed, on_result: OnResult) -> Result | Submission:
+        claim = self._keys.claim(keyed)
         match claim:
             case KeyConflict():
                 return claim

@@ -150,7 +150,7 @@ def _messages() -> Json:
         "userEventV2": _event_message(
             "An event of any other tenant",
             "UserEventV2",
-            {"type": "string", "description": "`tenant/user`."},
+            {"type": "string", "description": "The tenant, U+001F, and the user."},
             EXAMPLE_V2,
         ),
         "deadLetter": {

@@ -5,6 +5,7 @@ Names on the wire are those of the original Express API (`userId`, `eventType`, 
 See docs/decisions/0010 for time.
 """
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID
@@ -25,6 +26,8 @@ MAX_PAYLOAD_DEPTH = 16  # levels; the payload object itself is the first
 # regular expressions know no `\Z`. This form means the same in both.
 NO_CONTROL_CHARACTERS = r"^(?![\s\S]*[\u0000-\u001f\u007f-\u009f])"
 
+TENANT_ID = r"^[A-Za-z0-9._-]+(?![\s\S])"  # the look-ahead is `\\Z`, see above
+
 # Any type that was ever declared, for what is in the log stays readable; commands may say what the catalogue declares.
 EventTypeName = Annotated[
     str,
@@ -39,8 +42,7 @@ TenantId = Annotated[
     msgspec.Meta(
         min_length=1,
         max_length=MAX_TENANT_ID_LENGTH,
-        # No `/`, which separates tenant and user in a record's key. The look-ahead is `\\Z`, see above.
-        pattern=r"^[A-Za-z0-9._-]+(?![\s\S])",
+        pattern=TENANT_ID,
         description="Whose events these are: 1 to 64 letters, digits, `.`, `_` or `-`.",
         examples=["acme"],
     ),
@@ -110,9 +112,12 @@ def _personal_fields() -> frozenset[str]:
 PERSONAL_FIELDS = _personal_fields()
 
 
-def create_user_event(
-    command: ActivityCommand, tenant_id: str = DEFAULT_TENANT, event_id: UUID | None = None
-) -> UserEvent:
+def is_tenant_id(text: str) -> bool:
+    """Whether the text can name a tenant."""
+    return len(text) <= MAX_TENANT_ID_LENGTH and re.match(TENANT_ID, text) is not None
+
+
+def create_user_event(command: ActivityCommand, tenant_id: str, event_id: UUID | None = None) -> UserEvent:
     """The fact that a valid command becomes: a fresh UUIDv7, unless its id is derived, and the present time in UTC."""
     return UserEvent(
         event_id=event_id or uuid7(),

@@ -14,13 +14,14 @@ from projector.dead_letters.redrive import LetterOutcome, Options, Redrive, acti
 from projector.projections.projection import PLAN_SETTINGS
 from projector.writing.commit import GenerationWriter
 from read_model.connecting.pool import connect
+from read_model.tables.dead_letters import TENANT_OF_KEY
 
 # The list leaves the record's key and value out: they are personal data.
 LIST = f"""
 SELECT kafka_topic, kafka_partition, kafka_offset, state, cause, user_id, error_class, error_message, behind_offset,
-       attempts, recorded_at, parked_at, published_at, resolved_at, resolved_by
+       attempts, recorded_at, parked_at, published_at, resolved_at, resolved_by, {TENANT_OF_KEY} AS tenant_id
 FROM {{generation}}.dead_letters WHERE {MATCHES}
-ORDER BY kafka_topic, kafka_partition, kafka_offset LIMIT $11
+ORDER BY kafka_topic, kafka_partition, kafka_offset LIMIT $12
 """  # noqa: S608 - the generation's name comes from the register, which checks it
 
 COUNT = f"SELECT count(*) FROM {{generation}}.dead_letters WHERE {MATCHES}"  # noqa: S608 - as above

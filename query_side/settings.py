@@ -7,8 +7,8 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from read_model.connecting.database_url import DatabaseUrlSetting, OptionalDatabaseUrlSetting
-
-MIN_SECRET_LENGTH = 16  # characters
+from web.tenants.position_tokens import DESCRIPTION as POSITION_SECRET
+from web.tenants.position_tokens import checked_secret
 
 
 class QuerySettings(BaseSettings):
@@ -61,6 +61,7 @@ class QuerySettings(BaseSettings):
         default=SecretStr(""),
         description="Key that signs cursors, at least 16 characters; empty: the key in the database.",
     )
+    position_secret: SecretStr = Field(default=SecretStr(""), description=POSITION_SECRET)
     max_streams: int = Field(
         default=2_000,
         ge=1,
@@ -78,11 +79,10 @@ class QuerySettings(BaseSettings):
         default="INFO", description="Lowest level that is logged."
     )
 
-    @field_validator("cursor_secret")
+    @field_validator("cursor_secret", "position_secret")
     @classmethod
     def _cannot_be_guessed(cls, secret: SecretStr) -> SecretStr:
-        if 0 < len(secret.get_secret_value()) < MIN_SECRET_LENGTH:
-            raise ValueError(f"must have at least {MIN_SECRET_LENGTH} characters, or be empty")
+        checked_secret(secret.get_secret_value())
         return secret
 
     def reading_url(self) -> str:

@@ -11,9 +11,10 @@ from command_side.policies.command_heads import CommandHead
 from command_side.settings import CommandSettings
 from web.asgi import Receive, Scope, Send
 from web.policies.passage import HEAD_KEY
+from web.policies.request_head import RequestHead
 
 # Answers a body; raises ClientGoneError when its client disconnects first.
-AnswerBody = Callable[[Scope, CommandHead, bytes], Awaitable[Answer]]
+AnswerBody = Callable[[Scope, RequestHead, bytes], Awaitable[Answer]]
 
 
 def command_route(path: str, settings: CommandSettings, answer_body: AnswerBody) -> ASGIRouteHandler:
@@ -23,8 +24,8 @@ def command_route(path: str, settings: CommandSettings, answer_body: AnswerBody)
     @asgi(path, copy_scope=False)
     async def command(scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            head = scope[HEAD_KEY].fact(CommandHead)
-            body = await read_body(receive, head.max_bytes, body_timeout)
+            head: RequestHead = scope[HEAD_KEY]
+            body = await read_body(receive, head.fact(CommandHead).max_bytes, body_timeout)
             answer = await answer_body(scope, head, body)
         except ClientGoneError:
             return

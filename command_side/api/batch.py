@@ -1,6 +1,7 @@
 """`POST /events/generate/batch`: many commands in one request, each with its own result (docs/batches.md)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -29,7 +30,9 @@ from web import envelope
 from web.asgi import Scope
 from web.fast_handler import encode_headers
 from web.middleware import REQUEST_ID_KEY
+from web.policies.principal import Principal
 from web.policies.request_head import RequestHead
+from web.tenants.position_tokens import PositionTokens
 
 BATCH = "/events/generate/batch"
 NDJSON = b"application/x-ndjson"
@@ -39,16 +42,22 @@ NOT_PUBLISHED = "Not published: the batch is atomic and another of its items was
 KEY_IS_THE_ITEMS = "A batch has no Idempotency-Key of its own; give each item its `idempotencyKey`."
 BAD_QUERY = "The only query parameter is `atomic`: true or false."
 
+# A position's text, from partition and offset; None: the tenant gets none.
+PositionText = Callable[[int, int], str | None]
+
 _encode = msgspec.json.Encoder().encode
 
 
-def batch_route(batches: Batches, settings: CommandSettings) -> ASGIRouteHandler:
+def batch_route(batches: Batches, settings: CommandSettings, positions: PositionTokens) -> ASGIRouteHandler:
     """The route that records many activities."""
 
-    async def answer(scope: Scope, head: CommandHead, body: bytes) -> Answer:
-        work = batches.handle(body, scope[REQUEST_ID_KEY], lines=head.media_type == NDJSON, atomic=head.atomic)
+    async def answer(scope: Scope, head: RequestHead, body: bytes) -> Answer:
+        principal, command = head.fact(Principal), head.fact(CommandHead)
+        lines = command.media_type == NDJSON
+        work = batches.handle(principal, body, scope[REQUEST_ID_KEY], lines=lines, atomic=command.atomic)
         # A batch with a key goes on without its client: repeats may wait for it.
-        return answer_to_batch(await (work if KEY_FIELD in body else cancel_on_disconnect(scope, work)))
+        results = await (work if KEY_FIELD in body else cancel_on_disconnect(scope, work))
+        return answer_to_batch(results, partial(positions.text, principal.tenant_id))
 
     return command_route(BATCH, settings, answer)
 
@@ -66,7 +75,7 @@ def read_batch_head(max_bytes: int, head: RequestHead) -> CommandHead:
     return msgspec.structs.replace(command, atomic=parameters[0][1] == "true")
 
 
-def answer_to_batch(results: Sequence[ItemResult] | Problems | NotTaken) -> Answer:
+def answer_to_batch(results: Sequence[ItemResult] | Problems | NotTaken, position: PositionText) -> Answer:
     """The results in order, under the status that sums them up; 400 when the body as a whole is no batch; or 503."""
     if isinstance(results, NOT_TAKEN):
         return answer_unrecorded(results)
@@ -75,7 +84,7 @@ def answer_to_batch(results: Sequence[ItemResult] | Problems | NotTaken) -> Answ
     statuses = []
     rendered_results = []
     for result in results:
-        status, text = rendered(result)
+        status, text = rendered(result, position)
         statuses.append(status)
         rendered_results.append(text)
     accepted, unknown = statuses.count(201), statuses.count(503)
@@ -103,12 +112,12 @@ def overall(statuses: Sequence[int]) -> int:
     return 207 if 201 in found else 400
 
 
-def rendered(result: ItemResult) -> tuple[int, bytes]:
+def rendered(result: ItemResult, position: PositionText) -> tuple[int, bytes]:
     """Status and JSON of one result: the envelope's four keys, `status`, and `position` where it is known."""
     if isinstance(result, Submitted):
         outcome = result.outcome
         if isinstance(outcome, ACKNOWLEDGED):
-            return 201, recorded(result.record.value, outcome)
+            return 201, recorded(result.record.value, outcome, position)
         answered = PUBLISH_ANSWERS[type(outcome)]
         return answered.status, refused(answered.status, answered.error)
     if isinstance(result, Problems):
@@ -118,9 +127,10 @@ def rendered(result: ItemResult) -> tuple[int, bytes]:
     return 424, refused(424, NOT_PUBLISHED)
 
 
-def recorded(event_json: bytes, where: Acknowledgement) -> bytes:
+def recorded(event_json: bytes, where: Acknowledgement, position: PositionText) -> bytes:
     """The result of an item that was accepted."""
-    token = b'"%d-%d"' % (where.partition, where.offset) if isinstance(where, Acknowledged) else b"null"
+    text = position(where.partition, where.offset) if isinstance(where, Acknowledged) else None
+    token = b"null" if text is None else b'"%b"' % text.encode()
     return b'{"status":201,"success":true,"event":%b,"errors":null,"error":null,"position":%b}' % (event_json, token)
 
 

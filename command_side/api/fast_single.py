@@ -9,25 +9,27 @@ from command_side.api.responses import answer_to
 from command_side.policies.command_heads import JSON, CommandHead
 from command_side.submission import Commands, Result, Submission
 from web.fast_handler import BufferedRequest
+from web.policies.principal import Principal
+from web.tenants.position_tokens import PositionTokens
 
 
 class FastCommands:
     """The fast handler of single commands."""
 
-    def __init__(self, commands: Commands) -> None:
+    def __init__(self, commands: Commands, positions: PositionTokens) -> None:
         self._submit = commands.submit
+        self._positions = positions
 
     def handle(self, request: BufferedRequest) -> None:
         """See `web.fast_handler.FastHandler`."""
-        key = request.head.fact(CommandHead).idempotency_key
-        begun = self._submit(request.body, key, request.request_id, partial(respond, request))
+        head = request.head
+        principal, key = head.fact(Principal), head.fact(CommandHead).idempotency_key
+        begun = self._submit(principal, request.body, key, request.request_id, partial(self._respond, request))
         if isinstance(begun, Submission):
             request.on_disconnect(begun.abandon)
         else:
-            respond(request, begun)
+            self._respond(request, begun)
 
-
-def respond(request: BufferedRequest, result: Result) -> None:
-    """Answers with what became of the command."""
-    answer = answer_to(result)
-    request.answer(answer.status, answer.body, JSON, answer.lines)
+    def _respond(self, request: BufferedRequest, result: Result) -> None:
+        answer = answer_to(result, request.head.fact(Principal).tenant_id, self._positions)
+        request.answer(answer.status, answer.body, JSON, answer.lines)

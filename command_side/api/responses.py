@@ -25,9 +25,12 @@ from telemetry.metrics import COMMANDS_REJECTED
 from web import envelope
 from web.asgi import Scope, Send, respond
 from web.fast_handler import decode_headers, encode_headers
+from web.policies.principal import DEFAULT_TENANT
+from web.tenants.position_tokens import PositionTokens
 
 LOCATION = b"location: /events/%b\r\n"
 LOCATION_AND_POSITION = LOCATION + b"footfall-position: %d-%d\r\n"
+LOCATION_AND_SEALED_POSITION = LOCATION + b"footfall-position: %b\r\n"
 
 NOT_PUBLISHED = "The event could not be published: Kafka did not take it. Nothing was recorded; try again."
 TOO_LARGE = (
@@ -71,12 +74,12 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     lines: bytes = b""  # further headers, each with its end of line
 
 
-def answer_to(result: Result) -> Answer:
+def answer_to(result: Result, tenant_id: str, positions: PositionTokens) -> Answer:
     """201 with the event, where to find it and its position in the log; or why there is none, which is counted."""
     if isinstance(result, Submitted):
         record, outcome = result.record, result.outcome
         if isinstance(outcome, Acknowledged):
-            lines = LOCATION_AND_POSITION % (record.event_id, outcome.partition, outcome.offset)
+            lines = where(record.event_id, outcome, tenant_id, positions)
             return Answer(201, envelope.accepted(record.value), lines)
         if isinstance(outcome, AcknowledgedSomewhere):
             return Answer(201, envelope.accepted(record.value), LOCATION % record.event_id)
@@ -85,6 +88,14 @@ def answer_to(result: Result) -> Answer:
         COMMANDS_REJECTED.labels(status=422).inc()
         return Answer(422, envelope.failed(KEY_CONFLICT))
     return answer_invalid(result)
+
+
+def where(event_id: bytes, at: Acknowledged, tenant_id: str, positions: PositionTokens) -> bytes:
+    """The headers of a 201: where the event is to be found, and its position if the tenant gets one."""
+    if tenant_id == DEFAULT_TENANT:  # as `positions` writes it, with one call less
+        return LOCATION_AND_POSITION % (event_id, at.partition, at.offset)
+    sealed = positions.text(tenant_id, at.partition, at.offset)
+    return LOCATION % event_id if sealed is None else LOCATION_AND_SEALED_POSITION % (event_id, sealed.encode())
 
 
 def answer_invalid(problems: Problems) -> Answer:

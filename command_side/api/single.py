@@ -16,15 +16,19 @@ from command_side.settings import CommandSettings
 from command_side.submission import Commands
 from web.asgi import Scope
 from web.middleware import REQUEST_ID_KEY
+from web.policies.principal import Principal
+from web.policies.request_head import RequestHead
+from web.tenants.position_tokens import PositionTokens
 
 GENERATE = "/events/generate"
 
 
-def generate_route(commands: Commands, settings: CommandSettings) -> ASGIRouteHandler:
+def generate_route(commands: Commands, settings: CommandSettings, positions: PositionTokens) -> ASGIRouteHandler:
     """The route that records one activity."""
 
-    async def answer(scope: Scope, head: CommandHead, body: bytes) -> Answer:
-        submit = partial(commands.submit, body, head.idempotency_key, scope[REQUEST_ID_KEY])
-        return answer_to(await result_of(scope, submit))
+    async def answer(scope: Scope, head: RequestHead, body: bytes) -> Answer:
+        principal, key = head.fact(Principal), head.fact(CommandHead).idempotency_key
+        submit = partial(commands.submit, principal, body, key, scope[REQUEST_ID_KEY])
+        return answer_to(await result_of(scope, submit), principal.tenant_id, positions)
 
     return command_route(GENERATE, settings, answer)

@@ -46,7 +46,8 @@ class Offsets(click.ParamType["tuple[int | None, int | None]"]):
 
 
 FILTERS = (
-    click.option("--user", help="Letters of this user: the record's key (of another tenant: tenant/user)."),
+    click.option("--tenant", help="Letters of this tenant, as the record's key names it."),
+    click.option("--user", help="Letters of this user, as the record's key names them."),
     click.option("--error", help="Letters with this error class, or with this text in the error message."),
     click.option(
         "--cause",

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
+from contracts.record import TENANT_SEPARATOR
 from projector.liveness.stops import Stop, StopCause
 from projector.writing.connection import Connection
 from projector.writing.failure import Diagnosis
@@ -133,7 +134,7 @@ def _row(letter: DeadLetter) -> tuple[object, ...]:
 def user_of(key: bytes | None) -> str | None:
     """Returns the user that a key names; None if the key is empty or not text that PostgreSQL can store."""
     try:
-        return None if not key or b"\0" in key else key.decode()
+        return None if not key or b"\0" in key else (key.partition(TENANT_SEPARATOR)[2] or key).decode()
     except UnicodeDecodeError:
         return None
 

@@ -17,15 +17,15 @@ WHERE {MATCHES} AND record_key <> '' GROUP BY 1
 # Includes the letters that wait behind a chosen letter of their key.
 NEXT_OF_CHOSEN_KEYS = f"""
 SELECT l.* FROM {{generation}}.dead_letters AS l
-LEFT JOIN unnest($11::bytea[], $12::bigint[]) AS chosen(key, first) ON chosen.key = l.record_key
-WHERE l.state = 'parked' AND l.kafka_topic = $6 AND l.kafka_partition = $7 AND l.kafka_offset > $13
+LEFT JOIN unnest($12::bytea[], $13::bigint[]) AS chosen(key, first) ON chosen.key = l.record_key
+WHERE l.state = 'parked' AND l.kafka_topic = $6 AND l.kafka_partition = $7 AND l.kafka_offset > $14
   AND (l.kafka_offset >= chosen.first OR (coalesce(l.record_key, '') = '' AND {MATCHES}))
-ORDER BY l.kafka_offset LIMIT $14
+ORDER BY l.kafka_offset LIMIT $15
 """
 
 NEXT_CHOSEN = f"""
 SELECT * FROM {{generation}}.dead_letters
-WHERE {MATCHES} AND kafka_offset > $11 ORDER BY kafka_offset LIMIT $12
+WHERE {MATCHES} AND kafka_offset > $12 ORDER BY kafka_offset LIMIT $13
 """
 
 FIRST_PARKED = """

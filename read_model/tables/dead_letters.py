@@ -20,6 +20,11 @@ from read_model.tables.processed_events import metadata
 # A producer may write any bytes into the header. They are escaped to be text, and cut to fit into an index.
 EVENT_ID = "left(encode(header_values[array_position(header_names, 'event-id')], 'escape'), 64)"
 
+# The tenant that a record's key names, before U+001F; a key without one is the default tenant's (contracts/record.py).
+TENANT_OF_KEY = r"""CASE WHEN position('\x1f'::bytea IN record_key) > 0
+     THEN encode(substring(record_key FROM 1 FOR position('\x1f'::bytea IN record_key) - 1), 'escape')
+     ELSE 'default' END"""
+
 _KEY = ("kafka_topic", "kafka_partition", "kafka_offset")
 
 dead_letters = Table(

@@ -27,18 +27,21 @@ from command_side.publishing.event_log import ACKNOWLEDGED, FAILED, SOMEWHERE
 from command_side.settings import CommandSettings
 from command_side.submission import Commands
 from tests.conformance.held_event_log import HeldEventLog
+from tests.drivers.identity import ANYBODY, TENANT_HEADER, believed
 from tests.shipped_types import RULES
-from web.asgi import ON_DISCONNECT_KEY, Message
+from web.asgi import ON_DISCONNECT_KEY, Headers, Message
 from web.health import only_probes
 from web.middleware import Middleware
 from web.policies.decisions import ADMIT
 from web.policies.passage import Passage
 from web.policies.request_head import RequestHead
+from web.tenants.position_tokens import PositionTokens
 
 Json = dict[str, Any]
 NOTHING_RECORDED = "Nothing was recorded"
 ROUNDS = 4  # after so many that are answered at once, nobody waits any more
 
+SPACES = st.sampled_from(["default", "default", "acme", "acme/browser"])  # tenants, and a key space of one
 KEYS = st.sampled_from(["k1", "k2", "k3"])
 COMMANDS = st.sampled_from(["a", "a", "a", "b"])  # under one key: the same, or now and then another
 ITEMS = st.lists(st.tuples(KEYS | st.none(), COMMANDS), min_size=1, max_size=5)
@@ -82,8 +85,9 @@ class BufferedRequest:
         self._client.answered(status, body)
 
 
-def headers_of(body: bytes, key: str | None) -> list[tuple[bytes, bytes]]:
+def headers_of(body: bytes, space: str, key: str | None) -> Headers:
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    headers.append((TENANT_HEADER, space.encode()))
     return headers if key is None else [*headers, (b"idempotency-key", key.encode())]
 
 
@@ -98,16 +102,18 @@ class Outcomes(RuleBasedStateMachine):
         keys = RecentKeys(max_bytes=10_000_000, window=3_600)
         config = CommandSettings(max_requests_in_flight=1_000, max_bytes_in_flight=100_000_000)
         commands = Commands(self.log, keys, RULES)
-        self.fast = FastCommands(commands)
-        self.policies = command_policies(config)
+        positions = PositionTokens("a secret of these tests")
+        self.fast = FastCommands(commands, positions)
+        self.policies = [believed, *command_policies(config)]
         routes: dict[str, Any] = {
-            GENERATE: generate_route(commands, config).fn,
-            BATCH: batch_route(Batches(self.log, keys, RULES), config).fn,
+            GENERATE: generate_route(commands, config, positions).fn,
+            BATCH: batch_route(Batches(self.log, keys, RULES), config, positions).fn,
         }
         self.app = Middleware(only_probes, "test", {}, routes, policies=self.policies)
         self.clients: list[Client] = []
         self.checked: set[int] = set()
         self.marks = 0
+        self.asked: dict[str, set[str]] = {}  # of each key: the commands that were sent with it
         self.events: dict[str, bytes] = {}  # of each key: the event that was acknowledged
         self.doubts: Counter[str] = Counter()  # tries of a key of which nobody knew
         self.small_slices = patch("command_side.batch_items.SLICE_BYTES", 200)
@@ -115,43 +121,44 @@ class Outcomes(RuleBasedStateMachine):
 
     # --- requests -------------------------------------------------------------------------------------------------
 
-    def command(self, key: str | None, which: str) -> tuple[Json, str]:
-        """A command and its mark: the same for a key's repeats."""
+    def command(self, space: str, key: str | None, which: str) -> tuple[Json, str]:
+        """A command and its mark: the same for a key's repeats in the same space of keys."""
         self.marks += 1
-        mark = f"{key}-{which}" if key else f"unkeyed-{self.marks}"
+        self.asked.setdefault(f"{space}:{key}", set()).add(which)
+        mark = f"{space}:{key}-{which}" if key else f"unkeyed-{self.marks}"
         return {"userId": "u", "eventType": "LOGIN", "payload": {"mark": mark}}, mark
 
-    @rule(key=KEYS | st.none(), which=COMMANDS, direct=st.booleans())
-    def post(self, key: str | None, which: str, direct: bool) -> None:
-        command, mark = self.command(key, which)
-        client, body = Client([(mark, key)]), json.dumps(command).encode()
+    @rule(space=SPACES, key=KEYS | st.none(), which=COMMANDS, direct=st.booleans())
+    def post(self, space: str, key: str | None, which: str, direct: bool) -> None:
+        command, mark = self.command(space, key, which)
+        client, body = Client([(mark, key and f"{space}:{key}")]), json.dumps(command).encode()
         self.clients.append(client)
-        self.loop.call_soon(self.offer if direct else self.on_asgi, client, body, key)
+        self.loop.call_soon(self.offer if direct else self.on_asgi, client, body, space, key)
         self.run()
 
-    def offer(self, client: Client, body: bytes, key: str | None) -> None:
-        head = RequestHead("POST", GENERATE, GENERATE.encode(), b"", headers_of(body, key), None, "http")
+    def offer(self, client: Client, body: bytes, space: str, key: str | None) -> None:
+        head = RequestHead("POST", GENERATE, GENERATE.encode(), b"", headers_of(body, space, key), None, "http")
         passage = Passage(head, self.policies)
         assert passage.proceed() is ADMIT
         self.fast.handle(BufferedRequest(client, passage, body))
 
-    def on_asgi(self, client: Client, body: bytes, key: str | None) -> None:
-        self.start(client, GENERATE, body, key)
+    def on_asgi(self, client: Client, body: bytes, space: str, key: str | None) -> None:
+        self.start(client, GENERATE, headers_of(body, space, key), body)
 
-    @rule(items=ITEMS, atomic=st.booleans())
-    def post_batch(self, items: list[tuple[str | None, str]], atomic: bool) -> None:
+    @rule(space=SPACES, items=ITEMS, atomic=st.booleans())
+    def post_batch(self, space: str, items: list[tuple[str | None, str]], atomic: bool) -> None:
         commands, sent = [], []
         for key, which in items:
-            command, mark = self.command(key, which)
+            command, mark = self.command(space, key, which)
             commands.append({**command, "idempotencyKey": key} if key else command)
-            sent.append((mark, key))
+            sent.append((mark, key and f"{space}:{key}"))
         client, body = Client(sent), json.dumps(commands).encode()
         self.clients.append(client)
         query = b"atomic=true" if atomic else b""
-        self.loop.call_soon(self.start, client, BATCH, body, None, query)
+        self.loop.call_soon(self.start, client, BATCH, headers_of(body, space, None), body, query)
         self.run()
 
-    def start(self, client: Client, path: str, body: bytes, key: str | None, query: bytes = b"") -> None:
+    def start(self, client: Client, path: str, headers: Headers, body: bytes, query: bytes = b"") -> None:
         status = 0
 
         async def receive() -> Message:
@@ -172,7 +179,7 @@ class Outcomes(RuleBasedStateMachine):
             "method": "POST",
             "path": path,
             "query_string": query,
-            "headers": headers_of(body, key),
+            "headers": headers,
             ON_DISCONNECT_KEY: on_disconnect,
         }
         client.task = self.loop.create_task(self.app(scope, receive, send))
@@ -245,7 +252,9 @@ class Outcomes(RuleBasedStateMachine):
             assert event in values, f"{mark} was answered 201 and is not in the log"
             if key is not None:
                 assert self.events.setdefault(key, event) == event, f"{key} was answered with two events"
-        elif NOTHING_RECORDED in result["error"] and result["error"] != KEY_CONFLICT:
+        elif result["error"] == KEY_CONFLICT:
+            assert len(self.asked[str(key)]) > 1, f"{key} conflicts with a key of another space"
+        elif NOTHING_RECORDED in result["error"]:
             assert not landed[mark], f"{mark} is in the log; it was said that nothing was recorded"
 
     @invariant()
@@ -314,7 +323,9 @@ async def test_a_batch_that_waited_for_another_says_what_is_true_when_it_answers
 
     def post(*names: str) -> "asyncio.Task[Any]":
         items = [{"userId": "u", "eventType": "LOGIN", "idempotencyKey": name} for name in names]
-        return asyncio.ensure_future(batches.handle(json.dumps(items).encode(), "r", lines=False, atomic=False))
+        return asyncio.ensure_future(
+            batches.handle(ANYBODY, json.dumps(items).encode(), "r", lines=False, atomic=False)
+        )
 
     leading = post("k1")
     await turns()

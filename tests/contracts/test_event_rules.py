@@ -347,7 +347,7 @@ def test_a_tombstone_is_no_event() -> None:
 def test_an_event_is_created_with_a_uuid_v7_and_the_present_time() -> None:
     command = ActivityCommand(user_id="u", event_type="LOGOUT", payload={"a": 1})
     before = datetime.now(UTC)
-    events = [create_user_event(command) for _ in range(1_000)]
+    events = [create_user_event(command, "default") for _ in range(1_000)]
     after = datetime.now(UTC)
     assert len({event.event_id for event in events}) == 1_000
     for event in events:
@@ -378,7 +378,7 @@ def test_what_the_command_rules_accept_the_event_rules_accept_unchanged(user_id:
     if isinstance(command, Problems):
         return
     assert (command.user_id, command.payload) == (user_id, payload)
-    event = create_user_event(command)
+    event = create_user_event(command, "default")
     record = to_record(event, "request-1")
     assert from_value(record.value) == event
     assert encode_event(event) == record.value

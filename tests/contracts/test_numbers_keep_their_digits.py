@@ -35,7 +35,7 @@ ROUNDED = ["0.12345678901234567890", "1.00000000000000000001", "9007199254740991
 def test_a_number_that_a_double_says_as_shortly_is_kept(number: str) -> None:
     found = validate_user_event(command(number))
     assert isinstance(found, ActivityCommand), found
-    stored = json.loads(new_record(found, "r").value, parse_float=Decimal, parse_int=Decimal)
+    stored = json.loads(new_record(found, "r", "default").value, parse_float=Decimal, parse_int=Decimal)
     assert stored["payload"]["n"][0] == Decimal(number)
     tiny = number in ("5e-324", "1.5e-290")  # the quick check leaves these in doubt
     assert (new_records(command(number), "r", lines=True, at_most=1) is None) == tiny
@@ -76,7 +76,7 @@ def test_what_is_accepted_is_never_rounded(written: list[str], space: str, text:
     together = new_records(body, "r", lines=True, at_most=1)
     assert together is None or isinstance(found, ActivityCommand)
     if isinstance(found, ActivityCommand):
-        stored = json.loads(new_record(found, "r").value, parse_float=Decimal, parse_int=Decimal)
+        stored = json.loads(new_record(found, "r", "default").value, parse_float=Decimal, parse_int=Decimal)
         assert stored["payload"]["n"][:-1] == [Decimal(number) for number in written]
 
 

@@ -100,7 +100,11 @@ def test_commands_in_the_first_microsecond_of_a_second_have_six_digits_too(monke
     assert not isinstance(command, Problems)
     together = new_records(body, "r", lines=True, at_most=1)
     assert together is not None
-    values = [together[0].value, new_record(command, "r").value, to_record(create_user_event(command), "r").value]
+    values = [
+        together[0].value,
+        new_record(command, "r", "default").value,
+        to_record(create_user_event(command, "default"), "r").value,
+    ]
     for value in values:
         assert json.loads(value) == {
             "eventId": json.loads(value)["eventId"],

@@ -30,7 +30,7 @@ def read(**changes: Any) -> UserEvent | Problems:
 
 
 def test_the_default_tenants_bytes_and_keys_are_the_seeds() -> None:
-    event = create_user_event(ActivityCommand("user-1", "LOGIN"))
+    event = create_user_event(ActivityCommand("user-1", "LOGIN"), "default")
     record = to_record(event, "r")
     fields = msgspec.json.decode(record.value)
     assert list(fields) == ["eventId", "userId", "eventType", "timestamp", "payload"]
@@ -41,7 +41,7 @@ def test_the_default_tenants_bytes_and_keys_are_the_seeds() -> None:
 def test_another_tenants_event_is_version_2_and_comes_back_unchanged() -> None:
     event = create_user_event(ActivityCommand("user-1", "LOGIN"), tenant_id="acme")
     record = to_record(event, "r")
-    assert record.key == partition_key(event) == b"acme/user-1"
+    assert record.key == partition_key(event) == b"acme\x1fuser-1"
     assert msgspec.json.decode(record.value)["version"] == "2.0"
     assert from_value(record.value) == event
 
@@ -112,7 +112,7 @@ def test_the_words_of_a_published_schema_may_become_better(tmp_path: Path, monke
 
 def test_a_new_record_is_the_record_of_its_event() -> None:
     command = ActivityCommand("日本-😀 \\ \"'", "PRODUCT_VIEW", {"ä": [1, None, 1.5, {"b": True}]})
-    made = new_record(command, "r-1")
+    made = new_record(command, "r-1", "default")
     event = from_value(made.value)
     assert isinstance(event, UserEvent)
     assert event.event_id.version == 7

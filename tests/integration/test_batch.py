@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from command_side.api.batch import overall
-from command_side.idempotency import derived_event_id
+from command_side.idempotency import KeySpace, derived_event_id
 from tests.conftest import Footfall
 from tests.patience import PATIENCE
 from tests.processes import Process
@@ -126,7 +126,7 @@ def test_keys_of_items_make_repeats_one_event(client: httpx.Client, shared_footf
     assert again.json()["results"] == first.json()["results"][:5]
     alone = client.post(GENERATE, json=command(0), headers={"idempotency-key": f"{key}-0"})
     assert alone.json()["event"] == first.json()["results"][0]["event"]
-    ids = [derived_event_id("default", f"{key}-{n}".encode()) for n in range(5)]
+    ids = [derived_event_id(KeySpace("default"), f"{key}-{n}".encode()) for n in range(5)]
     assert [r["event"]["eventId"] for r in again.json()["results"]] == [str(one) for one in ids]
     written = records_of(shared_footfall.servers.kafka, shared_footfall.topic)
     assert sum(dict(r.headers)["event-id"].decode() == str(ids[0]) for r in written) == 1

@@ -389,7 +389,7 @@ async def test_the_unforeseen_is_500_and_tells_nothing(
 async def test_a_position_that_kafka_forgot_is_left_out(
     compressed_topic: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record = to_record(create_user_event(ActivityCommand("user-1", "LOGIN")), "r")
+    record = to_record(create_user_event(ActivityCommand("user-1", "LOGIN"), "default"), "r")
 
     def written_by_an_earlier_try(*_: object) -> Submitted:
         return Submitted(record, SOMEWHERE)

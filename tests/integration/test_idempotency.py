@@ -13,7 +13,7 @@ from uuid import UUID
 import httpx
 import pytest
 
-from command_side.idempotency import derived_event_id
+from command_side.idempotency import KeySpace, derived_event_id
 from tests.conftest import Footfall
 from tests.patience import PATIENCE
 from tests.processes import Process, wait_until
@@ -56,7 +56,7 @@ def test_a_repeat_is_the_same_answer_and_one_record(client: httpx.Client, shared
     for name in ("location", "footfall-position"):
         assert first.headers[name] == again.headers[name] == reordered.headers[name]
     event_id = UUID(first.json()["event"]["eventId"])
-    assert event_id == derived_event_id("default", key.encode())
+    assert event_id == derived_event_id(KeySpace("default"), key.encode())
     records = [
         r for r in records_of(shared_footfall.servers.kafka, shared_footfall.topic) if str(event_id).encode() in r.value
     ]
@@ -174,7 +174,7 @@ def test_racing_retries_while_processes_die_are_one_event_for_each_key(footfall:
         client.close()
     assert next(lost) > 0, "no try was ever in a process that died"
     assert len(answered) == KEYS * TRIES
-    expected = {str(derived_event_id("default", f"race-{n}".encode())): n for n in range(KEYS)}
+    expected = {str(derived_event_id(KeySpace("default"), f"race-{n}".encode())): n for n in range(KEYS)}
     assert all(expected[event["eventId"]] == event["payload"]["n"] for event in answered)
 
     records = records_of(footfall.servers.kafka, footfall.topic)

@@ -11,6 +11,7 @@ from command_side.idempotency import (
     Claim,
     Follow,
     KeyConflict,
+    KeySpace,
     Lead,
     RecentKeys,
     Settled,
@@ -21,6 +22,7 @@ from command_side.idempotency import (
 from command_side.publishing.event_log import BUSY, FAILED, SOMEWHERE, UNKNOWN, Acknowledged, Outcome
 from contracts.event import ActivityCommand
 
+SPACE = KeySpace("default")
 LOGIN = ActivityCommand("user-1", "LOGIN")
 LOGOUT = ActivityCommand("user-1", "LOGOUT")
 
@@ -37,7 +39,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def claimed(keys: RecentKeys, key: bytes, command: ActivityCommand = LOGIN) -> Claim:
-    found = keys.claim(keys.keyed(key, command, "r"))
+    found = keys.claim(keys.keyed(SPACE, key, command, "r"))
     assert not isinstance(found, KeyConflict)
     return found
 
@@ -61,17 +63,18 @@ def settled(keys: RecentKeys, key: bytes) -> Settled:
 
 
 def test_an_id_is_a_uuid_of_version_8_from_tenant_and_key() -> None:
-    made = derived_event_id("acme", b"key-1")
+    made = derived_event_id(KeySpace("acme"), b"key-1")
     assert (made.version, made.variant) == (8, "specified in RFC 4122")
     digest = hashlib.sha256(b"acme\0key-1").digest()
     mask = ~((0xF << 76) | (0x3 << 62))
     assert made.int & mask == int.from_bytes(digest[:16], "big") & mask
-    assert derived_event_id("acme", b"key-1") == made
-    assert len({derived_event_id(t, k) for t in ("a", "ab") for k in (b"bc", b"c", b"\x7e")}) == 6
+    assert derived_event_id(KeySpace("acme"), b"key-1") == made
+    spaces = [KeySpace("a"), KeySpace("ab"), KeySpace("a", "b"), KeySpace("a", "bc")]
+    assert len({derived_event_id(space, key) for space in spaces for key in (b"bc", b"c", b"\x7e")}) == 12
 
 
 def test_a_derived_id_never_changes() -> None:
-    assert derived_event_id("default", b"order-1842-viewed") == UUID("3107d537-01d3-8040-a3b4-a8e7003c1b49")
+    assert derived_event_id(KeySpace("default"), b"order-1842-viewed") == UUID("3107d537-01d3-8040-a3b4-a8e7003c1b49")
 
 
 def test_a_fingerprint_knows_user_type_and_payload_but_not_their_order() -> None:
@@ -155,23 +158,23 @@ async def test_after_a_failure_a_repeat_publishes_the_same_record() -> None:
 
 async def test_a_key_that_is_released_is_free_for_another_command_unless_it_was_there_before() -> None:
     keys = RecentKeys(max_bytes=1_000_000, window=60)
-    keyed = keys.keyed(b"k", LOGIN, "r")
+    keyed = keys.keyed(SPACE, b"k", LOGIN, "r")
     lead = keys.claim(keyed)
     assert isinstance(lead, Lead)
     keys.release(keyed, lead)
     led(keys, b"k", LOGOUT).settle(UNKNOWN)  # it may be in the log
-    repeat = keys.keyed(b"k", LOGOUT, "r")
+    repeat = keys.keyed(SPACE, b"k", LOGOUT, "r")
     again = keys.claim(repeat)
     assert isinstance(again, Lead)
     keys.release(repeat, again)
-    assert keys.claim(keys.keyed(b"k", LOGIN, "r")) == KeyConflict()
+    assert keys.claim(keys.keyed(SPACE, b"k", LOGIN, "r")) == KeyConflict()
 
 
 async def test_another_command_under_a_remembered_key_is_a_conflict() -> None:
     keys = RecentKeys(max_bytes=1_000_000, window=60)
     led(keys, b"k")
-    assert keys.claim(keys.keyed(b"k", LOGOUT, "r")) == KeyConflict()
-    assert isinstance(keys.claim(keys.keyed(b"another", LOGOUT, "r")), Lead)
+    assert keys.claim(keys.keyed(SPACE, b"k", LOGOUT, "r")) == KeyConflict()
+    assert isinstance(keys.claim(keys.keyed(SPACE, b"another", LOGOUT, "r")), Lead)
 
 
 async def test_a_key_is_forgotten_after_the_window(clock: Clock) -> None:

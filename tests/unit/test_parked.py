@@ -93,3 +93,4 @@ def test_words_are_made_fit_for_a_text_column() -> None:
 
 def test_a_key_names_a_user_only_if_it_is_text() -> None:
     assert [user_of(key) for key in (b"ann", b"\xff", b"a\0b", None, b"")] == ["ann", None, None, None, None]
+    assert [user_of(key) for key in (b"acme\x1fann", b"acme/ann", b"acme\x1f")] == ["ann", "acme/ann", "acme\x1f"]

@@ -7,6 +7,8 @@ import msgspec
 from web.policies.decisions import Admit, Decision
 from web.policies.request_head import RequestHead
 
+DEFAULT_TENANT = "default"  # whose bytes are those of the original Express API; the tenant of the open door
+
 
 class AccessScope(StrEnum):
     """What a principal may do. Every path needs exactly one, or says that it is public."""
@@ -25,6 +27,7 @@ class Principal(msgspec.Struct, frozen=True, gc=False):
     tenant_id: str
     subject: str  # for audit and limits: "key:<id>", "token:<issuer>/<subject>", "anonymous"; never a secret
     scopes: frozenset[AccessScope]
+    key_space: str = ""  # whose idempotency keys it shares; empty: those of its tenant's servers
 
 
 class OpenDoor:

@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from contracts.event import PERSONAL_FIELDS
+from contracts.event import DEFAULT_TENANT, PERSONAL_FIELDS
 from contracts.types import Catalogue
 from footfall.cli.failures import readable_failures
 from footfall.cli.settings import operator_settings
@@ -66,7 +66,7 @@ def print_letters(chosen: LetterFilter, limit: int, *, as_json: bool) -> None:
         error = letter["error_class"] if letter["cause"] != "behind" else f"waits for {letter['behind_offset']}"
         table.add_row(
             *(str(letter[name]) for name in ("kafka_partition", "kafka_offset", "state", "cause")),
-            escape(letter["user_id"] or "-"),
+            escape(user_of(letter)),
             error,
             str(letter["attempts"]),
             f"{letter['parked_at']:%Y-%m-%d %H:%M:%S}",
@@ -74,6 +74,12 @@ def print_letters(chosen: LetterFilter, limit: int, *, as_json: bool) -> None:
     console = Console()
     console.print(table)
     console.print(f"{len(letters):,} of {count:,} dead letters.")
+
+
+def user_of(letter: dict[str, Any]) -> str:
+    """The letter's user as the table shows it: of another tenant than the default, behind that tenant."""
+    user = letter["user_id"] or "-"
+    return user if letter["tenant_id"] == DEFAULT_TENANT else f"{letter['tenant_id']}: {user}"
 
 
 def print_letter(topic: str, partition: int, offset: int, *, raw: bool, as_json: bool) -> None:

@@ -1,0 +1,65 @@
+"""The texts of positions: plain for the default tenant, sealed for the others."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contracts.event import DEFAULT_TENANT
+from contracts.record import key_of
+from web.policies import principal
+from web.tenants.position_tokens import PositionTokens
+
+TOKENS = PositionTokens("a secret of these tests")
+PARTITIONS, OFFSETS = st.integers(0, 999_999), st.integers(0, 10**18 - 1)
+TENANTS = st.sampled_from(["acme", "acme2", "Default", "d"])
+
+
+def test_the_rooms_mean_the_same_default_tenant() -> None:
+    assert principal.DEFAULT_TENANT == DEFAULT_TENANT
+
+
+@given(PARTITIONS, OFFSETS)
+def test_the_default_tenants_positions_are_plain(partition: int, offset: int) -> None:
+    text = f"{partition}-{offset}"
+    for tokens in (TOKENS, PositionTokens("")):
+        assert tokens.text("default", partition, offset) == text
+        assert tokens.read("default", text) == (partition, offset)
+
+
+@given(TENANTS, TENANTS, PARTITIONS, OFFSETS)
+def test_a_sealed_position_opens_for_its_tenant_only(mine: str, other: str, partition: int, offset: int) -> None:
+    text = TOKENS.text(mine, partition, offset)
+    assert text is not None
+    assert len(text) == 38  # whatever it says
+    assert TOKENS.read(mine, text) == (partition, offset)
+    assert TOKENS.read("default", text) is None
+    assert PositionTokens("another secret than that").read(mine, text) is None
+    if other != mine:
+        assert TOKENS.read(other, text) is None
+
+
+@given(PARTITIONS, OFFSETS, st.integers(0, 37), st.sampled_from("AZaz09-_"))
+def test_a_changed_text_is_refused(partition: int, offset: int, at: int, letter: str) -> None:
+    text = TOKENS.text("acme", partition, offset)
+    assert text is not None
+    changed = text[:at] + letter + text[at + 1 :]
+    assert changed == text or TOKENS.read("acme", changed) is None
+
+
+@pytest.mark.parametrize("text", ["3-7", "", "A" * 38, "A" * 37, "é" * 38, "A" * 4_000])
+def test_another_tenant_cannot_name_a_position_that_it_was_not_given(text: str) -> None:
+    assert TOKENS.read("acme", text) is None
+    assert PositionTokens("").read("acme", text) is None
+
+
+def test_without_a_secret_other_tenants_get_no_positions() -> None:
+    assert PositionTokens("").text("acme", 3, 7) is None
+
+
+USERS = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=8)
+
+
+@given(st.tuples(st.sampled_from(["default", "acme", "a", "ac"]), USERS | st.sampled_from(["acme/bob", "bob"])))
+def test_no_two_users_of_any_tenants_share_a_key(whose: tuple[str, str]) -> None:
+    tenant, _, user = key_of(*whose).decode().rpartition("\x1f")
+    assert (tenant or "default", user) == whose

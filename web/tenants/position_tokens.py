@@ -1,0 +1,65 @@
+"""The text of a position in the log: what an accepted command is answered with, and what a query may wait for.
+
+The default tenant's is `<partition>-<offset>`, as the original clients know it. An offset counts the events of all
+tenants, so another tenant's is sealed: AES-SIV (RFC 5297), which gives one text for one position, and which opens only
+for the tenant that it was made for (docs/decisions/0037).
+"""
+
+import binascii
+import re
+import struct
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from hashlib import blake2b
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+
+from web.policies.principal import DEFAULT_TENANT
+
+MIN_SECRET_LENGTH = 16  # characters
+DESCRIPTION = (
+    "Key that seals positions for tenants other than `default`, at least 16 characters, the same for both sides; "
+    "empty: such tenants get no positions."
+)
+
+_plain = re.compile(r"([0-9]{1,6})-([0-9]{1,18})", re.ASCII).fullmatch
+_sealed = re.compile(r"[A-Za-z0-9_-]{38}").fullmatch
+_packed = struct.Struct(">IQ")
+
+
+class PositionTokens:
+    """Writes and reads positions, for one tenant each time."""
+
+    def __init__(self, secret: str) -> None:
+        """`secret`: see `DESCRIPTION`."""
+        self._cipher = AESSIV(blake2b(secret.encode(), person=b"footfall-place").digest()) if secret else None
+
+    def text(self, tenant_id: str, partition: int, offset: int) -> str | None:
+        """The position's text; None where the tenant gets none, because there is no secret."""
+        if tenant_id == DEFAULT_TENANT:
+            return f"{partition}-{offset}"
+        if self._cipher is None:
+            return None
+        sealed = self._cipher.encrypt(_packed.pack(partition, offset), [tenant_id.encode()])
+        return urlsafe_b64encode(sealed).rstrip(b"=").decode()
+
+    def read(self, tenant_id: str, text: str) -> tuple[int, int] | None:
+        """Partition and offset; None for a text that is no position of this tenant."""
+        if tenant_id == DEFAULT_TENANT:
+            found = _plain(text)
+            return None if found is None else (int(found[1]), int(found[2]))
+        if self._cipher is None or not _sealed(text):
+            return None
+        try:
+            place = self._cipher.decrypt(urlsafe_b64decode(text + "=="), [tenant_id.encode()])
+        except (binascii.Error, InvalidTag):
+            return None
+        partition, offset = _packed.unpack(place)
+        return (partition, offset) if self.text(tenant_id, partition, offset) == text else None
+
+
+def checked_secret(secret: str) -> str:
+    """The secret. Raises ValueError for one that can be guessed."""
+    if 0 < len(secret) < MIN_SECRET_LENGTH:
+        raise ValueError(f"must have at least {MIN_SECRET_LENGTH} characters, or be empty")
+    return secret
