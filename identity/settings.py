@@ -3,15 +3,14 @@
 from typing import Literal
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from identity.tokens.settings import TokenSettings
 
 
-class IdentitySettings(BaseSettings):
+class IdentitySettings(TokenSettings):
     """Settings of the door of one process."""
-
-    model_config = SettingsConfigDict(frozen=True, extra="ignore")
 
     auth: Literal["open", "keys"] = Field(
         default="open",
-        description="Who may ask: everybody, or who has a key. ENVIRONMENT=production refuses to start open.",
+        description="Who may ask: everybody, or whoever has credentials. ENVIRONMENT=production refuses to start open.",
     )

@@ -47,6 +47,7 @@ def configure_logs(level: str, personal_fields: Iterable[str] = ()) -> None:
     # At lower levels aiokafka logs every connection failure and every step of its consumer group.
     logging.getLogger("aiokafka").setLevel("ERROR")
     logging.getLogger("uvicorn").setLevel("WARNING")
+    logging.getLogger("httpx").setLevel("WARNING")  # it logs every request
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,

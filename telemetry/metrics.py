@@ -133,6 +133,24 @@ STREAMS_DROPPED = Counter(
     "streams_dropped", "Clients of the live feed dropped because they took events too slowly.", registry=REGISTRY
 )
 
+TOKENS_REFUSED = Counter(
+    "tokens_refused",
+    "Access tokens refused (401). reason: what was wrong with them, such as expired, signature, audience, key.",
+    ["reason"],
+    registry=REGISTRY,
+)
+TOKEN_KEY_FETCHES = Counter(
+    "token_key_fetches",
+    "Requests to the issuer for the keys of access tokens. outcome: fetched, failed.",
+    ["outcome"],
+    registry=REGISTRY,
+)
+TOKEN_KEY_AGE = Gauge(
+    "token_key_age_seconds",
+    "Seconds since the issuer gave the keys of access tokens; 0 where it never did.",
+    registry=REGISTRY,
+)
+
 
 def exposition() -> tuple[bytes, str]:
     """Returns the Prometheus text exposition and its content type."""

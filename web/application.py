@@ -20,6 +20,7 @@ from web.hot_routes import RawRoutes
 from web.middleware import Middleware
 from web.policies.access import check_access
 from web.policies.decisions import RequestPolicy
+from web.policies.identity import with_probes_of
 
 FRAMEWORK_ERRORS = {404: "Not found"}
 
@@ -86,6 +87,7 @@ def web_app(name: str, identity: RequestPolicy, *sides: Side) -> Middleware:
         logging_config=None,
     )
     probes = {probe_name: probe for side in sides for probe_name, probe in side.probes.items()}
+    probes = with_probes_of(identity, probes)
     direct = {path: route for side in sides for path, route in side.direct_routes.items()}
     fast_handlers = {path: handler for side in sides for path, handler in side.fast_handlers.items()}
     policies = [identity, check_access, *(policy for side in sides for policy in side.policies)]

@@ -21,6 +21,7 @@ from web.middleware import Middleware
 from web.open_files import connections_allowed
 from web.policies.access import check_access
 from web.policies.decisions import RequestPolicy
+from web.policies.identity import with_probes_of
 from web.protocol.bounded_http import LOOK_INTERVAL, BoundedHttp
 from web.protocol.connection_places import Place, close_overdue
 from web.protocol.fast_path import FastHttp
@@ -135,7 +136,7 @@ async def serving_probes(
     side: str, host: str, port: int, identity: RequestPolicy, probes: Mapping[str, Probe]
 ) -> AsyncIterator[None]:
     """Serves only the probe endpoints while the body runs, on the loop that is running. `identity`: see `web_app`."""
-    middleware = Middleware(only_probes, side, probes, policies=[identity, check_access])
+    middleware = Middleware(only_probes, side, with_probes_of(identity, probes), policies=[identity, check_access])
     server = server_of(middleware, host, port, PROBE_CONNECTIONS)
     task = asyncio.create_task(server.serve_unsignalled())
     try:

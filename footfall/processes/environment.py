@@ -36,7 +36,7 @@ def load_settings(kind: type[Settings], **overrides: Any) -> Settings:
     try:
         return kind(_env_file=env_file, **{name: value for name, value in overrides.items() if value is not None})
     except ValidationError as error:
-        exit_with([f"{_variable(problem['loc'])}: {_sentence(problem)}" for problem in error.errors()])
+        exit_with([_line(problem["loc"], problem) for problem in error.errors()])
 
 
 def load_catalogue(file: Path | None) -> Catalogue:
@@ -46,6 +46,11 @@ def load_catalogue(file: Path | None) -> Catalogue:
     except CatalogueError as error:
         print(f"footfall: {error}", file=sys.stderr)
         sys.exit(1)
+
+
+def _line(location: tuple[int | str, ...], problem: object) -> str:
+    """Names the variable, unless the problem is one of several together: its sentence names them."""
+    return ": ".join(filter(None, (_variable(location), _sentence(problem))))
 
 
 def _variable(location: tuple[int | str, ...]) -> str:

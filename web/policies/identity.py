@@ -1,11 +1,12 @@
 """The first policy of a process that is not open: a closed list of authenticators, of which one knows who asks."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Literal
 
 import msgspec
 
+from telemetry.health import Probe
 from telemetry.metrics import ACCESS_REFUSED
 from web.policies.decisions import Admit, Decision, NeedsIO, Refuse
 from web.policies.principal import Principal
@@ -63,8 +64,10 @@ MALFORMED = unauthenticated("The header `Authorization` must be `Bearer <key>`, 
 class Identity:
     """The policy: asks each authenticator in its order, until one knows the credentials."""
 
-    def __init__(self, authenticators: Sequence[Authenticator]) -> None:
+    def __init__(self, authenticators: Sequence[Authenticator], probes: Mapping[str, Probe] | None = None) -> None:
+        """`probes`: what the authenticators depend on, by name."""
         self._authenticators = tuple(authenticators)
+        self.probes = probes or {}
 
     def __call__(self, head: RequestHead) -> Decision:
         """See `RequestPolicy`. Whoever shows nothing is `NOBODY`; whoever shows what nobody knows is refused."""
@@ -94,3 +97,8 @@ def presented_in(head: RequestHead) -> Presented | Refuse:
     if kind.lower() != b"bearer" or not token or b" " in token:
         return refuse_credentials("malformed", MALFORMED)
     return Presented(token)
+
+
+def with_probes_of(identity: object, probes: Mapping[str, Probe]) -> dict[str, Probe]:
+    """`probes`, and those of the identity policy of the process."""
+    return {**probes, **(identity.probes if isinstance(identity, Identity) else {})}
