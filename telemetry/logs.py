@@ -1,11 +1,16 @@
-"""Structured logs: JSON lines, or coloured text in a terminal; fields with personal data are masked."""
+"""Structured logs: JSON lines, or coloured text in a terminal; fields with personal data are masked.
+
+The text of an exception may quote what it was raised for, so only the level DEBUG shows it.
+"""
 
 import logging
 import sys
+import traceback
 from collections.abc import Iterable
 
 import structlog
-from structlog.typing import EventDict, Processor, WrappedLogger
+from structlog.processors import ExceptionRenderer
+from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
 from telemetry.log_throttle import LogThrottle
 
@@ -28,12 +33,9 @@ def configure_logs(level: str, personal_fields: Iterable[str] = ()) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _mask(masked),
     ]
+    told = structlog.processors.format_exc_info if level == "DEBUG" else ExceptionRenderer(without_words)
     terminal = sys.stderr.isatty()
-    last: list[Processor] = (
-        [structlog.dev.ConsoleRenderer()]
-        if terminal
-        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-    )
+    last: list[Processor] = [told, structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer()]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -48,6 +50,7 @@ def configure_logs(level: str, personal_fields: Iterable[str] = ()) -> None:
     logging.getLogger("aiokafka").setLevel("ERROR")
     logging.getLogger("uvicorn").setLevel("WARNING")
     logging.getLogger("httpx").setLevel("WARNING")  # it logs every request
+    logging.getLogger("asyncio").filters[:] = [] if level == "DEBUG" else [_first_line]
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -57,6 +60,28 @@ def configure_logs(level: str, personal_fields: Iterable[str] = ()) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )
+
+
+def without_words(exc_info: ExcInfo) -> str:
+    """A traceback with the classes of its exceptions and without their texts; causes first, as Python shows them."""
+    return "\n".join(_told(exc_info[1], set()))
+
+
+def _told(error: BaseException | None, seen: set[int]) -> list[str]:
+    if error is None or id(error) in seen:
+        return []
+    seen.add(id(error))
+    before = error.__cause__ if error.__cause__ is not None or error.__suppress_context__ else error.__context__
+    frames = "".join(traceback.format_tb(error.__traceback__)).rstrip("\n")
+    own = [*filter(None, [frames]), f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")]
+    inner = [line for each in getattr(error, "exceptions", ()) for line in _told(each, seen)]
+    return [*_told(before, seen), *own, *inner]
+
+
+def _first_line(record: logging.LogRecord) -> bool:
+    """A filter. The event loop tells in its second line the repr of a task, and with it that of its exception."""
+    record.msg, record.args = record.getMessage().partition("\n")[0], ()
+    return True
 
 
 def _mask(names: frozenset[str]) -> Processor:

@@ -68,12 +68,16 @@ ACCESS: Mapping[str, Needed] = {
 
 _parameter = re.compile(r"\{\w+\}").sub
 _templates = [
-    (re.compile(_parameter("[^/]+", path.replace("//", "/"))).fullmatch, needed)
-    for path, needed in ACCESS.items()
-    if "{" in path
+    (re.compile(_parameter("[^/]+", path.replace("//", "/"))).fullmatch, path) for path in ACCESS if "{" in path
 ]
+UNKNOWN_PATH = "(no path of this service)"
 
 
 def needed_for(path: str) -> Needed | None:
     """What a canonical path (`RequestHead.path`) needs; None: nobody declared it, so nobody gets in."""
-    return ACCESS.get(path) or next((needed for fits, needed in _templates if fits(path)), None)
+    return ACCESS.get(path) or ACCESS.get(template_of(path))
+
+
+def template_of(path: str) -> str:
+    """The path as logs name it: its template, because what stands in the place of a parameter may name a person."""
+    return path if path in ACCESS else next((template for fits, template in _templates if fits(path)), UNKNOWN_PATH)

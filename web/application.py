@@ -13,6 +13,7 @@ from litestar.types import ControllerRouterHandler
 from telemetry.health import Probe
 from telemetry.logs import get_logger
 from web import envelope
+from web.access import template_of
 from web.asgi import App, Receive, Scope, Send
 from web.docs.page import docs_config
 from web.fast_handler import FastHandler
@@ -133,5 +134,5 @@ def refusal(status: int, text: str, headers: dict[str, str] | None = None) -> Re
 
 def unforeseen_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """500, and nothing of the cause in the answer; the log has it."""
-    get_logger("web").error("unforeseen_error", path=request.scope["path"], exc_info=error)
+    get_logger("web").error("unforeseen_error", path=template_of(request.scope["path"]), exc_info=error)
     return refusal(500, envelope.INTERNAL_ERROR)

@@ -15,12 +15,13 @@ import uuid_utils
 from telemetry.health import Probe
 from telemetry.logs import get_logger
 from telemetry.metrics import HTTP_TALLY
+from web.access import template_of
 from web.asgi import HOLD_KEY, WHOLE_KEY, App, Headers, Message, Receive, Scope, Send, respond
 from web.fast_handler import FastHandler, encode_headers
 from web.health import health_routes
 from web.policies.decisions import Answer, Refuse, RequestPolicy
 from web.policies.passage import HEAD_KEY, PASSAGE_KEY, Passage, refusal_body
-from web.policies.request_head import head_of
+from web.policies.request_head import canonical, head_of
 
 JSON = b"application/json"
 REQUEST_ID_KEY = "footfall.request_id"  # in the ASGI scope
@@ -151,7 +152,7 @@ class FailedRequests:
         self._untold: Counter[int] = Counter()
 
     def tell(self, method: str, path: str, status: int, elapsed: float, request_id: str) -> None:
-        """Logs or counts one failed request that took `elapsed` seconds."""
+        """Logs or counts one failed request that took `elapsed` seconds. `path`: not yet canonical, if refused."""
         now = time.monotonic()
         if now - self._told_at.get(status, -LOG_INTERVAL) < LOG_INTERVAL:
             self._untold[status] += 1
@@ -160,7 +161,7 @@ class FailedRequests:
         self._log.warning(
             "request_failed",
             method=method,
-            path=path,
+            path=template_of(canonical(path.encode(errors="replace"))),
             status=status,
             seconds=round(elapsed, 4),
             request_id=request_id,

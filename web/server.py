@@ -145,4 +145,4 @@ async def serving_probes(
         server.should_exit = True
         await asyncio.wait([task], timeout=GRACE)
         if task.done() and task.exception() is not None:
-            get_logger(side).warning("probe_server_failed", error=repr(task.exception()))
+            get_logger(side).warning("probe_server_failed", error=type(task.exception()).__name__)

@@ -23,6 +23,7 @@ from contracts.validation.rules import Problems
 from telemetry.logs import get_logger
 from telemetry.metrics import COMMANDS_REJECTED
 from web import envelope
+from web.access import template_of
 from web.asgi import Scope, Send, respond
 from web.fast_handler import decode_headers, encode_headers
 from web.policies.principal import DEFAULT_TENANT
@@ -128,5 +129,5 @@ async def answer_failure(scope: Scope, send: Send, error: Exception) -> None:
     elif isinstance(error, TimeoutError):
         await refuse(send, 408, BODY_TOO_SLOW, CLOSE)
     else:
-        get_logger("command_side").error("unforeseen_error", path=scope["path"], exc_info=error)
+        get_logger("command_side").error("unforeseen_error", path=template_of(scope["path"]), exc_info=error)
         await respond(send, 500, envelope.failed(envelope.INTERNAL_ERROR), JSON)

@@ -7,6 +7,7 @@ from typing import Any
 from read_model.connecting.away import ANOTHER_SCHEMA, AWAY
 from telemetry.logs import get_logger
 from web import envelope
+from web.access import template_of
 from web.asgi import App, Headers, Receive, Scope, Send, respond
 from web.policies.decisions import Refuse
 from web.policies.passage import refusal_body
@@ -62,14 +63,14 @@ def refusal_for(error: Exception, path: str) -> Refuse:
     """
     if isinstance(error, RefusedError):
         return error.answer
-    log = get_logger("query-side")
+    log = get_logger("query-side").bind(path=template_of(path))
     if isinstance(error, ANOTHER_SCHEMA):
-        log.error("another_schema", path=path, error=type(error).__name__)
+        log.error("another_schema", error=type(error).__name__)
         return Refuse(503, NOT_MIGRATED, ((b"retry-after", b"30"),))
     if isinstance(error, AWAY):
-        log.warning("read_model_unavailable", path=path, error=type(error).__name__)
+        log.warning("read_model_unavailable", error=type(error).__name__)
         return Refuse(503, UNAVAILABLE, ((b"retry-after", b"2"),))
-    log.error("unforeseen_error", path=path, exc_info=error)
+    log.error("unforeseen_error", exc_info=error)
     return Refuse(500, envelope.INTERNAL_ERROR)
 
 

@@ -1,6 +1,8 @@
 """The queries behind `/events`, by name, and how many rows are streamed."""
 
+import re
 from collections.abc import Awaitable, Callable, Sequence
+from functools import cache
 from uuid import UUID
 
 import asyncpg
@@ -14,10 +16,13 @@ EVENT_BY_ID = "SELECT event_json FROM read.processed_events WHERE tenant_id = 'd
 IS_PROCESSED = "SELECT EXISTS (SELECT FROM read.processed_events WHERE tenant_id = 'default' AND event_id = $1)"
 ALL_EVENTS = "SELECT event_json FROM read.processed_events WHERE tenant_id = 'default' ORDER BY occurred_at, event_id"
 PROCESSED_COUNT = "SELECT coalesce(sum(stored), 0)::bigint FROM read.checkpoints"
+SET_ALL = "SELECT set_config(name, value, false) FROM unnest($1::text[], $2::text[]) AS given(name, value)"
 CLEAR = """
 WITH counted AS (UPDATE read.checkpoints SET stored = 0, duplicates = 0, malformed = 0)
 DELETE FROM read.processed_events
 """
+
+_parameter = re.compile(r"\$(\d+)").sub
 
 
 class ClearRefusedError(Exception):
@@ -56,13 +61,35 @@ async def copy_lines(
     """Streams the only column of `query`, JSON, into `sink` as lines.
 
     One COPY is one snapshot, whatever is written meanwhile; it is read only as fast as `sink` takes it, so memory does
-    not grow with the number of rows. PostgreSQL itself quotes `arguments`, as COPY takes no parameters.
+    not grow with the number of rows. COPY takes no parameters. Quoted in its text, `arguments` would stand in
+    PostgreSQL's log of slow statements and in pg_stat_activity; so they travel as settings of the session.
     """
 
     async def on_rows(rows: bytes) -> None:
         await sink(unescaped(rows))
 
-    await connection.copy_from_query(query, *arguments, output=on_rows, format="text", timeout=timeout)
+    if arguments:
+        names = [setting_of(number) for number in range(1, len(arguments) + 1)]
+        await connection.execute(SET_ALL, names, list(map(as_setting, arguments)))
+    await connection.copy_from_query(with_settings(query), output=on_rows, format="text", timeout=timeout)
+
+
+def setting_of(number: int) -> str:
+    """The setting that carries a parameter."""
+    return f"footfall.parameter_{number}"
+
+
+@cache
+def with_settings(query: str) -> str:
+    """The query with settings in the place of its parameters, each with the type that the query gives it."""
+    return _parameter(lambda found: f"NULLIF(current_setting('{setting_of(int(found[1]))}'), '')", query)
+
+
+def as_setting(argument: object) -> str:
+    """An argument as text that its type reads; None: empty."""
+    if isinstance(argument, list | tuple):
+        return f"{{{','.join(map(str, argument))}}}"  # event types, whose names need no quotes
+    return "" if argument is None else str(argument)
 
 
 def unescaped(copied: bytes) -> bytes:

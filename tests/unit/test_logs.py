@@ -15,13 +15,13 @@ from telemetry.logs import configure_logs, get_logger
 
 
 @pytest.fixture
-def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Configures logging as a process does; calling it gives the lines so far."""
+def lines(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """Configures logging as a process does, at its parameter's level; calling it gives the lines so far."""
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
     root = logging.getLogger()
     handlers, levels = root.handlers[:], {name: logging.getLogger(name).level for name in ("", "aiokafka", "uvicorn")}
-    configure_logs("INFO", PERSONAL_FIELDS)
+    configure_logs(getattr(request, "param", "INFO"), PERSONAL_FIELDS)
     yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
     root.handlers[:] = handlers
     for name, level in levels.items():
@@ -56,6 +56,7 @@ def test_what_is_below_the_level_is_not_logged(lines: Any) -> None:
     assert lines() == []
 
 
+@pytest.mark.parametrize("lines", ["DEBUG"], indirect=True)
 def test_an_exception_is_one_line(lines: Any) -> None:
     try:
         raise ValueError("why")
@@ -63,3 +64,21 @@ def test_an_exception_is_one_line(lines: Any) -> None:
         get_logger("room").exception("failed")
     [line] = lines()
     assert "ValueError: why" in line["exception"]
+
+
+def test_what_an_exception_says_is_only_told_at_debug_because_it_may_quote_a_person(lines: Any) -> None:
+    who = "".join(reversed("eoz"))
+    try:
+        try:
+            raise KeyError(who)
+        except KeyError as error:
+            raise ExceptionGroup(who, [ValueError(who), OSError(who)]) from error
+    except ExceptionGroup:
+        get_logger("room").exception("failed")
+    logging.getLogger("asyncio").error("Never retrieved\nfuture: <%s>", who, exc_info=KeyError(who))
+    first, second = lines()
+    assert who not in json.dumps([first, second])
+    names = [line for line in first["exception"].splitlines() if not line.startswith(" ")]
+    assert names == ["KeyError", "ExceptionGroup", "ValueError", "OSError"]
+    assert "test_logs.py" in first["exception"]
+    assert (second["event"], second["exception"]) == ("Never retrieved", "KeyError")

@@ -9,6 +9,7 @@ from itertools import chain
 
 from telemetry.logs import get_logger
 from web import envelope
+from web.access import template_of
 from web.policies.decisions import ADMIT, Admit, Answer, Decision, NeedsIO, Refuse, Release, RequestPolicy
 from web.policies.request_head import RequestHead
 
@@ -78,10 +79,10 @@ class Passage:
             try:
                 release(self.head)
             except Exception as error:  # noqa: BLE001 - a place that is never given back is lost for ever
-                get_logger("web").error("policy_release_failed", path=self.head.path, exc_info=error)
+                get_logger("web").error("policy_release_failed", path=template_of(self.head.path), exc_info=error)
 
     def _failed(self, error: Exception) -> Refuse:
-        get_logger("web").error("policy_failed", path=self.head.path, exc_info=error)
+        get_logger("web").error("policy_failed", path=template_of(self.head.path), exc_info=error)
         return FAILED
 
 

@@ -91,6 +91,11 @@ datestyle = 'iso, ymd'
 lc_messages = 'C'
 log_line_prefix = '%m [%p] %q%u '
 log_checkpoints = off
+# Details, statements and parameters quote what users did.
+log_error_verbosity = 'terse'
+log_min_error_statement = 'panic'
+log_parameter_max_length = 0
+log_parameter_max_length_on_error = 0
 """
 
 
