@@ -9,6 +9,7 @@ import rich_click as click
 from rich.console import Console
 
 from footfall.cli.dlq import dlq
+from footfall.cli.doctor import doctor
 from footfall.cli.failures import fail, readable_failures
 from footfall.cli.gaps import gaps
 from footfall.cli.options import state_dir_option as running_state_option
@@ -36,13 +37,14 @@ def cli() -> None:
 
     `footfall up` runs everything on this machine. Every other command runs one process or one task, and reads its
     settings from the environment; `.env.example` explains each variable. If the environment names no server, the
-    operators' commands (status, replay, dlq, gaps, rebuild, migrate, topics, grant-reporter, sql) use the `footfall up`
-    that runs here.
+    operators' commands (status, doctor, replay, dlq, gaps, rebuild, migrate, topics, grant-reporter, sql) use the
+    `footfall up` that runs here.
 
     \b
     Examples:
       footfall up                        everything, on port 3000, until Ctrl-C
       footfall status --watch            where each partition stands
+      footfall doctor                    what is wrong, and what to do
       footfall rebuild --help            how to rebuild the read model
     """
 
@@ -251,6 +253,7 @@ def topics_create() -> None:
 cli.add_command(dlq)
 cli.add_command(gaps)
 cli.add_command(status)
+cli.add_command(doctor)
 cli.add_command(replay)
 cli.add_command(rebuild)
 cli.add_command(grant_reporter)

@@ -1,0 +1,112 @@
+"""Examines everything, whatever else is wrong: a server that is away hides only what it alone can tell."""
+
+import asyncio
+
+import asyncpg
+import msgspec
+from aiokafka.errors import KafkaError
+
+from contracts.types import Catalogue
+from operations.doctor import database
+from operations.doctor.findings import Finding, well_unless
+from operations.doctor.kafka import kafka_findings
+from operations.status import Status, observing
+from projector.settings import ProjectorSettings
+from read_model.connecting.pool import connect
+
+PATIENCE = 15.0  # seconds for each part
+DATABASE_AWAY = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+AWAY = (*DATABASE_AWAY, KafkaError)
+
+
+async def examine(settings: ProjectorSettings, catalogue: Catalogue | None) -> list[Finding]:
+    """Looks at PostgreSQL, Kafka and the projectors; never raises for what it finds there."""
+    servers = await asyncio.gather(_database(settings), _kafka(settings))
+    found = [finding for each in servers for finding in each]
+    if any(finding.verdict == "problem" and finding.check in ("PostgreSQL", "Kafka") for finding in found):
+        says = "What the projectors do cannot be known while a server is away."
+        return [*found, Finding("projecting", "unknown", says)]
+    return [*found, *await _projecting(settings, catalogue)]
+
+
+async def _database(settings: ProjectorSettings) -> list[Finding]:
+    try:
+        connection = await connect(settings.database_url.get_secret_value(), "footfall-doctor", query_timeout=PATIENCE)
+    except DATABASE_AWAY as error:
+        remedy = "Check DATABASE_URL, and that the server runs and takes connections from here."
+        return [Finding("PostgreSQL", "problem", f"It cannot be used: {told(error)}.", remedy)]
+    try:
+        return await _checked(connection)
+    finally:
+        connection.terminate()
+
+
+async def _checked(connection: asyncpg.Connection) -> list[Finding]:
+    found: list[Finding] = []
+    for name, check in database.CHECKS.items():
+        try:
+            found += await check(connection)
+        except asyncpg.PostgresError as error:  # it answers, but not this
+            found.append(Finding(name, "unknown", f"It could not be looked at: {told(error)}."))
+        except DATABASE_AWAY as error:
+            return [*found, Finding("PostgreSQL", "problem", f"It stopped answering: {told(error)}.")]
+    return found
+
+
+async def _kafka(settings: ProjectorSettings) -> list[Finding]:
+    try:
+        async with asyncio.timeout(PATIENCE):
+            return await kafka_findings(settings)
+    except (OSError, KafkaError) as error:  # TimeoutError is an OSError
+        remedy = "Check KAFKA_BOOTSTRAP_SERVERS and the security settings, and that a broker runs."
+        return [Finding("Kafka", "problem", f"It cannot be used: {told(error)}.", remedy)]
+
+
+async def _projecting(settings: ProjectorSettings, catalogue: Catalogue | None) -> list[Finding]:
+    try:
+        async with asyncio.timeout(2 * PATIENCE), observing(settings, catalogue) as observer:
+            status = await observer.status()
+    except AWAY as error:
+        return [Finding("projecting", "unknown", f"It could not be looked at: {told(error)}.")]
+    return [*_partitions(status), *_letters(status), *_catalogues(status)]
+
+
+def _partitions(status: Status) -> list[Finding]:
+    found = [Finding("projecting", "problem", sentence) for sentence in status.problems]
+    sentence = status.misplaced.sentence()
+    if sentence is not None:
+        found.append(Finding("projecting", "warning", sentence))
+    active = [
+        each for generation in status.generations if generation.state == "active" for each in generation.partitions
+    ]
+    owners = {each.owner for each in active if each.owner}
+    lag = sum(each.lag for each in active)
+    says = f"{len(active)} partitions, {len(owners)} owners, {lag:,} events behind."
+    return well_unless("projecting", found, says)
+
+
+def _letters(status: Status) -> list[Finding]:
+    parked = sum(each.count for each in status.dead_letters if each.state == "parked")
+    if not parked:
+        return [Finding("dead letters", "well", "None is parked.")]
+    remedy = "See why with `footfall dlq list`; then redrive or discard them."
+    return [Finding("dead letters", "warning", f"{parked:,} events are parked.", remedy)]
+
+
+def _catalogues(status: Status) -> list[Finding]:
+    differing = [
+        Finding("event types", "warning", sentence) for sentence in status.warnings if "event types" in sentence
+    ]
+    return well_unless("event types", differing, "All projectors have the same catalogue.")
+
+
+def told(error: BaseException) -> str:
+    """One line about an error whose text holds no secret."""
+    text = (str(error).splitlines() or [""])[0].rstrip(".")
+    name = type(error).__name__
+    return text if text.startswith(name) else f"{name}: {text}" if text else name
+
+
+def as_json(findings: list[Finding]) -> bytes:
+    """The findings as one JSON document."""
+    return msgspec.json.encode(findings)
