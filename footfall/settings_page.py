@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings
 
 from command_side.settings import CommandSettings
 from footfall.cli.sql_prompt import SqlSettings
-from identity.settings import IdentitySettings
+from identity.settings import IdentitySettings, KeySettings
 from operations.settings import DlqSettings, GrantReporterSettings, MigrateSettings, RebuildSettings, TopicSettings
 from projector.settings import ProjectorSettings
 from query_side.settings import QuerySettings
@@ -24,6 +24,7 @@ READERS: dict[str, type[BaseSettings]] = {
     "command side": CommandSettings,
     "projector": ProjectorSettings,
     "query side": QuerySettings,
+    "AUTH=keys and `keys`": KeySettings,
     "`migrate`": MigrateSettings,
     "`topics create`": TopicSettings,
     "`dlq`": DlqSettings,

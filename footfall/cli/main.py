@@ -12,6 +12,7 @@ from footfall.cli.dlq import dlq
 from footfall.cli.doctor import doctor
 from footfall.cli.failures import fail, readable_failures
 from footfall.cli.gaps import gaps
+from footfall.cli.keys import keys
 from footfall.cli.options import state_dir_option as running_state_option
 from footfall.cli.rebuild import rebuild
 from footfall.cli.reporting import grant_reporter, sql
@@ -233,12 +234,13 @@ def topics() -> None:
 @topics.command("create")
 @running_state_option
 def topics_create() -> None:
-    """Create the event topic and the dead letter topic if they are missing.
+    """Create the event topic and the dead letter topic if they are missing; with AUTH=keys, that of the keys, too.
 
     It reads KAFKA_BOOTSTRAP_SERVERS, KAFKA_TOPIC, KAFKA_DLQ_TOPIC, KAFKA_PARTITIONS and KAFKA_REPLICATION_FACTOR. A
     topic that exists is not changed; a sentence on standard error names each way in which it differs from a new one.
     """
     from footfall.cli.settings import operator_settings
+    from footfall.processes.identity import make_keys_topic
     from operations.settings import TopicSettings
     from operations.setup import create_topics
 
@@ -248,10 +250,13 @@ def topics_create() -> None:
             click.echo(f"{topic}: {found.outcome}")
             for sentence in found.differs:
                 click.echo(f"  {sentence}", err=True)
+        if keys_topic := make_keys_topic(kafka_bootstrap_servers=settings.kafka_bootstrap_servers):
+            click.echo(f"{keys_topic}: holds keys")
 
 
 cli.add_command(dlq)
 cli.add_command(gaps)
+cli.add_command(keys)
 cli.add_command(status)
 cli.add_command(doctor)
 cli.add_command(replay)

@@ -28,6 +28,7 @@ from footfall.local.embedded import (
     spawn_child,
 )
 from footfall.local.reporter import grant_local
+from footfall.processes.identity import make_keys_topic
 from operations.settings import MigrateSettings, TopicSettings
 from operations.setup import create_topics, migrate
 
@@ -88,6 +89,7 @@ def running_footfall(options: RunOptions, console: Console) -> Iterator[Running]
             topics = create_topics(
                 TopicSettings(kafka_bootstrap_servers=stack.kafka_bootstrap, kafka_partitions=options.partitions)
             )
+            make_keys_topic(kafka_bootstrap_servers=stack.kafka_bootstrap)
         for found in topics.values():
             for sentence in found.differs:
                 console.print(sentence, style="yellow", markup=False)

@@ -13,8 +13,8 @@ from web.server import serve
 def run_command_side(port: int | None) -> int:
     """Serves the command side until SIGTERM or SIGINT."""
     settings = load_settings(CommandSettings, port=port)
-    identity = load_identity()
+    door = load_identity()
     catalogue = load_catalogue(settings.event_types_file)
     configure_logs(settings.log_level, PERSONAL_FIELDS | catalogue.personal_fields)
-    app = web_app("command-side", identity, CommandSide(settings, catalogue))
+    app = web_app("command-side", door.policy, *door.sides, CommandSide(settings, catalogue))
     return serve(app, settings.host, settings.port, settings.max_connections)

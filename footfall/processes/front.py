@@ -24,10 +24,10 @@ class FrontSettings(CommandSettings, QuerySettings):
 def run_front(port: int | None) -> int:
     """Serves both sides until SIGTERM or SIGINT, on one port, as the original Express API did."""
     settings = load_settings(FrontSettings, port=port)
-    identity = load_identity()
+    door = load_identity()
     catalogue = load_catalogue(settings.event_types_file)
     configure_logs(settings.log_level, PERSONAL_FIELDS | catalogue.personal_fields)
     require_own_sessions(settings.database_url.get_secret_value(), settings.replica_database_url.get_secret_value())
     queries = QuerySide(settings, catalogue)
-    app = web_app("front", identity, CommandSide(settings, catalogue), queries)
+    app = web_app("front", door.policy, *door.sides, CommandSide(settings, catalogue), queries)
     return serve(app, settings.host, settings.port, settings.max_connections, queries.end_streams)

@@ -1,31 +1,95 @@
-"""Makes the policy that learns who asks, from the settings of the process; exits when it may not start so."""
+"""Makes what learns who asks, from the settings of the process; exits when it may not start so."""
+
+import asyncio
+from collections.abc import Sequence
+
+import msgspec
 
 from contracts.event import DEFAULT_TENANT
 from footfall.processes.environment import environment_name, exit_with, load_settings
-from identity.settings import IdentitySettings
+from identity.key_side import KeySide
+from identity.keys.authenticator import KeyAuthenticator
+from identity.keys.reader import RegisterReader
+from identity.keys.topic import ensure_topic
+from identity.keys.uses import KeyUses
+from identity.settings import IdentitySettings, KeySettings
+from telemetry.health import Probe
 from web.policies.decisions import RequestPolicy
-from web.policies.identity import Identity
+from web.policies.identity import Authenticator, Identity
 from web.policies.principal import OpenDoor
 
 OPEN_IN_PRODUCTION = "AUTH: is `open`, and ENVIRONMENT=production does not start open to everybody"
-TOKENS_AT_AN_OPEN_DOOR = "OIDC_ISSUER: is set, but AUTH is `open`, so nobody would be asked for a token"
+TOKENS_UNASKED = "OIDC_ISSUER: is set, but AUTH does not name `tokens`, so nobody would be asked for one"
+TOKENS_OF_NOBODY = "AUTH: names `tokens`, but OIDC_ISSUER is not set"
 
 
-def load_identity() -> RequestPolicy:
-    """Reads `IdentitySettings`. Exits 1 with a sentence for what would be open unawares."""
+class Door(msgspec.Struct, frozen=True):
+    """The identity of one process. `sides`: what has to run for it."""
+
+    policy: RequestPolicy
+    sides: Sequence[KeySide] = ()
+
+
+def load_identity() -> Door:
+    """Reads the settings of the door. Exits 1 with a sentence for what would be open unawares."""
     settings = load_settings(IdentitySettings)
-    if settings.auth != "open":
-        return _with_tokens(settings) if settings.oidc_issuer else Identity([])
-    if settings.oidc_issuer:
-        exit_with([TOKENS_AT_AN_OPEN_DOOR])
-    if environment_name() == "production":
-        exit_with([OPEN_IN_PRODUCTION])
-    return OpenDoor(DEFAULT_TENANT)
+    problem = problem_of(settings)
+    if problem:
+        exit_with([problem])
+    if settings.auth == "open":
+        return Door(OpenDoor(DEFAULT_TENANT))
+    authenticators: list[Authenticator] = []
+    probes: dict[str, Probe] = {}
+    sides = []
+    if settings.takes_keys():
+        reader = reader_of(load_settings(KeySettings))
+        authenticators.append(KeyAuthenticator(reader.register, KeyUses()))
+        sides.append(KeySide(reader))
+    if settings.takes_tokens():
+        authenticators.append(_token_authenticator(settings, probes))
+    return Door(Identity(authenticators, probes), sides)
 
 
-def _with_tokens(settings: IdentitySettings) -> Identity:
+def problem_of(settings: IdentitySettings) -> str:
+    """Why a process does not start with these settings; empty if it does."""
+    if settings.oidc_issuer and not settings.takes_tokens():
+        return TOKENS_UNASKED
+    if settings.takes_tokens() and not settings.oidc_issuer:
+        return TOKENS_OF_NOBODY
+    return OPEN_IN_PRODUCTION if settings.auth == "open" and environment_name() == "production" else ""
+
+
+def _token_authenticator(settings: IdentitySettings, probes: dict[str, Probe]) -> Authenticator:
     from identity.tokens.authenticator import TokenAuthenticator  # noqa: PLC0415 - with httpx and joserfc, 0.3 s
     from identity.tokens.tokens import tokens_of  # noqa: PLC0415
 
     tokens = tokens_of(settings)
-    return Identity([TokenAuthenticator(tokens)], {"tokens": tokens.keys.state})
+    probes["tokens"] = tokens.keys.state
+    return TokenAuthenticator(tokens)
+
+
+def make_keys_topic(**overrides: object) -> str | None:
+    """Makes the topic of the register if AUTH takes keys and it is missing.
+
+    Args:
+        overrides: Of `KeySettings`.
+
+    Returns:
+        Its name; None if AUTH takes no keys.
+
+    Raises:
+        KafkaError: No broker answers, or it refuses.
+        WrongTopicError: The topic is there and would lose keys.
+    """
+    if not load_settings(IdentitySettings).takes_keys():
+        return None
+    settings = load_settings(KeySettings, **overrides)
+    asyncio.run(ensure_topic(settings.client_options(), settings.kafka_keys_topic, settings.kafka_replication_factor))
+    return settings.kafka_keys_topic
+
+
+def reader_of(settings: KeySettings) -> RegisterReader:
+    """The reader of the register that this process keeps."""
+    return RegisterReader(
+        settings.client_options(), settings.kafka_keys_topic, stale_after=settings.keys_stale_ms / 1000
+    )

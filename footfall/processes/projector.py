@@ -4,8 +4,8 @@ import asyncio
 import os
 import signal
 import traceback
-from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import uvloop
 from aiokafka.errors import KafkaError
@@ -13,7 +13,7 @@ from aiokafka.errors import KafkaError
 from contracts.event import PERSONAL_FIELDS
 from contracts.types import Catalogue
 from footfall.processes.environment import load_catalogue, load_settings
-from footfall.processes.identity import load_identity
+from footfall.processes.identity import Door, load_identity
 from footfall.processes.own_sessions import require_own_sessions
 from projector import failpoints
 from projector.app import run_projector
@@ -23,7 +23,6 @@ from projector.settings import ProjectorSettings
 from projector.writing.failure import DATABASE_ERRORS, describe_error, leaves
 from telemetry.health import Probe
 from telemetry.logs import configure_logs, get_logger
-from web.policies.decisions import RequestPolicy
 from web.server import serving_probes, tune_garbage_collection
 
 DRAIN_DEADLINE = 9.0  # seconds from the signal until the process is ended, even if something hangs
@@ -36,14 +35,14 @@ def run_projector_process(port: int | None) -> int:
         0 after a signal, `EXIT_STUCK` if the watchdog ended it, 1 after any other error.
     """
     settings = load_settings(ProjectorSettings, projector_port=port)
-    identity = load_identity()
+    door = load_identity()
     failpoints.arm(os.environ)
     catalogue = load_catalogue(settings.event_types_file)
     configure_logs(settings.log_level, PERSONAL_FIELDS | catalogue.personal_fields)
     require_own_sessions(settings.database_url.get_secret_value())
     code = 0
     try:
-        uvloop.run(_projecting(settings, catalogue, identity))
+        uvloop.run(_projecting(settings, catalogue, door))
     except* StuckError:  # the watchdog has logged why
         code = EXIT_STUCK
     except* Exception as group:  # noqa: BLE001 - every error is logged
@@ -58,7 +57,7 @@ def _where(group: BaseExceptionGroup) -> list[str]:
     return [line for error in ours for line in traceback.format_tb(error.__traceback__)]
 
 
-async def _projecting(settings: ProjectorSettings, catalogue: Catalogue, identity: RequestPolicy) -> None:
+async def _projecting(settings: ProjectorSettings, catalogue: Catalogue, door: Door) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     work = asyncio.current_task()
@@ -72,8 +71,16 @@ async def _projecting(settings: ProjectorSettings, catalogue: Catalogue, identit
         loop.add_signal_handler(name, drain)
     tune_garbage_collection()
 
-    def probes(found: Mapping[str, Probe]) -> AbstractAsyncContextManager[None]:
-        return serving_probes("projector", settings.projector_host, settings.projector_port, identity, found)
+    @asynccontextmanager
+    async def probes(found: Mapping[str, Probe]) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            for side in door.sides:
+                await stack.enter_async_context(side.lifespan(None))
+                found = {**found, **side.probes}
+            await stack.enter_async_context(
+                serving_probes("projector", settings.projector_host, settings.projector_port, door.policy, found)
+            )
+            yield
 
     try:
         await run_projector(settings, catalogue, stop, probes)

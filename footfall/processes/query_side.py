@@ -14,13 +14,13 @@ from web.server import serve
 def run_query_side(port: int | None) -> int:
     """Serves the query side until SIGTERM or SIGINT."""
     settings = load_settings(QuerySettings, port=port)
-    identity = load_identity()
+    door = load_identity()
     catalogue = load_catalogue(settings.event_types_file)
     configure_logs(settings.log_level, PERSONAL_FIELDS | catalogue.personal_fields)
     require_own_sessions(settings.database_url.get_secret_value(), settings.replica_database_url.get_secret_value())
     side = QuerySide(settings, catalogue)
     return serve(
-        web_app("query-side", identity, side),
+        web_app("query-side", door.policy, *door.sides, side),
         settings.host,
         settings.port,
         settings.max_connections,

@@ -1,6 +1,7 @@
 """The applications of all processes, as the processes make them, and every path that leads anywhere in them."""
 
 import importlib
+import json
 import re
 from typing import Any
 
@@ -9,6 +10,7 @@ from litestar import Litestar
 
 import web.application
 import web.server
+from web.asgi import App, Message, Receive, Scope, Send, respond
 from web.health import only_probes
 from web.hot_routes import RawRoutes
 from web.middleware import Middleware
@@ -77,3 +79,36 @@ def paths_of(app: Middleware) -> set[str]:
         if template not in app.direct_routes:
             found |= {f"{path.rstrip('/')}/x", f"{path}?position=0-1"}
     return found
+
+
+def noting(ran: list[str]) -> App:
+    """An application that notes the paths that it is asked for, and answers 200."""
+
+    async def run(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            while (await receive())["type"] != "lifespan.shutdown":
+                await send({"type": "lifespan.startup.complete"})
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+        ran.append(scope["path"])
+        await respond(send, 200, b"{}", b"application/json")
+
+    return run
+
+
+async def ask(
+    app: Middleware, method: str, path: str, headers: "list[tuple[bytes, bytes]] | None" = None
+) -> tuple[int, dict[bytes, bytes], dict[str, Any]]:
+    """Status, headers and body of an answer on ASGI."""
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def receive() -> Message:
+        raise AssertionError("the body was asked for")
+
+    scope: Scope = {"type": "http", "method": method, "path": path, "raw_path": path.encode(), "query_string": b""}
+    scope["headers"] = headers or []
+    await app(scope, receive, send)
+    return sent[0]["status"], dict(sent[0]["headers"]), json.loads(sent[1]["body"])

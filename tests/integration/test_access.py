@@ -1,16 +1,14 @@
 """Every path names the scope that it needs: default deny, 401 and 403, the same bytes on both ways of a POST."""
 
 import asyncio
-import json
 from typing import Any
 
 import pytest
 
 from footfall.processes.identity import load_identity
-from tests.drivers.applications import PROCESSES, application_of, paths_of, templates_of
+from tests.drivers.applications import PROCESSES, application_of, ask, noting, paths_of, templates_of
 from tests.drivers.raw_http import DIRECT, ON_ASGI, Client, port_of, post, served
 from web.access import ACCESS, PUBLIC, needed_for
-from web.asgi import Message, Receive, Scope, Send
 from web.middleware import Middleware
 from web.policies.access import check_access
 from web.policies.decisions import Admit, Decision
@@ -126,7 +124,7 @@ def test_production_does_not_start_open(capfd: pytest.CaptureFixture[str], monke
         load_identity()
     assert "AUTH: is `open`, and ENVIRONMENT=production does not start open to everybody" in capfd.readouterr().err
     monkeypatch.setenv("AUTH", "keys")
-    assert isinstance(load_identity(), Identity)
+    assert isinstance(load_identity().policy, Identity)
 
 
 # --- the pieces -------------------------------------------------------------------------------------------------------
@@ -155,40 +153,8 @@ def recorded(app: Middleware) -> list[str]:
     return ran
 
 
-def noting(ran: list[str]) -> Any:
-    async def run(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            while (await receive())["type"] != "lifespan.shutdown":
-                await send({"type": "lifespan.startup.complete"})
-            await send({"type": "lifespan.shutdown.complete"})
-            return
-        ran.append(scope["path"])
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b"{}"})
-
-    return run
-
-
 def never(_: object) -> None:
     raise AssertionError("the request was not admitted")
-
-
-async def ask(
-    app: Middleware, method: str, path: str, headers: "list[tuple[bytes, bytes]] | None" = None
-) -> tuple[int, dict[bytes, bytes], dict[str, Any]]:
-    """Status, headers and body of an answer on ASGI."""
-    sent: list[Message] = []
-
-    async def send(message: Message) -> None:
-        sent.append(message)
-
-    async def receive() -> Message:
-        raise AssertionError("the body was asked for")
-
-    scope: Scope = {"type": "http", "method": method, "path": path, "raw_path": path.encode(), "query_string": b""}
-    scope["headers"] = headers or []
-    await app(scope, receive, send)
-    return sent[0]["status"], dict(sent[0]["headers"]), json.loads(sent[1]["body"])
 
 
 async def connected(port: int) -> Client:

@@ -13,7 +13,7 @@ from pydantic_settings import BaseSettings
 from command_side.settings import CommandSettings
 from footfall.cli.sql_prompt import SqlSettings
 from footfall.processes.environment import load_settings
-from identity.settings import IdentitySettings
+from identity.settings import IdentitySettings, KeySettings
 from operations.settings import MigrateSettings, TopicSettings
 from projector.settings import ProjectorSettings
 from query_side.settings import QuerySettings
@@ -22,6 +22,7 @@ from tests.patience import PATIENCE
 REPOSITORY = Path(__file__).resolve().parents[2]
 CLASSES: list[type[BaseSettings]] = [
     IdentitySettings,
+    KeySettings,
     CommandSettings,
     QuerySettings,
     ProjectorSettings,

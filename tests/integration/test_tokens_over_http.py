@@ -173,8 +173,8 @@ def test_tokens_are_for_a_door_that_is_not_open(
     monkeypatch.setenv("OIDC_AUDIENCE", AUDIENCE)
     with pytest.raises(SystemExit, match="1"):
         load_identity()
-    assert "OIDC_ISSUER: is set, but AUTH is `open`" in capfd.readouterr().err
-    monkeypatch.setenv("AUTH", "keys")
-    identity = load_identity()
+    assert "OIDC_ISSUER: is set, but AUTH does not name `tokens`" in capfd.readouterr().err
+    monkeypatch.setenv("AUTH", "tokens")
+    identity = load_identity().policy
     assert isinstance(identity, Identity)
     assert identity.probes.keys() == {"tokens"}

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from typing import Any, cast
 
 import pytest
@@ -16,6 +16,7 @@ from command_side.policies.requests_in_flight import RequestsInFlight
 from command_side.publishing.produce_round import ProduceRound
 from command_side.settings import CommandSettings
 from tests.drivers.identity import OPEN
+from tests.drivers.keys import HandMadeRegister
 from tests.drivers.raw_http import (
     DIRECT,
     MAX_CONNECTIONS,
@@ -36,6 +37,7 @@ from web import server as serve
 from web.application import web_app
 from web.asgi import Receive, Scope, Send
 from web.middleware import Middleware
+from web.policies.decisions import RequestPolicy
 from web.protocol import bounded_http
 from web.protocol import connection_places as places
 from web.server import Server
@@ -108,9 +110,17 @@ def topic(new_topic: Callable[..., str]) -> str:
 
 @pytest_asyncio.fixture
 async def side(real_servers: Servers, topic: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Side]:
+    async with serving_side(OPEN, real_servers, topic, monkeypatch) as found:
+        yield found
+
+
+@asynccontextmanager
+async def serving_side(
+    identity: RequestPolicy, real_servers: Servers, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Side]:
     settings = CommandSettings(kafka_bootstrap_servers=real_servers.kafka, kafka_topic=topic)
     gate = Gate(monkeypatch)
-    async with served(web_app("command-side", OPEN, CommandSide(settings, SHIPPED))) as server:
+    async with served(web_app("command-side", identity, CommandSide(settings, SHIPPED))) as server:
         found = Side(port_of(server), gate, server, real_servers.kafka, topic)
         yield found
         await found.close()
@@ -144,16 +154,30 @@ REQUESTS = {
     "large": post(body=b" " * 70_000),
     "no body": post(body=b""),
 }
+VALID = ("valid", "request id", "bad request id", "payload", "media type")
 
 
 @pytest.mark.parametrize("name", REQUESTS)
 async def test_the_direct_way_answers_what_asgi_answers(side: Side, name: str) -> None:
+    await compare_both_ways(side, name, REQUESTS[name])
+
+
+async def test_with_a_key_the_direct_way_answers_what_asgi_answers(
+    real_servers: Servers, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = HandMadeRegister()
+    shown = f"\r\nAuthorization: Bearer {made.key()}\r\nHost: here\r\n".encode()
+    async with serving_side(made.identity, real_servers, topic, monkeypatch) as side:
+        for name, request in REQUESTS.items():
+            await compare_both_ways(side, name, request.replace(b"\r\nHost: here\r\n", shown, 1))
+        assert len(await side.stored()) == 2 * sum(name in VALID for name in REQUESTS)
+
+
+async def compare_both_ways(side: Side, name: str, request: bytes) -> None:
     client = await side.connect()
-    status, headers, body = await client.ask(REQUESTS[name])
+    status, headers, body = await client.ask(request)
     other = await side.connect()
-    other_status, other_headers, other_body = await other.ask(
-        REQUESTS[name].replace(DIRECT.encode(), ON_ASGI.encode(), 1)
-    )
+    other_status, other_headers, other_body = await other.ask(request.replace(DIRECT.encode(), ON_ASGI.encode(), 1))
     assert (status, list(headers)) == (other_status, list(other_headers))
     for changing in ("location", "footfall-position", "x-request-id", "date"):
         if name != "request id" or changing != "x-request-id":

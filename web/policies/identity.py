@@ -13,6 +13,7 @@ from web.policies.principal import Principal
 from web.policies.request_head import RequestHead
 
 REALM = b'Bearer realm="footfall"'
+INVALID_TOKEN, INVALID_REQUEST = b"invalid_token", b"invalid_request"  # RFC 6750, 3.1
 
 # Whoever shows no credentials. It has no scope and no tenant: only what is public is for it.
 NOBODY = Principal("", "anonymous", frozenset())
@@ -57,8 +58,8 @@ def refuse_credentials(reason: RefusalReason, refusal: Refuse) -> Refuse:
     return refusal
 
 
-UNKNOWN_KIND = unauthenticated("These credentials are of no kind that is accepted here.", b"invalid_token")
-MALFORMED = unauthenticated("The header `Authorization` must be `Bearer <key>`, once.", b"invalid_request")
+UNKNOWN_KIND = unauthenticated("These credentials are of no kind that is accepted here.", INVALID_TOKEN)
+MALFORMED = unauthenticated("The header `Authorization` must be `Bearer <key>`, once.", INVALID_REQUEST)
 
 
 class Identity:

@@ -1,0 +1,80 @@
+"""The authenticator of API keys: one of the list in `web.policies.identity`."""
+
+import time
+from collections.abc import Callable
+
+from identity.keys.key_text import digest_of, is_key
+from identity.keys.register import KnownKey, Register
+from identity.keys.uses import KeyUses
+from web.policies.decisions import Refuse
+from web.policies.identity import (
+    INVALID_TOKEN,
+    NOT_MINE,
+    Authenticated,
+    Presented,
+    RefusalReason,
+    refuse_credentials,
+    unauthenticated,
+)
+from web.policies.request_head import RequestHead
+
+UNKNOWN = unauthenticated("This key is not known.", INVALID_TOKEN)
+REVOKED = unauthenticated("This key was revoked.", INVALID_TOKEN)
+EXPIRED = unauthenticated("This key has expired.", INVALID_TOKEN)
+NOT_READY = Refuse(
+    503, "This process cannot check keys yet. Nothing was done; try again shortly.", ((b"retry-after", b"2"),)
+)
+WRONG_ORIGIN = Refuse(403, "This key is not for this origin: a public key lists the origins that may send with it.")
+
+
+class KeyAuthenticator:
+    """Knows whose a key is."""
+
+    def __init__(
+        self, register: Callable[[], Register | None], uses: KeyUses, clock: Callable[[], float] = time.time
+    ) -> None:
+        """The authenticator of one process.
+
+        Args:
+            register: What the process knows; None while that may not be relied on.
+            uses: Notes when a key was used last.
+            clock: Unix time, seconds.
+        """
+        self._register = register
+        self._uses = uses
+        self._clock = clock
+
+    def __call__(self, head: RequestHead, presented: Presented) -> Authenticated:
+        """See `Authenticator`."""
+        token = presented.token
+        if token is None or not is_key(token):
+            return NOT_MINE
+        register = self._register()
+        if register is None:
+            return refuse_credentials("not_ready", NOT_READY)
+        known = register.find(digest_of(token))
+        if known is None:
+            return refuse_credentials("unknown", UNKNOWN)
+        now = self._clock()
+        fault = fault_of(known, head, now)
+        if fault is not None:
+            return refuse_credentials(*fault)
+        self._uses.note(known.key_id, now)
+        return known.principal
+
+
+def fault_of(known: KnownKey, head: RequestHead, now: float) -> tuple[RefusalReason, Refuse] | None:
+    """Why a key that is known may not be used. `now`: Unix time, seconds."""
+    if known.is_revoked:
+        return "revoked", REVOKED
+    if known.expires_at <= now:
+        return "expired", EXPIRED
+    if known.origins is not None and origin_of(head) not in known.origins:
+        return "origin", WRONG_ORIGIN
+    return None
+
+
+def origin_of(head: RequestHead) -> bytes | None:
+    """The header `Origin`, which a browser sends with every POST; None: none, or more than one."""
+    found = [value for name, value in head.headers if name == b"origin"]
+    return found[0] if len(found) == 1 else None

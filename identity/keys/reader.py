@@ -1,0 +1,146 @@
+"""Follows the topic of the register in one process: reads it whole, then every change as it is written.
+
+It needs no consumer group: each process reads everything. It is caught up once it has read to the end that Kafka
+named; it asks for that end every second, which is also how it knows that Kafka still answers.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from identity.keys.register import Register
+from telemetry.connections import ended_within
+from telemetry.health import DependencyState
+from telemetry.logs import get_logger
+
+PARTITION = 0  # the only one of the topic: the changes of all keys have one order
+ASK_EVERY = 1.0  # seconds between questions for the end of the topic
+ANSWER_TIMEOUT = 3.0  # seconds
+RETRY = 0.5  # seconds between connections
+FETCH_MS = 250  # of one fetch; a change is there at once, and only silence takes so long
+LATE = 5.0  # seconds without an answer of Kafka after which health says so
+READ_AGAIN = 600.0  # seconds after which the topic is read anew, in case it was made anew
+STOP_TIMEOUT = 2.0  # seconds; aiokafka's stop() can hang while the broker is away
+LOG_EVERY = 30.0  # seconds between log lines of an outage
+
+
+class AnotherTopicError(Exception):
+    """The topic ends before what was read of it."""
+
+
+class RegisterReader:
+    """What one process knows of the keys, and how fresh that is."""
+
+    def __init__(self, client_options: Mapping[str, Any], topic: str, *, stale_after: float) -> None:
+        """The reader; `running` makes it read.
+
+        Args:
+            client_options: How to reach Kafka.
+            topic: Of the register.
+            stale_after: Seconds without Kafka after which keys are not accepted any more.
+        """
+        self._options = dict(client_options)
+        self._topic = TopicPartition(topic, PARTITION)
+        self._stale_after = stale_after
+        self._known = Register()
+        self._fresh_at: float | None = None  # loop time when all of the topic was known; None: never yet
+        self._trouble = "it was not read yet"
+        self._log = get_logger("identity")
+        self._logged_at = float("-inf")
+
+    def register(self) -> Register | None:
+        """What is known; None while it may not be relied on: never open because of an outage."""
+        return self._known if self._age() <= self._stale_after else None
+
+    def _age(self) -> float:
+        return float("inf") if self._fresh_at is None else asyncio.get_running_loop().time() - self._fresh_at
+
+    async def state(self) -> DependencyState:
+        """For health."""
+        age = self._age()
+        if age <= LATE:
+            return DependencyState(ok=True)
+        if age == float("inf"):
+            return DependencyState(ok=False, detail=f"the register of keys is not known: {self._trouble}")
+        said = f"Kafka was last heard {age:.0f} s ago ({self._trouble}): keys revoked or made since are not known"
+        if age <= self._stale_after:
+            left = self._stale_after - age
+            return DependencyState(ok=True, detail=f"{said}; in {left:.0f} s no key is accepted any more")
+        return DependencyState(ok=False, detail=f"{said}, and no key is accepted")
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Reads while the body runs."""
+        task = asyncio.create_task(self._follow())
+        try:
+            yield
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    async def _follow(self) -> None:
+        while True:
+            try:
+                await self._connected()
+            except (KafkaError, OSError, TimeoutError, AnotherTopicError) as error:
+                self._note(error)
+            await asyncio.sleep(RETRY)
+
+    def _note(self, error: Exception) -> None:
+        self._trouble = f"{type(error).__name__} of topic {self._topic.topic}"
+        now = asyncio.get_running_loop().time()
+        if now - self._logged_at > LOG_EVERY:
+            self._logged_at = now
+            self._log.warning("key_register_not_read", topic=self._topic.topic, error=type(error).__name__)
+
+    async def _connected(self) -> None:
+        """Reads over one connection until it fails, or until it is time to read all of it anew."""
+        consumer = AIOKafkaConsumer(
+            **self._options,
+            client_id="footfall-identity",
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
+            fetch_max_wait_ms=FETCH_MS,
+            request_timeout_ms=round(ANSWER_TIMEOUT * 1000),
+        )
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT * 2):
+                await consumer.start()
+            consumer.assign([self._topic])
+            await consumer.seek_to_beginning(self._topic)
+            await self._read(consumer)
+        finally:
+            await ended_within(STOP_TIMEOUT, consumer.stop)
+
+    async def _read(self, consumer: AIOKafkaConsumer) -> None:
+        clock = asyncio.get_running_loop().time
+        found, until, asked_at = Register(), clock() + READ_AGAIN, float("-inf")
+        while clock() < until:
+            await fold_next(consumer, self._topic, found)
+            if self._known is not found or clock() - asked_at >= ASK_EVERY:
+                asked_at = clock()
+                if await is_at_end(consumer, self._topic):
+                    self._known, self._fresh_at = found, asked_at
+
+
+async def fold_next(consumer: AIOKafkaConsumer, topic: TopicPartition, register: Register) -> None:
+    """Reads what is there, or waits a moment for something to be there."""
+    for record in (await consumer.getmany(topic, timeout_ms=FETCH_MS)).get(topic, ()):
+        register.apply((record.key or b"").decode("utf-8", "replace"), record.value)
+
+
+async def is_at_end(consumer: AIOKafkaConsumer, topic: TopicPartition) -> bool:
+    """Whether all of the topic was read. Raises AnotherTopicError, KafkaError, TimeoutError."""
+    async with asyncio.timeout(ANSWER_TIMEOUT):
+        end = (await consumer.end_offsets([topic]))[topic]
+        position = await consumer.position(topic)
+    if position > end:
+        raise AnotherTopicError
+    return bool(position == end)
