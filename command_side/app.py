@@ -64,7 +64,7 @@ class CommandSide:
         self.fast_handlers = {GENERATE.encode(): FastCommands(single, positions).handle}
         self.route_handlers: list[ControllerRouterHandler] = [
             *commands,
-            erasure_router(Erasures(self._log)),
+            erasure_router(Erasures(self._log), positions),
             *document_routes(catalogue),
         ]
         self.probes = {"kafka": self._kafka_state}

@@ -12,7 +12,14 @@ from pydantic_settings import BaseSettings
 from command_side.settings import CommandSettings
 from footfall.cli.sql_prompt import SqlSettings
 from identity.settings import IdentitySettings, KeySettings
-from operations.settings import DlqSettings, GrantReporterSettings, MigrateSettings, RebuildSettings, TopicSettings
+from operations.settings import (
+    DlqSettings,
+    GrantReporterSettings,
+    MigrateSettings,
+    PrivacySettings,
+    RebuildSettings,
+    TopicSettings,
+)
 from projector.settings import ProjectorSettings
 from query_side.settings import QuerySettings
 
@@ -28,6 +35,7 @@ READERS: dict[str, type[BaseSettings]] = {
     "`migrate`": MigrateSettings,
     "`topics create`": TopicSettings,
     "`dlq`": DlqSettings,
+    "`privacy`": PrivacySettings,
     "`rebuild`": RebuildSettings,
     "`grant-reporter`": GrantReporterSettings,
     "`sql`": SqlSettings,

@@ -57,3 +57,11 @@ class RebuildSettings(KafkaSettings):
     """Settings of `footfall rebuild`."""
 
     database_url: DatabaseUrlSetting = Field(description="PostgreSQL URL of the database's owner.")
+
+
+class PrivacySettings(KafkaSettings):
+    """Settings of `footfall privacy`."""
+
+    database_url: DatabaseUrlSetting = Field(
+        description="PostgreSQL URL of a role that is a member of footfall_writer."
+    )

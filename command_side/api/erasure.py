@@ -25,6 +25,7 @@ from web.policies.access import FORBIDDEN
 from web.policies.decisions import Refuse
 from web.policies.passage import HEAD_KEY, refusal_body
 from web.policies.principal import AccessScope, Principal
+from web.tenants.position_tokens import PositionTokens
 
 ANY_METHOD = [HttpMethod.GET, HttpMethod.POST, HttpMethod.PUT, HttpMethod.PATCH, HttpMethod.DELETE]
 RETRY_AFTER = ((b"retry-after", b"2"),)
@@ -45,7 +46,7 @@ REFUSALS: Mapping[type, Refuse] = {
 
 
 class ErasureRequest(msgspec.Struct, frozen=True, rename="camel"):
-    """What was asked for. `positions`: of the markers in the log, `<partition>-<offset>`."""
+    """What was asked for. `positions`: of the markers in the log; none for a tenant that gets no positions."""
 
     erasure_id: str
     requested_at: str
@@ -76,6 +77,7 @@ UserInPath = Annotated[
 ]
 UserInQuery = Annotated[str, QueryParameter(name="userId", description="Who is to be forgotten.")]
 TheErasures = NamedDependency[SkipValidation[Erasures]]
+Tokens = NamedDependency[SkipValidation[PositionTokens]]
 
 
 async def only_delete(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler) -> None:
@@ -85,18 +87,24 @@ async def only_delete(connection: ASGIConnection[Any, Any, Any, Any], _handler: 
 
 
 @route("/users/{id:str}", http_method=ANY_METHOD, status_code=202, guards=[only_delete], include_in_schema=False)
-async def erase_user(request: Request[Any, Any, Any], user_id: UserInPath, erasures: TheErasures) -> ErasureAnswer:
+async def erase_user(
+    request: Request[Any, Any, Any], user_id: UserInPath, erasures: TheErasures, position_tokens: Tokens
+) -> ErasureAnswer:
     """Raises NotErasedError."""
-    return await erased(request, unquote_to_bytes(user_id), erasures)
+    return await erased(request, unquote_to_bytes(user_id), erasures, position_tokens)
 
 
 @route("/users", http_method=ANY_METHOD, status_code=202, guards=[only_delete], include_in_schema=False)
-async def erase_any_user(request: Request[Any, Any, Any], user_id: UserInQuery, erasures: TheErasures) -> ErasureAnswer:
+async def erase_any_user(
+    request: Request[Any, Any, Any], user_id: UserInQuery, erasures: TheErasures, position_tokens: Tokens
+) -> ErasureAnswer:
     """For ids that no path can carry. Raises NotErasedError."""
-    return await erased(request, user_id.encode(), erasures)
+    return await erased(request, user_id.encode(), erasures, position_tokens)
 
 
-async def erased(request: Request[Any, Any, Any], user: bytes, erasures: Erasures) -> ErasureAnswer:
+async def erased(
+    request: Request[Any, Any, Any], user: bytes, erasures: Erasures, tokens: PositionTokens
+) -> ErasureAnswer:
     scope: Any = request.scope
     principal = scope[HEAD_KEY].fact(Principal)
     if AccessScope.PRIVACY not in principal.scopes:  # a user may be called as a path of queries, which needs less
@@ -106,7 +114,8 @@ async def erased(request: Request[Any, Any, Any], user: bytes, erasures: Erasure
         outcome = result.outcome if isinstance(result, NotRequested) else result
         raise NotErasedError(REFUSALS[type(outcome)])
     erasure = result.erasure
-    positions = [f"{each.partition}-{each.offset}" for each in result.positions]
+    texts = [tokens.text(principal.tenant_id, each.partition, each.offset) for each in result.positions]
+    positions = [text for text in texts if text is not None]
     moment = erasure.requested_at.isoformat(timespec="microseconds").replace("+00:00", "Z")
     return ErasureAnswer(ErasureRequest(str(erasure.erasure_id), moment, positions, REMAINS))
 
@@ -122,12 +131,15 @@ def checked_user(user: bytes) -> str:
     return user_id
 
 
-def erasure_router(erasures: Erasures) -> Router:
-    """The routes, with what they publish to."""
+def erasure_router(erasures: Erasures, tokens: PositionTokens) -> Router:
+    """The routes, with what they publish to, and what writes positions."""
     return Router(
         "/",
         route_handlers=[erase_user, erase_any_user],
-        dependencies={"erasures": Provide(lambda: erasures, sync_to_thread=False)},
+        dependencies={
+            "erasures": Provide(lambda: erasures, sync_to_thread=False),
+            "position_tokens": Provide(lambda: tokens, sync_to_thread=False),
+        },
         exception_handlers={NotErasedError: refused, ValidationException: invalid},
     )
 

@@ -14,6 +14,7 @@ from footfall.cli.failures import fail, readable_failures
 from footfall.cli.gaps import gaps
 from footfall.cli.keys import keys
 from footfall.cli.options import state_dir_option as running_state_option
+from footfall.cli.privacy import privacy
 from footfall.cli.rebuild import rebuild
 from footfall.cli.reporting import grant_reporter, sql
 from footfall.cli.status import replay, status
@@ -38,8 +39,8 @@ def cli() -> None:
 
     `footfall up` runs everything on this machine. Every other command runs one process or one task, and reads its
     settings from the environment; `.env.example` explains each variable. If the environment names no server, the
-    operators' commands (status, doctor, replay, dlq, gaps, rebuild, migrate, topics, grant-reporter, sql) use the
-    `footfall up` that runs here.
+    operators' commands (status, doctor, replay, dlq, gaps, privacy, rebuild, migrate, topics, grant-reporter, sql) use
+    the `footfall up` that runs here.
 
     \b
     Examples:
@@ -257,6 +258,7 @@ def topics_create() -> None:
 cli.add_command(dlq)
 cli.add_command(gaps)
 cli.add_command(keys)
+cli.add_command(privacy)
 cli.add_command(status)
 cli.add_command(doctor)
 cli.add_command(replay)

@@ -9,7 +9,7 @@ import msgspec
 from contracts.erasure import erasure_of
 from projector.dead_letters.parking import Caps, DeadLetter, Parked
 from projector.liveness.stops import Stop
-from projector.privacy.erase import Marker
+from projector.privacy.marker import Marker
 from projector.writing.commit import Advance, Batch
 from projector.writing.conflicts import differ
 from projector.writing.failure import Diagnosis

@@ -17,7 +17,8 @@ import msgspec
 from contracts.types import Catalogue
 from projector.dead_letters.parking import DeadLetter, park
 from projector.failpoints import reached
-from projector.privacy.erase import Marker, erase
+from projector.privacy.erase import erase
+from projector.privacy.marker import Marker
 from projector.projections import PROJECTIONS
 from projector.projections.event_batch import event_batch_of
 from projector.projections.meanings import Meanings

@@ -1,12 +1,16 @@
 """Erasure: what a user did before the marker goes from every table, counts stay, and a rebuild says the same."""
 
 import json
+from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import httpx
 import msgspec
+from click.testing import CliRunner
 
 from contracts.versions import encode_event
+from footfall.cli.main import cli
 from tests.conftest import Footfall
 from tests.drivers.rebuilding import NEW, OLD, a_day, rebuild, wait_until_done
 from tests.patience import PATIENCE
@@ -122,6 +126,52 @@ def assert_rebuilt_the_same(footfall: Footfall) -> None:
     found = json.loads(rebuild(footfall, "verify", "--json"))
     assert found["equal"], found
     assert counts(footfall, NEW) == counts(footfall)
+
+
+def privacy(footfall: Footfall, *arguments: str, code: int = 0, given: str = "") -> str:
+    """`footfall privacy <arguments>` as an operator runs it; returns what it prints."""
+    role = {"ENVIRONMENT": "test", "DATABASE_URL": footfall.servers.projector_url}
+    run = CliRunner().invoke(cli, ["privacy", *arguments], env={**role, **footfall.environment()}, input=given)
+    assert run.exit_code == code, f"{run.output}{run.exception!r}"
+    return run.stdout
+
+
+def test_everything_about_a_user_is_exported_and_then_erased_by_an_operator(footfall: Footfall, tmp_path: Path) -> None:
+    produce(footfall, [*a_day(100), *of_canary(12)])
+    produce(footfall, letters_of_canary())
+    start_projector(footfall)
+    wait_until_processed(footfall, 115)
+
+    found = [json.loads(line) for line in privacy(footfall, "export", CANARY, "--actor", "ann").splitlines()]
+    kinds = Counter(document["kind"] for document in found)
+    assert kinds["event"] == 12
+    assert kinds["deadLetter"] == 4
+    assert kinds["activity"] == kinds["end"] == kinds["about"] == 1
+    assert kinds["session"] == 2
+    assert found[-1]["counts"] == {kind: count for kind, count in kinds.items() if kind not in ("about", "end")}
+    event = next(document["event"] for document in found if document["kind"] == "event")
+    assert event["userId"] == CANARY
+    assert CANARY in event["payload"]["mail"]
+    assert "user-1" not in json.dumps(found)
+
+    file = tmp_path / "report.md"
+    privacy(footfall, "export", CANARY, "--format", "report", "--output", str(file))
+    assert file.stat().st_mode & 0o077 == 0
+    assert "## Sessions" in file.read_text()
+    assert file.read_text().count("PRODUCT_VIEW  {") == 6
+    privacy(footfall, "export", "nobody", code=1)
+
+    told = json.loads(privacy(footfall, "erase", "--from-file", "-", "--yes", "--json", given=f"{CANARY}\nuser-1\n"))
+    assert (told["done"], told["behind"]) == (True, [])
+    assert told["events"] == 12 + 3
+    assert len(told["erasures"]) == 2
+    assert any(footfall.topic in sentence for sentence in told["remains"])
+    assert hits(footfall, CANARY, OLD) == hits(footfall, CANARY, "ops") == {}
+    actions = [row["action"] for row in sql(footfall.servers, "SELECT action FROM ops.journal ORDER BY id")]
+    assert actions == ["privacy export"] * 3 + ["privacy erase"]
+    [found] = map(json.loads, privacy(footfall, "export", CANARY).splitlines()[1:2])
+    assert found["kind"] == "erasure"
+    assert "has not passed" not in privacy(footfall, "erase", CANARY, "--yes")
 
 
 def test_other_methods_find_nothing_and_no_user_can_be_no_name(footfall: Footfall) -> None:

@@ -1,0 +1,84 @@
+"""Finds the dead letters of a user, whatever their records look like, and erases them.
+
+A letter is a user's by its key; or its value says whose event it would be; or it names the user and says nothing else
+that can be read.
+"""
+
+import json
+from collections.abc import Sequence
+
+import asyncpg
+import msgspec
+
+from contracts.event import DEFAULT_TENANT
+from contracts.record import key_of
+from projector.privacy.marker import Marker
+from projector.writing.connection import Connection
+
+# Candidates by key, or by the JSON text of the id; `is_of` looks at each.
+CANDIDATES = """
+SELECT * FROM {generation}.dead_letters
+WHERE record_key = ANY ($1::bytea[])
+   OR EXISTS (SELECT FROM unnest($2::bytea[]) AS name WHERE position(name IN record_value) > 0)
+ORDER BY kafka_topic, kafka_partition, kafka_offset
+"""
+DELETE_LETTERS = """
+DELETE FROM {generation}.dead_letters AS letter
+USING unnest($2::int[], $3::bigint[]) AS named(kafka_partition, kafka_offset)
+WHERE letter.kafka_topic = $1 AND letter.kafka_partition = named.kafka_partition
+  AND letter.kafka_offset = named.kafka_offset AND letter.state <> 'discarded'
+"""
+# That an operator discarded a record stays known: a rebuild skips it.
+EMPTY_DISCARDED = """
+UPDATE {generation}.dead_letters AS letter
+SET record_key = NULL, record_value = NULL, header_names = '{{}}', header_values = '{{}}', user_id = NULL
+FROM unnest($2::int[], $3::bigint[]) AS named(kafka_partition, kafka_offset)
+WHERE letter.kafka_topic = $1 AND letter.kafka_partition = named.kafka_partition
+  AND letter.kafka_offset = named.kafka_offset AND letter.state = 'discarded'
+"""
+
+
+async def letters_of(connection: Connection, generation: str, users: Sequence[tuple[str, str]]) -> list[asyncpg.Record]:
+    """Returns the candidates among the letters of a generation: those that name one of the users in some way."""
+    keys = [key_of(*user) for user in users]
+    names = {name for _, user_id in users for name in names_in_json(user_id)}
+    found: list[asyncpg.Record] = await connection.fetch(CANDIDATES.format(generation=generation), keys, list(names))
+    return found
+
+
+async def erase_letters(connection: Connection, generation: str, topic: str, markers: Sequence[Marker]) -> None:
+    """Deletes the letters of these users from before their markers; empties those that were discarded."""
+    here = [
+        (row["kafka_partition"], row["kafka_offset"])
+        for row in await letters_of(connection, generation, [marker.user for marker in markers])
+        if row["kafka_topic"] == topic and any(_stands_before(row, each) and is_of(row, each.user) for each in markers)
+    ]
+    if here:
+        places = [list(each) for each in zip(*here, strict=True)]
+        for statement in (DELETE_LETTERS, EMPTY_DISCARDED):
+            await connection.execute(statement.format(generation=generation), topic, *places)
+
+
+def _stands_before(row: asyncpg.Record, marker: Marker) -> bool:
+    return bool(row["kafka_partition"] == marker.partition and row["kafka_offset"] < marker.offset)
+
+
+def names_in_json(user_id: str) -> set[bytes]:
+    """How JSON spells a user id: in UTF-8, and in ASCII."""
+    return {msgspec.json.encode(user_id), json.dumps(user_id).encode()}
+
+
+def is_of(letter: asyncpg.Record, user: tuple[str, str]) -> bool:
+    """Whether a letter is the user's: tenant and user id."""
+    key, value = letter["record_key"], letter["record_value"]
+    if key == key_of(*user):
+        return True
+    if value is None or not any(name in value for name in names_in_json(user[1])):
+        return False
+    try:
+        fields = msgspec.json.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return True
+    if not isinstance(fields, dict) or not isinstance(fields.get("userId"), str):
+        return True
+    return (fields.get("tenantId", DEFAULT_TENANT), fields["userId"]) == user
