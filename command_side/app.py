@@ -8,6 +8,7 @@ from aiokafka import AIOKafkaProducer
 from litestar import Litestar
 from litestar.types import ControllerRouterHandler
 
+from brokers.diagnosis import WhyAway, with_reason
 from command_side.api.batch import BATCH, batch_route, read_batch_head
 from command_side.api.documents import OPENAPI, document_routes
 from command_side.api.erasure import erasure_router
@@ -50,6 +51,8 @@ class CommandSide:
             retries=settings.publish_retries,
             max_pending=settings.publish_max_pending,
         )
+        self._client_options = settings.client_options
+        self._why_away = WhyAway(settings.client_options)
         self._types = catalogue.words()
         self._topic = TopicWatch(lambda: self._log.client, settings.kafka_topic)
         keys = RecentKeys(max_bytes=settings.idempotency_memory_bytes, window=settings.idempotency_window_ms / 1000)
@@ -73,17 +76,21 @@ class CommandSide:
     @asynccontextmanager
     async def lifespan(self, _app: Litestar) -> AsyncIterator[None]:
         """Connects to Kafka; publishes what is pending before it disconnects."""
-        await once_there("Kafka", self._log.start, BROKERS_AWAY, self._startup_timeout)
+        await once_there("Kafka", self._connect, BROKERS_AWAY, self._startup_timeout)
         await self._topic.at_start()
         try:
             yield
         finally:
             await self._log.close()
 
+    async def _connect(self) -> None:
+        await with_reason(self._client_options(), self._log.start)
+
     async def _kafka_state(self) -> DependencyState:
         state = self._log.circuit_state
         if state != "closed":
-            return DependencyState(ok=False, detail=f"the circuit is {state}: Kafka does not answer")
+            detail = f"the circuit is {state}: Kafka does not answer"
+            return DependencyState(ok=False, detail="; ".join(filter(None, (detail, await self._why_away.said()))))
         await self._log.connected()
         topic = await self._topic.state()
         return DependencyState(topic.ok, "; ".join(filter(None, (topic.detail, self._types))))

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator
 
-from contracts.settings import KafkaSettings
+from brokers.settings import KafkaSettings
 from web.tenants.position_tokens import DESCRIPTION as POSITION_SECRET
 from web.tenants.position_tokens import checked_secret
 

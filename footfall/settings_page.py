@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings
 
 from command_side.settings import CommandSettings
 from footfall.cli.sql_prompt import SqlSettings
+from footfall.processes.secret_files import is_secret
 from identity.settings import IdentitySettings, KeySettings
 from operations.settings import (
     DlqSettings,
@@ -52,6 +53,9 @@ the environment wins over the file. The repository has `.env.example` to copy, w
 A process whose settings are not usable prints one line for each wrong variable, all at once and without the values.
 Then it exits with code 1. The process `front` (`footfall front`, `footfall up`) reads the settings of the command side
 and of the query side.
+
+A secret `NAME` may come from a file instead: the one that `NAME_FILE` names, or the file `NAME` in the directory
+`SECRETS_DIR` ([transport](transport.md)).
 
 Names that end in `_MS` are milliseconds, names that end in `_BYTES` are bytes.
 
@@ -96,7 +100,7 @@ def _row(variable: str, fields: dict[str, FieldInfo]) -> str:
         ", ".join(_distinct(_default(field) for field in fields.values())),
         " or ".join(_distinct(_allowed(field) for field in fields.values())),
         ", ".join(fields),
-        _meaning(fields),
+        _meaning(fields) + (f" Or `{variable}_FILE`." if any(map(is_secret, fields.values())) else ""),
     )
     return f"| {' | '.join(cells)} |"
 

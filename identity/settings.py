@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from contracts.settings import KafkaSettings
+from brokers.settings import KafkaSettings
 from identity.tokens.settings import TokenSettings
 
 KEYS_TOPIC = "footfall-keys"

@@ -14,9 +14,10 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaTimeoutError
 from aiokafka.structs import ConsumerRecord
 
+from brokers.diagnosis import with_reason
+from brokers.settings import KafkaSettings
 from contracts.event import UserEvent
 from contracts.record import from_value
-from contracts.settings import KafkaSettings
 from contracts.validation.rules import Problems
 from telemetry.connections import ended_within
 
@@ -210,8 +211,9 @@ async def _offsets_at(
 
 @contextlib.asynccontextmanager
 async def _consumer(settings: KafkaSettings) -> AsyncIterator[AIOKafkaConsumer]:
+    options = settings.client_options()
     consumer = AIOKafkaConsumer(
-        **settings.client_options(),
+        **options,
         client_id="footfall-replay",
         group_id=None,
         enable_auto_commit=False,
@@ -219,7 +221,7 @@ async def _consumer(settings: KafkaSettings) -> AsyncIterator[AIOKafkaConsumer]:
         isolation_level="read_committed",  # records of an aborted transaction are no events
     )
     try:
-        await consumer.start()
+        await with_reason(options, consumer.start)
         yield consumer
     finally:
         await ended_within(CLOSE_TIMEOUT, consumer.stop)

@@ -5,8 +5,8 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from brokers.settings import KafkaSettings
 from contracts.record import DEAD_LETTER_TOPIC, PARTITIONS
-from contracts.settings import KafkaSettings
 from read_model.connecting.database_url import DatabaseUrlSetting
 
 

@@ -13,6 +13,7 @@ from alembic import command
 from alembic.config import Config
 
 import migrations
+from brokers.diagnosis import with_reason
 from contracts.topic_promises import Wanted, broken_promises
 from operations.settings import MigrateSettings, TopicSettings
 from projector.consuming.topic_description import describe_with
@@ -56,8 +57,9 @@ def create_topics(settings: TopicSettings) -> dict[str, TopicOutcome]:
 
 
 async def _create_topics(settings: TopicSettings) -> dict[str, TopicOutcome]:
-    admin = AIOKafkaAdminClient(**settings.client_options())
-    await admin.start()
+    options = settings.client_options()
+    admin = AIOKafkaAdminClient(**options)
+    await with_reason(options, admin.start)
     try:
         new = [
             NewTopic(name, settings.kafka_partitions, settings.kafka_replication_factor, topic_configs=KEEP_FOR_EVER)

@@ -6,7 +6,9 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
 
+from brokers.diagnosis import WhyAway
 from contracts.types import Catalogue
 from projector.consuming.log_probe import LogProbe
 from projector.consuming.ownership import Ownership
@@ -99,17 +101,26 @@ def _log_probe(settings: ProjectorSettings, purpose: str) -> LogProbe:
     return LogProbe(settings.client_options(), f"footfall-{purpose}-{owner_name()}")
 
 
-def _probes(
-    settings: ProjectorSettings, catalogue: Catalogue, pool: Any, loops: Loops, monitor: PartitionMonitor
-) -> dict[str, Probe]:
-    wanted = newest_migration()
+def _kafka_probe(settings: ProjectorSettings, loops: Loops, monitor: PartitionMonitor) -> Probe:
+    why_away = WhyAway(settings.client_options)
 
     async def kafka() -> DependencyState:
         loop = loops.active()
         if loop is None or loop.consumer is None:
-            return DependencyState(ok=False, detail="not connected yet")
-        await loop.consumer.end_offsets([TopicPartition(settings.kafka_topic, 0)])
+            return DependencyState(ok=False, detail=await why_away.said() or "not connected yet")
+        try:
+            await loop.consumer.end_offsets([TopicPartition(settings.kafka_topic, 0)])
+        except KafkaError as error:
+            return DependencyState(ok=False, detail=await why_away.said() or type(error).__name__)
         return DependencyState(ok=True, detail=" ".join(monitor.broken_promises))
+
+    return kafka
+
+
+def _probes(
+    settings: ProjectorSettings, catalogue: Catalogue, pool: Any, loops: Loops, monitor: PartitionMonitor
+) -> dict[str, Probe]:
+    wanted = newest_migration()
 
     async def postgres() -> DependencyState:
         async with pool.acquire(timeout=CLOSE_TIMEOUT) as connection:
@@ -138,4 +149,4 @@ def _probes(
             return DependencyState(ok=False, detail="; ".join(found))
         return DependencyState(ok=True, detail=f"{len(loop.ownership.held)} held")
 
-    return {"kafka": kafka, "postgres": postgres, "partitions": partitions}
+    return {"kafka": _kafka_probe(settings, loops, monitor), "postgres": postgres, "partitions": partitions}

@@ -5,8 +5,8 @@ from typing import Literal
 
 from pydantic import Field
 
+from brokers.settings import KafkaSettings
 from contracts.record import CONSUMER_GROUP, DEAD_LETTER_TOPIC
-from contracts.settings import KafkaSettings
 from read_model.connecting.database_url import DatabaseUrlSetting
 
 

@@ -24,6 +24,7 @@ from tests import foreign_clients, processes
 from tests.architecture.repository import files_beside_git
 from tests.patience import PATIENCE
 from tests.processes import Process
+from tests.secured_broker import SecuredBroker, secured_broker
 from tests.servers import Servers, at_database, chosen, servers
 
 TEMPLATE = "footfall_template"
@@ -126,6 +127,13 @@ def new_database(real_servers: Servers) -> Callable[[], Servers]:
         return real_servers.with_database(name)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredBroker]:
+    """A Kafka with TLS, passwords and rights, started once for all tests that ask for it."""
+    with secured_broker(tmp_path_factory.mktemp("secured")) as found:
+        yield found
 
 
 @pytest.fixture(scope="session")

@@ -87,7 +87,7 @@ def replay(
       footfall replay --partition 3 --from-offset 1700 --to-offset 1800 --format table
       footfall replay --handler my_module:my_function
     """
-    from contracts.settings import KafkaSettings
+    from brokers.settings import KafkaSettings
     from footfall.cli.output.replay import run
     from operations.replay import ReplayFilter, Span
 

@@ -9,6 +9,8 @@ from pydantic import ValidationError
 from pydantic_settings import BaseSettings
 
 from contracts.types import Catalogue, CatalogueError, read_catalogue
+from footfall.processes.in_production import problems_in_production
+from footfall.processes.secret_files import SecretFileError, secrets_from_files
 
 Settings = TypeVar("Settings", bound=BaseSettings)
 
@@ -26,17 +28,27 @@ def environment_name() -> str:
 def load_settings(kind: type[Settings], **overrides: Any) -> Settings:
     """Reads settings of `kind`: overrides first, then the environment, then (in development) the file `.env`.
 
+    A secret may be in a file, see `secrets_from_files`.
+
     Exits 1 with one line for each problem, all at once. It never prints a value, which may be secret.
 
     Args:
         kind: The settings class.
         overrides: Values that come from the command line; None: not given.
     """
-    env_file = ".env" if environment_name() == "development" else None
+    environment = environment_name()
+    env_file = ".env" if environment == "development" else None
+    given = {name: value for name, value in overrides.items() if value is not None}
     try:
-        return kind(_env_file=env_file, **{name: value for name, value in overrides.items() if value is not None})
+        found = kind(_env_file=env_file, **{**secrets_from_files(kind, env_file), **given})
+    except SecretFileError as error:
+        exit_with(list(error.problems))
     except ValidationError as error:
         exit_with([_line(problem["loc"], problem) for problem in error.errors()])
+    problems = problems_in_production(found) if environment == "production" else []
+    if problems:
+        exit_with(problems)
+    return found
 
 
 def load_catalogue(file: Path | None) -> Catalogue:

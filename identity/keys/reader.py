@@ -12,6 +12,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from brokers.diagnosis import with_reason
 from identity.keys.register import Register
 from telemetry.connections import ended_within
 from telemetry.health import DependencyState
@@ -112,7 +113,7 @@ class RegisterReader:
         )
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT * 2):
-                await consumer.start()
+                await with_reason(self._options, consumer.start)
             consumer.assign([self._topic])
             await consumer.seek_to_beginning(self._topic)
             await self._read(consumer)

@@ -10,6 +10,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
+from brokers.diagnosis import with_reason
 from identity.keys.key_record import KeyRecord, encode_key
 from identity.keys.reader import PARTITION, STOP_TIMEOUT, fold_next, is_at_end
 from identity.keys.register import Register
@@ -63,8 +64,8 @@ async def opened(client_options: Mapping[str, Any], topic: str) -> AsyncIterator
     )
     producer = AIOKafkaProducer(**client_options, acks="all", enable_idempotence=True)
     try:
-        await consumer.start()
-        await producer.start()
+        await with_reason(client_options, consumer.start)
+        await with_reason(client_options, producer.start)
         partition = TopicPartition(topic, PARTITION)
         consumer.assign([partition])
         await consumer.seek_to_beginning(partition)
@@ -77,7 +78,7 @@ async def opened(client_options: Mapping[str, Any], topic: str) -> AsyncIterator
 async def ensure_topic(client_options: Mapping[str, Any], topic: str, replication_factor: int) -> None:
     """Creates the topic if it is missing. Raises WrongTopicError if it is there and would lose keys; KafkaError."""
     admin = AIOKafkaAdminClient(**client_options)
-    await admin.start()
+    await with_reason(client_options, admin.start)
     try:
         response = await admin.create_topics([NewTopic(topic, 1, replication_factor, topic_configs=COMPACTED)])
         for name, code, *_ in response.topic_errors:

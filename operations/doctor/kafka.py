@@ -5,7 +5,8 @@ from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient
 
-from contracts.settings import KafkaSettings
+from brokers.diagnosis import with_reason
+from brokers.settings import KafkaSettings
 from contracts.topic_promises import broken_promises
 from operations.doctor.findings import Finding, well_unless
 from projector.consuming.topic_description import describe_with
@@ -13,8 +14,9 @@ from projector.consuming.topic_description import describe_with
 
 async def kafka_findings(settings: KafkaSettings) -> list[Finding]:
     """Brokers, the topic's promises, and its copies. Raises KafkaError when no broker answers."""
-    admin = AIOKafkaAdminClient(**settings.client_options())
-    await admin.start()
+    options = settings.client_options()
+    admin = AIOKafkaAdminClient(**options)
+    await with_reason(options, admin.start)
     try:
         cluster = await admin.describe_cluster()
         found = [Finding("Kafka", "well", f"{len(cluster['brokers'])} brokers answer.")]

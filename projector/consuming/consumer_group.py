@@ -8,6 +8,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError, for_code
 
+from brokers.diagnosis import with_reason
+
 SETTLED = ("Stable", "Empty", "Dead")  # Dead: no member ever joined, or the coordinator has forgotten the group
 CLIENT_ID = "footfall-projector-{owner}-{generation}"
 
@@ -71,7 +73,7 @@ async def describe_group(client_options: Mapping[str, Any], group: str, topic: s
         KafkaError: no broker can be reached.
     """
     admin = AIOKafkaAdminClient(**client_options)
-    await admin.start()
+    await with_reason(client_options, admin.start)
     try:
         (response,) = await admin.describe_consumer_groups([group])
         (found,) = response.to_object()["groups"]

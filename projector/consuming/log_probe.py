@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 from aiokafka.structs import ConsumerRecord
 
+from brokers.diagnosis import with_reason
 from telemetry.connections import ended_within
 
 CLOSE_TIMEOUT = 2.0  # seconds; aiokafka's stop() can hang while the broker is down
@@ -122,13 +123,13 @@ class LogProbe:
     async def _committed_consumer(self) -> AIOKafkaConsumer:
         if self._consumer is None:
             self._consumer = consumer = self._new_consumer("read_committed")
-            await consumer.start()
+            await with_reason(self._options, consumer.start)
         return self._consumer
 
     async def _uncommitted_consumer(self) -> AIOKafkaConsumer:
         if self._uncommitted is None:
             self._uncommitted = consumer = self._new_consumer("read_uncommitted")
-            await consumer.start()
+            await with_reason(self._options, consumer.start)
         return self._uncommitted
 
     def _new_consumer(self, isolation: str) -> AIOKafkaConsumer:

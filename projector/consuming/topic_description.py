@@ -7,6 +7,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, for_code
 
+from brokers.diagnosis import with_reason
 from contracts.topic_promises import ASKED, Topic, topic_told
 
 
@@ -16,7 +17,7 @@ async def describe_topic(client_options: Mapping[str, Any], name: str) -> Topic:
     If Kafka refuses to describe the configuration, the topic's `unknown` says why.
     """
     admin = AIOKafkaAdminClient(**client_options)
-    await admin.start()
+    await with_reason(client_options, admin.start)
     try:
         return await describe_with(admin, name)
     finally:

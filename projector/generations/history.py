@@ -15,6 +15,7 @@ from aiokafka import TopicPartition
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import CorruptRecordException, OffsetOutOfRangeError
 
+from brokers.diagnosis import with_reason
 from contracts.event import UserEvent
 from contracts.record import from_value
 from projector.consuming.log_probe import LogProbe
@@ -92,7 +93,7 @@ class HistoryCheck:
         if self._client is None:
             client = AIOKafkaClient(**self._options, client_id=self._client_id)
             try:
-                await client.bootstrap()
+                await with_reason(self._options, client.bootstrap)
             except BaseException:
                 await client.close()
                 raise

@@ -19,6 +19,7 @@ from aiokafka.errors import (
 )
 from prometheus_client import Gauge
 
+from brokers.diagnosis import with_reason
 from contracts.types import Catalogue
 from projector.consuming.consumer_group import CLIENT_ID
 from projector.consuming.ownership import Ownership
@@ -171,8 +172,9 @@ async def _consumer(settings: ProjectorSettings, generation: str) -> AsyncIterat
 
 
 async def _started_consumer(settings: ProjectorSettings, generation: str) -> AIOKafkaConsumer:
+    options = settings.client_options()
     consumer = AIOKafkaConsumer(
-        **settings.client_options(),
+        **options,
         group_id=group_of(settings, generation),
         client_id=CLIENT_ID.format(owner=owner_name(), generation=generation),
         enable_auto_commit=False,
@@ -186,7 +188,7 @@ async def _started_consumer(settings: ProjectorSettings, generation: str) -> AIO
         fetch_max_wait_ms=settings.batch_max_wait_ms,
     )
     try:
-        await consumer.start()
+        await with_reason(options, consumer.start)
     except BaseException:
         await ended_within(CLOSE_TIMEOUT, consumer.stop)
         raise

@@ -5,6 +5,7 @@ URLs. A parameter either works or is refused by name. A name that libpq does not
 may be part of a password.
 """
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,9 @@ FORM = (
 )
 
 HOST = re.compile(r"(\[[0-9A-Fa-f:.]+(%25[\w.-]+)?\]|[\w.~-]*|(%2[Ff][\w.~-]*)+)(:[0-9]{1,5})?")
+PORT = re.compile(r":[0-9]+$")
+ON_THIS_MACHINE = ("", "localhost", "127.0.0.1", "::1")  # empty: the socket of this machine
+SAID = ("disable", "require", "verify-ca", "verify-full")
 BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})|%00")
 
 ANY = ""  # the parameter may have any value
@@ -178,6 +182,17 @@ def _check(name: str, value: str) -> None:
         raise DatabaseUrlError(
             "the parameter sslrootcert of a PostgreSQL URL names a file here; `system` cannot be used"
         )
+
+
+def plaintext_by_default(url: DatabaseUrl) -> bool:
+    """Returns whether a connection may go beyond this machine without TLS, and the URL does not say so.
+
+    Without an sslmode, a server that offers no TLS, or an attacker who claims so, gets everything in the clear.
+    """
+    mode = url.parameters.get("sslmode") or os.environ.get("PGSSLMODE", "")
+    named = [*url.parameters.get("host", "").split(","), *url.hosts.split(",")]
+    hosts = [unquote(PORT.sub("", host)).strip("[]") for host in named if host] or [os.environ.get("PGHOST", "")]
+    return mode not in SAID and not all(host.startswith("/") or host in ON_THIS_MACHINE for host in hosts)
 
 
 def _not_a_url(why: str) -> DatabaseUrlError:

@@ -17,6 +17,7 @@ LINT_IMPORTS = Path(sys.executable).with_name("lint-imports")
 # One forbidden import for each contract, by the contract's id.
 VIOLATIONS = {
     "contracts": ("contracts", "import sqlalchemy"),
+    "brokers": ("brokers", "import asyncpg"),
     "command-side": ("command_side", "import asyncpg"),
     "projector": ("projector", "import command_side"),
     "read-model": ("read_model", "import contracts"),

@@ -14,7 +14,7 @@ RUNS = {
     "projector": {"projector", "contracts", "read_model"},
     "front": {"command_side", "contracts", "query_side", "read_model"},
 }
-EVERYWHERE = {"footfall", "identity", "telemetry", "web"}
+EVERYWHERE = {"brokers", "contracts", "footfall", "identity", "telemetry", "web"}
 
 
 @pytest.mark.parametrize("process", RUNS)

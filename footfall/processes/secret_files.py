@@ -1,0 +1,88 @@
+"""Reads secrets from files: as a vault's agent, Kubernetes, Docker and systemd hand them to a process.
+
+A secret setting NAME comes from the environment, or from the file that NAME_FILE names, or from the file NAME (or name)
+in the directory SECRETS_DIR, in this order. The end of a file's line does not belong to the secret.
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import get_args
+
+from dotenv import dotenv_values
+from pydantic import SecretStr
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings
+
+LARGEST = 65_536  # bytes
+
+
+class SecretFileError(Exception):
+    """Secrets cannot be read from their files. `problems`: a line for each, which names the file and quotes nothing."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+def secret_names(kind: type[BaseSettings]) -> list[str]:
+    """Returns the fields that are secret."""
+    return [name for name, field in kind.model_fields.items() if is_secret(field)]
+
+
+def is_secret(field: FieldInfo) -> bool:
+    """Returns whether the setting's value must not be shown."""
+    return field.annotation is SecretStr or SecretStr in get_args(field.annotation)
+
+
+def secrets_from_files(kind: type[BaseSettings], env_file: str | None) -> dict[str, str]:
+    """Returns the secrets of `kind` that are in files, by field.
+
+    Args:
+        kind: The settings class.
+        env_file: A file of variables that the environment overrides; None: there is none.
+
+    Raises:
+        SecretFileError: A file cannot be read, is empty or too large, or a variable is set beside its file.
+    """
+    variables = {**(dotenv_values(env_file) if env_file else {}), **os.environ}
+    found: dict[str, str] = {}
+    problems: list[str] = []
+    for name in secret_names(kind):
+        for path in _files(name.upper(), variables, problems):
+            try:
+                found[name] = _read(path)
+            except (OSError, ValueError) as error:
+                why = getattr(error, "strerror", None) or str(error)
+                problems.append(f"{name.upper()}: the file {path} cannot be used: {why}")
+    if problems:
+        raise SecretFileError(problems)
+    return found
+
+
+def _files(variable: str, variables: Mapping[str, str | None], problems: list[str]) -> Iterator[Path]:
+    """Yields the file of a secret, if it has one."""
+    named, directory = variables.get(f"{variable}_FILE"), variables.get("SECRETS_DIR")
+    if variables.get(variable):
+        if named:
+            problems.append(f"{variable}: it is set, and {variable}_FILE as well; leave one of them out")
+    elif named:
+        yield Path(named)
+    elif directory:
+        yield from [path for path in (Path(directory, variable), Path(directory, variable.lower())) if path.exists()][
+            :1
+        ]
+
+
+def _read(path: Path) -> str:
+    with path.open("rb") as file:
+        content = file.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise ValueError(f"it is larger than {LARGEST} bytes")
+    try:
+        text = content.decode().rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise ValueError("it is not UTF-8") from None
+    if not text:
+        raise ValueError("it is empty")
+    return text
