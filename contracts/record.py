@@ -11,6 +11,7 @@ from contracts.versions import encode_event, encode_new_event
 
 TOPIC = "user-activity-events"
 DEAD_LETTER_TOPIC = "user-activity-events-dlq"
+AUDIT_TOPIC = "user-activity-events-audit"
 CONSUMER_GROUP = "user-activity-consumer-group"
 PARTITIONS = 6
 

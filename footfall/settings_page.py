@@ -10,10 +10,11 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
 from command_side.settings import CommandSettings
-from footfall.cli.sql_prompt import SqlSettings
+from footfall.cli.rights.sql_prompt import SqlSettings
 from footfall.processes.secret_files import is_secret
 from identity.settings import IdentitySettings, KeySettings
 from operations.settings import (
+    AuditSettings,
     DlqSettings,
     GrantReporterSettings,
     MigrateSettings,
@@ -39,6 +40,7 @@ READERS: dict[str, type[BaseSettings]] = {
     "`privacy`": PrivacySettings,
     "`rebuild`": RebuildSettings,
     "`grant-reporter`": GrantReporterSettings,
+    "`audit`": AuditSettings,
     "`sql`": SqlSettings,
 }
 PROCESSES = ("command side", "projector", "query side")

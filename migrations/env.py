@@ -58,6 +58,8 @@ LIMIT 5
 LOSING = {"0001", "0002", "0003"}
 # Below this version, no row says what an event of a declared type means, and none counts such types.
 DECLARED_TYPES = "0009"
+# Below this version there is no audit log. One that has only its first row says nothing yet.
+AUDIT = "0012"
 TABLES_OF_DECLARED_TYPES = ("user_activity_types", "activity_hourly_type_users")
 GENERATIONS = """
 SELECT nspname FROM pg_namespace WHERE nspname ~ '^read_g[1-9][0-9]*$' AND to_regclass(nspname || '.processed_events')
@@ -147,8 +149,10 @@ def refuse_losing(migrations: MigrationContext, connection: Connection) -> None:
         assert plan is not None
         steps = list(plan(heads, at))
         left = {name for step in steps if getattr(step, "is_downgrade", False) for name in step.from_revisions}
-        why = (left & LOSING and what_would_be_lost(connection)) or (
-            DECLARED_TYPES in left and what_declared_types_would_lose(connection)
+        why = (
+            (left & LOSING and what_would_be_lost(connection))
+            or (DECLARED_TYPES in left and what_declared_types_would_lose(connection))
+            or (AUDIT in left and what_the_audit_log_would_lose(connection))
         )
         if why:
             raise CommandError(
@@ -178,6 +182,11 @@ def what_declared_types_would_lose(connection: Connection) -> str:
             if connection.execute(text(f"SELECT EXISTS (SELECT FROM {generation}.{table})")).scalar():
                 return f"{generation}.{table} holds rows of event types that the older version does not know"
     return ""
+
+
+def what_the_audit_log_would_lose(connection: Connection) -> str:
+    deeds = connection.execute(text("SELECT count(*) FROM ops.audit WHERE number > 1")).scalar()
+    return f"ops.audit holds {deeds} rows of what was done, and they would be lost" if deeds else ""
 
 
 async def main() -> None:

@@ -1,18 +1,23 @@
 """Lists, shows, redrives and discards dead letters of the active generation: the work behind `footfall dlq`."""
 
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any
 
 import asyncpg
+import msgspec
 
+from contracts.event import DEFAULT_TENANT
 from contracts.types import Catalogue
+from operations.audit.deed import Deed, actor_name, audited, by_connection
 from operations.settings import DlqSettings
 from projector.dead_letters.letter_filter import MATCHES, LetterFilter
 from projector.dead_letters.parking import header_name
 from projector.dead_letters.redrive import LetterOutcome, Options, Redrive, active_generation
 from projector.projections.projection import PLAN_SETTINGS
 from projector.writing.commit import GenerationWriter
+from read_model.audit import AuditEntry, write_entry
 from read_model.connecting.pool import connect
 from read_model.tables.dead_letters import TENANT_OF_KEY
 
@@ -63,18 +68,32 @@ async def show_letter(
 ) -> dict[str, Any] | None:
     """Returns all columns of the letter at one log position, or None if there is none.
 
-    The record's value is included only with `raw`: as text if it is UTF-8, otherwise as hexadecimal digits.
+    The record's value is included only with `raw`: as text if it is UTF-8, otherwise as hexadecimal digits. The audit
+    log has who opened it, before anything of it is returned.
     """
     async with _connected(settings) as (connection, generation):
         row = await connection.fetchrow(SHOW.format(generation=generation), topic, partition, offset)
-    if row is None:
-        return None
+        if row is None:
+            return None
+        await write_entry(connection, _opened(row, raw=raw))
     letter = dict(row)
     names, values = letter.pop("header_names"), letter.pop("header_values")
     letter["headers"] = [[header_name(name), _text(value)] for name, value in zip(names, values, strict=True)]
     key, value = letter.pop("record_key"), letter.pop("record_value")
     letter |= {"key": _text(key), "value_bytes": None if value is None else len(value)}
     return letter | {"value": _text(value)} if raw else letter
+
+
+def _opened(row: Any, *, raw: bool) -> AuditEntry:
+    where = f"{row['kafka_topic']} {row['kafka_partition']} {row['kafka_offset']}"
+    return AuditEntry(
+        actor=actor_name(),
+        action="dlq show",
+        outcome="done",
+        tenant_id=DEFAULT_TENANT,
+        target=f"{where}{' with its value' if raw else ''}",
+        user_id=row["user_id"],
+    )
 
 
 async def redrive_letters(
@@ -100,7 +119,9 @@ async def redrive_letters(
         RedriveError: The redrive is not possible; the text says why.
     """
     async with _connected(settings) as (connection, generation):
-        return await Redrive(connection, GenerationWriter(generation, catalogue), options).redrive(chosen, progress)
+        redrive = Redrive(connection, GenerationWriter(generation, catalogue), options)
+        async with _audited(connection, "dlq redrive", chosen, options) as deed:
+            return _counted(deed, await redrive.redrive(chosen, progress))
 
 
 async def discard_letters(
@@ -115,7 +136,37 @@ async def discard_letters(
     Arguments, result and errors are those of `redrive_letters`.
     """
     async with _connected(settings) as (connection, generation):
-        return await Redrive(connection, GenerationWriter(generation, catalogue), options).discard(chosen, progress)
+        redrive = Redrive(connection, GenerationWriter(generation, catalogue), options)
+        async with _audited(connection, "dlq discard", chosen, options) as deed:
+            return _counted(deed, await redrive.discard(chosen, progress))
+
+
+def _audited(
+    connection: asyncpg.Connection, action: str, chosen: LetterFilter, options: Options
+) -> AbstractAsyncContextManager[Deed]:
+    """A dry run, which changes nothing, is not written."""
+    if options.dry_run:
+        return nullcontext(Deed(""))
+    return audited(
+        by_connection(connection),
+        action,
+        actor=actor_name(options.actor),
+        tenant_id=DEFAULT_TENANT,
+        target=_described(chosen),
+        user_id=chosen.user,
+    )
+
+
+def _described(chosen: LetterFilter) -> str:
+    """Says what was chosen, without texts in which an operator may have written personal data."""
+    found: str = msgspec.json.encode(msgspec.structs.replace(chosen, user=None, error=None)).decode()
+    return found
+
+
+def _counted(deed: Deed, outcomes: list[LetterOutcome]) -> list[LetterOutcome]:
+    counts = Counter(letter.outcome for letter in outcomes)
+    deed.target = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items())) or "no letter"
+    return outcomes
 
 
 def _text(data: bytes | None) -> str | None:

@@ -10,7 +10,7 @@ import msgspec
 from aiokafka import TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 
-from operations.rebuild.operator import Operator, RefusedError
+from operations.rebuild.operator import Operator, RefusedError, as_deed
 from read_model.generations.histories import accept_history, accept_position
 from read_model.generations.register import PROJECTED, positions, write_journal
 
@@ -99,6 +99,19 @@ async def _times_of_records_at(operator: Operator, offsets: Mapping[int, int]) -
     return {tp.partition: datetime.fromtimestamp(found.timestamp / 1000, UTC) for tp, found in records.items()}
 
 
+def _said(found: Sequence[OffsetGap]) -> str:
+    return "; ".join(map(str, found))
+
+
+def _place(partition: int, offset: int) -> str:
+    return f"partition {partition} at {offset}"
+
+
+def _nothing(_: None) -> str:
+    return ""
+
+
+@as_deed("gaps accept", _nothing, _said)
 async def accept(operator: Operator, found: Sequence[OffsetGap]) -> None:
     """Moves the checkpoints past these gaps, in one transaction, and notes the operator's name in the journal.
 
@@ -132,6 +145,7 @@ def _detail(operator: Operator, gap: OffsetGap) -> dict[str, object]:
     }
 
 
+@as_deed("gaps accept-history", "; ".join)
 async def accept_new_history(operator: Operator) -> list[str]:
     """Moves each generation whose topic was deleted and created again on to the new topic; keeps its old rows.
 
@@ -159,6 +173,7 @@ async def accept_new_history(operator: Operator) -> list[str]:
     return sentences
 
 
+@as_deed("gaps accept-position", _nothing, _place)
 async def accept_at(operator: Operator, partition: int, offset: int) -> None:
     """Moves the active generation's checkpoint of a partition to `offset`.
 

@@ -6,7 +6,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from brokers.settings import KafkaSettings
-from contracts.record import DEAD_LETTER_TOPIC, PARTITIONS
+from contracts.record import AUDIT_TOPIC, DEAD_LETTER_TOPIC, PARTITIONS
 from read_model.connecting.database_url import DatabaseUrlSetting
 
 
@@ -24,6 +24,9 @@ class TopicSettings(KafkaSettings):
     """Settings of `footfall topics create`."""
 
     kafka_dlq_topic: str = Field(default=DEAD_LETTER_TOPIC, description="Topic of the dead letters.")
+    kafka_audit_topic: str = Field(
+        default=AUDIT_TOPIC, description="Topic of the audit log's anchors, and of notes for it."
+    )
     kafka_partitions: int = Field(
         default=PARTITIONS, ge=1, le=10_000, description="Partitions of a topic that is created."
     )
@@ -64,4 +67,13 @@ class PrivacySettings(KafkaSettings):
 
     database_url: DatabaseUrlSetting = Field(
         description="PostgreSQL URL of a role that is a member of footfall_writer."
+    )
+
+
+class AuditSettings(KafkaSettings):
+    """Settings of `footfall audit`."""
+
+    database_url: DatabaseUrlSetting = Field(description="PostgreSQL URL of the database's owner.")
+    kafka_audit_topic: str = Field(
+        default=AUDIT_TOPIC, description="Topic of the audit log's anchors, and of notes for it."
     )

@@ -62,21 +62,27 @@ async def _create_topics(settings: TopicSettings) -> dict[str, TopicOutcome]:
     await with_reason(options, admin.start)
     try:
         new = [
-            NewTopic(name, settings.kafka_partitions, settings.kafka_replication_factor, topic_configs=KEEP_FOR_EVER)
-            for name in (settings.kafka_topic, settings.kafka_dlq_topic)
+            NewTopic(name, partitions, settings.kafka_replication_factor, topic_configs=KEEP_FOR_EVER)
+            for name, partitions in _wanted_partitions(settings).items()
         ]
         outcomes = _outcomes(await admin.create_topics(new))
         await _wait_for_leaders(admin, outcomes)
-        wanted = Wanted(settings.kafka_partitions, settings.kafka_replication_factor)
         return {
-            topic: TopicOutcome(outcome, await _differences(admin, topic, wanted) if outcome == "exists" else ())
+            topic: TopicOutcome(outcome, await _differences(admin, topic, settings) if outcome == "exists" else ())
             for topic, outcome in outcomes.items()
         }
     finally:
         await admin.close()
 
 
-async def _differences(admin: AIOKafkaAdminClient, topic: str, wanted: Wanted) -> Sequence[str]:
+def _wanted_partitions(settings: TopicSettings) -> dict[str, int]:
+    """How many partitions each topic gets. The audit topic has one: its order is that of the log."""
+    many = settings.kafka_partitions
+    return {settings.kafka_topic: many, settings.kafka_dlq_topic: many, settings.kafka_audit_topic: 1}
+
+
+async def _differences(admin: AIOKafkaAdminClient, topic: str, settings: TopicSettings) -> Sequence[str]:
+    wanted = Wanted(_wanted_partitions(settings)[topic], settings.kafka_replication_factor)
     return broken_promises(await describe_with(admin, topic), wanted)
 
 

@@ -10,6 +10,7 @@ from aiokafka.errors import KafkaError
 
 from brokers.diagnosis import WhyAway
 from contracts.types import Catalogue
+from projector.audit.keeper import AuditKeeper
 from projector.consuming.log_probe import LogProbe
 from projector.consuming.ownership import Ownership
 from projector.generations.limits import GenerationLimits, Generations
@@ -47,7 +48,8 @@ async def run_projector(
             verdicts=lambda: monitor.verdicts,
         )
         probes = _probes(settings, catalogue, pool, loops, monitor) | {LIVENESS: watchdog.liveness}
-        async with serve_probes(probes), monitor.running(), watchdog.watching():
+        keeper = AuditKeeper(settings, pool, loops.has_the_first_partition)
+        async with serve_probes(probes), monitor.running(), watchdog.watching(), keeper.keeping():
             await Generations(pool, loops.project).run(stop)
     get_logger("projector").info("stopped")
 
@@ -70,6 +72,11 @@ class Loops:
     def active(self) -> GenerationLoop | None:
         """Returns the loop of the active generation, which queries read; None while that loop is starting."""
         return next((loop for loop in self._running.values() if loop.limits.current.state == "active"), None)
+
+    def has_the_first_partition(self) -> bool:
+        """Whether this projector holds partition 0 of the active generation. What one of all should do, it does."""
+        loop = self.active()
+        return loop is not None and loop.ownership is not None and 0 in loop.ownership.held
 
     def watched(self) -> list[Ownership]:
         """Returns what the watchdog watches: the partitions of the active generation.

@@ -128,6 +128,11 @@ PARTITIONS_PROBED = Counter(
 PROJECTION_RETRIES = Counter(
     "projection_retries", "Batches rolled back after a transient failure and read again.", registry=REGISTRY
 )
+AUDIT_ANCHORED = Gauge(
+    "audit_anchored_timestamp_seconds",
+    "When this projector last anchored the audit log's head in Kafka, seconds since 1970; 0: it never did.",
+    registry=REGISTRY,
+)
 STREAMS_OPEN = Gauge("streams_open", "Clients that follow the live feed of this query side now.", registry=REGISTRY)
 STREAMS_DROPPED = Counter(
     "streams_dropped", "Clients of the live feed dropped because they took events too slowly.", registry=REGISTRY

@@ -48,6 +48,8 @@ def sentence(error: BaseException, server: str) -> str:
     if cause is not error and cause.__cause__ is not None:
         cause = cause.__cause__
     name = type(cause).__name__
+    if name == "AuditUnavailableError":  # its text is a sentence of ours
+        return str(cause)
     if not isinstance(cause, _foreseen()):
         return f"unexpected {name}. To see its traceback, run the command again with {TRACEBACK}=1"
     text = (str(cause).splitlines() or [""])[0] or SILENT.get(name, "no more is known")

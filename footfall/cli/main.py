@@ -16,7 +16,8 @@ from footfall.cli.keys import keys
 from footfall.cli.options import state_dir_option as running_state_option
 from footfall.cli.privacy import privacy
 from footfall.cli.rebuild import rebuild
-from footfall.cli.reporting import grant_reporter, sql
+from footfall.cli.rights.audit import audit
+from footfall.cli.rights.reporting import grant_reporter, sql
 from footfall.cli.status import replay, status
 
 state_dir_option = click.option(
@@ -39,8 +40,8 @@ def cli() -> None:
 
     `footfall up` runs everything on this machine. Every other command runs one process or one task, and reads its
     settings from the environment; `.env.example` explains each variable. If the environment names no server, the
-    operators' commands (status, doctor, replay, dlq, gaps, privacy, rebuild, migrate, topics, grant-reporter, sql) use
-    the `footfall up` that runs here.
+    operators' commands (status, doctor, replay, dlq, gaps, privacy, rebuild, audit, migrate, topics, grant-reporter,
+    sql) use the `footfall up` that runs here.
 
     \b
     Examples:
@@ -235,10 +236,11 @@ def topics() -> None:
 @topics.command("create")
 @running_state_option
 def topics_create() -> None:
-    """Create the event topic and the dead letter topic if they are missing; with AUTH=keys, that of the keys, too.
+    """Create the topics of events, of dead letters and of the audit log; with AUTH=keys, that of the keys, too.
 
-    It reads KAFKA_BOOTSTRAP_SERVERS, KAFKA_TOPIC, KAFKA_DLQ_TOPIC, KAFKA_PARTITIONS and KAFKA_REPLICATION_FACTOR. A
-    topic that exists is not changed; a sentence on standard error names each way in which it differs from a new one.
+    It reads KAFKA_BOOTSTRAP_SERVERS, KAFKA_TOPIC, KAFKA_DLQ_TOPIC, KAFKA_AUDIT_TOPIC, KAFKA_PARTITIONS and
+    KAFKA_REPLICATION_FACTOR. A topic that exists is not changed; a sentence on standard error names each way in
+    which it differs from a new one.
     """
     from footfall.cli.settings import operator_settings
     from footfall.processes.identity import make_keys_topic
@@ -255,6 +257,7 @@ def topics_create() -> None:
             click.echo(f"{keys_topic}: holds keys")
 
 
+cli.add_command(audit)
 cli.add_command(dlq)
 cli.add_command(gaps)
 cli.add_command(keys)

@@ -4,7 +4,7 @@ import asyncio
 
 import asyncpg
 
-from operations.rebuild.operator import Operator, RefusedError
+from operations.rebuild.operator import Operator, RefusedError, as_deed, its_name
 from operations.rebuild.origin import first_positions, missing_events_refusal
 from read_model.generations.register import (
     BUILT,
@@ -37,6 +37,7 @@ SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND app
 """
 
 
+@as_deed("rebuild start", its_name)
 async def start(
     operator: Operator, max_rate: int | None = None, *, forget_discards: bool = False, accept_missing: bool = False
 ) -> Generation:
@@ -101,6 +102,7 @@ async def _ends_of_log(operator: Operator, active: Generation, *, other_history:
     return ends
 
 
+@as_deed("rebuild pause", its_name)
 async def pause(operator: Operator) -> Generation:
     """Makes the projectors stop working on the build. Its rows stay."""
     building = await operator.under_construction()
@@ -110,6 +112,7 @@ async def pause(operator: Operator) -> Generation:
     return building
 
 
+@as_deed("rebuild resume", its_name)
 async def resume(operator: Operator, max_rate: int | None = None) -> Generation:
     """Continues the build from its checkpoints, or changes the cap of a build that runs.
 
@@ -130,11 +133,13 @@ async def _change(operator: Operator, name: str, state: State, action: str) -> N
         await write_journal(operator.connection, operator.name, action, {"generation": name})
 
 
+@as_deed("rebuild cancel", its_name)
 async def cancel(operator: Operator) -> Generation:
     """Cancels the build and drops its tables."""
     return await _drop_when_left(operator, await operator.find(*BUILT, "dropping"), "rebuild cancel", "being built")
 
 
+@as_deed("rebuild drop", its_name)
 async def drop_standby(operator: Operator) -> Generation:
     """Drops the generation that is kept for a rollback."""
     return await _drop_when_left(operator, await operator.find("standby", "dropping"), "rebuild drop", "kept")

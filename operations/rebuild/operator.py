@@ -1,13 +1,14 @@
 """One operator's connections: the database as its owner, and the log's offsets."""
 
-import getpass
-import socket
-from collections.abc import AsyncIterator
+import functools
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import asyncpg
 from aiokafka import TopicPartition
 
+from operations.audit.deed import actor_name, audited, by_connection
 from operations.settings import RebuildSettings
 from projector.consuming.log_probe import LogProbe
 from projector.generations.history import HistoryCheck
@@ -35,7 +36,7 @@ class Operator:
         self.topic = settings.kafka_topic
         self.connection = connection
         self.log = log
-        self.name = f"{getpass.getuser()}@{socket.gethostname()}"
+        self.name = actor_name()
 
     async def generations(self) -> list[Generation]:
         """Returns every generation in the register."""
@@ -97,6 +98,41 @@ class Operator:
     async def connect(self) -> asyncpg.Connection:
         """Opens one more connection as the same role."""
         return await _connect(self.settings)
+
+
+Given = ParamSpec("Given")
+Found = TypeVar("Found")
+Work = Callable[Concatenate[Operator, Given], Coroutine[Any, Any, Found]]
+
+
+def as_deed(
+    action: str, told: Callable[[Found], str], target: Callable[Given, str] | None = None
+) -> Callable[[Work[Given, Found]], Work[Given, Found]]:
+    """Decorates an operator's work: the audit log has it before it begins, and how it ended (docs/audit.md).
+
+    Args:
+        action: The command.
+        told: Says what it was done to, from the result.
+        target: Says the same from the arguments, before it is done, where they tell it.
+    """
+
+    def decorated(work: Work[Given, Found]) -> Work[Given, Found]:
+        @functools.wraps(work)
+        async def audited_work(operator: Operator, /, *args: Given.args, **kwargs: Given.kwargs) -> Found:
+            write, what = by_connection(operator.connection), target(*args, **kwargs) if target else ""
+            async with audited(write, action, actor=operator.name, target=what, refusals=(RefusedError,)) as deed:
+                found = await work(operator, *args, **kwargs)
+                deed.target = told(found) or what
+                return found
+
+        return audited_work
+
+    return decorated
+
+
+def its_name(found: Generation) -> str:
+    """Names a generation, for `as_deed`."""
+    return found.name
 
 
 @asynccontextmanager

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import asyncpg
 
 from operations.rebuild.lifecycle import analyze
-from operations.rebuild.operator import Operator, RefusedError
+from operations.rebuild.operator import Operator, RefusedError, as_deed
 from read_model.generations.register import Connection, Generation, positions, write_journal
 from read_model.generations.schema import GenerationInUseError, point_views_at
 from read_model.names import READ
@@ -54,6 +54,9 @@ class Switch:
     seconds: float
     tries: int
 
+    def __str__(self) -> str:
+        return f"{self.old} to {self.new}"
+
 
 class _BehindError(Exception):
     """The new generation has not reached the position of the serving one."""
@@ -62,6 +65,7 @@ class _BehindError(Exception):
         super().__init__(f"partition {partition} stands at {stands}, and queries have seen {wanted}")
 
 
+@as_deed("rebuild promote", str)
 async def promote(operator: Operator, *, force: bool = False, max_lag: int = MAX_LAG, patience: float = 60.0) -> Switch:
     """Lets queries see the generation that was built. The old one is kept up to date as standby.
 
@@ -85,6 +89,7 @@ async def promote(operator: Operator, *, force: bool = False, max_lag: int = MAX
     return await _switch(operator, new, "rebuild promote", force, patience)
 
 
+@as_deed("rebuild rollback", str)
 async def rollback(
     operator: Operator, *, force: bool = False, max_lag: int = MAX_LAG, patience: float = 60.0
 ) -> Switch:

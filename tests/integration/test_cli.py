@@ -174,11 +174,13 @@ def test_topics_are_created_once(real_servers: Servers) -> None:
         "KAFKA_BOOTSTRAP_SERVERS": real_servers.kafka,
         "KAFKA_TOPIC": topic,
         "KAFKA_DLQ_TOPIC": f"{topic}-dlq",
+        "KAFKA_AUDIT_TOPIC": f"{topic}-audit",
         "KAFKA_PARTITIONS": "3",
     }
     for outcome in ("created", "exists"):
         run = footfall("topics", "create", **environment)
-        assert (run.returncode, run.stdout) == (0, f"{topic}: {outcome}\n{topic}-dlq: {outcome}\n"), run.stderr
+        said = "".join(f"{name}: {outcome}\n" for name in (topic, f"{topic}-dlq", f"{topic}-audit"))
+        assert (run.returncode, run.stdout, run.stderr) == (0, said, "")
 
 
 def test_topics_that_the_broker_refuses_are_one_line_and_exit_1(real_servers: Servers) -> None:

@@ -22,6 +22,8 @@ ARGUMENTS = {
     "dlq list": (),
     "dlq show": ("t", "0", "0"),
     "dlq redrive": (),
+    "audit list": (),
+    "audit verify": (),
     "dlq discard": ("--yes", "--user", "u"),
     "gaps accept": ("--yes",),
     "gaps accept-history": ("--yes",),
@@ -171,6 +173,7 @@ def test_a_database_that_goes_in_the_middle_is_one_sentence(
     database: Servers, proxy: TcpProxy, new_topic: Callable[..., str], command: str
 ) -> None:
     reached = {"migrate": b"footfall_migrations", "grant-reporter": b"reporting", "sql": b"current_user"}
+    reached |= dict.fromkeys(("audit list", "audit verify"), b"ops.audit")
     proxy.lose_answer_to(reached.get(command, b"ops.generations"))
     environment = {**urls(proxy.in_front_of(database.admin_url)), "KAFKA_BOOTSTRAP_SERVERS": database.kafka}
     topic = new_topic(1) if command.startswith("gaps") else "whatever"  # these ask Kafka first

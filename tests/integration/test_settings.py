@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from pydantic_settings import BaseSettings
 
 from command_side.settings import CommandSettings
-from footfall.cli.sql_prompt import SqlSettings
+from footfall.cli.rights.sql_prompt import SqlSettings
 from footfall.processes.environment import load_settings
 from identity.settings import IdentitySettings, KeySettings
 from operations.settings import MigrateSettings, TopicSettings

@@ -1,0 +1,1 @@
+"""Commands about rights: who may query in SQL, and who did what."""

@@ -1,0 +1,62 @@
+"""Reads the anchors that the audit topic holds."""
+
+import asyncio
+
+import msgspec
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaTimeoutError, UnknownTopicOrPartitionError
+
+from contracts.audit_records import AuditAnchor, decode_audit_record
+from operations.settings import AuditSettings
+from telemetry.connections import ended_within
+
+CLOSE_TIMEOUT = 2.0  # seconds
+SILENCE = 30.0  # seconds without a record after which Kafka counts as away
+
+
+class Anchors(msgspec.Struct, frozen=True):
+    """The anchors in the order of the topic, and how many of its records are of no known kind."""
+
+    anchors: list[AuditAnchor]
+    unreadable: int
+
+
+async def read_anchors(settings: AuditSettings) -> Anchors:
+    """Reads the whole topic, as it is now. Raises KafkaError."""
+    topic = settings.kafka_audit_topic
+    consumer = AIOKafkaConsumer(
+        **settings.client_options(),
+        client_id="footfall-audit",
+        group_id=None,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+    )
+    await consumer.start()
+    try:
+        if topic not in await consumer.topics():
+            raise UnknownTopicOrPartitionError(f"there is no topic {topic}. First: footfall topics create")
+        return await _read(consumer, topic)
+    finally:
+        await ended_within(CLOSE_TIMEOUT, consumer.stop)
+
+
+async def _read(consumer: AIOKafkaConsumer, topic: str) -> Anchors:
+    await consumer.beginning_offsets([TopicPartition(topic, 0)])  # the client loads a topic's partitions on use
+    partitions = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ()]
+    ends = await consumer.end_offsets(partitions)
+    consumer.assign(partitions)
+    await consumer.seek_to_beginning(*partitions)
+    anchors: list[AuditAnchor] = []
+    unreadable = 0
+    silent_since = asyncio.get_running_loop().time()
+    while any([await consumer.position(each) < ends[each] for each in partitions]):
+        found = await consumer.getmany(*partitions, timeout_ms=500)
+        now = asyncio.get_running_loop().time()
+        silent_since = now if found else silent_since
+        if now - silent_since > SILENCE:
+            raise KafkaTimeoutError(f"the topic {topic} cannot be read to its end")
+        for record in (record for records in found.values() for record in records):
+            decoded = decode_audit_record(record.value)
+            anchors += [decoded] if isinstance(decoded, AuditAnchor) else []
+            unreadable += decoded is None
+    return Anchors(anchors, unreadable)
