@@ -17,6 +17,7 @@ from query_side.log_positions.progress import Progress
 from query_side.log_positions.read_your_writes import ReadYourWrites
 from query_side.settings import QuerySettings
 from web.asgi import App
+from web.tenants.position_tokens import PositionTokens
 
 
 class Live:
@@ -26,6 +27,7 @@ class Live:
         self,
         pool_of: Callable[[], asyncpg.Pool],
         cursors_of: Callable[[], Cursors],
+        tokens: PositionTokens,
         settings: QuerySettings,
         waiting: WaitingBytes,
         event_types: Sequence[str],
@@ -40,7 +42,7 @@ class Live:
         self._streams = Streams(
             self._broadcaster, pool_of, cursors_of, topic, settings.max_streams, heartbeat, event_types
         )
-        read_your_writes = ReadYourWrites(self._progress, pool_of, topic)
+        read_your_writes = ReadYourWrites(self._progress, pool_of, topic, tokens)
         self.policy, self.confirm = read_your_writes.policy, read_your_writes.confirm
         self._feed = FeedRoutes(pool_of, cursors_of, topic, self._streams, waiting)
         self.statuses = Statuses(self._progress, pool_of, topic, settings.query_timeout_ms / 1000)
