@@ -17,6 +17,7 @@ from web.asgi import Receive, Scope, Send, respond
 from web.server import MAX_CONNECTIONS, run, server_of
 
 LIMIT = 100
+NONE: tuple[object, ...] = ()
 
 
 class BarePages:
@@ -33,8 +34,7 @@ class BarePages:
             await self._lifespan(receive, send)
             return
         if scope["path"] == "/array":
-            arguments: tuple[object, ...]
-            statement, arguments = queries.ALL_EVENTS, ("default",)
+            statement, arguments = queries.ALL_EVENTS, NONE
         else:
             name, _, value = scope["query_string"].partition(b"&")[0].partition(b"=")
             if name == b"userId":
@@ -43,7 +43,7 @@ class BarePages:
             else:
                 wanted = EventFilter(since=Parameters(b"from=" + value, ("from",)).moment("from"))
                 statement = self._by_time
-            arguments = pages.arguments("default", wanted, None, LIMIT)
+            arguments = pages.arguments(wanted, None, LIMIT)
         async with self._pool.acquire() as connection:
             rows = await connection.fetch(statement, *arguments)
         body = b"[" + ",".join([row[0] for row in rows]).encode() + b"]"

@@ -1,6 +1,6 @@
 """The command side's composition root: producer, log, routes, and the layers around them."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -19,7 +19,10 @@ from command_side.batch_submission import Batches
 from command_side.erasures import Erasures
 from command_side.idempotency import RecentKeys
 from command_side.policies.command_heads import CommandHeads, read_head
+from command_side.policies.daily_quota import DailyQuota
 from command_side.policies.requests_in_flight import RequestsInFlight
+from command_side.publishing.counted_log import CountedLog, DayOfTenants
+from command_side.publishing.event_log import EventLog
 from command_side.publishing.kafka_event_log import KafkaEventLog
 from command_side.publishing.kafka_producer import BROKERS_AWAY
 from command_side.publishing.quick_gzip import use_quick_gzip
@@ -57,10 +60,10 @@ class CommandSide:
         self._topic = TopicWatch(lambda: self._log.client, settings.kafka_topic)
         keys = RecentKeys(max_bytes=settings.idempotency_memory_bytes, window=settings.idempotency_window_ms / 1000)
         rules = CommandRules(catalogue)
-        single = Commands(self._log, keys, rules)
-        batches = Batches(self._log, keys, rules)
+        quota, log = quota_of(settings, self._log)
+        single, batches = Commands(log, keys, rules), Batches(log, keys, rules)
         commands = [generate_route(single, settings, positions), batch_route(batches, settings, positions)]
-        self.policies = command_policies(settings)
+        self.policies = command_policies(settings, quota)
         # Past the router, which costs 10 us.
         self.direct_routes = {path: route.fn for route in commands for path in route.paths}
         self.raw_routes: dict[str, App] = {}
@@ -96,14 +99,23 @@ class CommandSide:
         return DependencyState(topic.ok, "; ".join(filter(None, (topic.detail, self._types))))
 
 
-def command_policies(settings: CommandSettings) -> list[RequestPolicy]:
+def quota_of(settings: CommandSettings, log: EventLog) -> tuple[list[RequestPolicy], EventLog]:
+    """The policy that holds tenants to their quota, and the log that counts for it; neither where there is no quota."""
+    if not (settings.quota_events or settings.quota_bytes):
+        return [], log
+    day = DayOfTenants()
+    quota = DailyQuota(day, events=settings.quota_events, size=settings.quota_bytes)
+    return [quota], CountedLog(log, day)
+
+
+def command_policies(settings: CommandSettings, quota: Sequence[RequestPolicy] = ()) -> list[RequestPolicy]:
     """What every request passes, in this order."""
     heads = {
         GENERATE: partial(read_head, settings.max_body_bytes),
         BATCH: partial(read_batch_head, settings.batch_max_body_bytes),
     }
     in_flight = RequestsInFlight(max_requests=settings.max_requests_in_flight, max_bytes=settings.max_bytes_in_flight)
-    return [CommandHeads(heads), in_flight]
+    return [CommandHeads(heads), *quota, in_flight]
 
 
 def producer_of(settings: CommandSettings) -> AIOKafkaProducer:

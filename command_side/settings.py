@@ -6,13 +6,14 @@ from typing import Literal
 from pydantic import Field, SecretStr, field_validator
 
 from brokers.settings import KafkaSettings
+from web.policies.limits.settings import LimitSettings
 from web.tenants.position_tokens import DESCRIPTION as POSITION_SECRET
 from web.tenants.position_tokens import checked_secret
 
 Compression = Literal["gzip", "zstd", "lz4", "snappy", "none"]
 
 
-class CommandSettings(KafkaSettings):
+class CommandSettings(KafkaSettings, LimitSettings):
     """Settings of one command-side process. Every default is the safe one."""
 
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
@@ -54,6 +55,14 @@ class CommandSettings(KafkaSettings):
         default=33_554_432, ge=0, description="Memory for idempotency keys, bytes; the oldest are forgotten first."
     )
     position_secret: SecretStr = Field(default=SecretStr(""), description=POSITION_SECRET)
+    quota_events: int = Field(
+        default=0, ge=0, description="Events that one tenant may store in a day (UTC) at one process; 0: no quota."
+    )
+    quota_bytes: int = Field(
+        default=0,
+        ge=0,
+        description="Bytes of events that one tenant may store in a day (UTC) at one process; 0: no quota.",
+    )
     startup_timeout_ms: int = Field(
         default=60_000,
         ge=0,

@@ -56,6 +56,12 @@ def key_of(tenant_id: str, user_id: str) -> bytes:
     return b"%b%b%b" % (tenant_id.encode(), TENANT_SEPARATOR, user_id.encode())
 
 
+def tenant_of_key(key: bytes) -> str:
+    """The tenant of a record's key, as `key_of` made it."""
+    tenant_id, separator, _ = key.partition(TENANT_SEPARATOR)
+    return tenant_id.decode() if separator else DEFAULT_TENANT
+
+
 def to_record(event: UserEvent, request_id: str, fingerprint: bytes | None = None) -> EventRecord:
     """The event ready for Kafka. `request_id`: visible ASCII. `fingerprint`: of its command, if that had a key."""
     headers = [

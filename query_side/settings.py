@@ -4,14 +4,15 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from read_model.connecting.database_url import DatabaseUrlSetting, OptionalDatabaseUrlSetting
+from web.policies.limits.settings import LimitSettings
 from web.tenants.position_tokens import DESCRIPTION as POSITION_SECRET
 from web.tenants.position_tokens import checked_secret
 
 
-class QuerySettings(BaseSettings):
+class QuerySettings(LimitSettings):
     """Settings of one query-side process. Every default is the safe one."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore")

@@ -150,6 +150,13 @@ TOKEN_KEY_FETCHES = Counter(
     ["outcome"],
     registry=REGISTRY,
 )
+REQUESTS_LIMITED = Counter(
+    "requests_limited",
+    "Requests refused with 429. by: address, subject or tenant (its rate), share (of what a process can do at once), "
+    "quota (of the tenant's day).",
+    ["by"],
+    registry=REGISTRY,
+)
 TOKEN_KEY_AGE = Gauge(
     "token_key_age_seconds",
     "Seconds since the issuer gave the keys of access tokens; 0 where it never did.",

@@ -7,6 +7,7 @@ from footfall.processes.environment import load_catalogue, load_settings
 from footfall.processes.identity import load_identity
 from telemetry.logs import configure_logs
 from web.application import web_app
+from web.policies.limits.limit_side import limit_side
 from web.server import serve
 
 
@@ -16,5 +17,11 @@ def run_command_side(port: int | None) -> int:
     door = load_identity()
     catalogue = load_catalogue(settings.event_types_file)
     configure_logs(settings.log_level, PERSONAL_FIELDS | catalogue.personal_fields)
-    app = web_app("command-side", door.policy, *door.sides, CommandSide(settings, catalogue))
+    limits = limit_side(
+        settings,
+        is_open=door.is_open(),
+        commands=settings.max_requests_in_flight,
+        requests=settings.max_connections,
+    )
+    app = web_app("command-side", door.policy, *door.sides, limits, CommandSide(settings, catalogue))
     return serve(app, settings.host, settings.port, settings.max_connections)

@@ -1,8 +1,6 @@
 """Runs `footfall front`: the command side and the query side in one process."""
 
-from secrets import token_urlsafe
-
-from pydantic import Field, SecretStr
+from pydantic import Field
 
 from command_side.app import CommandSide
 from command_side.settings import CommandSettings
@@ -14,6 +12,7 @@ from query_side.app import QuerySide
 from query_side.settings import QuerySettings
 from telemetry.logs import configure_logs
 from web.application import web_app
+from web.policies.limits.limit_side import limit_side
 from web.server import serve
 
 
@@ -23,21 +22,19 @@ class FrontSettings(CommandSettings, QuerySettings):
     port: int = Field(default=3000, ge=0, le=65_535, description="Port to listen on.")
 
 
-def front_settings(port: int | None) -> FrontSettings:
-    """The settings of this process. Both sides are in it, so a secret of its own seals positions if none is given."""
-    settings = load_settings(FrontSettings, port=port)
-    if settings.position_secret.get_secret_value():
-        return settings
-    return settings.model_copy(update={"position_secret": SecretStr(token_urlsafe(32))})
-
-
 def run_front(port: int | None) -> int:
     """Serves both sides until SIGTERM or SIGINT, on one port, as the original Express API did."""
-    settings = front_settings(port)
+    settings = load_settings(FrontSettings, port=port)
     door = load_identity()
     catalogue = load_catalogue(settings.event_types_file)
     configure_logs(settings.log_level, PERSONAL_FIELDS | catalogue.personal_fields)
     require_own_sessions(settings.database_url.get_secret_value(), settings.replica_database_url.get_secret_value())
     queries = QuerySide(settings, catalogue)
-    app = web_app("front", door.policy, *door.sides, CommandSide(settings, catalogue), queries)
+    limits = limit_side(
+        settings,
+        is_open=door.is_open(),
+        commands=settings.max_requests_in_flight,
+        requests=settings.max_connections,
+    )
+    app = web_app("front", door.policy, *door.sides, limits, CommandSide(settings, catalogue), queries)
     return serve(app, settings.host, settings.port, settings.max_connections, queries.end_streams)

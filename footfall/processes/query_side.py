@@ -8,6 +8,7 @@ from query_side.app import QuerySide
 from query_side.settings import QuerySettings
 from telemetry.logs import configure_logs
 from web.application import web_app
+from web.policies.limits.limit_side import limit_side
 from web.server import serve
 
 
@@ -19,8 +20,10 @@ def run_query_side(port: int | None) -> int:
     configure_logs(settings.log_level, PERSONAL_FIELDS | catalogue.personal_fields)
     require_own_sessions(settings.database_url.get_secret_value(), settings.replica_database_url.get_secret_value())
     side = QuerySide(settings, catalogue)
+    connections = settings.max_connections
+    limits = limit_side(settings, is_open=door.is_open(), commands=connections, requests=connections)
     return serve(
-        web_app("query-side", door.policy, *door.sides, side),
+        web_app("query-side", door.policy, *door.sides, limits, side),
         settings.host,
         settings.port,
         settings.max_connections,

@@ -9,11 +9,11 @@ from identity.tokens.key_set import KeySet, read_key_set
 from identity.tokens.known_keys import KnownKeys
 from identity.tokens.outcomes import NEEDS_KEYS, KeysAway, NeedsKeys, TokenFault
 from identity.tokens.provider import Provider
-from identity.tokens.remembered import Remembered
 from identity.tokens.settings import TokenSettings, listed
 from identity.tokens.strict_json import decode_object
 from identity.tokens.token_format import SignedToken, take_apart
 from web.policies.principal import Principal
+from web.policies.remembered import Remembered
 
 
 class Tokens:

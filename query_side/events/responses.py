@@ -6,18 +6,19 @@ from collections.abc import Callable
 import asyncpg
 
 from contracts.types import Catalogue
-from query_side.api.asking import tenant_of
 from query_side.api.compression import ENCODED, LEAST_BYTES, VARY, Gzip, takes_gzip
 from query_side.api.negotiation import CSV, JSON, chosen
 from query_side.api.pending_bytes import Pace, WaitingBytes
 from query_side.api.responses import BrokenStreamError, ClientGoneError, RefusedError, header, watch_for_departure
+from query_side.api.shares import held, principal_of
 from query_side.events import pages
 from query_side.events.filters import DEFAULT_LIMIT, EventFilter, PageRequest, next_link, page_request
 from query_side.events.formats import FILE_NAMES, FORMATS, RENDERINGS, JsonArray, Rendering, json_array, raw_csv
 from query_side.log_positions.cursors import Cursors
 from query_side.settings import QuerySettings
 from telemetry.logs import get_logger
-from web.asgi import Receive, Scope, Send
+from web.asgi import Headers, Receive, Scope, Send
+from web.policies.limits.shares import Share
 
 PROCESSED = "/events/processed"
 BUSY = "Too many answers of all events are being streamed; try again shortly."
@@ -42,6 +43,7 @@ class EventPages:
         self._pool_of = pool_of
         self._cursors_of = cursors_of
         self._exports = asyncio.Semaphore(settings.max_exports)
+        self._share = Share("exports", settings.max_exports, settings.principal_share_percent)
         self._query_timeout = settings.query_timeout_ms / 1000
         self._export_timeout = settings.export_timeout_ms / 1000
 
@@ -62,24 +64,21 @@ class EventPages:
         if whole and (media_type != JSON or (request.filter == pages.EVERYTHING and not scope["query_string"])):
             await self._export(scope, receive, send, request.filter, rendering, gzip)
         else:
-            await self._page(tenant_of(scope), send, path, request, rendering, gzip)
+            await self._page(send, path, request, rendering, gzip)
 
-    async def _page(
-        self, tenant_id: str, send: Send, path: str, request: PageRequest, rendering: Rendering, gzip: bool
-    ) -> None:
-        cursors = self._cursors_of().of(tenant_id)
+    async def _page(self, send: Send, path: str, request: PageRequest, rendering: Rendering, gzip: bool) -> None:
         wanted, limit = request.filter, request.limit or DEFAULT_LIMIT
         bound_to = wanted.fingerprint()
         after = None
         if request.cursor is not None:
-            payload = cursors.open(request.cursor, bound_to)
+            payload = self._cursors_of().open(request.cursor, bound_to)
             if payload is None:
                 raise RefusedError(400, errors=[FOREIGN_CURSOR])
             after = pages.unpacked(payload)
-        body, last = await self._rendered(tenant_id, wanted, after, limit, rendering)
+        body, last = await self._rendered(wanted, after, limit, rendering)
         headers = common_headers(rendering)
         if last is not None:
-            cursor = cursors.seal(last.packed(), bound_to)
+            cursor = self._cursors_of().seal(last.packed(), bound_to)
             headers.append((b"link", next_link(path, request, cursor, limit)))
         if gzip and rendering.compressible and len(body) >= LEAST_BYTES:
             body = Gzip().end(body)
@@ -87,13 +86,11 @@ class EventPages:
         await self._waiting.respond(send, 200, body, rendering.content_type, *headers)
 
     async def _rendered(
-        self, tenant_id: str, wanted: EventFilter, after: pages.Place | None, limit: int, rendering: Rendering
+        self, wanted: EventFilter, after: pages.Place | None, limit: int, rendering: Rendering
     ) -> tuple[bytes, pages.Place | None]:
         """The page's bytes, and nothing else of it: they may have to wait for their reader."""
         async with self._pool_of().acquire(timeout=self._query_timeout) as connection:
-            found = await pages.fetch_page(connection, tenant_id, wanted, after, limit, declared=self._declared)
-        events, last = found
-        del found
+            events, last = await pages.fetch_page(connection, wanted, after, limit, declared=self._declared)
         if type(rendering) is JsonArray:
             return json_array(events), last
         body = rendering.rows(("\n".join(events) + "\n").encode()) if events else b""
@@ -114,6 +111,18 @@ class EventPages:
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             await send({"type": "http.response.body", "body": b""})
             return
+        with held(self._share, principal_of(scope)):
+            await self._exported(receive, send, wanted, rendering, headers, gzip)
+
+    async def _exported(
+        self,
+        receive: Receive,
+        send: Send,
+        wanted: EventFilter,
+        rendering: Rendering,
+        headers: Headers,
+        gzip: bool,
+    ) -> None:
         async with self._exports, self._pool_of().acquire(timeout=self._query_timeout) as connection:
             pace = Pace(send, self._least, self._within)
             stream = Stream(send, headers, rendering, Gzip() if gzip else None, pace)
@@ -125,8 +134,7 @@ class EventPages:
                 await stream.lines(lines)
 
             try:
-                timeout = self._export_timeout
-                await pages.export(connection, tenant_of(scope), wanted, sink, timeout, declared=self._declared)
+                await pages.export(connection, wanted, sink, self._export_timeout, declared=self._declared)
                 await stream.end()
             except ClientGoneError:
                 get_logger("query-side").info("export_abandoned_by_client")

@@ -14,10 +14,10 @@ from query_side.feed.routes import FeedRoutes
 from query_side.feed.stream import Streams
 from query_side.log_positions.cursors import Cursors
 from query_side.log_positions.progress import Progress
-from query_side.log_positions.read_your_writes import ReadYourWrites
+from query_side.log_positions.read_your_writes import MAX_WAITING, ReadYourWrites
 from query_side.settings import QuerySettings
 from web.asgi import App
-from web.tenants.position_tokens import PositionTokens
+from web.policies.limits.shares import Share
 
 
 class Live:
@@ -27,7 +27,6 @@ class Live:
         self,
         pool_of: Callable[[], asyncpg.Pool],
         cursors_of: Callable[[], Cursors],
-        tokens: PositionTokens,
         settings: QuerySettings,
         waiting: WaitingBytes,
         event_types: Sequence[str],
@@ -40,9 +39,16 @@ class Live:
         )
         self._broadcaster = Broadcaster(self._progress, pool_of, topic, heartbeat)
         self._streams = Streams(
-            self._broadcaster, pool_of, cursors_of, topic, settings.max_streams, heartbeat, event_types
+            self._broadcaster,
+            pool_of,
+            cursors_of,
+            topic,
+            Share("streams", settings.max_streams, settings.principal_share_percent),
+            heartbeat,
+            event_types,
         )
-        read_your_writes = ReadYourWrites(self._progress, pool_of, topic, tokens)
+        fresh = Share("reads that wait for a position", MAX_WAITING, settings.principal_share_percent)
+        read_your_writes = ReadYourWrites(self._progress, pool_of, topic, fresh)
         self.policy, self.confirm = read_your_writes.policy, read_your_writes.confirm
         self._feed = FeedRoutes(pool_of, cursors_of, topic, self._streams, waiting)
         self.statuses = Statuses(self._progress, pool_of, topic, settings.query_timeout_ms / 1000)

@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import asyncpg
 
-from query_side.api.asking import tenant_of
 from query_side.api.parameters import Parameters
 from query_side.api.responses import RefusedError, header, until_disconnect
+from query_side.api.shares import held, principal_of
 from query_side.feed.broadcaster import RETRY, Broadcaster, Filter, Subscriber, end_event, heartbeat_comment, sse_event
 from query_side.feed.pages import Page, cursor_of, position_of_cursor, read_page
 from query_side.feed.start_position import NOW, start_position
@@ -17,6 +17,7 @@ from query_side.log_positions.served_history import UNTAGGED, AnotherHistoryErro
 from read_model.connecting.away import AWAY
 from telemetry.logs import get_logger
 from web.asgi import Receive, Scope, Send
+from web.policies.limits.shares import Share
 
 CATCH_UP_LIMIT = 500  # entries in one read for one client
 FIRST_CATCH_UP = 10  # entries in the first read, while the size of the events is unknown
@@ -33,7 +34,7 @@ HEADERS = [
 
 
 class Streams:
-    """The streams of one process: at most `max_streams`, all fed by one broadcaster."""
+    """The streams of one process: as many as there are places, all fed by one broadcaster."""
 
     def __init__(
         self,
@@ -41,13 +42,13 @@ class Streams:
         pool_of: Callable[[], asyncpg.Pool],
         cursors_of: Callable[[], Cursors],
         topic: str,
-        max_streams: int,
+        places: Share,
         heartbeat: float,
         event_types: Sequence[str],
     ) -> None:
         self._event_types = event_types
         self._broadcaster, self._pool_of, self._cursors_of, self._topic = broadcaster, pool_of, cursors_of, topic
-        self._max_streams, self._open = max_streams, 0
+        self._places, self._open = places, 0
         self._heartbeat = heartbeat
         self._catching_up = asyncio.Semaphore(MAX_CATCHING_UP)
         self._subscribers: set[Subscriber] = set()
@@ -61,7 +62,7 @@ class Streams:
 
     async def stream(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Streams events from `Last-Event-ID`, else from `since`, else from now on, until one side ends the stream."""
-        if self._ending or self._open >= self._max_streams:
+        if self._ending or self._open >= self._places.places:
             raise RefusedError(503, "Too many streams are open; try again shortly.", (b"retry-after", b"5"))
         wants, since = await self._filter_and_start(scope)
         if since is not None and since.tag is not None:
@@ -70,13 +71,18 @@ class Streams:
             await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
             await send({"type": "http.response.body", "body": b""})
             return
-        subscriber = Subscriber(wants)
+        with held(self._places, principal_of(scope)):
+            await self._streamed(Subscriber(wants), since, receive, send)
+
+    async def _streamed(
+        self, subscriber: Subscriber, since: ReaderPosition | None, receive: Receive, send: Send
+    ) -> None:
         self._open += 1
         self._subscribers.add(subscriber)
         gone = asyncio.create_task(until_disconnect(receive))
         work = asyncio.create_task(self._send_events(subscriber, since, send))
         try:
-            with self._broadcaster.kept_reading(wants.tenant_id):
+            with self._broadcaster.kept_reading():
                 await asyncio.wait([gone, work], return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._broadcaster.unsubscribe(subscriber)
@@ -91,19 +97,17 @@ class Streams:
     async def _filter_and_start(self, scope: Scope) -> tuple[Filter, ReaderPosition | None]:
         parameters = Parameters(scope["query_string"], ("since", "userId", "productId", LAST_ID), ("eventType",))
         chosen = parameters.choices("eventType", self._event_types)
-        tenant_id = tenant_of(scope)
-        cursors = self._cursors_of().of(tenant_id)
-        wants = Filter(tenant_id, parameters.text("userId"), chosen, parameters.text("productId"))
+        wants = Filter(parameters.text("userId"), chosen, parameters.text("productId"))
         parameters.check()
         last = (header(scope, b"last-event-id") or b"").decode("latin-1") or parameters.raw(LAST_ID)
         if last:
-            found = position_of_cursor(cursors, self._topic, last)
+            found = position_of_cursor(self._cursors_of(), self._topic, last)
             if found is None:
                 raise RefusedError(400, errors=["Last-Event-ID is not a cursor of this feed."])
             return wants, found
         if parameters.raw("since") in (None, NOW):
             return wants, None
-        return wants, await start_position(self._pool_of(), cursors, self._topic, parameters, NOW)
+        return wants, await start_position(self._pool_of(), self._cursors_of(), self._topic, parameters, NOW)
 
     async def _send_events(self, subscriber: Subscriber, since: ReaderPosition | None, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
@@ -124,10 +128,9 @@ class Streams:
     async def _pieces(self, subscriber: Subscriber, since: ReaderPosition | None) -> AsyncIterator[bytes]:
         await self._broadcaster.position()
         if since is None:
-            start = self._broadcaster.subscribe(subscriber).reader_position()
-            yield begin_event(self._cursor(subscriber, start))
+            yield begin_event(self._cursor(self._broadcaster.subscribe(subscriber).reader_position()))
         else:
-            yield begin_event(self._cursor(subscriber, since))
+            yield begin_event(self._cursor(since))
             try:
                 async for piece in self._catch_up(subscriber, since):
                     yield piece
@@ -152,52 +155,50 @@ class Streams:
             if tail.history.tag != UNTAGGED:  # else it does not know the topic's id yet; the read below does
                 check(tag, tail.history)
             if not has_reached(tail.at, at):  # the client has read from another process, which is ahead of ours
-                yield await self._heartbeat_after(subscriber, self._broadcaster.next_advance(), ReaderPosition(at, tag))
+                yield await self._heartbeat_after(self._broadcaster.next_advance(), ReaderPosition(at, tag))
                 continue
             try:
-                page = await self._read(subscriber, ReaderPosition(at, tag), tail.at, limit)
+                page = await self._read(ReaderPosition(at, tag), tail.at, limit)
             except AWAY:
                 await asyncio.sleep(RETRY)
-                yield heartbeat_comment(self._cursor(subscriber, ReaderPosition(at, tag)))
+                yield heartbeat_comment(self._cursor(ReaderPosition(at, tag)))
                 continue
             at, tag, more, limit = page.end, page.history.tag, page.more, next_limit(page)
-            piece = self._rendered(page, subscriber)
+            piece = self._rendered(page, subscriber.wants)
             del page  # free its memory: only the piece is kept while the client receives it
             yield piece
             if more:
                 continue
             if not has_reached(at, tail.at):
-                yield await self._heartbeat_after(subscriber, commits.wait(), ReaderPosition(at, tag))
+                yield await self._heartbeat_after(commits.wait(), ReaderPosition(at, tag))
                 continue
             if joined_at is not None:
                 return
             joined_at = self._broadcaster.subscribe(subscriber)
 
-    async def _read(self, subscriber: Subscriber, at: ReaderPosition, tail: Vector, limit: int) -> Page:
+    async def _read(self, at: ReaderPosition, tail: Vector, limit: int) -> Page:
         async with self._catching_up:
-            page = await read_page(self._pool_of(), subscriber.wants.tenant_id, self._topic, at, limit, tail)
+            page = await read_page(self._pool_of(), self._topic, at, limit, tail)
         return page.cut(CATCH_UP_BYTES)
 
-    async def _heartbeat_after(self, subscriber: Subscriber, moved: Awaitable[object], at: ReaderPosition) -> bytes:
+    async def _heartbeat_after(self, moved: Awaitable[object], at: ReaderPosition) -> bytes:
         try:
             async with asyncio.timeout(self._heartbeat):
                 await moved
         except TimeoutError:
             pass
-        return heartbeat_comment(self._cursor(subscriber, at))
+        return heartbeat_comment(self._cursor(at))
 
-    def _rendered(self, page: Page, subscriber: Subscriber) -> bytes:
+    def _rendered(self, page: Page, wants: Filter) -> bytes:
         tag = page.history.tag
         pieces = [
-            sse_event(entry, self._cursor(subscriber, ReaderPosition(at, tag)))
-            for entry, at in page.walk()
-            if subscriber.wants.matches(entry)
+            sse_event(entry, self._cursor(ReaderPosition(at, tag))) for entry, at in page.walk() if wants.matches(entry)
         ]
-        return b"".join(pieces) + heartbeat_comment(self._cursor(subscriber, ReaderPosition(page.end, tag)))
+        return b"".join(pieces) + heartbeat_comment(self._cursor(ReaderPosition(page.end, tag)))
 
-    def _cursor(self, subscriber: Subscriber, place: ReaderPosition) -> str:
+    def _cursor(self, place: ReaderPosition) -> str:
         tag = UNTAGGED if place.tag is None else place.tag
-        return cursor_of(self._cursors_of().of(subscriber.wants.tenant_id), self._topic, place.at, tag)
+        return cursor_of(self._cursors_of(), self._topic, place.at, tag)
 
 
 def begin_event(cursor: str) -> bytes:

@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 
 from command_side.app import producer_of
+from command_side.publishing.counted_log import CountedLog, DayOfTenants
 from command_side.publishing.event_log import BUSY, NOT_TAKEN, Acknowledged, EventLog, Outcome, TooLarge
 from command_side.publishing.kafka_event_log import KafkaEventLog
 from command_side.settings import CommandSettings
@@ -85,7 +86,7 @@ async def kafka_subject(bootstrap: str, topic: str) -> Subject:
     return Subject(log, read)
 
 
-@pytest.fixture(scope="module", params=["memory", "kafka"])
+@pytest.fixture(scope="module", params=["memory", "counted", "kafka"])
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -97,7 +98,9 @@ def topic(kind: str, new_topic: Callable[..., str]) -> str:
 
 @pytest_asyncio.fixture
 async def subject(kind: str, topic: str, real_servers: Servers) -> AsyncIterator[Subject]:
-    found = await (memory_subject() if kind == "memory" else kafka_subject(real_servers.kafka, topic))
+    found = await (kafka_subject(real_servers.kafka, topic) if kind == "kafka" else memory_subject())
+    if kind == "counted":
+        found.log = CountedLog(found.log, DayOfTenants())
     yield found
     await found.close()
 

@@ -3,9 +3,12 @@
 import asyncio
 import hmac
 import json
+import time
 from base64 import urlsafe_b64encode
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 from typing import Any
 
 from joserfc.jwk import ECKey, Key, OKPKey, RSAKey
@@ -130,3 +133,39 @@ async def key_server() -> AsyncIterator[KeyServer]:
     server.port = listening.sockets[0].getsockname()[1]
     async with listening:
         yield server
+
+
+@contextmanager
+def keys_served() -> Iterator[dict[str, str]]:
+    """Serves the keys from a thread. Gives the settings of a process whose door such tokens open."""
+
+    class Keys(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = as_json(jwks())
+            self.send_response(200)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+            """Nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Keys) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield {
+                "AUTH": "tokens",
+                "OIDC_ISSUER": ISSUER,
+                "OIDC_AUDIENCE": AUDIENCE,
+                "OIDC_JWKS_URL": f"http://127.0.0.1:{server.server_port}/keys",
+            }
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def authorization(subject: str, scope: str = "events:write events:read", tenant: str = "default") -> str:
+    """A header line with a fresh token."""
+    text = token("ES256", time.time(), sub=subject, scope=scope, tenant_id=tenant)
+    return f"Authorization: Bearer {text.decode()}"

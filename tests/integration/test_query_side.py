@@ -19,6 +19,7 @@ import pytest
 from contracts.versions import encode_event
 from query_side.events import queries
 from tests.conftest import Footfall
+from tests.drivers.token_issuer import authorization, keys_served
 from tests.many_events import event_path, fill
 from tests.patience import PATIENCE
 from tests.processes import Process, wait_until
@@ -161,12 +162,12 @@ def test_many_events_stream_in_one_snapshot_with_constant_memory(
     assert most - before <= MEMORY, f"{(most - before) / 2**20:.0f} MiB"
 
 
-def slow_reader(side: Process) -> socket.socket:
+def slow_reader(side: Process, *headers: str) -> socket.socket:
     """A client that asks for everything, reads a little, and then only holds the connection."""
     address = urlsplit(side.url)
     connection = socket.create_connection((address.hostname or "", address.port or 0), PATIENCE)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
-    connection.sendall(f"GET {PROCESSED} HTTP/1.1\r\nHost: here\r\n\r\n".encode())
+    connection.sendall("\r\n".join([f"GET {PROCESSED} HTTP/1.1", "Host: here", *headers, "", ""]).encode())
     assert connection.recv(12) == b"HTTP/1.1 200"
     return connection
 
@@ -192,6 +193,22 @@ def test_more_exports_than_allowed_are_503_and_leaving_frees_them(
         wait_until(accepted, 10, "an export to be accepted after others were abandoned")
     wait_until(lambda: backends(many_events, "COPY") == 0, 10, "abandoned queries to end in PostgreSQL")
     assert client.get(event_path(0)).status_code == 200
+
+
+def test_one_client_holds_its_share_of_the_exports(many_events: Footfall) -> None:
+    with keys_served() as issuer:
+        settings: dict[str, Any] = {"MAX_EXPORTS": "2", **issuer}
+        side = many_events.start("query-side", **settings)
+        alice, bob = authorization("alice"), authorization("bob")
+        mine = slow_reader(side, alice)
+        with client_of(side) as client:
+            again = client.get(PROCESSED, headers={"Authorization": alice.partition(": ")[2]})
+        assert again.status_code == 429
+        assert again.json() == failed(
+            "Too many exports at once: 1 are the share of one client. Try again when one has ended."
+        )
+        for reader in (mine, slow_reader(side, bob)):
+            reader.close()
 
 
 def backends(footfall: Footfall, running: str) -> int:
@@ -348,23 +365,23 @@ async def test_the_four_named_queries(read_model: Servers) -> None:
         chunks.append(chunk)
 
     try:
-        assert await queries.is_event_processed(connection, "default", stored.event_id) is True
-        assert await queries.is_event_processed(connection, "default", missing.event_id) is False
-        assert await queries.get_event_by_id(connection, "default", stored.event_id) == encode_event(stored).decode()
-        assert await queries.get_event_by_id(connection, "default", missing.event_id) is None
+        assert await queries.is_event_processed(connection, stored.event_id) is True
+        assert await queries.is_event_processed(connection, missing.event_id) is False
+        assert await queries.get_event_by_id(connection, stored.event_id) == encode_event(stored).decode()
+        assert await queries.get_event_by_id(connection, missing.event_id) is None
         assert await queries.count_processed_events(connection) == 1
-        await queries.get_all_processed_events(connection, "default", sink, timeout=PATIENCE)
+        await queries.get_all_processed_events(connection, sink, timeout=PATIENCE)
         assert b"".join(chunks) == encode_event(stored) + b"\n"
 
         for environment in ("production", "development", "", "TEST"):
             with pytest.raises(queries.ClearRefusedError, match="rebuild"):
                 await queries.clear(owner, environment)
-        assert await queries.is_event_processed(connection, "default", stored.event_id) is True
+        assert await queries.is_event_processed(connection, stored.event_id) is True
         with pytest.raises(asyncpg.PostgresError):  # the query side's own role cannot, whatever the environment
             await queries.clear(connection, "test")
 
         await queries.clear(owner, "test")
-        assert await queries.is_event_processed(connection, "default", stored.event_id) is False
+        assert await queries.is_event_processed(connection, stored.event_id) is False
         assert await queries.count_processed_events(connection) == 0
         assert await owner.fetchval("SELECT next_offset FROM read_g1.checkpoints") == 9
     finally:

@@ -7,6 +7,7 @@ import msgspec
 from web.policies.decisions import Admit, Decision
 from web.policies.request_head import RequestHead
 
+ANONYMOUS = "anonymous"  # the subject of whoever shows no credentials
 DEFAULT_TENANT = "default"  # whose bytes are those of the original Express API; the tenant of the open door
 
 
@@ -34,7 +35,7 @@ class OpenDoor:
     """The identity policy of an open service: everybody may do everything, as one tenant."""
 
     def __init__(self, tenant_id: str) -> None:
-        self._admit = Admit(Principal(tenant_id, "anonymous", frozenset(AccessScope)))
+        self._admit = Admit(Principal(tenant_id, ANONYMOUS, frozenset(AccessScope)))
 
     def __call__(self, head: RequestHead) -> Decision:
         """See `RequestPolicy`."""

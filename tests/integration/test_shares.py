@@ -1,0 +1,122 @@
+"""Limits in real processes: one client cannot hold all that others need, nor ask for more than its rate and quota."""
+
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.conftest import Footfall
+from tests.drivers.token_issuer import authorization, keys_served
+from tests.patience import PATIENCE
+from tests.processes import Process, wait_until
+
+BODY = b'{"userId":"user-1","eventType":"LOGIN"}'
+STREAM = "GET /events/stream HTTP/1.1"
+NOT_YET = "GET /users/user-1/activity?position=0-99999999 HTTP/1.1"
+
+
+@pytest.fixture(scope="module")
+def issuer() -> Iterator[dict[str, Any]]:
+    with keys_served() as settings:
+        yield settings
+
+
+@pytest.fixture(scope="module")
+def reading(shared_footfall: Footfall, issuer: dict[str, Any]) -> Process:
+    """One principal may hold 2 of its streams, and 10 of its reads that wait."""
+    return shared_footfall.start("query-side", MAX_STREAMS="200", PRINCIPAL_SHARE_PERCENT="1", **issuer)
+
+
+class Asking:
+    """Connections that are open until the test has ended."""
+
+    def __init__(self, process: Process, stack: ExitStack) -> None:
+        address = urlsplit(process.url)
+        self._address = (address.hostname or "", address.port or 0)
+        self._stack = stack
+
+    def send(self, line: str, *headers: str, body: bytes = b"") -> socket.socket:
+        """Asks, and does not wait for the answer."""
+        connection = self._stack.enter_context(socket.create_connection(self._address, PATIENCE))
+        length = [f"Content-Length: {len(body)}", "Content-Type: application/json"] if body else []
+        connection.sendall("\r\n".join([line, "Host: here", *headers, *length, "", ""]).encode() + body)
+        return connection
+
+    def answer(self, line: str, *headers: str, body: bytes = b"") -> tuple[int, dict[str, str], Any]:
+        with self.send(line, *headers, body=body) as connection, connection.makefile("rb") as lines:
+            status = int(lines.readline().split()[1])
+            found = dict(text.decode().rstrip().split(": ", 1) for text in iter(lines.readline, b"\r\n"))
+            return status, found, json.loads(lines.read(int(found["content-length"])))
+
+
+@pytest.fixture
+def asking(reading: Process) -> Iterator[Asking]:
+    with ExitStack() as stack:
+        yield Asking(reading, stack)
+
+
+def begins(connection: socket.socket) -> bytes:
+    """The status line of an answer that goes on."""
+    return connection.recv(12)
+
+
+def test_one_client_holds_its_share_of_the_streams_and_others_still_get_one(asking: Asking) -> None:
+    alice, bob = authorization("alice"), authorization("bob")
+    mine = [asking.send(STREAM, alice) for _ in range(2)]
+    assert [begins(one) for one in mine] == [b"HTTP/1.1 200"] * 2
+    status, headers, body = asking.answer(STREAM, alice)
+    assert (status, headers["retry-after"]) == (429, "1")
+    assert body["error"] == "Too many streams at once: 2 are the share of one client. Try again when one has ended."
+    assert begins(asking.send(STREAM, bob)) == b"HTTP/1.1 200"
+    mine[0].close()
+
+    def there_is_room_again() -> bool:
+        connection = asking.send(STREAM, alice)
+        return begins(connection) == b"HTTP/1.1 200"
+
+    wait_until(there_is_room_again, 10, "a stream of a client that closed another")
+
+
+def test_one_client_holds_its_share_of_the_reads_that_wait(asking: Asking) -> None:
+    alice, bob, wait = authorization("alice"), authorization("bob"), "Prefer: wait=30"
+    for _ in range(10):
+        asking.send(NOT_YET, alice, wait)
+
+    def is_full() -> bool:
+        connection = asking.send(NOT_YET, alice, wait)
+        connection.settimeout(0.2)
+        try:
+            return begins(connection) == b"HTTP/1.1 429"
+        except TimeoutError:
+            return False
+
+    wait_until(is_full, 10, "the share to be held")
+    others = asking.send(NOT_YET, bob, wait)
+    others.settimeout(0.2)
+    with pytest.raises(TimeoutError):
+        begins(others)  # it waits for its position, as it asked
+    assert asking.answer("GET /users/user-1/activity HTTP/1.1", alice)[0] in (200, 404)  # without a wait
+
+
+def test_a_rate_and_a_quota_hold_at_a_real_command_side(shared_footfall: Footfall, issuer: dict[str, Any]) -> None:
+    process = shared_footfall.start(
+        "command-side", LIMIT_SUBJECT="6", LIMIT_WINDOW_MS="86400000", QUOTA_EVENTS="8", **issuer
+    )
+    with ExitStack() as stack:
+        asking = Asking(process, stack)
+        ways = ("POST /events/generate HTTP/1.1", "POST /events/generate? HTTP/1.1")
+
+        def posts(subject: str, number: int, tenant: str = "default") -> list[tuple[int, Any]]:
+            header = authorization(subject, tenant=tenant)
+            answers = [asking.answer(ways[each % 2], header, body=BODY) for each in range(number)]
+            return [(status, body["error"]) for status, _, body in answers]
+
+        limited = (429, "Too many requests: the limit of this subject. Nothing was done; try again later.")
+        used_up = (429, "The tenant has stored its 8 events of this day (UTC). Nothing was recorded.")
+        assert posts("alice", 8) == [(201, None)] * 6 + [limited] * 2
+        assert posts("bob", 4) == [(201, None)] * 2 + [used_up] * 2
+        assert posts("carol", 2, tenant="acme") == [(201, None)] * 2

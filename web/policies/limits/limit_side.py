@@ -1,0 +1,60 @@
+"""What limits bring to a process: their policies, before those of its sides."""
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from telemetry.health import Probe
+from web.asgi import App
+from web.fast_handler import FastHandler
+from web.policies.decisions import RequestPolicy
+from web.policies.limits.rate_limits import KeyOf, RateLimits, address_of, subject_of, tenant_of
+from web.policies.limits.rates import Rate
+from web.policies.limits.settings import LimitSettings
+from web.policies.limits.shares import RequestShares, Share
+
+
+class LimitSide:
+    """A side of the application (`web.application.Side`) without a route."""
+
+    route_handlers: Sequence[Any] = ()
+    direct_routes: Mapping[str, App] = {}
+    raw_routes: Mapping[str, App] = {}
+    fast_handlers: Mapping[bytes, FastHandler] = {}
+    probes: Mapping[str, Probe] = {}
+    documents: Mapping[str, Callable[[], dict[str, Any]]] = {}
+
+    def __init__(self, policies: Sequence[RequestPolicy]) -> None:
+        self.policies = policies
+
+    @asynccontextmanager
+    async def lifespan(self, _app: object) -> AsyncIterator[None]:
+        """Nothing has to run for it."""
+        yield
+
+
+def limit_side(settings: LimitSettings, *, is_open: bool, commands: int, requests: int) -> LimitSide:
+    """The policies that the settings ask for.
+
+    Args:
+        settings: Of the process.
+        is_open: Whether there is only one principal, who stands for everybody and has no share.
+        commands: POST requests that the process may have in flight.
+        requests: Other requests that it may: its connections.
+    """
+    percent = settings.principal_share_percent
+    shares = RequestShares(Share("commands", commands, percent), Share("requests", requests, percent))
+    rates = rates_of(settings)
+    limits: list[RequestPolicy] = [RateLimits(rates)] if rates else []
+    return LimitSide(limits if is_open else [*limits, shares])
+
+
+def rates_of(settings: LimitSettings) -> list[tuple[Rate, KeyOf]]:
+    """The rates that are set."""
+    window = settings.limit_window_ms / 1000
+    wanted: list[tuple[str, int, KeyOf]] = [
+        ("address", settings.limit_address, address_of),
+        ("subject", settings.limit_subject, subject_of),
+        ("tenant", settings.limit_tenant, tenant_of),
+    ]
+    return [(Rate(name, units, window), key_of) for name, units, key_of in wanted if units]

@@ -1,0 +1,113 @@
+"""The policy behind identity: how much one address, one principal and one tenant may ask for."""
+
+import time
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
+from ipaddress import IPv6Address
+from math import ceil
+
+from telemetry.metrics import REQUESTS_LIMITED
+from web.policies.decisions import ADMIT, Admit, Decision, Refuse
+from web.policies.limits.cost import SECOND, cost_of, is_paid_by_time
+from web.policies.limits.rates import Bucket, Buckets, Rate
+from web.policies.principal import ANONYMOUS, Principal
+from web.policies.request_head import RequestHead
+
+# Whose rate it is; None: it does not count for this request.
+KeyOf = Callable[[RequestHead, Principal], str | None]
+Used = list[tuple[Buckets, Bucket, float]]
+
+LIMITED = "Too many requests: the limit of this {}. Nothing was done; try again later."
+
+
+class RateLimits:
+    """The policy. A request that is refused uses nothing."""
+
+    def __init__(self, rates: Sequence[tuple[Rate, KeyOf]], clock: Callable[[], float] = time.monotonic) -> None:
+        """`clock`: seconds that never go back."""
+        self._kinds = [(Buckets(rate), key_of) for rate, key_of in rates]
+        self._clock = clock
+        self._policies = (b"ratelimit-policy", b", ".join(buckets.policy for buckets, _ in self._kinds))
+
+    def __call__(self, head: RequestHead) -> Decision:
+        """See `RequestPolicy`. Needs the fact `Principal`."""
+        now, principal, is_low = self._clock(), head.fact(Principal), False
+        cost = cost_of(head)
+        used: Used = []
+        for buckets, key_of in self._kinds:
+            key = key_of(head, principal)
+            if key is None:
+                continue
+            bucket, step, window = buckets.of(key), cost * buckets.interval, buckets.window
+            ahead = min(step, window)
+            if bucket.full_at > now:
+                ahead += bucket.full_at - now
+            if ahead > buckets.most:
+                return self._refused(buckets, ahead - window)
+            if ahead > window / 2:
+                is_low = True
+            used.append((buckets, bucket, now + ahead))
+        for _, bucket, full_at in used:
+            bucket.full_at = full_at
+        return self._admitted(head, used, now, is_low) if is_low or head.method != "POST" else ADMIT
+
+    def _admitted(self, head: RequestHead, used: Used, now: float, is_low: bool) -> Decision:
+        """Headers only once half is used: before that, they would cost more than they tell."""
+        headers = (self._policies, (b"ratelimit", _limits(used, now))) if is_low else ()
+        release = partial(self._pay_time, used, now) if is_paid_by_time(head) else None
+        return Admit(release=release, headers=headers)
+
+    def _pay_time(self, used: Used, began: float, _head: RequestHead) -> None:
+        """It is done already, so a client may come to owe more than it has: then it waits longer."""
+        now = self._clock()
+        for buckets, bucket, _ in used:
+            bucket.full_at = max(bucket.full_at, now) + (now - began) * SECOND * buckets.interval
+
+    def _refused(self, buckets: Buckets, wait: float) -> Refuse:
+        REQUESTS_LIMITED.labels(by=buckets.name).inc()
+        seconds = max(1, ceil(wait))
+        return Refuse(
+            429,
+            LIMITED.format(buckets.name),
+            (
+                (b"retry-after", b"%d" % seconds),
+                self._policies,
+                (b"ratelimit", b'"%b";r=0;t=%d' % (buckets.name.encode(), seconds)),
+            ),
+        )
+
+
+def _limits(used: Used, now: float) -> bytes:
+    """What is left, and the seconds until everything is there again."""
+    return b", ".join(
+        b'"%b";r=%d;t=%d' % (buckets.name.encode(), buckets.left(full_at, now), ceil(full_at - now))
+        for buckets, _, full_at in used
+    )
+
+
+def address_of(head: RequestHead, _principal: Principal) -> str | None:
+    """The client's address; of IPv6, the network that one customer has."""
+    if head.client is None:
+        return None
+    address = head.client[0]
+    return network_of(address) if ":" in address else address
+
+
+@lru_cache(maxsize=4_096)
+def network_of(address: str) -> str:
+    """The first 64 bits, or the IPv4 address that it stands for."""
+    try:
+        parsed = IPv6Address(address)
+    except ValueError:
+        return address
+    return str(parsed.ipv4_mapped or parsed.packed[:8].hex())
+
+
+def subject_of(_head: RequestHead, principal: Principal) -> str | None:
+    """Who asks. Whoever shows no credentials is limited by address only."""
+    return None if principal.subject == ANONYMOUS else principal.subject
+
+
+def tenant_of(_head: RequestHead, principal: Principal) -> str | None:
+    """For whom."""
+    return None if principal.subject == ANONYMOUS else principal.tenant_id

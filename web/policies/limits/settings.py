@@ -1,0 +1,30 @@
+"""What a process reads from the environment about limits, once."""
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class LimitSettings(BaseSettings):
+    """Settings of limits. 0 is no limit, which is the default: how much is too much, only the operator knows."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore")
+
+    limit_address: int = Field(
+        default=0, ge=0, description="Units that one address may use in LIMIT_WINDOW_MS at one process; 0: no limit."
+    )
+    limit_subject: int = Field(
+        default=0, ge=0, description="Units that one key or token subject may use in LIMIT_WINDOW_MS; 0: no limit."
+    )
+    limit_tenant: int = Field(
+        default=0, ge=0, description="Units that one tenant may use in LIMIT_WINDOW_MS; 0: no limit."
+    )
+    limit_window_ms: int = Field(
+        default=60_000, ge=1_000, le=86_400_000, description="Time in which the units of a limit are given back, ms."
+    )
+    principal_share_percent: int = Field(
+        default=50,
+        ge=1,
+        le=100,
+        description="Part of the connections, commands in flight, exports, streams and waiting reads of a process that "
+        "one key or token subject may hold, percent.",
+    )
