@@ -34,14 +34,20 @@ class TokenAuthenticator:
     def __call__(self, head: RequestHead, presented: Presented) -> Authenticated:
         """See `Authenticator`. What has two dots is a token; keys have none."""
         token = presented.token
-        if token is None or token.count(b".") != 2:
+        if token is None:
             return NOT_MINE
-        found = self._tokens.principal(token, self._clock())
-        if type(found) is Principal:
+        now = self._clock()
+        known = self._tokens.remembered(token, now)
+        if known is not None:
+            return known
+        if token.count(b".") != 2:
+            return NOT_MINE
+        found = self._tokens.principal(token, now)
+        if isinstance(found, Principal):
             return found
         if isinstance(found, NeedsKeys):
             return NeedsIO(lambda: self._once_asked(token))
-        return _refused(found)  # type: ignore[arg-type]
+        return _refused(found)
 
     async def _once_asked(self, token: bytes) -> Admit | Refuse:
         found = await self._tokens.principal_once_asked(token, self._clock())

@@ -170,8 +170,7 @@ def test_a_read_pays_for_its_time_when_it_has_ended(clock: Clock) -> None:
     ],
 )
 def test_addresses_of_one_customer_are_one(one: str, other: str) -> None:
-    anybody = Principal("", ANONYMOUS, frozenset())
-    assert address_of(request(address=one), anybody) == address_of(request(address=other), anybody)
+    assert address_of(request(address=one)) == address_of(request(address=other))
     assert network_of("2001:db8:1:2::1") != network_of("2001:db8:1:3::1")
 
 

@@ -1,4 +1,4 @@
-"""The policy behind identity: how much one address, one principal and one tenant may ask for."""
+"""The policy of rates: how much one address, one principal and one tenant may ask for."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ from web.policies.principal import ANONYMOUS, Principal
 from web.policies.request_head import RequestHead
 
 # Whose rate it is; None: it does not count for this request.
-KeyOf = Callable[[RequestHead, Principal], str | None]
+KeyOf = Callable[[RequestHead], str | None]
 Used = list[tuple[Buckets, Bucket, float]]
 
 LIMITED = "Too many requests: the limit of this {}. Nothing was done; try again later."
@@ -30,12 +30,11 @@ class RateLimits:
         self._policies = (b"ratelimit-policy", b", ".join(buckets.policy for buckets, _ in self._kinds))
 
     def __call__(self, head: RequestHead) -> Decision:
-        """See `RequestPolicy`. Needs the fact `Principal`."""
-        now, principal, is_low = self._clock(), head.fact(Principal), False
-        cost = cost_of(head)
+        """See `RequestPolicy`. Needs the facts that its keys are read from."""
+        now, cost, is_low = self._clock(), cost_of(head), False
         used: Used = []
         for buckets, key_of in self._kinds:
-            key = key_of(head, principal)
+            key = key_of(head)
             if key is None:
                 continue
             bucket, step, window = buckets.of(key), cost * buckets.interval, buckets.window
@@ -85,7 +84,7 @@ def _limits(used: Used, now: float) -> bytes:
     )
 
 
-def address_of(head: RequestHead, _principal: Principal) -> str | None:
+def address_of(head: RequestHead) -> str | None:
     """The client's address; of IPv6, the network that one customer has."""
     if head.client is None:
         return None
@@ -103,11 +102,13 @@ def network_of(address: str) -> str:
     return str(parsed.ipv4_mapped or parsed.packed[:8].hex())
 
 
-def subject_of(_head: RequestHead, principal: Principal) -> str | None:
+def subject_of(head: RequestHead) -> str | None:
     """Who asks. Whoever shows no credentials is limited by address only."""
-    return None if principal.subject == ANONYMOUS else principal.subject
+    subject = head.fact(Principal).subject
+    return None if subject == ANONYMOUS else subject
 
 
-def tenant_of(_head: RequestHead, principal: Principal) -> str | None:
+def tenant_of(head: RequestHead) -> str | None:
     """For whom."""
+    principal = head.fact(Principal)
     return None if principal.subject == ANONYMOUS else principal.tenant_id

@@ -4,8 +4,6 @@ Who holds its share is refused with 429 while others are still served. An open d
 which stands for everybody: it has no share.
 """
 
-from collections import Counter
-
 from telemetry.metrics import REQUESTS_LIMITED
 from web.policies.decisions import ADMIT, Admit, Decision, Refuse
 from web.policies.principal import ANONYMOUS, Principal
@@ -21,7 +19,7 @@ class Share:
         """`what`: the places, in the plural, for the sentence of a refusal; `percent`: of them, one may hold."""
         self.places = places
         self.most = max(1, places * percent // 100)
-        self._held: Counter[str] = Counter()  # by subject; only who holds something is there
+        self._held: dict[str, int] = {}  # by subject; only who holds something is there
         self.refusal = Refuse(
             429,
             f"Too many {what} at once: {self.most} are the share of one client. Try again when one has ended.",
@@ -33,7 +31,7 @@ class Share:
         subject = principal.subject
         if subject == ANONYMOUS:
             return True
-        held = self._held[subject]
+        held = self._held.get(subject, 0)
         if held >= self.most:
             REQUESTS_LIMITED.labels(by="share").inc()
             return False
@@ -65,7 +63,7 @@ class RequestShares:
 
     def __call__(self, head: RequestHead) -> Decision:
         """See `RequestPolicy`. Needs the fact `Principal`."""
-        principal = head.fact(Principal)
+        principal: Principal = head.facts[Principal]
         if principal.subject == ANONYMOUS:
             return ADMIT
         if head.method == "POST":
@@ -73,7 +71,7 @@ class RequestShares:
         return self._admit_other if self._others.take(principal) else self._others.refusal
 
     def _end_command(self, head: RequestHead) -> None:
-        self._commands.give_back(head.fact(Principal))
+        self._commands.give_back(head.facts[Principal])
 
     def _end_other(self, head: RequestHead) -> None:
-        self._others.give_back(head.fact(Principal))
+        self._others.give_back(head.facts[Principal])
