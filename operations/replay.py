@@ -15,6 +15,7 @@ from aiokafka.errors import KafkaTimeoutError
 from aiokafka.structs import ConsumerRecord
 
 from brokers.diagnosis import with_reason
+from brokers.rights import no_topic
 from brokers.settings import KafkaSettings
 from contracts.event import UserEvent
 from contracts.record import from_value
@@ -174,7 +175,7 @@ async def _records(
 
 async def _bounds(consumer: AIOKafkaConsumer, topic: str, span: Span) -> dict[TopicPartition, tuple[int, int]]:
     if topic not in await consumer.topics():
-        raise ReplayError(f"there is no topic {topic}")
+        raise ReplayError(no_topic(topic, "READ"))
     await consumer.beginning_offsets([TopicPartition(topic, 0)])  # makes the client load the topic's partitions
     known = consumer.partitions_for_topic(topic) or set()
     unknown = sorted(set(span.partitions) - known)

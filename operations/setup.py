@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaTimeoutError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import KafkaTimeoutError, TopicAlreadyExistsError, TopicAuthorizationFailedError, for_code
 from alembic import command
 from alembic.config import Config
 
@@ -90,6 +90,8 @@ def _outcomes(response: Any) -> dict[str, Literal["created", "exists"]]:
     outcomes: dict[str, Literal["created", "exists"]] = {}
     for topic, code, *_ in response.topic_errors:
         error = for_code(code)
+        if error is TopicAuthorizationFailedError:
+            raise error(f"Kafka does not let this user CREATE on topic {topic}")
         if code and error is not TopicAlreadyExistsError:
             raise error(f"topic {topic} was not created")
         outcomes[topic] = "exists" if code else "created"

@@ -14,6 +14,7 @@ import msgspec
 from aiokafka import TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 
+from brokers.rights import no_topic
 from contracts.topic_promises import broken_promises
 from contracts.types import Catalogue
 from operations.differing_catalogues import differing_catalogues
@@ -130,7 +131,7 @@ class Observer:
             LetterCount(row["cause"], row["state"], row["count"])
             for row in await self._connection.fetch(LETTERS, self._topic)
         ]
-        missing = [] if partitions else [f"There is no topic {self._topic}."]
+        missing = [] if partitions else [no_topic(self._topic, "DESCRIBE")]
         schema = await schema_state(self._connection, newest_migration())
         missing += [f"{schema.detail[0].upper()}{schema.detail[1:]}."] if schema.detail else []
         found = [sentence for each in generations for sentence in problems(each, max_lag)]

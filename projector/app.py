@@ -16,6 +16,7 @@ from projector.consuming.ownership import Ownership
 from projector.generations.limits import GenerationLimits, Generations
 from projector.generations.loop import CLOSE_TIMEOUT, GenerationLoop, owner_name
 from projector.liveness.partition_monitor import PartitionMonitor
+from projector.liveness.rights_watch import RightsWatch
 from projector.liveness.watchdog import Watchdog
 from projector.settings import ProjectorSettings
 from read_model.connecting.away import NOT_YET_THERE
@@ -47,9 +48,17 @@ async def run_projector(
             settings.watchdog_interval_ms / 1000,
             verdicts=lambda: monitor.verdicts,
         )
-        probes = _probes(settings, catalogue, pool, loops, monitor) | {LIVENESS: watchdog.liveness}
+        rights = RightsWatch(settings)
+        kafka = _kafka_probe(settings, loops, monitor, rights)
+        probes = _probes(catalogue, pool, loops, monitor, kafka) | {LIVENESS: watchdog.liveness}
         keeper = AuditKeeper(settings, pool, loops.has_the_first_partition)
-        async with serve_probes(probes), monitor.running(), watchdog.watching(), keeper.keeping():
+        async with (
+            serve_probes(probes),
+            monitor.running(),
+            rights.running(),
+            watchdog.watching(),
+            keeper.keeping(),
+        ):
             await Generations(pool, loops.project).run(stop)
     get_logger("projector").info("stopped")
 
@@ -108,10 +117,12 @@ def _log_probe(settings: ProjectorSettings, purpose: str) -> LogProbe:
     return LogProbe(settings.client_options(), f"footfall-{purpose}-{owner_name()}")
 
 
-def _kafka_probe(settings: ProjectorSettings, loops: Loops, monitor: PartitionMonitor) -> Probe:
+def _kafka_probe(settings: ProjectorSettings, loops: Loops, monitor: PartitionMonitor, rights: RightsWatch) -> Probe:
     why_away = WhyAway(settings.client_options)
 
     async def kafka() -> DependencyState:
+        if rights.missing:
+            return DependencyState(ok=False, detail=rights.detail())
         loop = loops.active()
         if loop is None or loop.consumer is None:
             return DependencyState(ok=False, detail=await why_away.said() or "not connected yet")
@@ -124,9 +135,7 @@ def _kafka_probe(settings: ProjectorSettings, loops: Loops, monitor: PartitionMo
     return kafka
 
 
-def _probes(
-    settings: ProjectorSettings, catalogue: Catalogue, pool: Any, loops: Loops, monitor: PartitionMonitor
-) -> dict[str, Probe]:
+def _probes(catalogue: Catalogue, pool: Any, loops: Loops, monitor: PartitionMonitor, kafka: Probe) -> dict[str, Probe]:
     wanted = newest_migration()
 
     async def postgres() -> DependencyState:
@@ -156,4 +165,4 @@ def _probes(
             return DependencyState(ok=False, detail="; ".join(found))
         return DependencyState(ok=True, detail=f"{len(loop.ownership.held)} held")
 
-    return {"kafka": _kafka_probe(settings, loops, monitor), "postgres": postgres, "partitions": partitions}
+    return {"kafka": kafka, "postgres": postgres, "partitions": partitions}

@@ -62,7 +62,7 @@ def some_records(count: int, users: int = 40) -> list[Raw]:
 
 async def send(kafka: str, topic: str, records: Iterable[Raw], **options: Any) -> list[tuple[int, int]]:
     """Produces with acks=all, in order; returns (partition, offset) of each."""
-    producer = AIOKafkaProducer(bootstrap_servers=kafka, acks="all", linger_ms=5, **options)
+    producer = AIOKafkaProducer(**{"bootstrap_servers": kafka, "acks": "all", "linger_ms": 5, **options})
     await producer.start()
     try:
         sent = [

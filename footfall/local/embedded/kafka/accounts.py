@@ -26,16 +26,11 @@ from aiokafka.protocol.types import (
     TaggedFields,
 )
 
+from brokers.rights import BITS, Right
+
 MECHANISMS = {"SCRAM-SHA-256": (1, "sha256"), "SCRAM-SHA-512": (2, "sha512")}
 ITERATIONS = 4_096  # the least that Kafka takes; every connection pays for each
 RESOURCES = {"topic": 2, "group": 3, "cluster": 4}
-OPERATIONS = {
-    "READ": 3,
-    "WRITE": 4,
-    "CREATE": 5,
-    "DESCRIBE": 8,
-    "DESCRIBE_CONFIGS": 10,
-}
 ALLOW, LITERAL, PREFIXED = 3, 3, 4
 _TAGS = ("tags", TaggedFields)
 
@@ -48,6 +43,11 @@ class Rule(msgspec.Struct, frozen=True):
     resource: str
     name: str
     prefixed: bool = False
+
+
+def rules_of(user: str, rights: Sequence[Right]) -> list[Rule]:
+    """Returns the rules that give a user these rights."""
+    return [Rule(user, right.operation, right.resource, right.name, right.prefixed) for right in rights]
 
 
 class _Changed(Response):
@@ -133,7 +133,7 @@ class _CreateAcls(Request[_CreateAclsV1]):
 
 def _binding(rule: Rule) -> tuple[Any, ...]:
     pattern = PREFIXED if rule.prefixed else LITERAL
-    kind, operation = RESOURCES[rule.resource], OPERATIONS[rule.operation]
+    kind, operation = RESOURCES[rule.resource], BITS[rule.operation]
     return kind, rule.name, pattern, f"User:{rule.user}", "*", operation, ALLOW
 
 
