@@ -17,7 +17,6 @@ from web.asgi import Receive, Scope, Send, respond
 from web.server import MAX_CONNECTIONS, run, server_of
 
 LIMIT = 100
-NONE: tuple[object, ...] = ()
 
 
 class BarePages:
@@ -34,7 +33,8 @@ class BarePages:
             await self._lifespan(receive, send)
             return
         if scope["path"] == "/array":
-            statement, arguments = queries.ALL_EVENTS, NONE
+            arguments: tuple[object, ...]
+            statement, arguments = queries.ALL_EVENTS, ("default",)
         else:
             name, _, value = scope["query_string"].partition(b"&")[0].partition(b"=")
             if name == b"userId":
@@ -43,7 +43,7 @@ class BarePages:
             else:
                 wanted = EventFilter(since=Parameters(b"from=" + value, ("from",)).moment("from"))
                 statement = self._by_time
-            arguments = pages.arguments(wanted, None, LIMIT)
+            arguments = pages.arguments("default", wanted, None, LIMIT)
         async with self._pool.acquire() as connection:
             rows = await connection.fetch(statement, *arguments)
         body = b"[" + ",".join([row[0] for row in rows]).encode() + b"]"

@@ -59,7 +59,7 @@ LOSING = {"0001", "0002", "0003"}
 # Below this version, no row says what an event of a declared type means, and none counts such types.
 DECLARED_TYPES = "0009"
 # Below this version there is no audit log. One that has only its first row says nothing yet.
-AUDIT = "0012"
+AUDIT = "0013"
 TABLES_OF_DECLARED_TYPES = ("user_activity_types", "activity_hourly_type_users")
 GENERATIONS = """
 SELECT nspname FROM pg_namespace WHERE nspname ~ '^read_g[1-9][0-9]*$' AND to_regclass(nspname || '.processed_events')

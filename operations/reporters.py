@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import asyncpg
 
+from contracts.event import DEFAULT_TENANT, is_tenant_id
 from operations.audit.deed import audited, by_connection
 from read_model.connecting.operators_lock import HeldError, take_operators_lock
 from read_model.connecting.pool import connect
@@ -41,6 +42,11 @@ SELECT r.oid, rolsuper OR rolcreaterole OR rolcreatedb OR rolreplication OR rolb
              WHERE m.member = r.oid ORDER BY 1) AS groups
 FROM pg_roles AS r WHERE rolname = $1
 """
+# An existing reporter without a row was made by hand: it gets one, as a new reporter does.
+BIND = f"""
+INSERT INTO ops.reporter_tenants (reporter, tenant_id) VALUES ($1, coalesce($2, '{DEFAULT_TENANT}'))
+ON CONFLICT (reporter) DO UPDATE SET tenant_id = coalesce($2, reporter_tenants.tenant_id) RETURNING tenant_id
+"""  # noqa: S608 - composed of constants
 # Privileges of a role in this database beyond reading the views. A correct reporter has none.
 EXCESS_PRIVILEGES = """
 SELECT format('%s on %I.%I', privilege, nspname, relname) AS what
@@ -81,11 +87,13 @@ class RefusedReporterError(Exception):
 class Reporter:
     """A reporter that was made or updated.
 
-    `superuser_steps`: SQL that a superuser still has to run, so that the role can do nothing but read.
+    `tenant_id`: whose data it may query. `superuser_steps`: SQL that a superuser still has to run, so that the role can
+    do nothing but read.
     """
 
     name: str
     database: str
+    tenant_id: str
     created: bool
     new_password: str | None = field(repr=False)  # only a password that was generated here
     superuser_steps: tuple[str, ...]
@@ -106,11 +114,17 @@ def password_problem(password: str) -> str | None:
     return None if PASSWORD.fullmatch(password) else "a password has 12 to 128 printable ASCII characters, no spaces"
 
 
+def tenant_problem(tenant_id: str) -> str | None:
+    """Returns what is wrong with a tenant's id, or None."""
+    return None if is_tenant_id(tenant_id) else "a tenant's id has 1 to 64 letters, digits, `.`, `_` or `-`"
+
+
 async def grant(
     owner_url: str,
     name: str,
     password: str | None = None,
     *,
+    tenant_id: str | None = None,
     renew: bool = False,
     statement_timeout: int = STATEMENT_TIMEOUT,
     connections: int = CONNECTIONS,
@@ -121,6 +135,7 @@ async def grant(
         owner_url: PostgreSQL URL of the database's owner.
         name: The role; see `name_problem`.
         password: Its password. None: a new role, or any role with `renew`, gets a random one; others keep theirs.
+        tenant_id: Whose data it may query. None: an existing reporter's stays, a new one's is `default`.
         renew: Gives an existing reporter a new random password.
         statement_timeout: Longest query, seconds.
         connections: Connections at once at most.
@@ -145,11 +160,12 @@ async def grant(
             generated = secrets.token_urlsafe(24) if password is None and (created or renew) else None
             await _make_role(connection, name, created, password or generated)
             await _set_defaults(connection, name, statement_timeout, connections)
+            tenant = await _bind(connection, name, tenant_id)
             database = await _restrict_database(connection)
             await _limit_temporary_files(connection, name)
             await _refuse_excess_privileges(connection, name)
             steps = [row["remedy"] for row in await connection.fetch(SUPERUSER_STEPS, name, TEMPORARY_FILES)]
-            return Reporter(name, database, created, generated, tuple(steps))
+            return Reporter(name, database, tenant, created, generated, tuple(steps))
     finally:
         await connection.close()
 
@@ -188,6 +204,11 @@ async def _make_role(connection: asyncpg.Connection, name: str, created: bool, p
     secret = f" PASSWORD '{scram_verifier(password)}'" if password is not None else ""
     await connection.execute(f'{"CREATE" if created else "ALTER"} ROLE "{name}" LOGIN INHERIT{secret}')
     await connection.execute(f'GRANT {REPORTER_ROLE} TO "{name}" WITH INHERIT TRUE, SET FALSE, ADMIN FALSE')
+
+
+async def _bind(connection: asyncpg.Connection, name: str, tenant_id: str | None) -> str:
+    tenant: str = await connection.fetchval(BIND, name, tenant_id)
+    return tenant
 
 
 async def _set_defaults(connection: asyncpg.Connection, name: str, statement_timeout: int, connections: int) -> None:

@@ -31,6 +31,7 @@ from telemetry.metrics import PROCESSED_EVENTS
 from web.asgi import App
 from web.documents import document_route
 from web.fast_handler import FastHandler
+from web.tenants.position_tokens import PositionTokens
 
 # Every hot query walks one range of one index in its order and stops early. What the planner would rather do, to gather
 # a whole range and sort it, costs more the more there is.
@@ -49,9 +50,10 @@ class QuerySide:
         waiting = WaitingBytes(settings.max_waiting_bytes)
         pages = EventPages(self._pool, self._cursors, settings, waiting, catalogue)
         timeout = settings.query_timeout_ms / 1000
-        self._live = Live(self._pool, self._cursors, settings, waiting, event_types)
+        tokens = PositionTokens(settings.position_secret.get_secret_value())
+        self._live = Live(self._pool, self._cursors, tokens, settings, waiting, event_types)
         events = EventRoutes(self._pool, pages, timeout)
-        given = dependencies_of(self._pool, self._cursors, lambda: self._live.statuses, timeout)
+        given = dependencies_of(self._pool, self._cursors, lambda: self._live.statuses, tokens, timeout)
         typed = reading_router([*ACTIVITY_ROUTES, event_status], given, waiting, event_types)
         self.route_handlers: list[ControllerRouterHandler] = [
             typed,

@@ -1,6 +1,6 @@
 """One entry of the audit log, and how every room writes it: by the one function that its roles may call.
 
-A role can append and do nothing else; see migration 0012 and docs/audit.md.
+A role can append and do nothing else; see migration 0013 and docs/audit.md.
 """
 
 import hashlib

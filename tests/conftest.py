@@ -177,12 +177,12 @@ class Footfall:
             "KAFKA_AUDIT_TOPIC": f"{self.topic}-audit",
         }
 
-    def start(self, command: str, *, ready: bool = True, **environment: str) -> Process:
+    def start(self, command: str, *, ready: bool = True, module: str = "footfall", **environment: str) -> Process:
         """Starts `footfall <command>` with its own role; it ends with the test."""
         url = self.servers.projector_url if command == "projector" else self.servers.query_url
         log = self._log_dir / f"{command}-{len(self._processes)}.log"
         settings = {"DATABASE_URL": url, "QUERY_TIMEOUT_MS": QUERY_TIMEOUT_MS, **self.environment(), **environment}
-        process = processes.start(command, settings, log, ready=ready)
+        process = processes.start(command, settings, log, ready=ready, module=module)
         self._processes.append(process)
         return process
 

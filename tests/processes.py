@@ -64,11 +64,16 @@ def is_free(port: int) -> bool:
         return True
 
 
-def start(command: str, environment: Mapping[str, str], log: Path, *, ready: bool = True) -> Process:
-    """Starts `footfall <command>` on a free port; with `ready`, returns once /health/ready answers 200."""
+def start(
+    command: str, environment: Mapping[str, str], log: Path, *, ready: bool = True, module: str = "footfall"
+) -> Process:
+    """Starts `footfall <command>` on a free port; with `ready`, returns once /health/ready answers 200.
+
+    `module`: of another program than `footfall`, which takes the same arguments.
+    """
     port = free_port()
     popen = spawn_child(
-        [sys.executable, "-m", "footfall", command, "--port", str(port)],
+        [sys.executable, "-m", module, command, "--port", str(port)],
         death_signal=signal.SIGKILL,
         env={**os.environ, "ENVIRONMENT": "test", **environment},
         log_path=log,

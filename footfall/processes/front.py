@@ -1,6 +1,8 @@
 """Runs `footfall front`: the command side and the query side in one process."""
 
-from pydantic import Field
+from secrets import token_urlsafe
+
+from pydantic import Field, SecretStr
 
 from command_side.app import CommandSide
 from command_side.settings import CommandSettings
@@ -22,9 +24,17 @@ class FrontSettings(CommandSettings, QuerySettings):
     port: int = Field(default=3000, ge=0, le=65_535, description="Port to listen on.")
 
 
+def front_settings(port: int | None) -> FrontSettings:
+    """The settings of this process. Both sides are in it, so a secret of its own seals positions if none is given."""
+    settings = load_settings(FrontSettings, port=port)
+    if settings.position_secret.get_secret_value():
+        return settings
+    return settings.model_copy(update={"position_secret": SecretStr(token_urlsafe(32))})
+
+
 def run_front(port: int | None) -> int:
     """Serves both sides until SIGTERM or SIGINT, on one port, as the original Express API did."""
-    settings = load_settings(FrontSettings, port=port)
+    settings = front_settings(port)
     door = load_identity()
     catalogue = load_catalogue(settings.event_types_file)
     configure_logs(settings.log_level, PERSONAL_FIELDS | catalogue.personal_fields)

@@ -12,6 +12,7 @@ import msgspec
 
 from contracts.record import TENANT_SEPARATOR
 from projector.liveness.stops import Stop, StopCause
+from projector.privacy.erased_users import ErasedUsers
 from projector.writing.connection import Connection
 from projector.writing.failure import Diagnosis
 from projector.writing.rows import MAX_RECORDED_AT_MS, MIN_RECORDED_AT_MS, UNIX_EPOCH, KafkaRecord
@@ -42,6 +43,7 @@ class Parked(msgspec.Struct):
     count: dict[bytes, int] = msgspec.field(default_factory=dict)
     total: int = 0
     discarded: frozenset[int] = frozenset()  # offsets ahead that an operator discarded in the generation before
+    erased: ErasedUsers | None = None  # whose markers lie ahead
 
     def add(self, key: bytes | None, offset: int) -> None:
         """Adds one letter."""
@@ -52,7 +54,7 @@ class Parked(msgspec.Struct):
 
     def copy(self) -> "Parked":
         """Returns an independent copy, for a batch whose commit may fail."""
-        return Parked(dict(self.first), dict(self.count), self.total, self.discarded)
+        return Parked(dict(self.first), dict(self.count), self.total, self.discarded, self.erased)
 
     def without(self, key: bytes) -> "Parked":
         """Returns a copy without the letters of a key."""

@@ -16,16 +16,20 @@ import msgspec
 import stamina
 import uuid_utils
 
+from contracts.event import DEFAULT_TENANT
 from projector.dead_letters import redrive_statements as sql
 from projector.dead_letters.letter_filter import LetterFilter
 from projector.dead_letters.redrive_attempt import Attempts, Letter, RedriveError, attempt_letters, letter_of
+from projector.privacy.erased_users import erased_in, user_of_key, user_of_value
 from projector.writing.commit import GenerationWriter
 from projector.writing.connection import Connection
 from projector.writing.failure import Diagnosis, Failure, kind_of
 from read_model.progress import notify_readers
+from read_model.pseudonyms import pseudonym, pseudonym_key
 from read_model.tables import late_events
 
 CHUNK = 500  # letters at most in one transaction; the partition's owner waits for it
+ERASED = "Its user was erased after this record."
 BUSY = (asyncpg.LockNotAvailableError, asyncpg.TransactionRollbackError)  # the transaction is rolled back; try again
 
 # The outcome of one letter. `blocked`: an earlier parked letter of its key was not chosen.
@@ -105,7 +109,11 @@ class Redrive:
             rows = await connection.fetch(
                 self._sql(sql.NEXT_OF_CHOSEN_KEYS), *here.arguments(), list(first), list(first.values()), after, size
             )
-            return await self._apply(connection, partition, [letter_of(row) for row in rows], first)
+            letters = [letter_of(row) for row in rows]
+            erased = await self._erased(connection, partition, letters)
+            done = await self._apply(connection, partition, [one for one in letters if one.offset not in erased], first)
+            gone = [LetterOutcome(*partition, offset, "discarded", ERASED) for offset in erased]
+            return sorted([*done, *gone], key=lambda outcome: outcome.offset)
 
         return await self._run("dlq redrive", chosen, chunk, progress)
 
@@ -125,6 +133,23 @@ class Redrive:
 
         return await self._run("dlq discard", chosen, chunk, progress)
 
+    async def _erased(self, connection: Connection, partition: Partition, letters: list[Letter]) -> list[int]:
+        """Deletes the letters of users who were erased after their record; returns their offsets.
+
+        The marker has deleted those that it could read; another version may read more.
+        """
+        users = await erased_in(connection, *partition)
+        found = [
+            letter.offset
+            for letter in letters
+            if letter.offset < users.last
+            and (user := user_of_key(letter.key) or user_of_value(letter.value)) is not None
+            and users.is_erased(user, letter.offset)
+        ]
+        if found:
+            await connection.execute(self._sql(sql.DELETE), *partition, found)
+        return found
+
     def _sql(self, statement: str) -> str:
         return statement.format(generation=self._writer.generation)
 
@@ -142,7 +167,11 @@ class Redrive:
             raise RedriveError("A partition is busy. The letters finished so far stay finished. Try again.") from error
 
     async def _chunks(self, action: str, chosen: LetterFilter, chunk: Chunk, progress: Progress) -> Outcomes:
-        filters = {"run": self._run_id, "generation": self._writer.generation, "filter": msgspec.to_builtins(chosen)}
+        named = msgspec.to_builtins(chosen)
+        if chosen.user is not None:  # the journal is kept when a user is erased
+            secret = await pseudonym_key(self._connection)
+            named["user"] = f"pseudonym:{pseudonym(secret, chosen.tenant or DEFAULT_TENANT, chosen.user).hex()}"
+        filters = {"run": self._run_id, "generation": self._writer.generation, "filter": named}
         await self._journal(action, {**filters, "limit": self._options.limit, "rate": self._options.rate})
         partitions = await self._connection.fetch(self._sql(sql.WHERE_CHOSEN), *chosen.arguments())
         rate = _RedriveRate(self._options.rate)

@@ -27,6 +27,7 @@ from projector.consuming.run import MembershipLostError, Projector
 from projector.generations.history import HistoryCheck
 from projector.generations.limits import GenerationLimits
 from projector.liveness.heartbeat import Membership
+from projector.privacy.erased_users import product_fields
 from projector.projections.projection import PLAN_SETTINGS
 from projector.settings import ProjectorSettings
 from projector.writing.checkpoints import Checkpoints
@@ -84,7 +85,15 @@ class GenerationLoop:
             checkpoints = Checkpoints(self._name, settings.kafka_topic, self._catalogue.digest)
             # A build starts at the beginning of the log, wherever the first generation started.
             start_from = settings.start_from if self._name == GENERATION else "earliest"
-            claims = Claims(consumer, pool, checkpoints, history, owner=owner_name(), start_from=start_from)
+            claims = Claims(
+                consumer,
+                pool,
+                checkpoints,
+                history,
+                owner=owner_name(),
+                start_from=start_from,
+                products=product_fields(self._catalogue),
+            )
             ownership = Ownership(consumer, claims, self.membership)
             self.consumer, self.ownership = consumer, ownership
             self.limits.changed = ownership.wake

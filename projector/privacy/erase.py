@@ -6,6 +6,7 @@ rebuild counts the same.
 
 from collections.abc import Sequence
 
+from projector.privacy.erased_users import stub_id
 from projector.privacy.letters import erase_letters
 from projector.privacy.marker import Marker
 from projector.writing.connection import Connection
@@ -60,18 +61,26 @@ async def erase(connection: Connection, generation: str, markers: Sequence[Marke
     if not markers:
         return
     topic = markers[0].topic
-    tenants, users = [m.user[0] for m in markers], [m.user[1] for m in markers]
-    places = [m.partition for m in markers], [m.offset for m in markers]
-    await connection.execute(_statement(generation), tenants, users, *places, topic)
-    await erase_letters(connection, generation, topic, markers)
-    key = await pseudonym_key(connection)
+    secret = await pseudonym_key(connection)
+    # A rebuild knows users that are erased already by their stubs.
+    gone = [(user, m) for m in markers for user in (m.user, (m.user[0], stub_id(secret, m.user)))]
+    await connection.execute(
+        _statement(generation),
+        [user[0] for user, _ in gone],
+        [user[1] for user, _ in gone],
+        [m.partition for _, m in gone],
+        [m.offset for _, m in gone],
+        topic,
+    )
+    await erase_letters(connection, generation, topic, [(user, m.partition, m.offset) for user, m in gone])
     await connection.execute(
         REGISTER.format(generation=generation),
         topic,
-        *places,
+        [m.partition for m in markers],
+        [m.offset for m in markers],
         [m.erasure.erasure_id for m in markers],
-        tenants,
-        [pseudonym(key, *m.user) for m in markers],
+        [m.user[0] for m in markers],
+        [pseudonym(secret, *m.user) for m in markers],
         [m.erasure.requested_at for m in markers],
     )
 

@@ -12,8 +12,9 @@ import msgspec
 
 from contracts.event import DEFAULT_TENANT
 from contracts.record import key_of
-from projector.privacy.marker import Marker
 from projector.writing.connection import Connection
+
+Gone = tuple[tuple[str, str], int, int]  # tenant and user id; partition and offset of the marker
 
 # Candidates by key, or by the JSON text of the id; `is_of` looks at each.
 CANDIDATES = """
@@ -46,12 +47,12 @@ async def letters_of(connection: Connection, generation: str, users: Sequence[tu
     return found
 
 
-async def erase_letters(connection: Connection, generation: str, topic: str, markers: Sequence[Marker]) -> None:
+async def erase_letters(connection: Connection, generation: str, topic: str, gone: Sequence[Gone]) -> None:
     """Deletes the letters of these users from before their markers; empties those that were discarded."""
     here = [
         (row["kafka_partition"], row["kafka_offset"])
-        for row in await letters_of(connection, generation, [marker.user for marker in markers])
-        if row["kafka_topic"] == topic and any(_stands_before(row, each) and is_of(row, each.user) for each in markers)
+        for row in await letters_of(connection, generation, [user for user, _, _ in gone])
+        if row["kafka_topic"] == topic and any(_stands_before(row, each) and is_of(row, each[0]) for each in gone)
     ]
     if here:
         places = [list(each) for each in zip(*here, strict=True)]
@@ -59,8 +60,9 @@ async def erase_letters(connection: Connection, generation: str, topic: str, mar
             await connection.execute(statement.format(generation=generation), topic, *places)
 
 
-def _stands_before(row: asyncpg.Record, marker: Marker) -> bool:
-    return bool(row["kafka_partition"] == marker.partition and row["kafka_offset"] < marker.offset)
+def _stands_before(row: asyncpg.Record, gone: Gone) -> bool:
+    _, partition, offset = gone
+    return bool(row["kafka_partition"] == partition and row["kafka_offset"] < offset)
 
 
 def names_in_json(user_id: str) -> set[bytes]:

@@ -11,6 +11,7 @@ from projector.consuming.topic_metadata import TopicMetadata
 from projector.dead_letters.parking import Parked, load_parked
 from projector.generations.history import HistoryCheck, Unproven
 from projector.liveness.stops import Stop, StopCause
+from projector.privacy.erased_users import erased_ahead
 from projector.writing.checkpoints import Checkpoints, StoredCheckpoint
 from read_model.generations.histories import UNNAMED
 from telemetry.logs import get_logger
@@ -38,10 +39,12 @@ class Claims:
         *,
         owner: str,
         start_from: Literal["earliest", "latest"],
+        products: frozenset[str] = frozenset(),
     ) -> None:
+        """`products`: the payload fields that name a product; of erased users nothing else is kept."""
         self._consumer, self._pool, self._checkpoints, self._history = consumer, pool, checkpoints, history
         self.topic, self.generation, self.owner = checkpoints.topic, checkpoints.generation, owner
-        self._start_from = start_from
+        self._start_from, self._products = start_from, products
         self._topic: TopicMetadata | None = None
         self._log = get_logger("projector").bind(generation=checkpoints.generation, owner=owner)
 
@@ -68,6 +71,10 @@ class Claims:
             positions = await checkpoints.claim(connection, wanted, self.owner)
             # Load after the claim: from here on, nobody else can park or redrive without fencing us.
             parked = await load_parked(connection, checkpoints.generation, self.topic, wanted)
+            for partition, erased in (
+                await erased_ahead(connection, checkpoints.generation, self.topic, wanted, self._products)
+            ).items():
+                parked[partition].erased = erased
             stored = await checkpoints.stored(connection, wanted)
             stops = await self._stops(positions, stored, topic)
             for position, stop in stops.items():

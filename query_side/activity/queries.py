@@ -13,7 +13,7 @@ from read_model.wire_time import WireTime, wire_time
 
 USER_ACTIVITY = """
 SELECT first_seen, last_seen, logins, logouts, product_views, last_login_at, logged_in, last_product_id
-FROM read.user_activity WHERE tenant_id = 'default' AND user_id = $1
+FROM read.user_activity WHERE tenant_id = $1 AND user_id = $2
 """
 
 # The newest first. A user's sessions are one range; sorting them costs what that user did, not what all did.
@@ -21,19 +21,19 @@ USER_SESSIONS = """
 SELECT session_id, started_at, ended_at, ended_by, extract(epoch FROM duration)::float8 AS seconds, views, products,
        more_products
 FROM read.user_sessions
-WHERE tenant_id = 'default' AND user_id = $1 AND (started_at, session_id) < ($2::text::timestamptz, $3::uuid)
-ORDER BY started_at DESC, session_id DESC LIMIT $4
+WHERE tenant_id = $1 AND user_id = $2 AND (started_at, session_id) < ($3::text::timestamptz, $4::uuid)
+ORDER BY started_at DESC, session_id DESC LIMIT $5
 """
 
 TOP_PRODUCTS = """
 SELECT product_id, sum(views)::bigint AS views FROM read.product_views
-WHERE tenant_id = 'default' AND hour >= $1 AND hour < $2
-GROUP BY product_id ORDER BY views DESC, product_id LIMIT $3
+WHERE tenant_id = $1 AND hour >= $2 AND hour < $3
+GROUP BY product_id ORDER BY views DESC, product_id LIMIT $4
 """
 
 ACTIVITY_HOURLY = """
 SELECT hour, event_type, events, distinct_users FROM read.activity_hourly
-WHERE tenant_id = 'default' AND hour >= $1 AND hour < $2 AND ($3::text[] = '{}' OR event_type = ANY($3::text[]))
+WHERE tenant_id = $1 AND hour >= $2 AND hour < $3 AND ($4::text[] = '{}' OR event_type = ANY($4::text[]))
 ORDER BY hour, event_type
 """
 
@@ -101,32 +101,35 @@ class HourlyActivity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, re
     hours: list[HourOfActivity]
 
 
-async def user_activity(connection: Connection, user_id: str) -> UserActivity | None:
+async def user_activity(connection: Connection, tenant_id: str, user_id: str) -> UserActivity | None:
     """None for a user without events."""
-    row = await connection.fetchrow(USER_ACTIVITY, user_id)
+    row = await connection.fetchrow(USER_ACTIVITY, tenant_id, user_id)
     return None if row is None else UserActivity(user_id=user_id, **_written(row))
 
 
 async def user_sessions(
-    connection: Connection, user_id: str, after: Place | None, limit: int
+    connection: Connection, tenant_id: str, user_id: str, after: Place | None, limit: int
 ) -> tuple[list[UserSession], Place | None]:
     """At most `limit` sessions after that place, the newest first, and the place of the last one if more follow."""
     before = ("infinity", LEAST_ID) if after is None else (after.time.isoformat(), after.event_id)
-    rows = await connection.fetch(USER_SESSIONS, user_id, *before, limit + 1)
+    rows = await connection.fetch(USER_SESSIONS, tenant_id, user_id, *before, limit + 1)
     sessions = [UserSession(**_written(row)) for row in rows[:limit]]
     return sessions, sessions[-1].place() if len(rows) > limit else None
 
 
-async def top_products(connection: Connection, since: datetime, until: datetime, limit: int) -> list[ProductViews]:
+async def top_products(
+    connection: Connection, tenant_id: str, since: datetime, until: datetime, limit: int
+) -> list[ProductViews]:
     """The most viewed products of full hours, the most viewed first."""
-    return [ProductViews(**_written(row)) for row in await connection.fetch(TOP_PRODUCTS, since, until, limit)]
+    rows = await connection.fetch(TOP_PRODUCTS, tenant_id, since, until, limit)
+    return [ProductViews(**_written(row)) for row in rows]
 
 
 async def activity_hourly(
-    connection: Connection, since: datetime, until: datetime, event_types: tuple[str, ...]
+    connection: Connection, tenant_id: str, since: datetime, until: datetime, event_types: tuple[str, ...]
 ) -> list[HourOfActivity]:
     """Each hour and type in which there was an event; no types named: of every type that is in the log."""
-    rows = await connection.fetch(ACTIVITY_HOURLY, since, until, event_types)
+    rows = await connection.fetch(ACTIVITY_HOURLY, tenant_id, since, until, event_types)
     return [HourOfActivity(**_written(row)) for row in rows]
 
 

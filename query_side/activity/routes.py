@@ -15,7 +15,7 @@ from query_side.activity import queries as projections
 from query_side.activity.hour_range import full_hours, within
 from query_side.activity.queries import HourlyActivity, TopProducts, UserActivity, UserSession
 from query_side.api.declared import AnyUserId, Cursor, From, OfTypes, To, UserId, at_most
-from query_side.api.dependencies import Connected, TheCursors
+from query_side.api.dependencies import Connected, TheCursors, TheTenant
 from query_side.api.described import LINK, NEGOTIATED, refused
 from query_side.api.parameters import DOT_SEGMENTS
 from query_side.api.responses import RefusedError
@@ -23,7 +23,7 @@ from query_side.api.strictness import CHECKED_TOGETHER
 from query_side.events.pages import unpacked
 from query_side.events.queries import Connection
 from query_side.events.responses import FOREIGN_CURSOR
-from query_side.log_positions.cursors import Cursors
+from query_side.log_positions.cursors import TenantCursors
 from read_model.wire_time import wire_time
 
 MAX_SESSIONS, DEFAULT_SESSIONS = 200, 50  # of one answer
@@ -51,9 +51,9 @@ get_sessions = partial(
 
 
 @get_activity("/users/{id:str}/activity", operation_id="getUserActivity", summary="What one user did")
-async def user_activity(connection: Connected, user_id: UserId) -> UserActivity:
+async def user_activity(connection: Connected, tenant: TheTenant, user_id: UserId) -> UserActivity:
     """Raises RefusedError, 404, for a user without events."""
-    return await activity_of(connection, user_id)
+    return await activity_of(connection, tenant, user_id)
 
 
 @get_activity(
@@ -62,13 +62,13 @@ async def user_activity(connection: Connected, user_id: UserId) -> UserActivity:
     summary="What one user did, whatever their id",
     description=BY_QUERY,
 )
-async def activity_of_any_user(connection: Connected, user_id: AnyUserId) -> UserActivity:
+async def activity_of_any_user(connection: Connected, tenant: TheTenant, user_id: AnyUserId) -> UserActivity:
     """Raises RefusedError, 404, for a user without events."""
-    return await activity_of(connection, user_id)
+    return await activity_of(connection, tenant, user_id)
 
 
-async def activity_of(connection: Connection, user_id: str) -> UserActivity:
-    found = await projections.user_activity(connection, user_id)
+async def activity_of(connection: Connection, tenant_id: str, user_id: str) -> UserActivity:
+    found = await projections.user_activity(connection, tenant_id, user_id)
     if found is None:
         raise RefusedError(404, NO_EVENTS)
     return found
@@ -82,6 +82,7 @@ async def activity_of(connection: Connection, user_id: str) -> UserActivity:
 )
 async def user_sessions(
     connection: Connected,
+    tenant: TheTenant,
     cursors: TheCursors,
     user_id: UserId,
     limit: Sessions = DEFAULT_SESSIONS,
@@ -89,9 +90,9 @@ async def user_sessions(
 ) -> Response[list[UserSession]]:
     """A page of them. Raises RefusedError, 400, for a cursor of another request."""
     if user_id in DOT_SEGMENTS:
-        return await sessions_of(connection, cursors, user_id, limit, cursor)
+        return await sessions_of(connection, tenant, cursors.of(tenant), user_id, limit, cursor)
     path = f"/users/{quote(user_id, safe='')}/sessions"
-    return await sessions_of(connection, cursors, user_id, limit, cursor, path)
+    return await sessions_of(connection, tenant, cursors.of(tenant), user_id, limit, cursor, path)
 
 
 @get_sessions(
@@ -102,17 +103,24 @@ async def user_sessions(
 )
 async def sessions_of_any_user(
     connection: Connected,
+    tenant: TheTenant,
     cursors: TheCursors,
     user_id: AnyUserId,
     limit: Sessions = DEFAULT_SESSIONS,
     cursor: Cursor = None,
 ) -> Response[list[UserSession]]:
     """A page of them. Raises RefusedError, 400, for a cursor of another request."""
-    return await sessions_of(connection, cursors, user_id, limit, cursor)
+    return await sessions_of(connection, tenant, cursors.of(tenant), user_id, limit, cursor)
 
 
 async def sessions_of(
-    connection: Connection, cursors: Cursors, user_id: str, limit: int, cursor: str | None, path: str | None = None
+    connection: Connection,
+    tenant_id: str,
+    cursors: TenantCursors,
+    user_id: str,
+    limit: int,
+    cursor: str | None,
+    path: str | None = None,
 ) -> Response[list[UserSession]]:
     """A page, and the `Link` to the next one: at `path`, or at the path that takes the user id from the query."""
     bound_to = b"sessions:" + user_id.encode()
@@ -120,7 +128,7 @@ async def sessions_of(
     if cursor is not None and payload is None:
         raise RefusedError(400, errors=[FOREIGN_CURSOR])
     after = None if payload is None else unpacked(payload)
-    found, last = await projections.user_sessions(connection, user_id, after, limit)
+    found, last = await projections.user_sessions(connection, tenant_id, user_id, after, limit)
     if last is None:
         return Response(found)
     query = {"limit": limit, "cursor": cursors.seal(last.packed(), bound_to)}
@@ -140,11 +148,11 @@ async def sessions_of(
     opt={CHECKED_TOGETHER: [within(USUAL_RANKING, MAX_RANKING)]},
 )
 async def top_products(
-    connection: Connected, since: From = None, until: To = None, limit: Products = DEFAULT_PRODUCTS
+    connection: Connected, tenant: TheTenant, since: From = None, until: To = None, limit: Products = DEFAULT_PRODUCTS
 ) -> TopProducts:
     """The most viewed products of a span of hours."""
     begin, end = full_hours(since, until, USUAL_RANKING)
-    found = await projections.top_products(connection, begin, end, limit)
+    found = await projections.top_products(connection, tenant, begin, end, limit)
     return TopProducts(wire_time(begin), wire_time(end), found)
 
 
@@ -160,11 +168,11 @@ async def top_products(
     opt={CHECKED_TOGETHER: [within(USUAL_ACTIVITY, MAX_ACTIVITY)]},
 )
 async def activity_hourly(
-    connection: Connected, since: From = None, until: To = None, event_types: OfTypes = ()
+    connection: Connected, tenant: TheTenant, since: From = None, until: To = None, event_types: OfTypes = ()
 ) -> HourlyActivity:
     """Events of each type in each hour of a span."""
     begin, end = full_hours(since, until, USUAL_ACTIVITY)
-    found = await projections.activity_hourly(connection, begin, end, event_types)
+    found = await projections.activity_hourly(connection, tenant, begin, end, event_types)
     return HourlyActivity(wire_time(begin), wire_time(end), found)
 
 

@@ -1,16 +1,21 @@
-"""What typed routes are given by name: a connection for the length of the request, and the key of cursors."""
+"""What typed routes are given by name: a connection for the length of the request, the tenant, the key of cursors."""
 
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import asyncpg
+from litestar import Request
 from litestar.di import NamedDependency, Provide
 from litestar.params import SkipValidation
 
+from query_side.api.asking import tenant_of
 from query_side.events.queries import Connection
 from query_side.feed.event_status import Statuses
 from query_side.log_positions.cursors import Cursors
+from web.tenants.position_tokens import PositionTokens
 
 Connected = NamedDependency[SkipValidation[Connection]]
+TheTenant = NamedDependency[SkipValidation[str]]
 TheCursors = NamedDependency[SkipValidation[Cursors]]
 
 
@@ -18,6 +23,7 @@ def dependencies_of(
     pool_of: Callable[[], asyncpg.Pool],
     cursors_of: Callable[[], Cursors],
     statuses_of: Callable[[], Statuses],
+    tokens: PositionTokens,
     timeout: float,
 ) -> dict[str, Provide]:
     """`pool_of()` and `cursors_of()` give what the lifespan has opened; `timeout`: seconds to wait for a connection."""
@@ -32,8 +38,14 @@ def dependencies_of(
     def statuses() -> Statuses:
         return statuses_of()
 
+    def tenant(request: Request[Any, Any, Any]) -> str:
+        scope: Any = request.scope
+        return tenant_of(scope)
+
     return {
         "connection": Provide(connection),
         "cursors": Provide(cursors, sync_to_thread=False),
         "statuses": Provide(statuses, sync_to_thread=False),
+        "tokens": Provide(lambda: tokens, sync_to_thread=False),
+        "tenant": Provide(tenant, sync_to_thread=False),
     }

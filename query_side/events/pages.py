@@ -29,8 +29,9 @@ LAST_MOMENT = datetime.max.replace(tzinfo=UTC)
 
 # Times travel as text: asyncpg takes the first and the last moment that Python knows for infinity.
 # The parameters of every statement, whether it uses the last three or not, are these:
-FROM_PLACE, TO_PLACE = "$1::text::timestamptz, $2::uuid", "$3::text::timestamptz, $4::uuid"
-LIMIT, USER, PRODUCT, TYPES = "$5::bigint", "$6::text", "$7::text", "$8::text[]"
+OF_TENANT = "tenant_id = $1"
+FROM_PLACE, TO_PLACE = "$2::text::timestamptz, $3::uuid", "$4::text::timestamptz, $5::uuid"
+LIMIT, USER, PRODUCT, TYPES = "$6::bigint", "$7::text", "$8::text", "$9::text[]"
 
 PRODUCT_OF = "payload ->> 'productId'"
 OF_A_PRODUCT = f"event_type = 'PRODUCT_VIEW' AND length({PRODUCT_OF}) <= 256"  # as the index has it
@@ -80,21 +81,29 @@ _identity = msgspec.json.Decoder(_Identity)
 
 
 async def fetch_page(
-    connection: Connection, wanted: EventFilter, after: Place | None, limit: int, *, declared: bool = False
+    connection: Connection,
+    tenant_id: str,
+    wanted: EventFilter,
+    after: Place | None,
+    limit: int,
+    *,
+    declared: bool = False,
 ) -> Page:
-    """At most `limit` events after that place, in the filter's order; fewer where they are large (`PAGE_BYTES`).
+    """At most `limit` of the tenant's events after that place, in the filter's order; fewer where they are large.
+
+    How large: `PAGE_BYTES`.
 
     `declared`: whether the catalogue declares views of products of its own.
 
     Where the filter leaves out some of what its index finds, at most `MAX_LOOKED_AT` events are looked at: the page has
     what was found among them, and ends where the looking ended.
     """
-    first = await _fetch(connection, wanted, after, min(limit, UNMEASURED), declared)
+    first = await _fetch(connection, tenant_id, wanted, after, min(limit, UNMEASURED), declared)
     size = sum(map(size_of, first.events))
     count = further(limit, len(first.events), size)
     if first.last is None or len(first.events) < UNMEASURED or not count:
         return first
-    rest = await _fetch(connection, wanted, first.last, count, declared)
+    rest = await _fetch(connection, tenant_id, wanted, first.last, count, declared)
     for number, event in enumerate(rest.events):
         size += size_of(event)
         if size > PAGE_BYTES and number:
@@ -103,15 +112,18 @@ async def fetch_page(
     return Page(first.events + rest.events, rest.last)
 
 
-async def _fetch(connection: Connection, wanted: EventFilter, after: Place | None, limit: int, declared: bool) -> Page:
+async def _fetch(
+    connection: Connection, tenant_id: str, wanted: EventFilter, after: Place | None, limit: int, declared: bool
+) -> Page:
     selective = bool(wanted.event_types) or (wanted.user_id is not None and wanted.product_id is not None)
     form: Form = "bounded" if selective else "all"
-    rows = await connection.fetch(sql(wanted, form, declared=declared), *arguments(wanted, after, limit + 1))
+    found = arguments(tenant_id, wanted, after, limit + 1)
+    rows = await connection.fetch(sql(wanted, form, declared=declared), *found)
     events = [row[0] for row in rows[:limit]]
     if len(rows) > limit:
         return Page(events, _place_of(events[-1]))
     if selective:
-        last = await connection.fetchval(sql(wanted, "end", declared=declared), *arguments(wanted, after, 1))
+        last = await connection.fetchval(sql(wanted, "end", declared=declared), *arguments(tenant_id, wanted, after, 1))
         return Page(events, None if last is None else _place_of(last))
     return Page(events, None)
 
@@ -123,6 +135,7 @@ def _place_of(event: str) -> Place:
 
 async def export(
     connection: Connection,
+    tenant_id: str,
     wanted: EventFilter,
     sink: Callable[[bytes], Awaitable[None]],
     timeout: float,
@@ -131,9 +144,10 @@ async def export(
 ) -> None:
     """All that the filter lets through, from one snapshot, into `sink`: chunks of whole lines, each an event's JSON."""
     if wanted == EVERYTHING:
-        await get_all_processed_events(connection, sink, timeout)
+        await get_all_processed_events(connection, tenant_id, sink, timeout)
     else:
-        await copy_lines(connection, sql(wanted, declared=declared), arguments(wanted, None, None), sink, timeout)
+        chosen = arguments(tenant_id, wanted, None, None)
+        await copy_lines(connection, sql(wanted, declared=declared), chosen, sink, timeout)
 
 
 def sql(wanted: EventFilter, form: Form = "all", *, declared: bool = False) -> str:
@@ -157,7 +171,7 @@ def _sql_of_two_ranges(typed: bool, descending: bool, form: Form) -> str:
     for column, conditions in ranges:
         key = f"{column}, occurred_at, event_id"
         bounds = [f"({key}) >= ({PRODUCT}, {FROM_PLACE})", f"({key}) < ({PRODUCT}, {TO_PLACE})"]
-        where = "\n  AND ".join(["tenant_id = 'default'", *bounds, *conditions])
+        where = "\n  AND ".join([OF_TENANT, *bounds, *conditions])
         parts.append(
             "(SELECT occurred_at, event_id, event_type, event_json FROM read.processed_events"  # noqa: S608 - constants
             f"\nWHERE {where}\nORDER BY {_ordered(key, descending)} LIMIT {most})"
@@ -184,7 +198,7 @@ def _sql(scope: str, also_product: bool, typed: bool, descending: bool, form: Fo
     )
     key = f"{leading}occurred_at, event_id"
     range_of_index = [
-        "tenant_id = 'default'",
+        OF_TENANT,
         f"({key}) >= ({value}{FROM_PLACE})",
         f"({key}) < ({value}{TO_PLACE})",
         *([OF_A_PRODUCT, ONLY_TEXT] if scope == "product" else []),
@@ -211,15 +225,15 @@ def _same_product(declared: bool) -> list[str]:
     return [SAME_DECLARED] if declared else ["event_type = 'PRODUCT_VIEW'", SAME_PRODUCT]
 
 
-def arguments(wanted: EventFilter, after: Place | None, limit: int | None) -> tuple[object, ...]:
-    """The parameters for a filter's statement, after a place or from the beginning."""
+def arguments(tenant_id: str, wanted: EventFilter, after: Place | None, limit: int | None) -> tuple[object, ...]:
+    """The parameters for a filter's statement on a tenant's events, after a place or from the beginning."""
     low: tuple[str, UUID] = (wanted.since.isoformat() if wanted.since else "-infinity", LEAST_ID)
     high: tuple[str, UUID] = (wanted.until.isoformat() if wanted.until else "infinity", LEAST_ID)
     if after is not None and wanted.descending:
         high = (after.time.isoformat(), after.event_id)
     elif after is not None:
         low = _just_after(after)
-    return (*low, *high, limit, wanted.user_id, wanted.product_id, wanted.event_types)
+    return (tenant_id, *low, *high, limit, wanted.user_id, wanted.product_id, wanted.event_types)
 
 
 def _just_after(place: Place) -> tuple[str, UUID]:

@@ -12,9 +12,9 @@ Connection = PoolConnectionProxy | asyncpg.Connection
 Executor = Connection | asyncpg.Pool
 Sink = Callable[[bytes], Awaitable[None]]
 
-EVENT_BY_ID = "SELECT event_json FROM read.processed_events WHERE tenant_id = 'default' AND event_id = $1"
-IS_PROCESSED = "SELECT EXISTS (SELECT FROM read.processed_events WHERE tenant_id = 'default' AND event_id = $1)"
-ALL_EVENTS = "SELECT event_json FROM read.processed_events WHERE tenant_id = 'default' ORDER BY occurred_at, event_id"
+EVENT_BY_ID = "SELECT event_json FROM read.processed_events WHERE tenant_id = $1 AND event_id = $2"
+IS_PROCESSED = "SELECT EXISTS (SELECT FROM read.processed_events WHERE tenant_id = $1 AND event_id = $2)"
+ALL_EVENTS = "SELECT event_json FROM read.processed_events WHERE tenant_id = $1 ORDER BY occurred_at, event_id"
 PROCESSED_COUNT = "SELECT coalesce(sum(stored), 0)::bigint FROM read.checkpoints"
 SET_ALL = "SELECT set_config(name, value, false) FROM unnest($1::text[], $2::text[]) AS given(name, value)"
 CLEAR = """
@@ -29,15 +29,15 @@ class ClearRefusedError(Exception):
     """`clear` was called outside the test environment."""
 
 
-async def get_event_by_id(executor: Executor, event_id: UUID) -> str | None:
+async def get_event_by_id(executor: Executor, tenant_id: str, event_id: UUID) -> str | None:
     """The event's JSON, or None when the read model does not have it (yet)."""
-    found: str | None = await executor.fetchval(EVENT_BY_ID, event_id)
+    found: str | None = await executor.fetchval(EVENT_BY_ID, tenant_id, event_id)
     return found
 
 
-async def is_event_processed(executor: Executor, event_id: UUID) -> bool:
+async def is_event_processed(executor: Executor, tenant_id: str, event_id: UUID) -> bool:
     """Whether the event is in the read model."""
-    found: bool = await executor.fetchval(IS_PROCESSED, event_id)
+    found: bool = await executor.fetchval(IS_PROCESSED, tenant_id, event_id)
     return found
 
 
@@ -47,12 +47,12 @@ async def count_processed_events(executor: Executor) -> int:
     return count
 
 
-async def get_all_processed_events(connection: Connection, sink: Sink, timeout: float) -> None:
-    """Streams all events, oldest first, into `sink`: chunks of some 500 KiB of whole lines, each the JSON of an event.
+async def get_all_processed_events(connection: Connection, tenant_id: str, sink: Sink, timeout: float) -> None:
+    """Streams all of a tenant's events, oldest first, into `sink`: chunks of some 500 KiB of whole lines of JSON.
 
     `timeout`: seconds for the whole of it.
     """
-    await copy_lines(connection, ALL_EVENTS, (), sink, timeout)
+    await copy_lines(connection, ALL_EVENTS, (tenant_id,), sink, timeout)
 
 
 async def copy_lines(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import asyncpg
 
 from contracts.types import Catalogue
+from query_side.api.asking import tenant_of
 from query_side.api.compression import ENCODED, LEAST_BYTES, VARY, Gzip, takes_gzip
 from query_side.api.negotiation import CSV, JSON, chosen
 from query_side.api.pending_bytes import Pace, WaitingBytes
@@ -64,21 +65,24 @@ class EventPages:
         if whole and (media_type != JSON or (request.filter == pages.EVERYTHING and not scope["query_string"])):
             await self._export(scope, receive, send, request.filter, rendering, gzip)
         else:
-            await self._page(send, path, request, rendering, gzip)
+            await self._page(tenant_of(scope), send, path, request, rendering, gzip)
 
-    async def _page(self, send: Send, path: str, request: PageRequest, rendering: Rendering, gzip: bool) -> None:
+    async def _page(
+        self, tenant_id: str, send: Send, path: str, request: PageRequest, rendering: Rendering, gzip: bool
+    ) -> None:
+        cursors = self._cursors_of().of(tenant_id)
         wanted, limit = request.filter, request.limit or DEFAULT_LIMIT
         bound_to = wanted.fingerprint()
         after = None
         if request.cursor is not None:
-            payload = self._cursors_of().open(request.cursor, bound_to)
+            payload = cursors.open(request.cursor, bound_to)
             if payload is None:
                 raise RefusedError(400, errors=[FOREIGN_CURSOR])
             after = pages.unpacked(payload)
-        body, last = await self._rendered(wanted, after, limit, rendering)
+        body, last = await self._rendered(tenant_id, wanted, after, limit, rendering)
         headers = common_headers(rendering)
         if last is not None:
-            cursor = self._cursors_of().seal(last.packed(), bound_to)
+            cursor = cursors.seal(last.packed(), bound_to)
             headers.append((b"link", next_link(path, request, cursor, limit)))
         if gzip and rendering.compressible and len(body) >= LEAST_BYTES:
             body = Gzip().end(body)
@@ -86,11 +90,13 @@ class EventPages:
         await self._waiting.respond(send, 200, body, rendering.content_type, *headers)
 
     async def _rendered(
-        self, wanted: EventFilter, after: pages.Place | None, limit: int, rendering: Rendering
+        self, tenant_id: str, wanted: EventFilter, after: pages.Place | None, limit: int, rendering: Rendering
     ) -> tuple[bytes, pages.Place | None]:
         """The page's bytes, and nothing else of it: they may have to wait for their reader."""
         async with self._pool_of().acquire(timeout=self._query_timeout) as connection:
-            events, last = await pages.fetch_page(connection, wanted, after, limit, declared=self._declared)
+            found = await pages.fetch_page(connection, tenant_id, wanted, after, limit, declared=self._declared)
+        events, last = found
+        del found
         if type(rendering) is JsonArray:
             return json_array(events), last
         body = rendering.rows(("\n".join(events) + "\n").encode()) if events else b""
@@ -112,13 +118,13 @@ class EventPages:
             await send({"type": "http.response.body", "body": b""})
             return
         with held(self._share, principal_of(scope)):
-            await self._exported(receive, send, wanted, rendering, headers, gzip)
+            await self._exported(receive, send, (tenant_of(scope), wanted), rendering, headers, gzip)
 
     async def _exported(
         self,
         receive: Receive,
         send: Send,
-        wanted: EventFilter,
+        asked: tuple[str, EventFilter],
         rendering: Rendering,
         headers: Headers,
         gzip: bool,
@@ -134,7 +140,8 @@ class EventPages:
                 await stream.lines(lines)
 
             try:
-                await pages.export(connection, wanted, sink, self._export_timeout, declared=self._declared)
+                timeout = self._export_timeout
+                await pages.export(connection, *asked, sink, timeout, declared=self._declared)
                 await stream.end()
             except ClientGoneError:
                 get_logger("query-side").info("export_abandoned_by_client")

@@ -7,6 +7,7 @@ from uuid import UUID
 
 import asyncpg
 
+from query_side.api.asking import tenant_of
 from query_side.api.parameters import DOT_SEGMENTS, user_id_of
 from query_side.api.responses import JSON, RefusedError, guarded, header
 from query_side.events import queries
@@ -65,7 +66,7 @@ class EventRoutes:
         if event_id is None:
             raise RefusedError(400, "The event id in the path must be a UUID.")
         async with self._pool_of().acquire(timeout=self._query_timeout) as connection:
-            found = await queries.get_event_by_id(connection, event_id)
+            found = await queries.get_event_by_id(connection, tenant_of(scope), event_id)
         if found is None:
             raise RefusedError(404, "No such event in the read model (it may not be projected yet).")
         body = found.encode()

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Literal
 
@@ -10,7 +10,7 @@ import asyncpg
 import msgspec
 
 from query_side.events.event_lines import one_line
-from query_side.feed.pages import LogEntry, Page, cursor_of, read_page
+from query_side.feed.pages import LogEntry, Page, cursor_of, read_page_of_all
 from query_side.log_positions.cursors import Cursors
 from query_side.log_positions.positions import ReadModelState
 from query_side.log_positions.progress import Progress
@@ -29,8 +29,9 @@ End = Literal["slow", "shutdown", "history"]
 
 
 class Filter(msgspec.Struct, frozen=True):
-    """Selects events: all given conditions must match. An empty tuple of types means all types."""
+    """Selects events of one tenant: all given conditions must match. An empty tuple of types means all types."""
 
+    tenant_id: str
     user_id: str | None = None
     event_types: tuple[str, ...] = ()
     product_id: str | None = None
@@ -38,7 +39,8 @@ class Filter(msgspec.Struct, frozen=True):
     def matches(self, entry: LogEntry) -> bool:
         """Returns whether an event matches the filter."""
         return (
-            (self.user_id is None or entry.user_id == self.user_id)
+            entry.tenant_id == self.tenant_id
+            and (self.user_id is None or entry.user_id == self.user_id)
             and (not self.event_types or entry.event_type in self.event_types)
             and (self.product_id is None or entry.product_id == self.product_id)
         )
@@ -99,7 +101,7 @@ class Broadcaster:
         self._subscribers: dict[Filter, set[Subscriber]] = {}
         self._subscribed = asyncio.Event()
         self._moved = asyncio.Event()
-        self._count = 0
+        self._readers: Counter[str] = Counter()  # by tenant, how many keep it reading
         self.at: ReadModelState | None = None  # how far it has read; None while there are no subscribers
 
     async def run(self, cursors: Cursors) -> None:
@@ -124,16 +126,20 @@ class Broadcaster:
         return self._progress.next_advance()
 
     @contextlib.contextmanager
-    def kept_reading(self) -> Iterator[None]:
-        """Keeps the broadcaster reading while the body runs."""
-        self._count += 1
-        STREAMS_OPEN.set(self._count)
+    def kept_reading(self, tenant_id: str) -> Iterator[None]:
+        """Keeps the broadcaster reading events of this tenant while the body runs."""
+        self._count_reader(tenant_id, 1)
         self._subscribed.set()
         try:
             yield
         finally:
-            self._count -= 1
-            STREAMS_OPEN.set(self._count)
+            self._count_reader(tenant_id, -1)
+
+    def _count_reader(self, tenant_id: str, more: int) -> None:
+        self._readers[tenant_id] += more
+        if not self._readers[tenant_id]:
+            del self._readers[tenant_id]
+        STREAMS_OPEN.set(self._readers.total())
 
     def subscribe(self, subscriber: Subscriber) -> ReadModelState:
         """Adds a subscriber. Returns the position from which it receives events."""
@@ -153,7 +159,7 @@ class Broadcaster:
 
     async def _read_for_ever(self, cursors: Cursors) -> None:
         while True:
-            if not self._count:
+            if not self._readers:
                 self.at = None  # nobody needs the events that arrive while there are no subscribers
                 self._subscribed.clear()
                 await self._subscribed.wait()
@@ -168,13 +174,16 @@ class Broadcaster:
         """Reads new log entries until there are no subscribers."""
         if self.at is None:
             self._set_position(await self._progress.refresh())
-        while self._count:
+        while self._readers:
             moved = self._progress.next_advance()
             assert self.at is not None
+            since, tenants = self.at.reader_position(), list(self._readers)
             try:
-                page = await read_page(self._pool_of(), self._topic, self.at.reader_position(), PAGE_LIMIT)
+                page = await read_page_of_all(self._pool_of(), tenants, self._topic, since, PAGE_LIMIT)
             except AnotherHistoryError:
                 self._switch_history(await self._progress.refresh())
+                continue
+            if not self._readers.keys() <= set(tenants):  # a tenant came meanwhile, and the page lacks its events
                 continue
             if page.entries:
                 self._deliver(page, cursors)
@@ -206,14 +215,15 @@ class Broadcaster:
 
     def _deliver(self, page: Page, cursors: Cursors) -> None:
         tag = page.history.tag
-        rendered = [(entry, sse_event(entry, cursor_of(cursors, self._topic, at, tag))) for entry, at in page.walk()]
-        if not rendered:
-            return
-        of_user: dict[str | None, list[tuple[LogEntry, bytes]]] = {}
-        for entry, piece in rendered:
-            of_user.setdefault(entry.user_id, []).append((entry, piece))
-        for wants, subscribers in [*self._subscribers.items()]:
-            found = rendered if wants.user_id is None else of_user.get(wants.user_id, [])
+        # Each by tenant, and by tenant and user.
+        of: dict[tuple[str | None, str | None], list[tuple[LogEntry, bytes]]] = {}
+        for entry, at in page.walk():
+            cursor = cursor_of(cursors.of(entry.tenant_id or ""), self._topic, at, tag)
+            rendered = (entry, sse_event(entry, cursor))
+            of.setdefault((entry.tenant_id, None), []).append(rendered)
+            of.setdefault((entry.tenant_id, entry.user_id), []).append(rendered)
+        for wants, subscribers in [*self._subscribers.items()] if of else []:
+            found = of.get((wants.tenant_id, wants.user_id), [])
             pieces = b"".join(piece for entry, piece in found if wants.matches(entry))
             if pieces:
                 self._offer(subscribers, pieces)
@@ -229,8 +239,9 @@ class Broadcaster:
         while True:
             await asyncio.sleep(self._heartbeat)
             if self.at is not None:
-                cursor = cursor_of(cursors, self._topic, self.at.at, self.at.history.tag)
-                self._offer(self._all(), heartbeat_comment(cursor))
+                for wants, subscribers in [*self._subscribers.items()]:
+                    cursor = cursor_of(cursors.of(wants.tenant_id), self._topic, self.at.at, self.at.history.tag)
+                    self._offer(subscribers, heartbeat_comment(cursor))
 
 
 def sse_event(entry: LogEntry, cursor: str) -> bytes:

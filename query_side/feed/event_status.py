@@ -8,24 +8,26 @@ import asyncpg
 import msgspec
 
 from query_side.api.responses import RefusedError
-from query_side.log_positions.positions import Position
+from query_side.events.queries import Connection
+from query_side.log_positions.positions import Position, TenantPositions
 from query_side.log_positions.progress import Progress
 from read_model.names import READ
 from read_model.wire_time import WireTime, wire_time, wire_time_or_none
 
 EVENT = f"""
 SELECT kafka_partition, kafka_offset, occurred_at, recorded_at, projected_at
-FROM {READ}.processed_events WHERE tenant_id = 'default' AND event_id = $1
+FROM {READ}.processed_events WHERE tenant_id = $1 AND event_id = $2
 """  # noqa: S608 - composed of constants
 LETTER_COLUMNS = """kafka_partition, kafka_offset, event_id, recorded_at, parked_at, resolved_at, state, cause,
 error_message, behind_offset, attempts"""
 LETTERS_OF_EVENT = f"""
-SELECT {LETTER_COLUMNS} FROM {READ}.dead_letters WHERE event_id = $1 AND kafka_topic = $2 AND state <> 'redriven'
+SELECT {LETTER_COLUMNS} FROM {READ}.dead_letters
+WHERE tenant_id = $1 AND event_id = $2 AND kafka_topic = $3 AND state <> 'redriven'
 ORDER BY state = 'parked' DESC, kafka_partition, kafka_offset LIMIT 1
 """  # noqa: S608 - composed of constants
 LETTER_AT = f"""
 SELECT {LETTER_COLUMNS} FROM {READ}.dead_letters
-WHERE kafka_topic = $1 AND kafka_partition = $2 AND kafka_offset = $3
+WHERE tenant_id = $1 AND kafka_topic = $2 AND kafka_partition = $3 AND kafka_offset = $4
 """  # noqa: S608 - composed of constants
 CHECKPOINT = f"SELECT next_offset FROM {READ}.checkpoints WHERE topic = $1 AND partition = $2"  # noqa: S608
 
@@ -33,7 +35,7 @@ Life = Literal["accepted", "projected", "duplicate", "parked", "dead", "unknown"
 
 
 class Status(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True):
-    """The status of one event. Positions are `<partition>-<offset>`; times belong to the record at `position`."""
+    """The status of one event. Positions are as its tenant sees them; times belong to the record at `position`."""
 
     event_id: UUID
     status: Life
@@ -58,10 +60,11 @@ class Statuses:
         self._progress = progress
         self._pool_of, self._topic, self._timeout = pool_of, topic, timeout
 
-    async def of(self, event_id: UUID, at: Position | None, wait: float) -> Status:
+    async def of(self, mine: TenantPositions, event_id: UUID, at: Position | None, wait: float) -> Status:
         """Returns the status of an event, read in one snapshot.
 
         Args:
+            mine: the tenant, whose event it must be.
             event_id: the event.
             at: the position of one of its records; then the status is that record's. None: the event's.
             wait: seconds at most to wait until the read model has reached `at`.
@@ -72,59 +75,67 @@ class Statuses:
             self._pool_of().acquire(timeout=self._timeout) as connection,
             connection.transaction(isolation="repeatable_read", readonly=True),
         ):
-            row = await connection.fetchrow(EVENT, event_id)
+            row = await connection.fetchrow(EVENT, mine.tenant_id, event_id)
             if at is None:
-                return await self._of_event(connection, event_id, row)
-            return await self._of_record(connection, event_id, row, at)
+                return await self._of_event(connection, mine, event_id, row)
+            return await self._of_record(connection, mine, event_id, row, at)
 
     async def _of_event(
-        self, connection: asyncpg.pool.PoolConnectionProxy, event_id: UUID, row: asyncpg.Record | None
+        self, connection: Connection, mine: TenantPositions, event_id: UUID, row: asyncpg.Record | None
     ) -> Status:
         if row is not None:
-            return projected_status(event_id, row)
-        letter = await connection.fetchrow(LETTERS_OF_EVENT, str(event_id), self._topic)
-        return Status(event_id=event_id, status="unknown") if letter is None else dead_letter_status(event_id, letter)
+            return projected_status(mine, event_id, row)
+        letter = await connection.fetchrow(LETTERS_OF_EVENT, mine.tenant_id, str(event_id), self._topic)
+        if letter is None:
+            return Status(event_id=event_id, status="unknown")
+        return dead_letter_status(mine, event_id, letter)
 
     async def _of_record(
-        self, connection: asyncpg.pool.PoolConnectionProxy, event_id: UUID, row: asyncpg.Record | None, at: Position
+        self,
+        connection: Connection,
+        mine: TenantPositions,
+        event_id: UUID,
+        row: asyncpg.Record | None,
+        at: Position,
     ) -> Status:
         if row is not None and position_of(row) == at:
-            return projected_status(event_id, row)
+            return projected_status(mine, event_id, row)
         next_offset = await connection.fetchval(CHECKPOINT, self._topic, at.partition)
         if next_offset is None or next_offset <= at.offset:
-            reached = str(Position(at.partition, next_offset - 1)) if next_offset else None
-            return Status(event_id=event_id, status="accepted", position=str(at), read_model_at=reached)
-        letter = await connection.fetchrow(LETTER_AT, self._topic, *at)
+            reached = mine.text(Position(at.partition, next_offset - 1)) if next_offset else None
+            return Status(event_id=event_id, status="accepted", position=mine.text(at), read_model_at=reached)
+        letter = await connection.fetchrow(LETTER_AT, mine.tenant_id, self._topic, *at)
         if letter is not None and letter["state"] != "redriven" and letter["event_id"] in (None, str(event_id)):
-            return dead_letter_status(event_id, letter)
+            return dead_letter_status(mine, event_id, letter)
         if row is not None:
-            return Status(event_id=event_id, status="duplicate", position=str(at), stored_at=str(position_of(row)))
-        return Status(event_id=event_id, status="unknown", position=str(at))
+            stored_at = mine.text(position_of(row))
+            return Status(event_id=event_id, status="duplicate", position=mine.text(at), stored_at=stored_at)
+        return Status(event_id=event_id, status="unknown", position=mine.text(at))
 
 
-def projected_status(event_id: UUID, row: asyncpg.Record) -> Status:
+def projected_status(mine: TenantPositions, event_id: UUID, row: asyncpg.Record) -> Status:
     return Status(
         event_id=event_id,
         status="projected",
-        position=str(position_of(row)),
+        position=mine.text(position_of(row)),
         occurred_at=wire_time(row["occurred_at"]),
         recorded_at=wire_time(row["recorded_at"]),
         projected_at=wire_time(row["projected_at"]),
     )
 
 
-def dead_letter_status(event_id: UUID, letter: asyncpg.Record) -> Status:
+def dead_letter_status(mine: TenantPositions, event_id: UUID, letter: asyncpg.Record) -> Status:
     at, behind = position_of(letter), letter["behind_offset"]
     return Status(
         event_id=event_id,
         status="parked" if letter["state"] == "parked" else "dead",
-        position=str(at),
+        position=mine.text(at),
         recorded_at=wire_time(letter["recorded_at"]),
         parked_at=wire_time(letter["parked_at"]),
         discarded_at=wire_time_or_none(letter["resolved_at"]),
         cause=letter["cause"],
         reason=letter["error_message"],
-        waits_behind=None if behind is None else str(Position(at.partition, behind)),
+        waits_behind=None if behind is None else mine.text(Position(at.partition, behind)),
         attempts=letter["attempts"],
     )
 

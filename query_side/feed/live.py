@@ -18,6 +18,7 @@ from query_side.log_positions.read_your_writes import MAX_WAITING, ReadYourWrite
 from query_side.settings import QuerySettings
 from web.asgi import App
 from web.policies.limits.shares import Share
+from web.tenants.position_tokens import PositionTokens
 
 
 class Live:
@@ -27,6 +28,7 @@ class Live:
         self,
         pool_of: Callable[[], asyncpg.Pool],
         cursors_of: Callable[[], Cursors],
+        tokens: PositionTokens,
         settings: QuerySettings,
         waiting: WaitingBytes,
         event_types: Sequence[str],
@@ -48,7 +50,7 @@ class Live:
             event_types,
         )
         fresh = Share("reads that wait for a position", MAX_WAITING, settings.principal_share_percent)
-        read_your_writes = ReadYourWrites(self._progress, pool_of, topic, fresh)
+        read_your_writes = ReadYourWrites(self._progress, pool_of, topic, tokens, fresh)
         self.policy, self.confirm = read_your_writes.policy, read_your_writes.confirm
         self._feed = FeedRoutes(pool_of, cursors_of, topic, self._streams, waiting)
         self.statuses = Statuses(self._progress, pool_of, topic, settings.query_timeout_ms / 1000)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import asyncpg
 
+from query_side.api.asking import tenant_of
 from query_side.api.parameters import Parameters
 from query_side.api.pending_bytes import WaitingBytes
 from query_side.api.responses import JSON, guarded
@@ -48,9 +49,11 @@ class FeedRoutes:
         parameters = Parameters(scope["query_string"], ("since", "limit"))
         limit = parameters.number("limit", MAX_LIMIT) or DEFAULT_LIMIT
         parameters.check()
-        since = await start_position(self._pool_of(), self._cursors_of(), self._topic, parameters, BEGINNING)
-        page = await read_bounded(self._pool_of(), self._topic, since, limit)
-        cursor = cursor_of(self._cursors_of(), self._topic, page.end, page.history.tag).encode()
+        tenant_id = tenant_of(scope)
+        cursors = self._cursors_of().of(tenant_id)
+        since = await start_position(self._pool_of(), cursors, self._topic, parameters, BEGINNING)
+        page = await read_bounded(self._pool_of(), tenant_id, self._topic, since, limit)
+        cursor = cursor_of(cursors, self._topic, page.end, page.history.tag).encode()
         headers = [(b"footfall-cursor", cursor)]
         if page.more:
             headers.append((b"link", b'<%b?since=%b&limit=%d>; rel="next"' % (FEED.encode(), cursor, limit)))

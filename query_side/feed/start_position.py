@@ -7,7 +7,7 @@ import asyncpg
 from query_side.api.parameters import FIRST_MOMENT, Parameters
 from query_side.api.responses import RefusedError
 from query_side.feed.pages import position_of_cursor
-from query_side.log_positions.cursors import Cursors
+from query_side.log_positions.cursors import TenantCursors
 from query_side.log_positions.positions import LOG_BEGINNING, ORIGIN, Mark, ReaderPosition, read_model_state
 from read_model.names import READ
 
@@ -17,6 +17,7 @@ BEGINNING, NOW = "beginning", "now"
 # half a minute. So the binary search looks for a time this much earlier, and the records after it are scanned.
 DISORDER = timedelta(seconds=60)
 
+# The two statements below say at which offset of the log a time is, and nothing of a row: they know no tenant.
 PROBE = f"""
 SELECT asked.partition, (
     SELECT e.recorded_at >= $2 FROM {READ}.processed_events AS e
@@ -37,13 +38,13 @@ FROM unnest($3::int[], $4::bigint[], $5::bigint[]) AS asked(partition, kafka_off
 
 
 async def start_position(
-    pool: asyncpg.Pool, cursors: Cursors, topic: str, parameters: Parameters, default: str
+    pool: asyncpg.Pool, cursors: TenantCursors, topic: str, parameters: Parameters, default: str
 ) -> ReaderPosition:
     """Returns the start position that the parameter `since` names. Raises RefusedError (400).
 
     Args:
         pool: the pool of database connections.
-        cursors: decodes cursors.
+        cursors: decodes the tenant's cursors.
         topic: the topic's name.
         parameters: the request's parameters.
         default: the value of `since` if the request has none.

@@ -7,10 +7,12 @@ from litestar.di import NamedDependency
 from litestar.params import SkipValidation
 
 from query_side.api.declared import EventId
+from query_side.api.dependencies import TheTenant
 from query_side.api.described import OF_EVERY_READ, refused
 from query_side.api.reading import ALWAYS_JSON, AnyRequest
 from query_side.feed.event_status import Status, Statuses, at_most_one
-from query_side.log_positions.positions import positions_of, wait_of
+from query_side.log_positions.positions import TenantPositions, positions_of, wait_of
+from web.tenants.position_tokens import PositionTokens
 
 
 @get(
@@ -27,9 +29,14 @@ from query_side.log_positions.positions import positions_of, wait_of
     opt={ALWAYS_JSON: True},
 )
 async def event_status(
-    request: AnyRequest, statuses: NamedDependency[SkipValidation[Statuses]], event_id: EventId
+    request: AnyRequest,
+    tenant: TheTenant,
+    tokens: NamedDependency[SkipValidation[PositionTokens]],
+    statuses: NamedDependency[SkipValidation[Statuses]],
+    event_id: EventId,
 ) -> Status:
     """Answers the status of an event. Raises RefusedError (400) for more than one position."""
     scope: Any = request.scope
-    position = at_most_one(positions_of(scope["query_string"], scope["headers"]))
-    return await statuses.of(event_id, position, wait_of(scope["headers"]))
+    mine = TenantPositions(tokens, tenant)
+    position = at_most_one(positions_of(scope["query_string"], scope["headers"], mine))
+    return await statuses.of(mine, event_id, position, wait_of(scope["headers"]))

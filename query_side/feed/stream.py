@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import asyncpg
 
+from query_side.api.asking import tenant_of
 from query_side.api.parameters import Parameters
 from query_side.api.responses import RefusedError, header, until_disconnect
 from query_side.api.shares import held, principal_of
@@ -82,7 +83,7 @@ class Streams:
         gone = asyncio.create_task(until_disconnect(receive))
         work = asyncio.create_task(self._send_events(subscriber, since, send))
         try:
-            with self._broadcaster.kept_reading():
+            with self._broadcaster.kept_reading(subscriber.wants.tenant_id):
                 await asyncio.wait([gone, work], return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._broadcaster.unsubscribe(subscriber)
@@ -97,17 +98,19 @@ class Streams:
     async def _filter_and_start(self, scope: Scope) -> tuple[Filter, ReaderPosition | None]:
         parameters = Parameters(scope["query_string"], ("since", "userId", "productId", LAST_ID), ("eventType",))
         chosen = parameters.choices("eventType", self._event_types)
-        wants = Filter(parameters.text("userId"), chosen, parameters.text("productId"))
+        tenant_id = tenant_of(scope)
+        cursors = self._cursors_of().of(tenant_id)
+        wants = Filter(tenant_id, parameters.text("userId"), chosen, parameters.text("productId"))
         parameters.check()
         last = (header(scope, b"last-event-id") or b"").decode("latin-1") or parameters.raw(LAST_ID)
         if last:
-            found = position_of_cursor(self._cursors_of(), self._topic, last)
+            found = position_of_cursor(cursors, self._topic, last)
             if found is None:
                 raise RefusedError(400, errors=["Last-Event-ID is not a cursor of this feed."])
             return wants, found
         if parameters.raw("since") in (None, NOW):
             return wants, None
-        return wants, await start_position(self._pool_of(), self._cursors_of(), self._topic, parameters, NOW)
+        return wants, await start_position(self._pool_of(), cursors, self._topic, parameters, NOW)
 
     async def _send_events(self, subscriber: Subscriber, since: ReaderPosition | None, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
@@ -128,9 +131,10 @@ class Streams:
     async def _pieces(self, subscriber: Subscriber, since: ReaderPosition | None) -> AsyncIterator[bytes]:
         await self._broadcaster.position()
         if since is None:
-            yield begin_event(self._cursor(self._broadcaster.subscribe(subscriber).reader_position()))
+            start = self._broadcaster.subscribe(subscriber).reader_position()
+            yield begin_event(self._cursor(subscriber, start))
         else:
-            yield begin_event(self._cursor(since))
+            yield begin_event(self._cursor(subscriber, since))
             try:
                 async for piece in self._catch_up(subscriber, since):
                     yield piece
@@ -155,50 +159,52 @@ class Streams:
             if tail.history.tag != UNTAGGED:  # else it does not know the topic's id yet; the read below does
                 check(tag, tail.history)
             if not has_reached(tail.at, at):  # the client has read from another process, which is ahead of ours
-                yield await self._heartbeat_after(self._broadcaster.next_advance(), ReaderPosition(at, tag))
+                yield await self._heartbeat_after(subscriber, self._broadcaster.next_advance(), ReaderPosition(at, tag))
                 continue
             try:
-                page = await self._read(ReaderPosition(at, tag), tail.at, limit)
+                page = await self._read(subscriber, ReaderPosition(at, tag), tail.at, limit)
             except AWAY:
                 await asyncio.sleep(RETRY)
-                yield heartbeat_comment(self._cursor(ReaderPosition(at, tag)))
+                yield heartbeat_comment(self._cursor(subscriber, ReaderPosition(at, tag)))
                 continue
             at, tag, more, limit = page.end, page.history.tag, page.more, next_limit(page)
-            piece = self._rendered(page, subscriber.wants)
+            piece = self._rendered(page, subscriber)
             del page  # free its memory: only the piece is kept while the client receives it
             yield piece
             if more:
                 continue
             if not has_reached(at, tail.at):
-                yield await self._heartbeat_after(commits.wait(), ReaderPosition(at, tag))
+                yield await self._heartbeat_after(subscriber, commits.wait(), ReaderPosition(at, tag))
                 continue
             if joined_at is not None:
                 return
             joined_at = self._broadcaster.subscribe(subscriber)
 
-    async def _read(self, at: ReaderPosition, tail: Vector, limit: int) -> Page:
+    async def _read(self, subscriber: Subscriber, at: ReaderPosition, tail: Vector, limit: int) -> Page:
         async with self._catching_up:
-            page = await read_page(self._pool_of(), self._topic, at, limit, tail)
+            page = await read_page(self._pool_of(), subscriber.wants.tenant_id, self._topic, at, limit, tail)
         return page.cut(CATCH_UP_BYTES)
 
-    async def _heartbeat_after(self, moved: Awaitable[object], at: ReaderPosition) -> bytes:
+    async def _heartbeat_after(self, subscriber: Subscriber, moved: Awaitable[object], at: ReaderPosition) -> bytes:
         try:
             async with asyncio.timeout(self._heartbeat):
                 await moved
         except TimeoutError:
             pass
-        return heartbeat_comment(self._cursor(at))
+        return heartbeat_comment(self._cursor(subscriber, at))
 
-    def _rendered(self, page: Page, wants: Filter) -> bytes:
+    def _rendered(self, page: Page, subscriber: Subscriber) -> bytes:
         tag = page.history.tag
         pieces = [
-            sse_event(entry, self._cursor(ReaderPosition(at, tag))) for entry, at in page.walk() if wants.matches(entry)
+            sse_event(entry, self._cursor(subscriber, ReaderPosition(at, tag)))
+            for entry, at in page.walk()
+            if subscriber.wants.matches(entry)
         ]
-        return b"".join(pieces) + heartbeat_comment(self._cursor(ReaderPosition(page.end, tag)))
+        return b"".join(pieces) + heartbeat_comment(self._cursor(subscriber, ReaderPosition(page.end, tag)))
 
-    def _cursor(self, place: ReaderPosition) -> str:
+    def _cursor(self, subscriber: Subscriber, place: ReaderPosition) -> str:
         tag = UNTAGGED if place.tag is None else place.tag
-        return cursor_of(self._cursors_of(), self._topic, place.at, tag)
+        return cursor_of(self._cursors_of().of(subscriber.wants.tenant_id), self._topic, place.at, tag)
 
 
 def begin_event(cursor: str) -> bytes:

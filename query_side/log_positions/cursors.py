@@ -2,6 +2,9 @@
 
 A cursor is base64url of `tag || payload`. The tag is a keyed BLAKE2b of 128 bits (RFC 7693), at a tenth of the cost of
 HMAC. It covers the payload and the query that the cursor is bound to; the cursor itself does not contain the query.
+
+Offsets count the events of all tenants. So the default tenant's cursors are signed, and other tenants' are encrypted as
+well, with AES-SIV (RFC 5297); the tenant is part of what they are bound to (docs/decisions/0037).
 """
 
 import binascii
@@ -10,6 +13,10 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from hashlib import blake2b
 
 import asyncpg
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+
+from web.policies.principal import DEFAULT_TENANT
 
 TAG_BYTES = 16
 MAX_CURSOR_LENGTH = 4_096  # characters
@@ -20,11 +27,41 @@ class KeyMissingError(Exception):
     """The database has no key for cursors yet. The text says what to do."""
 
 
+class SealedCursors:
+    """The cursors of one tenant other than the default: nobody can read them, and no other tenant can use them."""
+
+    def __init__(self, cipher: AESSIV, tenant_id: str) -> None:
+        self._cipher, self._tenant = cipher, tenant_id.encode()
+
+    def seal(self, payload: bytes, bound_to: bytes) -> str:
+        """See `Cursors.seal`."""
+        return urlsafe_b64encode(self._cipher.encrypt(payload, [self._tenant, bound_to])).rstrip(b"=").decode()
+
+    def open(self, text: str, bound_to: bytes) -> bytes | None:
+        """See `Cursors.open`; None, too, for another tenant's cursor."""
+        raw = decoded(text)
+        if raw is None or len(raw) <= TAG_BYTES:
+            return None
+        try:
+            payload = self._cipher.decrypt(raw, [self._tenant, bound_to])
+        except InvalidTag:
+            return None
+        return payload if self.seal(payload, bound_to) == text else None
+
+
 class Cursors:
-    """Seals and opens cursors with one key. Processes with the same key accept each other's cursors."""
+    """Seals and opens cursors with one key. Processes with the same key accept each other's cursors.
+
+    These are the default tenant's; `of` gives another tenant's.
+    """
 
     def __init__(self, key: bytes) -> None:
         self._key = blake2b(key).digest()  # a key of any length becomes 64 bytes, BLAKE2b's longest key
+        self._cipher = AESSIV(blake2b(key, person=b"footfall-cursor").digest())
+
+    def of(self, tenant_id: str) -> "TenantCursors":
+        """The cursors of a tenant."""
+        return self if tenant_id == DEFAULT_TENANT else SealedCursors(self._cipher, tenant_id)
 
     def seal(self, payload: bytes, bound_to: bytes) -> str:
         """Returns a cursor, in the alphabet of base64url.
@@ -37,11 +74,8 @@ class Cursors:
 
     def open(self, text: str, bound_to: bytes) -> bytes | None:
         """Returns a cursor's payload; None if it was sealed with another key or for another query."""
-        if len(text) > MAX_CURSOR_LENGTH or not text.isascii():
-            return None
-        try:
-            raw = urlsafe_b64decode(text + "=" * (-len(text) % 4))
-        except binascii.Error:
+        raw = decoded(text)
+        if raw is None:
             return None
         tag, payload = raw[:TAG_BYTES], raw[TAG_BYTES:]
         genuine = hmac.compare_digest(tag, self._tag(payload, bound_to))
@@ -51,6 +85,19 @@ class Cursors:
     def _tag(self, payload: bytes, bound_to: bytes) -> bytes:
         text = b"%d:%b%b" % (len(payload), payload, bound_to)
         return blake2b(text, key=self._key, digest_size=TAG_BYTES).digest()
+
+
+TenantCursors = Cursors | SealedCursors
+
+
+def decoded(text: str) -> bytes | None:
+    """The bytes of a cursor's text; None for a text that is no base64url, or too long."""
+    if len(text) > MAX_CURSOR_LENGTH or not text.isascii():
+        return None
+    try:
+        return urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except binascii.Error:
+        return None
 
 
 async def cursors_of(connection: asyncpg.Pool, secret: str) -> Cursors:

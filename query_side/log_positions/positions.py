@@ -11,12 +11,19 @@ from query_side.api.responses import RefusedError, joined_header
 from query_side.log_positions.served_history import HISTORY_OF_CHECKPOINT, ServedHistory, served_history
 from read_model.names import READ
 from web.asgi import Headers
+from web.policies.principal import DEFAULT_TENANT
+from web.tenants.position_tokens import PositionTokens
 
 MAX_POSITIONS = 64  # in one request
 DEFAULT_WAIT = 5.0  # seconds, if the client asks for no other wait
 MAX_WAIT = 30.0  # seconds
 
-_position = re.compile(r"([0-9]{1,6})-([0-9]{1,18})").fullmatch
+BAD_POSITION = f"A position is <partition>-<offset>, such as 3-1207; at most {MAX_POSITIONS}, with commas between."
+FOREIGN_POSITION = (
+    "A position is the header `Footfall-Position` of the answer to a command of this tenant; at most "
+    f"{MAX_POSITIONS}, with commas between."
+)
+
 _wait = re.compile(
     rb'(?:^|,)\s*wait\s*=\s*"?([0-9]{1,9}(?:\.[0-9]{1,9})?)"?\s*(?:;[^,]*)?(?=,|$)', re.IGNORECASE
 ).search
@@ -36,9 +43,6 @@ class Position(NamedTuple):
 
     partition: int
     offset: int
-
-    def __str__(self) -> str:
-        return f"{self.partition}-{self.offset}"
 
 
 class Mark(NamedTuple):
@@ -96,7 +100,23 @@ async def read_model_state(pool: asyncpg.Pool, topic: str) -> ReadModelState:
     return ReadModelState(at, served_history(row[3:] for row in rows))
 
 
-def positions_of(query: bytes, headers: Headers) -> list[Position]:
+class TenantPositions:
+    """Positions as one tenant names them and may see them (web/tenants/position_tokens.py)."""
+
+    def __init__(self, tokens: PositionTokens, tenant_id: str) -> None:
+        self._tokens, self.tenant_id = tokens, tenant_id
+
+    def read(self, text: str) -> Position | None:
+        """The position that a text names; None for what is no position of this tenant."""
+        found = self._tokens.read(self.tenant_id, text)
+        return None if found is None else Position(*found)
+
+    def text(self, position: Position) -> str | None:
+        """The position's text; None where the tenant gets none."""
+        return self._tokens.text(self.tenant_id, *position)
+
+
+def positions_of(query: bytes, headers: Headers, mine: TenantPositions) -> list[Position]:
     """Returns the positions that a request names in a header or a parameter. Raises RefusedError (400)."""
     given = [value for name, value in parameters(query) if name == "position"]
     line = joined_header(headers, b"footfall-position")
@@ -105,14 +125,9 @@ def positions_of(query: bytes, headers: Headers) -> list[Position]:
     if not given:
         return []
     texts = [text.strip() for text in ",".join(given).split(",")]
-    found = [Position(int(match[1]), int(match[2])) for text in texts if text.isascii() and (match := _position(text))]
+    found = [position for text in texts if (position := mine.read(text)) is not None]
     if len(found) != len(texts) or len(texts) > MAX_POSITIONS:
-        raise RefusedError(
-            400,
-            errors=[
-                f"A position is <partition>-<offset>, such as 3-1207; at most {MAX_POSITIONS}, with commas between."
-            ],
-        )
+        raise RefusedError(400, errors=[BAD_POSITION if mine.tenant_id == DEFAULT_TENANT else FOREIGN_POSITION])
     return found
 
 

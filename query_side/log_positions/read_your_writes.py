@@ -7,28 +7,30 @@ A session does not survive a crash or a failover of its server, so the check hol
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from functools import partial
+from typing import NamedTuple
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
 from query_side.api.responses import RefusedError, refusal_for
 from query_side.api.shares import held
-from query_side.log_positions.positions import Position, positions_of, wait_of, without_position
+from query_side.log_positions.positions import Position, TenantPositions, positions_of, wait_of, without_position
 from query_side.log_positions.progress import Progress
 from read_model.names import READ
 from web.health import PROBES
 from web.policies.decisions import ADMIT, Admit, Decision, NeedsIO, Refuse
 from web.policies.limits.shares import Share
-from web.policies.principal import Principal
+from web.policies.principal import DEFAULT_TENANT, Principal
 from web.policies.request_head import RequestHead
+from web.tenants.position_tokens import PositionTokens
 
 MAX_WAITING = 1_000  # requests that may wait at the same time; further requests get an answer without a wait
 
 PARKED = f"""
 SELECT kafka_partition, kafka_offset, state, cause, error_message, behind_offset
 FROM {READ}.dead_letters AS l
-JOIN unnest($2::int[], $3::bigint[]) AS asked(kafka_partition, kafka_offset) USING (kafka_partition, kafka_offset)
-WHERE l.kafka_topic = $1 AND l.state <> 'redriven' ORDER BY kafka_partition, kafka_offset LIMIT 1
+JOIN unnest($3::int[], $4::bigint[]) AS asked(kafka_partition, kafka_offset) USING (kafka_partition, kafka_offset)
+WHERE l.tenant_id = $1 AND l.kafka_topic = $2 AND l.state <> 'redriven' ORDER BY kafka_partition, kafka_offset LIMIT 1
 """  # noqa: S608 - composed of constants
 
 
@@ -39,15 +41,31 @@ SELECT partition, next_offset, stopped_reason FROM {READ}.checkpoints WHERE topi
 # A partition stopped for these reasons has rows of another log than the current one. A position may belong to either.
 OTHER_HISTORY = ("another_history:", "history_cut:")
 
-_asked: ContextVar[Sequence[Position]] = ContextVar("asked", default=())  # the positions that the current request names
+
+class Asked(NamedTuple):
+    """The positions that a request names, and how its tenant sees positions."""
+
+    mine: TenantPositions
+    positions: Sequence[Position]
+
+
+_asked: ContextVar[Asked | None] = ContextVar("asked", default=None)  # of the current request
 
 
 class ReadYourWrites:
     """Lets a query through once the read model has passed the positions that it names."""
 
-    def __init__(self, progress: Progress, pool_of: Callable[[], asyncpg.Pool], topic: str, share: Share) -> None:
+    def __init__(
+        self,
+        progress: Progress,
+        pool_of: Callable[[], asyncpg.Pool],
+        topic: str,
+        tokens: PositionTokens,
+        share: Share,
+    ) -> None:
         """`share`: of the requests that may wait."""
-        self._progress, self._pool_of, self._topic, self._share = progress, pool_of, topic, share
+        self._progress, self._pool_of, self._topic, self._tokens = progress, pool_of, topic, tokens
+        self._share = share
         self._waiting = 0
 
     def policy(self, head: RequestHead) -> Decision:
@@ -58,12 +76,13 @@ class ReadYourWrites:
         """Waits for the positions, then admits the query without the parameter `position`."""
         token = None
         try:
-            positions = positions_of(head.query, head.headers)
-            if positions:
+            mine = TenantPositions(self._tokens, head.fact(Principal).tenant_id)
+            asked = Asked(mine, positions_of(head.query, head.headers, mine))
+            if asked.positions:
                 with held(self._share, head.fact(Principal)):
-                    await self._wait_until_passed(positions, wait_of(head.headers))
-                token = _asked.set(positions)
-                await self._refuse_parked(positions)
+                    await self._wait_until_passed(asked, wait_of(head.headers))
+                token = _asked.set(asked)
+                await self._refuse_parked(asked)
         except Exception as error:  # noqa: BLE001 - named in the log, and answered
             if token is not None:
                 _asked.reset(token)
@@ -77,69 +96,73 @@ class ReadYourWrites:
         The server may have crashed since the wait, and one server name may lead to several servers.
         """
         asked = _asked.get()
-        if not asked:
+        if asked is None:
             return
-        rows = await connection.fetch(CHECKPOINTS, self._topic, [position.partition for position in asked])
+        rows = await connection.fetch(CHECKPOINTS, self._topic, [position.partition for position in asked.positions])
         found = {row["partition"]: row for row in rows}
-        for position in asked:
+        for position in asked.positions:
             row = found.get(position.partition)
             if row is None or row["next_offset"] <= position.offset:
                 self._progress.discard()
-                raise _not_yet(position, None if row is None else row["next_offset"])
+                raise _not_yet(asked.mine, position, None if row is None else row["next_offset"])
             if (row["stopped_reason"] or "").startswith(OTHER_HISTORY):
-                raise _unknown(position, row["stopped_reason"])
+                raise _unknown(asked.mine, position, row["stopped_reason"])
 
-    async def _wait_until_passed(self, positions: Sequence[Position], seconds: float) -> None:
+    async def _wait_until_passed(self, asked: Asked, seconds: float) -> None:
         if self._waiting >= MAX_WAITING:
             seconds = 0
         self._waiting += 1
         try:
-            behind = await self._progress.wait_for(positions, seconds)
+            behind = await self._progress.wait_for(asked.positions, seconds)
         finally:
             self._waiting -= 1
         if behind:
-            raise await self._not_reached(behind[0])
+            raise await self._not_reached(asked.mine, behind[0])
 
-    async def _not_reached(self, asked: Position) -> RefusedError:
+    async def _not_reached(self, mine: TenantPositions, asked: Position) -> RefusedError:
         vector = (await self._progress.refresh()).at
         if asked.partition in vector:
-            return _not_yet(asked, vector[asked.partition].next_offset)
+            return _not_yet(mine, asked, vector[asked.partition].next_offset)
         known = f"knows partitions {min(vector)} to {max(vector)}" if vector else "has no partition yet"
-        error = f"The read model has not reached position {asked}: it {known}. Try again."
+        error = f"The read model has not reached position {mine.text(asked)}: it {known}. Try again."
         return RefusedError(503, error, (b"retry-after", b"5"))
 
-    async def _refuse_parked(self, positions: Sequence[Position]) -> None:
-        partitions, offsets = zip(*positions, strict=True)
-        row = await self._pool_of().fetchrow(PARKED, self._topic, list(partitions), list(offsets))
+    async def _refuse_parked(self, asked: Asked) -> None:
+        mine = asked.mine
+        partitions, offsets = zip(*asked.positions, strict=True)
+        row = await self._pool_of().fetchrow(PARKED, mine.tenant_id, self._topic, list(partitions), list(offsets))
         if row is None:
             return
-        at = Position(row["kafka_partition"], row["kafka_offset"])
+        at = mine.text(Position(row["kafka_partition"], row["kafka_offset"]))
         if row["state"] == "discarded":
             raise RefusedError(409, f"The event at position {at} was discarded by an operator: {row['error_message']}")
         waits = (
-            f" It waits behind position {at.partition}-{row['behind_offset']}."
+            f" It waits behind position {mine.text(Position(row['kafka_partition'], row['behind_offset']))}."
             if row["behind_offset"] is not None
             else ""
         )
         raise RefusedError(409, f"The event at position {at} is parked ({row['cause']}): {row['error_message']}{waits}")
 
 
-def _not_yet(asked: Position, next_offset: int | None) -> RefusedError:
+def _not_yet(mine: TenantPositions, asked: Position, next_offset: int | None) -> RefusedError:
+    named = mine.text(asked)
     if next_offset is None:
         error = f"The read model has no data of partition {asked.partition} now. Try again."
         return RefusedError(503, error, (b"retry-after", b"5"))
     if next_offset == 0:  # clients cannot parse a position with the offset -1
-        error = f"The read model has not reached position {asked}: it has nothing of that partition yet. Try again."
+        error = f"The read model has not reached position {named}: it has nothing of that partition yet. Try again."
         return RefusedError(503, error, (b"retry-after", b"1"))
-    reached = Position(asked.partition, next_offset - 1)
-    error = f"The read model has not reached position {asked}: it is at {reached}. Try again, or wait longer."
-    return RefusedError(503, error, (b"retry-after", b"1"), (b"footfall-reached", str(reached).encode()))
+    reached = mine.text(Position(asked.partition, next_offset - 1)) or ""
+    error = f"The read model has not reached position {named}: it is at {reached}. Try again, or wait longer."
+    return RefusedError(503, error, (b"retry-after", b"1"), (b"footfall-reached", reached.encode()))
 
 
-def _unknown(asked: Position, reason: str) -> RefusedError:
+def _unknown(mine: TenantPositions, asked: Position, reason: str) -> RefusedError:
+    # It may say offsets, which count the events of all tenants.
+    told = f" {reason}" if mine.tenant_id == DEFAULT_TENANT else ""
     error = (
-        f"It is unknown whether position {asked} is in the read model: partition {asked.partition} is stopped until "
-        f"an operator decides. {reason}"
+        f"It is unknown whether position {mine.text(asked)} is in the read model: partition {asked.partition} is "
+        f"stopped until an operator decides.{told}"
     )
     return RefusedError(503, error, (b"retry-after", b"30"))
 

@@ -21,6 +21,7 @@ from query_side.feed.status_route import event_status
 from query_side.openapi.declared_routes import DECLARED
 from query_side.openapi.shapes import Json, components
 from web.openapi import generated
+from web.tenants.position_tokens import PositionTokens
 
 DOCUMENT = "/openapi/query-side.json"
 FILE = Path(__file__).resolve().parents[2] / "docs" / "openapi" / "query-side.json"
@@ -40,7 +41,7 @@ def document(catalogue: Catalogue) -> Json:
     routes = Router(
         "/",
         route_handlers=[*DECLARED, *ACTIVITY_ROUTES, event_status],
-        dependencies=dependencies_of(nothing_is_open, nothing_is_open, nothing_is_open, 0.0),
+        dependencies=dependencies_of(nothing_is_open, nothing_is_open, nothing_is_open, PositionTokens(""), 0.0),
         parameters=OF_EVERY_ROUTE,
     )
     return with_types_of(catalogue, generated(INFO, [routes], components(), HEADERS))

@@ -82,6 +82,13 @@ processed_events = Table(
         postgresql_where=text("product_id <> ''"),
     ),
     Index("processed_events_by_position", "kafka_partition", "kafka_offset"),
+    Index(
+        "processed_events_by_tenant_position",
+        "tenant_id",
+        "kafka_partition",
+        "kafka_offset",
+        postgresql_where=text("tenant_id <> 'default'"),
+    ),
     comment="Every event, exactly once.",
 )
 

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from contracts.versions import encode_event
 from footfall.cli.main import cli
 from tests.conftest import Footfall
-from tests.drivers.rebuilding import NEW, OLD, a_day, rebuild, wait_until_done
+from tests.drivers.rebuilding import NEW, OLD, a_day, dlq, rebuild, wait_until_done
 from tests.patience import PATIENCE
 from tests.processes import Process, wait_until
 from tests.producing import Raw, an_event, checkpoints, produce, record_of, sql, start_projector, wait_until_processed
@@ -128,6 +128,41 @@ def assert_rebuilt_the_same(footfall: Footfall) -> None:
     assert counts(footfall, NEW) == counts(footfall)
 
 
+def test_a_rebuild_meets_stubs_and_its_tables_never_hold_the_user(footfall: Footfall) -> None:
+    produce(footfall, [*a_day(200), *of_canary(60)])
+    produce(footfall, letters_of_canary())
+    projector = start_projector(footfall)
+    wait_until_processed(footfall, 263)
+    before = counts(footfall)
+    told = json.loads(privacy(footfall, "erase", CANARY, "--yes", "--json"))
+    produce(footfall, of_canary(7))
+    wait_until(lambda: len(hits(footfall, CANARY, OLD)) > 3, 30, "the user to be back")
+    assert projector.terminate() == 0
+
+    rebuild(footfall, "start")
+    holds = {partition: int(offset) for partition, offset in told["markers"].items()}
+    sql(
+        footfall.servers,
+        f"UPDATE ops.generations SET holds = '{json.dumps(holds)}', held_until = now() + interval '1 hour' "
+        f"WHERE name = '{NEW}'",
+    )
+    again = start_projector(footfall)
+    wait_until_done(footfall, NEW, sum(holds.values()))
+    assert hits(footfall, CANARY, NEW).keys() <= {
+        "dead_letters"
+    }  # the one whose value cannot be read, until the marker
+    assert hits(footfall, "erased-", NEW).keys() >= {"processed_events", "user_sessions", "dead_letters"}
+    assert counts(footfall, NEW) == before
+
+    sql(footfall.servers, f"UPDATE ops.generations SET holds = NULL, held_until = NULL WHERE name = '{NEW}'")
+    wait_until_done(footfall, NEW, sum(row["next_offset"] for row in checkpoints(footfall).values()))
+    found = json.loads(rebuild(footfall, "verify", "--json"))
+    assert found["equal"], found
+    assert hits(footfall, "erased-", NEW) == {}
+    assert counts(footfall, NEW) == counts(footfall)
+    assert "batch_failed" not in again.log_text()
+
+
 def privacy(footfall: Footfall, *arguments: str, code: int = 0, given: str = "") -> str:
     """`footfall privacy <arguments>` as an operator runs it; returns what it prints."""
     role = {"ENVIRONMENT": "test", "DATABASE_URL": footfall.servers.projector_url}
@@ -172,6 +207,22 @@ def test_everything_about_a_user_is_exported_and_then_erased_by_an_operator(foot
     [found] = map(json.loads, privacy(footfall, "export", CANARY).splitlines()[1:2])
     assert found["kind"] == "erasure"
     assert "has not passed" not in privacy(footfall, "erase", CANARY, "--yes")
+    assert_an_overlooked_letter_is_not_redriven(footfall)
+
+
+def assert_an_overlooked_letter_is_not_redriven(footfall: Footfall) -> None:
+    """A letter that the marker could not read, and that a later version can."""
+    value = encode_event(an_event(CANARY)).hex()
+    sql(
+        footfall.servers,
+        "INSERT INTO read_g1.dead_letters (kafka_topic, kafka_partition, kafka_offset, recorded_at, record_value, "
+        "header_names, header_values, cause, error_class, error_message) "
+        f"VALUES ('{footfall.topic}', 0, 0, now(), '\\x{value}', '{{}}', '{{}}', 'newer_version', 'X', 'x')",
+    )
+    dlq(footfall, "redrive", "--partition", "0")
+    assert hits(footfall, CANARY, OLD) == {}
+    dlq(footfall, "redrive", "--user", CANARY)
+    assert hits(footfall, CANARY, "ops") == {}
 
 
 def test_other_methods_find_nothing_and_no_user_can_be_no_name(footfall: Footfall) -> None:

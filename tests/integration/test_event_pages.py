@@ -453,7 +453,7 @@ async def test_a_page_reads_one_range_of_one_index(
     many: Footfall, wanted: EventFilter, index: str, unread: int, mode: str, descending: bool
 ) -> None:
     wanted = msgspec.structs.replace(wanted, descending=descending)
-    arguments = pages.arguments(wanted, None, 101)
+    arguments = pages.arguments("default", wanted, None, 101)
     plan = await explained(many.servers.query_url, pages.sql(wanted), arguments, plan_cache_mode=mode)
     assert plan["Node Type"] == "Limit"
     (scan,) = plan["Plans"]
@@ -478,7 +478,7 @@ async def test_a_page_of_what_is_rare_looks_at_a_bounded_part_of_one_index(
 ) -> None:
     wanted = msgspec.structs.replace(wanted, descending=descending)
     limit = 1 if form == "end" else 101
-    statement, arguments = pages.sql(wanted, form), pages.arguments(wanted, None, limit)
+    statement, arguments = pages.sql(wanted, form), pages.arguments("default", wanted, None, limit)
     plan: dict[str, Any] = await explained(many.servers.query_url, statement, arguments)
     nodes = [plan]
     while "Plans" in plan:
@@ -503,7 +503,9 @@ async def test_a_page_far_in_costs_what_the_first_costs(many: Footfall) -> None:
     wanted = EventFilter()
 
     async def blocks(after: pages.Place | None) -> int:
-        plan = await explained(many.servers.query_url, pages.sql(wanted), pages.arguments(wanted, after, 101))
+        plan = await explained(
+            many.servers.query_url, pages.sql(wanted), pages.arguments("default", wanted, after, 101)
+        )
         return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
 
     first = await blocks(None)

@@ -55,16 +55,16 @@ EVENT = "01980000-0000-7000-8000-000000000007"
 MOMENT = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 STATEMENTS: dict[str, tuple[str, tuple[Any, ...], int]] = {
-    "page": (feed.PAGE, ("t", *MIDDLE, *NOWHERE, False, LIMIT), LIMIT),
-    "page that is bounded": (feed.PAGE, ("t", *MIDDLE, [0], [COUNT], [50], True, LIMIT), LIMIT),
-    "page at the end": (feed.PAGE, ("t", [0], [COUNT], [50], *NOWHERE, False, LIMIT), 0),
-    "page of late events": (feed.PAGE, ("t", [0], [COUNT], [10], *NOWHERE, False, LIMIT), 40),
+    "page": (feed.PAGE, (["default"], "t", *MIDDLE, *NOWHERE, False, LIMIT), LIMIT),
+    "page that is bounded": (feed.PAGE, (["default"], "t", *MIDDLE, [0], [COUNT], [50], True, LIMIT), LIMIT),
+    "page at the end": (feed.PAGE, (["default"], "t", [0], [COUNT], [50], *NOWHERE, False, LIMIT), 0),
+    "page of late events": (feed.PAGE, (["default"], "t", [0], [COUNT], [10], *NOWHERE, False, LIMIT), 40),
     "search for a time": (since.PROBE, ("t", MOMENT, [0, 0], [3, COUNT // 2], [COUNT, COUNT]), 2),
     "where it stands": (positions.READ_MODEL_STATE, ("t",), 0),
-    "set aside": (fresh.PARKED, ("t", [0], [5]), 0),
-    "event": (status.EVENT, (EVENT,), 1),
-    "letters of an event": (status.LETTERS_OF_EVENT, (EVENT, "t"), 0),
-    "letter": (status.LETTER_AT, ("t", 0, 7), 0),
+    "set aside": (fresh.PARKED, ("default", "t", [0], [5]), 0),
+    "event": (status.EVENT, ("default", EVENT), 1),
+    "letters of an event": (status.LETTERS_OF_EVENT, ("default", EVENT, "t"), 0),
+    "letter": (status.LETTER_AT, ("default", "t", 0, 7), 0),
 }
 
 

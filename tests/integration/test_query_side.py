@@ -365,23 +365,23 @@ async def test_the_four_named_queries(read_model: Servers) -> None:
         chunks.append(chunk)
 
     try:
-        assert await queries.is_event_processed(connection, stored.event_id) is True
-        assert await queries.is_event_processed(connection, missing.event_id) is False
-        assert await queries.get_event_by_id(connection, stored.event_id) == encode_event(stored).decode()
-        assert await queries.get_event_by_id(connection, missing.event_id) is None
+        assert await queries.is_event_processed(connection, "default", stored.event_id) is True
+        assert await queries.is_event_processed(connection, "default", missing.event_id) is False
+        assert await queries.get_event_by_id(connection, "default", stored.event_id) == encode_event(stored).decode()
+        assert await queries.get_event_by_id(connection, "default", missing.event_id) is None
         assert await queries.count_processed_events(connection) == 1
-        await queries.get_all_processed_events(connection, sink, timeout=PATIENCE)
+        await queries.get_all_processed_events(connection, "default", sink, timeout=PATIENCE)
         assert b"".join(chunks) == encode_event(stored) + b"\n"
 
         for environment in ("production", "development", "", "TEST"):
             with pytest.raises(queries.ClearRefusedError, match="rebuild"):
                 await queries.clear(owner, environment)
-        assert await queries.is_event_processed(connection, stored.event_id) is True
+        assert await queries.is_event_processed(connection, "default", stored.event_id) is True
         with pytest.raises(asyncpg.PostgresError):  # the query side's own role cannot, whatever the environment
             await queries.clear(connection, "test")
 
         await queries.clear(owner, "test")
-        assert await queries.is_event_processed(connection, stored.event_id) is False
+        assert await queries.is_event_processed(connection, "default", stored.event_id) is False
         assert await queries.count_processed_events(connection) == 0
         assert await owner.fetchval("SELECT next_offset FROM read_g1.checkpoints") == 9
     finally:

@@ -269,6 +269,7 @@ def test_every_generation_has_the_same_indexes_whether_migrated_or_built(
         "processed_events_by_user",
         "processed_events_by_product",
         "processed_events_by_position",
+        "processed_events_by_tenant_position",
         "dead_letters_by_event",
         "processed_events_by_declared_product",
         "user_activity_types_pkey",

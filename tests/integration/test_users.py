@@ -308,15 +308,15 @@ async def test_each_query_reads_one_range_of_one_index(client: httpx.Client, sha
     await owner.close()
     connection = await asyncpg.connect(shared_footfall.servers.query_url, server_settings=SESSION)
     cases: list[tuple[str, tuple[object, ...], dict[str, int]]] = [
-        (projections.USER_ACTIVITY, ("u-77",), {"user_activity_pkey": 2}),
+        (projections.USER_ACTIVITY, ("default", "u-77"), {"user_activity_pkey": 2}),
         (
             projections.USER_SESSIONS,
-            ("s-77", "infinity", LEAST_ID, 51),
+            ("default", "s-77", "infinity", LEAST_ID, 51),
             # Two looks whether they are scattered over partitions, one at whose events these are: nobody's.
             {"user_sessions_pkey": 40, "user_sessions_open_pkey": 1, "user_activity_pkey": 1},
         ),
-        (projections.TOP_PRODUCTS, (*A_DAY, 10), {"product_views_pkey": 24 * 50}),
-        (projections.ACTIVITY_HOURLY, (*A_DAY, ["LOGIN"]), {"activity_hourly_pkey": 24}),
+        (projections.TOP_PRODUCTS, ("default", *A_DAY, 10), {"product_views_pkey": 24 * 50}),
+        (projections.ACTIVITY_HOURLY, ("default", *A_DAY, ["LOGIN"]), {"activity_hourly_pkey": 24}),
     ]
     for statement, arguments, indexes in cases:
         plan = json.loads(await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", *arguments))

@@ -10,8 +10,10 @@ from contracts.versions import encode_event
 from projector.consuming.batch import Position, assemble
 from projector.dead_letters.parking import Caps, Parked, header_name, recorded_at, storable, timestamp_ms, user_of
 from projector.liveness.stops import StopCause
+from projector.privacy.erased_users import ErasedUsers, stub_id
 from projector.writing.failure import storable_words
 from projector.writing.rows import MAX_RECORDED_AT_MS, MIN_RECORDED_AT_MS
+from read_model.pseudonyms import pseudonym
 from tests.drivers.records import Record
 from tests.producing import an_event
 
@@ -94,3 +96,29 @@ def test_words_are_made_fit_for_a_text_column() -> None:
 def test_a_key_names_a_user_only_if_it_is_text() -> None:
     assert [user_of(key) for key in (b"ann", b"\xff", b"a\0b", None, b"")] == ["ann", None, None, None, None]
     assert [user_of(key) for key in (b"acme\x1fann", b"acme/ann", b"acme\x1f")] == ["ann", "acme/ann", "acme\x1f"]
+
+
+def test_records_of_erased_users_become_stubs_until_the_marker() -> None:
+    secret = bytes(32)
+    erased = ErasedUsers(secret, {pseudonym(secret, "default", "alice"): 4}, frozenset({"productId"}))
+    payload = {"productId": "p-1", "mail": "alice@example.com"}
+    broken = b'{"userId":"alice","payload":"alice@example.com"}'
+    records = [
+        Record(0, 0, encode_event(an_event("alice", payload)), key=b"alice"),
+        Record(0, 1, encode_event(an_event("bob", payload)), key=b"bob"),
+        Record(0, 2, broken, key=b"alice"),
+        Record(0, 3, encode_event(an_event("alice", payload)), key=b"alice"),
+        Record(0, 5, encode_event(an_event("alice", payload)), key=b"alice"),
+    ]
+    found = assemble({POSITION: records}, {0: Parked(erased=erased)}, CAPS)
+    stub, bob, back = found.batch.rows
+    name = stub_id(secret, ("default", "alice"))
+    assert (stub.event.user_id, stub.event.payload, bob.event.user_id) == (name, {"productId": "p-1"}, "bob")
+    assert (back.event.user_id, back.event.payload) == ("alice", payload)  # behind the marker: a user who is back
+    assert b"alice" not in stub.event_json + stub.payload
+    value = b'{"tenantId":"default","userId":"%b"}' % name.encode()
+    letters = [letter.record for letter in found.batch.letters]
+    assert [(letter.offset, letter.key, letter.value) for letter in letters] == [
+        (2, name.encode(), value),
+        (3, name.encode(), value),
+    ]

@@ -14,6 +14,7 @@ SUPERUSER_STEPS = "PostgreSQL still lets every role do more than that. Have a su
 
 @click.command("grant-reporter")
 @click.argument("name")
+@click.option("--tenant", help="Whose data it may query.  [default: default; an existing reporter's stays]")
 @click.option("--new-password", is_flag=True, help="Give an existing reporter a new random password.")
 @click.option("--password-stdin", is_flag=True, help="Read the password from the first line of standard input.")
 @click.option(
@@ -32,7 +33,7 @@ SUPERUSER_STEPS = "PostgreSQL still lets every role do more than that. Have a su
 )
 @state_dir_option
 def grant_reporter(
-    name: str, new_password: bool, password_stdin: bool, statement_timeout: int, connections: int
+    name: str, tenant: str | None, new_password: bool, password_stdin: bool, statement_timeout: int, connections: int
 ) -> None:
     """Make NAME a login role that may read schema `reporting` and nothing else, or bring it up to date.
 
@@ -42,6 +43,7 @@ def grant_reporter(
     \b
     Examples:
       footfall grant-reporter analyst
+      footfall grant-reporter acme_analyst --tenant acme
       footfall grant-reporter analyst --statement-timeout 300 --connections 2
       footfall grant-reporter analyst --password-stdin < password-file
     """
@@ -49,7 +51,11 @@ def grant_reporter(
     from operations.settings import GrantReporterSettings
 
     password = sys.stdin.readline().rstrip("\r\n") if password_stdin else None
-    problem = reporters.name_problem(name) or (reporters.password_problem(password) if password is not None else None)
+    problem = (
+        reporters.name_problem(name)
+        or (reporters.password_problem(password) if password is not None else None)
+        or (reporters.tenant_problem(tenant) if tenant is not None else None)
+    )
     if problem:
         raise click.UsageError(problem)
     from footfall.cli.settings import operator_settings
@@ -57,8 +63,9 @@ def grant_reporter(
     url = operator_settings(GrantReporterSettings, "owner").database_url.get_secret_value()
     limits = {"statement_timeout": statement_timeout, "connections": connections}
     with readable_failures(f"{name} was granted nothing", refusals=(reporters.RefusedReporterError,)):
-        granted = asyncio.run(reporters.grant(url, name, password, renew=new_password, **limits))
+        granted = asyncio.run(reporters.grant(url, name, password, tenant_id=tenant, renew=new_password, **limits))
     click.echo(f"{name} may read schema reporting of database {granted.database}, and nothing else.")
+    click.echo(f"The views show it the events of the tenant {granted.tenant_id}.")
     if granted.new_password is not None:
         click.echo(f"Its password, shown only now: {granted.new_password}")
     if granted.superuser_steps:

@@ -6,8 +6,8 @@ saying `SET ROLE` first (docs/audit.md). What such a role could still do is foun
 
 from alembic import op
 
-revision = "0012"
-down_revision = "0011"
+revision = "0013"
+down_revision = "0012"
 branch_labels = None
 depends_on = None
 
