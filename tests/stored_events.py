@@ -1,4 +1,7 @@
-"""Events put straight into the read model, for tests of the query side."""
+"""Events put straight into the read model, for tests of the query side.
+
+A twin tenant has an event of the same id, user and time beside each: no answer may have a byte of it.
+"""
 
 import asyncio
 import json
@@ -8,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
+import msgspec
 
 from contracts.event import UserEvent
 from contracts.versions import encode_event
@@ -17,8 +21,11 @@ NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 INSERT = """
 INSERT INTO read_g1.processed_events (kafka_offset, occurred_at, recorded_at, event_id, kafka_partition, kafka_topic,
                                       user_id, event_type, payload, event_json, tenant_id)
-VALUES ($1, $2::text::timestamptz, $2::text::timestamptz, $3, 0, 't', $4, $5, $6, $7, 'default')
+VALUES ($1, $2::text::timestamptz, $2::text::timestamptz, $3, $8, 't', $4, $5, $6, $7, $9)
 """
+
+TWIN = "twin"
+TWINS_PARTITION = 99  # which no checkpoint knows: the twin's events are in no feed
 
 
 def event(number: int, **fields: Any) -> UserEvent:
@@ -38,6 +45,12 @@ def wire(one: UserEvent) -> Any:
     return json.loads(encode_event(one))
 
 
+def twin_of(one: UserEvent) -> UserEvent:
+    """The twin tenant's event: only tenant and payload are another."""
+    payload = {**one.payload, "twin": "another tenant's"}
+    return msgspec.structs.replace(one, tenant_id=TWIN, payload=payload)
+
+
 async def store_async(url: str, events: Sequence[UserEvent]) -> None:
     """Stores the events as the owner of the database."""
     connection = await asyncpg.connect(url)
@@ -51,8 +64,11 @@ async def store_async(url: str, events: Sequence[UserEvent]) -> None:
                 one.event_type,
                 json.dumps(one.payload),
                 encode_event(one).decode(),
+                partition,
+                one.tenant_id,
             )
-            for number, one in enumerate(events)
+            for number, event in enumerate(events)
+            for one, partition in ((event, 0), (twin_of(event), TWINS_PARTITION))
         ]
         await connection.executemany(INSERT, rows)
     finally:

@@ -29,6 +29,11 @@ def database(new_database: Callable[[], Servers]) -> Servers:
         f"CASE p WHEN 0 THEN {COUNT} ELSE 0 END, 1, 'o' FROM generate_series(0, 5) AS p")  # fmt: skip
     sql(servers, "INSERT INTO ops.late_events (topic, partition, number, kafka_offset) "
         "SELECT 't', 0, n, n FROM generate_series(1, 50) AS n")  # fmt: skip
+    # Another tenant has one record in a hundred.
+    columns = "kafka_offset, occurred_at, recorded_at, event_id, kafka_topic, user_id, event_type, payload, event_json"
+    sql(servers, f"INSERT INTO read_g1.processed_events ({columns}, kafka_partition, tenant_id) "
+        f"SELECT {columns}, 0, 'acme' FROM read_g1.processed_events"
+        " WHERE tenant_id = 'default' AND kafka_offset % 100 = 0")  # fmt: skip
     sql(servers, "ANALYZE")
     return servers
 
@@ -59,6 +64,8 @@ STATEMENTS: dict[str, tuple[str, tuple[Any, ...], int]] = {
     "page that is bounded": (feed.PAGE, (["default"], "t", *MIDDLE, [0], [COUNT], [50], True, LIMIT), LIMIT),
     "page at the end": (feed.PAGE, (["default"], "t", [0], [COUNT], [50], *NOWHERE, False, LIMIT), 0),
     "page of late events": (feed.PAGE, (["default"], "t", [0], [COUNT], [10], *NOWHERE, False, LIMIT), 40),
+    "page of another tenant": (feed.PAGE_OF_TENANT, ("acme", "t", *MIDDLE, *NOWHERE, False, LIMIT), LIMIT),
+    "end of another tenant": (feed.PAGE_OF_TENANT, ("acme", "t", [0], [COUNT], [50], *NOWHERE, False, LIMIT), 0),
     "search for a time": (since.PROBE, ("t", MOMENT, [0, 0], [3, COUNT // 2], [COUNT, COUNT]), 2),
     "where it stands": (positions.READ_MODEL_STATE, ("t",), 0),
     "set aside": (fresh.PARKED, ("default", "t", [0], [5]), 0),
@@ -76,4 +83,7 @@ async def test_every_statement_reads_by_index_and_only_its_own_rows(database: Se
     events = [node for node in plan if node.get("Relation Name") == "processed_events"]
     for node in events:
         assert node["Node Type"] in ("Index Scan", "Index Only Scan"), node
+        if statement == feed.PAGE_OF_TENANT:  # it looks at no row of the others
+            assert node["Index Name"] == "processed_events_by_tenant_position", node
+            assert node.get("Rows Removed by Filter", 0) == 0
     assert sum(node["Actual Rows"] * node["Actual Loops"] for node in events) <= most + 1
