@@ -1,11 +1,13 @@
 """What each process reads from the environment about who may ask, once."""
 
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from brokers.settings import KafkaSettings
 from identity.tokens.settings import TokenSettings
+from web.policies.origins import is_origin
 
 KEYS_TOPIC = "footfall-keys"
 
@@ -18,6 +20,38 @@ class IdentitySettings(TokenSettings):
         description="Who may ask: everybody, or who has a key or token. ENVIRONMENT=production refuses to start open.",
     )
 
+    allowed_hosts: str = Field(
+        default="",
+        description="Further names of a server on a loopback address, comma separated; `.example.org` is all below it.",
+    )
+    cors_origins: str = Field(
+        default="",
+        description="Origins of pages that may send requests and read answers, comma separated; `*` is every page.",
+    )
+    trusted_proxies: str = Field(
+        default="",
+        description="Addresses or networks of proxies whose X-Forwarded-For is believed, comma separated.",
+    )
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, text: str) -> str:
+        wrong = [each for each in listed(text) if not is_origin(each) and text != "*"]
+        if wrong:
+            raise ValueError(f"{wrong[0]} is no origin: it is scheme://host, with :port if that is not the usual one")
+        return text
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, text: str) -> str:
+        for each in listed(text):
+            ip_network(each)  # raises ValueError, whose text names it
+        return text
+
+    def proxies(self) -> list[IPv4Network | IPv6Network]:
+        """The networks of trusted proxies."""
+        return [ip_network(each) for each in listed(self.trusted_proxies)]
+
     def takes_keys(self) -> bool:
         """Whether a key opens the door."""
         return "keys" in self.auth.split(",")
@@ -25,6 +59,11 @@ class IdentitySettings(TokenSettings):
     def takes_tokens(self) -> bool:
         """Whether an access token opens the door."""
         return "tokens" in self.auth.split(",")
+
+
+def listed(text: str) -> list[str]:
+    """The parts of a setting that is a list, in lower case."""
+    return [part.strip().lower() for part in text.split(",") if part.strip()]
 
 
 class KeySettings(KafkaSettings):

@@ -51,8 +51,8 @@ HTTP_REFUSED = Counter(
 )
 ACCESS_REFUSED = Counter(
     "access_refused",
-    "Requests refused by identity or access. reason: no_credentials, unknown, malformed, expired, revoked, origin, "
-    "scope (known, but not for this), not_ready (the process cannot check credentials yet).",
+    "Requests refused by identity or access. reason: no_credentials, unknown, malformed, expired, revoked, host, "
+    "origin, scope (known, but not for this), not_ready (the process cannot check credentials yet).",
     ["reason"],
     registry=REGISTRY,
 )

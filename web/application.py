@@ -70,13 +70,14 @@ class Side(Protocol):
         ...
 
 
-def web_app(name: str, identity: RequestPolicy, *sides: Side) -> Middleware:
+def web_app(name: str, identity: RequestPolicy, *sides: Side, first: Sequence[RequestPolicy] = ()) -> Middleware:
     """All routes and probes of `sides`, behind the policies of all of them.
 
     Args:
         name: Labels metrics and logs.
         identity: The first policy, which learns the `Principal` of every request. `web/access.py` says what it needs.
         sides: What answers.
+        first: Policies before identity, which know nobody yet.
     """
     documents = {path: document for side in sides for path, document in side.documents.items()}
     app: Any = Litestar(
@@ -91,7 +92,7 @@ def web_app(name: str, identity: RequestPolicy, *sides: Side) -> Middleware:
     probes = with_probes_of(identity, probes)
     direct = {path: route for side in sides for path, route in side.direct_routes.items()}
     fast_handlers = {path: handler for side in sides for path, handler in side.fast_handlers.items()}
-    policies = [identity, check_access, *(policy for side in sides for policy in side.policies)]
+    policies = [*first, identity, check_access, *(policy for side in sides for policy in side.policies)]
     raw = {path: route for side in sides for path, route in side.raw_routes.items()}
     return Middleware(RawRoutes(raw, for_router(app)), name, probes, direct, fast_handlers, policies)
 

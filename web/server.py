@@ -5,7 +5,7 @@ import ctypes
 import gc
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from types import FrameType
@@ -86,6 +86,7 @@ def server_of(app: App, host: str, port: int, max_connections: int) -> Server:
             log_config=None,
             server_header=False,
             date_header=False,
+            proxy_headers=False,  # uvicorn believes whoever asks from loopback; see TRUSTED_PROXIES
             backlog=BACKLOG,
             timeout_keep_alive=KEEP_ALIVE,
             timeout_graceful_shutdown=GRACE,
@@ -133,10 +134,17 @@ def tune_garbage_collection() -> None:
 
 @asynccontextmanager
 async def serving_probes(
-    side: str, host: str, port: int, identity: RequestPolicy, probes: Mapping[str, Probe]
+    side: str,
+    host: str,
+    port: int,
+    identity: RequestPolicy,
+    probes: Mapping[str, Probe],
+    first: Sequence[RequestPolicy] = (),
 ) -> AsyncIterator[None]:
-    """Serves only the probe endpoints while the body runs, on the loop that is running. `identity`: see `web_app`."""
-    middleware = Middleware(only_probes, side, with_probes_of(identity, probes), policies=[identity, check_access])
+    """Serves only the probe endpoints while the body runs, on the running loop. `identity`, `first`: see `web_app`."""
+    middleware = Middleware(
+        only_probes, side, with_probes_of(identity, probes), policies=[*first, identity, check_access]
+    )
     server = server_of(middleware, host, port, PROBE_CONNECTIONS)
     task = asyncio.create_task(server.serve_unsignalled())
     try:

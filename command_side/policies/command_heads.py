@@ -8,11 +8,13 @@ import msgspec
 from command_side.idempotency import is_valid_key
 from telemetry.metrics import COMMANDS_REJECTED
 from web.policies.decisions import ADMIT, Admit, Decision, Refuse
+from web.policies.identity import Beacon
 from web.policies.request_head import RequestHead
 
 JSON = b"application/json"
 CLOSE = (b"connection", b"close")
 PLAIN = (JSON,)
+TEXT = (b"text/plain;charset=utf-8", b"text/plain")
 # RFC 9110, 5.6.6. A semicolon with nothing behind it is sound.
 OPTIONAL_SPACE = b" \t"
 TOKEN = rb"[!#$%&'*+.^_`|~0-9a-z-]+"
@@ -71,7 +73,7 @@ def read_head(max_bytes: int, head: RequestHead, media_types: Collection[bytes] 
     media_type, key, length = JSON, None, None
     for name, value in head.headers:
         if name == b"content-type":
-            media_type = checked_media_type(value, media_types)
+            media_type = JSON if is_beacon(head, value) else checked_media_type(value, media_types)
         elif name == b"content-encoding" and value.lower() != b"identity":
             raise RefusedError(415, "Content-Encoding is not supported; send the body as it is.")
         elif name == b"content-length":
@@ -83,6 +85,11 @@ def read_head(max_bytes: int, head: RequestHead, media_types: Collection[bytes] 
                 raise RefusedError(400, BAD_KEY)
             key = checked_key(value)
     return CommandHead(media_type, key, length, max_bytes)
+
+
+def is_beacon(head: RequestHead, media_type: bytes) -> bool:
+    """Whether this is JSON that `navigator.sendBeacon` sent as text: any other type would need a preflight."""
+    return Beacon in head.facts and media_type.lower() in TEXT
 
 
 def checked_key(value: bytes) -> bytes:

@@ -14,7 +14,7 @@ from web.server import serve
 def run_command_side(port: int | None) -> int:
     """Serves the command side until SIGTERM or SIGINT."""
     settings = load_settings(CommandSettings, port=port)
-    door = load_identity()
+    door = load_identity(settings.host)
     catalogue = load_catalogue(settings.event_types_file)
     configure_logs(settings.log_level, PERSONAL_FIELDS | catalogue.personal_fields)
     limits = limit_side(
@@ -23,5 +23,5 @@ def run_command_side(port: int | None) -> int:
         commands=settings.max_requests_in_flight,
         requests=settings.max_connections,
     )
-    app = web_app("command-side", door.policy, *door.sides, limits, CommandSide(settings, catalogue))
+    app = web_app("command-side", door.policy, *door.sides, limits, CommandSide(settings, catalogue), first=door.first)
     return serve(app, settings.host, settings.port, settings.max_connections)

@@ -35,7 +35,7 @@ def front_settings(port: int | None) -> FrontSettings:
 def run_front(port: int | None) -> int:
     """Serves both sides until SIGTERM or SIGINT, on one port, as the original Express API did."""
     settings = front_settings(port)
-    door = load_identity()
+    door = load_identity(settings.host)
     catalogue = load_catalogue(settings.event_types_file)
     configure_logs(settings.log_level, PERSONAL_FIELDS | catalogue.personal_fields)
     require_own_sessions(settings.database_url.get_secret_value(), settings.replica_database_url.get_secret_value())
@@ -46,5 +46,7 @@ def run_front(port: int | None) -> int:
         commands=settings.max_requests_in_flight,
         requests=settings.max_connections,
     )
-    app = web_app("front", door.policy, *door.sides, limits, CommandSide(settings, catalogue), queries)
+    app = web_app(
+        "front", door.policy, *door.sides, limits, CommandSide(settings, catalogue), queries, first=door.first
+    )
     return serve(app, settings.host, settings.port, settings.max_connections, queries.end_streams)

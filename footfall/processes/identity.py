@@ -1,7 +1,7 @@
 """Makes what learns who asks, from the settings of the process; exits when it may not start so."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -12,21 +12,28 @@ from identity.keys.authenticator import KeyAuthenticator
 from identity.keys.reader import RegisterReader
 from identity.keys.topic import ensure_topic
 from identity.keys.uses import KeyUses
-from identity.settings import IdentitySettings, KeySettings
+from identity.settings import IdentitySettings, KeySettings, listed
 from telemetry.health import Probe
+from web.policies.browsers import Browsers
 from web.policies.decisions import RequestPolicy
+from web.policies.hosts import is_loopback
 from web.policies.identity import Authenticator, Identity
 from web.policies.principal import OpenDoor
+from web.policies.trusted_proxies import TrustedProxies
 
 OPEN_IN_PRODUCTION = "AUTH: is `open`, and ENVIRONMENT=production does not start open to everybody"
 TOKENS_UNASKED = "OIDC_ISSUER: is set, but AUTH does not name `tokens`, so nobody would be asked for one"
 TOKENS_OF_NOBODY = "AUTH: names `tokens`, but OIDC_ISSUER is not set"
 
+NO_ORIGINS: frozenset[bytes] = frozenset()
+Origins = Callable[[], frozenset[bytes]]
+
 
 class Door(msgspec.Struct, frozen=True):
-    """The identity of one process. `sides`: what has to run for it."""
+    """The identity of one process. `first`: the policies before it. `sides`: what has to run for it."""
 
     policy: RequestPolicy
+    first: Sequence[RequestPolicy] = ()
     sides: Sequence[KeySide] = ()
 
     def is_open(self) -> bool:
@@ -34,24 +41,43 @@ class Door(msgspec.Struct, frozen=True):
         return isinstance(self.policy, OpenDoor)
 
 
-def load_identity() -> Door:
-    """Reads the settings of the door. Exits 1 with a sentence for what would be open unawares."""
+def load_identity(host: str) -> Door:
+    """Reads the settings of the door. Exits 1 with a sentence for what would be open unawares.
+
+    `host`: the address that the process listens on.
+    """
     settings = load_settings(IdentitySettings)
     problem = problem_of(settings)
     if problem:
         exit_with([problem])
     if settings.auth == "open":
-        return Door(OpenDoor(DEFAULT_TENANT))
+        return Door(OpenDoor(DEFAULT_TENANT), first_policies(settings, host, lambda: NO_ORIGINS))
     authenticators: list[Authenticator] = []
     probes: dict[str, Probe] = {}
     sides = []
+    origins: Origins = lambda: NO_ORIGINS  # noqa: E731
     if settings.takes_keys():
         reader = reader_of(load_settings(KeySettings))
+        origins = reader.origins
         authenticators.append(KeyAuthenticator(reader.register, KeyUses()))
         sides.append(KeySide(reader))
     if settings.takes_tokens():
         authenticators.append(_token_authenticator(settings, probes))
-    return Door(Identity(authenticators, probes), sides)
+    return Door(Identity(authenticators, probes), first_policies(settings, host, origins), sides)
+
+
+def first_policies(settings: IdentitySettings, host: str, origins: Origins) -> list[RequestPolicy]:
+    """The policies before identity. `origins`: those of public keys, as they are known now."""
+    hosts = listed(settings.allowed_hosts)
+    known = [*hosts, host.lower()] if hosts or is_loopback(host) else None
+    of_setting = frozenset(each.encode() for each in listed(settings.cors_origins))
+    browsers = Browsers(
+        known,
+        (lambda: of_setting | origins()) if of_setting else origins,
+        any_origin=settings.cors_origins.strip() == "*",
+    )
+    proxies = settings.proxies()
+    return [TrustedProxies(proxies), browsers] if proxies else [browsers]
 
 
 def problem_of(settings: IdentitySettings) -> str:

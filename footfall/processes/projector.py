@@ -35,7 +35,7 @@ def run_projector_process(port: int | None) -> int:
         0 after a signal, `EXIT_STUCK` if the watchdog ended it, 1 after any other error.
     """
     settings = load_settings(ProjectorSettings, projector_port=port)
-    door = load_identity()
+    door = load_identity(settings.projector_host)
     failpoints.arm(os.environ)
     catalogue = load_catalogue(settings.event_types_file)
     configure_logs(settings.log_level, PERSONAL_FIELDS | catalogue.personal_fields)
@@ -78,7 +78,10 @@ async def _projecting(settings: ProjectorSettings, catalogue: Catalogue, door: D
                 await stack.enter_async_context(side.lifespan(None))
                 found = {**found, **side.probes}
             await stack.enter_async_context(
-                serving_probes("projector", settings.projector_host, settings.projector_port, door.policy, found)
+                serving_probes(
+                    *("projector", settings.projector_host, settings.projector_port),
+                    *(door.policy, found, door.first),
+                )
             )
             yield
 

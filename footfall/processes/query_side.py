@@ -15,7 +15,7 @@ from web.server import serve
 def run_query_side(port: int | None) -> int:
     """Serves the query side until SIGTERM or SIGINT."""
     settings = load_settings(QuerySettings, port=port)
-    door = load_identity()
+    door = load_identity(settings.host)
     catalogue = load_catalogue(settings.event_types_file)
     configure_logs(settings.log_level, PERSONAL_FIELDS | catalogue.personal_fields)
     require_own_sessions(settings.database_url.get_secret_value(), settings.replica_database_url.get_secret_value())
@@ -23,7 +23,7 @@ def run_query_side(port: int | None) -> int:
     connections = settings.max_connections
     limits = limit_side(settings, is_open=door.is_open(), commands=connections, requests=connections)
     return serve(
-        web_app("query-side", door.policy, *door.sides, limits, side),
+        web_app("query-side", door.policy, *door.sides, limits, side, first=door.first),
         settings.host,
         settings.port,
         settings.max_connections,

@@ -57,6 +57,11 @@ class RegisterReader:
         """What is known; None while it may not be relied on: never open because of an outage."""
         return self._known if self._age() <= self._stale_after else None
 
+    def origins(self) -> frozenset[bytes]:
+        """Where public keys may send from; none while the register may not be relied on."""
+        register = self.register()
+        return register.origins if register is not None else frozenset()
+
     def _age(self) -> float:
         return float("inf") if self._fresh_at is None else asyncio.get_running_loop().time() - self._fresh_at
 

@@ -11,9 +11,10 @@ from tests.drivers.raw_http import DIRECT, ON_ASGI, Client, port_of, post, serve
 from web.access import ACCESS, PUBLIC, needed_for
 from web.middleware import Middleware
 from web.policies.access import check_access
+from web.policies.browsers import Browsers
 from web.policies.decisions import Admit, Decision
 from web.policies.identity import NOBODY, Identity
-from web.policies.principal import AccessScope, Principal
+from web.policies.principal import AccessScope, OpenDoor, Principal
 from web.policies.request_head import RequestHead, canonical
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS")
@@ -35,8 +36,10 @@ def test_nothing_is_declared_that_is_not_there(monkeypatch: pytest.MonkeyPatch) 
     assert set(ACCESS) == there
 
 
-def test_the_second_policy_of_every_process_is_access(app: Middleware) -> None:
-    assert app.policies[1] is check_access
+def test_access_stands_behind_identity_in_every_process(app: Middleware) -> None:
+    kinds = [type(policy) for policy in app.policies]
+    assert app.policies[kinds.index(OpenDoor) + 1] is check_access
+    assert kinds[: kinds.index(OpenDoor)] == [Browsers]
 
 
 def test_only_documents_and_probes_are_public() -> None:
@@ -121,10 +124,10 @@ async def test_credentials_that_nobody_knows_are_refused(headers: list[tuple[byt
 def test_production_does_not_start_open(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ENVIRONMENT", "production")
     with pytest.raises(SystemExit, match="1"):
-        load_identity()
+        load_identity("127.0.0.1")
     assert "AUTH: is `open`, and ENVIRONMENT=production does not start open to everybody" in capfd.readouterr().err
     monkeypatch.setenv("AUTH", "keys")
-    assert isinstance(load_identity().policy, Identity)
+    assert isinstance(load_identity("127.0.0.1").policy, Identity)
 
 
 # --- the pieces -------------------------------------------------------------------------------------------------------

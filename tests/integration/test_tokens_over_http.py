@@ -168,13 +168,13 @@ def test_tokens_are_for_a_door_that_is_not_open(
     monkeypatch.setenv("ENVIRONMENT", "test")
     monkeypatch.setenv("OIDC_ISSUER", ISSUER)
     with pytest.raises(SystemExit, match="1"):
-        load_identity()
+        load_identity("127.0.0.1")
     assert "  OIDC_ISSUER needs OIDC_AUDIENCE: a token for another service" in capfd.readouterr().err
     monkeypatch.setenv("OIDC_AUDIENCE", AUDIENCE)
     with pytest.raises(SystemExit, match="1"):
-        load_identity()
+        load_identity("127.0.0.1")
     assert "OIDC_ISSUER: is set, but AUTH does not name `tokens`" in capfd.readouterr().err
     monkeypatch.setenv("AUTH", "tokens")
-    identity = load_identity().policy
+    identity = load_identity("127.0.0.1").policy
     assert isinstance(identity, Identity)
     assert identity.probes.keys() == {"tokens"}

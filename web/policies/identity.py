@@ -20,7 +20,9 @@ NOBODY = Principal("", "anonymous", frozenset())
 ADMIT_NOBODY = Admit(NOBODY)
 
 # Why somebody is refused, for metrics and the audit log; never what was shown.
-RefusalReason = Literal["no_credentials", "unknown", "malformed", "expired", "revoked", "origin", "scope", "not_ready"]
+RefusalReason = Literal[
+    "no_credentials", "unknown", "malformed", "expired", "revoked", "host", "origin", "scope", "not_ready"
+]
 
 
 class NotMine(Enum):
@@ -35,8 +37,15 @@ NOT_MINE = NotMine.NOT_MINE
 class Presented(msgspec.Struct, frozen=True, gc=False):
     """The credentials of one request, found once for all authenticators."""
 
-    token: bytes | None  # of `Authorization: Bearer`; None: there is no such header
+    token: bytes | None  # of `Authorization: Bearer`, or a public key in the query; None: there is neither
+    query: bytes | None = None  # the query without that key
 
+
+class Beacon(msgspec.Struct, frozen=True):
+    """A fact: the key came in the query, as `navigator.sendBeacon` has to send it, which cannot set a header."""
+
+
+BEACON = Beacon()
 
 # Principal: it is known who asks. Refuse: it is known that nobody may ask with these (see `refuse_credentials`).
 # NeedsIO: `ask` is awaited once and gives Admit(principal) or Refuse.
@@ -59,6 +68,9 @@ def refuse_credentials(reason: RefusalReason, refusal: Refuse) -> Refuse:
 
 
 UNKNOWN_KIND = unauthenticated("These credentials are of no kind that is accepted here.", INVALID_TOKEN)
+KEY_IN_QUERY = unauthenticated(
+    "Only one public key (ffw_) may be in a query; send any other in the header `Authorization`.", INVALID_REQUEST
+)
 MALFORMED = unauthenticated("The header `Authorization` must be `Bearer <key>`, once.", INVALID_REQUEST)
 
 
@@ -79,7 +91,7 @@ class Identity:
             answer = authenticate(head, presented)
             if answer is NOT_MINE:
                 continue
-            return Admit(answer) if type(answer) is Principal else answer  # type: ignore[return-value]
+            return Admit(answer, presented.query) if type(answer) is Principal else answer  # type: ignore[return-value]
         return ADMIT_NOBODY if presented.token is None else refuse_credentials("unknown", UNKNOWN_KIND)
 
 
@@ -92,12 +104,22 @@ def presented_in(head: RequestHead) -> Presented | Refuse:
                 return refuse_credentials("malformed", MALFORMED)
             found = value
     if found is None:
-        return NOTHING_PRESENTED
+        return presented_in_query(head) if b"key=ff" in head.query else NOTHING_PRESENTED
     kind, _, token = found.partition(b" ")
     token = token.strip(b" ")
     if kind.lower() != b"bearer" or not token or b" " in token:
         return refuse_credentials("malformed", MALFORMED)
     return Presented(token)
+
+
+def presented_in_query(head: RequestHead) -> Presented | Refuse:
+    """A public key in the query. Addresses are logged on the way, so another key is refused there, whatever it is."""
+    parts = head.query.split(b"&")
+    keys = [part for part in parts if part.startswith(b"key=ff")]
+    if len(keys) != 1 or not keys[0].startswith(b"key=ffw_"):
+        return refuse_credentials("malformed", KEY_IN_QUERY)
+    head.facts[Beacon] = BEACON
+    return Presented(keys[0][4:], b"&".join([part for part in parts if part is not keys[0]]))
 
 
 def with_probes_of(identity: object, probes: Mapping[str, Probe]) -> dict[str, Probe]:

@@ -22,7 +22,7 @@ class RequestHead(msgspec.Struct, eq=False):
     raw_path: bytes  # as it was sent, without the query
     query: bytes  # without its question mark
     headers: Headers
-    client: tuple[str, int] | None  # the peer of the connection: a proxy, if there is one
+    client: tuple[str, int] | None  # the peer of the connection, or whom trusted proxies name as theirs
     scheme: str  # of the connection: "https" with TLS; what a proxy forwards is in `headers`, and anybody can write it
     answer_headers: tuple[tuple[bytes, bytes], ...] = ()  # what policies add to the answer, whatever it will be
     facts: dict[type, Any] = {}  # what the policies learned: a principal, a tenant; each by its type
