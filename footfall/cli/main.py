@@ -12,11 +12,11 @@ from footfall.cli.dlq import dlq
 from footfall.cli.doctor import doctor
 from footfall.cli.failures import fail, readable_failures
 from footfall.cli.gaps import gaps
-from footfall.cli.keys import keys
 from footfall.cli.options import state_dir_option as running_state_option
 from footfall.cli.privacy import privacy
 from footfall.cli.rebuild import rebuild
 from footfall.cli.rights.audit import audit
+from footfall.cli.rights.keys import keys
 from footfall.cli.rights.reporting import grant_reporter, sql
 from footfall.cli.status import replay, status
 

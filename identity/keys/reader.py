@@ -10,9 +10,8 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
 
-from brokers.diagnosis import with_reason
+from brokers.diagnosis import BrokersUnusableError, with_reason
 from identity.keys.register import Register
 from telemetry.connections import ended_within
 from telemetry.health import DependencyState
@@ -93,16 +92,17 @@ class RegisterReader:
         while True:
             try:
                 await self._connected()
-            except (KafkaError, OSError, TimeoutError, AnotherTopicError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, this process must go on hearing of revocations
                 self._note(error)
             await asyncio.sleep(RETRY)
 
     def _note(self, error: Exception) -> None:
-        self._trouble = f"{type(error).__name__} of topic {self._topic.topic}"
+        why = str(error) if isinstance(error, BrokersUnusableError) else type(error).__name__
+        self._trouble = f"topic {self._topic.topic}: {why}"
         now = asyncio.get_running_loop().time()
         if now - self._logged_at > LOG_EVERY:
             self._logged_at = now
-            self._log.warning("key_register_not_read", topic=self._topic.topic, error=type(error).__name__)
+            self._log.warning("key_register_not_read", topic=self._topic.topic, error=why)
 
     async def _connected(self) -> None:
         """Reads over one connection until it fails, or until it is time to read all of it anew."""

@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 from click.testing import CliRunner
 
+from brokers.settings import KafkaSettings
 from footfall.cli.main import cli
 from identity.keys.administration import KeyRefusedError, Wanted, create, revoke, rotate
 from identity.keys.key_text import digest_of
@@ -31,7 +32,7 @@ def topic(new_topic: Callable[..., str]) -> str:
 
 @pytest.fixture
 def options(real_servers: Servers) -> dict[str, Any]:
-    return {"bootstrap_servers": real_servers.kafka}
+    return KafkaSettings(kafka_bootstrap_servers=real_servers.kafka).client_options()
 
 
 @pytest_asyncio.fixture
