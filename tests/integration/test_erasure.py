@@ -1,10 +1,15 @@
 """Erasure: what a user did before the marker goes from every table, counts stay, and a rebuild says the same."""
 
+import asyncio
+import io
 import json
+import os
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import httpx
 import msgspec
 from click.testing import CliRunner
@@ -17,6 +22,7 @@ from tests.patience import PATIENCE
 from tests.processes import Process, wait_until
 from tests.producing import Raw, an_event, checkpoints, produce, record_of, sql, start_projector, wait_until_processed
 
+LONG = bool(os.environ.get("FOOTFALL_LONG"))
 CANARY = "alice+canary@example.com"
 KINDS = ("LOGIN", "PRODUCT_VIEW", "PRODUCT_VIEW", "LOGOUT", "PRODUCT_VIEW", "SEARCH")
 
@@ -161,6 +167,74 @@ def test_a_rebuild_meets_stubs_and_its_tables_never_hold_the_user(footfall: Foot
     assert hits(footfall, "erased-", NEW) == {}
     assert counts(footfall, NEW) == counts(footfall)
     assert "batch_failed" not in again.log_text()
+
+
+USERS = 10_000 if LONG else 300
+PERSON = re.compile(rb"person-\d{6}")
+
+
+def person(number: int) -> str:
+    return f"person-{number:06}"
+
+
+def found_in(footfall: Footfall, front: Process) -> set[str]:
+    """Every user whom a scan of all bytes finds: of every table, of exports, and of the front's log."""
+    dumped = asyncio.run(dumps(footfall.servers.admin_url))
+    exports = [httpx.get(f"{front.url}/events/processed", params={"format": kind}) for kind in ("ndjson", "csv")]
+    told = [*dumped, *(answer.content for answer in exports), front.log_text().encode()]
+    return {found.decode() for text in told for found in PERSON.findall(text)}
+
+
+async def dumps(url: str) -> list[bytes]:
+    """Every table as COPY writes it in its binary format, which holds texts and bytes as they are."""
+    connection = await asyncpg.connect(url)
+    try:
+        tables = await connection.fetch(
+            "SELECT nspname, relname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = relnamespace "
+            "WHERE relkind = 'r' AND (nspname LIKE 'read%' OR nspname = 'ops') AND has_table_privilege(c.oid, 'SELECT')"
+        )
+        found = []
+        for schema, table in tables:
+            into = io.BytesIO()
+            await connection.copy_from_table(table, schema_name=schema, output=into, format="binary")
+            found.append(into.getvalue())
+        return found
+    finally:
+        await connection.close()
+
+
+def test_one_and_a_tenth_of_many_users_are_in_no_byte_and_every_count_is_equal(footfall: Footfall) -> None:
+    """FOOTFALL_LONG=1: 1 and 1,000 of 10,000 users, each within 60 s."""
+    kinds = ("LOGIN", "PRODUCT_VIEW", "PRODUCT_VIEW", "LOGOUT")
+    produce(
+        footfall,
+        [
+            record_of(
+                an_event(person(n % USERS), {"productId": f"p-{n % 7}", "of": person(n % USERS)}, event_type=kind)
+            )
+            for kind in kinds
+            for n in range(USERS)
+        ],
+    )
+    broken = encode_event(an_event(person(1))).replace(b"PRODUCT_VIEW", b"wink")
+    produce(footfall, [Raw(broken, person(1).encode()), Raw(broken, None, 2)])
+    start_projector(footfall)
+    wait_until_processed(footfall, len(kinds) * USERS + 2, 120)
+    front = footfall.start("front")
+    before = counts(footfall)
+    everybody = {person(n) for n in range(USERS)}
+    assert found_in(footfall, front) == everybody
+
+    gone = {person(1)}
+    for more in (set(gone), {person(n) for n in range(5, USERS, 10)}):
+        gone |= more
+        names = "\n".join(sorted(more))
+        told = json.loads(privacy(footfall, "erase", "--from-file", "-", "--yes", "--json", given=names))
+        print(f"erased {len(more)} of {USERS} users with {told['events']} events in {told['seconds']:.1f} s")  # noqa: T201
+        assert told["done"]
+        assert told["seconds"] <= (60 if LONG else PATIENCE)
+        assert found_in(footfall, front) == everybody - gone
+        assert counts(footfall) == before
 
 
 def privacy(footfall: Footfall, *arguments: str, code: int = 0, given: str = "") -> str:
