@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from contracts.documented_types import with_types_of
+from contracts.erasure import ERASURE, HEADER_RECORD_KIND, UserErasure
 from contracts.event import DEFAULT_TENANT
 from contracts.record import (
     CONSUMER_GROUP,
@@ -53,6 +54,16 @@ EXAMPLE_HEADERS: Json = {
 MOMENT: Json = {"type": "string", "format": "date-time"}
 NUMBER: Json = {"type": "string", "pattern": "^[0-9]+$"}
 
+MESSAGES = ("userEventV1", "userEventV2", "userErasure")
+EXAMPLE_ERASURE: Json = {
+    "version": "2.1",
+    "recordKind": ERASURE,
+    "erasureId": EXAMPLE_ID,
+    "tenantId": "acme",
+    "userId": "user-123",
+    "requestedAt": "2026-01-31T12:00:00.123456Z",
+}
+
 DIAGNOSIS: Json = {
     "footfall-dlq-topic": {"type": "string", "description": "Where the record is."},
     "footfall-dlq-partition": NUMBER,
@@ -92,7 +103,7 @@ def _events_channel() -> Json:
         "address": TOPIC,
         "title": "Events",
         "description": "Every event, for ever. Those of one user are in one partition, in order.",
-        "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in ("userEventV1", "userEventV2")},
+        "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in MESSAGES},
         "bindings": {
             "kafka": {
                 "topic": TOPIC,
@@ -153,6 +164,29 @@ def _messages() -> Json:
             {"type": "string", "description": "The tenant, U+001F, and the user."},
             EXAMPLE_V2,
         ),
+        "userErasure": {
+            "name": "UserErasure",
+            "title": "The erasure of a user: no event",
+            "summary": "In every partition. What the user did before it in the partition is to be forgotten.",
+            "headers": {"$ref": "#/components/schemas/ErasureHeaders"},
+            "payload": {"$ref": "#/components/schemas/UserErasure"},
+            "bindings": {
+                "kafka": {
+                    "key": {"type": "string", "description": "As of the user's events."},
+                    "bindingVersion": BINDING_VERSION,
+                }
+            },
+            "examples": [
+                {
+                    "headers": {
+                        HEADER_RECORD_KIND: ERASURE,
+                        HEADER_EVENT_ID: EXAMPLE_ID,
+                        HEADER_REQUEST_ID: "trace-42",
+                    },
+                    "payload": EXAMPLE_ERASURE,
+                }
+            ],
+        },
         "deadLetter": {
             "name": "DeadLetter",
             "title": "A record that was set aside",
@@ -178,7 +212,7 @@ def _event_message(title: str, schema: str, key: Json, example: Json) -> Json:
 
 def _schemas() -> Json:
     _, events = msgspec.json.schema_components(
-        (PUBLISHED["1"], PUBLISHED["2"]), ref_template="#/components/schemas/{name}"
+        (PUBLISHED["1"], PUBLISHED["2"], UserErasure), ref_template="#/components/schemas/{name}"
     )
     headers: Json = {
         "type": "object",
@@ -198,13 +232,22 @@ def _schemas() -> Json:
             },
         },
     }
+    erasure: Json = {
+        "type": "object",
+        "required": [HEADER_RECORD_KIND, HEADER_EVENT_ID, HEADER_REQUEST_ID],
+        "properties": {
+            HEADER_RECORD_KIND: {"const": ERASURE, "description": "Only on records that are no events."},
+            HEADER_EVENT_ID: {"type": "string", "format": "uuid", "description": "Of the request, in each partition."},
+            HEADER_REQUEST_ID: {"type": "string"},
+        },
+    }
     omitted = {**NUMBER, "description": "Bytes of the value that was left out; only where it would not fit."}
     letter: Json = {
         "type": "object",
         "required": list(DIAGNOSIS),
         "properties": {**DIAGNOSIS, VALUE_OMITTED: omitted},
     }
-    return {**events, "EventHeaders": headers, "DeadLetterHeaders": letter}
+    return {**events, "EventHeaders": headers, "ErasureHeaders": erasure, "DeadLetterHeaders": letter}
 
 
 def rendered(catalogue: Catalogue) -> bytes:

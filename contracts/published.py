@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from contracts.erasure import UserErasure
 from contracts.event import ActivityCommand
 from contracts.types import FIRST_TYPES
 from contracts.versions import PUBLISHED, with_types
@@ -21,8 +22,9 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def published_schemas() -> dict[str, dict[str, Any]]:
-    """File name to JSON Schema (2020-12) of the command and of every version of the event."""
+    """File name to JSON Schema (2020-12) of the command, the erasure, and every version of the event."""
     shapes: dict[str, type[msgspec.Struct]] = {"activity-command-1.json": with_types(ActivityCommand, FIRST_TYPES)}
+    shapes["user-erasure-1.json"] = UserErasure
     shapes |= {f"user-event-{version}.json": shape for version, shape in PUBLISHED.items()}
     return {name: {"$schema": DIALECT, **msgspec.json.schema(shape)} for name, shape in shapes.items()}
 

@@ -60,6 +60,7 @@ ACCESS: Mapping[str, Needed] = {
     "/asyncapi/user-activity-events.json": PUBLIC,
     "/schema/events/event-types.json": PUBLIC,
     "/schema/events/activity-command-1.json": PUBLIC,
+    "/schema/events/user-erasure-1.json": PUBLIC,
     "/schema/events/user-event-1.json": PUBLIC,
     "/schema/events/user-event-2.json": PUBLIC,
     "/schema/events/user-event-1-open.json": PUBLIC,

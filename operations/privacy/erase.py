@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaProducer
 
 from contracts.erasure import UserErasure, erasure_records, new_erasure
 from contracts.record import PlacedRecord
+from operations.audit.deed import audited, by_url
 from operations.settings import PrivacySettings
 from read_model.connecting.pool import connect
 from read_model.generations.register import (
@@ -73,7 +74,18 @@ async def erase(settings: PrivacySettings, users: Sequence[User], actor: str, pa
 
     Raises:
         KafkaError: Not every marker is in the log. To ask again does no harm.
+        AuditUnavailableError: The audit log cannot be written, so nothing was done.
     """
+    tenants = {tenant for tenant, _ in users}
+    user_id = users[0][1] if len(users) == 1 else None
+    write, whose = by_url(settings.database_url.get_secret_value()), ", ".join(sorted(tenants))
+    async with audited(
+        write, "privacy erase", actor=actor, target=f"{len(users)} users", tenant_id=whose, user_id=user_id
+    ):
+        return await _erase(settings, users, actor, patience)
+
+
+async def _erase(settings: PrivacySettings, users: Sequence[User], actor: str, patience: float) -> ErasureReport:
     began = time.monotonic()
     connection = await connect(settings.database_url.get_secret_value(), "footfall-privacy")
     try:

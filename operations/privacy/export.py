@@ -8,6 +8,7 @@ from typing import Any
 import asyncpg
 import msgspec
 
+from operations.audit.deed import audited, by_url
 from operations.settings import PrivacySettings
 from projector.dead_letters.parking import header_name
 from projector.privacy.letters import is_of, letters_of
@@ -47,20 +48,26 @@ WHERE tenant_id = $1 AND pseudonym = $2 ORDER BY erasure_id, applied_at
 
 
 async def export(settings: PrivacySettings, tenant_id: str, user_id: str, actor: str) -> AsyncIterator[Document]:
-    """Yields the documents, the counts last. `actor`: for the journal, which holds the user's pseudonym."""
-    connection = await connect(settings.database_url.get_secret_value(), "footfall-privacy")
-    try:
-        key = pseudonym(await pseudonym_key(connection), tenant_id, user_id)
-        await write_journal(connection, actor, "privacy export", {"pseudonym": key.hex()})
-        counts: dict[str, int] = {}
-        async with connection.transaction(isolation="repeatable_read", readonly=True):
-            async for document in _documents(connection, settings.kafka_topic, (tenant_id, user_id), key):
-                counts[document["kind"]] = counts.get(document["kind"], 0) + 1
-                yield document
-        counts.pop("about")
-        yield {"kind": "end", "counts": counts}
-    finally:
-        await connection.close()
+    """Yields the documents, the counts last. `actor`: for the journal, which holds the user's pseudonym.
+
+    Raises AuditUnavailableError if the audit log cannot be written.
+    """
+    url = settings.database_url.get_secret_value()
+    async with audited(by_url(url), "privacy export", actor=actor, tenant_id=tenant_id, user_id=user_id) as deed:
+        connection = await connect(url, "footfall-privacy")
+        try:
+            key = pseudonym(await pseudonym_key(connection), tenant_id, user_id)
+            await write_journal(connection, actor, "privacy export", {"pseudonym": key.hex()})
+            counts: dict[str, int] = {}
+            async with connection.transaction(isolation="repeatable_read", readonly=True):
+                async for document in _documents(connection, settings.kafka_topic, (tenant_id, user_id), key):
+                    counts[document["kind"]] = counts.get(document["kind"], 0) + 1
+                    yield document
+            counts.pop("about")
+            deed.target = f"{sum(counts.values())} documents"
+            yield {"kind": "end", "counts": counts}
+        finally:
+            await connection.close()
 
 
 async def _documents(connection: Connection, topic: str, user: tuple[str, str], key: bytes) -> AsyncIterator[Document]:

@@ -13,13 +13,14 @@ import rich_click as click
 
 from contracts.validation.rules import is_user_id
 from footfall.cli.failures import fail, readable_failures
-from footfall.cli.output.dead_letters import operator_name
 from footfall.cli.settings import operator_settings
+from operations.audit.deed import actor_name
 from operations.privacy.erase import ErasureReport
 from operations.privacy.erase import erase as run_erase
 from operations.privacy.export import Document
 from operations.privacy.export import export as run_export
 from operations.settings import PrivacySettings
+from read_model.audit import AuditUnavailableError
 from read_model.wire_time import encoded
 
 SHOWN = 2_000  # characters of one value in a report
@@ -43,8 +44,8 @@ def erase(tenant: str, users: list[str], actor: str | None, wait: float, *, ask:
     settings = operator_settings(PrivacySettings, "projector")
     if ask:
         click.confirm(f"Erase {len(users):,} users of tenant {tenant} for ever?", abort=True, err=True)
-    with readable_failures("Not erased"):
-        report = asyncio.run(run_erase(settings, [(tenant, user) for user in users], operator_name(actor), wait))
+    with readable_failures("Not erased", refusals=(AuditUnavailableError,)):
+        report = asyncio.run(run_erase(settings, [(tenant, user) for user in users], actor or actor_name(), wait))
     if as_json:
         told = {"done": report.done, **{name: getattr(report, name) for name in report.__struct_fields__}}
         told["erasures"] = [str(one.erasure_id) for one in report.erasures]
@@ -75,14 +76,14 @@ def export(tenant: str, user: str, form: str, output: Path | None, actor: str | 
     write = ndjson if form == "ndjson" else Report()
 
     async def run(file: BinaryIO) -> dict[str, int]:
-        documents: AsyncIterator[Document] = run_export(settings, tenant, user, operator_name(actor))
+        documents: AsyncIterator[Document] = run_export(settings, tenant, user, actor or actor_name())
         counts: dict[str, int] = {}
         async for document in documents:
             file.write(write(document))
             counts = document.get("counts", counts)
         return counts
 
-    with readable_failures("Not exported"), opened(output) as file:
+    with readable_failures("Not exported", refusals=(AuditUnavailableError,)), opened(output) as file:
         counts = asyncio.run(run(file))
     if not counts:
         fail(f"nothing is known about this user of tenant {tenant}")
