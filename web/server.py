@@ -23,7 +23,7 @@ from web.policies.access import check_access
 from web.policies.decisions import RequestPolicy
 from web.policies.identity import with_probes_of
 from web.protocol.bounded_http import LOOK_INTERVAL, BoundedHttp
-from web.protocol.connection_places import Place, close_overdue
+from web.protocol.connection_places import ConnectionPlaces, Place, close_overdue
 from web.protocol.fast_path import FastHttp
 from web.protocol.known_uvicorn import require_known_uvicorn
 
@@ -68,12 +68,13 @@ class Server(uvicorn.Server):
         await self._serve()
 
 
-def server_of(app: App, host: str, port: int, max_connections: int) -> Server:
+def server_of(app: App, host: str, port: int, max_connections: int, max_of_address: int = 0) -> Server:
     """A server that drains within `GRACE` and logs through us. Raises UnknownUvicornError."""
     require_known_uvicorn()
-    http: Callable[..., BoundedHttp] = partial(BoundedHttp, max_connections=max_connections)
+    places = ConnectionPlaces(max_connections, max_of_address)
+    http: Callable[..., BoundedHttp] = partial(BoundedHttp, places=places)
     if isinstance(app, Middleware):
-        http = partial(FastHttp, max_connections=max_connections, middleware=app)
+        http = partial(FastHttp, places=places, middleware=app)
     return Server(
         uvicorn.Config(
             app,
@@ -100,12 +101,14 @@ def serve(
     port: int,
     max_connections: int = MAX_CONNECTIONS,
     on_exit: Callable[[], None] = lambda: None,
+    max_of_address: int = 0,
 ) -> int:
     """Serves until SIGTERM or SIGINT; returns the exit code: 0 after a drain, 1 when it could not start.
 
-    `on_exit` ends what would otherwise never end; it is called from a signal handler.
+    `on_exit` ends what would otherwise never end; it is called from a signal handler. `max_of_address`: connections of
+    one address; 0: as many as of all.
     """
-    server = server_of(app, host, port, connections_allowed(max_connections))
+    server = server_of(app, host, port, connections_allowed(max_connections), max_of_address)
     server.on_exit = on_exit
     return run(server)
 

@@ -24,4 +24,5 @@ def run_command_side(port: int | None) -> int:
         requests=settings.max_connections,
     )
     app = web_app("command-side", door.policy, *door.sides, limits, CommandSide(settings, catalogue), first=door.first)
-    return serve(app, settings.host, settings.port, settings.max_connections)
+    per_address = settings.max_connections_per_address
+    return serve(app, settings.host, settings.port, settings.max_connections, max_of_address=per_address)

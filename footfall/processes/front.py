@@ -49,4 +49,11 @@ def run_front(port: int | None) -> int:
     app = web_app(
         "front", door.policy, *door.sides, limits, CommandSide(settings, catalogue), queries, first=door.first
     )
-    return serve(app, settings.host, settings.port, settings.max_connections, queries.end_streams)
+    return serve(
+        app,
+        settings.host,
+        settings.port,
+        settings.max_connections,
+        queries.end_streams,
+        settings.max_connections_per_address,
+    )

@@ -28,4 +28,5 @@ def run_query_side(port: int | None) -> int:
         settings.port,
         settings.max_connections,
         side.end_streams,
+        settings.max_connections_per_address,
     )

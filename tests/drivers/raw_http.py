@@ -61,8 +61,8 @@ def post(user: str = "user-1", *headers: str, target: str = DIRECT, body: bytes 
 
 
 @asynccontextmanager
-async def served(app: App, max_connections: int = MAX_CONNECTIONS) -> AsyncIterator[Server]:
-    server = server_of(app, "127.0.0.1", 0, max_connections)
+async def served(app: App, max_connections: int = MAX_CONNECTIONS, max_of_address: int = 0) -> AsyncIterator[Server]:
+    server = server_of(app, "127.0.0.1", 0, max_connections, max_of_address)
     task = asyncio.create_task(server.serve_unsignalled())
     await until(lambda: server.started)
     try:

@@ -2,10 +2,10 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-from tests.drivers.raw_http import DIRECT, ON_ASGI, Client, port_of, post, served
+from tests.drivers.raw_http import DIRECT, ON_ASGI, Client, port_of, post, served, until
 from web.asgi import Message, Receive, Scope, Send, respond
 from web.fast_handler import BufferedRequest
 from web.middleware import Middleware
@@ -14,6 +14,7 @@ from web.policies.limits.rate_limits import KeyOf, RateLimits, address_of, subje
 from web.policies.limits.rates import Rate
 from web.policies.principal import AccessScope, Principal
 from web.policies.request_head import RequestHead
+from web.protocol.connection_places import ConnectionPlaces
 
 GET = b"GET /events/processed HTTP/1.1\r\nHost: here\r\nX-Subject: key:1\r\n\r\n"
 
@@ -77,6 +78,54 @@ async def test_too_many_are_refused_with_the_same_bytes_on_both_ways() -> None:
             }
         assert refused[0] == refused[1]
         assert (await asked(client, "key:2", DIRECT))[0] == 201  # on the same connection
+
+
+async def test_one_address_has_only_so_many_connections() -> None:
+    app = Middleware(accepts, "test", {}, {}, {DIRECT.encode(): accepts_at_once}, (knows,))
+    async with served(app, max_connections=40, max_of_address=3) as running, AsyncExitStack() as stack:
+
+        async def connected() -> Client:
+            client = Client(*await asyncio.open_connection("127.0.0.1", port_of(running)))
+            stack.callback(client.writer.close)
+            return client
+
+        slow = [await connected() for _ in range(3)]
+        for client in slow:
+            client.writer.write(b"POST ")  # a head that does not end keeps a connection busy
+        status, headers, body = await (await connected()).answer()
+        assert (status, headers["connection"]) == (503, "close")
+        assert body["error"] == "Too many connections are open. Nothing was recorded; try again shortly."
+        slow[0].writer.close()
+        await until(lambda: len(running.server_state.connections) < 3)
+        assert (await asked(await connected(), "key:1", DIRECT))[0] == 201
+
+
+async def test_another_address_still_gets_its_connections() -> None:
+    places = ConnectionPlaces(most=100, most_of_address=2)
+    one, other = ("192.0.2.1", 1), ("192.0.2.2", 1)
+    assert [places.take(one, []) for _ in range(4)] == [True, True, False, False]
+    assert places.take(other, [])
+    assert places.take(None, [])
+    for _ in range(3):
+        places.give_back(one)
+    assert places.take(one, [])
+    assert not any(ConnectionPlaces(most=1).take(other, [Busy(), Busy()]) for _ in range(3))  # no place at all
+
+
+class Busy:
+    """A connection that is needed."""
+
+    def idle_since(self) -> float | None:
+        return None
+
+    def has_asked(self) -> bool:
+        return True
+
+    def give_way(self) -> None:
+        raise AssertionError
+
+    def close_if_overdue(self, now: float) -> None:
+        raise AssertionError
 
 
 async def test_reads_and_commands_have_one_limit() -> None:

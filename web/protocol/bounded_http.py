@@ -7,7 +7,7 @@ connection is closed.
 
 import asyncio
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -17,7 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from telemetry.metrics import HTTP_REFUSED
 from web.asgi import HOLD_KEY, ON_DISCONNECT_KEY
 from web.protocol.connection_phase import AWAITING_HEAD, BUSY, DISCARDING, IDLE, LINGERING, SPOILED, Phase
-from web.protocol.connection_places import Place, has_given_way
+from web.protocol.connection_places import ConnectionPlaces, Place
 from web.protocol.head_bounds import framing_of, head_without_upgrade, is_plainly_framed
 from web.protocol.http_1_0 import until_closed
 from web.protocol.joined_writes import JoinedWrites, bound_unsent
@@ -46,10 +46,10 @@ class OutOfBoundsError(Exception):
 class BoundedHttp(HttpToolsProtocol):
     """One connection. `close_overdue` must be called now and then for its deadlines to hold."""
 
-    def __init__(self, *args: Any, max_connections: int, **kwargs: Any) -> None:
-        """`max_connections`: of this process; one more is answered 503 and closed."""
+    def __init__(self, *args: Any, places: ConnectionPlaces, **kwargs: Any) -> None:
+        """`places`: of this process; a connection without one is answered 503 and closed."""
         super().__init__(*args, **kwargs)
-        self._max_connections = max_connections
+        self._places = places
         self._unread_since: float | None = None  # loop time; None unless the client lets too much lie
         self._refusal: Refusal = MALFORMED
         self._cuts = RequestCuts()
@@ -73,13 +73,13 @@ class BoundedHttp(HttpToolsProtocol):
             close=self._close,
             get_extra_info=transport.get_extra_info,
         )
-        places = cast("Iterable[Place]", self.connections)
-        if len(self.connections) > self._max_connections and not has_given_way(places):
+        if not self._places.take(self.client, cast("Collection[Place]", self.connections)):
             self._refuse(CROWDED)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has left, or was made to."""
         super().connection_lost(exc)
+        self._places.give_back(self.client)
         leave, self._leave = self._leave, None
         if leave is not None:
             leave()

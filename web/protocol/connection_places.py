@@ -1,10 +1,12 @@
 """Which connections of a process end: those that are overdue, and, once there are too many, the longest idle.
 
-Thousands of clients that keep an idle connection alive would otherwise shut out everybody until each has timed out.
+Thousands of clients that keep an idle connection alive would otherwise shut out everybody until each has timed out. One
+client that keeps thousands busy, with heads that never end, is bound by what one address may have.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable
 from typing import Protocol
 
 GRACE = 1.0  # seconds in which a connection that was just made may ask for something
@@ -28,6 +30,34 @@ class Place(Protocol):
     def close_if_overdue(self, now: float) -> None:
         """`now`: loop time."""
         ...
+
+
+class ConnectionPlaces:
+    """The connections that a process may have open, and one address among them."""
+
+    def __init__(self, most: int, most_of_address: int = 0) -> None:
+        """`most_of_address`: 0: as many as there are places."""
+        self._most = most
+        self._most_of_address = most_of_address
+        self._of_address: Counter[str] = Counter()  # only what is open is there
+
+    def take(self, client: tuple[str, int] | None, connections: Collection[Place]) -> bool:
+        """Counts a connection, which is among `connections` already; False: there is no place for it.
+
+        Whatever it returns, `give_back` must be called when the connection has ended.
+        """
+        address = client[0] if client else ""
+        self._of_address[address] += 1
+        if 0 < self._most_of_address < self._of_address[address]:
+            return False
+        return len(connections) <= self._most or has_given_way(connections)
+
+    def give_back(self, client: tuple[str, int] | None) -> None:
+        """The connection has ended."""
+        address = client[0] if client else ""
+        self._of_address[address] -= 1
+        if not self._of_address[address]:
+            del self._of_address[address]
 
 
 def close_overdue(connections: Iterable[Place], now: float) -> None:

@@ -28,3 +28,6 @@ class LimitSettings(BaseSettings):
         description="Part of the connections, commands in flight, exports, streams and waiting reads of a process that "
         "one key or token subject may hold, percent.",
     )
+    max_connections_per_address: int = Field(
+        default=0, ge=0, description="Open connections of one address at one process; 0: as many as of all addresses."
+    )
