@@ -23,6 +23,13 @@ def run_command_side(port: int | None) -> int:
         commands=settings.max_requests_in_flight,
         requests=settings.max_connections,
     )
-    app = web_app("command-side", door.policy, *door.sides, limits, CommandSide(settings, catalogue), first=door.first)
+    app = web_app(
+        "command-side",
+        door.policy,
+        *door.sides,
+        limits,
+        CommandSide(settings, catalogue),
+        first=[*door.first, *limits.first],
+    )
     per_address = settings.max_connections_per_address
     return serve(app, settings.host, settings.port, settings.max_connections, max_of_address=per_address)

@@ -47,7 +47,13 @@ def run_front(port: int | None) -> int:
         requests=settings.max_connections,
     )
     app = web_app(
-        "front", door.policy, *door.sides, limits, CommandSide(settings, catalogue), queries, first=door.first
+        "front",
+        door.policy,
+        *door.sides,
+        limits,
+        CommandSide(settings, catalogue),
+        queries,
+        first=[*door.first, *limits.first],
     )
     return serve(
         app,

@@ -23,7 +23,7 @@ def run_query_side(port: int | None) -> int:
     connections = settings.max_connections
     limits = limit_side(settings, is_open=door.is_open(), commands=connections, requests=connections)
     return serve(
-        web_app("query-side", door.policy, *door.sides, limits, side, first=door.first),
+        web_app("query-side", door.policy, *door.sides, limits, side, first=[*door.first, *limits.first]),
         settings.host,
         settings.port,
         settings.max_connections,

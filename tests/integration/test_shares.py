@@ -120,3 +120,15 @@ def test_a_rate_and_a_quota_hold_at_a_real_command_side(shared_footfall: Footfal
         assert posts("alice", 8) == [(201, None)] * 6 + [limited] * 2
         assert posts("bob", 4) == [(201, None)] * 2 + [used_up] * 2
         assert posts("carol", 2, tenant="acme") == [(201, None)] * 2
+
+
+def test_whoever_guesses_at_credentials_uses_up_the_limit_of_its_address(
+    shared_footfall: Footfall, issuer: dict[str, Any]
+) -> None:
+    process = shared_footfall.start("command-side", LIMIT_ADDRESS="6", LIMIT_WINDOW_MS="86400000", **issuer)
+    with ExitStack() as stack:
+        asking = Asking(process, stack)
+        guess = "Authorization: Bearer a.b.c"
+        statuses = [asking.answer("POST /events/generate HTTP/1.1", guess, body=BODY)[0] for _ in range(8)]
+    assert set(statuses) == {401, 429}
+    assert statuses == sorted(statuses)

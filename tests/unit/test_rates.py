@@ -192,3 +192,15 @@ def test_what_is_remembered_is_what_was_used_last() -> None:
         assert len(kept) <= 10
     assert [kept.get(number) for number in range(95, 100)] == [95, 96, 97, 98, 99][-5:]
     assert Remembered[int, int](0).get(1) is None
+
+
+def test_a_look_at_the_health_costs_nothing(clock: Clock) -> None:
+    policy = limits(clock, subject=1)
+    assert sent(policy, 5) == 1
+    for path in ("/health", "/health/live", "/health/ready"):
+        probe = request(method="GET")
+        probe.path = path
+        assert policy(probe) is ADMIT
+    metrics = request(method="GET")
+    metrics.path = "/metrics"
+    assert isinstance(policy(metrics), Refuse)

@@ -24,7 +24,9 @@ class LimitSide:
     probes: Mapping[str, Probe] = {}
     documents: Mapping[str, Callable[[], dict[str, Any]]] = {}
 
-    def __init__(self, policies: Sequence[RequestPolicy]) -> None:
+    def __init__(self, first: Sequence[RequestPolicy], policies: Sequence[RequestPolicy]) -> None:
+        """`first`: before identity, so that who is refused there has paid, too; `policies`: behind it."""
+        self.first = first
         self.policies = policies
 
     @asynccontextmanager
@@ -44,17 +46,14 @@ def limit_side(settings: LimitSettings, *, is_open: bool, commands: int, request
     """
     percent = settings.principal_share_percent
     shares = RequestShares(Share("commands", commands, percent), Share("requests", requests, percent))
-    rates = rates_of(settings)
-    limits: list[RequestPolicy] = [RateLimits(rates)] if rates else []
-    return LimitSide(limits if is_open else [*limits, shares])
+    before = rates_of(settings, {"address": address_of})
+    behind = rates_of(settings, {"subject": subject_of, "tenant": tenant_of})
+    return LimitSide(before, behind if is_open else [*behind, shares])
 
 
-def rates_of(settings: LimitSettings) -> list[tuple[Rate, KeyOf]]:
-    """The rates that are set."""
+def rates_of(settings: LimitSettings, keys: Mapping[str, KeyOf]) -> list[RequestPolicy]:
+    """One policy for all rates that are set, or none."""
     window = settings.limit_window_ms / 1000
-    wanted: list[tuple[str, int, KeyOf]] = [
-        ("address", settings.limit_address, address_of),
-        ("subject", settings.limit_subject, subject_of),
-        ("tenant", settings.limit_tenant, tenant_of),
-    ]
-    return [(Rate(name, units, window), key_of) for name, units, key_of in wanted if units]
+    units = {"address": settings.limit_address, "subject": settings.limit_subject, "tenant": settings.limit_tenant}
+    rates = [(Rate(name, units[name], window), key_of) for name, key_of in keys.items() if units[name]]
+    return [RateLimits(rates)] if rates else []

@@ -32,6 +32,8 @@ class RateLimits:
     def __call__(self, head: RequestHead) -> Decision:
         """See `RequestPolicy`. Needs the facts that its keys are read from."""
         now, cost, is_low = self._clock(), cost_of(head), False
+        if not cost:
+            return ADMIT
         used: Used = []
         for buckets, key_of in self._kinds:
             key = key_of(head)
