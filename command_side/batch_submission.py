@@ -15,7 +15,7 @@ from contracts.record import EventRecord, new_record
 from contracts.validation.commands import CommandRules
 from contracts.validation.fast_commands import FastBatches
 from contracts.validation.rules import Problems
-from web.policies.principal import DEFAULT_TENANT, Principal
+from web.policies.principal import Principal
 
 T = TypeVar("T")
 
@@ -70,8 +70,8 @@ class Batches:
         With `atomic` none is published unless all are valid. NotTaken: the log takes nothing at all.
         """
         records = None
-        if principal.tenant_id == DEFAULT_TENANT and may_be_judged_at_once(body, lines=lines):
-            records = self._fast.new_records(body, request_id, lines=lines, at_most=MAX_ITEMS)
+        if may_be_judged_at_once(body, lines=lines):
+            records = self._fast.new_records(body, request_id, principal.tenant_id, lines=lines, at_most=MAX_ITEMS)
         if records is not None:
             outcomes = await self._log.publish_all(records)
             return outcomes if isinstance(outcomes, NOT_TAKEN) else list(map(Submitted, records, outcomes))

@@ -15,14 +15,15 @@ from typing import Any
 import msgspec
 from uuid_utils import uuid7
 
-from contracts.event import MAX_PAYLOAD_BYTES, ActivityCommand, Payload
-from contracts.record import HEADER_EVENT_ID, HEADER_EVENT_TYPE, HEADER_REQUEST_ID, EventRecord
+from contracts.event import DEFAULT_TENANT, MAX_PAYLOAD_BYTES, ActivityCommand, Payload
+from contracts.record import HEADER_EVENT_ID, HEADER_EVENT_TYPE, HEADER_REQUEST_ID, EventRecord, key_of
 from contracts.validation.commands import CommandRules
 from contracts.validation.fast_events import all_surely_valid, objects_on_lines
 from contracts.validation.payloads import values_are_surely_exact
 from contracts.versions import at_full_width, encode_new_events
 
 NEW_COLONS = 4  # in each event: after `eventId` and `timestamp`, and two within the time
+COLONS_OF_V2 = 5  # and: after `version`, `tenantId`, `_metadata` and its two fields; a tenant's id has none
 JSON_SPACE = b" \t\r"
 ABSENT: dict[str, Any] = {}  # the payload of a command that has none; nobody writes into a payload
 
@@ -45,7 +46,9 @@ class FastBatches:
         self._payload_checks = rules.payload_checks
         self._type_headers = {name: (HEADER_EVENT_TYPE, name.encode()) for name in rules.names}
 
-    def new_records(self, body: bytes, request_id: str, *, lines: bool, at_most: int) -> list[EventRecord] | None:
+    def new_records(
+        self, body: bytes, request_id: str, tenant_id: str, *, lines: bool, at_most: int
+    ) -> list[EventRecord] | None:
         """What `new_record` makes of each item of a JSON array (or of lines), if all are plainly valid commands.
 
         None, too, for no items or more than `at_most`. They were accepted together: all have the same timestamp.
@@ -55,9 +58,10 @@ class FastBatches:
             return None
         event_ids = [str(uuid7()) for _ in commands]
         now = datetime.now(UTC)
-        rendered = encode_new_events(commands, event_ids, now)
+        rendered = encode_new_events(commands, event_ids, now, tenant_id)
         absent = sum([command.payload is ABSENT for command in commands])
-        if rendered.count(b":") != body.count(b":") + NEW_COLONS * len(commands) + absent:
+        new_colons = NEW_COLONS if tenant_id == DEFAULT_TENANT else NEW_COLONS + COLONS_OF_V2
+        if rendered.count(b":") != body.count(b":") + new_colons * len(commands) + absent:
             return None
         values = rendered.split(b"\n")[:-1]
         if now.microsecond == 0:
@@ -66,9 +70,10 @@ class FastBatches:
             return None
         request_header = (HEADER_REQUEST_ID, request_id.encode())
         type_headers = self._type_headers
+        before = key_of(tenant_id, "")
         return [
             EventRecord(
-                command.user_id.encode(),
+                before + command.user_id.encode(),
                 value,
                 [type_headers[command.event_type], (HEADER_EVENT_ID, event_id.encode()), request_header],
             )

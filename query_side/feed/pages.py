@@ -87,8 +87,7 @@ SELECT partition, NULL::bigint AS number, until AS kafka_offset, late_until, NUL
 FROM log
 UNION ALL
 SELECT partition, number, kafka_offset, late_until, CASE WHEN mine THEN event_json END,
-       CASE WHEN mine THEN tenant_id END, CASE WHEN mine THEN user_id END, CASE WHEN mine THEN event_type END,
-       CASE WHEN mine THEN product_id END, place,
+       CASE WHEN mine THEN tenant_id END, user_id, event_type, product_id, place,
        NULL, NULL, NULL
 FROM merged
 ORDER BY place
@@ -101,7 +100,10 @@ PAGE_OF_TENANT = _PAGE.format(mine="tenant_id = $1", only=" AND e.tenant_id = $1
 
 
 class LogEntry(NamedTuple):
-    """One entry of the log. `mark`: how far its partition is read after it. `event`: JSON; None: nothing to deliver."""
+    """One entry of the log. `mark`: how far its partition is read after it. `event`: JSON; None: nothing to deliver.
+
+    Without an event, nothing else of the entry may be told either: it may be another tenant's.
+    """
 
     partition: int
     mark: Mark

@@ -106,7 +106,7 @@ def test_the_feeds_statements_tell_only_rows_of_the_tenants_in_the_first_paramet
     from query_side.feed.pages import PAGE, PAGE_OF_TENANT  # noqa: PLC0415
 
     told = re.compile(r"FROM merged").split(PAGE)[0].rpartition("UNION ALL")[2]
-    columns = ("event_json", "tenant_id", "user_id", "event_type", "product_id")
+    columns = ("event_json", "tenant_id")  # without an event, an entry is only passed over
     assert all(f"CASE WHEN mine THEN {column} END" in told for column in columns)
     assert PAGE.count("e.tenant_id = ANY($1::text[]) AS mine") == len(reads_rows(PAGE)) == 2
     assert not leaks(PAGE_OF_TENANT)

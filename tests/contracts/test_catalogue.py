@@ -180,7 +180,9 @@ def test_a_payload_schema_is_applied_to_commands_alone_and_in_batches(
 ) -> None:
     rules = CommandRules(read_catalogue(shop))
     found = rules.validate(body("PURCHASE", payload))
-    together = FastBatches(rules).new_records(b"[%b]" % body("PURCHASE", payload), "r", lines=False, at_most=9)
+    together = FastBatches(rules).new_records(
+        b"[%b]" % body("PURCHASE", payload), "r", "default", lines=False, at_most=9
+    )
     if named:
         assert isinstance(found, Problems)
         assert len(found.sentences) == len(named)

@@ -8,9 +8,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from command_side.batch_items import Valid, items_of, validated
-from contracts.record import EventRecord
+from contracts.record import EventRecord, key_of
 from contracts.validation.rules import Problems, validate_complete_user_event
-from contracts.versions import encode_new_event
+from contracts.versions import encode_event, encode_new_event
 from tests.contracts.doubtful_payloads import DOUBTFUL_PAYLOADS
 from tests.shipped_types import RULES, new_records
 
@@ -24,7 +24,7 @@ def item(payload: str = "{}", **fields: Any) -> str:
 
 def records(items: list[str], *, lines: bool = False) -> list[EventRecord] | None:
     body = "\n".join(items) if lines else f"[{','.join(items)}]"
-    return new_records(body.encode("utf-8", "surrogatepass"), "request-1", lines=lines, at_most=AT_MOST)
+    return new_records(body.encode("utf-8", "surrogatepass"), "request-1", "default", lines=lines, at_most=AT_MOST)
 
 
 PLAIN = item('{"productId":"p-1","referrer":"https://example.com:80/"}')
@@ -105,7 +105,7 @@ def test_each_line_is_an_item() -> None:
 
 
 def test_a_byte_that_is_no_utf8() -> None:
-    assert new_records(b'[{"userId":"\xff","eventType":"LOGIN"}]', "r", lines=False, at_most=AT_MOST) is None
+    assert new_records(b'[{"userId":"\xff","eventType":"LOGIN"}]', "r", "default", lines=False, at_most=AT_MOST) is None
 
 
 strings = st.text(alphabet=':"\\ab,{}é\0\n', max_size=4)
@@ -137,7 +137,7 @@ items = (
 gaps = st.sampled_from(["", " ", "\r", "\n", " \n\n", "\f"])
 
 
-def one_by_one(body: bytes, found: list[EventRecord], *, lines: bool) -> list[EventRecord]:
+def one_by_one(body: bytes, found: list[EventRecord], tenant: str, *, lines: bool) -> list[EventRecord]:
     """What the items of the body become one by one, with the ids and the time that were found."""
     split = items_of(body, lines=lines)
     assert not isinstance(split, Problems)
@@ -153,21 +153,23 @@ def one_by_one(body: bytes, found: list[EventRecord], *, lines: bool) -> list[Ev
             ("event-id", str(event.event_id).encode()),
             ("request-id", b"request-1"),
         ]
-        value = encode_new_event(valid.command, str(event.event_id), event.timestamp)
-        made.append(EventRecord(valid.command.user_id.encode(), value, headers))
+        assert event.tenant_id == tenant
+        value = encode_new_event(valid.command, str(event.event_id), event.timestamp, tenant)
+        assert value == encode_event(event)
+        made.append(EventRecord(key_of(tenant, valid.command.user_id), value, headers))
     return made
 
 
-@given(st.lists(st.tuples(items, gaps), min_size=1, max_size=4), st.booleans())
-@example([(PLAIN, ""), (SOUND, " "), (NO_PAYLOAD, "\r"), (SPACED, "\n")], False)
-@example([(PLAIN, ""), (SOUND, " "), (NO_PAYLOAD, "\r"), (SPACED, "\n")], True)
-def test_a_batch_is_what_its_items_are_one_by_one(batch: list[tuple[str, str]], lines: bool) -> None:
+@given(st.lists(st.tuples(items, gaps), min_size=1, max_size=4), st.booleans(), st.sampled_from(["default", "acme"]))
+@example([(PLAIN, ""), (SOUND, " "), (NO_PAYLOAD, "\r"), (SPACED, "\n")], False, "default")
+@example([(PLAIN, ""), (SOUND, " "), (NO_PAYLOAD, "\r"), (SPACED, "\n")], True, "acme")
+def test_a_batch_is_what_its_items_are_one_by_one(batch: list[tuple[str, str]], lines: bool, tenant: str) -> None:
     separator, around = ("\n", "%s") if lines else (",", "[%s]")
     text = around % separator.join(each + gap for each, gap in batch)
     body = text.encode("utf-8", "surrogatepass")
-    found = new_records(body, "request-1", lines=lines, at_most=AT_MOST)
+    found = new_records(body, "request-1", tenant, lines=lines, at_most=AT_MOST)
     if found is not None:
-        assert found == one_by_one(body, found, lines=lines)
+        assert found == one_by_one(body, found, tenant, lines=lines)
         assert len({record.event_id for record in found}) == len(found)
 
 

@@ -38,14 +38,14 @@ def test_a_number_that_a_double_says_as_shortly_is_kept(number: str) -> None:
     stored = json.loads(new_record(found, "r", "default").value, parse_float=Decimal, parse_int=Decimal)
     assert stored["payload"]["n"][0] == Decimal(number)
     tiny = number in ("5e-324", "1.5e-290")  # the quick check leaves these in doubt
-    assert (new_records(command(number), "r", lines=True, at_most=1) is None) == tiny
+    assert (new_records(command(number), "r", "default", lines=True, at_most=1) is None) == tiny
     assert isinstance(validate_user_event(command(number, DOUBTFUL_TEXT)), ActivityCommand)
 
 
 @pytest.mark.parametrize("number", ROUNDED)
 def test_a_number_that_would_be_rounded_is_refused_once(number: str) -> None:
     assert validate_user_event(command(f"{number},{number}")) == Problems([DIGITS])
-    assert new_records(command(number), "r", lines=True, at_most=1) is None
+    assert new_records(command(number), "r", "default", lines=True, at_most=1) is None
 
 
 def test_such_a_number_in_the_log_already_becomes_the_nearest_double_as_ever() -> None:
@@ -73,7 +73,7 @@ numbers = st.builds(
 def test_what_is_accepted_is_never_rounded(written: list[str], space: str, text: str) -> None:
     body = command(f"{space},{space}".join(written) + space, text)
     found = validate_user_event(body)
-    together = new_records(body, "r", lines=True, at_most=1)
+    together = new_records(body, "r", "default", lines=True, at_most=1)
     assert together is None or isinstance(found, ActivityCommand)
     if isinstance(found, ActivityCommand):
         stored = json.loads(new_record(found, "r", "default").value, parse_float=Decimal, parse_int=Decimal)

@@ -98,7 +98,7 @@ def test_commands_in_the_first_microsecond_of_a_second_have_six_digits_too(monke
     body = json.dumps({"userId": "Z", "eventType": "LOGIN", "payload": EVENT["payload"]}).encode()
     command = validate_user_event(body)
     assert not isinstance(command, Problems)
-    together = new_records(body, "r", lines=True, at_most=1)
+    together = new_records(body, "r", "default", lines=True, at_most=1)
     assert together is not None
     values = [
         together[0].value,

@@ -110,11 +110,13 @@ def test_the_words_of_a_published_schema_may_become_better(tmp_path: Path, monke
     assert ["never changes" in line for line in differences(tmp_path)] == [True]
 
 
-def test_a_new_record_is_the_record_of_its_event() -> None:
+@pytest.mark.parametrize("tenant", ["default", "acme"])
+def test_a_new_record_is_the_record_of_its_event(tenant: str) -> None:
     command = ActivityCommand("日本-😀 \\ \"'", "PRODUCT_VIEW", {"ä": [1, None, 1.5, {"b": True}]})
-    made = new_record(command, "r-1", "default")
+    made = new_record(command, "r-1", tenant)
     event = from_value(made.value)
     assert isinstance(event, UserEvent)
+    assert event.tenant_id == tenant
     assert event.event_id.version == 7
     assert abs((datetime.now(UTC) - event.timestamp).total_seconds()) < 5
     assert made == to_record(event, "r-1")
