@@ -27,12 +27,14 @@ from command_side.publishing.kafka_event_log import KafkaEventLog
 from command_side.publishing.kafka_producer import BROKERS_AWAY
 from command_side.publishing.quick_gzip import use_quick_gzip
 from command_side.publishing.topic_watch import TopicWatch
+from command_side.refusal_notes import RefusalNotes
 from command_side.settings import CommandSettings
 from command_side.submission import Commands
 from contracts.types import Catalogue
 from contracts.validation.commands import CommandRules
 from telemetry.connections import once_there
 from telemetry.health import DependencyState
+from telemetry.metrics import REFUSAL_TALLY
 from web.asgi import App
 from web.policies.decisions import RequestPolicy
 from web.tenants.position_tokens import PositionTokens
@@ -57,6 +59,7 @@ class CommandSide:
         self._client_options = settings.client_options
         self._why_away = WhyAway(settings.client_options)
         self._types = catalogue.words()
+        self._refusals = RefusalNotes(settings.client_options(), settings.kafka_audit_topic, REFUSAL_TALLY)
         self._topic = TopicWatch(lambda: self._log.client, settings.kafka_topic)
         keys = RecentKeys(max_bytes=settings.idempotency_memory_bytes, window=settings.idempotency_window_ms / 1000)
         rules = CommandRules(catalogue)
@@ -82,7 +85,8 @@ class CommandSide:
         await once_there("Kafka", self._connect, BROKERS_AWAY, self._startup_timeout)
         await self._topic.at_start()
         try:
-            yield
+            async with self._refusals.running():
+                yield
         finally:
             await self._log.close()
 

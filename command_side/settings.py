@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import Field, SecretStr, field_validator
 
 from brokers.settings import KafkaSettings
+from contracts.record import AUDIT_TOPIC
 from web.policies.limits.settings import LimitSettings
 from web.tenants.position_tokens import DESCRIPTION as POSITION_SECRET
 from web.tenants.position_tokens import checked_secret
@@ -25,6 +26,9 @@ class CommandSettings(KafkaSettings, LimitSettings):
     )
     event_types_file: Path | None = Field(
         default=None, description="Catalogue of event types, a TOML file; unset: the one that Footfall is shipped with."
+    )
+    kafka_audit_topic: str = Field(
+        default=AUDIT_TOPIC, description="Topic of the audit log's anchors, and of notes for it."
     )
     kafka_compression: Compression = Field(default="gzip", description="Compression of record batches.")
     publish_timeout_ms: int = Field(

@@ -13,6 +13,7 @@ from query_side.activity.routes import ACTIVITY_ROUTES
 from query_side.api.dependencies import dependencies_of
 from query_side.api.pending_bytes import WaitingBytes
 from query_side.api.reading import reading_router
+from query_side.audit.recorder import AuditRecorder
 from query_side.events import queries
 from query_side.events.responses import PROCESSED, EventPages
 from query_side.events.routes import EventRoutes
@@ -27,7 +28,7 @@ from read_model.generations.event_types import event_types_in_use
 from read_model.tables.schema_version import newest_migration, schema_state
 from telemetry.connections import once_there
 from telemetry.health import DependencyState
-from telemetry.metrics import PROCESSED_EVENTS
+from telemetry.metrics import PROCESSED_EVENTS, REFUSAL_TALLY
 from web.asgi import App
 from web.documents import document_route
 from web.fast_handler import FastHandler
@@ -47,8 +48,9 @@ class QuerySide:
         self._opened: asyncpg.Pool | None = None
         self._schema = newest_migration()
         self._sealed: Cursors | None = None
+        self._recorder = AuditRecorder(self._open_for_audit, REFUSAL_TALLY)
         waiting = WaitingBytes(settings.max_waiting_bytes)
-        pages = EventPages(self._pool, self._cursors, settings, waiting, catalogue)
+        pages = EventPages(self._pool, self._cursors, settings, waiting, catalogue, self._recorder)
         timeout = settings.query_timeout_ms / 1000
         tokens = PositionTokens(settings.position_secret.get_secret_value())
         self._live = Live(self._pool, self._cursors, tokens, settings, waiting, event_types)
@@ -74,7 +76,7 @@ class QuerySide:
         self._opened = await once_there("PostgreSQL", self._open, NOT_YET_THERE, patience)
         try:
             self._sealed = await cursors_of(self._opened, self._settings.cursor_secret.get_secret_value())
-            async with self._live.running():
+            async with self._live.running(), self._recorder.running():
                 yield
         finally:
             self._opened.terminate()
@@ -89,6 +91,18 @@ class QuerySide:
             server_settings=SESSION,
             stateless=True,
             setup=self._live.confirm,
+        )
+
+    async def _open_for_audit(self) -> asyncpg.Pool:
+        """To the primary, also beside a replica. The role stays one that can only read, and call one function."""
+        return await open_pool(
+            self._settings.database_url.get_secret_value(),
+            application="footfall-query-side-audit",
+            min_size=0,
+            max_size=2,
+            query_timeout=self._settings.query_timeout_ms / 1000,
+            server_settings={"default_transaction_read_only": "off"},
+            stateless=True,
         )
 
     def end_streams(self) -> None:

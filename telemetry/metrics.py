@@ -3,6 +3,7 @@
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from telemetry.http_metrics import HttpTally
+from telemetry.refusals import RefusalTally
 
 REGISTRY = CollectorRegistry()
 
@@ -56,6 +57,8 @@ ACCESS_REFUSED = Counter(
     ["reason"],
     registry=REGISTRY,
 )
+
+REFUSAL_TALLY = RefusalTally(ACCESS_REFUSED)  # for the audit log
 
 PROCESSED_EVENTS = Gauge(
     "processed_events", "Events in the read model, as the checkpoints count them (query side).", registry=REGISTRY

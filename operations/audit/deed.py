@@ -11,20 +11,22 @@ import asyncio
 import getpass
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 
 import asyncpg
 import msgspec
+from aiokafka.errors import KafkaError
 
-from contracts.audit_records import new_entry_id
+from brokers.audit_notes import ensure_audit_topic, send_notes
+from contracts.audit_records import AuditNote, new_entry_id
 from read_model.audit import AuditEntry, AuditUnavailableError, Outcome, write_entry
 from read_model.connecting.pool import Connection, connect
 
 WRITE_TIMEOUT = 15.0  # seconds; the writer before us may hold the log's lock for 5
-ERRORS = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+ERRORS = (OSError, TimeoutError, KafkaError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 Write = Callable[[AuditEntry], Awaitable[object]]
 
@@ -51,7 +53,7 @@ async def audited(
     """Writes `begun` before the body, and `done`, `refused` or `failed` after it.
 
     Args:
-        write: Appends an entry: `by_connection(connection)`, or `operations.audit.notes.by_kafka(settings)`.
+        write: Appends an entry: `by_connection(connection)`, or `by_kafka(..)`.
         action: The command, such as `rebuild promote`.
         actor: Who does it; empty: `actor_name()`.
         target: What it is done to; the body may say it later, by `deed.target`.
@@ -95,6 +97,22 @@ def by_url(database_url: str) -> Write:
             await write_entry(connection, entry)
         finally:
             await connection.close()
+
+    return write
+
+
+def by_kafka(options: Mapping[str, Any], topic: str, replication_factor: int = 1) -> Write:
+    """Returns the `write` of `audited` that sends a note by Kafka, for commands that have no database.
+
+    A note names no user. It is in the log once a projector has read it. The topic is made if it is missing.
+    """
+
+    async def write(entry: AuditEntry) -> None:
+        note = AuditNote(
+            new_entry_id(), entry.actor, entry.action, entry.outcome, entry.tenant_id, entry.target, entry.request_id
+        )
+        await ensure_audit_topic(options, topic, replication_factor)
+        await send_notes(options, topic, note)
 
     return write
 

@@ -12,14 +12,18 @@ from query_side.api.negotiation import CSV, JSON, chosen
 from query_side.api.pending_bytes import Pace, WaitingBytes
 from query_side.api.responses import BrokenStreamError, ClientGoneError, RefusedError, header, watch_for_departure
 from query_side.api.shares import held, principal_of
+from query_side.audit.recorder import AuditRecorder
 from query_side.events import pages
 from query_side.events.filters import DEFAULT_LIMIT, EventFilter, PageRequest, next_link, page_request
 from query_side.events.formats import FILE_NAMES, FORMATS, RENDERINGS, JsonArray, Rendering, json_array, raw_csv
 from query_side.log_positions.cursors import Cursors
 from query_side.settings import QuerySettings
+from read_model.audit import AuditEntry
 from telemetry.logs import get_logger
 from web.asgi import Headers, Receive, Scope, Send
+from web.middleware import REQUEST_ID_KEY
 from web.policies.limits.shares import Share
+from web.policies.principal import Principal
 
 PROCESSED = "/events/processed"
 BUSY = "Too many answers of all events are being streamed; try again shortly."
@@ -37,7 +41,9 @@ class EventPages:
         settings: QuerySettings,
         waiting: WaitingBytes,
         catalogue: Catalogue,
+        recorder: AuditRecorder,
     ) -> None:
+        self._recorder = recorder
         self._waiting = waiting
         self._event_types, self._declared = catalogue.names, catalogue.declares_views
         self._least, self._within = settings.export_least_bytes, settings.export_pace_ms / 1000
@@ -118,6 +124,7 @@ class EventPages:
             await send({"type": "http.response.body", "body": b""})
             return
         with held(self._share, principal_of(scope)):
+            await self._recorder.export(export_entry(principal_of(scope), wanted, rendering), scope[REQUEST_ID_KEY])
             await self._exported(receive, send, (tenant_of(scope), wanted), rendering, headers, gzip)
 
     async def _exported(
@@ -154,6 +161,20 @@ class EventPages:
                 raise
             finally:
                 gone.cancel()
+
+
+def export_entry(principal: Principal, wanted: EventFilter, rendering: Rendering) -> AuditEntry:
+    """What the audit log says of an export: the format, and by what the events were chosen, without the values."""
+    named = [name for name in ("product_id", "event_types", "since", "until") if getattr(wanted, name)]
+    media_type = rendering.content_type.partition(b";")[0].decode()
+    return AuditEntry(
+        actor=principal.subject,
+        action="export",
+        outcome="done",
+        tenant_id=principal.tenant_id,
+        target=f"{media_type}{', by ' if named else ''}{', '.join(named)}",
+        user_id=wanted.user_id,
+    )
 
 
 def common_headers(rendering: Rendering) -> list[tuple[bytes, bytes]]:

@@ -7,16 +7,21 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
+import httpx
 import pytest
 from click.testing import CliRunner, Result
+from prometheus_client import Counter
 from pydantic import SecretStr
 
+from command_side.refusal_notes import RefusalNotes
 from contracts.audit_records import AuditNote, encode_audit_record, new_entry_id
 from footfall.cli.main import cli
 from projector.audit import keeper
 from projector.audit.keeper import AuditKeeper
 from projector.settings import ProjectorSettings
+from query_side.audit.recorder import AuditRecorder
 from read_model.audit import AuditEntry, write_entry
+from telemetry.refusals import RefusalTally
 from tests.conftest import Footfall
 from tests.own_postgres import OwnPostgres, own_postgres
 from tests.patience import PATIENCE
@@ -260,3 +265,92 @@ def test_what_a_superuser_does_to_it_is_found_and_named(
             "SELECT 1",
         )
     assert verified(instance)["findings"] == []
+
+
+def test_an_export_is_written_before_its_first_byte_or_refused(instance: Footfall, postgres: OwnPostgres) -> None:
+    front = instance.start("query-side", DATABASE_URL=postgres.servers().query_url)
+    with httpx.Client(base_url=front.url, timeout=PATIENCE) as client:
+        for _ in range(20):  # more of the same within a minute are no more rows
+            assert client.get("/events/processed").status_code == 200
+        answer = client.get("/users/user-17/events?format=csv", headers={"x-request-id": "the-request"})
+        assert answer.status_code == 200
+        for query in ("?limit=10", "?format=csv&limit=10", "?userId=user-17"):
+            assert client.get(f"/events/processed{query}").status_code == 200
+        rows = listed(instance, "--action", "export")
+        assert [(row["actor"], row["tenant_id"], row["target"], row["outcome"]) for row in rows] == [
+            ("anonymous", "default", "application/json", "done"),
+            ("anonymous", "default", "text/csv", "done"),
+        ]
+        assert rows[1]["request_id"] == "the-request"
+        assert rows[1]["role"] == "footfall_query"
+        assert [row["number"] for row in listed(instance, "--user", "user-17", "--action", "export")] == [
+            rows[1]["number"]
+        ]
+        postgres.run("ALTER FUNCTION ops.write_audit RENAME TO no_audit", "SELECT 1")
+        try:
+            answer = client.get("/events/processed?format=ndjson")
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+            assert "audit log" in answer.json()["error"]
+            assert client.get("/events/processed?limit=10").status_code == 200  # a page is no export
+        finally:
+            postgres.run("ALTER FUNCTION ops.no_audit RENAME TO write_audit", "SELECT 1")
+        assert client.get("/events/processed?format=ndjson").status_code == 200
+    front.terminate()
+    assert [row["target"] for row in listed(instance, "--action", "export")] == [
+        "application/json",
+        "text/csv",
+        "application/x-ndjson",
+        "application/json; 19 more in a minute",
+    ]
+
+
+def test_what_is_done_to_keys_comes_by_kafka_and_names_no_key(instance: Footfall, impatient: None) -> None:
+    environment = {"KAFKA_KEYS_TOPIC": f"{instance.topic}-keys", "FOOTFALL_ACTOR": "carol"}
+    run = footfall(instance, "keys", "create", "--kind", "secret", "--name", "backend", "--json", **environment)
+    assert run.exit_code == 0, run.output
+    made = json.loads(run.stdout)
+    assert footfall(instance, "keys", "revoke", "no-such-key", **environment).exit_code == 1
+
+    async def appended() -> None:
+        async with kept(instance), asyncio.timeout(PATIENCE):
+            while len(await asyncio.to_thread(listed, instance, "--actor", "carol")) < 4:  # noqa: ASYNC110 - Kafka's state
+                await asyncio.sleep(0.1)
+
+    asyncio.run(appended())
+    rows = listed(instance, "--actor", "carol")
+    assert [(row["action"], row["outcome"]) for row in rows] == [
+        ("keys create", "begun"),
+        ("keys create", "done"),
+        ("keys revoke", "begun"),
+        ("keys revoke", "refused"),
+    ]
+    assert (made.get("keyId") or made["id"]) in rows[1]["target"]
+    assert made["key"] not in str(rows)
+
+
+async def test_refused_sign_ins_are_one_row_a_reason_and_minute(instance: Footfall, postgres: OwnPostgres) -> None:
+    counter = Counter("refused_here", "", ["reason"], registry=None)
+    counter.labels(reason="unknown").inc(1_000)
+    counter.labels(reason="expired").inc(2)
+    tally = RefusalTally(counter)
+    before = len(await asyncio.to_thread(listed, instance, "--limit", "100000"))
+
+    async def opened() -> asyncpg.Pool:
+        return await asyncpg.create_pool(
+            postgres.servers().query_url, min_size=0, server_settings={"default_transaction_read_only": "off"}
+        )
+
+    async def away() -> asyncpg.Pool:
+        raise ConnectionRefusedError
+
+    with pytest.raises(ConnectionRefusedError):
+        await AuditRecorder(away, tally).flush()
+    recorder = AuditRecorder(opened, tally)
+    async with recorder.running():
+        await recorder.flush()
+        await recorder.flush()
+        counter.labels(reason="unknown").inc(3)
+    rows = await asyncio.to_thread(listed, instance, "--limit", "100000")
+    assert [row["target"] for row in rows[before:]] == ["unknown: 1000", "expired: 2", "unknown: 3"]
+    assert {(row["action"], row["outcome"]) for row in rows[before:]} == {("sign-ins refused", "refused")}
+    await RefusalNotes({}, "nowhere", tally).send()  # nothing is left for another part of the process

@@ -1,8 +1,6 @@
 """Runs `footfall keys` and prints what came of it: on standard output only what a script wants to have."""
 
 import asyncio
-import getpass
-import socket
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -18,6 +16,7 @@ from identity.keys.administration import KeyRefusedError, NewText, Wanted, creat
 from identity.keys.key_record import KeyRecord
 from identity.keys.topic import RegisterTopic, WrongTopicError, ensure_topic, opened
 from identity.settings import KeySettings
+from operations.audit.deed import actor_name, audited, by_kafka
 from web.policies.principal import AccessScope
 
 Found = TypeVar("Found")
@@ -30,17 +29,22 @@ def print_new(wanted: Mapping[str, Any], *, as_json: bool) -> None:
     """Makes a key, and prints it."""
     scopes = [scope_named(text) for text in wanted["scopes"]]
     key = Wanted(**{**wanted, "scopes": scopes, "actor": actor()})
-    print_text(with_register(lambda topic: create(topic, key)), as_json=as_json)
+    print_text(
+        with_register(lambda topic: create(topic, key), "keys create", f"{key.kind} key of tenant {key.tenant_id}"),
+        as_json=as_json,
+    )
 
 
 def print_rotated(key_id: str, overlap: timedelta, *, as_json: bool) -> None:
     """Rotates a key, and prints its new text."""
-    print_text(with_register(lambda topic: rotate(topic, key_id, overlap)), as_json=as_json)
+    print_text(
+        with_register(lambda topic: rotate(topic, key_id, overlap), "keys rotate", f"key {key_id}"), as_json=as_json
+    )
 
 
 def print_revoked(key_id: str, *, as_json: bool) -> None:
     """Revokes a key."""
-    record = with_register(lambda topic: revoke(topic, key_id))
+    record = with_register(lambda topic: revoke(topic, key_id), "keys revoke", f"key {key_id}")
     click.echo(_to_json(shown(record)).decode() if as_json else f"Key {key_id} ({record.name}) is revoked.")
 
 
@@ -57,15 +61,24 @@ def print_all(*, as_json: bool) -> None:
         Console().print(table_of(records))
 
 
-def with_register(work: Callable[[RegisterTopic], Awaitable[Found]]) -> Found:
-    """Does the work with the register's topic, which is made if it is missing. Exits 1 with a sentence."""
+def with_register(work: Callable[[RegisterTopic], Awaitable[Found]], action: str = "", target: str = "") -> Found:
+    """Does the work with the register's topic, which is made if it is missing. Exits 1 with a sentence.
+
+    `action`, `target`: what the audit log has of it, before it is done; empty: nothing, because nothing is changed.
+    """
     settings = operator_settings(KeySettings, "owner")
 
     async def run() -> Found:
         options, topic = settings.client_options(), settings.kafka_keys_topic
         await ensure_topic(options, topic, settings.kafka_replication_factor)
         async with opened(options, topic) as register:
-            return await work(register)
+            if not action:
+                return await work(register)
+            write = by_kafka(options, settings.kafka_audit_topic, settings.kafka_replication_factor)
+            async with audited(write, action, actor=actor(), target=target, refusals=(KeyRefusedError,)) as deed:
+                found = await work(register)
+                deed.target = f"{target}{f': {found.record.key_id}' if isinstance(found, NewText) else ''}"
+                return found
 
     with readable_failures(
         "The register of keys was not used", refusals=(KeyRefusedError, WrongTopicError), server="Kafka"
@@ -83,7 +96,7 @@ def scope_named(text: str) -> AccessScope:
 
 def actor() -> str:
     """Who does this: the user of this terminal, and the machine."""
-    return f"{getpass.getuser()}@{socket.gethostname()}"
+    return actor_name()
 
 
 def print_text(made: NewText, *, as_json: bool) -> None:

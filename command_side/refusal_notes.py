@@ -1,0 +1,60 @@
+"""Tells the audit log how many sign-ins the command side refused, by reason and minute.
+
+It has no database, so it sends a note by Kafka. Never one for each request: nobody can fill the log by being refused.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiokafka.errors import KafkaError
+
+from brokers.audit_notes import send_notes
+from contracts.audit_records import AuditNote, new_entry_id
+from telemetry.logs import get_logger
+from telemetry.refusals import RefusalTally
+
+MINUTE = 60.0  # seconds of one sum
+
+
+class RefusalNotes:
+    """Sends the sums of each minute; what cannot be sent is part of the next one.
+
+    Args:
+        options: Of every Kafka client.
+        topic: The audit topic.
+        tally: What this process has refused.
+    """
+
+    def __init__(self, options: Mapping[str, Any], topic: str, tally: RefusalTally) -> None:
+        self._options, self._topic, self._tally = options, topic, tally
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Sends during the body."""
+        task = asyncio.create_task(self._send_each_minute())
+        try:
+            yield
+        finally:
+            task.cancel()
+
+    async def send(self) -> None:
+        """Sends what was refused since the last time."""
+        with self._tally.taking() as refusals:
+            if refusals:
+                await send_notes(self._options, self._topic, *[note_of(*found) for found in refusals.items()])
+                refusals.clear()
+
+    async def _send_each_minute(self) -> None:
+        while True:
+            await asyncio.sleep(MINUTE)
+            try:
+                await self.send()
+            except (KafkaError, OSError, TimeoutError) as error:
+                get_logger("command-side").warning("refusals_not_audited", error=type(error).__name__)
+
+
+def note_of(reason: str, count: int) -> AuditNote:
+    """The note that sums up the refusals of one reason."""
+    return AuditNote(new_entry_id(), "command side", "sign-ins refused", "refused", target=f"{reason}: {count}")
