@@ -95,11 +95,12 @@ Cursor = Annotated[
         schema_extra={"pattern": CURSOR},  # what is no cursor is refused in the words of cursors
     ),
 ]
+ONE_POSITION = "([0-9]{1,6}-[0-9]{1,18}|[A-Za-z0-9_-]{38})"
 POSITION = QueryParameter(
     name="position",
-    description="Answer once the read model has passed these positions: `<partition>-<offset>`, with commas between. "
-    "The header `Footfall-Position` means the same.",
-    schema_extra={"pattern": r"^[0-9]{1,6}-[0-9]{1,18}(,[0-9]{1,6}-[0-9]{1,18}){0,63}$"},
+    description="Answer once the read model has passed these positions: `<partition>-<offset>`, or the sealed texts "
+    "that other tenants than `default` are given, with commas between. The header `Footfall-Position` means the same.",
+    schema_extra={"pattern": rf"^{ONE_POSITION}(,{ONE_POSITION}){{0,63}}$"},
     examples=example("0-0"),
 )
 PREFER = HeaderParameter(

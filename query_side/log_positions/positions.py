@@ -19,6 +19,7 @@ DEFAULT_WAIT = 5.0  # seconds, if the client asks for no other wait
 MAX_WAIT = 30.0  # seconds
 
 BAD_POSITION = f"A position is <partition>-<offset>, such as 3-1207; at most {MAX_POSITIONS}, with commas between."
+NO_POSITIONS = "This tenant has no positions here: POSITION_SECRET is not set. Ask without a position."
 FOREIGN_POSITION = (
     "A position is the header `Footfall-Position` of the answer to a command of this tenant; at most "
     f"{MAX_POSITIONS}, with commas between."
@@ -111,6 +112,12 @@ class TenantPositions:
         found = self._tokens.read(self.tenant_id, text)
         return None if found is None else Position(*found)
 
+    def what_is_no_position(self) -> str:
+        """The sentence for a text that is no position of this tenant."""
+        if not self._tokens.gives_any(self.tenant_id):
+            return NO_POSITIONS
+        return BAD_POSITION if self.tenant_id == DEFAULT_TENANT else FOREIGN_POSITION
+
     def text(self, position: Position) -> str | None:
         """The position's text; None where the tenant gets none."""
         return self._tokens.text(self.tenant_id, *position)
@@ -127,7 +134,7 @@ def positions_of(query: bytes, headers: Headers, mine: TenantPositions) -> list[
     texts = [text.strip() for text in ",".join(given).split(",")]
     found = [position for text in texts if (position := mine.read(text)) is not None]
     if len(found) != len(texts) or len(texts) > MAX_POSITIONS:
-        raise RefusedError(400, errors=[BAD_POSITION if mine.tenant_id == DEFAULT_TENANT else FOREIGN_POSITION])
+        raise RefusedError(400, errors=[mine.what_is_no_position()])
     return found
 
 

@@ -4,8 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from command_side.api.responses import where
+from command_side.publishing.event_log import Acknowledged
 from contracts.event import DEFAULT_TENANT
 from contracts.record import key_of
+from query_side.api.responses import RefusedError
+from query_side.log_positions.positions import TenantPositions, positions_of
 from web.policies import principal
 from web.tenants.position_tokens import PositionTokens
 
@@ -53,7 +57,13 @@ def test_another_tenant_cannot_name_a_position_that_it_was_not_given(text: str) 
 
 
 def test_without_a_secret_other_tenants_get_no_positions() -> None:
-    assert PositionTokens("").text("acme", 3, 7) is None
+    nothing = PositionTokens("")
+    assert nothing.text("acme", 3, 7) is None
+    assert where(b"id", Acknowledged(3, 7), "acme", nothing) == b"location: /events/id\r\n"
+    with pytest.raises(RefusedError) as refused:
+        positions_of(b"position=3-7", [], TenantPositions(nothing, "acme"))
+    assert refused.value.answer.status == 400
+    assert "POSITION_SECRET" in refused.value.answer.problems[0]
 
 
 USERS = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=8)

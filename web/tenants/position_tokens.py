@@ -34,6 +34,10 @@ class PositionTokens:
         """`secret`: see `DESCRIPTION`."""
         self._cipher = AESSIV(blake2b(secret.encode(), person=b"footfall-place").digest()) if secret else None
 
+    def gives_any(self, tenant_id: str) -> bool:
+        """Whether the tenant is given positions."""
+        return tenant_id == DEFAULT_TENANT or self._cipher is not None
+
     def text(self, tenant_id: str, partition: int, offset: int) -> str | None:
         """The position's text; None where the tenant gets none, because there is no secret."""
         if tenant_id == DEFAULT_TENANT:

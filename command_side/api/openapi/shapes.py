@@ -44,7 +44,7 @@ KEY_IN_HEADER: Json = {  # bare, or the same in quotes (RFC 9651)
     "pattern": r'^([!#-~][!-~]{0,254}|"([!#-\[\]-~]|\\["\\]){1,255}")$',
 }
 IDEMPOTENCY_KEY: Json = {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"}
-POSITION: Json = {"type": "string", "pattern": "^[0-9]+-[0-9]+$"}
+POSITION: Json = {"type": "string", "pattern": "^([0-9]+-[0-9]+|[A-Za-z0-9_-]{38})$"}
 
 EXAMPLE_COMMAND: Json = {
     "userId": "user-123",
@@ -131,7 +131,10 @@ def accepted_item() -> Json:
     found["properties"] |= {
         "status": {"type": "integer", "enum": [201]},
         # No pattern: Go's client would apply it, and cannot apply one to what may be null.
-        "position": {"type": ["string", "null"], "description": "`<partition>-<offset>`; null: Kafka cannot tell."},
+        "position": {
+            "type": ["string", "null"],
+            "description": "`<partition>-<offset>`, sealed for other tenants than `default`; null: Kafka cannot tell.",
+        },
     }
     found["required"] = [*found["required"], "status", "position"]
     return found
