@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from brokers.tls import TlsError, TlsFiles, client_context
@@ -16,6 +16,8 @@ from contracts.record import TOPIC
 SASL = ("SASL_PLAINTEXT", "SASL_SSL")
 TLS = ("SSL", "SASL_SSL")
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+FileSetting = Annotated[Path | None, BeforeValidator(lambda value: value or None)]  # an empty variable is unset
 
 
 class KafkaSettings(BaseSettings):
@@ -31,13 +33,13 @@ class KafkaSettings(BaseSettings):
     kafka_allow_plaintext: bool = Field(
         default=False, description="Whether ENVIRONMENT=production may speak to Kafka without TLS."
     )
-    kafka_ssl_ca_file: Path | None = Field(
+    kafka_ssl_ca_file: FileSetting = Field(
         default=None, description="Certificates (PEM) that sign the brokers' certificates; unset: those of the system."
     )
-    kafka_ssl_certificate_file: Path | None = Field(
+    kafka_ssl_certificate_file: FileSetting = Field(
         default=None, description="Client certificate for Kafka with its chain (PEM); used with a TLS protocol."
     )
-    kafka_ssl_key_file: Path | None = Field(default=None, description="Private key of the client certificate (PEM).")
+    kafka_ssl_key_file: FileSetting = Field(default=None, description="Private key of the client certificate (PEM).")
     kafka_ssl_key_password: SecretStr = Field(
         default=SecretStr(""), description="Passphrase of KAFKA_SSL_KEY_FILE; empty: the key is not encrypted."
     )
@@ -48,7 +50,7 @@ class KafkaSettings(BaseSettings):
     kafka_sasl_password: SecretStr = Field(
         default=SecretStr(""), description="SASL password; used with PLAIN and SCRAM."
     )
-    kafka_sasl_token_file: Path | None = Field(
+    kafka_sasl_token_file: FileSetting = Field(
         default=None, description="File with the token for OAUTHBEARER; it is read again for each connection."
     )
     kafka_sasl_token_url: str = Field(
@@ -59,7 +61,7 @@ class KafkaSettings(BaseSettings):
         default=SecretStr(""), description="Client secret at KAFKA_SASL_TOKEN_URL."
     )
     kafka_sasl_scope: str = Field(default="", description="Scope to ask for at KAFKA_SASL_TOKEN_URL.")
-    kafka_sasl_token_ca_file: Path | None = Field(
+    kafka_sasl_token_ca_file: FileSetting = Field(
         default=None, description="Certificates (PEM) for KAFKA_SASL_TOKEN_URL; unset: those of the system."
     )
 

@@ -24,12 +24,18 @@ from operations.settings import (
 )
 from projector.settings import ProjectorSettings
 from query_side.settings import QuerySettings
+from web.transport.settings import TlsSettings
 
 FILE = Path(__file__).resolve().parents[1] / "docs" / "settings.md"
 
+
+class OfEveryProcess(IdentitySettings, TlsSettings):
+    """Who may ask, and TLS on the process's own port."""
+
+
 EVERY = "every process"
 READERS: dict[str, type[BaseSettings]] = {
-    EVERY: IdentitySettings,
+    EVERY: OfEveryProcess,
     "command side": CommandSettings,
     "projector": ProjectorSettings,
     "query side": QuerySettings,

@@ -22,6 +22,7 @@ from web.middleware import Middleware
 from web.policies.access import check_access
 from web.policies.decisions import RequestPolicy
 from web.policies.identity import with_probes_of
+from web.transport.transport import PLAIN, Transport
 
 FRAMEWORK_ERRORS = {404: "Not found"}
 
@@ -70,7 +71,13 @@ class Side(Protocol):
         ...
 
 
-def web_app(name: str, identity: RequestPolicy, *sides: Side, first: Sequence[RequestPolicy] = ()) -> Middleware:
+def web_app(
+    name: str,
+    identity: RequestPolicy,
+    *sides: Side,
+    first: Sequence[RequestPolicy] = (),
+    transport: Transport = PLAIN,
+) -> Middleware:
     """All routes and probes of `sides`, behind the policies of all of them.
 
     Args:
@@ -78,6 +85,7 @@ def web_app(name: str, identity: RequestPolicy, *sides: Side, first: Sequence[Re
         identity: The first policy, which learns the `Principal` of every request. `web/access.py` says what it needs.
         sides: What answers.
         first: Policies before identity, which know nobody yet.
+        transport: How the process is spoken to.
     """
     documents = {path: document for side in sides for path, document in side.documents.items()}
     app: Any = Litestar(
@@ -89,10 +97,16 @@ def web_app(name: str, identity: RequestPolicy, *sides: Side, first: Sequence[Re
         logging_config=None,
     )
     probes = {probe_name: probe for side in sides for probe_name, probe in side.probes.items()}
-    probes = with_probes_of(identity, probes)
+    probes = {**with_probes_of(identity, probes), **transport.probes()}
     direct = {path: route for side in sides for path, route in side.direct_routes.items()}
     fast_handlers = {path: handler for side in sides for path, handler in side.fast_handlers.items()}
-    policies = [*first, identity, check_access, *(policy for side in sides for policy in side.policies)]
+    policies = [
+        *transport.policies(),
+        *first,
+        identity,
+        check_access,
+        *(policy for side in sides for policy in side.policies),
+    ]
     raw = {path: route for side in sides for path, route in side.raw_routes.items()}
     return Middleware(RawRoutes(raw, for_router(app)), name, probes, direct, fast_handlers, policies)
 

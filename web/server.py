@@ -26,6 +26,8 @@ from web.protocol.bounded_http import LOOK_INTERVAL, BoundedHttp
 from web.protocol.connection_places import ConnectionPlaces, Place, close_overdue
 from web.protocol.fast_path import FastHttp
 from web.protocol.known_uvicorn import require_known_uvicorn
+from web.transport.certificate import ServerCertificate
+from web.transport.transport import PLAIN, Transport
 
 GRACE = 8  # seconds for requests in flight after SIGTERM; the whole process ends within 10
 KEEP_ALIVE = 75  # seconds
@@ -42,6 +44,7 @@ class Server(uvicorn.Server):
     asked_to_end = False
     _starting: "asyncio.Task[None] | None" = None
     on_exit: Callable[[], None] = staticmethod(lambda: None)  # called once it is asked to end, before it waits
+    certificate: ServerCertificate | None = None  # None: plain HTTP
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stops accepting; a second Ctrl-C stops waiting for requests in flight."""
@@ -61,6 +64,8 @@ class Server(uvicorn.Server):
         if counter % TICKS_BETWEEN_LOOKS == 0:
             places = cast("Iterable[Place]", self.server_state.connections)
             close_overdue(places, asyncio.get_running_loop().time())
+            if self.certificate is not None:
+                self.certificate.reload_if_changed()
         return await super().on_tick(counter)
 
     async def serve_unsignalled(self) -> None:
@@ -68,19 +73,26 @@ class Server(uvicorn.Server):
         await self._serve()
 
 
-def server_of(app: App, host: str, port: int, max_connections: int, max_of_address: int = 0) -> Server:
+def server_of(
+    app: App,
+    host: str,
+    port: int,
+    max_connections: int,
+    max_of_address: int = 0,
+    certificate: ServerCertificate | None = None,
+) -> Server:
     """A server that drains within `GRACE` and logs through us. Raises UnknownUvicornError."""
     require_known_uvicorn()
     places = ConnectionPlaces(max_connections, max_of_address)
     http: Callable[..., BoundedHttp] = partial(BoundedHttp, places=places)
     if isinstance(app, Middleware):
         http = partial(FastHttp, places=places, middleware=app)
-    return Server(
+    server = Server(
         uvicorn.Config(
             app,
             host=host,
             port=port,
-            loop="uvloop",
+            loop="uvloop" if certificate is None else "web.transport.handshakes:BoundedHandshakes",
             http=http,  # type: ignore[arg-type]
             ws="none",
             access_log=False,
@@ -91,8 +103,11 @@ def server_of(app: App, host: str, port: int, max_connections: int, max_of_addre
             backlog=BACKLOG,
             timeout_keep_alive=KEEP_ALIVE,
             timeout_graceful_shutdown=GRACE,
+            ssl_context_factory=None if certificate is None else lambda _config, _usual: certificate.context,
         )
     )
+    server.certificate = certificate
+    return server
 
 
 def serve(
@@ -102,13 +117,14 @@ def serve(
     max_connections: int = MAX_CONNECTIONS,
     on_exit: Callable[[], None] = lambda: None,
     max_of_address: int = 0,
+    certificate: ServerCertificate | None = None,
 ) -> int:
     """Serves until SIGTERM or SIGINT; returns the exit code: 0 after a drain, 1 when it could not start.
 
     `on_exit` ends what would otherwise never end; it is called from a signal handler. `max_of_address`: connections of
     one address; 0: as many as of all.
     """
-    server = server_of(app, host, port, connections_allowed(max_connections), max_of_address)
+    server = server_of(app, host, port, connections_allowed(max_connections), max_of_address, certificate)
     server.on_exit = on_exit
     return run(server)
 
@@ -138,17 +154,17 @@ def tune_garbage_collection() -> None:
 @asynccontextmanager
 async def serving_probes(
     side: str,
-    host: str,
-    port: int,
+    address: tuple[str, int],
     identity: RequestPolicy,
     probes: Mapping[str, Probe],
     first: Sequence[RequestPolicy] = (),
+    transport: Transport = PLAIN,
 ) -> AsyncIterator[None]:
     """Serves only the probe endpoints while the body runs, on the running loop. `identity`, `first`: see `web_app`."""
-    middleware = Middleware(
-        only_probes, side, with_probes_of(identity, probes), policies=[*first, identity, check_access]
-    )
-    server = server_of(middleware, host, port, PROBE_CONNECTIONS)
+    probes = {**with_probes_of(identity, probes), **transport.probes()}
+    policies = [*transport.policies(), *first, identity, check_access]
+    middleware = Middleware(only_probes, side, probes, policies=policies)
+    server = server_of(middleware, *address, PROBE_CONNECTIONS, certificate=transport.certificate)
     task = asyncio.create_task(server.serve_unsignalled())
     try:
         yield

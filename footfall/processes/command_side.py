@@ -5,6 +5,7 @@ from command_side.settings import CommandSettings
 from contracts.event import PERSONAL_FIELDS
 from footfall.processes.environment import load_catalogue, load_settings
 from footfall.processes.identity import load_identity
+from footfall.processes.transport import load_transport
 from telemetry.logs import configure_logs
 from web.application import web_app
 from web.policies.limits.limit_side import limit_side
@@ -14,7 +15,7 @@ from web.server import serve
 def run_command_side(port: int | None) -> int:
     """Serves the command side until SIGTERM or SIGINT."""
     settings = load_settings(CommandSettings, port=port)
-    door = load_identity(settings.host)
+    door, transport = load_identity(settings.host), load_transport()
     catalogue = load_catalogue(settings.event_types_file)
     configure_logs(settings.log_level, PERSONAL_FIELDS | catalogue.personal_fields)
     limits = limit_side(
@@ -30,6 +31,14 @@ def run_command_side(port: int | None) -> int:
         limits,
         CommandSide(settings, catalogue),
         first=[*door.first, *limits.first],
+        transport=transport,
     )
     per_address = settings.max_connections_per_address
-    return serve(app, settings.host, settings.port, settings.max_connections, max_of_address=per_address)
+    return serve(
+        app,
+        settings.host,
+        settings.port,
+        settings.max_connections,
+        max_of_address=per_address,
+        certificate=transport.certificate,
+    )

@@ -10,6 +10,7 @@ from contracts.event import PERSONAL_FIELDS
 from footfall.processes.environment import load_catalogue, load_settings
 from footfall.processes.identity import load_identity
 from footfall.processes.own_sessions import require_own_sessions
+from footfall.processes.transport import load_transport
 from query_side.app import QuerySide
 from query_side.settings import QuerySettings
 from telemetry.logs import configure_logs
@@ -35,7 +36,7 @@ def front_settings(port: int | None) -> FrontSettings:
 def run_front(port: int | None) -> int:
     """Serves both sides until SIGTERM or SIGINT, on one port, as the original Express API did."""
     settings = front_settings(port)
-    door = load_identity(settings.host)
+    door, transport = load_identity(settings.host), load_transport()
     catalogue = load_catalogue(settings.event_types_file)
     configure_logs(settings.log_level, PERSONAL_FIELDS | catalogue.personal_fields)
     require_own_sessions(settings.database_url.get_secret_value(), settings.replica_database_url.get_secret_value())
@@ -54,6 +55,7 @@ def run_front(port: int | None) -> int:
         CommandSide(settings, catalogue),
         queries,
         first=[*door.first, *limits.first],
+        transport=transport,
     )
     return serve(
         app,
@@ -62,4 +64,5 @@ def run_front(port: int | None) -> int:
         settings.max_connections,
         queries.end_streams,
         settings.max_connections_per_address,
+        transport.certificate,
     )

@@ -15,6 +15,7 @@ from contracts.types import Catalogue
 from footfall.processes.environment import load_catalogue, load_settings
 from footfall.processes.identity import Door, load_identity
 from footfall.processes.own_sessions import require_own_sessions
+from footfall.processes.transport import load_transport
 from projector import failpoints
 from projector.app import run_projector
 from projector.consuming.loop_guard import EXIT_STUCK
@@ -24,6 +25,7 @@ from projector.writing.failure import DATABASE_ERRORS, describe_error, leaves
 from telemetry.health import Probe
 from telemetry.logs import configure_logs, get_logger
 from web.server import serving_probes, tune_garbage_collection
+from web.transport.transport import Transport
 
 DRAIN_DEADLINE = 9.0  # seconds from the signal until the process is ended, even if something hangs
 
@@ -35,14 +37,14 @@ def run_projector_process(port: int | None) -> int:
         0 after a signal, `EXIT_STUCK` if the watchdog ended it, 1 after any other error.
     """
     settings = load_settings(ProjectorSettings, projector_port=port)
-    door = load_identity(settings.projector_host)
+    door, transport = load_identity(settings.projector_host), load_transport()
     failpoints.arm(os.environ)
     catalogue = load_catalogue(settings.event_types_file)
     configure_logs(settings.log_level, PERSONAL_FIELDS | catalogue.personal_fields)
     require_own_sessions(settings.database_url.get_secret_value())
     code = 0
     try:
-        uvloop.run(_projecting(settings, catalogue, door))
+        uvloop.run(_projecting(settings, catalogue, door, transport))
     except* StuckError:  # the watchdog has logged why
         code = EXIT_STUCK
     except* Exception as group:  # noqa: BLE001 - every error is logged
@@ -57,7 +59,7 @@ def _where(group: BaseExceptionGroup) -> list[str]:
     return [line for error in ours for line in traceback.format_tb(error.__traceback__)]
 
 
-async def _projecting(settings: ProjectorSettings, catalogue: Catalogue, door: Door) -> None:
+async def _projecting(settings: ProjectorSettings, catalogue: Catalogue, door: Door, transport: Transport) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     work = asyncio.current_task()
@@ -71,6 +73,8 @@ async def _projecting(settings: ProjectorSettings, catalogue: Catalogue, door: D
         loop.add_signal_handler(name, drain)
     tune_garbage_collection()
 
+    address = settings.projector_host, settings.projector_port
+
     @asynccontextmanager
     async def probes(found: Mapping[str, Probe]) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
@@ -78,10 +82,7 @@ async def _projecting(settings: ProjectorSettings, catalogue: Catalogue, door: D
                 await stack.enter_async_context(side.lifespan(None))
                 found = {**found, **side.probes}
             await stack.enter_async_context(
-                serving_probes(
-                    *("projector", settings.projector_host, settings.projector_port),
-                    *(door.policy, found, door.first),
-                )
+                serving_probes("projector", address, door.policy, found, door.first, transport)
             )
             yield
 

@@ -4,6 +4,7 @@ from contracts.event import PERSONAL_FIELDS
 from footfall.processes.environment import load_catalogue, load_settings
 from footfall.processes.identity import load_identity
 from footfall.processes.own_sessions import require_own_sessions
+from footfall.processes.transport import load_transport
 from query_side.app import QuerySide
 from query_side.settings import QuerySettings
 from telemetry.logs import configure_logs
@@ -15,7 +16,7 @@ from web.server import serve
 def run_query_side(port: int | None) -> int:
     """Serves the query side until SIGTERM or SIGINT."""
     settings = load_settings(QuerySettings, port=port)
-    door = load_identity(settings.host)
+    door, transport = load_identity(settings.host), load_transport()
     catalogue = load_catalogue(settings.event_types_file)
     configure_logs(settings.log_level, PERSONAL_FIELDS | catalogue.personal_fields)
     require_own_sessions(settings.database_url.get_secret_value(), settings.replica_database_url.get_secret_value())
@@ -23,10 +24,19 @@ def run_query_side(port: int | None) -> int:
     connections = settings.max_connections
     limits = limit_side(settings, is_open=door.is_open(), commands=connections, requests=connections)
     return serve(
-        web_app("query-side", door.policy, *door.sides, limits, side, first=[*door.first, *limits.first]),
+        web_app(
+            "query-side",
+            door.policy,
+            *door.sides,
+            limits,
+            side,
+            first=[*door.first, *limits.first],
+            transport=transport,
+        ),
         settings.host,
         settings.port,
         settings.max_connections,
         side.end_streams,
         settings.max_connections_per_address,
+        transport.certificate,
     )

@@ -18,10 +18,12 @@ from operations.settings import MigrateSettings, TopicSettings
 from projector.settings import ProjectorSettings
 from query_side.settings import QuerySettings
 from tests.patience import PATIENCE
+from web.transport.settings import TlsSettings
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CLASSES: list[type[BaseSettings]] = [
     IdentitySettings,
+    TlsSettings,
     KeySettings,
     CommandSettings,
     QuerySettings,

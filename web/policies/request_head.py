@@ -7,6 +7,7 @@ from urllib.parse import quote, unquote_to_bytes
 import msgspec
 
 from web.asgi import Headers, Scope
+from web.transport.peer import PEER_KEY
 
 Fact = TypeVar("Fact")
 
@@ -36,6 +37,7 @@ class RequestHead(msgspec.Struct, eq=False):
 def head_of(scope: Scope) -> RequestHead:
     """The head of a request on ASGI."""
     raw_path: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
+    peer = scope.get(PEER_KEY)
     return RequestHead(
         scope["method"],
         canonical(raw_path),
@@ -44,6 +46,7 @@ def head_of(scope: Scope) -> RequestHead:
         scope["headers"],
         scope.get("client"),
         scope.get("scheme", "http"),
+        facts={} if peer is None else {type(peer): peer},
     )
 
 

@@ -23,6 +23,7 @@ from web.protocol.http_1_0 import until_closed
 from web.protocol.joined_writes import JoinedWrites, bound_unsent
 from web.protocol.request_framing import RequestCuts
 from web.protocol.whole_responses import CROWDED, MALFORMED, TOO_SLOW, Refusal, refusal_of
+from web.transport.peer import PEER_KEY, peer_certificate
 
 MAX_HEADERS = 100  # fields of one request, trailers included
 MAX_HEAD_BYTES = 32_768  # of one head as it is sent; also of anything else that is no body
@@ -31,10 +32,8 @@ HEAD_TIMEOUT = 10.0  # seconds from the first byte, or from connecting, to the e
 LINGER = 2.0  # seconds to take in the rest of what is answered already: a reset could cost the client the answer
 UNREAD_TIMEOUT = 60.0  # seconds in which a client must take in something of an answer that it was sent
 LOOK_INTERVAL = 1.0  # seconds between looks at the deadlines
-
 LONG_TARGET = (414, f"The request target is longer than {MAX_TARGET_BYTES // 1024} KiB.")
 LARGE_HEAD = (431, f"The request's head is larger than {MAX_HEAD_BYTES // 1024} KiB or has over {MAX_HEADERS} headers.")
-
 VERSIONS = ("1.1", "1.0")
 BODY_HEADERS = {b"content-length", b"transfer-encoding"}
 
@@ -63,6 +62,7 @@ class BoundedHttp(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A head is due from now on."""
         super().connection_made(transport)
+        self._peer = peer_certificate(transport) if self.scheme == "https" else None
         self._connection = JoinedWrites(transport)
         bound_unsent(transport.get_extra_info("socket"))
         self._enter(AWAITING_HEAD)
@@ -172,8 +172,8 @@ class BoundedHttp(HttpToolsProtocol):
 
     def begin_request(self) -> None:
         """Hands the request to the application."""
-        self.scope[HOLD_KEY] = self._connection.hold  # type: ignore[literal-required]
-        self.scope[ON_DISCONNECT_KEY] = self.on_disconnect  # type: ignore[literal-required]
+        ours = {HOLD_KEY: self._connection.hold, ON_DISCONNECT_KEY: self.on_disconnect, PEER_KEY: self._peer}
+        self.scope.update(ours)  # type: ignore[typeddict-item]
         super().on_headers_complete()
         if self.expect_100_continue:
             self.scope[HOLD_KEY] = self._hold_of(self.cycle)  # type: ignore[literal-required]

@@ -20,6 +20,7 @@ from web.policies.request_head import RequestHead
 from web.protocol.bounded_http import BoundedHttp
 from web.protocol.connection_phase import ANSWERING, ANSWERING_LAST, ASGI, BUFFERING, DISCARDING, IDLE, WHOLE
 from web.protocol.whole_responses import whole_answer
+from web.transport.peer import PeerCertificate
 
 MAX_AHEAD = 65_536  # bytes that are taken in before the answer they wait for; then the client is not read
 CLOSE = (b"connection", b"close")
@@ -163,6 +164,8 @@ class FastHttp(BoundedHttp):
             return
         target, middleware = self.url, self._middleware
         head = RequestHead("POST", target.decode(), target, b"", self._head, self.client, self.scheme or "http")
+        if self._peer is not None:
+            head.facts[PeerCertificate] = self._peer
         passage = Passage(head, middleware.policies)
         decision = passage.proceed()
         self._way, self._passage = ANSWERING, passage

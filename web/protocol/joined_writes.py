@@ -49,6 +49,11 @@ class JoinedWrites:
             self.write(b"")
         self._transport.close()
 
+    def write_eof(self) -> None:
+        """Says that nothing more comes, where the transport can: TLS cannot say so and go on reading."""
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+
     def reset(self) -> None:
         """Ends the connection as no sound end looks: by a reset."""
         connection = self._transport.get_extra_info("socket")

@@ -1,0 +1,107 @@
+"""The certificate of a process, which may be replaced while it serves."""
+
+import ssl
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+
+from telemetry.health import DependencyState
+from telemetry.logs import get_logger
+
+SOON = timedelta(days=14)  # before its end, health says that a certificate should be renewed
+LARGEST = 1_048_576  # bytes of a file
+
+
+class CertificateError(ValueError):
+    """Certificate and key cannot be used. The text names the files and holds no secret."""
+
+
+class ServerCertificate:
+    """A certificate with its key. `context` serves TLS 1.2 and newer; new connections get what was read last."""
+
+    def __init__(
+        self, certificate: Path, key: Path | None, key_password: str, client_authority: Path | None, *, required: bool
+    ) -> None:
+        """Reads the files. Raises CertificateError.
+
+        Args:
+            certificate: PEM, with its chain.
+            key: PEM; None: in the same file.
+            key_password: Its passphrase; empty if it is not encrypted.
+            client_authority: What signs the certificates of clients; None: they are asked for none.
+            required: Whether a client without a certificate is refused.
+        """
+        self._certificate, self._key, self._password = certificate, key, key_password
+        self._client_authority, self._required = client_authority, required
+        self._seen = self._state_of_files()
+        self.context = self._fresh_context()
+        self.ends_at = self._end()
+
+    def asks_clients(self) -> bool:
+        """Whether clients may, or must, come with a certificate."""
+        return self._client_authority is not None
+
+    def reload_if_changed(self) -> None:
+        """Reads the files again if they are others. If they cannot be used, the old ones stay, and the log says why."""
+        try:
+            state = self._state_of_files()
+            if state == self._seen:
+                return
+            self._seen = state
+            self._fresh_context()  # raises before the one that serves is touched
+            self._load_into(self.context)
+            self.ends_at = self._end()
+        except CertificateError as error:
+            get_logger("web").error("certificate_not_reloaded", reason=str(error))
+            return
+        get_logger("web").info("certificate_reloaded", ends_at=self.ends_at.isoformat())
+
+    async def state(self) -> DependencyState:
+        """For health: until when it is valid."""
+        left = self.ends_at - datetime.now(UTC)
+        detail = f"valid until {self.ends_at:%Y-%m-%d %H:%M} UTC, {left.days} days"
+        if left <= timedelta(0):
+            return DependencyState(ok=False, detail=f"expired at {self.ends_at:%Y-%m-%d %H:%M} UTC: renew it")
+        return DependencyState(ok=True, detail=f"{detail}: renew it" if left < SOON else detail)
+
+    def _state_of_files(self) -> list[tuple[int, int, int]]:
+        paths = [path for path in (self._certificate, self._key, self._client_authority) if path is not None]
+        try:
+            return [(found.st_mtime_ns, found.st_ino, found.st_size) for found in (path.stat() for path in paths)]
+        except OSError as error:
+            raise CertificateError(f"the file {error.filename} cannot be read: {error.strerror}") from None
+
+    def _fresh_context(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
+        context.set_alpn_protocols(["http/1.1"])
+        if self._client_authority is not None:
+            context.verify_mode = ssl.CERT_REQUIRED if self._required else ssl.CERT_OPTIONAL
+        self._load_into(context)
+        return context
+
+    def _load_into(self, context: ssl.SSLContext) -> None:
+        self._tried(
+            # The callable keeps OpenSSL from asking for a passphrase at the terminal.
+            lambda: context.load_cert_chain(self._certificate, self._key, lambda: self._password),
+            f"the certificate {self._certificate} with the key {self._key or self._certificate}",
+        )
+        if self._client_authority is not None:
+            self._tried(lambda: context.load_verify_locations(self._client_authority), f"{self._client_authority}")
+
+    def _tried(self, load: Callable[[], object], what: str) -> None:
+        try:
+            load()
+        except (ssl.SSLError, OSError, ValueError) as error:
+            reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or type(error).__name__
+            raise CertificateError(f"{what} cannot be used: {reason}") from None
+
+    def _end(self) -> datetime:
+        try:
+            with self._certificate.open("rb") as file:
+                return x509.load_pem_x509_certificates(file.read(LARGEST))[0].not_valid_after_utc
+        except (OSError, ValueError, IndexError):
+            raise CertificateError(f"the file {self._certificate} begins with no certificate") from None
