@@ -37,7 +37,7 @@ from footfall.local.embedded import (
 )
 from footfall.local.embedded.child_process import PARENT_DEATH
 from footfall.local.embedded.kafka import jars as kafka_jars
-from footfall.local.embedded.kafka.jars import KAFKA_VERSION, ensure_kafka_jars, read_pins
+from footfall.local.embedded.kafka.jars import KAFKA_VERSION, ensure_kafka_jars, jars_name, read_pins
 from footfall.local.embedded.paths import cache_root, open_state
 from footfall.local.embedded.postgres.server import forget_reused_pid
 from tests.patience import PATIENCE
@@ -241,9 +241,15 @@ def test_a_jar_is_missing_and_the_network_too(stack: StackAddresses, monkeypatch
         forbid_network(monkeypatch)
         monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
         assert ensure_kafka_jars(QUIET) == jars_in_cache()
-        (jars_in_cache() / f"kafka-clients-{KAFKA_VERSION}.jar").write_bytes(b"half")
-        with pytest.raises(StackError, match=r"org\.apache\.kafka:kafka_2\.13.*It is needed once"):
-            ensure_kafka_jars(QUIET)
+        jar = jars_in_cache() / f"kafka-clients-{KAFKA_VERSION}.jar"
+        whole = jar.read_bytes()
+        changed = bytes([whole[0] ^ 1]) + whole[1:]  # of the same size
+        another = jars_in_cache() / "another.jar"
+        for damage in (lambda: jar.write_bytes(b"half"), lambda: jar.write_bytes(changed), another.touch):
+            jar.write_bytes(whole)
+            damage()
+            with pytest.raises(StackError, match=r"org\.apache\.kafka:kafka_2\.13.*It is needed once"):
+                ensure_kafka_jars(QUIET)
 
 
 def test_an_interrupted_fetch_is_completed_and_only_the_pinned_bytes_are_taken(
@@ -256,7 +262,7 @@ def test_an_interrupted_fetch_is_completed_and_only_the_pinned_bytes_are_taken(
             link(real_jars / pin.file_name, root / "mirror" / pin.repository_path)
         monkeypatch.setattr(kafka_jars, "MAVEN_REPOSITORY", mirror)
         monkeypatch.setenv("XDG_CACHE_HOME", str(root))
-        half = root / "footfall" / f"kafka-{KAFKA_VERSION}.part" / read_pins()[0].repository_path
+        half = root / "footfall" / f"{jars_name()}.part" / read_pins()[0].repository_path
         half.parent.mkdir(parents=True)
         half.write_bytes(b"half")
         assert {jar.name for jar in ensure_kafka_jars(QUIET).iterdir()} == {pin.file_name for pin in read_pins()}
@@ -456,8 +462,8 @@ def link(source: Path, target: Path) -> None:
 
 
 def jars_in_cache() -> Path:
-    return cache_root() / f"kafka-{KAFKA_VERSION}"
+    return cache_root() / jars_name()
 
 
 def copy_jars(cache: Path) -> None:
-    shutil.copytree(jars_in_cache(), cache / "footfall" / f"kafka-{KAFKA_VERSION}")
+    shutil.copytree(jars_in_cache(), cache / "footfall" / jars_name())
