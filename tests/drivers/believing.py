@@ -12,5 +12,5 @@ from tests.drivers.identity import believed
 if __name__ == "__main__":
     _, command, _, port = sys.argv
     assert command == "front"
-    setattr(front, "load_identity", lambda: Door(believed, []))  # noqa: B010 - the door is a detail of that module
+    setattr(front, "load_identity", lambda *_: Door(believed, []))  # noqa: B010 - the door is a detail of that module
     sys.exit(front.run_front(int(port)))
