@@ -38,7 +38,9 @@ class RateLimits:
     def __call__(self, head: RequestHead) -> Decision:
         """See `RequestPolicy`. Needs the facts that its keys are read from."""
         now, cost = self._clock(), cost_of(head)
-        used = self._would_use(head, cost, now) if cost else []
+        if not cost:
+            return ADMIT
+        used = self._would_use(head, cost, now)
         if not isinstance(used, list):
             return used
         is_low = False
