@@ -1,5 +1,6 @@
 """`footfall privacy`: its commands, options and confirmations (docs/privacy.md)."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, TextIO
 
@@ -16,12 +17,13 @@ actor_option = click.option("--actor", help="Who does this, for the journal.  [d
 def privacy() -> None:
     """Erase a user, hand out everything about a user, forget what is old.
 
-    DATABASE_URL must name a member of footfall_writer. See docs/privacy.md.
+    DATABASE_URL must name a member of footfall_writer, or for `retention` the owner. See docs/privacy.md.
 
     \b
     Examples:
       footfall privacy export user-17 --output user-17.ndjson     everything about one user
       footfall privacy erase user-17                              forget one user
+      footfall privacy retention set --days 365                   keep events for a year
     """
 
 
@@ -102,3 +104,79 @@ def privacy_export(
     from footfall.cli.output.privacy import export
 
     export(tenant, user, form, output, actor)
+
+
+@privacy.group("retention")
+def retention() -> None:
+    """Keep events and dead letters for so many days, and no longer.
+
+    DATABASE_URL must name the database's owner. Without a line for a tenant, everything of it is kept. Setting a line
+    deletes nothing; `run` does, in every generation: run it once a day.
+
+    \b
+    Examples:
+      footfall privacy retention set --tenant acme --days 365
+      footfall privacy retention set --tenant acme --type PRODUCT_VIEW --days 90
+      footfall privacy retention set --dead-letters --days 30
+      footfall privacy retention run
+    """
+
+
+what_options = (
+    click.option("--type", "event_type", default="", help="Events of this type.  [default: every type without a line]"),
+    click.option(
+        "--dead-letters", is_flag=True, help="Dead letters that were redriven or discarded, instead of events."
+    ),
+)
+
+
+def _what(command: Callable[..., None]) -> Callable[..., None]:
+    for option in reversed(what_options):
+        command = option(command)
+    return command
+
+
+@retention.command("set")
+@state_dir_option
+@tenant_option
+@_what
+@click.option("--days", type=click.IntRange(1, 36_500), required=True, help="For how many days.")
+@actor_option
+def retention_set(tenant: str, event_type: str, dead_letters: bool, days: int, actor: str | None) -> None:
+    """Set for how many days something is kept."""
+    from footfall.cli.output.retention import set_line
+
+    set_line(tenant, event_type, days, actor, dead_letters=dead_letters)
+
+
+@retention.command("remove")
+@state_dir_option
+@tenant_option
+@_what
+@actor_option
+def retention_remove(tenant: str, event_type: str, dead_letters: bool, actor: str | None) -> None:
+    """Keep it for ever again. Exits 1 if there was no such line."""
+    from footfall.cli.output.retention import remove_line
+
+    remove_line(tenant, event_type, actor, dead_letters=dead_letters)
+
+
+@retention.command("list")
+@state_dir_option
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
+def retention_list(as_json: bool) -> None:
+    """List what is kept for how long."""
+    from footfall.cli.output.retention import print_lines
+
+    print_lines(as_json=as_json)
+
+
+@retention.command("run")
+@state_dir_option
+@actor_option
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
+def retention_run(actor: str | None, as_json: bool) -> None:
+    """Delete what is too old, in every generation."""
+    from footfall.cli.output.retention import run
+
+    run(actor, as_json=as_json)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import asyncpg
 
+from operations.privacy.retention import forget
 from operations.rebuild.lifecycle import analyze
 from operations.rebuild.operator import Operator, RefusedError, as_deed
 from read_model.generations.register import Connection, Generation, positions, write_journal
@@ -120,6 +121,7 @@ async def _switch(operator: Operator, new: Generation, action: str, force: bool,
             f"now would be gone, and readers of the feed would have to begin again. If you want that: footfall "
             f"{action} --force"
         )
+    await forget(operator.connection, (new.name,))  # queries never see what is too old
     await analyze(operator, new.name)
     deadline, tries = time.monotonic() + patience, 0
     while True:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import asyncpg
 
+from operations.privacy.retention import forget
 from operations.rebuild.operator import Operator, RefusedError
 from read_model.generations.comparison import TableComparison, compare_table
 from read_model.generations.register import hold, positions, release, set_verified, write_journal
@@ -128,6 +129,7 @@ async def _snapshot_at_same_offsets(
         for attempt in range(1, ROUNDS + 1):
             report(f"holding {new} where {old} stands (try {attempt})")
             await _hold_close_behind(operator, old, new, deadline)
+            await forget(operator.connection, (old, new))  # what one has forgotten, the log still has
             began = time.monotonic()
             try:
                 async with _serving_stopped(operator, old) as target:

@@ -21,6 +21,7 @@ from projector.dead_letters import redrive_statements as sql
 from projector.dead_letters.letter_filter import LetterFilter
 from projector.dead_letters.redrive_attempt import Attempts, Letter, RedriveError, attempt_letters, letter_of
 from projector.privacy.erased_users import erased_in, user_of_key, user_of_value
+from projector.privacy.letters import empty_letters
 from projector.writing.commit import GenerationWriter
 from projector.writing.connection import Connection
 from projector.writing.failure import Diagnosis, Failure, kind_of
@@ -134,9 +135,9 @@ class Redrive:
         return await self._run("dlq discard", chosen, chunk, progress)
 
     async def _erased(self, connection: Connection, partition: Partition, letters: list[Letter]) -> list[int]:
-        """Deletes the letters of users who were erased after their record; returns their offsets.
+        """Empties the letters of users who were erased after their record; returns their offsets.
 
-        The marker has deleted those that it could read; another version may read more.
+        The marker has emptied those that it could read; another version may read more.
         """
         users = await erased_in(connection, *partition)
         found = [
@@ -146,8 +147,8 @@ class Redrive:
             and (user := user_of_key(letter.key) or user_of_value(letter.value)) is not None
             and users.is_erased(user, letter.offset)
         ]
-        if found:
-            await connection.execute(self._sql(sql.DELETE), *partition, found)
+        topic, number = partition
+        await empty_letters(connection, self._writer.generation, topic, [(number, offset) for offset in found])
         return found
 
     def _sql(self, statement: str) -> str:

@@ -42,11 +42,6 @@ SET state = $4, resolved_at = now(), resolved_by = $5, attempts = attempts + $6
 WHERE kafka_topic = $1 AND kafka_partition = $2 AND kafka_offset = ANY($3::bigint[])
 """
 
-DELETE = """
-DELETE FROM {generation}.dead_letters
-WHERE kafka_topic = $1 AND kafka_partition = $2 AND kafka_offset = ANY ($3::bigint[])
-"""
-
 DIAGNOSE = """
 UPDATE {generation}.dead_letters AS l
 SET attempts = l.attempts + w.tried, cause = w.cause, error_class = w.error_class, error_message = w.error_message,

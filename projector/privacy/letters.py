@@ -23,19 +23,16 @@ WHERE record_key = ANY ($1::bytea[])
    OR EXISTS (SELECT FROM unnest($2::bytea[]) AS name WHERE position(name IN record_value) > 0)
 ORDER BY kafka_topic, kafka_partition, kafka_offset
 """
-DELETE_LETTERS = """
-DELETE FROM {generation}.dead_letters AS letter
-USING unnest($2::int[], $3::bigint[]) AS named(kafka_partition, kafka_offset)
-WHERE letter.kafka_topic = $1 AND letter.kafka_partition = named.kafka_partition
-  AND letter.kafka_offset = named.kafka_offset AND letter.state <> 'discarded'
-"""
-# That an operator discarded a record stays known: a rebuild skips it.
-EMPTY_DISCARDED = """
+# That a record was set aside stays known, and nothing of it: a rebuild skips it, as the generation before did.
+EMPTY = """
 UPDATE {generation}.dead_letters AS letter
-SET record_key = NULL, record_value = NULL, header_names = '{{}}', header_values = '{{}}', user_id = NULL
+SET record_key = NULL, record_value = NULL, header_names = '{{}}', header_values = '{{}}', user_id = NULL,
+    state = CASE letter.state WHEN 'parked' THEN 'discarded' ELSE letter.state END,
+    resolved_at = coalesce(letter.resolved_at, now()), resolved_by = coalesce(letter.resolved_by, 'erasure'),
+    published_at = coalesce(letter.published_at, now())
 FROM unnest($2::int[], $3::bigint[]) AS named(kafka_partition, kafka_offset)
 WHERE letter.kafka_topic = $1 AND letter.kafka_partition = named.kafka_partition
-  AND letter.kafka_offset = named.kafka_offset AND letter.state = 'discarded'
+  AND letter.kafka_offset = named.kafka_offset
 """
 
 
@@ -48,16 +45,20 @@ async def letters_of(connection: Connection, generation: str, users: Sequence[tu
 
 
 async def erase_letters(connection: Connection, generation: str, topic: str, gone: Sequence[Gone]) -> None:
-    """Deletes the letters of these users from before their markers; empties those that were discarded."""
+    """Empties the letters of these users from before their markers."""
     here = [
         (row["kafka_partition"], row["kafka_offset"])
         for row in await letters_of(connection, generation, [user for user, _, _ in gone])
         if row["kafka_topic"] == topic and any(_stands_before(row, each) and is_of(row, each[0]) for each in gone)
     ]
-    if here:
-        places = [list(each) for each in zip(*here, strict=True)]
-        for statement in (DELETE_LETTERS, EMPTY_DISCARDED):
-            await connection.execute(statement.format(generation=generation), topic, *places)
+    await empty_letters(connection, generation, topic, here)
+
+
+async def empty_letters(connection: Connection, generation: str, topic: str, places: Sequence[tuple[int, int]]) -> None:
+    """Empties the letters at these partitions and offsets."""
+    if places:
+        partitions, offsets = zip(*places, strict=True)
+        await connection.execute(EMPTY.format(generation=generation), topic, list(partitions), list(offsets))
 
 
 def _stands_before(row: asyncpg.Record, gone: Gone) -> bool:

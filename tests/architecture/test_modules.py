@@ -32,7 +32,8 @@ def test_no_folder_of_a_room_holds_more_than_a_dozen_modules() -> None:
         str(folder.relative_to(ROOT)): len(modules)
         for room in ROOMS
         for folder in [ROOT / room, *(path for path in (ROOT / room).rglob("*") if path.is_dir())]
-        if len(modules := [path for path in folder.glob("*.py") if path.name != "__init__.py"]) > MAX_MODULES
+        if folder.parts[-2:] != ("migrations", "versions")  # a chain has one job, however long it is
+        and len(modules := [path for path in folder.glob("*.py") if path.name != "__init__.py"]) > MAX_MODULES
     }
     assert not folders, f"these folders hold several jobs: {folders}"
 

@@ -1,0 +1,207 @@
+"""Deletes what is older than a tenant keeps it: events, sessions and hours of users, dead letters that are settled.
+
+Counts by hour and product stay, and so do the counts of each user. Each transaction deletes a bounded number of rows,
+in every generation. A rebuild replays the whole log; before it is compared or promoted, it forgets the same.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+
+from operations.audit.deed import audited, by_url
+from operations.settings import PrivacySettings
+from read_model.connecting.pool import connect
+from read_model.generations.register import Connection, list_generations
+from read_model.tables.dead_letters import TENANT_OF_KEY
+
+CHUNK = 5_000  # rows at most in one transaction
+EVENTS, DEAD_LETTERS = "events", "dead_letters"
+EVERY_OTHER_TYPE = ""
+FIRST_MOMENT = datetime.min.replace(tzinfo=UTC)
+
+LINES = "SELECT tenant_id, what, event_type, days FROM ops.retention ORDER BY tenant_id, what, event_type"
+SET = """
+INSERT INTO ops.retention (tenant_id, what, event_type, days) VALUES ($1, $2, $3, $4)
+ON CONFLICT (tenant_id, what, event_type) DO UPDATE SET days = excluded.days, set_at = now()
+"""
+REMOVE = "DELETE FROM ops.retention WHERE tenant_id = $1 AND what = $2 AND event_type = $3 RETURNING days"
+
+# One range of the index by time. The next chunk begins where this one ended.
+DELETE_EVENTS = """
+WITH old AS (
+    SELECT ctid, occurred_at FROM {generation}.processed_events
+    WHERE tenant_id = $1 AND occurred_at >= $2 AND occurred_at < $3
+      AND CASE WHEN $4::text = '' THEN event_type <> ALL ($5::text[]) ELSE event_type = $4 END
+    ORDER BY occurred_at, event_id LIMIT $6
+), gone AS (
+    DELETE FROM {generation}.processed_events AS event USING old WHERE event.ctid = old.ctid RETURNING event.occurred_at
+)
+SELECT count(*) AS count, max(occurred_at) AS last FROM gone
+"""
+# Tables of users by hour, and ended sessions: of a tenant that keeps events of no type for ever.
+DELETE_ROWS = """
+WITH old AS (
+    SELECT ctid FROM {generation}.{table} WHERE tenant_id = $1 AND {moment} < $2 LIMIT $3
+), gone AS (
+    DELETE FROM {generation}.{table} AS stored USING old WHERE stored.ctid = old.ctid RETURNING 1
+)
+SELECT count(*) AS count FROM gone
+"""
+BY_MOMENT = {
+    "activity_hourly_users": "hour",
+    "activity_hourly_type_users": "hour",
+    "product_views_users": "hour",
+    "user_sessions": "ended_at",
+}
+# Of a discarded letter its place is kept: a rebuild skips the record. `set` and `run` need the database's owner.
+DELETE_LETTERS = f"""
+WITH old AS (
+    SELECT ctid FROM {{generation}}.dead_letters
+    WHERE state = 'redriven' AND resolved_at < $2 AND {TENANT_OF_KEY} = $1 LIMIT $3
+), gone AS (
+    DELETE FROM {{generation}}.dead_letters AS letter USING old WHERE letter.ctid = old.ctid RETURNING 1
+)
+SELECT count(*) AS count FROM gone
+"""  # noqa: S608 - constants
+EMPTY_LETTERS = f"""
+WITH emptied AS (
+    UPDATE {{generation}}.dead_letters
+    SET record_key = NULL, record_value = NULL, header_names = '{{{{}}}}', header_values = '{{{{}}}}', user_id = NULL
+    WHERE state = 'discarded' AND resolved_at < $2 AND {TENANT_OF_KEY} = $1
+      AND (record_key IS NOT NULL OR record_value IS NOT NULL)
+    RETURNING 1
+)
+SELECT count(*) AS count FROM emptied
+"""  # noqa: S608 - constants
+STILL_PARKED = f"""
+SELECT count(*) FROM {{generation}}.dead_letters
+WHERE state = 'parked' AND parked_at < $2 AND {TENANT_OF_KEY} = $1
+"""  # noqa: S608 - constants
+
+
+class Line(msgspec.Struct, frozen=True):
+    """What a tenant keeps for how long. `event_type` empty: every type without a line of its own."""
+
+    tenant_id: str
+    what: str
+    event_type: str
+    days: int
+
+
+class Forgotten(msgspec.Struct):
+    """How many rows were deleted, by table; and old letters that are parked still, which nobody deletes."""
+
+    rows: dict[str, int] = msgspec.field(default_factory=dict)
+    still_parked: int = 0
+
+    def add(self, table: str, count: int) -> None:
+        """Counts rows."""
+        self.rows[table] = self.rows.get(table, 0) + count
+
+
+async def lines(connection: Connection) -> list[Line]:
+    """Returns what is kept for how long."""
+    return [Line(*row) for row in await connection.fetch(LINES)]
+
+
+async def list_lines(settings: PrivacySettings) -> list[Line]:
+    """Returns what is kept for how long."""
+    connection = await connect(settings.database_url.get_secret_value(), "footfall-privacy")
+    try:
+        return await lines(connection)
+    finally:
+        await connection.close()
+
+
+async def set_line(settings: PrivacySettings, line: Line, actor: str) -> None:
+    """Sets for how long something is kept; nothing is deleted yet."""
+    await _changed(settings, actor, line, f"{line.days} days", SET, line.days)
+
+
+async def remove_line(settings: PrivacySettings, line: Line, actor: str) -> bool:
+    """Keeps it for ever again. Returns False if there was no such line."""
+    return await _changed(settings, actor, line, "for ever", REMOVE) is not None
+
+
+async def _changed(
+    settings: PrivacySettings, actor: str, line: Line, told: str, statement: str, *more: object
+) -> object:
+    url = settings.database_url.get_secret_value()
+    target = f"{line.what} {line.event_type or 'of every other type'}: {told}"
+    async with audited(by_url(url), "privacy retention", actor=actor, target=target, tenant_id=line.tenant_id):
+        connection = await connect(url, "footfall-privacy")
+        try:
+            return await connection.fetchval(statement, line.tenant_id, line.what, line.event_type, *more)
+        finally:
+            await connection.close()
+
+
+async def run(settings: PrivacySettings, actor: str) -> dict[str, Forgotten]:
+    """Deletes what is too old, in every generation. Returns what, by generation."""
+    url = settings.database_url.get_secret_value()
+    async with audited(by_url(url), "privacy retention run", actor=actor) as deed:
+        connection = await connect(url, "footfall-privacy")
+        try:
+            names = [each.name for each in await list_generations(connection) if each.state != "dropping"]
+            found = await forget(connection, names)
+        finally:
+            await connection.close()
+        deed.target = f"{sum(sum(each.rows.values()) for each in found.values())} rows"
+    return found
+
+
+async def forget(connection: Connection, generations: Sequence[str]) -> dict[str, Forgotten]:
+    """Deletes what is too old now from generations, up to the same moments in each."""
+    now = datetime.now(UTC)
+    by_tenant: dict[str, list[Line]] = defaultdict(list)
+    for line in await lines(connection):
+        by_tenant[line.tenant_id].append(line)
+    found = {name: Forgotten() for name in generations}
+    for name in generations:
+        for tenant_id, of_tenant in by_tenant.items():
+            await _forget_events(connection, name, tenant_id, of_tenant, now, found[name])
+            await _forget_letters(connection, name, tenant_id, of_tenant, now, found[name])
+    return found
+
+
+async def _forget_events(
+    connection: Connection, generation: str, tenant_id: str, of_tenant: Iterable[Line], now: datetime, found: Forgotten
+) -> None:
+    days = {line.event_type: line.days for line in of_tenant if line.what == EVENTS}
+    named = [name for name in days if name != EVERY_OTHER_TYPE]
+    for event_type, kept in days.items():
+        after, until, count = FIRST_MOMENT, now - timedelta(days=kept), CHUNK
+        while count == CHUNK:
+            arguments = (tenant_id, after, until, event_type, named, CHUNK)
+            [(count, last)] = await connection.fetch(DELETE_EVENTS.format(generation=generation), *arguments)
+            after = last or until
+            found.add("processed_events", count)
+    if EVERY_OTHER_TYPE in days:
+        oldest = now - timedelta(days=max(days.values()))
+        for table, moment in BY_MOMENT.items():
+            statement = DELETE_ROWS.format(generation=generation, table=table, moment=moment)
+            found.add(table, await _in_chunks(connection, statement, tenant_id, oldest - timedelta(hours=1)))
+
+
+async def _forget_letters(
+    connection: Connection, generation: str, tenant_id: str, of_tenant: Iterable[Line], now: datetime, found: Forgotten
+) -> None:
+    for line in of_tenant:
+        if line.what == DEAD_LETTERS:
+            until = now - timedelta(days=line.days)
+            deleted = DELETE_LETTERS.format(generation=generation)
+            count = await _in_chunks(connection, deleted, tenant_id, until)
+            count += await connection.fetchval(EMPTY_LETTERS.format(generation=generation), tenant_id, until)
+            found.add("dead_letters", count)
+            parked = STILL_PARKED.format(generation=generation)
+            found.still_parked += await connection.fetchval(parked, tenant_id, until)
+
+
+async def _in_chunks(connection: Connection, statement: str, tenant_id: str, until: datetime) -> int:
+    total, count = 0, CHUNK
+    while count == CHUNK:
+        count = await connection.fetchval(statement, tenant_id, until, CHUNK)
+        total += count
+    return total
