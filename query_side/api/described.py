@@ -9,6 +9,9 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
 
 from query_side.api.declared import EXAMPLE_CURSOR
+from web.policies.access import FORBIDDEN, NO_CREDENTIALS
+from web.policies.limits.rate_limits import LIMITED
+from web.policies.principal import AccessScope
 
 Json = dict[str, Any]
 
@@ -54,8 +57,15 @@ UNAVAILABLE = refused(
     "The read model is not available; try again shortly.",
 )
 
+UNAUTHORIZED = refused("No credentials, or none that are accepted: the challenge says why.", NO_CREDENTIALS.error)
+WITHOUT_SCOPE = refused("The credentials lack the scope.", FORBIDDEN[AccessScope.EVENTS_READ].error)
+TOO_MANY = refused("A limit of the client is used up, or it holds its share.", LIMITED.format("subject"))
+
 OF_EVERY_READ: dict[int, ResponseSpec] = {
     HTTPStatus.BAD_REQUEST: BAD_REQUEST,
+    HTTPStatus.UNAUTHORIZED: UNAUTHORIZED,
+    HTTPStatus.FORBIDDEN: WITHOUT_SCOPE,
+    HTTPStatus.TOO_MANY_REQUESTS: TOO_MANY,
     HTTPStatus.METHOD_NOT_ALLOWED: METHOD_NOT_ALLOWED,
     HTTPStatus.CONFLICT: SET_ASIDE,
     HTTPStatus.SERVICE_UNAVAILABLE: UNAVAILABLE,
@@ -63,10 +73,19 @@ OF_EVERY_READ: dict[int, ResponseSpec] = {
 # Of routes that answer in one of several formats, or in JSON only if the client takes it.
 NEGOTIATED = {**OF_EVERY_READ, HTTPStatus.NOT_ACCEPTABLE: NOT_ACCEPTABLE}
 
+TEXT: Json = {"description": "See the IETF draft `ratelimit-headers`.", "schema": {"type": "string"}}
+CHALLENGE: Json = {"WWW-Authenticate": {"description": "What is needed (RFC 6750).", "schema": {"type": "string"}}}
 # Headers of answers, by status; `*`: of every one.
 HEADERS: dict[str, Json] = {
     "*": {"X-Request-ID": {"description": "The request's id, also in the log.", "schema": {"type": "string"}}},
     "405": {"Allow": {"description": "The methods.", "schema": {"type": "string", "const": "GET, HEAD"}}},
+    "401": CHALLENGE,
+    "403": CHALLENGE,
+    "429": {
+        "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}},
+        "RateLimit": TEXT,
+        "RateLimit-Policy": TEXT,
+    },
     "503": {
         "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}},
         "Footfall-Reached": {

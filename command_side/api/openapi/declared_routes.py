@@ -33,6 +33,9 @@ from command_side.api.single import GENERATE
 from command_side.policies.command_heads import too_large
 from command_side.settings import CommandSettings
 from web.openapi import DOCUMENTED, Exactly
+from web.policies.access import FORBIDDEN, NO_CREDENTIALS
+from web.policies.limits.rate_limits import LIMITED
+from web.policies.principal import AccessScope
 
 NDJSON = batch_route.NDJSON.decode()
 LIMITS = {name: field.default for name, field in CommandSettings.model_fields.items()}
@@ -106,17 +109,28 @@ def refused_result(status: int, error: str) -> Json:
 
 # What every command may be answered, whatever its body.
 REFUSALS = {
+    401: refused("No credentials, or none that are accepted: the challenge says why.", NO_CREDENTIALS.error),
+    403: refused("The credentials lack the scope `events:write`.", FORBIDDEN[AccessScope.EVENTS_WRITE].error),
     405: refused("Only POST.", "Method GET is not allowed here; use POST."),
     408: refused("Head or body took too long; the connection is closed.", answers.BODY_TOO_SLOW),
     414: refused("The target is longer than 8 KiB.", "The request target is longer than 8 KiB."),
     415: refused("Not JSON in UTF-8, or compressed.", "Content-Type must be application/json."),
+    429: refused(
+        "A limit of the client is used up, or the quota of its tenant: nothing was recorded.", LIMITED.format("subject")
+    ),
     431: refused("The head is too large.", "The request's head is larger than 32 KiB or has over 100 headers."),
 }
+TEXT: Json = {"description": "See the IETF draft `ratelimit-headers`.", "schema": {"type": "string"}}
+WAIT: Json = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 0}}}
+CHALLENGE: Json = {"WWW-Authenticate": {"description": "What is needed (RFC 6750).", "schema": {"type": "string"}}}
 # Headers of answers, by status; `*`: of every one.
 HEADERS: dict[str, Json] = {
     "*": {"X-Request-ID": {"description": "The request's id, also in the log.", "schema": {"type": "string"}}},
     "405": {"Allow": {"description": "The method.", "schema": {"type": "string", "const": "POST"}}},
-    "503": {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 0}}},
+    "401": CHALLENGE,
+    "403": CHALLENGE,
+    "429": {**WAIT, "RateLimit": TEXT, "RateLimit-Policy": TEXT},
+    "503": WAIT,
 }
 
 
