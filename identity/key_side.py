@@ -5,7 +5,9 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from identity.keys.reader import RegisterReader
-from telemetry.health import Probe
+from identity.keys.uses import KeyUses
+from telemetry.health import DependencyState, Probe
+from telemetry.metrics import KEY_LAST_USE
 from web.asgi import App
 from web.fast_handler import FastHandler
 from web.policies.decisions import RequestPolicy
@@ -21,12 +23,19 @@ class KeySide:
     policies: Sequence[RequestPolicy] = ()
     documents: Mapping[str, Callable[[], dict[str, Any]]] = {}
 
-    def __init__(self, reader: RegisterReader) -> None:
+    def __init__(self, reader: RegisterReader, uses: KeyUses) -> None:
         self._reader = reader
-        self.probes: Mapping[str, Probe] = {"keys": reader.state}
+        self._uses = uses
+        self.probes: Mapping[str, Probe] = {"keys": self._state}
 
     @asynccontextmanager
     async def lifespan(self, _app: object) -> AsyncIterator[None]:
         """Reads the register while the process serves."""
         async with self._reader.running():
             yield
+
+    async def _state(self) -> DependencyState:
+        """For health; metrics are asked for behind it."""
+        for key_id, at in self._uses.last.items():
+            KEY_LAST_USE.labels(key=key_id).set(at)
+        return await self._reader.state()

@@ -57,6 +57,12 @@ ACCESS_REFUSED = Counter(
     ["reason"],
     registry=REGISTRY,
 )
+KEY_LAST_USE = Gauge(
+    "key_last_use_seconds",
+    "When each key was last used at this process, seconds since 1970. key: its id.",
+    ["key"],
+    registry=REGISTRY,
+)
 
 REFUSAL_TALLY = RefusalTally(ACCESS_REFUSED)  # for the audit log
 

@@ -59,8 +59,9 @@ def load_identity(host: str) -> Door:
     if settings.takes_keys():
         reader = reader_of(load_settings(KeySettings))
         origins = reader.origins
-        authenticators.append(KeyAuthenticator(reader.register, KeyUses()))
-        sides.append(KeySide(reader))
+        uses = KeyUses()
+        authenticators.append(KeyAuthenticator(reader.register, uses))
+        sides.append(KeySide(reader, uses))
     if settings.takes_tokens():
         authenticators.append(_token_authenticator(settings, probes))
     return Door(Identity(authenticators, probes), first_policies(settings, host, origins), sides)

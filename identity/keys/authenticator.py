@@ -3,8 +3,8 @@
 import time
 from collections.abc import Callable
 
-from identity.keys.key_text import digest_of, is_key
-from identity.keys.register import KnownKey, Register
+from identity.keys.key_text import KEY_LENGTH, PREFIX, digest_of
+from identity.keys.register import Register
 from identity.keys.uses import KeyUses
 from web.policies.decisions import Refuse
 from web.policies.identity import (
@@ -12,7 +12,6 @@ from web.policies.identity import (
     NOT_MINE,
     Authenticated,
     Presented,
-    RefusalReason,
     refuse_credentials,
     unauthenticated,
 )
@@ -41,37 +40,28 @@ class KeyAuthenticator:
             clock: Unix time, seconds.
         """
         self._register = register
-        self._uses = uses
+        self._last_uses = uses.last
         self._clock = clock
 
     def __call__(self, head: RequestHead, presented: Presented) -> Authenticated:
         """See `Authenticator`."""
         token = presented.token
-        if token is None or not is_key(token):
+        if token is None or token[:2] != PREFIX or len(token) != KEY_LENGTH:
             return NOT_MINE
         register = self._register()
         if register is None:
             return refuse_credentials("not_ready", NOT_READY)
-        known = register.find(digest_of(token))
+        known, now = register.find(digest_of(token)), self._clock()
         if known is None:
             return refuse_credentials("unknown", UNKNOWN)
-        now = self._clock()
-        fault = fault_of(known, head, now)
-        if fault is not None:
-            return refuse_credentials(*fault)
-        self._uses.note(known.key_id, now)
+        if known.sound_until <= now:
+            return (
+                refuse_credentials("revoked", REVOKED) if known.is_revoked else refuse_credentials("expired", EXPIRED)
+            )
+        if known.origins is not None and origin_of(head) not in known.origins:
+            return refuse_credentials("origin", WRONG_ORIGIN)
+        self._last_uses[known.key_id] = now
         return known.principal
-
-
-def fault_of(known: KnownKey, head: RequestHead, now: float) -> tuple[RefusalReason, Refuse] | None:
-    """Why a key that is known may not be used. `now`: Unix time, seconds."""
-    if known.is_revoked:
-        return "revoked", REVOKED
-    if known.expires_at <= now:
-        return "expired", EXPIRED
-    if known.origins is not None and origin_of(head) not in known.origins:
-        return "origin", WRONG_ORIGIN
-    return None
 
 
 def origin_of(head: RequestHead) -> bytes | None:

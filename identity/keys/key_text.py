@@ -1,9 +1,9 @@
 """What a key looks like, and what is kept of it: never the key itself."""
 
-import hashlib
 import re
 import secrets
 import string
+from hashlib import sha256
 from typing import Literal
 
 from web.policies.principal import AccessScope
@@ -21,6 +21,8 @@ ALLOWED_SCOPES: dict[KeyKind, frozenset[AccessScope]] = {
     "operator": frozenset(AccessScope),
 }
 
+PREFIX = b"ff"  # of every key; no JSON Web Token begins so
+KEY_LENGTH = 4 + RANDOM_CHARACTERS
 is_key = re.compile(rb"ff[wsa]_[0-9A-Za-z]{43}").fullmatch
 
 
@@ -31,4 +33,4 @@ def new_key(kind: KeyKind) -> str:
 
 def digest_of(key: bytes) -> bytes:
     """The SHA-256 of a key. A key of 256 random bits needs no slow hash: nobody can try them all."""
-    return hashlib.sha256(key).digest()
+    return sha256(key).digest()

@@ -18,7 +18,7 @@ class KnownKey(msgspec.Struct, frozen=True, gc=False):
 
     principal: Principal
     key_id: str
-    expires_at: float  # seconds since 1970, or NEVER
+    sound_until: float  # seconds since 1970, or NEVER; of a revoked key a time that is over
     is_revoked: bool
     origins: frozenset[bytes] | None  # None: the key is for no browser, and nobody asks
 
@@ -71,7 +71,7 @@ def known_keys(record: KeyRecord) -> Mapping[bytes, KnownKey]:
         bytes.fromhex(text.sha256): KnownKey(
             principal,
             record.key_id,
-            min(seconds(record.expires_at), seconds(text.expires_at)),
+            0.0 if record.revoked_at is not None else min(seconds(record.expires_at), seconds(text.expires_at)),
             record.revoked_at is not None,
             origins,
         )

@@ -6,7 +6,3 @@ class KeyUses:
 
     def __init__(self) -> None:
         self.last: dict[str, float] = {}  # by key id: Unix time, seconds
-
-    def note(self, key_id: str, now: float) -> None:
-        """The key was used. `now`: Unix time, seconds."""
-        self.last[key_id] = now

@@ -22,8 +22,9 @@ from read_model.audit import AuditEntry
 from telemetry.logs import get_logger
 from web.asgi import Headers, Receive, Scope, Send
 from web.middleware import REQUEST_ID_KEY
+from web.policies.access import FORBIDDEN
 from web.policies.limits.shares import Share
-from web.policies.principal import Principal
+from web.policies.principal import AccessScope, Principal
 
 PROCESSED = "/events/processed"
 BUSY = "Too many answers of all events are being streamed; try again shortly."
@@ -111,6 +112,9 @@ class EventPages:
     async def _export(
         self, scope: Scope, receive: Receive, send: Send, wanted: EventFilter, rendering: Rendering, gzip: bool
     ) -> None:
+        if AccessScope.EXPORT not in principal_of(scope).scopes:
+            lacking = FORBIDDEN[AccessScope.EXPORT]
+            raise RefusedError(lacking.status, lacking.error, *lacking.headers)
         if self._exports.locked():
             raise RefusedError(503, BUSY, (b"retry-after", b"5"))
         gzip = gzip and rendering.compressible

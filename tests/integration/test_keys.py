@@ -168,6 +168,11 @@ def test_processes_open_to_keys_and_to_nothing_else(footfall: Footfall) -> None:
         ready = httpx.get(f"{process.url}/health/ready", headers={"Authorization": f"Bearer {operator}"}).json()
         assert ready["dependencies"]["keys"] == {"ok": True, "detail": ""}
         assert httpx.get(f"{process.url}/health/ready").json() == {"status": "ok"}
+    narrow = keys("create", "--kind", "secret", "--name", "reader", "--scope", "events:read")
+    wait_until(lambda: asked(front.url, "/events/processed?limit=1", narrow) == 200, 30, "the new key")
+    assert [asked(front.url, "/events/processed", shown) for shown in (narrow, key)] == [403, 200], "all is an export"
+    metrics = httpx.get(f"{front.url}/metrics", headers={"Authorization": f"Bearer {operator}"}).text
+    assert f'key_last_use_seconds{{key="{created["keyId"]}"}}' in metrics
     keys("revoke", created["keyId"])
     for process in (front, projector):
         wait_until(lambda at=process.url: asked(at, "/metrics", key) == 401, 2, "the revocation")  # type: ignore[misc]

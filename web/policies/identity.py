@@ -105,6 +105,8 @@ def presented_in(head: RequestHead) -> Presented | Refuse:
             found = value
     if found is None:
         return presented_in_query(head) if b"key=ff" in head.query else NOTHING_PRESENTED
+    if found.startswith(b"Bearer ") and found.rfind(b" ") == 6 and len(found) > 7:  # the usual spelling
+        return Presented(found[7:])
     kind, _, token = found.partition(b" ")
     token = token.strip(b" ")
     if kind.lower() != b"bearer" or not token or b" " in token:
