@@ -30,7 +30,7 @@ def application_of(name: str, monkeypatch: pytest.MonkeyPatch) -> Middleware:
     process = importlib.import_module(f"footfall.processes.{name}")
     served: list[Middleware] = []
 
-    def server_of_process(app: Middleware, *_: object) -> None:
+    def server_of_process(app: Middleware, *_: object, **_options: object) -> None:
         served.append(app)
         raise SystemExit
 
