@@ -7,7 +7,7 @@ from identity.tokens.outcomes import KeysAway, NeedsKeys, TokenFault
 from identity.tokens.tokens import Tokens
 from telemetry.metrics import TOKENS_REFUSED
 from web.policies.decisions import Admit, NeedsIO, Refuse
-from web.policies.identity import NOT_MINE, REALM, Authenticated, Presented
+from web.policies.identity import NOT_MINE, REALM, Authenticated, Presented, RefusalReason, refuse_credentials
 from web.policies.principal import Principal
 from web.policies.request_head import RequestHead
 
@@ -20,6 +20,7 @@ def refusal_of(fault: TokenFault) -> Refuse:
     return Refuse(401, fault.value, ((b"www-authenticate", challenge),))
 
 
+REASONS: dict[TokenFault, RefusalReason] = {TokenFault.EXPIRED: "expired", TokenFault.MALFORMED: "malformed"}
 REFUSALS = {fault: refusal_of(fault) for fault in TokenFault}
 
 
@@ -56,6 +57,6 @@ class TokenAuthenticator:
 
 def _refused(found: TokenFault | KeysAway) -> Refuse:
     if isinstance(found, KeysAway):
-        return Refuse(503, AWAY, ((b"retry-after", b"%d" % found.retry_after),))
+        return refuse_credentials("not_ready", Refuse(503, AWAY, ((b"retry-after", b"%d" % found.retry_after),)))
     TOKENS_REFUSED.labels(reason=found.name.lower()).inc()
-    return REFUSALS[found]
+    return refuse_credentials(REASONS.get(found, "unknown"), REFUSALS[found])
