@@ -96,8 +96,11 @@ class KnownKeys:
         get_logger("identity").warning("token_keys_not_fetched", error=trouble)
 
     async def state(self) -> DependencyState:
-        """The state of the issuer, as far as this process needs it. Whoever asks for it keeps the keys fresh, too."""
-        if self._clock() >= self._stale_at:
+        """The state of the issuer, as far as this process needs it.
+
+        Whoever asks for it keeps the keys fresh, too, and waits for the issuer only where there are none.
+        """
+        if self.current() is None:
             await self.ask()
         left = round(self._usable_until - self._clock()) if self._keys else 0
         if left <= 0:

@@ -31,7 +31,7 @@ class Provider:
     async def key_set(self) -> bytes:
         """The JWK Set, as it came. Raises ProviderError."""
         try:
-            trusted = ssl.create_default_context(cafile=self._ca_file)
+            trusted = await asyncio.to_thread(ssl.create_default_context, cafile=self._ca_file)  # reads 200 KB
             async with httpx.AsyncClient(verify=trusted, follow_redirects=False, timeout=TIMEOUT) as client:
                 return await _document(client, self._jwks_url or await self._discovered(client))
         except (httpx.HTTPError, httpx.InvalidURL, OSError, TimeoutError) as error:

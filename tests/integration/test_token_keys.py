@@ -130,8 +130,12 @@ async def test_without_the_issuer_known_keys_serve_ten_minutes_more_and_then_nob
     assert isinstance(tokens.principal(known, NOW), Principal)
     issuer.answer = whole(b"", "500 Internal Server Error")
     clock.now += FRESH
-    state = await tokens.keys.state()
+    issuer.go_on.clear()
+    assert (await tokens.keys.state()).ok  # and does not wait for an issuer that hangs
+    issuer.go_on.set()
+    await tokens.keys.ask()
     assert tokens.keys.is_away()
+    state = await tokens.keys.state()
     assert state.ok
     assert "600 s more" in state.detail
     clock.now += GRACE - 1
