@@ -35,7 +35,7 @@ unexport VIRTUAL_ENV
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check docs bench chaos containers clean
+.PHONY: help demo up test check docs bench chaos containers sbom advisories clean
 .DELETE_ON_ERROR:
 
 help:  ## Show this list
@@ -77,6 +77,12 @@ chaos: $(READY)  ## Kill, freeze and cut off everything under load, then account
 
 containers: $(READY)  ## Build the image, run compose.yaml with Podman, kill each service, account for every event (ARGS="--help")
 	$(BIN)/python -m chaos.containers $(ARGS)
+
+sbom: $(READY)  ## Write what a release is made of: build/sbom.cdx.json (CycloneDX) and build/licences.md
+	$(BIN)/python .ci/sbom.py --uv "$(uv)"
+
+advisories: sbom  ## Compare what is locked with published advisories (ARGS=--online: by osv.dev, the jars too)
+	$(BIN)/python .ci/advisories.py $(ARGS)
 
 clean:  ## Remove the environment, the caches and the embedded servers' data
 	rm -rf .venv .tools .footfall .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist .coverage .coverage.* htmlcov

@@ -14,7 +14,20 @@ from tests.patience import PATIENCE
 def test_make_help_lists_every_command() -> None:
     result = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=PATIENCE)
     listed = re.findall(r"^  make (\w+) +\S", result.stdout, re.MULTILINE)
-    assert listed == ["help", "demo", "up", "test", "check", "docs", "bench", "chaos", "containers", "clean"]
+    assert listed == [
+        "help",
+        "demo",
+        "up",
+        "test",
+        "check",
+        "docs",
+        "bench",
+        "chaos",
+        "containers",
+        "sbom",
+        "advisories",
+        "clean",
+    ]
 
 
 def test_ci_runs_what_the_readme_promises() -> None:
