@@ -16,10 +16,20 @@ from litestar import Litestar, Router
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.config import OpenAPIConfig
 
+from web.access import ACCESS, PUBLIC
+
 Json = dict[str, Any]
 
 DOCUMENTED = "documented"  # of a route's `opt`
 SCHEMAS = "#/components/schemas/"
+SECURITY_SCHEMES = {
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "An API key or an access token whose scopes contain the operation's `x-scope`. Without one, a "
+        "server that is not open answers 401; without the scope, 403.",
+    }
+}
 KEYS = ("operationId", "summary", "description", "tags", "parameters", "requestBody", "responses")
 
 
@@ -43,14 +53,26 @@ def generated(
     }
     paths = {
         path: {
-            method: merged(operation(described, schemas, headers), further[path, method.upper()])
+            method: merged(operation(described, schemas, headers), further[path, method.upper()]) | security(path)
             for method, described in methods.items()
         }
         for path, methods in found["paths"].items()
     }
-    document = {"openapi": "3.1.0", "info": found["info"], "paths": paths, "components": {"schemas": dict(schemas)}}
+    document = {"openapi": "3.1.0", "info": found["info"], "paths": paths, "components": {}}
+    document["components"] = {"schemas": dict(schemas), "securitySchemes": SECURITY_SCHEMES}
     plain: Json = msgspec.to_builtins(document)
     return plain
+
+
+def security(path: str) -> Json:
+    """What an operation needs, as `web/access.py` has it; a server with `AUTH=open` asks for nothing.
+
+    Raises LookupError for a path that nobody declared: it would be closed.
+    """
+    needed = ACCESS[path]
+    if needed is PUBLIC:
+        return {"security": []}
+    return {"security": [{"bearer": []}, {}], "x-scope": needed.value}
 
 
 def handlers_of(route: Any) -> Iterable[HTTPRouteHandler]:

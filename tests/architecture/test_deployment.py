@@ -33,6 +33,18 @@ def test_compose_file_follows_the_specification() -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
+def test_with_keys_every_process_asks_for_them_and_can_read_their_register() -> None:
+    check = Path(sys.executable).with_name("check-jsonschema")
+    command = [str(check), "--builtin-schema", "vendor.compose-spec", str(ROOT / "deploy" / "keys.yaml")]
+    subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE)
+    keyed = YAML(typ="safe").load(ROOT / "deploy" / "keys.yaml")["services"]
+    assert {name for name in OURS if "command" in SERVICES[name]} - {"migrate"} == keyed.keys()
+    for name, service in keyed.items():
+        assert service["environment"]["AUTH"] == "keys"
+        networks = service.get("networks", SERVICES[name]["networks"])
+        assert set(networks) & set(SERVICES["kafka"]["networks"]), "the register is a topic"
+
+
 def test_compose_file_has_the_whole_service() -> None:
     expected = {"kafka", "postgres", "migrate", "topics", "command-side", "projector", "query-side", "nginx"}
     assert SERVICES.keys() == expected

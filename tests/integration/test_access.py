@@ -5,9 +5,12 @@ from typing import Any
 
 import pytest
 
+from command_side.api.openapi.document import document as commands
 from footfall.processes.identity import load_identity
+from query_side.openapi.document import document as queries
 from tests.drivers.applications import PROCESSES, application_of, ask, noting, paths_of, templates_of
 from tests.drivers.raw_http import DIRECT, ON_ASGI, Client, port_of, post, served
+from tests.shipped_types import SHIPPED
 from web.access import ACCESS, PUBLIC, needed_for
 from web.middleware import Middleware
 from web.policies.access import check_access
@@ -153,6 +156,15 @@ async def test_refusals_before_the_door_have_the_headers_of_every_answer(request
     assert (found, body["success"]) == (status, False)
     assert (headers["x-content-type-options"], headers["cache-control"]) == ("nosniff", "no-store")
     assert headers["x-request-id"]
+
+
+def test_the_documents_say_which_scope_an_operation_needs() -> None:
+    operations = {**commands(SHIPPED)["paths"], **queries(SHIPPED)["paths"]}
+    assert len(operations) > 10
+    for path, methods in operations.items():
+        for described in methods.values():
+            assert described["x-scope"] == ACCESS[path]
+            assert described["security"] == [{"bearer": []}, {}], "a server may be open"
 
 
 # --- the pieces -------------------------------------------------------------------------------------------------------
