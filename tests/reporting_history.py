@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from contracts.event import DEFAULT_TENANT, UserEvent
+from contracts.record import key_of
 from contracts.versions import encode_event
 from tests.producing import Raw
 
@@ -70,7 +71,7 @@ def records_of_history(events: Sequence[UserEvent], partitions: int) -> list[Raw
     return [
         Raw(
             encode_event(event),
-            (event.user_id if event.tenant_id == DEFAULT_TENANT else f"{event.tenant_id}/{event.user_id}").encode(),
+            key_of(event.tenant_id, event.user_id),
             number % partitions if event.user_id == SPREAD else None,
         )
         for number, event in enumerate(events)

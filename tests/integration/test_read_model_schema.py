@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
@@ -297,3 +298,32 @@ def test_what_calls_itself_a_product_may_be_as_long_as_a_payload(new_database: C
             await connection.close()
 
     assert asyncio.run(insert()) == 1
+
+
+def test_reporters_from_before_tenants_stay_with_the_default_tenant(new_database: Callable[[], Servers]) -> None:
+    database = new_database()
+    alembic(database.admin_url, "downgrade", "0011")
+
+    async def run(*statements: str) -> Any:
+        connection = await asyncpg.connect(database.admin_url)
+        try:
+            for statement in statements[:-1]:
+                await connection.execute(statement)
+            return await connection.fetchval(statements[-1])
+        finally:
+            await connection.close()
+
+    made = ("DROP ROLE IF EXISTS early_reporter", "CREATE ROLE early_reporter LOGIN")
+    grants = (
+        "GRANT footfall_reporter TO early_reporter",
+        "SELECT count(*) FROM pg_views WHERE schemaname = 'reporting'",
+    )
+    views = asyncio.run(run(*made, *grants))
+    alembic(database.admin_url, "upgrade", "head")
+    asked = "SELECT tenant_id FROM ops.reporter_tenants WHERE reporter = 'early_reporter'"
+    assert asyncio.run(run(asked)) == "default"
+    saying = "SELECT count(*) FROM pg_views WHERE schemaname = 'reporting' AND definition LIKE '%SESSION_USER%'"
+    assert asyncio.run(run(saying)) == views
+    alembic(database.admin_url, "downgrade", "0011")
+    saying = "SELECT count(*) FROM pg_views WHERE schemaname = 'reporting' AND definition LIKE '%''default''%'"
+    assert asyncio.run(run("DROP ROLE early_reporter", saying)) == views
