@@ -190,6 +190,8 @@ async def check(reporter_url: str) -> None:
 async def _require_schema(connection: asyncpg.Connection) -> None:
     if not await connection.fetchval("SELECT to_regnamespace($1::text) IS NOT NULL", REPORTING):
         raise RefusedReporterError(f"the database has no schema {REPORTING} yet. First: footfall migrate")
+    if not await connection.fetchval("SELECT to_regclass('ops.reporter_tenants') IS NOT NULL"):
+        raise RefusedReporterError("the database's schema knows no tenants of reporters yet. First: footfall migrate")
 
 
 async def _is_new_role(connection: asyncpg.Connection, name: str) -> bool:
