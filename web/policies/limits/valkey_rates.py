@@ -1,7 +1,7 @@
 """Rates over several processes: each counts for itself, and tells a Valkey of all of them now and then what was used.
 
-No request waits for it. A process that has not heard of a key for a while does not know what the others let through. It
-lends the key a part of its units until it has heard, so a limit is exceeded by no more than that part for each process.
+No request waits for it. What the others let through, a process only knows from the last round. So from one round to the
+next it lends a key no more than a part of its units: a limit is exceeded by no more than that part for each process.
 While Valkey is away, each process goes on by what it has counted itself.
 """
 
@@ -20,7 +20,7 @@ from telemetry.logs import get_logger
 from web.policies.limits.rates import Bucket, Buckets
 
 EVERY = 0.25  # seconds between two rounds
-LENT = 1 / 8  # of a key's units, until a round has said what others used
+LENT = 1 / 8  # of a key's units, from one round to the next
 TIMEOUT = 2.0  # seconds for one round
 MOST_KEYS = 10_000  # in one round; further ones are told in the next
 LEAST = 1e-9  # seconds; less is nothing
@@ -92,7 +92,8 @@ class SharedRates:
     def _learn(self, buckets: Buckets, bucket: Bucket, told: float, ahead: float) -> None:
         rest = bucket.untold - told  # used while Valkey was told
         bucket.untold = rest if rest > LEAST else 0.0
-        bucket.full_at = self._clock() + ahead + bucket.untold
+        lent = buckets.window * (1 - LENT)  # so much must stay for the others until the next round
+        bucket.full_at = self._clock() + max(ahead + bucket.untold, lent)
         if bucket.untold:
             self._touched.append((buckets, bucket))
 
