@@ -23,9 +23,11 @@ import httpx
 import pytest
 
 from contracts.event import UserEvent
+from contracts.versions import encode_event
 from operations.reporters import grant
 from read_model.tables.reporting import VIEWS
 from tests.conftest import Footfall
+from tests.drivers.rebuilding import dlq
 from tests.processes import Process
 from tests.producing import produce, sql, start_projector, wait_until_processed
 from tests.tenant_world import MARKS, NOON, PRODUCTS, TENANTS, TYPES, USERS, Tenant, a_tenant, event_id, records
@@ -449,3 +451,26 @@ def test_an_operator_lists_dead_letters_of_one_tenant(world: World) -> None:
     letters = json.loads(shown.stdout)["letters"]
     assert {letter["user_id"] for letter in letters} == {f"lost-{COUNT + n}" for n in range(3)}
     assert world.tenants["acme"].knows(shown.stdout)
+
+
+def test_a_late_event_is_told_to_readers_of_its_tenant_alone(world: World, client: httpx.Client) -> None:
+    """A redriven event becomes visible below everybody's cursor; only its tenant's feed has it."""
+
+    def told_since(mine: Tenant, cursor: str) -> tuple[list[Any], str]:
+        answer = client.get("/events/feed", params={"since": cursor}, headers=mine.headers)
+        assert mine.knows(answer.content)
+        assert "next" not in answer.links
+        return answer.json(), answer.headers["footfall-cursor"]
+
+    cursors = {name: told_since(mine, "now")[1] for name, mine in world.tenants.items()}
+    for number, (name, mine) in enumerate(world.tenants.items()):
+        late = UserEvent(event_id(COUNT), f"lost-{COUNT}", "LOGIN", NOON, {"mark": MARKS[name]}, name)
+        asked = f"SELECT * FROM read.dead_letters WHERE event_id = '{late.event_id}' AND tenant_id = '{name}'"
+        [letter] = sql(world.footfall.servers, asked)
+        place = f"kafka_partition = {letter['kafka_partition']} AND kafka_offset = {letter['kafka_offset']}"
+        value = encode_event(late).hex()
+        sql(world.footfall.servers, f"UPDATE read_g1.dead_letters SET record_value = '\\x{value}' WHERE {place}")
+        dlq(world.footfall, "redrive", "--tenant", name, "--user", late.user_id)
+        for other, reader in world.tenants.items():
+            told, cursors[other] = told_since(reader, cursors[other])
+            assert told == (mine.json_of([late]) if other == name else []), f"{other} after {number + 1} redrives"
