@@ -4,6 +4,7 @@ The text of an exception may quote what it was raised for, so only the level DEB
 """
 
 import logging
+import re
 import sys
 import traceback
 from collections.abc import Iterable
@@ -15,6 +16,7 @@ from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 from telemetry.log_throttle import LogThrottle
 
 MASK = "***"
+_without_keys = re.compile(r"ff[wsa]_[0-9A-Za-z]{43}").sub  # API keys, wherever they stand
 ALWAYS_MASKED = frozenset({"body", "value", "key", "password", "authorization", "cookie"})
 
 
@@ -88,6 +90,9 @@ def _mask(names: frozenset[str]) -> Processor:
     def mask(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
         for name in names & event.keys():
             event[name] = MASK
+        for name, value in event.items():
+            if isinstance(value, str) and "ff" in value:
+                event[name] = _without_keys(MASK, value)
         return event
 
     return mask

@@ -1,8 +1,10 @@
 """Keys over a real Kafka: the register's topic, processes that follow it, `footfall keys`, and every route."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,9 +16,10 @@ from brokers.settings import KafkaSettings
 from footfall.cli.main import cli
 from identity.keys.administration import KeyRefusedError, Wanted, create, revoke, rotate
 from identity.keys.key_text import digest_of
-from identity.keys.reader import RegisterReader
+from identity.keys.reader import LATE, RegisterReader
 from identity.keys.topic import RegisterTopic, ensure_topic, opened
 from tests.conftest import Footfall
+from tests.drivers.own_broker import OwnBroker
 from tests.drivers.raw_http import until
 from tests.processes import wait_until
 from tests.servers import Servers
@@ -187,3 +190,29 @@ def asked(url: str, path: str, key: str | None = None) -> int:
         return httpx.get(f"{url}{path}", headers=headers).status_code
     except httpx.TransportError:
         return 0
+
+
+async def test_a_reader_that_lost_kafka_serves_what_it_knows_says_so_and_hears_again(tmp_path: Path) -> None:
+    broker = OwnBroker(tmp_path)
+    try:
+        options = KafkaSettings(kafka_bootstrap_servers=broker.address).client_options()
+        await ensure_topic(options, "keys", 1)
+        async with opened(options, "keys") as register:
+            made = await create(register, SECRET)
+        reader = RegisterReader(options, "keys", stale_after=600.0)
+        async with reader.running():
+            await until(lambda: knows(reader, made.key))
+            await asyncio.to_thread(broker.stop)
+            await until(lambda: reader._age() > LATE)
+            state = await reader.state()
+            assert state.ok
+            assert "keys revoked or made since are not known" in state.detail
+            assert knows(reader, made.key)
+            await asyncio.to_thread(broker.start)
+            await until(lambda: reader._age() <= LATE)
+            async with opened(options, "keys") as register:
+                await revoke(register, made.record.key_id)
+            await until(lambda: is_revoked(reader, made.key))
+            assert (await reader.state()).detail == ""
+    finally:
+        broker.stop()

@@ -11,6 +11,7 @@ import pytest
 import structlog
 
 from contracts.event import PERSONAL_FIELDS
+from identity.keys.key_text import new_key
 from telemetry.logs import configure_logs, get_logger
 
 
@@ -32,6 +33,14 @@ def lines(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> It
 def test_the_personal_fields_are_those_marked_in_the_event() -> None:
     assert {"user_id", "userId", "payload"} <= PERSONAL_FIELDS
     assert not {"event_id", "eventId", "event_type", "timestamp"} & PERSONAL_FIELDS
+
+
+def test_a_key_is_masked_wherever_it_stands(lines: Any) -> None:
+    keys = [new_key(kind) for kind in ("public", "secret", "operator")]
+    get_logger("room").info("seen", target=f"/events/generate?key={keys[0]}&a=1", why=f"Bearer {keys[1]}")
+    logging.getLogger("uvicorn.error").warning("said %s", keys[2])
+    [ours, other] = lines()
+    assert (ours["target"], ours["why"], other["event"]) == ("/events/generate?key=***&a=1", "Bearer ***", "said ***")
 
 
 def test_personal_and_secret_fields_are_masked(lines: Any) -> None:
