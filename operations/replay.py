@@ -17,6 +17,7 @@ from aiokafka.structs import ConsumerRecord
 from brokers.diagnosis import with_reason
 from brokers.rights import no_topic
 from brokers.settings import KafkaSettings
+from contracts.erasure import erasure_of
 from contracts.event import UserEvent
 from contracts.record import from_value
 from contracts.validation.rules import Problems
@@ -138,6 +139,8 @@ async def replay(
         tally.truncated = _truncated(bounds, span)
         tally.total = sum(end - begin for begin, end in bounds.values())
         async for record in _records(consumer, bounds, tally):
+            if erasure_of(record.value) is not None:  # no event: it says what not to remember
+                continue
             event = from_value(record.value)
             if isinstance(event, Problems):
                 tally.malformed += 1

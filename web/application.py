@@ -24,6 +24,7 @@ from web.policies.decisions import RequestPolicy
 from web.policies.identity import with_probes_of
 from web.transport.transport import PLAIN, Transport
 
+DELETED = frozenset({"/users", "/users/{id}"})  # the other routes of Litestar are there to be read
 FRAMEWORK_ERRORS = {404: "Not found"}
 
 
@@ -134,9 +135,12 @@ async def no_options(connection: ASGIConnection[Any, Any, Any, Any], _handler: B
 
 def framework_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
     """The framework's own refusals, in the envelope."""
-    if error.status_code == 405:  # the routes of Litestar are there to be read
-        text = f"Method {request.method} is not allowed here; use GET."
-        return refusal(405, text, {"allow": "GET, HEAD"})
+    if error.status_code == 405:
+        method, allowed = (
+            ("DELETE", "DELETE") if template_of(request.scope["path"]) in DELETED else ("GET", "GET, HEAD")
+        )
+        text = f"Method {request.method} is not allowed here; use {method}."
+        return refusal(405, text, {"allow": allowed})
     internal = error.status_code >= 500
     text = envelope.INTERNAL_ERROR if internal else FRAMEWORK_ERRORS.get(error.status_code, error.detail)
     return refusal(error.status_code, text, error.headers)

@@ -1,7 +1,4 @@
-"""`DELETE /users/{id}`: asks for the erasure of a user. The answer says what the log keeps all the same.
-
-Whatever else is sent to these paths finds nothing there, as on the query side.
-"""
+"""`DELETE /users/{id}`: asks for the erasure of a user. The answer says what the log keeps all the same."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -12,8 +9,9 @@ from litestar import Request, Response, Router, route
 from litestar.connection import ASGIConnection
 from litestar.di import NamedDependency, Provide
 from litestar.enums import HttpMethod
-from litestar.exceptions import NotFoundException, ValidationException
+from litestar.exceptions import MethodNotAllowedException, ValidationException
 from litestar.handlers import BaseRouteHandler
+from litestar.openapi.spec import Example
 from litestar.params import PathParameter, QueryParameter, SkipValidation
 
 from command_side.erasures import Erasures, NotRequested, Requested
@@ -27,6 +25,7 @@ from web.policies.passage import HEAD_KEY, refusal_body
 from web.policies.principal import AccessScope, Principal
 from web.tenants.position_tokens import PositionTokens
 
+ERASE, ERASE_ANY = "/users/{id:str}", "/users"
 ANY_METHOD = [HttpMethod.GET, HttpMethod.POST, HttpMethod.PUT, HttpMethod.PATCH, HttpMethod.DELETE]
 RETRY_AFTER = ((b"retry-after", b"2"),)
 BAD_USER = f"The user id must be 1 to {MAX_USER_ID_LENGTH} characters without control characters, in UTF-8."
@@ -72,21 +71,28 @@ class NotErasedError(Exception):
         self.answer = answer
 
 
+USER: dict[str, Any] = {
+    "min_length": 1,
+    "max_length": MAX_USER_ID_LENGTH,
+    "schema_extra": {"pattern": r"^[^\u0000-\u001f\u007f-\u009f]+$"},
+    "examples": [Example(value="user-123")],
+}
 UserInPath = Annotated[
-    str, PathParameter(name="id", description="Who is to be forgotten, percent-encoded; `%2F` belongs to the id.")
+    str,
+    PathParameter(name="id", description="Who is to be forgotten, percent-encoded; `%2F` belongs to the id.", **USER),
 ]
-UserInQuery = Annotated[str, QueryParameter(name="userId", description="Who is to be forgotten.")]
+UserInQuery = Annotated[str, QueryParameter(name="userId", description="Who is to be forgotten.", **USER)]
 TheErasures = NamedDependency[SkipValidation[Erasures]]
 Tokens = NamedDependency[SkipValidation[PositionTokens]]
 
 
 async def only_delete(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler) -> None:
-    """A guard. Raises NotFoundException for other methods: no client is told of a path that it has no use for."""
+    """A guard. Raises MethodNotAllowedException."""
     if connection.scope.get("method") != "DELETE":
-        raise NotFoundException
+        raise MethodNotAllowedException
 
 
-@route("/users/{id:str}", http_method=ANY_METHOD, status_code=202, guards=[only_delete], include_in_schema=False)
+@route(ERASE, http_method=ANY_METHOD, status_code=202, guards=[only_delete])
 async def erase_user(
     request: Request[Any, Any, Any], user_id: UserInPath, erasures: TheErasures, position_tokens: Tokens
 ) -> ErasureAnswer:
@@ -94,7 +100,7 @@ async def erase_user(
     return await erased(request, unquote_to_bytes(user_id), erasures, position_tokens)
 
 
-@route("/users", http_method=ANY_METHOD, status_code=202, guards=[only_delete], include_in_schema=False)
+@route(ERASE_ANY, http_method=ANY_METHOD, status_code=202, guards=[only_delete])
 async def erase_any_user(
     request: Request[Any, Any, Any], user_id: UserInQuery, erasures: TheErasures, position_tokens: Tokens
 ) -> ErasureAnswer:

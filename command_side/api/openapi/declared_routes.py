@@ -5,13 +5,14 @@ Plain ASGI answers these paths (`web/hot_routes.py` says why), so nothing here i
 
 from typing import Annotated
 
-from litestar import post
+from litestar import delete, post
 from litestar.datastructures import ResponseHeader
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
 from litestar.params import HeaderParameter, JSONBody, QueryParameter
 
 from command_side.api import batch as batch_route
+from command_side.api import erasure
 from command_side.api import responses as answers
 from command_side.api.openapi.shapes import (
     EXAMPLE_ACCEPTED,
@@ -25,12 +26,14 @@ from command_side.api.openapi.shapes import (
     Batch,
     BatchAnswer,
     Command,
+    ErasureAccepted,
     Json,
     Refusal,
     reference,
 )
 from command_side.api.single import GENERATE
 from command_side.policies.command_heads import too_large
+from command_side.publishing.event_log import Away, Failed
 from command_side.settings import CommandSettings
 from web.openapi import DOCUMENTED, Exactly
 from web.policies.access import FORBIDDEN, NO_CREDENTIALS
@@ -232,4 +235,51 @@ async def generate_events(data: JSONBody[Batch], atomic: Atomic = False, request
     raise NotImplementedError
 
 
-DECLARED = [generate_event, generate_events]
+EXAMPLE_ERASED: Json = {
+    "success": True,
+    "event": None,
+    "errors": None,
+    "error": None,
+    "erasure": {
+        "erasureId": EXAMPLE_EVENT["eventId"],
+        "requestedAt": EXAMPLE_EVENT["timestamp"],
+        "positions": ["0-17", "1-23"],
+        "remains": erasure.REMAINS,
+    },
+}
+ERASED: dict[int, ResponseSpec] = {
+    202: answered(ErasureAccepted, "The request is in the log; rows go when projectors reach it.", EXAMPLE_ERASED),
+    400: refused("No user can have this id.", erasure.BAD_USER, listed=True),
+    401: REFUSALS[401],
+    403: refused("The credentials lack the scope `privacy`.", FORBIDDEN[AccessScope.PRIVACY].error),
+    429: REFUSALS[429],
+    500: refused("Some partition may have no marker: send it again.", erasure.REFUSALS[Failed].error),
+    503: refused("Kafka is away or did not answer in time: send it again.", erasure.REFUSALS[Away].error),
+}
+
+
+@delete(
+    erasure.ERASE,
+    operation_id="eraseUser",
+    summary="Forget a user.",
+    description="Needs the scope `privacy`. To ask again does no harm.",
+    status_code=202,
+    responses=ERASED,
+)
+async def erase_user(user_id: erasure.UserInPath) -> ErasureAccepted:
+    raise NotImplementedError
+
+
+@delete(
+    erasure.ERASE_ANY,
+    operation_id="eraseAnyUser",
+    summary="Forget a user whose id no path can carry.",
+    description="Clients resolve `.` and `..`, and what stands before us may unescape `%2F`.",
+    status_code=202,
+    responses=ERASED,
+)
+async def erase_any_user(user_id: erasure.UserInQuery) -> ErasureAccepted:
+    raise NotImplementedError
+
+
+DECLARED = [generate_event, generate_events, erase_user, erase_any_user]

@@ -92,6 +92,10 @@ class BatchAnswer(msgspec.Struct):
     """What became of each item."""
 
 
+class ErasureAccepted(msgspec.Struct):
+    """The erasure of a user that was asked for."""
+
+
 def reference(name: str) -> Json:
     """A schema of `components`."""
     return {"$ref": f"#/components/schemas/{name}"}
@@ -137,6 +141,28 @@ def accepted_item() -> Json:
         },
     }
     found["required"] = [*found["required"], "status", "position"]
+    return found
+
+
+def erasure_accepted() -> Json:
+    """The answer to an erasure: the four keys, and what was asked for."""
+    texts: Json = {"type": "array", "items": {"type": "string"}}
+    properties: Json = {
+        "erasureId": {"type": "string", "format": "uuid"},
+        "requestedAt": {"type": "string", "format": "date-time"},
+        "positions": {**texts, "description": "Of the markers in the log; none for a tenant that gets no positions."},
+        "remains": {**texts, "description": "A sentence for each place that keeps bytes."},
+    }
+    found = envelope(NO_EVENT, NO_ERRORS, NO_ERROR, success=True)
+    found["properties"] |= {
+        "erasure": {
+            "type": "object",
+            "required": list(properties),
+            "additionalProperties": False,
+            "properties": properties,
+        }
+    }
+    found["required"] = [*found["required"], "erasure"]
     return found
 
 
@@ -192,6 +218,7 @@ def components() -> Json:
             **envelope(reference("Event"), NO_ERRORS, NO_ERROR, success=True),
             "examples": [EXAMPLE_ACCEPTED],
         },
+        "ErasureAccepted": erasure_accepted(),
         "Refusal": REFUSAL,
         "AcceptedItem": accepted_item(),
         "RefusedItem": refused_item(),
