@@ -26,14 +26,17 @@ class Right(msgspec.Struct, frozen=True):
 
 
 EVENTS, DEAD_LETTERS, GROUP, KEYS = "KAFKA_TOPIC", "KAFKA_DLQ_TOPIC", "KAFKA_GROUP_ID", "KAFKA_KEYS_TOPIC"
+AUDIT = "KAFKA_AUDIT_TOPIC"
 
 # Found by test: with one right less, something named in docs/transport.md does not work. The names are settings.
 LEAST: Mapping[str, Sequence[Right]] = {
-    "command side": [Right("WRITE", "topic", EVENTS)],
+    "command side": [Right("WRITE", "topic", EVENTS), Right("WRITE", "topic", AUDIT)],
     "projector": [
         Right("READ", "topic", EVENTS),
         Right("READ", "group", GROUP, prefixed=True),  # each generation has a group of its own
         Right("WRITE", "topic", DEAD_LETTERS),
+        Right("READ", "topic", AUDIT),
+        Right("WRITE", "topic", AUDIT),
     ],
     "every process with AUTH=keys": [Right("READ", "topic", KEYS)],
     "`topics create`": [
@@ -41,6 +44,8 @@ LEAST: Mapping[str, Sequence[Right]] = {
         Right("CREATE", "topic", DEAD_LETTERS),
         Right("DESCRIBE", "topic", EVENTS),
         Right("DESCRIBE", "topic", DEAD_LETTERS),
+        Right("CREATE", "topic", AUDIT),
+        Right("DESCRIBE", "topic", AUDIT),
     ],
     "`replay`, `rebuild`": [Right("READ", "topic", EVENTS)],
     "`status`": [Right("DESCRIBE", "topic", EVENTS), Right("DESCRIBE", "group", GROUP, prefixed=True)],
@@ -49,7 +54,10 @@ LEAST: Mapping[str, Sequence[Right]] = {
         Right("READ", "topic", KEYS),
         Right("WRITE", "topic", KEYS),
         Right("DESCRIBE_CONFIGS", "topic", KEYS),  # a topic that is not compacted would lose keys
+        Right("WRITE", "topic", AUDIT),
     ],
+    "`privacy`": [Right("WRITE", "topic", EVENTS)],
+    "`audit`": [Right("READ", "topic", AUDIT)],
 }
 # Without it, nobody checks what the topic promises; everything else works.
 BETTER = Right("DESCRIBE_CONFIGS", "topic", EVENTS)

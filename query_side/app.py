@@ -52,7 +52,9 @@ class QuerySide:
         waiting = WaitingBytes(settings.max_waiting_bytes)
         pages = EventPages(self._pool, self._cursors, settings, waiting, catalogue, self._recorder)
         timeout = settings.query_timeout_ms / 1000
-        tokens = PositionTokens(settings.position_secret.get_secret_value())
+        tokens = PositionTokens(
+            settings.position_secret.get_secret_value(), settings.position_secret_also.get_secret_value()
+        )
         self._live = Live(self._pool, self._cursors, tokens, settings, waiting, event_types)
         events = EventRoutes(self._pool, pages, timeout)
         given = dependencies_of(self._pool, self._cursors, lambda: self._live.statuses, tokens, timeout)
@@ -75,7 +77,11 @@ class QuerySide:
         patience = self._settings.startup_timeout_ms / 1000
         self._opened = await once_there("PostgreSQL", self._open, NOT_YET_THERE, patience)
         try:
-            self._sealed = await cursors_of(self._opened, self._settings.cursor_secret.get_secret_value())
+            self._sealed = await cursors_of(
+                self._opened,
+                self._settings.cursor_secret.get_secret_value(),
+                self._settings.cursor_secret_also.get_secret_value(),
+            )
             async with self._live.running(), self._recorder.running():
                 yield
         finally:

@@ -62,7 +62,15 @@ class QuerySettings(LimitSettings):
         default=SecretStr(""),
         description="Key that signs cursors, at least 16 characters; empty: the key in the database.",
     )
+    cursor_secret_also: SecretStr = Field(
+        default=SecretStr(""),
+        description="Another key whose cursors are accepted, too, while CURSOR_SECRET is changed; empty: none.",
+    )
     position_secret: SecretStr = Field(default=SecretStr(""), description=POSITION_SECRET)
+    position_secret_also: SecretStr = Field(
+        default=SecretStr(""),
+        description="Another key whose positions are accepted, too, while POSITION_SECRET is changed; empty: none.",
+    )
     max_streams: int = Field(
         default=2_000,
         ge=1,
@@ -80,7 +88,7 @@ class QuerySettings(LimitSettings):
         default="INFO", description="Lowest level that is logged."
     )
 
-    @field_validator("cursor_secret", "position_secret")
+    @field_validator("cursor_secret", "cursor_secret_also", "position_secret", "position_secret_also")
     @classmethod
     def _cannot_be_guessed(cls, secret: SecretStr) -> SecretStr:
         checked_secret(secret.get_secret_value())

@@ -10,7 +10,7 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 
 from brokers.diagnosis import with_reason
-from brokers.rights import DEAD_LETTERS, EVENTS, GROUP, Right, least_rights, missing_rights
+from brokers.rights import AUDIT, DEAD_LETTERS, EVENTS, GROUP, Right, least_rights, missing_rights
 from projector.settings import ProjectorSettings
 from telemetry.connections import ended_within
 from telemetry.logs import get_logger
@@ -29,6 +29,7 @@ class RightsWatch:
             EVENTS: settings.kafka_topic,
             DEAD_LETTERS: settings.kafka_dlq_topic,
             GROUP: settings.kafka_group_id,
+            AUDIT: settings.kafka_audit_topic,
         }
         self._needed = least_rights("projector", names)
         self._options: Callable[[], Mapping[str, Any]] = settings.client_options

@@ -10,6 +10,8 @@ well, with AES-SIV (RFC 5297); the tenant is part of what they are bound to (doc
 import binascii
 import hmac
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Sequence
+from contextlib import suppress
 from hashlib import blake2b
 
 import asyncpg
@@ -30,23 +32,27 @@ class KeyMissingError(Exception):
 class SealedCursors:
     """The cursors of one tenant other than the default: nobody can read them, and no other tenant can use them."""
 
-    def __init__(self, cipher: AESSIV, tenant_id: str) -> None:
-        self._cipher, self._tenant = cipher, tenant_id.encode()
+    def __init__(self, ciphers: Sequence[AESSIV], tenant_id: str) -> None:
+        """`ciphers`: the first one seals, each of them opens."""
+        self._ciphers, self._tenant = ciphers, tenant_id.encode()
 
     def seal(self, payload: bytes, bound_to: bytes) -> str:
         """See `Cursors.seal`."""
-        return urlsafe_b64encode(self._cipher.encrypt(payload, [self._tenant, bound_to])).rstrip(b"=").decode()
+        return self._seal(self._ciphers[0], payload, bound_to)
 
     def open(self, text: str, bound_to: bytes) -> bytes | None:
         """See `Cursors.open`; None, too, for another tenant's cursor."""
         raw = decoded(text)
         if raw is None or len(raw) <= TAG_BYTES:
             return None
-        try:
-            payload = self._cipher.decrypt(raw, [self._tenant, bound_to])
-        except InvalidTag:
-            return None
-        return payload if self.seal(payload, bound_to) == text else None
+        for cipher in self._ciphers:
+            with suppress(InvalidTag):
+                payload = cipher.decrypt(raw, [self._tenant, bound_to])
+                return payload if self._seal(cipher, payload, bound_to) == text else None
+        return None
+
+    def _seal(self, cipher: AESSIV, payload: bytes, bound_to: bytes) -> str:
+        return urlsafe_b64encode(cipher.encrypt(payload, [self._tenant, bound_to])).rstrip(b"=").decode()
 
 
 class Cursors:
@@ -55,13 +61,21 @@ class Cursors:
     These are the default tenant's; `of` gives another tenant's.
     """
 
-    def __init__(self, key: bytes) -> None:
+    def __init__(self, key: bytes, also: bytes = b"") -> None:
+        """`also`: another key whose cursors are opened, too, while keys are changed; empty: there is none."""
+        self._also = Cursors(also) if also else None
         self._key = blake2b(key).digest()  # a key of any length becomes 64 bytes, BLAKE2b's longest key
         self._cipher = AESSIV(blake2b(key, person=b"footfall-cursor").digest())
 
     def of(self, tenant_id: str) -> "TenantCursors":
         """The cursors of a tenant."""
-        return self if tenant_id == DEFAULT_TENANT else SealedCursors(self._cipher, tenant_id)
+        if tenant_id == DEFAULT_TENANT:
+            return self
+        return SealedCursors(self.ciphers(), tenant_id)
+
+    def ciphers(self) -> list[AESSIV]:
+        """Returns what seals other tenants' cursors, and then what opens them, too."""
+        return [self._cipher, *(self._also.ciphers() if self._also is not None else ())]
 
     def seal(self, payload: bytes, bound_to: bytes) -> str:
         """Returns a cursor, in the alphabet of base64url.
@@ -74,6 +88,10 @@ class Cursors:
 
     def open(self, text: str, bound_to: bytes) -> bytes | None:
         """Returns a cursor's payload; None if it was sealed with another key or for another query."""
+        opened = self._open(text, bound_to)
+        return opened if opened is not None or self._also is None else self._also.open(text, bound_to)
+
+    def _open(self, text: str, bound_to: bytes) -> bytes | None:
         raw = decoded(text)
         if raw is None:
             return None
@@ -100,22 +118,23 @@ def decoded(text: str) -> bytes | None:
         return None
 
 
-async def cursors_of(connection: asyncpg.Pool, secret: str) -> Cursors:
+async def cursors_of(connection: asyncpg.Pool, secret: str, also: str = "") -> Cursors:
     """Returns cursors signed with a secret, or with the key in the database that a migration created.
 
     Args:
         connection: reads the key.
         secret: the secret; empty: use the database's key.
+        also: another secret whose cursors are opened, too; empty: there is none.
 
     Raises:
         KeyMissingError: the database has no key yet.
     """
     if secret:
-        return Cursors(secret.encode())
+        return Cursors(secret.encode(), also.encode())
     try:
         key = await connection.fetchval(KEY)
     except asyncpg.UndefinedTableError:
         key = None
     if key is None:
         raise KeyMissingError("The database is older than this release: run `footfall migrate`, then start again.")
-    return Cursors(key)
+    return Cursors(key, also.encode())

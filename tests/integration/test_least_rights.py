@@ -11,7 +11,7 @@ import httpx
 import pytest
 from click.testing import CliRunner, Result
 
-from brokers.rights import DEAD_LETTERS, EVENTS, GROUP, KEYS, LEAST, Right, least_rights
+from brokers.rights import AUDIT, DEAD_LETTERS, EVENTS, GROUP, KEYS, LEAST, Right, least_rights
 from footfall.cli.main import cli
 from footfall.local.embedded.kafka.accounts import rules_of
 from tests.architecture.repository import ROOT
@@ -22,7 +22,7 @@ from tests.producing import Raw, send
 from tests.secured_broker import SecuredBroker
 from tests.servers import Servers
 
-NAMES = {EVENTS: "least", DEAD_LETTERS: "least-dlq", GROUP: "group-of-least", KEYS: "least-keys"}
+NAMES = {EVENTS: "least", DEAD_LETTERS: "least-dlq", GROUP: "group-of-least", KEYS: "least-keys", AUDIT: "least-audit"}
 COMMAND = {"userId": "user-1", "eventType": "PRODUCT_VIEW", "payload": {"productId": "p-1"}}
 
 
@@ -78,6 +78,12 @@ def test_the_demo_flows_with_exactly_these_rights(secured: SecuredBroker, footfa
     assert started.exit_code == 0, started.output
     verified = run(footfall, "rebuild verify", rebuilding, footfall.servers.admin_url)
     assert "AuthorizationFailed" not in verified.output
+    auditor = user_of(secured, "`audit`", "auditor")
+    audited = run(footfall, "audit verify", auditor, footfall.servers.admin_url)
+    assert audited.exit_code == 0, audited.output
+    eraser = user_of(secured, "`privacy`", "eraser")
+    erased = run(footfall, "privacy erase user-1 --yes", eraser, footfall.servers.admin_url)
+    assert erased.exit_code == 0, erased.output
 
 
 def test_keys_are_made_and_read_with_exactly_these_rights(secured: SecuredBroker, footfall: Footfall) -> None:
@@ -110,7 +116,7 @@ async def dead_letters(secured: SecuredBroker) -> int:
 
 
 def test_readiness_names_each_right_that_is_missing(secured: SecuredBroker, footfall: Footfall) -> None:
-    topic = {**NAMES, EVENTS: "meagre", DEAD_LETTERS: "meagre-dlq", GROUP: "meagre-group"}
+    topic = {**NAMES, EVENTS: "meagre", DEAD_LETTERS: "meagre-dlq", GROUP: "meagre-group", AUDIT: "meagre-audit"}
     footfall.topic = topic[EVENTS]
     creator = secured.user("maker", *rules_of("maker", least_rights("`topics create`", topic)))
     assert run(footfall, "topics create", creator).exit_code == 0

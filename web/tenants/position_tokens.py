@@ -30,8 +30,9 @@ _packed = struct.Struct(">IQ")
 class PositionTokens:
     """Writes and reads positions, for one tenant each time."""
 
-    def __init__(self, secret: str) -> None:
-        """`secret`: see `DESCRIPTION`."""
+    def __init__(self, secret: str, also: str = "") -> None:
+        """`secret`: see `DESCRIPTION`. `also`: another secret whose positions are read, too; empty: there is none."""
+        self._also = PositionTokens(also) if also else None
         self._cipher = AESSIV(blake2b(secret.encode(), person=b"footfall-place").digest()) if secret else None
 
     def gives_any(self, tenant_id: str) -> bool:
@@ -52,6 +53,10 @@ class PositionTokens:
         if tenant_id == DEFAULT_TENANT:
             found = _plain(text)
             return None if found is None else (int(found[1]), int(found[2]))
+        place = self._opened(tenant_id, text)
+        return place if place is not None or self._also is None else self._also.read(tenant_id, text)
+
+    def _opened(self, tenant_id: str, text: str) -> tuple[int, int] | None:
         if self._cipher is None or not _sealed(text):
             return None
         try:
