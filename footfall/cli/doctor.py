@@ -46,7 +46,7 @@ def doctor(as_json: bool, strict: bool) -> None:
     from operations.doctor.findings import worst
     from projector.settings import ProjectorSettings
 
-    settings = operator_settings(ProjectorSettings, "projector")
+    settings = operator_settings(ProjectorSettings, "owner")
     file = settings.event_types_file
     findings = asyncio.run(examine.examine(settings, load_catalogue(file) if is_named(file) else None))
     if as_json:
