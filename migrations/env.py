@@ -21,7 +21,10 @@ from sqlalchemy import Connection, pool, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 
-PATIENCE = 60.0  # seconds to wait for a lock that another session holds, unless the caller sets another time
+# Seconds to wait for a lock that another session holds, unless the caller sets another time. Only the owner can hold
+# the first: another migration is at work. A reporter's transaction can hold the second, on views that it has read.
+TURN_PATIENCE = 60.0
+TABLES_PATIENCE = 8.0
 LOCK_NOT_AVAILABLE = "55P03"
 VERSIONS = "footfall_migrations"
 
@@ -92,9 +95,9 @@ async def open_connection() -> asyncpg.Connection:
         sys.exit("DATABASE_URL is not a PostgreSQL URL; `footfall migrate` says why")
 
 
-def patience_ms() -> int:
-    seconds: float = context.config.attributes.get("patience", PATIENCE)
-    return round(seconds * 1000)
+def patience_ms(usual: float) -> int:
+    seconds: float | None = context.config.attributes.get("patience")
+    return round((usual if seconds is None else seconds) * 1000)
 
 
 async def check_encoding(guard: asyncpg.Connection) -> None:
@@ -116,7 +119,7 @@ async def take_turn(guard: asyncpg.Connection) -> None:
             await guard.execute(FIRST_VERSIONS)
     await guard.execute("BEGIN")
     await guard.execute(NO_TIMEOUTS)
-    await guard.execute(f"SET LOCAL lock_timeout = {patience_ms()}")
+    await guard.execute(f"SET LOCAL lock_timeout = {patience_ms(TURN_PATIENCE)}")
     try:
         await guard.execute(f"LOCK TABLE {VERSIONS} IN SHARE UPDATE EXCLUSIVE MODE")
     except asyncpg.LockNotAvailableError:
@@ -132,7 +135,7 @@ async def lock_holders(guard: asyncpg.Connection) -> str:
 def migrate(connection: Connection) -> None:
     context.configure(connection=connection, version_table=VERSIONS, transaction_per_migration=True)
     refuse_losing(context.get_context(), connection)
-    connection.exec_driver_sql(f"SET lock_timeout = {patience_ms()}")
+    connection.exec_driver_sql(f"SET lock_timeout = {patience_ms(TABLES_PATIENCE)}")
     connection.commit()
     with context.begin_transaction():
         context.run_migrations()

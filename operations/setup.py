@@ -26,13 +26,13 @@ TOPIC_TIMEOUT = 30.0  # seconds until a broker must show a topic that its contro
 TOPIC_POLL = 0.05  # seconds
 
 
-def migrate(settings: MigrateSettings, revision: str = "head", *, patience: float = 60.0) -> None:
+def migrate(settings: MigrateSettings, revision: str = "head", *, patience: float | None = None) -> None:
     """Upgrades the schema to `revision`.
 
     Args:
         settings: Names the database, as its owner.
         revision: An alembic revision.
-        patience: Seconds to wait for a lock.
+        patience: Seconds to wait for a lock; None: 60 for another migration, 8 for sessions that use the tables.
 
     Raises:
         CommandError: Another session held a lock for longer; the text names the session.

@@ -213,8 +213,8 @@ def projector(port: int | None) -> None:
 def migrate(revision: str) -> None:
     """Bring the database schema up to date.
 
-    DATABASE_URL must name the database's owner, who needs CREATEROLE. It waits up to 60 seconds for a lock and then
-    names the session that holds it. Running it again changes nothing.
+    DATABASE_URL must name the database's owner, who needs CREATEROLE. It waits up to 60 seconds for another
+    migration, and 8 seconds for sessions that use the tables; then it names them. Running it again changes nothing.
     """
     from footfall.cli.settings import operator_settings
     from footfall.processes.own_sessions import require_own_sessions

@@ -1,6 +1,7 @@
 """Those beside us in the database: what a reporter's session, or a neighbour's, can do to us, and what not."""
 
 import asyncio
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from footfall.local.reporter import grant_local, local_reporter_url
 from operations.settings import MigrateSettings
 from operations.setup import migrate
 from read_model.connecting import operators_lock
+from tests.architecture.repository import ROOT
 from tests.conftest import Footfall
 from tests.own_postgres import OwnPostgres, own_postgres
 from tests.patience import PATIENCE
@@ -98,6 +100,43 @@ def test_a_reader_in_the_way_of_a_migration_is_named(postgres: OwnPostgres) -> N
         migrate(settings, patience=0.2)
     assert f"session {pid} (role footfall_query, application somebody" in str(refused.value)
     migrate(settings)
+
+
+def test_a_migration_waits_for_a_reporter_for_less_than_ten_seconds() -> None:
+    """What it then says is tested above, with less patience."""
+    waits = dict(re.findall(r"^(\w+_PATIENCE) = ([\d.]+)$", (ROOT / "migrations/env.py").read_text(), re.MULTILINE))
+    assert float(waits["TABLES_PATIENCE"]) < 10
+
+
+def test_a_reporters_locks_sorts_and_transactions_hold_up_no_event(
+    postgres: OwnPostgres, real_servers: Servers, new_topic: Callable[..., str], tmp_path: Path
+) -> None:
+    servers = postgres.servers(real_servers.kafka)
+    url = local_reporter_url(servers.admin_url)
+    assert postgres.run("SHOW temp_file_limit", url=url) == "1GB"
+    postgres.run("ALTER ROLE footfall_report SET temp_file_limit = '1MB'", "SELECT 1")
+    ours = ", ".join(f"pg_advisory_lock({number})" for number in (*range(10), *(0xF007FA11 + n for n in range(3))))
+    instance = Footfall(servers, new_topic(2), tmp_path)
+    read_all = [f"SELECT FROM reporting.{view}" for view in ("events", "users", "sessions", "activity_hourly")]
+    try:
+        with session(url, f"SELECT {ours}"), session(url, "BEGIN", *read_all):
+            projector, front = instance.start("projector"), instance.start("front")
+            with pytest.raises(asyncpg.ConfigurationLimitExceededError, match="temp_file_limit"):
+                postgres.run(
+                    "SELECT max(n || repeat('x', 99)) OVER (ORDER BY -n) FROM generate_series(1, 200000) n", url=url
+                )
+            for writing in ("SELECT pg_logical_emit_message(false, '', repeat('x', 1000000))", "SELECT lo_create(0)"):
+                with pytest.raises(asyncpg.InsufficientPrivilegeError):  # nothing of a reporter's is in the WAL
+                    postgres.run(writing, url=url)
+            with httpx.Client(base_url=front.url, timeout=PATIENCE) as client:
+                for number in range(5):
+                    answer = client.post("/events/generate", json={"userId": f"user-{number}", "eventType": "LOGIN"})
+                    fresh = {"footfall-position": answer.headers["footfall-position"], "prefer": "wait=30"}
+                    assert client.get(answer.headers["location"], headers=fresh).status_code == 200
+            assert "batch_failed" not in projector.log_text()
+    finally:
+        instance.close()
+        postgres.run("ALTER ROLE footfall_report SET temp_file_limit = '1GB'", "SELECT 1")
 
 
 @pytest.fixture
