@@ -199,7 +199,7 @@ def test_one_client_holds_its_share_of_the_exports(many_events: Footfall) -> Non
     with keys_served() as issuer:
         settings: dict[str, Any] = {"MAX_EXPORTS": "2", **issuer}
         side = many_events.start("query-side", **settings)
-        alice, bob = authorization("alice"), authorization("bob")
+        alice, bob = authorization("alice", "events:read export"), authorization("bob", "events:read export")
         mine = slow_reader(side, alice)
         with client_of(side) as client:
             again = client.get(PROCESSED, headers={"Authorization": alice.partition(": ")[2]})
