@@ -29,7 +29,7 @@ BEGIN
 END $$
 """
 
-# The default tenant's events are not in it, so that recording them costs nothing more.
+# The default tenant's events are not in it, so that storing them costs only the look whether they are.
 INDEX = """CREATE INDEX processed_events_by_tenant_position
     ON {generation}.processed_events (tenant_id, kafka_partition, kafka_offset) WHERE tenant_id <> 'default'"""
 NO_INDEX = "DROP INDEX {generation}.processed_events_by_tenant_position"
