@@ -9,7 +9,7 @@ import pytest
 
 from footfall.local.embedded.certificates import HOSTS, Certificates
 from read_model.connecting.database_url import parse, plaintext_by_default
-from tests.integration.test_commands_that_fail import footfall, urls
+from tests.drivers.every_command import footfall, urls
 from tests.postgres_tls import TlsFront, postgres_tls
 from tests.processes import start
 from tests.servers import Servers

@@ -15,7 +15,7 @@ from footfall.processes.environment import load_settings
 from footfall.processes.secret_files import secret_names
 from projector.settings import ProjectorSettings
 from query_side.settings import QuerySettings
-from tests.integration.test_commands_that_fail import WITH_DATABASE, assert_a_sentence, footfall
+from tests.drivers.every_command import WITH_DATABASE, assert_a_sentence, footfall
 from tests.patience import PATIENCE
 from tests.processes import start, wait_until
 from tests.secured_broker import SecuredBroker

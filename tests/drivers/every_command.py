@@ -1,0 +1,62 @@
+"""Every command of the command line, and how a test runs one in its own process."""
+
+from click.testing import CliRunner, Result
+
+from footfall.cli.main import cli
+
+# What each command needs to be called at all. A new command belongs here, too: the first test says so.
+PROCESSES = ("command-side", "query-side", "front", "projector")
+WHOLE_STACKS = ("up", "demo")
+ARGUMENTS = {
+    "dlq list": (),
+    "dlq show": ("t", "0", "0"),
+    "dlq redrive": (),
+    "audit list": (),
+    "audit verify": (),
+    "dlq discard": ("--yes", "--user", "u"),
+    "gaps accept": ("--yes",),
+    "gaps accept-history": ("--yes",),
+    "gaps accept-position": ("0", "0", "--yes"),
+    "gaps list": (),
+    "grant-reporter": ("reporter_x",),
+    "migrate": (),
+    "rebuild cancel": (),
+    "rebuild drop": (),
+    "rebuild pause": (),
+    "rebuild promote": ("--force",),
+    "rebuild resume": (),
+    "rebuild rollback": (),
+    "rebuild start": (),
+    "rebuild status": (),
+    "rebuild verify": (),
+    "replay": (),
+    "sql": ("-c", "SELECT 1"),
+    "status": (),
+    "topics create": (),
+}
+KAFKA_ALONE = ("command-side", "replay", "topics create")
+WITH_DATABASE = [name for name in (*ARGUMENTS, *PROCESSES) if name not in KAFKA_ALONE]
+OPERATORS = [name for name in ARGUMENTS if name not in KAFKA_ALONE]
+FIRST, SECOND = "Sesame1", "Sesame2"  # the pieces of a password, on both sides of a character
+
+
+def footfall(command: str, *options: str, **environment: str) -> Result:
+    """One command in this process, without anything of ours in its environment but this."""
+    arguments = [*command.split(), *ARGUMENTS.get(command, ()), *options]
+    return CliRunner().invoke(cli, arguments, env={"ENVIRONMENT": "test", "STARTUP_TIMEOUT_MS": "0", **environment})
+
+
+def urls(url: str) -> dict[str, str]:
+    return {"DATABASE_URL": url, "REPORTING_DATABASE_URL": url}
+
+
+def assert_a_sentence(run: Result, *words: str) -> str:
+    """It failed with one readable line or two; nothing was raised out of it."""
+    assert run.exit_code in (1, 2), run.output
+    assert isinstance(run.exception, SystemExit), repr(run.exception)
+    assert "Traceback" not in run.output
+    assert 1 <= len(run.stderr.splitlines()) <= 3, run.stderr
+    assert all(word in run.stderr for word in words), run.stderr
+    assert FIRST not in run.output
+    assert SECOND not in run.output
+    return run.stderr
