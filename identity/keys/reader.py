@@ -5,6 +5,7 @@ named; it asks for that end every second, which is also how it knows that Kafka 
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -47,14 +48,15 @@ class RegisterReader:
         self._topic = TopicPartition(topic, PARTITION)
         self._stale_after = stale_after
         self._known = Register()
-        self._fresh_at: float | None = None  # loop time when all of the topic was known; None: never yet
+        self._fresh_at: float | None = None  # monotonic seconds when all of the topic was known; None: never yet
         self._trouble = "it was not read yet"
         self._log = get_logger("identity")
         self._logged_at = float("-inf")
 
     def register(self) -> Register | None:
         """What is known; None while it may not be relied on: never open because of an outage."""
-        return self._known if self._age() <= self._stale_after else None
+        fresh_at = self._fresh_at  # asked for each request
+        return self._known if fresh_at is not None and time.monotonic() - fresh_at <= self._stale_after else None
 
     def origins(self) -> frozenset[bytes]:
         """Where public keys may send from; none while the register may not be relied on."""
@@ -62,7 +64,7 @@ class RegisterReader:
         return register.origins if register is not None else frozenset()
 
     def _age(self) -> float:
-        return float("inf") if self._fresh_at is None else asyncio.get_running_loop().time() - self._fresh_at
+        return float("inf") if self._fresh_at is None else time.monotonic() - self._fresh_at
 
     async def state(self) -> DependencyState:
         """For health."""
@@ -99,7 +101,7 @@ class RegisterReader:
     def _note(self, error: Exception) -> None:
         why = str(error) if isinstance(error, BrokersUnusableError) else type(error).__name__
         self._trouble = f"topic {self._topic.topic}: {why}"
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         if now - self._logged_at > LOG_EVERY:
             self._logged_at = now
             self._log.warning("key_register_not_read", topic=self._topic.topic, error=why)
@@ -126,7 +128,7 @@ class RegisterReader:
             await ended_within(STOP_TIMEOUT, consumer.stop)
 
     async def _read(self, consumer: AIOKafkaConsumer) -> None:
-        clock = asyncio.get_running_loop().time
+        clock = time.monotonic
         found, until, asked_at = Register(), clock() + READ_AGAIN, float("-inf")
         while clock() < until:
             await fold_next(consumer, self._topic, found)

@@ -129,7 +129,7 @@ async def test_a_listed_page_may_send_and_read_what_is_answered_on_both_ways() -
                 assert headers["access-control-allow-credentials"] == "true"
                 assert "footfall-position" in headers["access-control-expose-headers"]
             assert (await client.ask(post("u", f"Origin: {EVIL}")))[0] == 403
-            assert (await client.ask(post("u")))[1]["vary"] == "origin"
+            assert "vary" not in (await client.ask(post("u")))[1], "nothing is stored, and no page asked"
 
 
 async def test_a_page_reads_why_it_was_refused() -> None:

@@ -74,7 +74,7 @@ class Browsers:
             return self._of_a_page(head, origin, host)
         if site is not None and site not in (b"none", b"same-origin") and head.method not in SAFE:
             return refuse_credentials("origin", FOREIGN_ORIGIN)
-        return Admit(headers=VARY) if self._any_origin or self._origins() else ADMIT
+        return ADMIT
 
     def _accepts(self, host: bytes) -> bool:
         if self._allowed_hosts is not None and not is_accepted(host, self._allowed_hosts):
