@@ -24,16 +24,19 @@ ON CONFLICT DO NOTHING
 """
 
 
-async def erase(connection: Connection, generation: str, markers: Sequence[Marker]) -> None:
+async def erase(connection: Connection, generation: str, markers: Sequence[Marker]) -> bool:
     """Deletes what the generation holds of these users from before their markers, and registers the markers.
 
     Args:
         connection: a connection in the transaction that moves the checkpoints of the markers' partitions.
         generation: the schema.
         markers: markers of one topic.
+
+    Returns:
+        Whether letters were emptied: then who keeps the parked letters in memory has to load them again.
     """
     if not markers:
-        return
+        return False
     topic = markers[0].topic
     secret = await pseudonym_key(connection)
     # A rebuild knows users that are erased already by their stubs.
@@ -47,7 +50,7 @@ async def erase(connection: Connection, generation: str, markers: Sequence[Marke
         [m.offset for _, m in gone],
         topic,
     )
-    await erase_letters(connection, generation, topic, [(user, m.partition, m.offset) for user, m in gone])
+    emptied = await erase_letters(connection, generation, topic, [(user, m.partition, m.offset) for user, m in gone])
     await connection.execute(
         REGISTER.format(generation=generation),
         topic,
@@ -58,3 +61,4 @@ async def erase(connection: Connection, generation: str, markers: Sequence[Marke
         [pseudonym(secret, *m.user) for m in markers],
         [m.erasure.requested_at for m in markers],
     )
+    return emptied

@@ -82,11 +82,12 @@ class ErasedUsers(msgspec.Struct):
 
     def masked(self, record: KafkaRecord) -> KafkaRecord:
         """The record, or what is parked instead of it: its key, or else its value, names an erased user."""
-        user = user_of_key(record.key) or user_of_value(record.value)
-        if user is None or not self.is_erased(user, record.offset):
+        named = filter(None, (user_of_key(record.key), user_of_value(record.value)))
+        user = next((each for each in named if self.is_erased(each, record.offset)), None)
+        if user is None:
             return record
         tenant_id, name = user[0], stub_id(self.secret, user)
-        key = key_of(tenant_id, name) if record.key else None
+        key = self.key(record)
         value = _encode({"tenantId": tenant_id, "userId": name})  # by which the marker finds it
         return MaskedRecord(record.topic, record.partition, record.offset, record.timestamp, key, value)
 

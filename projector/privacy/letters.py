@@ -44,14 +44,15 @@ async def letters_of(connection: Connection, generation: str, users: Sequence[tu
     return found
 
 
-async def erase_letters(connection: Connection, generation: str, topic: str, gone: Sequence[Gone]) -> None:
-    """Empties the letters of these users from before their markers."""
+async def erase_letters(connection: Connection, generation: str, topic: str, gone: Sequence[Gone]) -> bool:
+    """Empties the letters of these users from before their markers. Returns whether there were any."""
     here = [
         (row["kafka_partition"], row["kafka_offset"])
         for row in await letters_of(connection, generation, [user for user, _, _ in gone])
         if row["kafka_topic"] == topic and any(_stands_before(row, each) and is_of(row, each[0]) for each in gone)
     ]
     await empty_letters(connection, generation, topic, here)
+    return bool(here)
 
 
 async def empty_letters(connection: Connection, generation: str, topic: str, places: Sequence[tuple[int, int]]) -> None:

@@ -209,6 +209,8 @@ class Applier:
         count_commit(self._writer.generation, assembled.batch, outcome)
         if assembled.batch.letters:
             self.letters_parked.set()
+        if outcome.letters_emptied:  # also such as have another user's key: load what is parked still
+            self._ownership.reverify(assembled.positions_after)
         try:
             self.on_stored(assembled.batch.rows)
         except Exception as error:  # noqa: BLE001 - the batch is committed; an observer must not fail it

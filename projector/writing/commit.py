@@ -64,12 +64,13 @@ class Batch(msgspec.Struct, frozen=True):
 class Committed(msgspec.Struct, frozen=True):
     """The batch is stored. `stored` + `duplicates` = the batch's rows plus the duplicates within the batch.
 
-    `conflicts`: duplicates that differ from the stored event of the same id.
+    `conflicts`: duplicates that differ from the stored event of the same id. `letters_emptied`: those of erased users.
     """
 
     stored: int
     duplicates: int
     conflicts: int = 0
+    letters_emptied: bool = False
 
 
 class Fenced(msgspec.Struct, frozen=True):
@@ -237,7 +238,7 @@ class GenerationWriter:
                 differing = await conflicting(connection, self.generation, known)
                 await self._adjust_counts(connection, known)
                 await park(connection, self.generation, batch.letters)
-                await erase(connection, self.generation, batch.markers)
+                emptied = await erase(connection, self.generation, batch.markers)
                 await reached("before_commit")
         except _FencedError:
             return Fenced()
@@ -246,6 +247,7 @@ class GenerationWriter:
             all_stored.stored - len(known),
             all_stored.duplicates + len(known),
             all_stored.conflicts + len(differing),
+            emptied,
         )
 
     async def apply(self, connection: Connection, rows: Sequence[EventRow]) -> list[EventRow]:

@@ -21,7 +21,17 @@ from tests.drivers.privacy import privacy
 from tests.drivers.rebuilding import NEW, OLD, a_day, dlq, rebuild, wait_until_done
 from tests.patience import PATIENCE
 from tests.processes import Process, wait_until
-from tests.producing import Raw, an_event, checkpoints, produce, record_of, sql, start_projector, wait_until_processed
+from tests.producing import (
+    Raw,
+    an_event,
+    checkpoints,
+    produce,
+    record_of,
+    rows,
+    sql,
+    start_projector,
+    wait_until_processed,
+)
 
 LONG = bool(os.environ.get("FOOTFALL_LONG"))
 CANARY = "alice+canary@example.com"
@@ -46,6 +56,7 @@ def letters_of_canary() -> list[Raw]:
         Raw(broken, CANARY.encode()),
         behind,
         Raw(broken, None, 3),
+        Raw(broken, b"neighbour"),
         Raw(b'{"userId": "%b", ' % CANARY.encode(), None, 4),
     ]
 
@@ -104,7 +115,7 @@ def test_an_erased_user_is_in_no_table_and_every_count_stays(footfall: Footfall)
     produce(footfall, records)
     projector = start_projector(footfall)
     produce(footfall, letters_of_canary())
-    wait_until_processed(footfall, len(records) + 3)
+    wait_until_processed(footfall, len(records) + 4)
     wait_until(lambda: len(hits(footfall, CANARY, OLD)) >= 8, 30, "rows of the canary in every table")
     before = counts(footfall)
     front = footfall.start("front")
@@ -122,7 +133,8 @@ def test_an_erased_user_is_in_no_table_and_every_count_stays(footfall: Footfall)
     assert httpx.get(f"{front.url}/events/processed", params={"userId": CANARY}).json() == []
     assert len(sql(footfall.servers, "SELECT * FROM ops.erasures")) == 6
 
-    produce(footfall, of_canary(1))  # nothing is parked before it any more
+    produce(footfall, [*of_canary(1), record_of(an_event("neighbour"))])  # nothing is parked before them any more
+    wait_until(lambda: "neighbour" in str(rows(footfall)), 30, "the user whose key a letter had")
     wait_until(lambda: len(httpx.get(f"{front.url}/users/{CANARY}/events").json()) == 1, 30, "the user to be back")
     assert httpx.get(f"{front.url}/users/{CANARY}/activity").json()["logins"] == 1
     assert_rebuilt_the_same(footfall)
@@ -142,7 +154,7 @@ def test_a_rebuild_meets_stubs_and_its_tables_never_hold_the_user(footfall: Foot
     produce(footfall, [*a_day(200), *of_canary(60)])
     produce(footfall, letters_of_canary())
     projector = start_projector(footfall)
-    wait_until_processed(footfall, 263)
+    wait_until_processed(footfall, 264)
     before = counts(footfall)
     told = json.loads(privacy(footfall, "erase", CANARY, "--yes", "--json"))
     produce(footfall, of_canary(7))
@@ -243,12 +255,12 @@ def test_everything_about_a_user_is_exported_and_then_erased_by_an_operator(foot
     produce(footfall, [*a_day(100), *of_canary(12)])
     produce(footfall, letters_of_canary())
     start_projector(footfall)
-    wait_until_processed(footfall, 115)
+    wait_until_processed(footfall, 116)
 
     found = [json.loads(line) for line in privacy(footfall, "export", CANARY, "--actor", "ann").splitlines()]
     kinds = Counter(document["kind"] for document in found)
     assert kinds["event"] == 12
-    assert kinds["deadLetter"] == 4
+    assert kinds["deadLetter"] == 5
     assert kinds["activity"] == kinds["end"] == kinds["about"] == 1
     assert kinds["session"] == 2
     assert found[-1]["counts"] == {kind: count for kind, count in kinds.items() if kind not in ("about", "end")}
