@@ -243,12 +243,8 @@ class GenerationWriter:
         except _FencedError:
             return Fenced()
         all_stored = _all_stored(batch)
-        return Committed(
-            all_stored.stored - len(known),
-            all_stored.duplicates + len(known),
-            all_stored.conflicts + len(differing),
-            emptied,
-        )
+        stored, duplicates = all_stored.stored - len(known), all_stored.duplicates + len(known)
+        return Committed(stored, duplicates, all_stored.conflicts + len(differing), emptied)
 
     async def apply(self, connection: Connection, rows: Sequence[EventRow]) -> list[EventRow]:
         """Stores those of the rows whose event is new, and projects them; returns the others.
