@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Never
+from typing import Any, Never
 
 import rich_click as click
 from rich.console import Console
@@ -74,15 +74,12 @@ def cli() -> None:
     type=click.IntRange(1, 65_535),
     help="Port of the first projector's health and metrics.  [default: 3003, or any free one]",
 )
-def up(
-    state_dir: Path,
-    port: int | None,
-    kafka_port: int | None,
-    postgres_port: int | None,
-    partitions: int,
-    projectors: int,
-    projector_port: int | None,
-) -> None:
+@click.option(
+    "--secure",
+    is_flag=True,
+    help="TLS, passwords and rights at Kafka; HTTPS and keys at the front. See docs/transport.md.",
+)
+def up(port: int | None, **rest: Any) -> None:
     """Run a real Kafka, a real PostgreSQL and all of Footfall until Ctrl-C.
 
     Events are kept in --state-dir and are there again at the next start. Exits 0 after Ctrl-C or SIGTERM, and 1 if a
@@ -92,11 +89,12 @@ def up(
     Examples:
       footfall up
       footfall up --port 8080 --state-dir /var/lib/footfall --projectors 2
+      footfall up --secure --state-dir .footfall/secure
     """
     from footfall.local.running import RunOptions
     from footfall.local.up import up as run
 
-    options = RunOptions(state_dir, port, kafka_port, postgres_port, partitions, projectors, projector_port)
+    options = RunOptions(front_port=port, **rest)
     exit_with_stack_errors(lambda console: run(options, console))
 
 

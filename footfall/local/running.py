@@ -5,10 +5,11 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ from footfall.local.embedded import (
     spawn_child,
 )
 from footfall.local.reporter import grant_local
+from footfall.local.secured import Door, prepare_door
 from footfall.processes.identity import make_keys_topic
 from operations.settings import MigrateSettings, TopicSettings
 from operations.setup import create_topics, migrate
@@ -53,6 +55,7 @@ class RunOptions:
     partitions: int = 6
     projectors: int = 1
     projector_port: int | None = None
+    secure: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,15 +84,14 @@ class Running:
 def running_footfall(options: RunOptions, console: Console) -> Iterator[Running]:
     """Starts everything, yields once it is ready, and stops everything afterwards. Raises StackError."""
     port = free_port(options.front_port, FRONT_PORT)
-    stack_options = StackOptions(options.state_dir, options.kafka_port, options.postgres_port)
+    stack_options = StackOptions(options.state_dir, options.kafka_port, options.postgres_port, secure=options.secure)
     with embedded_stack(stack_options, console) as stack:
         with console.status("Bringing schema and topics up to date"):
             migrate(MigrateSettings(database_url=SecretStr(stack.admin_url)))
             asyncio.run(grant_local(stack.admin_url))
-            topics = create_topics(
-                TopicSettings(kafka_bootstrap_servers=stack.kafka_bootstrap, kafka_partitions=options.partitions)
-            )
-            make_keys_topic(kafka_bootstrap_servers=stack.kafka_bootstrap)
+            door = prepare_door(stack, options.state_dir)
+            topics = create_topics(TopicSettings(**door.admin, kafka_partitions=options.partitions))
+            make_keys_topic(**door.admin)
         for found in topics.values():
             for sentence in found.differs:
                 console.print(sentence, style="yellow", markup=False)
@@ -100,10 +102,11 @@ def running_footfall(options: RunOptions, console: Console) -> Iterator[Running]
             with console.status("Starting projector and front"):
                 probes = probe_ports(options)
                 for probe_port in probes:
-                    processes += [start_projector(stack, probe_port, log_dir / f"projector-{probe_port}.log")]
-                processes += [start_front(stack, port, log_dir / "front.log")]
-                running = Running(f"http://127.0.0.1:{port}", stack, processes, log_dir)
-                stops = wait_until_ready(running, [running.front, *(f"http://127.0.0.1:{probe}" for probe in probes)])
+                    processes += [start_projector(stack, door, probe_port, log_dir / f"projector-{probe_port}.log")]
+                processes += [start_front(stack, door, port, log_dir / "front.log")]
+                running = Running(f"{door.scheme}://127.0.0.1:{port}", stack, processes, log_dir)
+                urls = [running.front, *(f"{door.scheme}://127.0.0.1:{probe}" for probe in probes)]
+                stops = wait_until_ready(running, urls, door.trust)
             for stop_reason in stops:
                 first, _, more = stop_reason.partition("; ")
                 rest = " (and more partitions: footfall status)" if more else ""
@@ -146,18 +149,21 @@ def free_port(asked: int | None, usual: int, option: str = "--port") -> int:
     raise StackError(f"Port {asked} is taken by another program. Stop it, or choose another with {option}.")
 
 
-def start_projector(stack: StackAddresses, port: int, log_path: Path) -> "subprocess.Popen[bytes]":
+def start_projector(stack: StackAddresses, door: Door, port: int, log_path: Path) -> "subprocess.Popen[bytes]":
     """Starts a projector whose health and metrics are on `port`."""
-    return start_process(["projector", "--port", str(port)], {"DATABASE_URL": stack.projector_url}, stack, log_path)
+    environment = {**door.projector, "DATABASE_URL": stack.projector_url}
+    return start_process(["projector", "--port", str(port)], environment, stack, log_path)
 
 
-def start_front(stack: StackAddresses, port: int, log_path: Path) -> "subprocess.Popen[bytes]":
+def start_front(stack: StackAddresses, door: Door, port: int, log_path: Path) -> "subprocess.Popen[bytes]":
     """Starts both sides in one process."""
-    return start_process(["front", "--port", str(port)], {"DATABASE_URL": stack.query_url}, stack, log_path)
+    return start_process(
+        ["front", "--port", str(port)], {**door.front, "DATABASE_URL": stack.query_url}, stack, log_path
+    )
 
 
 def start_process(
-    arguments: list[str], environment: dict[str, str], stack: StackAddresses, log_path: Path
+    arguments: list[str], environment: Mapping[str, str], stack: StackAddresses, log_path: Path
 ) -> "subprocess.Popen[bytes]":
     """Starts `footfall <arguments>` as a child process that ends with this process."""
     return spawn_child(
@@ -168,7 +174,7 @@ def start_process(
     )
 
 
-def wait_until_ready(running: Running, urls: Sequence[str]) -> list[str]:
+def wait_until_ready(running: Running, urls: Sequence[str], trust: ssl.SSLContext | None = None) -> list[str]:
     """Waits until every process is ready, or is kept from it only by stopped partitions.
 
     A stopped partition does not end `footfall up`: the command that mends it needs the servers that run here.
@@ -181,7 +187,7 @@ def wait_until_ready(running: Running, urls: Sequence[str]) -> list[str]:
     """
     deadline = time.monotonic() + READY_WITHIN
     while True:
-        states = [readiness(f"{url}/health/ready") for url in urls]
+        states = [readiness(f"{url}/health/ready", trust) for url in urls]
         if all(state is not None for state in states):
             return [state for state in states if state]
         ended = running.ended()
@@ -191,14 +197,14 @@ def wait_until_ready(running: Running, urls: Sequence[str]) -> list[str]:
         time.sleep(POLL)
 
 
-def readiness(url: str) -> str | None:
+def readiness(url: str, trust: ssl.SSLContext | None = None) -> str | None:
     """Asks a process for its readiness.
 
     Returns:
         Empty: ready. A sentence: only stopped partitions are missing. None: not ready.
     """
     try:
-        with urlopen(url, timeout=2) as response:  # noqa: S310 - our own http:// address
+        with urlopen(url, timeout=2, context=trust) as response:  # noqa: S310 - our own address
             return "" if response.status == 200 else None
     except HTTPError as refused:
         return standing_still(refused.read())

@@ -89,7 +89,7 @@ def stack(running_state: Path) -> Iterator[StackAddresses]:
         yield addresses
 
 
-def start(state_dir: Path, **ports: int) -> Any:
+def start(state_dir: Path, **ports: Any) -> Any:
     return embedded_stack(StackOptions(state_dir, durable=False, **ports), QUIET)
 
 

@@ -31,6 +31,7 @@ class StackPorts:
     kafka: int
     controller: int
     postgres: int
+    kafka_admin: int  # only used by a secured stack
 
 
 @contextmanager
@@ -51,6 +52,7 @@ def claim_ports(memory: Path, kafka: int | None, postgres: int | None) -> Iterat
             kafka=choose(claims, kafka, "Kafka", [remembered.get("kafka"), USUAL_KAFKA_PORT]),
             controller=choose(claims, None, "Kafka's controller", [remembered.get("controller")]),
             postgres=choose(claims, postgres, "PostgreSQL", [remembered.get("postgres"), USUAL_POSTGRES_PORT]),
+            kafka_admin=choose(claims, None, "Kafka's administrator", [remembered.get("kafka_admin")]),
         )
         memory.write_text(json.dumps(asdict(ports)) + "\n")
         yield ports

@@ -7,10 +7,12 @@ from pathlib import Path
 
 from rich.console import Console
 
+from footfall.local.embedded.certificates import HOSTS, Certificates
 from footfall.local.embedded.child_process import Child, stop_children
 from footfall.local.embedded.kafka.broker import KafkaBroker, begin_format, finish_format, start_broker, wait_for_broker
 from footfall.local.embedded.kafka.class_archive import archive_classes
 from footfall.local.embedded.kafka.jars import ensure_kafka_jars
+from footfall.local.embedded.kafka.security import ADMIN, BROKER, FRONT, BrokerSecurity
 from footfall.local.embedded.paths import StatePaths, open_state
 from footfall.local.embedded.ports import StackPorts, claim_ports
 from footfall.local.embedded.postgres.cluster import open_cluster
@@ -38,6 +40,7 @@ class StackOptions:
     durable: bool = (
         True  # False, for tests: PostgreSQL without fsync, smaller buffers; Kafka quick to start, not to work
     )
+    secure: bool = False  # Kafka by TLS, with passwords and rights
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class StackAddresses:
     query_url: str = field(repr=False)  # member of footfall_reader; transactions are read-only by default
     kafka_pid: int
     postgres_pid: int
+    security: BrokerSecurity | None = None  # of Kafka; None: everybody on this machine may do everything
 
 
 @contextmanager
@@ -86,7 +90,9 @@ def start(
     options: StackOptions, paths: StatePaths, ports: StackPorts, jars: Path, children: list[Child], console: Console
 ) -> StackAddresses:
     """Starts both servers and waits for both. Every started process is in `children`, also if this raises."""
-    broker = KafkaBroker(paths.kafka, jars, ports.kafka, ports.controller, brief=not options.durable)
+    security = broker_security(paths, ports) if options.secure else None
+    brief = not options.durable
+    broker = KafkaBroker(paths.kafka, jars, ports.kafka, ports.controller, brief=brief, security=security)
     with console.status("Starting Kafka and PostgreSQL"):
         formatting = begin_format(broker)
         children.extend([formatting] if formatting else [])
@@ -114,7 +120,14 @@ def addresses_of(
         query_url=role_url(ports.postgres, QUERY, passwords.query),
         kafka_pid=kafka.process.pid,
         postgres_pid=postgres.process.pid,
+        security=broker.security,
     )
+
+
+def broker_security(paths: StatePaths, ports: StackPorts) -> BrokerSecurity:
+    """Returns the certificates of this state directory, made at the first secured start."""
+    parties: dict[str, tuple[str, ...]] = dict.fromkeys((ADMIN, BROKER, FRONT), HOSTS)
+    return BrokerSecurity(Certificates(paths.kafka.parent / "certificates", parties), ports.kafka_admin)
 
 
 def note_addresses(lock: StateLock, ports: StackPorts) -> None:

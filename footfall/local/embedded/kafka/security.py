@@ -13,6 +13,7 @@ from footfall.local.embedded.certificates import Certificates
 from footfall.local.embedded.ports import HOST
 
 ADMIN, BROKER = "footfall-admin", "footfall-broker"  # common names of their certificates
+FRONT = "footfall-front"
 MECHANISM = "SCRAM-SHA-512"
 MODULES = {
     "PLAIN": "plain.PlainLoginModule",

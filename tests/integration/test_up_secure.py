@@ -1,0 +1,70 @@
+"""`footfall up --secure`: HTTPS, keys, and a Kafka that lets in only whom it knows, with nothing prepared."""
+
+import json
+import os
+import signal
+import ssl
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from footfall.local.embedded import spawn_child
+from tests.patience import PATIENCE
+from tests.processes import free_port, wait_until
+
+COMMAND = {"userId": "user-1", "eventType": "LOGIN"}
+
+
+@pytest.fixture
+def state() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="footfall-secure-") as directory:
+        yield Path(directory) / "state"
+
+
+def test_everything_works_by_tls_with_a_key_and_without_one_nothing(state: Path, tmp_path: Path) -> None:
+    port = free_port()
+    up = spawn_child(
+        [sys.executable, "-m", "footfall", "up", "--secure", "--state-dir", str(state), "--port", str(port)],
+        death_signal=signal.SIGKILL,
+        env={**os.environ, "ENVIRONMENT": "test"},
+        log_path=tmp_path / "up.log",
+    )
+    try:
+        wait_until(lambda: "Footfall is up" in (tmp_path / "up.log").read_text() or up.poll() is not None, 120, "up")
+        assert up.poll() is None, (tmp_path / "up.log").read_text()
+        context = ssl.create_default_context(cafile=state / "certificates" / "ca.pem")
+        with httpx.Client(base_url=f"https://127.0.0.1:{port}", verify=context, timeout=PATIENCE) as client:
+            assert client.get("/events/processed").status_code == 401
+            assert client.post("/events/generate", json=COMMAND).status_code == 401
+            client.headers["Authorization"] = f"Bearer {made_key(state)}"
+            wait_until(lambda: client.get("/events/processed").status_code == 200, 30, "the key to be known")
+            posted = client.post("/events/generate", json=COMMAND)
+            assert posted.status_code == 201, posted.text
+            seen = f"/events/{posted.json()['event']['eventId']}"
+            wait_until(lambda: client.get(seen).status_code == 200, 30, "the row")
+            assert "strict-transport-security" in client.get(seen).headers
+        assert (state / "operator.env").stat().st_mode & 0o077 == 0
+    finally:
+        up.send_signal(signal.SIGINT)
+        assert up.wait(PATIENCE) == 0
+
+
+def made_key(state: Path) -> str:
+    """An operator makes it, with the variables that `up` has written."""
+    lines = (state / "operator.env").read_text().splitlines()
+    variables = {name: value.strip("'") for name, _, value in (line.partition("=") for line in lines)}
+    arguments = ["keys", "create", "--kind", "secret", "--name", "test", "--json"]
+    run = subprocess.run(
+        [sys.executable, "-m", "footfall", *arguments],
+        env={**os.environ, "ENVIRONMENT": "test", **variables},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=PATIENCE,
+    )
+    return str(json.loads(run.stdout)["key"])
