@@ -71,7 +71,7 @@ async def _diagnose_one(host: str, port: int, options: Mapping[str, Any]) -> Dia
     trouble, sentence = await _tried(host, port, options)
     if trouble in (Trouble.HUNG_UP, Trouble.SILENT):
         trouble, sentence = await _in_the_other_language(host, port, options, (trouble, sentence))
-    return Diagnosis(trouble, f"{host}:{port}: {sentence}")
+    return Diagnosis(trouble, f"Kafka at {host}:{port}: {sentence}")
 
 
 async def _tried(host: str, port: int, options: Mapping[str, Any]) -> Told:

@@ -7,6 +7,7 @@ from typing import Literal
 
 import asyncpg
 import msgspec
+from aiokafka.errors import KafkaError
 
 MAX_MESSAGE_LENGTH = 1_000  # characters
 
@@ -169,7 +170,8 @@ def describe_error(error: BaseException) -> str:
         return f"not connected to PostgreSQL: {describe_error(error.__cause__)}"
     code = getattr(error, "sqlstate", None)
     words = f"{type(error).__name__} {code}" if code else type(error).__name__
-    told = "" if kind_of(error) is Failure.SUSPECT else str(error).partition("\n")[0]
+    may_quote = kind_of(error) is Failure.SUSPECT and not isinstance(error, KafkaError)
+    told = "" if may_quote else str(error).partition("\n")[0]
     return f"{words}: {told}" if told else words
 
 

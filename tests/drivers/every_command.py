@@ -19,7 +19,17 @@ ARGUMENTS = {
     "gaps accept-position": ("0", "0", "--yes"),
     "gaps list": (),
     "grant-reporter": ("reporter_x",),
+    "keys create": ("--kind", "secret", "--name", "n", "--tenant", "default"),
+    "keys list": (),
+    "keys revoke": ("k",),
+    "keys rotate": ("k",),
     "migrate": (),
+    "privacy erase": ("--yes", "u"),
+    "privacy export": ("u",),
+    "privacy retention list": (),
+    "privacy retention remove": (),
+    "privacy retention run": (),
+    "privacy retention set": ("--days", "1"),
     "rebuild cancel": (),
     "rebuild drop": (),
     "rebuild pause": (),
@@ -34,7 +44,8 @@ ARGUMENTS = {
     "status": (),
     "topics create": (),
 }
-KAFKA_ALONE = ("command-side", "replay", "topics create")
+REPORTS = ("doctor",)  # says what failed as a finding, on standard output
+KAFKA_ALONE = ("command-side", "replay", "topics create", *(name for name in ARGUMENTS if name.startswith("keys ")))
 WITH_DATABASE = [name for name in (*ARGUMENTS, *PROCESSES) if name not in KAFKA_ALONE]
 OPERATORS = [name for name in ARGUMENTS if name not in KAFKA_ALONE]
 FIRST, SECOND = "Sesame1", "Sesame2"  # the pieces of a password, on both sides of a character

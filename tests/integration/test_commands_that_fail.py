@@ -13,8 +13,10 @@ from footfall.cli.main import cli
 from tests.drivers.every_command import (
     ARGUMENTS,
     FIRST,
+    KAFKA_ALONE,
     OPERATORS,
     PROCESSES,
+    REPORTS,
     SECOND,
     WHOLE_STACKS,
     WITH_DATABASE,
@@ -36,7 +38,7 @@ def leaves(group: click.Group, *path: str) -> Iterator[str]:
 
 
 def test_every_command_is_known_here() -> None:
-    assert set(leaves(cli)) == {*ARGUMENTS, *PROCESSES, *WHOLE_STACKS}
+    assert set(leaves(cli)) == {*ARGUMENTS, *PROCESSES, *WHOLE_STACKS, *REPORTS}
 
 
 @pytest.mark.parametrize("command", WITH_DATABASE)
@@ -109,7 +111,9 @@ def test_without_postgresql_it_is_one_sentence(database: Servers, command: str) 
     assert_a_sentence(footfall(command, **urls(url), KAFKA_BOOTSTRAP_SERVERS=database.kafka), "onnect")
 
 
-@pytest.mark.parametrize("command", ["replay", "topics create", "status", "rebuild start", "rebuild status"])
+@pytest.mark.parametrize(
+    "command", [*(name for name in KAFKA_ALONE if name != "command-side"), "status", "rebuild start", "rebuild status"]
+)
 def test_without_kafka_it_is_one_sentence(database: Servers, command: str) -> None:
     environment = {**urls(database.admin_url), "KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{free_port()}"}
     assert_a_sentence(footfall(command, **environment), "Kafka")
@@ -128,9 +132,10 @@ def test_a_database_that_goes_in_the_middle_is_one_sentence(
 ) -> None:
     reached = {"migrate": b"footfall_migrations", "grant-reporter": b"reporting", "sql": b"current_user"}
     reached |= dict.fromkeys(("audit list", "audit verify"), b"ops.audit")
+    reached |= dict.fromkeys((name for name in OPERATORS if name.startswith("privacy retention")), b"ops.retention")
     proxy.lose_answer_to(reached.get(command, b"ops.generations"))
     environment = {**urls(proxy.in_front_of(database.admin_url)), "KAFKA_BOOTSTRAP_SERVERS": database.kafka}
-    topic = new_topic(1) if command.startswith("gaps") else "whatever"  # these ask Kafka first
+    topic = new_topic(1) if command.startswith(("gaps", "privacy erase")) else "whatever"  # these ask Kafka first
     run = footfall(command, **environment, KAFKA_TOPIC=topic)
     assert proxy.answer_lost.is_set(), run.output
     assert_a_sentence(run)
