@@ -95,7 +95,7 @@ Cursor = Annotated[
         schema_extra={"pattern": CURSOR},  # what is no cursor is refused in the words of cursors
     ),
 ]
-ONE_POSITION = "([0-9]{1,6}-[0-9]{1,18}|[A-Za-z0-9_-]{38})"
+ONE_POSITION = "([0-9]{1,6}-[0-9]{1,18}|[A-Za-z0-9_-]{59})"
 POSITION = QueryParameter(
     name="position",
     description="Answer once the read model has passed these positions: `<partition>-<offset>`, or the sealed texts "

@@ -4,7 +4,8 @@ A cursor is base64url of `tag || payload`. The tag is a keyed BLAKE2b of 128 bit
 HMAC. It covers the payload and the query that the cursor is bound to; the cursor itself does not contain the query.
 
 Offsets count the events of all tenants. So the default tenant's cursors are signed, and other tenants' are encrypted as
-well, with AES-SIV (RFC 5297); the tenant is part of what they are bound to (docs/decisions/0037).
+well, with AES-SIV (RFC 5297) and a new nonce each time: equal positions have different cursors, because equal cursors
+would say that nobody wrote. The tenant is part of what a cursor is bound to (docs/decisions/0037).
 """
 
 import binascii
@@ -13,6 +14,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
 from contextlib import suppress
 from hashlib import blake2b
+from os import urandom
 
 import asyncpg
 from cryptography.exceptions import InvalidTag
@@ -21,6 +23,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 from web.policies.principal import DEFAULT_TENANT
 
 TAG_BYTES = 16
+NONCE_BYTES = 16
 MAX_CURSOR_LENGTH = 4_096  # characters
 KEY = "SELECT value FROM ops.secrets WHERE name = 'cursors'"
 
@@ -38,21 +41,19 @@ class SealedCursors:
 
     def seal(self, payload: bytes, bound_to: bytes) -> str:
         """See `Cursors.seal`."""
-        return self._seal(self._ciphers[0], payload, bound_to)
+        nonce = urandom(NONCE_BYTES)
+        return spelled(nonce + self._ciphers[0].encrypt(payload, [self._tenant, bound_to, nonce]))
 
     def open(self, text: str, bound_to: bytes) -> bytes | None:
         """See `Cursors.open`; None, too, for another tenant's cursor."""
         raw = decoded(text)
-        if raw is None or len(raw) <= TAG_BYTES:
+        if raw is None or len(raw) <= NONCE_BYTES + TAG_BYTES or spelled(raw) != text:
             return None
+        nonce, sealed = raw[:NONCE_BYTES], raw[NONCE_BYTES:]
         for cipher in self._ciphers:
             with suppress(InvalidTag):
-                payload = cipher.decrypt(raw, [self._tenant, bound_to])
-                return payload if self._seal(cipher, payload, bound_to) == text else None
+                return cipher.decrypt(sealed, [self._tenant, bound_to, nonce])
         return None
-
-    def _seal(self, cipher: AESSIV, payload: bytes, bound_to: bytes) -> str:
-        return urlsafe_b64encode(cipher.encrypt(payload, [self._tenant, bound_to])).rstrip(b"=").decode()
 
 
 class Cursors:
@@ -84,7 +85,7 @@ class Cursors:
             payload: the position that the cursor carries.
             bound_to: identifies the query that the cursor is valid for.
         """
-        return urlsafe_b64encode(self._tag(payload, bound_to) + payload).rstrip(b"=").decode()
+        return spelled(self._tag(payload, bound_to) + payload)
 
     def open(self, text: str, bound_to: bytes) -> bytes | None:
         """Returns a cursor's payload; None if it was sealed with another key or for another query."""
@@ -106,6 +107,11 @@ class Cursors:
 
 
 TenantCursors = Cursors | SealedCursors
+
+
+def spelled(raw: bytes) -> str:
+    """The text of a cursor's bytes. Base64 can spell them in several ways; only this one is accepted."""
+    return urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
 def decoded(text: str) -> bytes | None:

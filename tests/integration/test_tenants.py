@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit, urlunsplit
 
@@ -31,10 +31,12 @@ from tests.drivers.rebuilding import dlq
 from tests.processes import Process
 from tests.producing import produce, sql, start_projector, wait_until_processed
 from tests.tenant_world import MARKS, NOON, PRODUCTS, TENANTS, TYPES, USERS, Tenant, a_tenant, event_id, records
+from web.tenants.position_tokens import PositionTokens
 
 COUNT = 240  # numbers, of which each tenant has two of three
 REQUESTS = 100_000 if os.environ.get("FOOTFALL_LONG") == "1" else 2_000
 PASSWORD = "not-a-secret-here"
+POSITION_SECRET = "a secret of these tests"
 PLAIN_POSITION = re.compile(r"\b\d{1,6}-\d{1,18}\b")
 
 
@@ -59,7 +61,7 @@ def world(new_footfall: Callable[..., Footfall]) -> Iterator[World]:
     assert len(places) == sum(len(tenant.events) + len(tenant.poison) for tenant in tenants.values())
     start_projector(footfall)
     wait_until_processed(footfall, len(places))
-    front = footfall.start("front", module="tests.drivers.believing")
+    front = footfall.start("front", module="tests.drivers.believing", POSITION_SECRET=POSITION_SECRET)
     yield World(footfall, front, tenants)
     footfall.close()
 
@@ -192,7 +194,7 @@ class Asking:
         has = any(event.event_id == wanted for event in mine.events)
         assert told["status"] == ("projected" if has else "unknown")
         if has and mine.tenant_id != "default":
-            assert len(told["position"]) == 38
+            assert len(told["position"]) == 59
         if has:
             mine.positions = [*mine.positions[-50:], told["position"]]
 
@@ -303,6 +305,39 @@ def test_streams_of_several_tenants_are_told_what_is_new_at_the_same_time(world:
             assert MARKS[mine.tenant_id].encode() in stream.result()
 
 
+def place(tenant_id: str, position: str) -> tuple[int, int]:
+    """The partition and the offset that the text of a position names to its tenant."""
+    found = PositionTokens(POSITION_SECRET).read(tenant_id, position)
+    assert found is not None
+    return found
+
+
+def test_no_text_says_whether_another_tenant_has_written(client: httpx.Client, world: World) -> None:
+    """Offsets count all tenants' events. If equal offsets had equal texts, a changed text would be another's event."""
+    moment = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    for mine in world.others(world.tenants["default"]):
+        ahead = PositionTokens(POSITION_SECRET).text(mine.tenant_id, 0, 10**9)
+
+        def ask(path: str, told: str, /, mine: Tenant = mine, **asked: Any) -> str:
+            answer = client.get(path, params=asked, headers={**mine.headers, "prefer": "wait=0"})
+            return answer.headers[told]
+
+        texts = [
+            *(ask("/events/feed", "footfall-cursor", since=since) for since in ("now", moment) * 3),
+            *(ask("/users/ann/activity", "footfall-reached", position=ahead) for _ in range(3)),
+            *(first_id(world, mine, since) for since in ("now", moment) * 3),
+        ]
+        assert len({*texts}) == len(texts) == 15
+        assert {len(text) for text in texts} == {59, len(texts[0])}, "and no length says anything"
+
+
+def first_id(world: World, mine: Tenant, since: str) -> str:
+    """The id that a stream begins with."""
+    found = re.search(rb"id: (.*)", seen_on_stream(world, mine, 0, since=since))
+    assert found is not None
+    return found[1].decode()
+
+
 def test_equal_keys_of_two_tenants_are_two_events(client: httpx.Client, world: World) -> None:
     """Both ways of a POST: chunked bodies take the one on ASGI."""
     found, spaces = {}, [*TENANTS, "acme/browser"]
@@ -318,9 +353,10 @@ def test_equal_keys_of_two_tenants_are_two_events(client: httpx.Client, world: W
         )
         assert [answer.status_code for answer in (whole, chunked, batch)] == [201, 201, 201], batch.text
         assert whole.json()["event"] == chunked.json()["event"] == batch.json()["results"][0]["event"]
-        positions = {whole.headers["footfall-position"], chunked.headers["footfall-position"]}
-        assert positions == {batch.json()["results"][0]["position"]}
-        assert whole.json()["event"].get("tenantId", "default") == space.partition("/")[0]
+        tenant_id = space.partition("/")[0]
+        positions = {place(tenant_id, answer.headers["footfall-position"]) for answer in (whole, chunked)}
+        assert positions == {place(tenant_id, batch.json()["results"][0]["position"])}
+        assert whole.json()["event"].get("tenantId", "default") == tenant_id
         found[space] = whole.json()["event"]["eventId"]
     assert len(set(found.values())) == len(spaces)
     for tenant in ("acme", "bolt"):
@@ -337,7 +373,8 @@ def test_a_write_is_read_at_once_by_its_tenant_and_by_nobody_else(client: httpx.
         asked = {**mine.headers, "footfall-position": position}
         assert client.get(path, headers=asked).status_code == 200
         told = client.get(f"{path}/status", headers=asked).json()
-        assert (told["status"], told["position"]) == ("projected", position)
+        assert told["status"] == "projected"
+        assert place(mine.tenant_id, told["position"]) == place(mine.tenant_id, position)
         for other in world.others(mine):
             foreign = client.get(path, headers={**other.headers, "footfall-position": position})
             assert foreign.status_code == (400 if other.tenant_id != "default" or mine.tenant_id != "default" else 404)

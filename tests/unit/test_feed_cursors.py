@@ -34,6 +34,26 @@ def test_a_cursor_keeps_its_marks_and_its_history_and_belongs_to_its_topic() -> 
     assert position_of_cursor(CURSORS, "u", cursor) is None
 
 
+def test_another_tenants_cursors_say_nothing_and_not_even_whether_they_are_equal() -> None:
+    sealed = CURSORS.of("acme")
+    far = {partition: Mark(2**47, 2**40) for partition in AT}
+    texts = [cursor_of(sealed, "t", at, b"12345678") for at in (AT, AT, {0: Mark(), 3: Mark()}, far)]
+    assert len({*texts}) == 4
+    assert {len(text) for text in texts} == {len(texts[0])}
+    assert position_of_cursor(sealed, "t", texts[0]) == position_of_cursor(sealed, "t", texts[1])
+    assert position_of_cursor(sealed, "t", texts[3]) == ReaderPosition(far, b"12345678")
+
+
+def test_a_changed_cursor_of_another_tenant_is_refused() -> None:
+    sealed = CURSORS.of("acme")
+    text = cursor_of(sealed, "t", AT, b"12345678")
+    assert position_of_cursor(CURSORS.of("bolt"), "t", text) is None
+    for at in range(len(text)):
+        changed = text[:at] + ("A" if text[at] != "A" else "B") + text[at + 1 :]
+        assert position_of_cursor(sealed, "t", changed) is None
+    assert [sealed.open(text[:end], b"") for end in range(60)] == [None] * 60
+
+
 def test_a_cursor_of_an_earlier_version_is_understood_and_has_no_history() -> None:
     assert position_of_cursor(CURSORS, "t", of_an_earlier_version()) == ReaderPosition(AT, UNTAGGED)
     assert position_of_cursor(CURSORS, "u", of_an_earlier_version()) is None

@@ -1,15 +1,15 @@
 """The text of a position in the log: what an accepted command is answered with, and what a query may wait for.
 
 The default tenant's is `<partition>-<offset>`, as the original clients know it. An offset counts the events of all
-tenants, so another tenant's is sealed: AES-SIV (RFC 5297), which gives one text for one position, and which opens only
-for the tenant that it was made for (docs/decisions/0037).
+tenants, so another tenant's is sealed with AES-SIV (RFC 5297), and opens only for the tenant that it was made for. Each
+text has a new nonce: equal texts of how far the read model is would say that nobody wrote (docs/decisions/0037).
 """
 
-import binascii
 import re
 import struct
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from hashlib import blake2b
+from os import urandom
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
@@ -17,13 +17,14 @@ from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 from web.policies.principal import DEFAULT_TENANT
 
 MIN_SECRET_LENGTH = 16  # characters
+NONCE_BYTES = 16
 DESCRIPTION = (
     "Key that seals positions for tenants other than `default`, at least 16 characters, the same for both sides; "
     "empty: such tenants get no positions."
 )
 
 _plain = re.compile(r"([0-9]{1,6})-([0-9]{1,18})", re.ASCII).fullmatch
-_sealed = re.compile(r"[A-Za-z0-9_-]{38}").fullmatch
+_sealed = re.compile(r"[A-Za-z0-9_-]{59}").fullmatch
 _packed = struct.Struct(">IQ")
 
 
@@ -45,8 +46,8 @@ class PositionTokens:
             return f"{partition}-{offset}"
         if self._cipher is None:
             return None
-        sealed = self._cipher.encrypt(_packed.pack(partition, offset), [tenant_id.encode()])
-        return urlsafe_b64encode(sealed).rstrip(b"=").decode()
+        nonce = urandom(NONCE_BYTES)
+        return _spelled(nonce + self._cipher.encrypt(_packed.pack(partition, offset), [tenant_id.encode(), nonce]))
 
     def read(self, tenant_id: str, text: str) -> tuple[int, int] | None:
         """Partition and offset; None for a text that is no position of this tenant."""
@@ -59,12 +60,19 @@ class PositionTokens:
     def _opened(self, tenant_id: str, text: str) -> tuple[int, int] | None:
         if self._cipher is None or not _sealed(text):
             return None
+        raw = urlsafe_b64decode(text + "=")
+        if _spelled(raw) != text:  # base64 can spell the same bytes in several ways
+            return None
         try:
-            place = self._cipher.decrypt(urlsafe_b64decode(text + "=="), [tenant_id.encode()])
-        except (binascii.Error, InvalidTag):
+            place = self._cipher.decrypt(raw[NONCE_BYTES:], [tenant_id.encode(), raw[:NONCE_BYTES]])
+        except InvalidTag:
             return None
         partition, offset = _packed.unpack(place)
-        return (partition, offset) if self.text(tenant_id, partition, offset) == text else None
+        return partition, offset
+
+
+def _spelled(raw: bytes) -> str:
+    return urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
 def checked_secret(secret: str) -> str:

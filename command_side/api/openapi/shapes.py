@@ -44,7 +44,7 @@ KEY_IN_HEADER: Json = {  # bare, or the same in quotes (RFC 9651)
     "pattern": r'^([!#-~][!-~]{0,254}|"([!#-\[\]-~]|\\["\\]){1,255}")$',
 }
 IDEMPOTENCY_KEY: Json = {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"}
-POSITION: Json = {"type": "string", "pattern": "^([0-9]+-[0-9]+|[A-Za-z0-9_-]{38})$"}
+POSITION: Json = {"type": "string", "pattern": "^([0-9]+-[0-9]+|[A-Za-z0-9_-]{59})$"}
 
 EXAMPLE_COMMAND: Json = {
     "userId": "user-123",
