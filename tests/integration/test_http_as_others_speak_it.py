@@ -234,7 +234,8 @@ def test_a_link_of_a_user_that_no_path_can_carry_can_be_followed(client: httpx.C
 def test_the_query_form_needs_its_user_and_the_path_form_takes_none(client: httpx.Client) -> None:
     assert client.get("/users/activity").json()["errors"] == ["Parameter `userId` is required here."]
     assert client.get("/users/plain/activity", params={"userId": "x"}).status_code == 400
-    assert client.get("/users/elsewhere").status_code == 404
+    only_erased = client.get("/users/elsewhere")
+    assert (only_erased.status_code, only_erased.headers["allow"]) == (405, "DELETE")
 
 
 def test_a_line_is_a_line_for_readers_that_end_it_at_unicodes_ends_too(client: httpx.Client) -> None:
