@@ -20,8 +20,9 @@ CREATE TABLE ops.retention (
     CONSTRAINT retention_type CHECK (what = 'events' OR event_type = '')
 )
 """
-# Of every table of a generation that has rows of users, those of these users in these partitions. The hours of a user
-# are found by the user's events, which go last, and only those before the marker.
+# Of every table of a generation that has rows of users, those of these users in these partitions. Whatever a generation
+# has counted of a partition when it meets the marker came before the marker, so rows of an hour go whatever their
+# events: some may be gone by retention. The hours, for the index, are those that have counts, which nothing deletes.
 ERASE = """
 CREATE FUNCTION ops.erase_users(
     generation text, tenants text[], users text[], partitions integer[], offsets bigint[], topic text
@@ -36,7 +37,7 @@ BEGIN
         RAISE EXCEPTION 'there is no generation %', generation;
     END IF;
     FOR found IN
-        SELECT c.relname AS name, bool_or(a.attname = 'hour') AS hourly, bool_or(a.attname = 'event_type') AS typed,
+        SELECT c.relname AS name, bool_or(a.attname = 'hour') AS hourly,
                bool_or(a.attname = 'kafka_offset') AS is_events
         FROM pg_class AS c JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
         WHERE c.relnamespace = to_regnamespace(generation) AND c.relkind = 'r'
@@ -47,15 +48,10 @@ BEGIN
         those := gone;
         more := '';
         IF found.hourly THEN
-            those := format('SELECT DISTINCT event.tenant_id, event.user_id, event.kafka_partition, event.event_type,
-                date_trunc(''hour'', event.occurred_at, ''UTC'') AS hour
-                FROM (%s) AS gone JOIN %I.processed_events AS event ON event.tenant_id = gone.tenant_id
-                    AND event.user_id = gone.user_id AND event.kafka_partition = gone.kafka_partition',
-                gone, generation);
+            those := format('SELECT gone.*, hours.hour FROM (%s) AS gone JOIN (
+                SELECT DISTINCT tenant_id, hour, kafka_partition FROM %I.activity_hourly WHERE tenant_id = ANY ($1)
+                ) AS hours USING (tenant_id, kafka_partition)', gone, generation);
             more := ' AND stored.hour = those.hour';
-            IF found.typed THEN
-                more := more || ' AND stored.event_type = those.event_type';
-            END IF;
         ELSIF found.is_events THEN
             more := ' AND (stored.kafka_offset < those.kafka_offset OR stored.kafka_topic <> $5)';
         END IF;

@@ -11,7 +11,7 @@ import msgspec
 from operations.audit.deed import audited, by_url
 from operations.settings import PrivacySettings
 from projector.dead_letters.parking import header_name
-from projector.privacy.letters import is_of, letters_of
+from projector.privacy.letters import letters_of
 from read_model.connecting.pool import connect
 from read_model.generations.register import Connection, positions, write_journal
 from read_model.pseudonyms import pseudonym, pseudonym_key
@@ -82,9 +82,8 @@ async def _documents(connection: Connection, topic: str, user: tuple[str, str], 
         document = _named(row)
         document["event"] = msgspec.Raw(document.pop("eventJson").encode())
         yield {"kind": "event", **document}
-    for row in await letters_of(connection, generation, [user]):
-        if is_of(row, user):
-            yield {"kind": "deadLetter", **_letter(row)}
+    async for row, _ in letters_of(connection, generation, [user]):
+        yield {"kind": "deadLetter", **_letter(row)}
     for row in await connection.fetch(ERASURES, user[0], key):
         yield {"kind": "erasure", **_named(row)}
 

@@ -68,7 +68,8 @@ SELECT count(*) AS count FROM gone
 EMPTY_LETTERS = f"""
 WITH emptied AS (
     UPDATE {{generation}}.dead_letters
-    SET record_key = NULL, record_value = NULL, header_names = '{{{{}}}}', header_values = '{{{{}}}}', user_id = NULL
+    SET record_key = NULL, record_value = NULL, header_names = '{{{{}}}}', header_values = '{{{{}}}}', user_id = NULL,
+        error_message = 'The record is erased.'
     WHERE state = 'discarded' AND resolved_at < $2 AND {TENANT_OF_KEY} = $1
       AND (record_key IS NOT NULL OR record_value IS NOT NULL)
     RETURNING 1

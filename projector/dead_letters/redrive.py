@@ -20,7 +20,7 @@ from contracts.event import DEFAULT_TENANT
 from projector.dead_letters import redrive_statements as sql
 from projector.dead_letters.letter_filter import LetterFilter
 from projector.dead_letters.redrive_attempt import Attempts, Letter, RedriveError, attempt_letters, letter_of
-from projector.privacy.erased_users import erased_in, user_of_key, user_of_value
+from projector.privacy.erased_users import erased_in, users_of_record
 from projector.privacy.letters import empty_letters
 from projector.writing.commit import GenerationWriter
 from projector.writing.connection import Connection
@@ -144,8 +144,7 @@ class Redrive:
             letter.offset
             for letter in letters
             if letter.offset < users.last
-            and (user := user_of_key(letter.key) or user_of_value(letter.value)) is not None
-            and users.is_erased(user, letter.offset)
+            and any(users.is_erased(user, letter.offset) for user in users_of_record(letter.key, letter.value))
         ]
         topic, number = partition
         await empty_letters(connection, self._writer.generation, topic, [(number, offset) for offset in found])

@@ -82,7 +82,7 @@ class ErasedUsers(msgspec.Struct):
 
     def masked(self, record: KafkaRecord) -> KafkaRecord:
         """The record, or what is parked instead of it: its key, or else its value, names an erased user."""
-        named = filter(None, (user_of_key(record.key), user_of_value(record.value)))
+        named = users_of_record(record.key, record.value)
         user = next((each for each in named if self.is_erased(each, record.offset)), None)
         if user is None:
             return record
@@ -102,6 +102,18 @@ class ErasedUsers(msgspec.Struct):
 def stub_id(secret: bytes, user: User) -> str:
     """What a stub says instead of the user id."""
     return f"erased-{pseudonym(secret, *user).hex()}"
+
+
+def users_of_record(key: bytes | None, value: bytes | None) -> list[User]:
+    """Whose a record is that may be no event.
+
+    The key decides, and alone says of which tenant; a value of another user of the tenant makes it theirs, too. Without
+    a key that is text, the value decides. What is no JSON says nothing.
+    """
+    by_key, by_value = user_of_key(key), user_of_value(value)
+    if by_key is not None and by_value is not None and by_value[0] != by_key[0]:
+        return [by_key]
+    return [user for user in (by_key, by_value) if user is not None]
 
 
 def user_of_key(key: bytes | None) -> User | None:

@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from contracts.versions import encode_event
 from footfall.cli.main import cli
 from tests.conftest import Footfall
+from tests.drivers.erasure import assert_rebuilt_the_same, counts, hits
 from tests.drivers.privacy import privacy
 from tests.drivers.rebuilding import NEW, OLD, a_day, dlq, rebuild, wait_until_done
 from tests.patience import PATIENCE
@@ -49,7 +50,7 @@ def of_canary(count: int, user: str = CANARY) -> list[Raw]:
 
 
 def letters_of_canary() -> list[Raw]:
-    """Records that are parked: by key, behind one of their key, without a key, and such that are no JSON."""
+    """Records that are parked: by key, behind one of their key, without a key, and by key although no JSON."""
     broken = encode_event(an_event(CANARY)).replace(b"PRODUCT_VIEW", b"wink")
     [behind] = of_canary(1)
     return [
@@ -57,24 +58,8 @@ def letters_of_canary() -> list[Raw]:
         behind,
         Raw(broken, None, 3),
         Raw(broken, b"neighbour"),
-        Raw(b'{"userId": "%b", ' % CANARY.encode(), None, 4),
+        Raw(b'{"userId": "%b", ' % CANARY.encode(), CANARY.encode(), 4),
     ]
-
-
-def hits(footfall: Footfall, needle: str, schema: str) -> dict[str, int]:
-    """Rows by table that hold the needle, as text or as bytes. Nobody may read the audit log's key."""
-    tables = sql(
-        footfall.servers,
-        f"SELECT relname FROM pg_class WHERE relnamespace = '{schema}'::regnamespace AND relkind = 'r' "
-        "AND has_table_privilege(oid, 'SELECT')",
-    )
-    found = {}
-    for (table,) in tables:
-        told = f"position('{needle}' in t::text) + position('{needle.encode().hex()}' in t::text) > 0"
-        [(count,)] = sql(footfall.servers, f"SELECT count(*) FROM {schema}.{table} AS t WHERE {told}")
-        if count:
-            found[table] = count
-    return found
 
 
 def erase(front: Process, user: str) -> dict[str, Any]:
@@ -95,18 +80,6 @@ def wait_until_erased(footfall: Footfall, answer: dict[str, Any], generation: st
         return all(stands.get(partition, 0) > offset for partition, offset in wanted.items())
 
     wait_until(passed, 30, "every partition to pass its marker")
-
-
-COUNTS = """
-SELECT 'hours' AS what, hour, event_type AS name, sum(events) AS events, sum(users) AS users
-FROM {generation}.activity_hourly GROUP BY 2, 3
-UNION ALL SELECT 'products', hour, product_id, sum(views), sum(users) FROM {generation}.product_views GROUP BY 2, 3
-ORDER BY 1, 2, 3
-"""
-
-
-def counts(footfall: Footfall, generation: str = OLD) -> list[tuple[Any, ...]]:
-    return [tuple(row) for row in sql(footfall.servers, COUNTS.format(generation=generation))]
 
 
 def test_an_erased_user_is_in_no_table_and_every_count_stays(footfall: Footfall) -> None:
@@ -142,14 +115,6 @@ def test_an_erased_user_is_in_no_table_and_every_count_stays(footfall: Footfall)
     assert "batch_failed" not in projector.log_text()
 
 
-def assert_rebuilt_the_same(footfall: Footfall) -> None:
-    rebuild(footfall, "start")
-    wait_until_done(footfall, NEW, sum(row["next_offset"] for row in checkpoints(footfall).values()))
-    found = json.loads(rebuild(footfall, "verify", "--json"))
-    assert found["equal"], found
-    assert counts(footfall, NEW) == counts(footfall)
-
-
 def test_a_rebuild_meets_stubs_and_its_tables_never_hold_the_user(footfall: Footfall) -> None:
     produce(footfall, [*a_day(200), *of_canary(60)])
     produce(footfall, letters_of_canary())
@@ -181,6 +146,38 @@ def test_a_rebuild_meets_stubs_and_its_tables_never_hold_the_user(footfall: Foot
     assert hits(footfall, "erased-", NEW) == {}
     assert counts(footfall, NEW) == counts(footfall)
     assert "batch_failed" not in again.log_text()
+
+
+def test_letters_of_others_stay_and_an_escaped_id_is_found(footfall: Footfall) -> None:
+    """The id is a word that many values quote: only a key, or the user id of a value that is JSON, says whose it is."""
+    word, escaped = "userId", b'{"\\u0075serId":"user\\u0049d","eventType":"wink"}'
+    others = [
+        Raw(b'{"userId": "bob", ', b"bob"),
+        Raw(b'{"userId": "bob", ', None, 1),
+        Raw(b'{"userId":1}', None, 2),
+        Raw(b'{"userId":"userId"}', b"globex\x1fcarol"),
+        Raw(b'{"userId":"userId","tenantId":"acme"}', None, 3),
+    ]
+    mine = [Raw(escaped, None, 0), Raw(b'{"userId":"userId","eventType":"wink","unheardOf":1}', None, 5)]
+    produce(footfall, [*others, *mine])
+    start_projector(footfall)
+    wait_until_processed(footfall, 7)
+    messages = "SELECT error_message FROM read_g1.dead_letters"
+    assert "unheardOf" in str(sql(footfall.servers, messages))
+    found = [json.loads(line) for line in privacy(footfall, "export", word).splitlines()]
+    assert sorted(one["value"] for one in found if one["kind"] == "deadLetter") == sorted(
+        record.value.decode() for record in mine if record.value
+    )
+    assert json.loads(privacy(footfall, "erase", word, "--tenant", "globex", "--yes", "--json"))["done"]
+    assert None not in letters(footfall)
+    assert json.loads(privacy(footfall, "erase", word, "--yes", "--json"))["done"]
+    kept = letters(footfall)
+    assert sorted(filter(None, kept)) == sorted(record.value for record in others if record.value)
+    assert "unheardOf" not in str(sql(footfall.servers, messages))
+
+
+def letters(footfall: Footfall) -> list[bytes | None]:
+    return [row["record_value"] for row in sql(footfall.servers, "SELECT record_value FROM read_g1.dead_letters")]
 
 
 USERS = 10_000 if LONG else 300

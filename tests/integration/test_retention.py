@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from contracts.versions import encode_event
 from tests.conftest import Footfall
+from tests.drivers.erasure import assert_rebuilt_the_same, hits
 from tests.drivers.privacy import privacy
 from tests.drivers.rebuilding import NEW, OLD, dlq, rebuild, wait_until_done
 from tests.producing import Raw, an_event, checkpoints, produce, record_of, sql, start_projector, wait_until_processed
@@ -66,6 +67,22 @@ def test_old_events_go_by_type_and_tenant_and_a_rebuild_does_not_bring_them_back
     privacy(footfall, "retention", "remove", "--type", "PRODUCT_VIEW", code=1)
     actions = [row["action"] for row in sql(footfall.servers, "SELECT action FROM ops.audit WHERE outcome = 'done'")]
     assert Counter(actions)["privacy retention run"] == 2
+
+
+def test_who_is_erased_after_their_old_events_went_is_in_no_table(footfall: Footfall) -> None:
+    produce(footfall, a_history())
+    produce(footfall, [record_of(an_event("user-1", event_type="SEARCH", timestamp=NOW - timedelta(days=50)))])
+    start_projector(footfall)
+    wait_until_processed(footfall, 28)
+    for kind in ("PRODUCT_VIEW", "SEARCH"):
+        privacy(footfall, "retention", "set", "--type", kind, "--days", "30")
+    privacy(footfall, "retention", "run")
+    assert json.loads(privacy(footfall, "erase", "user-1", "--yes", "--json"))["done"]
+    assert hits(footfall, "user-1", OLD) == {}
+    produce(footfall, a_history())  # the user is back, in hours of which they were erased
+    wait_until_processed(footfall, 28 + 27)
+    privacy(footfall, "retention", "run")
+    assert_rebuilt_the_same(footfall)
 
 
 def test_settled_dead_letters_go_and_what_was_discarded_stays_discarded(footfall: Footfall) -> None:
