@@ -28,10 +28,13 @@ class Erasures:
     def __init__(self, log: EventLog) -> None:
         self._log = log
 
-    async def request(self, tenant_id: str, user_id: str, request_id: str) -> Requested | NotRequested | NotTaken:
-        """Publishes the markers. `request_id`: visible ASCII."""
+    async def request(
+        self, tenant_id: str, user_id: str, request_id: str, actor: str
+    ) -> Requested | NotRequested | NotTaken:
+        """Publishes the markers. `request_id`: visible ASCII. `actor`: who asks, for the audit log."""
         erasure = new_erasure(tenant_id, user_id)
-        outcomes = await self._log.publish_all(erasure_records(erasure, request_id, await self._log.partition_count()))
+        records = erasure_records(erasure, request_id, await self._log.partition_count(), actor)
+        outcomes = await self._log.publish_all(records)
         if isinstance(outcomes, NOT_TAKEN):
             return outcomes
         missing = next((outcome for outcome in outcomes if not isinstance(outcome, ACKNOWLEDGED)), None)

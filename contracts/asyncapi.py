@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from contracts.documented_types import with_types_of
-from contracts.erasure import ERASURE, HEADER_RECORD_KIND, UserErasure
+from contracts.erasure import ERASURE, HEADER_ACTOR, HEADER_RECORD_KIND, UserErasure
 from contracts.event import DEFAULT_TENANT
 from contracts.record import (
     CONSUMER_GROUP,
@@ -239,6 +239,7 @@ def _schemas() -> Json:
             HEADER_RECORD_KIND: {"const": ERASURE, "description": "Only on records that are no events."},
             HEADER_EVENT_ID: {"type": "string", "format": "uuid", "description": "Of the request, in each partition."},
             HEADER_REQUEST_ID: {"type": "string"},
+            HEADER_ACTOR: {"type": "string", "description": "Who asked, for the audit log."},
         },
     }
     omitted = {**NUMBER, "description": "Bytes of the value that was left out; only where it would not fit."}

@@ -16,7 +16,10 @@ from contracts.event import EventId, TenantId, Timestamp, UserId
 from contracts.record import HEADER_EVENT_ID, HEADER_REQUEST_ID, PlacedRecord, key_of
 
 HEADER_RECORD_KIND = "record-kind"  # only on records that are no events
+HEADER_ACTOR = "actor"  # who asked, if the audit log is to tell: a projector writes that as it applies the marker
 ERASURE: Literal["erasure"] = "erasure"
+
+MAX_ACTOR_LENGTH = 256  # characters; the audit log keeps no more
 
 # A version newer than any event's: releases that know no markers park it, and with it the later events of its key.
 _START = b'{"version":"2.1","recordKind":"erasure",'
@@ -48,14 +51,16 @@ def encode_erasure(erasure: UserErasure) -> bytes:
     return _encode(erasure)
 
 
-def erasure_records(erasure: UserErasure, request_id: str, partitions: int) -> list[PlacedRecord]:
-    """The marker for each partition, ready for Kafka."""
+def erasure_records(erasure: UserErasure, request_id: str, partitions: int, actor: str = "") -> list[PlacedRecord]:
+    """The marker for each partition, ready for Kafka. `actor`: who asked; empty: whoever asks writes the audit log."""
     key, value = key_of(erasure.tenant_id, erasure.user_id), encode_erasure(erasure)
     headers = [
         (HEADER_RECORD_KIND, ERASURE.encode()),
         (HEADER_EVENT_ID, str(erasure.erasure_id).encode()),
         (HEADER_REQUEST_ID, request_id.encode()),
     ]
+    if actor:
+        headers.append((HEADER_ACTOR, actor[:MAX_ACTOR_LENGTH].encode(errors="replace")))
     return [PlacedRecord(key, value, headers, partition) for partition in range(partitions)]
 
 

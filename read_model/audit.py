@@ -17,6 +17,7 @@ from read_model.generations.register import Connection
 Outcome = Literal["begun", "done", "refused", "failed"]
 
 WRITE = "SELECT ops.write_audit($1, $2, $3, $4, $5, $6, $7, $8)"
+FIRST_NOTE_ID = UUID(int=1 << 96)  # every UUIDv7 is greater, and every id of an erasure's entry is less
 NOT_THERE = (asyncpg.UndefinedFunctionError, asyncpg.InvalidSchemaNameError)
 
 
@@ -30,7 +31,8 @@ class AuditEntry(msgspec.Struct, frozen=True, kw_only=True):
     `actor`: who, such as `alice@host` or `key:<id>`; never a secret. `tenant_id`: whose data; empty: of every tenant.
     `target`: what it was done to, without personal data. `user_id`: the user it was about; only a pseudonym of it is
     stored. `request_id`: the same in all entries of one deed. `entry_id`: of a note that came by Kafka, and is written
-    once.
+    once,
+    or of an erasure: `entry_id_of_erasure`.
     """
 
     actor: str
@@ -49,6 +51,11 @@ def digest_of(tenant_id: str, user_id: str) -> bytes:
     The database hashes it once more, with a key that no role can read: that is the pseudonym.
     """
     return hashlib.sha256(f"{len(tenant_id)}:{tenant_id}{user_id}".encode()).digest()
+
+
+def entry_id_of_erasure(erasure_id: UUID) -> UUID:
+    """The id of an erasure's one entry. It has no time, so that notes are read on from the newest note."""
+    return UUID(int=erasure_id.int & ((1 << 80) - 1))
 
 
 async def write_entry(connection: Connection | asyncpg.Pool, entry: AuditEntry) -> int:

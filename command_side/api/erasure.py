@@ -115,7 +115,8 @@ async def erased(
     principal = scope[HEAD_KEY].fact(Principal)
     if AccessScope.PRIVACY not in principal.scopes:  # a user may be called as a path of queries, which needs less
         raise NotErasedError(FORBIDDEN[AccessScope.PRIVACY])
-    result = await erasures.request(principal.tenant_id, checked_user(user), scope[REQUEST_ID_KEY])
+    user_id = checked_user(user)
+    result = await erasures.request(principal.tenant_id, user_id, scope[REQUEST_ID_KEY], principal.subject)
     if not isinstance(result, Requested):
         outcome = result.outcome if isinstance(result, NotRequested) else result
         raise NotErasedError(REFUSALS[type(outcome)])

@@ -32,10 +32,14 @@ Write = Callable[[AuditEntry], Awaitable[object]]
 
 
 class Deed:
-    """What is being done. `target`: what it is done to, once that is known; no personal data."""
+    """What is being done. `target`: what it is done to, once that is known; no personal data.
 
-    def __init__(self, target: str) -> None:
+    `request_id`: the same in all rows of the deed.
+    """
+
+    def __init__(self, target: str, request_id: str = "") -> None:
         self.target = target
+        self.request_id = request_id
         self.outcome: Outcome = "done"
 
 
@@ -74,7 +78,7 @@ async def audited(
         request_id=str(new_entry_id()),
     )
     await _written(write, entry)
-    deed = Deed(target)
+    deed = Deed(target, entry.request_id)
     try:
         yield deed
     except BaseException as error:

@@ -81,17 +81,20 @@ async def erase(settings: PrivacySettings, users: Sequence[User], actor: str, pa
     write, whose = by_url(settings.database_url.get_secret_value()), ", ".join(sorted(tenants))
     async with audited(
         write, "privacy erase", actor=actor, target=f"{len(users)} users", tenant_id=whose, user_id=user_id
-    ):
-        return await _erase(settings, users, actor, patience)
+    ) as deed:
+        return await _erase(settings, users, actor, deed.request_id, patience)
 
 
-async def _erase(settings: PrivacySettings, users: Sequence[User], actor: str, patience: float) -> ErasureReport:
+async def _erase(
+    settings: PrivacySettings, users: Sequence[User], actor: str, request_id: str, patience: float
+) -> ErasureReport:
     began = time.monotonic()
     connection = await connect(settings.database_url.get_secret_value(), "footfall-privacy")
     try:
         events: int = await connection.fetchval(EVENTS, [tenant for tenant, _ in users], [user for _, user in users])
         erasures = [new_erasure(*user) for user in users]
-        markers = await _publish(settings, erasures)
+        # The rows of this command carry one pseudonym; of several users, projectors write one row each.
+        markers = await _publish(settings, erasures, request_id, actor if len(users) > 1 else "")
         await _note(connection, erasures, actor, markers)
         behind = await _behind_after(connection, settings.kafka_topic, markers, began + patience)
     finally:
@@ -99,7 +102,9 @@ async def _erase(settings: PrivacySettings, users: Sequence[User], actor: str, p
     return ErasureReport(erasures, events, markers, behind, _remains(settings), time.monotonic() - began)
 
 
-async def _publish(settings: PrivacySettings, erasures: Sequence[UserErasure]) -> dict[int, int]:
+async def _publish(
+    settings: PrivacySettings, erasures: Sequence[UserErasure], request_id: str, actor: str
+) -> dict[int, int]:
     last: dict[int, int] = {}
     async with _producer(settings) as producer:
         partitions = len(await producer.partitions_for(settings.kafka_topic))
@@ -107,7 +112,7 @@ async def _publish(settings: PrivacySettings, erasures: Sequence[UserErasure]) -
             records = [
                 record
                 for erasure in erasures[start : start + AT_ONCE]
-                for record in erasure_records(erasure, str(erasure.erasure_id), partitions)
+                for record in erasure_records(erasure, request_id, partitions, actor)
             ]
             for sent in await _sent(producer, settings.kafka_topic, records):
                 last[sent[0]] = max(sent[1], last.get(sent[0], -1))

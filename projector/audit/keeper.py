@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPa
 
 from contracts.audit_records import AuditAnchor, AuditNote, decode_audit_record, encode_audit_record
 from projector.settings import ProjectorSettings
-from read_model.audit import AuditEntry, write_entry
+from read_model.audit import FIRST_NOTE_ID, AuditEntry, write_entry
 from telemetry.connections import ended_within
 from telemetry.logs import get_logger
 from telemetry.metrics import AUDIT_ANCHORED
@@ -31,7 +31,7 @@ SKEW = timedelta(hours=1)  # by how much clocks may differ, and notes be read ag
 HEAD = "SELECT number, hash FROM ops.audit ORDER BY number DESC LIMIT 1"
 ROW = "SELECT hash FROM ops.audit WHERE number = $1"
 LOG = "SELECT encode(previous, 'hex') FROM ops.audit WHERE number = 1"
-NEWEST_NOTE = "SELECT entry_id FROM ops.audit WHERE entry_id IS NOT NULL ORDER BY entry_id DESC LIMIT 1"
+NEWEST_NOTE = "SELECT entry_id FROM ops.audit WHERE entry_id >= $1 ORDER BY entry_id DESC LIMIT 1"
 
 
 class AuditKeeper:
@@ -73,7 +73,7 @@ class AuditKeeper:
 
     async def _seek(self, consumer: AIOKafkaConsumer) -> None:
         """Begins a while before the newest note that is written: what is read again is not written again."""
-        newest = await self._asked(NEWEST_NOTE)
+        newest = await self._asked(NEWEST_NOTE, FIRST_NOTE_ID)
         begin = None
         if newest is not None:
             moment = min(time_of(newest), datetime.now(UTC)) - SKEW

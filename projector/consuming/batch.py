@@ -11,7 +11,7 @@ from contracts.record import key_of
 from projector.dead_letters.parking import Caps, DeadLetter, Parked
 from projector.liveness.stops import Stop
 from projector.privacy.erased_users import ErasedUsers, stub_id
-from projector.privacy.marker import Marker
+from projector.privacy.marker import Marker, marker_of
 from projector.writing.commit import Advance, Batch
 from projector.writing.conflicts import differ
 from projector.writing.failure import Diagnosis
@@ -167,7 +167,7 @@ class _OneByOne:
             return True
         erasure = erasure_of(record.value) if self._park_as is None else None
         if erasure is not None:
-            self._erase(Marker(erasure, record.topic, record.partition, record.offset))
+            self._erase(marker_of(erasure, record))
             return True
         outcome = self._outcome(record)
         if self._erased_keys and self._is_of_erased(record, outcome):

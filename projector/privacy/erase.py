@@ -6,6 +6,7 @@ rebuild counts the same.
 
 from collections.abc import Sequence
 
+from projector.privacy.audit_rows import write_audit_rows
 from projector.privacy.erased_users import stub_id
 from projector.privacy.letters import erase_letters
 from projector.privacy.marker import Marker
@@ -26,6 +27,8 @@ ON CONFLICT DO NOTHING
 
 async def erase(connection: Connection, generation: str, markers: Sequence[Marker]) -> bool:
     """Deletes what the generation holds of these users from before their markers, and registers the markers.
+
+    Where a marker says who asked, the audit log has one row of the erasure, whatever the number of its markers.
 
     Args:
         connection: a connection in the transaction that moves the checkpoints of the markers' partitions.
@@ -61,4 +64,5 @@ async def erase(connection: Connection, generation: str, markers: Sequence[Marke
         [pseudonym(secret, *m.user) for m in markers],
         [m.erasure.requested_at for m in markers],
     )
+    await write_audit_rows(connection, markers)  # last: it takes the lock of the audit log
     return emptied
