@@ -1,4 +1,4 @@
-"""A principal's share of exports, streams and fresh reads, taken where their places are."""
+"""The places that exports, streams and fresh reads take, and the share of them that one principal may hold."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +8,25 @@ from web.asgi import Scope
 from web.policies.limits.shares import Share
 from web.policies.passage import HEAD_KEY
 from web.policies.principal import Principal
+
+
+class Places:
+    """What a process does at once, at most. A place is looked for and taken in one step, without an await between."""
+
+    def __init__(self, most: int, busy: str) -> None:
+        """`busy`: the sentence for whom there is no place."""
+        self._free, self._busy = most, busy
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Holds a place while the body runs. Raises RefusedError (503)."""
+        if self._free <= 0:
+            raise RefusedError(503, self._busy, (b"retry-after", b"5"))
+        self._free -= 1
+        try:
+            yield
+        finally:
+            self._free += 1
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from query_side.api.compression import ENCODED, LEAST_BYTES, VARY, Gzip, takes_g
 from query_side.api.negotiation import CSV, JSON, chosen
 from query_side.api.pending_bytes import Pace, WaitingBytes
 from query_side.api.responses import BrokenStreamError, ClientGoneError, RefusedError, header, watch_for_departure
-from query_side.api.shares import held, principal_of
+from query_side.api.shares import Places, held, principal_of
 from query_side.audit.recorder import AuditRecorder
 from query_side.events import pages
 from query_side.events.filters import DEFAULT_LIMIT, EventFilter, PageRequest, next_link, page_request
@@ -50,7 +50,7 @@ class EventPages:
         self._least, self._within = settings.export_least_bytes, settings.export_pace_ms / 1000
         self._pool_of = pool_of
         self._cursors_of = cursors_of
-        self._exports = asyncio.Semaphore(settings.max_exports)
+        self._exports = Places(settings.max_exports, BUSY)
         self._share = Share("exports", settings.max_exports, settings.principal_share_percent)
         self._query_timeout = settings.query_timeout_ms / 1000
         self._export_timeout = settings.export_timeout_ms / 1000
@@ -115,9 +115,12 @@ class EventPages:
         if AccessScope.EXPORT not in principal_of(scope).scopes:
             lacking = FORBIDDEN[AccessScope.EXPORT]
             raise RefusedError(lacking.status, lacking.error, *lacking.headers)
-        if self._exports.locked():
-            raise RefusedError(503, BUSY, (b"retry-after", b"5"))
-        gzip = gzip and rendering.compressible
+        with self._exports.one():
+            await self._permitted(scope, receive, send, wanted, rendering, gzip and rendering.compressible)
+
+    async def _permitted(
+        self, scope: Scope, receive: Receive, send: Send, wanted: EventFilter, rendering: Rendering, gzip: bool
+    ) -> None:
         headers = [
             (b"content-type", rendering.content_type),
             *common_headers(rendering),
@@ -140,7 +143,7 @@ class EventPages:
         headers: Headers,
         gzip: bool,
     ) -> None:
-        async with self._exports, self._pool_of().acquire(timeout=self._query_timeout) as connection:
+        async with self._pool_of().acquire(timeout=self._query_timeout) as connection:
             pace = Pace(send, self._least, self._within)
             stream = Stream(send, headers, rendering, Gzip() if gzip else None, pace)
             gone = watch_for_departure(receive)

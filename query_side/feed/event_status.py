@@ -9,10 +9,11 @@ import msgspec
 
 from query_side.api.responses import RefusedError
 from query_side.events.queries import Connection
+from query_side.log_positions.bounded_waits import BoundedWaits
 from query_side.log_positions.positions import Position, TenantPositions
-from query_side.log_positions.progress import Progress
 from read_model.names import READ
 from read_model.wire_time import WireTime, wire_time, wire_time_or_none
+from web.policies.principal import Principal
 
 EVENT = f"""
 SELECT kafka_partition, kafka_offset, occurred_at, recorded_at, projected_at
@@ -56,21 +57,27 @@ class Status(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, kw
 class Statuses:
     """Looks up the status of events of one topic."""
 
-    def __init__(self, progress: Progress, pool_of: Callable[[], asyncpg.Pool], topic: str, timeout: float) -> None:
-        self._progress = progress
+    def __init__(self, waits: BoundedWaits, pool_of: Callable[[], asyncpg.Pool], topic: str, timeout: float) -> None:
+        self._waits = waits
         self._pool_of, self._topic, self._timeout = pool_of, topic, timeout
 
-    async def of(self, mine: TenantPositions, event_id: UUID, at: Position | None, wait: float) -> Status:
+    async def of(
+        self, principal: Principal, mine: TenantPositions, event_id: UUID, at: Position | None, wait: float
+    ) -> Status:
         """Returns the status of an event, read in one snapshot.
 
         Args:
+            principal: who asks, and may hold a share of the waits.
             mine: the tenant, whose event it must be.
             event_id: the event.
             at: the position of one of its records; then the status is that record's. None: the event's.
             wait: seconds at most to wait until the read model has reached `at`.
+
+        Raises:
+            RefusedError: (429) the principal's share of the waits is used up.
         """
         if at is not None:
-            await self._progress.wait_for([at], wait)
+            await self._waits.wait_for(principal, [at], wait)
         async with (
             self._pool_of().acquire(timeout=self._timeout) as connection,
             connection.transaction(isolation="repeatable_read", readonly=True),

@@ -12,9 +12,10 @@ from query_side.feed.broadcaster import Broadcaster
 from query_side.feed.event_status import Statuses
 from query_side.feed.routes import FeedRoutes
 from query_side.feed.stream import Streams
+from query_side.log_positions.bounded_waits import MAX_WAITING, BoundedWaits
 from query_side.log_positions.cursors import Cursors
 from query_side.log_positions.progress import Progress
-from query_side.log_positions.read_your_writes import MAX_WAITING, ReadYourWrites
+from query_side.log_positions.read_your_writes import ReadYourWrites
 from query_side.settings import QuerySettings
 from web.asgi import App
 from web.policies.limits.shares import Share
@@ -50,10 +51,11 @@ class Live:
             event_types,
         )
         fresh = Share("reads that wait for a position", MAX_WAITING, settings.principal_share_percent)
-        read_your_writes = ReadYourWrites(self._progress, pool_of, topic, tokens, fresh)
+        waits = BoundedWaits(self._progress, fresh)
+        read_your_writes = ReadYourWrites(self._progress, pool_of, topic, tokens, waits)
         self.policy, self.confirm = read_your_writes.policy, read_your_writes.confirm
         self._feed = FeedRoutes(pool_of, cursors_of, topic, self._streams, waiting)
-        self.statuses = Statuses(self._progress, pool_of, topic, settings.query_timeout_ms / 1000)
+        self.statuses = Statuses(waits, pool_of, topic, settings.query_timeout_ms / 1000)
 
     def raw_routes(self) -> dict[str, App]:
         """Returns the raw ASGI routes of the feed and the stream, by path."""

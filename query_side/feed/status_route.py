@@ -10,6 +10,7 @@ from query_side.api.declared import EventId
 from query_side.api.dependencies import TheTenant
 from query_side.api.described import OF_EVERY_READ, refused
 from query_side.api.reading import ALWAYS_JSON, AnyRequest
+from query_side.api.shares import principal_of
 from query_side.feed.event_status import Status, Statuses, at_most_one
 from query_side.log_positions.positions import TenantPositions, positions_of, wait_of
 from web.tenants.position_tokens import PositionTokens
@@ -39,4 +40,4 @@ async def event_status(
     scope: Any = request.scope
     mine = TenantPositions(tokens, tenant)
     position = at_most_one(positions_of(scope["query_string"], scope["headers"], mine))
-    return await statuses.of(mine, event_id, position, wait_of(scope["headers"]))
+    return await statuses.of(principal_of(scope), mine, event_id, position, wait_of(scope["headers"]))

@@ -8,7 +8,7 @@ import asyncpg
 from query_side.api.asking import tenant_of
 from query_side.api.parameters import Parameters
 from query_side.api.responses import RefusedError, header, until_disconnect
-from query_side.api.shares import held, principal_of
+from query_side.api.shares import Places, held, principal_of
 from query_side.feed.broadcaster import RETRY, Broadcaster, Filter, Subscriber, end_event, heartbeat_comment, sse_event
 from query_side.feed.pages import Page, cursor_of, position_of_cursor, read_page
 from query_side.feed.start_position import NOW, start_position
@@ -26,6 +26,7 @@ CATCH_UP_BYTES = 65_536  # of events in one read: a client that does not receive
 MAX_CATCHING_UP = 8  # clients that read from the database at once; others wait for their turn
 SEND_SIZE = 65_536  # bytes that are sent at once: a slow client cannot receive a whole burst within SEND_TIMEOUT
 SEND_TIMEOUT = 30.0  # seconds in which a client must receive at least a part of what was sent
+BUSY = "Too many streams are open; try again shortly."
 LAST_ID = "lastEventId"  # the parameter that event-source-polyfill sends instead of the header `Last-Event-ID`
 NOTHING = {"type": "http.response.body", "body": b"", "more_body": True}
 HEADERS = [
@@ -43,13 +44,13 @@ class Streams:
         pool_of: Callable[[], asyncpg.Pool],
         cursors_of: Callable[[], Cursors],
         topic: str,
-        places: Share,
+        share: Share,
         heartbeat: float,
         event_types: Sequence[str],
     ) -> None:
         self._event_types = event_types
         self._broadcaster, self._pool_of, self._cursors_of, self._topic = broadcaster, pool_of, cursors_of, topic
-        self._places, self._open = places, 0
+        self._places, self._share = Places(share.places, BUSY), share
         self._heartbeat = heartbeat
         self._catching_up = asyncio.Semaphore(MAX_CATCHING_UP)
         self._subscribers: set[Subscriber] = set()
@@ -63,8 +64,12 @@ class Streams:
 
     async def stream(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Streams events from `Last-Event-ID`, else from `since`, else from now on, until one side ends the stream."""
-        if self._ending or self._open >= self._places.places:
-            raise RefusedError(503, "Too many streams are open; try again shortly.", (b"retry-after", b"5"))
+        if self._ending:
+            raise RefusedError(503, BUSY, (b"retry-after", b"5"))
+        with self._places.one(), held(self._share, principal_of(scope)):
+            await self._begun(scope, receive, send)
+
+    async def _begun(self, scope: Scope, receive: Receive, send: Send) -> None:
         wants, since = await self._filter_and_start(scope)
         if since is not None and since.tag is not None:
             check(since.tag, (await read_model_state(self._pool_of(), self._topic)).history)
@@ -72,14 +77,14 @@ class Streams:
             await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
             await send({"type": "http.response.body", "body": b""})
             return
-        with held(self._places, principal_of(scope)):
-            await self._streamed(Subscriber(wants), since, receive, send)
+        await self._streamed(Subscriber(wants), since, receive, send)
 
     async def _streamed(
         self, subscriber: Subscriber, since: ReaderPosition | None, receive: Receive, send: Send
     ) -> None:
-        self._open += 1
         self._subscribers.add(subscriber)
+        if self._ending:  # since it was tested
+            subscriber.end("shutdown")
         gone = asyncio.create_task(until_disconnect(receive))
         work = asyncio.create_task(self._send_events(subscriber, since, send))
         try:
@@ -88,7 +93,6 @@ class Streams:
         finally:
             self._broadcaster.unsubscribe(subscriber)
             self._subscribers.discard(subscriber)
-            self._open -= 1
             gone.cancel()
             work.cancel()
             await asyncio.wait([work])

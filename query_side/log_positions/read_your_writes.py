@@ -13,18 +13,15 @@ import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
 from query_side.api.responses import RefusedError, refusal_for
-from query_side.api.shares import held
+from query_side.log_positions.bounded_waits import BoundedWaits
 from query_side.log_positions.positions import Position, TenantPositions, positions_of, wait_of, without_position
 from query_side.log_positions.progress import Progress
 from read_model.names import READ
 from web.health import PROBES
 from web.policies.decisions import ADMIT, Admit, Decision, NeedsIO, Refuse
-from web.policies.limits.shares import Share
 from web.policies.principal import DEFAULT_TENANT, Principal
 from web.policies.request_head import RequestHead
 from web.tenants.position_tokens import PositionTokens
-
-MAX_WAITING = 1_000  # requests that may wait at the same time; further requests get an answer without a wait
 
 PARKED = f"""
 SELECT kafka_partition, kafka_offset, state, cause, error_message, behind_offset
@@ -61,12 +58,10 @@ class ReadYourWrites:
         pool_of: Callable[[], asyncpg.Pool],
         topic: str,
         tokens: PositionTokens,
-        share: Share,
+        waits: BoundedWaits,
     ) -> None:
-        """`share`: of the requests that may wait."""
         self._progress, self._pool_of, self._topic, self._tokens = progress, pool_of, topic, tokens
-        self._share = share
-        self._waiting = 0
+        self._waits = waits
 
     def policy(self, head: RequestHead) -> Decision:
         """Admits a query that names no positions; for any other, waits for its positions. See `RequestPolicy`."""
@@ -79,8 +74,9 @@ class ReadYourWrites:
             mine = TenantPositions(self._tokens, head.fact(Principal).tenant_id)
             asked = Asked(mine, positions_of(head.query, head.headers, mine))
             if asked.positions:
-                with held(self._share, head.fact(Principal)):
-                    await self._wait_until_passed(asked, wait_of(head.headers))
+                behind = await self._waits.wait_for(head.fact(Principal), asked.positions, wait_of(head.headers))
+                if behind:
+                    raise await self._not_reached(mine, behind[0])
                 token = _asked.set(asked)
                 await self._refuse_parked(asked)
         except Exception as error:  # noqa: BLE001 - named in the log, and answered
@@ -107,17 +103,6 @@ class ReadYourWrites:
                 raise _not_yet(asked.mine, position, None if row is None else row["next_offset"])
             if (row["stopped_reason"] or "").startswith(OTHER_HISTORY):
                 raise _unknown(asked.mine, position, row["stopped_reason"])
-
-    async def _wait_until_passed(self, asked: Asked, seconds: float) -> None:
-        if self._waiting >= MAX_WAITING:
-            seconds = 0
-        self._waiting += 1
-        try:
-            behind = await self._progress.wait_for(asked.positions, seconds)
-        finally:
-            self._waiting -= 1
-        if behind:
-            raise await self._not_reached(asked.mine, behind[0])
 
     async def _not_reached(self, mine: TenantPositions, asked: Position) -> RefusedError:
         vector = (await self._progress.refresh()).at

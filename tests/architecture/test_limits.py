@@ -12,8 +12,7 @@ from query_side.api import negotiation, parameters
 from query_side.events import filters
 from query_side.feed import broadcaster as tail
 from query_side.feed import routes as feed_routes
-from query_side.log_positions import cursors, positions
-from query_side.log_positions import read_your_writes as fresh
+from query_side.log_positions import bounded_waits, cursors, positions
 from query_side.settings import QuerySettings
 from tests.architecture.repository import ROOT
 from web import server as serve
@@ -70,7 +69,7 @@ def test_a_page_has_as_many_of_either() -> None:
         f"{users.MAX_RANKING.days} days of `/products/top`, {users.MAX_ACTIVITY.days} of `/activity/hourly` | 400",
         f"{cursors.MAX_CURSOR_LENGTH:,} characters that were sealed here | 400",
         f"{positions.MAX_POSITIONS}, for at most {positions.MAX_WAIT:g} s",
-        f"| requests that wait for positions | {fresh.MAX_WAITING:,} | 503",
+        f"| requests that wait for positions | {bounded_waits.MAX_WAITING:,} | 503",
         f"| list elements of `Accept` and `Accept-Encoding` | {negotiation.MAX_ELEMENTS} |",
         f"{in_words('BYTES', tail.MAX_QUEUED_BYTES)} or {tail.MAX_QUEUED:,} pieces | closed",
     ],

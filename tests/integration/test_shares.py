@@ -1,22 +1,27 @@
 """Limits in real processes: one client cannot hold all that others need, nor ask for more than its rate and quota."""
 
+import asyncio
 import json
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
+import asyncpg
 import pytest
 
 from tests.conftest import Footfall
 from tests.drivers.token_issuer import authorization, keys_served
 from tests.patience import PATIENCE
 from tests.processes import Process, wait_until
+from tests.producing import metric
 
 BODY = b'{"userId":"user-1","eventType":"LOGIN"}'
 STREAM = "GET /events/stream HTTP/1.1"
 NOT_YET = "GET /users/user-1/activity?position=0-99999999 HTTP/1.1"
+STATUS = "GET /events/01980000-0000-7000-8000-000000000007/status?position=0-99999999 HTTP/1.1"
+EXPORT = "GET /events/processed?format=ndjson HTTP/1.1"
 
 
 @pytest.fixture(scope="module")
@@ -81,13 +86,55 @@ def test_one_client_holds_its_share_of_the_streams_and_others_still_get_one(aski
     wait_until(there_is_room_again, 10, "a stream of a client that closed another")
 
 
-def test_one_client_holds_its_share_of_the_reads_that_wait(asking: Asking) -> None:
-    alice, bob, wait = authorization("alice"), authorization("bob"), "Prefer: wait=30"
+def test_streams_that_begin_at_the_same_time_are_as_many_as_there_are_places(shared_footfall: Footfall) -> None:
+    """Each finds its start in the database first, and holds its place meanwhile."""
+    process = shared_footfall.start("query-side", MAX_STREAMS="3")
+    with ExitStack() as stack:
+        asking = Asking(process, stack)
+        for since in ("2026-01-01", "beginning"):
+            opened = [asking.send(f"GET /events/stream?since={since} HTTP/1.1") for _ in range(40)]
+            told = [begins(connection) for connection in opened]
+            assert sorted({*told}) == [b"HTTP/1.1 200", b"HTTP/1.1 503"]
+            assert told.count(b"HTTP/1.1 200") == 3
+            for connection in opened:
+                connection.close()
+            wait_until(lambda: metric(process, "streams_open") == 0, 10, "the streams to end")
+
+
+def test_exports_beyond_the_bound_are_refused_while_others_are_written_into_the_audit_log(
+    shared_footfall: Footfall,
+) -> None:
+    process = shared_footfall.start("query-side", MAX_EXPORTS="2")
+    with ExitStack() as stack:
+        asking = Asking(process, stack)
+        with held_back(shared_footfall):
+            begun = [asking.send(EXPORT) for _ in range(2)]
+            status, headers, body = asking.answer(EXPORT)
+            assert (status, headers["retry-after"]) == (503, "5")
+            assert body["error"] == "Too many answers of all events are being streamed; try again shortly."
+        assert [begins(connection) for connection in begun] == [b"HTTP/1.1 200"] * 2
+
+
+@contextmanager
+def held_back(footfall: Footfall) -> Iterator[None]:
+    """Nothing can be written into the audit log during the body."""
+    with asyncio.Runner() as runner, ExitStack() as stack:
+        connection = runner.run(asyncpg.connect(footfall.servers.admin_url))
+        stack.callback(lambda: runner.run(connection.close()))
+        writing = "SELECT ops.write_audit('a test', '', 'export', '', NULL, 'done', '', NULL)"
+        runner.run(connection.execute(f"BEGIN; {writing}"))  # the next one waits until this transaction has ended
+        yield
+
+
+@pytest.mark.parametrize(("held", "asked"), [(NOT_YET, NOT_YET), (STATUS, NOT_YET), (NOT_YET, STATUS)])
+def test_one_client_holds_its_share_of_the_reads_that_wait(asking: Asking, held: str, asked: str) -> None:
+    name = f"{len(held)}-{len(asked)}"  # what others hold lasts as long as they asked for
+    alice, bob, wait = authorization(f"alice-{name}"), authorization(f"bob-{name}"), "Prefer: wait=30"
     for _ in range(10):
-        asking.send(NOT_YET, alice, wait)
+        asking.send(held, alice, wait)
 
     def is_full() -> bool:
-        connection = asking.send(NOT_YET, alice, wait)
+        connection = asking.send(asked, alice, wait)
         connection.settimeout(0.2)
         try:
             return begins(connection) == b"HTTP/1.1 429"
@@ -95,7 +142,7 @@ def test_one_client_holds_its_share_of_the_reads_that_wait(asking: Asking) -> No
             return False
 
     wait_until(is_full, 10, "the share to be held")
-    others = asking.send(NOT_YET, bob, wait)
+    others = asking.send(asked, bob, wait)
     others.settimeout(0.2)
     with pytest.raises(TimeoutError):
         begins(others)  # it waits for its position, as it asked
