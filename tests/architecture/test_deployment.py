@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from footfall.local.embedded.kafka.jars import KAFKA_VERSION
 from identity.settings import IdentitySettings
 from projector.settings import ProjectorSettings
 from query_side.settings import QuerySettings
-from tests.architecture.repository import ROOT
+from tests.architecture.repository import ROOMS, ROOT
 from tests.patience import PATIENCE
 
 COMPOSE = ROOT / "compose.yaml"
@@ -217,3 +218,12 @@ def test_nginx_asks_the_name_server_of_its_own_network(tmp_path: Path, resolv_co
     script = script.replace("/tmp/", f"{tmp_path}/written-").replace("/etc/resolv.conf", f"{tmp_path}/resolv.conf")
     subprocess.run(["sh", "-c", script.replace("exec nginx", "true")], check=True, timeout=30)
     assert (tmp_path / "written-resolver.conf").read_text() == f"resolver {resolver} valid=5s ipv6=off;\n"
+
+
+def test_every_room_goes_into_the_image_and_into_the_package() -> None:
+    named = set(re.findall(r"^!(\w+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE))
+    assert set(ROOMS) <= named
+    built = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"][
+        "packages"
+    ]
+    assert set(ROOMS) <= set(built)
