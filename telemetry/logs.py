@@ -45,6 +45,8 @@ def configure_logs(level: str, personal_fields: Iterable[str] = ()) -> None:
         )
     )
     handler.addFilter(LogThrottle("aiokafka"))  # without a broker it logs that 60 times a second
+    # It logs each request that is no HTTP, which anybody can send. Its errors have tracebacks, of which each counts.
+    handler.addFilter(LogThrottle("uvicorn", seconds=1.0, up_to=logging.WARNING))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)

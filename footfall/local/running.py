@@ -30,7 +30,9 @@ from footfall.local.embedded import (
 )
 from footfall.local.reporter import grant_local
 from footfall.local.secured import Door, prepare_door
+from footfall.processes.environment import load_settings
 from footfall.processes.identity import make_keys_topic
+from identity.settings import IdentitySettings
 from operations.settings import MigrateSettings, TopicSettings
 from operations.setup import create_topics, migrate
 
@@ -60,12 +62,16 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class Running:
-    """A running Footfall. `processes`: the projectors and the front; each has a log file in `log_dir`."""
+    """A running Footfall. `processes`: the projectors and the front; each has a log file in `log_dir`.
+
+    `auth`: what opens the front, as the setting AUTH says it.
+    """
 
     front: str  # URL
     stack: StackAddresses
     processes: "Sequence[subprocess.Popen[bytes]]"
     log_dir: Path
+    auth: str = "open"
 
     def ended(self) -> list[str]:
         """Returns what has ended by itself, each with its process id."""
@@ -92,6 +98,7 @@ def running_footfall(options: RunOptions, console: Console) -> Iterator[Running]
             door = prepare_door(stack, options.state_dir)
             topics = create_topics(TopicSettings(**door.admin, kafka_partitions=options.partitions))
             make_keys_topic(**door.admin)
+            auth = door.front.get("AUTH") or load_settings(IdentitySettings).auth
         for found in topics.values():
             for sentence in found.differs:
                 console.print(sentence, style="yellow", markup=False)
@@ -104,7 +111,7 @@ def running_footfall(options: RunOptions, console: Console) -> Iterator[Running]
                 for probe_port in probes:
                     processes += [start_projector(stack, door, probe_port, log_dir / f"projector-{probe_port}.log")]
                 processes += [start_front(stack, door, port, log_dir / "front.log")]
-                running = Running(f"{door.scheme}://127.0.0.1:{port}", stack, processes, log_dir)
+                running = Running(f"{door.scheme}://127.0.0.1:{port}", stack, processes, log_dir, auth)
                 urls = [running.front, *(f"{door.scheme}://127.0.0.1:{probe}" for probe in probes)]
                 stops = wait_until_ready(running, urls, door.trust)
             for stop_reason in stops:

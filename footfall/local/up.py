@@ -8,6 +8,7 @@ from rich.console import Console
 
 from footfall.cli.called_as import as_called
 from footfall.local.running import Running, RunOptions, running_footfall
+from footfall.local.secured import OPERATOR_FILE
 
 WATCH = 0.5  # seconds between looks at the processes
 
@@ -44,13 +45,29 @@ def interrupt(_number: int, _frame: FrameType | None) -> None:
 
 
 def welcome(running: Running) -> str:
-    """Returns the greeting: the addresses, and three commands to paste."""
-    front = running.front
+    """Returns the greeting: the addresses, and three commands to paste, after those that make a key if it takes one."""
+    front, key = running.front, "" if running.auth == "open" else ' -H "Authorization: Bearer $KEY"'
+    security = running.stack.security
+    curl = "curl -s" if security is None else f"curl -s --cacert {security.certificates.authority}"
     return as_called(
         f"\n[bold]Footfall is up at {front}[/bold]   (Ctrl-C stops everything)\n"
         f"Kafka {running.stack.kafka_bootstrap}   logs in {running.log_dir}\n\n"
-        f"curl -s {front}/events/generate -H 'Content-Type: application/json' \\\n"
+        f"{first_key(running)}"
+        f"{curl} {front}/events/generate{key} -H 'Content-Type: application/json' \\\n"
         """  -d '{"userId":"user-1","eventType":"PRODUCT_VIEW","payload":{"productId":"p-42"}}'\n\n"""
-        f"curl -s {front}/events/processed\n"
+        f"{curl} {front}/events/processed{key}\n"
         f"footfall sql --state-dir {running.log_dir.parent}\n"
     )
+
+
+def first_key(running: Running) -> str:
+    """Returns the lines that set KEY to what opens the front; nothing if everybody gets in."""
+    if running.auth == "open":
+        return ""
+    if running.auth == "tokens":
+        return "KEY=...  # an access token of your OpenID provider\n\n"
+    state_dir = running.log_dir.parent
+    create = "footfall keys create --kind secret --name first"
+    if running.stack.security is not None:
+        return f"set -a; . {state_dir / OPERATOR_FILE}; set +a\nKEY=$({create})\n\n"
+    return f"KEY=$({create} --state-dir {state_dir})\n\n"

@@ -8,7 +8,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import TopicAlreadyExistsError, for_code
+from aiokafka.errors import TopicAlreadyExistsError, TopicAuthorizationFailedError, for_code
 
 from brokers.diagnosis import with_reason
 from identity.keys.key_record import KeyRecord, encode_key
@@ -23,7 +23,7 @@ POLL = 0.05  # seconds
 
 
 class WrongTopicError(Exception):
-    """The topic would lose keys, or their order: its text says what to do."""
+    """The topic would lose keys, or their order, or nobody may look: its text says what to do."""
 
 
 class RegisterTopic:
@@ -97,7 +97,11 @@ async def _check(admin: AIOKafkaAdminClient, topic: str) -> None:
     if len(partitions) != 1:
         raise WrongTopicError(f"The topic {topic} has {len(partitions)} partitions; the register of keys needs one.")
     [response] = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic, None)])
-    found = {entry[0]: entry[1] for resource in response.resources for entry in resource[4]}
-    if found.get("cleanup.policy") != "compact":
-        policy = found.get("cleanup.policy")
+    [(code, _reason, _kind, _name, entries)] = response.resources
+    if code == TopicAuthorizationFailedError.errno:
+        raise WrongTopicError(f"This user of Kafka may not read the settings of {topic}: grant it DESCRIBE_CONFIGS.")
+    if code:
+        raise for_code(code)(f"the settings of topic {topic} were not read")
+    policy = {entry[0]: entry[1] for entry in entries}.get("cleanup.policy")
+    if policy != "compact":
         raise WrongTopicError(f"The topic {topic} has cleanup.policy={policy} and would lose keys; set it to compact.")

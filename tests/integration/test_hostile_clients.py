@@ -127,6 +127,16 @@ def deviations(url: str, cases: list[Case]) -> list[str]:
     return found
 
 
+def test_what_is_no_http_does_not_fill_the_log(side: Process) -> None:
+    def lines() -> int:
+        return side.log_text().count("Invalid HTTP request received.")
+
+    began, before = time.monotonic(), lines()
+    for _ in range(300):
+        assert asked(side.url, b"X\r\n\r\n").status == 400
+    assert lines() - before <= time.monotonic() - began + 1, "more than a line a second"
+
+
 def test_the_corpus_is_large_and_its_names_are_unique() -> None:
     names = [case.name for case in (*BODIES, *HEADS)]
     assert len(names) == len(set(names)) >= 500

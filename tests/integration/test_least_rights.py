@@ -104,6 +104,11 @@ def test_keys_are_made_and_read_with_exactly_these_rights(secured: SecuredBroker
 
     wait_until(lambda: status_with(key) == 200, 30, "the key to be known")
     assert status_with(key[:-1]) == 401
+    rights = [right for right in least_rights("`keys`", NAMES) if right.operation != "DESCRIBE_CONFIGS"]
+    blind = {**secured.user("blind", *rules_of("blind", rights)), **keys_topic}
+    refused = run(footfall, "keys list", blind)
+    assert refused.exit_code == 1
+    assert f"may not read the settings of {NAMES[KEYS]}: grant it DESCRIBE_CONFIGS" in " ".join(refused.output.split())
 
 
 async def dead_letters(secured: SecuredBroker) -> int:

@@ -1,7 +1,7 @@
 """`footfall up --secure`: HTTPS, keys, and a Kafka that lets in only whom it knows, with nothing prepared."""
 
-import json
 import os
+import re
 import signal
 import ssl
 import subprocess
@@ -41,7 +41,7 @@ def test_everything_works_by_tls_with_a_key_and_without_one_nothing(state: Path,
         with httpx.Client(base_url=f"https://127.0.0.1:{port}", verify=context, timeout=PATIENCE) as client:
             assert client.get("/events/processed").status_code == 401
             assert client.post("/events/generate", json=COMMAND).status_code == 401
-            client.headers["Authorization"] = f"Bearer {made_key(state)}"
+            client.headers["Authorization"] = f"Bearer {made_key((tmp_path / 'up.log').read_text(), state)}"
             wait_until(lambda: client.get("/events/processed").status_code == 200, 30, "the key to be known")
             posted = client.post("/events/generate", json=COMMAND)
             assert posted.status_code == 201, posted.text
@@ -54,17 +54,19 @@ def test_everything_works_by_tls_with_a_key_and_without_one_nothing(state: Path,
         assert up.wait(PATIENCE) == 0
 
 
-def made_key(state: Path) -> str:
-    """An operator makes it, with the variables that `up` has written."""
-    lines = (state / "operator.env").read_text().splitlines()
-    variables = {name: value.strip("'") for name, _, value in (line.partition("=") for line in lines)}
-    arguments = ["keys", "create", "--kind", "secret", "--name", "test", "--json"]
+def made_key(told: str, state: Path) -> str:
+    """An operator makes it by the lines that `up` prints, as they stand there."""
+    lines = told[told.index("set -a;") : told.index("curl")]
     run = subprocess.run(
-        [sys.executable, "-m", "footfall", *arguments],
-        env={**os.environ, "ENVIRONMENT": "test", **variables},
+        ["bash", "-c", f'{lines}\necho "$KEY"'],
+        env={**os.environ, "ENVIRONMENT": "test"},
         capture_output=True,
         text=True,
         check=True,
         timeout=PATIENCE,
     )
-    return str(json.loads(run.stdout)["key"])
+    post, get = re.findall(r"^curl (?:.*\\\n)*.*$", told, re.MULTILINE)
+    for command in (post, get):
+        assert 'Authorization: Bearer $KEY"' in command
+        assert f"--cacert {state / 'certificates' / 'ca.pem'} " in command
+    return run.stdout.strip()

@@ -43,6 +43,16 @@ def test_a_key_is_masked_wherever_it_stands(lines: Any) -> None:
     assert (ours["target"], ours["why"], other["event"]) == ("/events/generate?key=***&a=1", "Bearer ***", "said ***")
 
 
+def test_requests_that_are_no_http_are_one_line_a_second_and_each_traceback_is_one(lines: Any) -> None:
+    uvicorn = logging.getLogger("uvicorn.error")
+    for _ in range(300):
+        uvicorn.warning("Invalid HTTP request received.")
+    for _ in range(2):
+        uvicorn.error("Exception in ASGI application")
+    told = [line["event"] for line in lines()]
+    assert told == ["Invalid HTTP request received.", *["Exception in ASGI application"] * 2]
+
+
 def test_personal_and_secret_fields_are_masked(lines: Any) -> None:
     get_logger("room").info("seen", userId="zoe", user_id="zoe", payload={"ip": "1"}, value=b"{}", password="x", n=1)
     [line] = lines()
