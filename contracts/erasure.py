@@ -12,8 +12,9 @@ from uuid import UUID
 import msgspec
 from uuid_utils.compat import uuid7
 
-from contracts.event import EventId, TenantId, Timestamp, UserId
+from contracts.event import EventId, TenantId, Timestamp, UserId, is_tenant_id
 from contracts.record import HEADER_EVENT_ID, HEADER_REQUEST_ID, PlacedRecord, key_of
+from contracts.validation.rules import is_user_id
 
 HEADER_RECORD_KIND = "record-kind"  # only on records that are no events
 HEADER_ACTOR = "actor"  # who asked, if the audit log is to tell: a projector writes that as it applies the marker
@@ -41,7 +42,9 @@ _encode = msgspec.json.Encoder().encode
 
 
 def new_erasure(tenant_id: str, user_id: str) -> UserErasure:
-    """An erasure that is asked for now."""
+    """An erasure that is asked for now. Raises ValueError for what no user can have: it would be no marker."""
+    if not (is_tenant_id(tenant_id) and is_user_id(user_id)):
+        raise ValueError("no user can have this tenant or id")
     erasure_id = UUID(int=uuid7().int)
     return UserErasure("2.1", ERASURE, erasure_id, tenant_id, user_id, datetime.now(UTC))
 

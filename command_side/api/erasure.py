@@ -1,8 +1,8 @@
 """`DELETE /users/{id}`: asks for the erasure of a user. The answer says what the log keeps all the same."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
-from urllib.parse import unquote_to_bytes
+from urllib.parse import parse_qsl, unquote_to_bytes
 
 import msgspec
 from litestar import Request, Response, Router, route
@@ -13,6 +13,7 @@ from litestar.exceptions import MethodNotAllowedException, ValidationException
 from litestar.handlers import BaseRouteHandler
 from litestar.openapi.spec import Example
 from litestar.params import PathParameter, QueryParameter, SkipValidation
+from litestar.types import Guard
 
 from command_side.erasures import Erasures, NotRequested, Requested
 from command_side.publishing.event_log import Away, Busy, Failed, TooLarge, Unknown
@@ -29,9 +30,12 @@ ERASE, ERASE_ANY = "/users/{id:str}", "/users"
 ANY_METHOD = [HttpMethod.GET, HttpMethod.POST, HttpMethod.PUT, HttpMethod.PATCH, HttpMethod.DELETE]
 RETRY_AFTER = ((b"retry-after", b"2"),)
 BAD_USER = f"The user id must be 1 to {MAX_USER_ID_LENGTH} characters without control characters, in UTF-8."
+MAX_FIELDS = 50  # `name=value` in one query string
 REMAINS = [
     "The log keeps the bytes of the user's events, and of this request, until its topic is rewritten.",
     "Dead letters that were published to their topic stay there.",
+    "A dead letter that has no key, and a value that is no JSON, cannot be found by its user.",
+    "PostgreSQL's statistics (pg_stats) may quote values of deleted rows until the next ANALYZE.",
     "PostgreSQL's files, write-ahead log and backups keep deleted rows until the space is used again or they expire.",
 ]
 # What became of the request; each may be sent again, for a second erasure changes nothing.
@@ -92,7 +96,37 @@ async def only_delete(connection: ASGIConnection[Any, Any, Any, Any], _handler: 
         raise MethodNotAllowedException
 
 
-@route(ERASE, http_method=ANY_METHOD, status_code=202, guards=[only_delete])
+def takes_only(*names: str) -> Guard:
+    """A guard: the query string has each of these parameters once, in UTF-8, and no other.
+
+    Litestar would take the last of those that are repeated, ignore others, and replace what is not UTF-8: so it might
+    erase somebody else.
+    """
+
+    async def guard(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler) -> None:
+        problem = query_problem(connection.scope["query_string"], names)
+        if problem is not None:
+            raise NotErasedError(Refuse(400, "", problems=(problem,)))
+
+    return guard
+
+
+def query_problem(query_string: bytes, names: Sequence[str]) -> str | None:
+    """What is wrong with a query string that has to have each of these parameters once, and no other."""
+    try:
+        text = query_string.decode()
+        fields = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS) if text else []
+    except UnicodeDecodeError:
+        return "The query string is not UTF-8."
+    except ValueError:
+        return f"The query string has more than {MAX_FIELDS} parameters."
+    found = [name for name, _ in fields]
+    if any(name not in names for name in found):
+        return f"This path takes {'only ' + ', '.join(f'`{name}`' for name in names) if names else 'no parameters'}."
+    return next((f"Parameter `{name}` must be given once." for name in names if found.count(name) != 1), None)
+
+
+@route(ERASE, http_method=ANY_METHOD, status_code=202, guards=[only_delete, takes_only()])
 async def erase_user(
     request: Request[Any, Any, Any], user_id: UserInPath, erasures: TheErasures, position_tokens: Tokens
 ) -> ErasureAnswer:
@@ -100,7 +134,7 @@ async def erase_user(
     return await erased(request, unquote_to_bytes(user_id), erasures, position_tokens)
 
 
-@route(ERASE_ANY, http_method=ANY_METHOD, status_code=202, guards=[only_delete])
+@route(ERASE_ANY, http_method=ANY_METHOD, status_code=202, guards=[only_delete, takes_only("userId")])
 async def erase_any_user(
     request: Request[Any, Any, Any], user_id: UserInQuery, erasures: TheErasures, position_tokens: Tokens
 ) -> ErasureAnswer:

@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaProducer
 
 from contracts.erasure import UserErasure, erasure_records, new_erasure
 from contracts.record import PlacedRecord
-from operations.audit.deed import audited, by_url
+from operations.audit.deed import ERRORS, audited, by_url
 from operations.settings import PrivacySettings
 from read_model.connecting.pool import connect
 from read_model.generations.register import (
@@ -33,11 +33,28 @@ SELECT count(*) FROM read.processed_events AS event
 JOIN unnest($1::text[], $2::text[]) AS gone(tenant_id, user_id) USING (tenant_id, user_id)
 """
 
+PARKED_MARKERS = """
+SELECT EXISTS (
+    SELECT FROM {generation}.dead_letters
+    JOIN unnest($2::int[], $3::bigint[]) AS marker(kafka_partition, kafka_offset) USING (kafka_partition, kafka_offset)
+    WHERE kafka_topic = $1
+)
+"""
+UNKNOWN = (
+    "The markers are in the log, so projectors erase the users when they reach them. Whether every generation has"
+    " passed them is unknown: the database did not say"
+)
+
 User = tuple[str, str]  # tenant and user id
+Place = tuple[int, int]  # partition and offset of a marker
+
+
+class UnknownErasureError(Exception):
+    """The markers are in the log, and what became of them is unknown."""
 
 
 class Behind(msgspec.Struct, frozen=True):
-    """A generation that has not passed every marker, and why it may take long."""
+    """A generation that has not applied every marker, and why it may take long."""
 
     generation: str
     state: str
@@ -74,6 +91,8 @@ async def erase(settings: PrivacySettings, users: Sequence[User], actor: str, pa
 
     Raises:
         KafkaError: Not every marker is in the log. To ask again does no harm.
+        UnknownErasureError: Every marker is in the log, and the database does not say whether they are applied.
+        ValueError: Nobody can have such a tenant or id.
         AuditUnavailableError: The audit log cannot be written, so nothing was done.
     """
     tenants = {tenant for tenant, _ in users}
@@ -93,19 +112,35 @@ async def _erase(
     try:
         events: int = await connection.fetchval(EVENTS, [tenant for tenant, _ in users], [user for _, user in users])
         erasures = [new_erasure(*user) for user in users]
+        await _check_rights(connection, settings.kafka_topic, erasures, actor)
         # The rows of this command carry one pseudonym; of several users, projectors write one row each.
-        markers = await _publish(settings, erasures, request_id, actor if len(users) > 1 else "")
-        await _note(connection, erasures, actor, markers)
-        behind = await _behind_after(connection, settings.kafka_topic, markers, began + patience)
+        places = await _publish(settings, erasures, request_id, actor if len(users) > 1 else "")
+        markers = dict(sorted(places))  # of each partition the last
+        try:
+            await _note(connection, erasures, actor, markers)
+            behind = await _behind_after(connection, settings.kafka_topic, places, began + patience)
+        except ERRORS as error:
+            raise UnknownErasureError(f"{UNKNOWN} ({type(error).__name__}).") from error
     finally:
         await connection.close()
     return ErasureReport(erasures, events, markers, behind, _remains(settings), time.monotonic() - began)
 
 
+async def _check_rights(connection: Connection, topic: str, erasures: Sequence[UserErasure], actor: str) -> None:
+    """Does, before anything is published, what will be done after it; the journal keeps nothing of that."""
+    await _behind(connection, topic, [])
+    trial = connection.transaction()
+    await trial.start()
+    try:
+        await _note(connection, erasures, actor, {})
+    finally:
+        await trial.rollback()
+
+
 async def _publish(
     settings: PrivacySettings, erasures: Sequence[UserErasure], request_id: str, actor: str
-) -> dict[int, int]:
-    last: dict[int, int] = {}
+) -> list[Place]:
+    places: list[Place] = []
     async with _producer(settings) as producer:
         partitions = len(await producer.partitions_for(settings.kafka_topic))
         for start in range(0, len(erasures), AT_ONCE):
@@ -114,12 +149,11 @@ async def _publish(
                 for erasure in erasures[start : start + AT_ONCE]
                 for record in erasure_records(erasure, request_id, partitions, actor)
             ]
-            for sent in await _sent(producer, settings.kafka_topic, records):
-                last[sent[0]] = max(sent[1], last.get(sent[0], -1))
-    return last
+            places += await _sent(producer, settings.kafka_topic, records)
+    return places
 
 
-async def _sent(producer: AIOKafkaProducer, topic: str, records: Sequence[PlacedRecord]) -> list[tuple[int, int]]:
+async def _sent(producer: AIOKafkaProducer, topic: str, records: Sequence[PlacedRecord]) -> list[Place]:
     sent = [
         await producer.send(topic, one.value, key=one.key, partition=one.partition, headers=one.headers)
         for one in records
@@ -152,29 +186,34 @@ async def _note(
     await write_journal(connection, actor, "privacy erase", {"erasures": whom, "markers": dict(markers)})
 
 
-async def _behind_after(
-    connection: Connection, topic: str, markers: Mapping[int, int], deadline: float
-) -> list[Behind]:
-    """Returns the generations that have not passed the markers; waits for those that are projected."""
+async def _behind_after(connection: Connection, topic: str, places: Sequence[Place], deadline: float) -> list[Behind]:
+    """Returns the generations that have not applied the markers; waits for those that are projected."""
     while True:
-        behind = [
-            each for each in await list_generations(connection) if not await _passed(connection, each, topic, markers)
-        ]
+        behind = await _behind(connection, topic, places)
         if time.monotonic() > deadline or not any(each.state in PROJECTED for each in behind):
             return [Behind(each.name, each.state) for each in behind]
         await asyncio.sleep(POLL)
 
 
-async def _passed(connection: Connection, generation: Generation, topic: str, markers: Mapping[int, int]) -> bool:
+async def _behind(connection: Connection, topic: str, places: Sequence[Place]) -> list[Generation]:
+    return [each for each in await list_generations(connection) if not await _applied(connection, each, topic, places)]
+
+
+async def _applied(connection: Connection, generation: Generation, topic: str, places: Sequence[Place]) -> bool:
+    """Whether the generation has passed every marker, and set none aside as a dead letter."""
     if generation.state == "dropping":
         return True
     stands = await positions(connection, generation.name, topic)
-    return all(stands.get(partition, 0) > offset for partition, offset in markers.items())
+    parked = PARKED_MARKERS.format(generation=generation.name)
+    set_aside = await connection.fetchval(parked, topic, [one for one, _ in places], [one for _, one in places])
+    return not set_aside and all(stands.get(partition, 0) > offset for partition, offset in places)
 
 
 REMAINS = (
     "Topic {topic} keeps the bytes of the users' events, and of these requests, until it is rewritten.",
     "Dead letters that were published to their topic stay there.",
+    "A dead letter that has no key, and a value that is no JSON, cannot be found by its user.",
+    "PostgreSQL's statistics (pg_stats) may quote values of deleted rows until the next ANALYZE.",
     "PostgreSQL's files keep deleted rows until the space is used again; VACUUM FULL ends that, or a rebuild.",
     "PostgreSQL's write-ahead log, replicas that lag, and backups keep them until they expire.",
     "Exports that were handed out, and consumers of the topic, have what they took.",

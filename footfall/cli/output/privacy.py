@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -11,11 +11,12 @@ from typing import Any, BinaryIO
 import msgspec
 import rich_click as click
 
+from contracts.event import is_tenant_id
 from contracts.validation.rules import is_user_id
 from footfall.cli.failures import fail, readable_failures
 from footfall.cli.settings import operator_settings
 from operations.audit.deed import actor_name
-from operations.privacy.erase import ErasureReport
+from operations.privacy.erase import ErasureReport, UnknownErasureError
 from operations.privacy.erase import erase as run_erase
 from operations.privacy.export import Document
 from operations.privacy.export import export as run_export
@@ -39,12 +40,11 @@ HEADINGS = {
 
 def erase(tenant: str, users: list[str], actor: str | None, wait: float, *, ask: bool, as_json: bool) -> None:
     """Erases users and prints the report. Exits 1 if a generation still holds them."""
-    if not all(map(is_user_id, users)):
-        raise click.UsageError("A user id has 1 to 256 characters, none of them a control character.")
+    _check(tenant, users)
     settings = operator_settings(PrivacySettings, "projector")
     if ask:
         click.confirm(f"Erase {len(users):,} users of tenant {tenant} for ever?", abort=True, err=True)
-    with readable_failures("Not erased", refusals=(AuditUnavailableError,)):
+    with readable_failures("Not erased", refusals=(AuditUnavailableError, UnknownErasureError)):
         report = asyncio.run(run_erase(settings, [(tenant, user) for user in users], actor or actor_name(), wait))
     if as_json:
         told = {"done": report.done, **{name: getattr(report, name) for name in report.__struct_fields__}}
@@ -55,13 +55,20 @@ def erase(tenant: str, users: list[str], actor: str | None, wait: float, *, ask:
     sys.exit(0 if report.done else 1)
 
 
+def _check(tenant: str, users: Sequence[str]) -> None:
+    if not is_tenant_id(tenant):
+        raise click.UsageError("A tenant's id has 1 to 64 letters, digits, `.`, `_` or `-`.")
+    if not all(map(is_user_id, users)):
+        raise click.UsageError("A user id has 1 to 256 characters, none of them a control character.")
+
+
 def _print_report(report: ErasureReport) -> None:
     for one in report.erasures[:1] if len(report.erasures) == 1 else ():
         click.echo(f"Erasure {one.erasure_id}")
     click.echo(f"{len(report.erasures):,} users with {report.events:,} events, in {report.seconds:.1f} s.")
     for behind in report.behind:
         click.echo(
-            f"Generation {behind.generation} is {behind.state} and has not passed the markers yet: it holds rows."
+            f"Generation {behind.generation} is {behind.state} and has not applied every marker yet: it holds rows."
         )
     if report.done:
         click.echo("No generation of the read model holds them any more.")
@@ -72,6 +79,7 @@ def _print_report(report: ErasureReport) -> None:
 
 def export(tenant: str, user: str, form: str, output: Path | None, actor: str | None) -> None:
     """Writes everything about a user. Exits 1 if nothing is known."""
+    _check(tenant, [user])
     settings = operator_settings(PrivacySettings, "projector")
     write = ndjson if form == "ndjson" else Report()
 
