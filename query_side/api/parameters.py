@@ -4,7 +4,8 @@ import re
 from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Annotated
-from urllib.parse import parse_qsl, unquote_to_bytes
+from urllib.parse import parse_qsl, unquote, unquote_to_bytes
+from uuid import UUID
 
 import msgspec
 
@@ -17,6 +18,7 @@ DOT_SEGMENTS = (".", "..")  # user ids that no path can carry: clients resolve t
 
 _control_character = re.compile(r"[\u0000-\u001f\u007f-\u009f]").search
 _only_digits = re.compile(r"[0-9]{1,9}").fullmatch
+_uuid = re.compile(r"[0-9a-fA-F]{8}(-?)(?:[0-9a-fA-F]{4}\1){3}[0-9a-fA-F]{12}").fullmatch
 _date = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}").fullmatch
 _beyond_microseconds = re.compile(r"(?<=\.[0-9]{6})[0-9]+").sub
 _Moment = Annotated[datetime, msgspec.Meta(tz=True)]
@@ -151,6 +153,17 @@ def user_id_of(segment: str | bytes) -> str:
     if not is_name(user_id):
         raise RefusedError(400, f"The user id in the path must be {NAME_RULE}, percent-encoded UTF-8.")
     return user_id
+
+
+def event_id_of(segment: str) -> UUID:
+    """The event's id in a segment of a path: 32 hexadecimal digits, with hyphens or without. Raises RefusedError, 400.
+
+    `uuid.UUID` reads braces, `urn:uuid:` and the digits of all scripts, too.
+    """
+    text = unquote(segment)
+    if _uuid(text) is None:
+        raise RefusedError(400, "The event id in the path must be a UUID.")
+    return UUID(text)
 
 
 def shown(name: str) -> str:

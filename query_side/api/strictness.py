@@ -10,8 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from typing import Any, NamedTuple
-from urllib.parse import unquote, urlencode
-from uuid import UUID
+from urllib.parse import urlencode
 
 from litestar.connection import ASGIConnection
 from litestar.enums import ParamType
@@ -20,8 +19,7 @@ from litestar.params import ParameterKwarg
 from litestar.types import Guard
 from litestar.typing import FieldDefinition
 
-from query_side.api.parameters import MAX_TEXT_LENGTH, Parameters, user_id_of
-from query_side.api.responses import RefusedError
+from query_side.api.parameters import MAX_TEXT_LENGTH, Parameters, event_id_of, user_id_of
 from query_side.log_positions.positions import parameters as fields_of
 from query_side.log_positions.positions import without_position
 
@@ -115,12 +113,4 @@ def as_text(value: int | datetime | None) -> str | None:
 
 def path_text(name: str, segment: str) -> str:
     """A parameter of the path. Raises RefusedError, 400."""
-    return uuid_text(segment) if name == "eventId" else user_id_of(segment)
-
-
-def uuid_text(text: str) -> str:
-    """A segment of the path that is an event's id. Raises RefusedError, 400."""
-    try:
-        return str(UUID(unquote(text)))
-    except ValueError:
-        raise RefusedError(400, "The event id in the path must be a UUID.") from None
+    return str(event_id_of(segment)) if name == "eventId" else user_id_of(segment)

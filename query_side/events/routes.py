@@ -3,12 +3,11 @@
 from collections.abc import Callable
 from hashlib import blake2b
 from urllib.parse import quote
-from uuid import UUID
 
 import asyncpg
 
 from query_side.api.asking import tenant_of
-from query_side.api.parameters import DOT_SEGMENTS, user_id_of
+from query_side.api.parameters import DOT_SEGMENTS, Parameters, event_id_of, user_id_of
 from query_side.api.responses import JSON, RefusedError, guarded, header
 from query_side.events import queries
 from query_side.events.responses import EventPages
@@ -55,16 +54,16 @@ class EventRoutes:
 
     async def _known(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Another method is refused where there is something to get, and nowhere else."""
-        if scope["method"] in ("GET", "HEAD") or parse_event_id(scope["path"].split("/")[2]) is not None:
+        if scope["method"] in ("GET", "HEAD") or is_event_id(scope["path"].split("/")[2]):
             await self._event(scope, receive, send)
         else:
             await respond(send, 404, envelope.failed(NO_COMMANDS_HERE), JSON)
 
     async def event(self, scope: Scope, _receive: Receive, send: Send) -> None:
         """One event by its id. An event never changes, so its tag is that of its bytes."""
-        event_id = parse_event_id(scope["path"].split("/")[2])
-        if event_id is None:
-            raise RefusedError(400, "The event id in the path must be a UUID.")
+        event_id = event_id_of(scope["path"].split("/")[2])
+        if scope["query_string"]:
+            Parameters(scope["query_string"], ()).check()
         async with self._pool_of().acquire(timeout=self._query_timeout) as connection:
             found = await queries.get_event_by_id(connection, tenant_of(scope), event_id)
         if found is None:
@@ -91,8 +90,10 @@ def matches(if_none_match: bytes | None, tag: bytes) -> bool:
     return tag in known or known == [b"*"]
 
 
-def parse_event_id(text: str) -> UUID | None:
+def is_event_id(segment: str) -> bool:
+    """Whether a segment of a path names an event."""
     try:
-        return UUID(text)
-    except ValueError:
-        return None
+        event_id_of(segment)
+    except RefusedError:
+        return False
+    return True

@@ -91,6 +91,32 @@ def test_events_come_back_oldest_first_and_equal(footfall: Footfall) -> None:
         assert client.get(f"/events/{str(events[0].event_id).upper()}").json() == wire(events[0])
 
 
+NO_UUIDS = (
+    "%7B01980000-0000-7000-8000-000000000001%7D",
+    "urn:uuid:01980000-0000-7000-8000-000000000001",
+    "%EF%BC%901980000-0000-7000-8000-000000000001",
+    "0198-00000000-7000-8000-000000000001",
+)
+UUIDS = (
+    "01980000-0000-7000-8000-00000000ABCD",
+    "0198000000007000800000000000abcd",
+    "01980000%2D0000-7000-8000-00000000abcd",
+)
+
+
+def test_an_event_and_its_status_take_the_same_ids_and_no_parameters(client: httpx.Client) -> None:
+    for end, found in (("", 404), ("/status", 200)):
+        for text in NO_UUIDS:
+            answer = client.get(f"/events/{text}{end}")
+            assert (answer.status_code, answer.json()) == (400, failed("The event id in the path must be a UUID."))
+        for text in UUIDS:
+            assert client.get(f"/events/{text}{end}").status_code == found
+        for query in ("%70osition=0-99", "Position=0-99", "x=1"):
+            answer = client.get(f"/events/{UUIDS[0]}{end}?{query}")
+            assert answer.status_code == 400, query
+            assert answer.json()["errors"][0].startswith("Unknown parameter"), query
+
+
 @pytest.fixture(scope="module")
 def side(shared_footfall: Footfall) -> Process:
     return shared_footfall.start("query-side", QUERY_POOL_SIZE="2", MAX_EXPORTS="2", EXPORT_TIMEOUT_MS="60000")
