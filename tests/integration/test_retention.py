@@ -100,10 +100,12 @@ def test_settled_dead_letters_go_and_what_was_discarded_stays_discarded(footfall
     assert "1 of dead_letters" in told
     assert "1 older letters are parked" in told
     letters = sql(
-        footfall.servers, "SELECT state, user_id, record_value FROM read_g1.dead_letters ORDER BY kafka_offset"
+        footfall.servers,
+        "SELECT state, user_id, record_value, error_message FROM read_g1.dead_letters ORDER BY 2 NULLS FIRST",
     )
     assert [(row["state"], row["user_id"], row["record_value"] is None) for row in letters] == [
         ("discarded", None, True),
         ("discarded", "user-1", False),
         ("parked", "user-2", False),
     ]
+    assert [row["error_message"] == "The record is erased." for row in letters] == [True, False, False]
