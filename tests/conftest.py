@@ -61,7 +61,8 @@ for _module in (httpx._config, httpx._transports.default):
     setattr(_module, "create_ssl_context", functools.cache(httpx.create_ssl_context))  # noqa: B010
 
 
-WATCHES_TREE = "FOOTFALL_WATCH_TREE" in os.environ  # set by CI, where nobody edits files meanwhile
+# Set by CI, where nobody edits files meanwhile. Taken away: a test may run pytest in a tree that is no repository.
+WATCHES_TREE = os.environ.pop("FOOTFALL_WATCH_TREE", None) is not None
 _in_tree: set[str] = set()
 
 
