@@ -65,9 +65,8 @@ class Batches:
     ) -> Sequence[ItemResult] | Problems | NotTaken:
         """What became of each item of an array or of lines, in order; or why there are none.
 
-        The events are the principal's tenant's.
-
-        With `atomic` none is published unless all are valid. NotTaken: the log takes nothing at all.
+        The events belong to the tenant of `principal`. With `atomic` none is published unless all are valid. NotTaken:
+        the log takes nothing at all.
         """
         records = None
         if may_be_judged_at_once(body, lines=lines):

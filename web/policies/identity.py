@@ -9,14 +9,14 @@ import msgspec
 from telemetry.health import Probe
 from telemetry.metrics import ACCESS_REFUSED
 from web.policies.decisions import Admit, Decision, NeedsIO, Refuse
-from web.policies.principal import Principal
+from web.policies.principal import ANONYMOUS, Principal
 from web.policies.request_head import RequestHead
 
 REALM = b'Bearer realm="footfall"'
 INVALID_TOKEN, INVALID_REQUEST = b"invalid_token", b"invalid_request"  # RFC 6750, 3.1
 
 # Whoever shows no credentials. It has no scope and no tenant: only what is public is for it.
-NOBODY = Principal("", "anonymous", frozenset())
+NOBODY = Principal("", ANONYMOUS, frozenset())
 ADMIT_NOBODY = Admit(NOBODY)
 
 # Why somebody is refused, for metrics and the audit log; never what was shown.
