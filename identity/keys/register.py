@@ -29,7 +29,7 @@ class Register:
     def __init__(self) -> None:
         self.records: dict[str, KeyRecord] = {}
         self._by_digest: dict[bytes, KnownKey] = {}
-        self.origins: frozenset[bytes] = frozenset()  # of all public keys that are not revoked
+        self._origins: frozenset[bytes] | None = None  # None: a record came since they were derived
 
     def apply(self, key_id: str, value: bytes | None) -> None:
         """Folds one record. What cannot be read closes the key that it is about."""
@@ -43,7 +43,14 @@ class Register:
                 record = msgspec.structs.replace(record, revoked_at=before.revoked_at)
             self.records[key_id] = record
             self._by_digest |= known_keys(record)
-        self.origins = frozenset(origins_of(self.records.values()))
+        self._origins = None
+
+    @property
+    def origins(self) -> frozenset[bytes]:
+        """Those of all public keys that are not revoked."""
+        if self._origins is None:
+            self._origins = frozenset(origins_of(self.records.values()))
+        return self._origins
 
     def find(self, digest: bytes) -> KnownKey | None:
         """The key with this digest."""
