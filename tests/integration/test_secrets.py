@@ -91,10 +91,10 @@ def test_a_malformed_url_in_a_file_reaches_no_output(tmp_path: Path) -> None:
             assert_a_sentence(footfall(command, DATABASE_URL_FILE=str(file), REPORTING_DATABASE_URL_FILE=str(file)))
 
 
-def test_passwords_change_under_load_and_no_event_is_lost(
+def test_passwords_change_between_single_events_and_none_is_lost(
     secured: SecuredBroker, new_database: Callable[[], Servers], tmp_path: Path
 ) -> None:
-    """Servers keep open connections when a password changes; a restart brings the new one, and nothing is missing."""
+    """A command side goes on over open connections; each restart brings the new password, and nothing is missing."""
     names = {EVENTS: "rotating", DEAD_LETTERS: "rotating-dlq", GROUP: "rotating", AUDIT: "rotating-audit"}
     servers = new_database()
     parts = ("`topics create`", "command side", "projector")
