@@ -1,70 +1,19 @@
 """A broker of a test's own, with an authorizer: what each user may do is said by rules."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import msgspec
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.protocol.api import Request, RequestStruct, Response
-from aiokafka.protocol.types import Array, Int8, Int16, Int32, Schema, String
 from rich.console import Console
 
+from brokers.rights import Right
 from footfall.local.embedded.kafka import broker as kafka_broker
+from footfall.local.embedded.kafka.accounts import allow, rules_of
 from footfall.local.embedded.kafka.broker import KafkaBroker
 from footfall.local.embedded.kafka.jars import ensure_kafka_jars
 from tests.processes import free_port
 
 USER, PASSWORD = "weak", "weak-password"
-READ, WRITE, DESCRIBE, DESCRIBE_CONFIGS = 3, 4, 8, 10
-TOPIC, GROUP = 2, 3
-
-
-class Rule(msgspec.Struct, frozen=True):
-    """That `USER` may do something with every topic, or every group, or with the one of this name."""
-
-    resource: int
-    operation: int
-    name: str = "*"
-
-
-class Created(Response):  # type: ignore[misc]  # aiokafka is untyped
-    API_KEY = 30
-    API_VERSION = 1
-    SCHEMA = Schema(("throttle", Int32), ("results", Array(("error_code", Int16), ("message", String()))))
-
-
-class CreateAclsV1(RequestStruct):  # type: ignore[misc]
-    API_KEY = 30
-    API_VERSION = 1
-    RESPONSE_TYPE = Created
-    SCHEMA = Schema(
-        (
-            "creations",
-            Array(
-                ("resource_type", Int8),
-                ("resource_name", String()),
-                ("pattern_type", Int8),
-                ("principal", String()),
-                ("host", String()),
-                ("operation", Int8),
-                ("permission", Int8),
-            ),
-        )
-    )
-
-
-class CreateAcls(Request[CreateAclsV1]):  # type: ignore[misc]
-    API_KEY = 30
-
-    def __init__(self, rules: Sequence[Rule]) -> None:
-        self._rules = rules
-
-    def build(self, request_struct_class: type[CreateAclsV1]) -> CreateAclsV1:
-        literal, allow = 3, 3
-        return request_struct_class(
-            [(rule.resource, rule.name, literal, f"User:{USER}", "*", rule.operation, allow) for rule in self._rules]
-        )
 
 
 class GuardedBroker:
@@ -85,16 +34,9 @@ class GuardedBroker:
             "KAFKA_SASL_PASSWORD": PASSWORD,
         }
 
-    async def allow(self, *rules: Rule) -> None:
+    async def allow(self, *rights: Right) -> None:
         """Gives `USER` these rights."""
-        client = AIOKafkaAdminClient(bootstrap_servers=self.admin)
-        await client.start()
-        try:
-            request = CreateAcls(rules)
-            response = await client._send_request(request)
-            assert [result[0] for result in response.results] == [0] * len(rules), response.results
-        finally:
-            await client.close()
+        await allow({"bootstrap_servers": self.admin}, rules_of(USER, rights))
 
 
 @contextmanager

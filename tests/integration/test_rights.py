@@ -9,21 +9,12 @@ from typing import Any
 import httpx
 import pytest
 
+from brokers.rights import Right
 from operations.settings import TopicSettings
 from operations.setup import create_topics
 from tests.conftest import Footfall
 from tests.drivers.commands import as_json, status_here
-from tests.guarded_broker import (
-    DESCRIBE,
-    DESCRIBE_CONFIGS,
-    GROUP,
-    READ,
-    TOPIC,
-    WRITE,
-    GuardedBroker,
-    Rule,
-    guarded_broker,
-)
+from tests.guarded_broker import GuardedBroker, guarded_broker
 from tests.processes import Process, wait_until
 from tests.producing import produce, some_records, wait_until_processed
 from tests.servers import Servers
@@ -72,7 +63,9 @@ def test_what_kafka_does_not_allow_is_said_and_what_it_then_allows_is_used(
     footfall: Footfall, broker: GuardedBroker
 ) -> None:
     assert_a_command_side_without_rights_says_which_it_needs(footfall, broker)
-    asyncio.run(broker.allow(Rule(TOPIC, DESCRIBE), Rule(TOPIC, WRITE, "another")))  # so that it may produce at all
+    asyncio.run(
+        broker.allow(Right("DESCRIBE", "topic", "*"), Right("WRITE", "topic", "another"))
+    )  # so that it may produce at all
     command_side = footfall.start("command-side", ready=False, **broker.as_user)
     projector = footfall.start("projector", ready=False, **broker.as_user)
 
@@ -84,7 +77,7 @@ def test_what_kafka_does_not_allow_is_said_and_what_it_then_allows_is_used(
     assert dependency(projector, "partitions")[0] == 503
     assert httpx.get(f"{projector.url}/health/live", timeout=10).status_code == 200
 
-    asyncio.run(broker.allow(Rule(TOPIC, WRITE), Rule(TOPIC, READ), Rule(GROUP, READ)))
+    asyncio.run(broker.allow(Right("WRITE", "topic", "*"), Right("READ", "topic", "*"), Right("READ", "group", "*")))
     wait_until(lambda: dependency(command_side, "kafka")[0] == 200, PATIENCE, "the command side to be well")
     assert httpx.post(f"{command_side.url}/events/generate", json=COMMAND, timeout=40).status_code == 201
     wait_until_processed(footfall, 1, PATIENCE)
@@ -94,7 +87,7 @@ def test_what_kafka_does_not_allow_is_said_and_what_it_then_allows_is_used(
     assert "could not be checked: TopicAuthorizationFailedError" in detail  # unknown is not good, and no failure
     found = as_json(status_here(footfall, "--json", **broker.as_user))
     assert any("could not be checked" in warning for warning in found["warnings"])
-    asyncio.run(broker.allow(Rule(TOPIC, DESCRIBE_CONFIGS)))
+    asyncio.run(broker.allow(Right("DESCRIBE_CONFIGS", "topic", "*")))
     assert as_json(status_here(footfall, "--json", **broker.as_user))["warnings"] == []
     produce(footfall, some_records(10))
     wait_until_processed(footfall, 11, PATIENCE)
