@@ -5,11 +5,10 @@ from command_side.settings import CommandSettings
 from contracts.event import PERSONAL_FIELDS
 from footfall.processes.environment import load_catalogue, load_settings
 from footfall.processes.identity import load_identity
+from footfall.processes.serving import serve_sides
 from footfall.processes.transport import load_transport
 from telemetry.logs import configure_logs
-from web.application import web_app
 from web.policies.limits.limit_side import limit_side
-from web.server import serve
 
 
 def run_command_side(port: int | None) -> int:
@@ -24,21 +23,4 @@ def run_command_side(port: int | None) -> int:
         commands=settings.max_requests_in_flight,
         requests=settings.max_connections,
     )
-    app = web_app(
-        "command-side",
-        door.policy,
-        *door.sides,
-        limits,
-        CommandSide(settings, catalogue),
-        first=[*door.first, *limits.first],
-        transport=transport,
-    )
-    per_address = settings.max_connections_per_address
-    return serve(
-        app,
-        settings.host,
-        settings.port,
-        settings.max_connections,
-        max_of_address=per_address,
-        certificate=transport.certificate,
-    )
+    return serve_sides("command-side", settings, door, limits, transport, CommandSide(settings, catalogue))

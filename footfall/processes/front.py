@@ -10,13 +10,12 @@ from contracts.event import PERSONAL_FIELDS
 from footfall.processes.environment import load_catalogue, load_settings
 from footfall.processes.identity import load_identity
 from footfall.processes.own_sessions import require_own_sessions
+from footfall.processes.serving import serve_sides
 from footfall.processes.transport import load_transport
 from query_side.app import QuerySide
 from query_side.settings import QuerySettings
 from telemetry.logs import configure_logs
-from web.application import web_app
 from web.policies.limits.limit_side import limit_side
-from web.server import serve
 
 
 class FrontSettings(CommandSettings, QuerySettings):
@@ -47,22 +46,5 @@ def run_front(port: int | None) -> int:
         commands=settings.max_requests_in_flight,
         requests=settings.max_connections,
     )
-    app = web_app(
-        "front",
-        door.policy,
-        *door.sides,
-        limits,
-        CommandSide(settings, catalogue),
-        queries,
-        first=[*door.first, *limits.first],
-        transport=transport,
-    )
-    return serve(
-        app,
-        settings.host,
-        settings.port,
-        settings.max_connections,
-        queries.end_streams,
-        settings.max_connections_per_address,
-        transport.certificate,
-    )
+    commands = CommandSide(settings, catalogue)
+    return serve_sides("front", settings, door, limits, transport, commands, queries, on_exit=queries.end_streams)

@@ -4,13 +4,12 @@ from contracts.event import PERSONAL_FIELDS
 from footfall.processes.environment import load_catalogue, load_settings
 from footfall.processes.identity import load_identity
 from footfall.processes.own_sessions import require_own_sessions
+from footfall.processes.serving import serve_sides
 from footfall.processes.transport import load_transport
 from query_side.app import QuerySide
 from query_side.settings import QuerySettings
 from telemetry.logs import configure_logs
-from web.application import web_app
 from web.policies.limits.limit_side import limit_side
-from web.server import serve
 
 
 def run_query_side(port: int | None) -> int:
@@ -23,20 +22,4 @@ def run_query_side(port: int | None) -> int:
     side = QuerySide(settings, catalogue)
     connections = settings.max_connections
     limits = limit_side(settings, is_open=door.is_open(), commands=connections, requests=connections)
-    return serve(
-        web_app(
-            "query-side",
-            door.policy,
-            *door.sides,
-            limits,
-            side,
-            first=[*door.first, *limits.first],
-            transport=transport,
-        ),
-        settings.host,
-        settings.port,
-        settings.max_connections,
-        side.end_streams,
-        settings.max_connections_per_address,
-        transport.certificate,
-    )
+    return serve_sides("query-side", settings, door, limits, transport, side, on_exit=side.end_streams)
