@@ -7,13 +7,14 @@ named; it asks for that end every second, which is also how it knows that Kafka 
 import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from brokers.diagnosis import BrokersUnusableError, with_reason
 from identity.keys.register import Register
+from telemetry.background import running_beside
 from telemetry.connections import ended_within
 from telemetry.health import DependencyState
 from telemetry.logs import get_logger
@@ -82,13 +83,8 @@ class RegisterReader:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Reads while the body runs."""
-        task = asyncio.create_task(self._follow())
-        try:
+        async with running_beside(self._follow, "register of keys"):
             yield
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
 
     async def _follow(self) -> None:
         while True:

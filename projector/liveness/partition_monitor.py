@@ -5,7 +5,6 @@ It compares its own positions with the log and the consumer group, over connecti
 """
 
 import asyncio
-import contextlib
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -25,6 +24,7 @@ from projector.liveness.projecting import Facts, Lock, PendingOperation, judge
 from projector.liveness.verdicts import Joining, Unassigned, Verdict
 from projector.settings import ProjectorSettings
 from projector.writing.locks import blocking_lock
+from telemetry.background import running_beside
 from telemetry.logs import get_logger
 from telemetry.metrics import PARTITION_STATES
 
@@ -61,13 +61,10 @@ class PartitionMonitor:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Runs the checks while the body runs."""
-        task = asyncio.create_task(self._run(), name="partition monitor")
         try:
-            yield
+            async with running_beside(self._run, "partition monitor"):
+                yield
         finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
             await self._probe.close()
 
     def joining(self) -> Joining | None:

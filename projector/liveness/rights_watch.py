@@ -1,7 +1,6 @@
 """Asks Kafka now and then which of the projector's rights it withholds."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,6 +11,7 @@ from aiokafka.errors import KafkaError
 from brokers.diagnosis import with_reason
 from brokers.rights import AUDIT, DEAD_LETTERS, EVENTS, GROUP, Right, least_rights, missing_rights
 from projector.settings import ProjectorSettings
+from telemetry.background import running_beside
 from telemetry.connections import ended_within
 from telemetry.logs import get_logger
 
@@ -43,13 +43,10 @@ class RightsWatch:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Asks while the body runs."""
-        task = asyncio.create_task(self._run(), name="rights watch")
         try:
-            yield
+            async with running_beside(self._run, "rights watch"):
+                yield
         finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
             await self._disconnect()
 
     async def _run(self) -> None:

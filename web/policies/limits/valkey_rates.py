@@ -15,6 +15,7 @@ from typing import Any
 from valkey.asyncio import Valkey
 from valkey.exceptions import ValkeyError
 
+from telemetry.background import running_beside
 from telemetry.health import DependencyState
 from telemetry.logs import get_logger
 from web.policies.limits.rates import Bucket, Buckets
@@ -105,13 +106,10 @@ class SharedRates:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Tells now and then while the body runs, and once more at its end."""
-        task = asyncio.create_task(self._run())
         try:
-            yield
+            async with running_beside(self._run, "shared rates"):
+                yield
         finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
             await self.tell()
             await self.close()
 
