@@ -9,12 +9,12 @@ from joserfc.errors import JoseError, SecurityWarning
 from joserfc.jwk import ECKey, Key, OKPKey, RSAKey
 from joserfc.jws import JWSRegistry
 
+from identity.tokens.settings import ALGORITHMS
 from identity.tokens.strict_json import decode_object
 
 MAX_KEYS = 64
 RSA_BITS = range(2048, 8193)
 MAX_RSA_EXPONENT = 1 << 32  # a larger one only costs time
-ALGORITHMS = ("RS256", "PS256", "ES256", "EdDSA", "Ed25519")  # the last two are one: RFC 9864 renamed it
 _KINDS: Mapping[str, type[Key]] = {"RSA": RSAKey, "EC": ECKey, "OKP": OKPKey}
 
 
