@@ -7,7 +7,7 @@ from pydantic import Field, field_validator
 
 from brokers.settings import KafkaSettings
 from contracts.record import AUDIT_TOPIC
-from identity.tokens.settings import TokenSettings
+from identity.tokens.settings import TokenSettings, listed
 from web.policies.origins import is_origin
 
 KEYS_TOPIC = "footfall-keys"
@@ -37,7 +37,7 @@ class IdentitySettings(TokenSettings):
     @field_validator("cors_origins")
     @classmethod
     def _are_origins(cls, text: str) -> str:
-        wrong = [each for each in listed(text) if not is_origin(each) and text != "*"]
+        wrong = [each for each in listed(text.lower()) if not is_origin(each) and text != "*"]
         if wrong:
             raise ValueError(f"{wrong[0]} is no origin: it is scheme://host, with :port if that is not the usual one")
         return text
@@ -48,6 +48,14 @@ class IdentitySettings(TokenSettings):
         for each in listed(text):
             ip_network(each)  # raises ValueError, whose text names it
         return text
+
+    def hosts(self) -> list[str]:
+        """Further names of the server, in lower case."""
+        return listed(self.allowed_hosts.lower())
+
+    def origins(self) -> list[str]:
+        """Origins of pages, in lower case; `*` is every page."""
+        return listed(self.cors_origins.lower())
 
     def proxies(self) -> list[IPv4Network | IPv6Network]:
         """The networks of trusted proxies."""
@@ -60,11 +68,6 @@ class IdentitySettings(TokenSettings):
     def takes_tokens(self) -> bool:
         """Whether an access token opens the door."""
         return "tokens" in self.auth.split(",")
-
-
-def listed(text: str) -> list[str]:
-    """The parts of a setting that is a list, in lower case."""
-    return [part.strip().lower() for part in text.split(",") if part.strip()]
 
 
 class KeySettings(KafkaSettings):

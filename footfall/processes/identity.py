@@ -12,7 +12,7 @@ from identity.keys.authenticator import KeyAuthenticator
 from identity.keys.reader import RegisterReader
 from identity.keys.topic import ensure_topic
 from identity.keys.uses import KeyUses
-from identity.settings import IdentitySettings, KeySettings, listed
+from identity.settings import IdentitySettings, KeySettings
 from telemetry.health import Probe
 from web.policies.browsers import Browsers
 from web.policies.decisions import RequestPolicy
@@ -69,9 +69,9 @@ def load_identity(host: str) -> Door:
 
 def first_policies(settings: IdentitySettings, host: str, origins: Origins) -> list[RequestPolicy]:
     """The policies before identity. `origins`: those of public keys, as they are known now."""
-    hosts = listed(settings.allowed_hosts)
+    hosts = settings.hosts()
     known = [*hosts, host.lower()] if hosts or is_loopback(host) else None
-    of_setting = frozenset(each.encode() for each in listed(settings.cors_origins))
+    of_setting = frozenset(each.encode() for each in settings.origins())
     browsers = Browsers(
         known,
         (lambda: of_setting | origins()) if of_setting else origins,
