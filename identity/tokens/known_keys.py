@@ -10,8 +10,8 @@ from telemetry.health import DependencyState
 from telemetry.logs import get_logger
 from telemetry.metrics import TOKEN_KEY_AGE, TOKEN_KEY_FETCHES
 
-FRESH = 300.0  # seconds; older keys still serve, and are asked for again: so long a key that was withdrawn is accepted
-GRACE = 600.0  # seconds more for which known keys serve while the provider is away
+FRESH = 300.0  # seconds; whoever uses older keys has them fetched again, and is served by them meanwhile
+GRACE = 600.0  # seconds more for which known keys serve; only after both is a withdrawn key surely refused
 BETWEEN_FETCHES = 60.0  # seconds at least from one fetch to the next, whoever wants it
 WITHOUT_KEYS = 5.0  # as `BETWEEN_FETCHES`, while every token waits for the first key
 NEVER = -float("inf")
