@@ -57,16 +57,16 @@ WITH reader AS (
                AS merge_key
     FROM log CROSS JOIN LATERAL (
         (SELECT l.number, l.kafka_offset, e.*
-         FROM (SELECT * FROM ops.late_events AS l
-               WHERE l.topic = $2 AND l.partition = log.partition AND l.number > log.late
-                 AND l.number <= log.late_until AND l.kafka_offset < log.next_offset
-               ORDER BY l.number LIMIT $10) AS l
-         LEFT JOIN LATERAL (
+         FROM ops.late_events AS l
+         {{joined}} JOIN LATERAL (
              SELECT e.recorded_at, e.{{mine}} AS mine, e.tenant_id, e.user_id, e.event_type,
                     {PRODUCT_OF} AS product_id, e.event_json
              FROM {READ}.processed_events AS e
              WHERE e.kafka_partition = l.partition AND e.kafka_offset = l.kafka_offset AND e.kafka_topic = $2{{only}}
-             LIMIT 1) AS e ON true)
+             LIMIT 1) AS e ON true
+         WHERE l.topic = $2 AND l.partition = log.partition AND l.number > log.late
+           AND l.number <= log.late_until AND l.kafka_offset < log.next_offset
+         ORDER BY l.number LIMIT $10)
         UNION ALL
         (SELECT NULL, e.kafka_offset, e.recorded_at, e.{{mine}} AS mine, e.tenant_id, e.user_id, e.event_type,
                 {PRODUCT_OF} AS product_id, e.event_json
@@ -94,9 +94,12 @@ ORDER BY place
 """  # noqa: S608 - composed of constants
 
 # Of all tenants, what $1 lists of theirs is told; the rest of the log is passed over, entry by entry.
-PAGE = _PAGE.format(mine="tenant_id = ANY($1::text[])", only="")
-# Of one tenant that is not the default: the rows of others are not looked at. The second condition is the index's.
-PAGE_OF_TENANT = _PAGE.format(mine="tenant_id = $1", only=" AND e.tenant_id = $1 AND e.tenant_id <> 'default'")
+PAGE = _PAGE.format(joined="LEFT", mine="tenant_id = ANY($1::text[])", only="")
+# Of one tenant that is not the default: the rows of others are not looked at, and their late events take no place of a
+# page. The second condition is the index's.
+PAGE_OF_TENANT = _PAGE.format(
+    joined="INNER", mine="tenant_id = $1", only=" AND e.tenant_id = $1 AND e.tenant_id <> 'default'"
+)
 
 
 class LogEntry(NamedTuple):

@@ -65,6 +65,7 @@ STATEMENTS: dict[str, tuple[str, tuple[Any, ...], int]] = {
     "page at the end": (feed.PAGE, (["default"], "t", [0], [COUNT], [50], *NOWHERE, False, LIMIT), 0),
     "page of late events": (feed.PAGE, (["default"], "t", [0], [COUNT], [10], *NOWHERE, False, LIMIT), 40),
     "page of another tenant": (feed.PAGE_OF_TENANT, ("acme", "t", *MIDDLE, *NOWHERE, False, LIMIT), LIMIT),
+    "late events of others": (feed.PAGE_OF_TENANT, ("acme", "t", [0], [COUNT], [0], *NOWHERE, False, 5), 0),
     "end of another tenant": (feed.PAGE_OF_TENANT, ("acme", "t", [0], [COUNT], [50], *NOWHERE, False, LIMIT), 0),
     "search for a time": (since.PROBE, ("t", MOMENT, [0, 0], [3, COUNT // 2], [COUNT, COUNT]), 2),
     "where it stands": (positions.READ_MODEL_STATE, ("t",), 0),
