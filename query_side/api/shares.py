@@ -4,9 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from query_side.api.responses import RefusedError
-from web.asgi import Scope
 from web.policies.limits.shares import Share
-from web.policies.passage import HEAD_KEY
 from web.policies.principal import Principal
 
 
@@ -39,9 +37,3 @@ def held(share: Share, principal: Principal) -> Iterator[None]:
         yield
     finally:
         share.give_back(principal)
-
-
-def principal_of(scope: Scope) -> Principal:
-    """Who asks."""
-    principal: Principal = scope[HEAD_KEY].fact(Principal)
-    return principal

@@ -6,12 +6,12 @@ from collections.abc import Callable
 import asyncpg
 
 from contracts.types import Catalogue
-from query_side.api.asking import tenant_of
+from query_side.api.asking import principal_of, tenant_of
 from query_side.api.compression import ENCODED, LEAST_BYTES, VARY, Gzip, takes_gzip
 from query_side.api.negotiation import CSV, JSON, chosen
 from query_side.api.pending_bytes import Pace, WaitingBytes
 from query_side.api.responses import BrokenStreamError, ClientGoneError, RefusedError, header, watch_for_departure
-from query_side.api.shares import Places, held, principal_of
+from query_side.api.shares import Places, held
 from query_side.audit.recorder import AuditRecorder
 from query_side.events import pages
 from query_side.events.filters import DEFAULT_LIMIT, EventFilter, PageRequest, next_link, page_request

@@ -6,11 +6,11 @@ from litestar import get
 from litestar.di import NamedDependency
 from litestar.params import SkipValidation
 
+from query_side.api.asking import principal_of
 from query_side.api.declared import EventId
 from query_side.api.dependencies import TheTenant
 from query_side.api.described import OF_EVERY_READ, refused
 from query_side.api.reading import ALWAYS_JSON, AnyRequest
-from query_side.api.shares import principal_of
 from query_side.feed.event_status import Status, Statuses, at_most_one
 from query_side.log_positions.positions import TenantPositions, positions_of, wait_of
 from web.tenants.position_tokens import PositionTokens

@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import asyncpg
 
-from query_side.api.asking import tenant_of
+from query_side.api.asking import principal_of, tenant_of
 from query_side.api.parameters import Parameters
 from query_side.api.responses import RefusedError, header, until_disconnect
-from query_side.api.shares import Places, held, principal_of
+from query_side.api.shares import Places, held
 from query_side.feed.broadcaster import RETRY, Broadcaster, Filter, Subscriber, end_event, heartbeat_comment, sse_event
 from query_side.feed.pages import Page, cursor_of, position_of_cursor, read_page
 from query_side.feed.start_position import NOW, start_position
