@@ -70,6 +70,15 @@ def test_without_a_secret_other_tenants_get_no_positions() -> None:
     assert "POSITION_SECRET" in refused.value.answer.problems[0]
 
 
+def test_another_secret_alone_is_none() -> None:
+    """Else a position could be waited for, and no answer could say which."""
+    nothing = PositionTokens("", also="a secret of these tests")
+    text = TOKENS.text("acme", 3, 7)
+    assert text is not None
+    assert not nothing.gives_any("acme")
+    assert nothing.read("acme", text) is None
+
+
 USERS = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=8)
 
 

@@ -32,9 +32,9 @@ class PositionTokens:
     """Writes and reads positions, for one tenant each time."""
 
     def __init__(self, secret: str, also: str = "") -> None:
-        """`secret`: see `DESCRIPTION`. `also`: another secret whose positions are read, too; empty: there is none."""
-        self._also = PositionTokens(also) if also else None
+        """`secret`: see `DESCRIPTION`. `also`: another one whose positions are read, too; empty: there is none."""
         self._cipher = AESSIV(blake2b(secret.encode(), person=b"footfall-place").digest()) if secret else None
+        self._also = PositionTokens(also) if secret and also else None
 
     def gives_any(self, tenant_id: str) -> bool:
         """Whether the tenant is given positions."""
