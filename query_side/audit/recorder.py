@@ -65,7 +65,7 @@ class AuditRecorder:
         """Writes the sums of the minute, and begins another. What cannot be written is kept, and the error raised."""
         self._minute_began = time.monotonic()
         for entry in list(self._repeats):
-            await self._write_repeats(entry, self._repeats.pop(entry))
+            await self._write_repeats(entry, self._repeats.pop(entry, 0))  # 0: another flush has taken it meanwhile
         with self._tally.taking() as refusals:
             for reason, count in list(refusals.items()):
                 await self._write(refused_sign_ins(reason, count))
@@ -88,6 +88,7 @@ class AuditRecorder:
             yield
         finally:
             task.cancel()
+            await asyncio.wait([task])  # what it could not write is counted again, for the last sums
             await self._try_to_flush()
             if self._opened is not None:
                 self._opened.terminate()
