@@ -31,8 +31,7 @@ class AuditEntry(msgspec.Struct, frozen=True, kw_only=True):
     `actor`: who, such as `alice@host` or `key:<id>`; never a secret. `tenant_id`: whose data; empty: of every tenant.
     `target`: what it was done to, without personal data. `user_id`: the user it was about; only a pseudonym of it is
     stored. `request_id`: the same in all entries of one deed. `entry_id`: of a note that came by Kafka, and is written
-    once,
-    or of an erasure: `entry_id_of_erasure`.
+    once, or of an erasure: `entry_id_of_erasure`.
     """
 
     actor: str
