@@ -61,7 +61,7 @@ def privacy_erase(
     \b
     Exit codes:
       0  no generation holds the users any more
-      1  the markers are not all in the log, or a generation has not passed them yet
+      1  a marker is not in the log, a generation has not passed them all yet, or that is unknown
     Examples:
       footfall privacy erase user-17 --tenant acme
       footfall privacy erase --from-file who-left.txt --yes --json

@@ -40,6 +40,10 @@ SELECT EXISTS (
     WHERE kafka_topic = $1
 )
 """
+UNKNOWN_MARKERS = (
+    "Some markers may be in the log, and projectors erase those users when they reach them. Whether every marker is"
+    " there is unknown: run the command again, which does no harm"
+)
 UNKNOWN = (
     "The markers are in the log, so projectors erase the users when they reach them. Whether every generation has"
     " passed them is unknown: the database did not say"
@@ -50,7 +54,7 @@ Place = tuple[int, int]  # partition and offset of a marker
 
 
 class UnknownErasureError(Exception):
-    """The markers are in the log, and what became of them is unknown."""
+    """Markers are in the log, or may be, and what became of them is unknown."""
 
 
 class Behind(msgspec.Struct, frozen=True):
@@ -90,8 +94,9 @@ async def erase(settings: PrivacySettings, users: Sequence[User], actor: str, pa
         patience: Seconds to wait until every generation has passed the markers.
 
     Raises:
-        KafkaError: Not every marker is in the log. To ask again does no harm.
-        UnknownErasureError: Every marker is in the log, and the database does not say whether they are applied.
+        KafkaError: Kafka cannot be used, so nothing was published.
+        UnknownErasureError: Some markers may be in the log; or all are, and the database does not say whether they are
+            applied. To ask again does no harm.
         ValueError: Nobody can have such a tenant or id.
         AuditUnavailableError: The audit log cannot be written, so nothing was done.
     """
@@ -149,7 +154,10 @@ async def _publish(
                 for erasure in erasures[start : start + AT_ONCE]
                 for record in erasure_records(erasure, request_id, partitions, actor)
             ]
-            places += await _sent(producer, settings.kafka_topic, records)
+            try:
+                places += await _sent(producer, settings.kafka_topic, records)
+            except ERRORS as error:  # some may be in the log, even of those whose answer did not come
+                raise UnknownErasureError(f"{UNKNOWN_MARKERS} ({type(error).__name__}).") from error
     return places
 
 

@@ -1,11 +1,14 @@
 """Requests for erasure: nobody else is erased, nothing is published in vain, no answer says more than is known."""
 
 import json
+from collections.abc import Sequence
+from typing import Any
 from urllib.parse import quote
 
 import asyncpg
 import httpx
 import pytest
+from aiokafka.errors import KafkaTimeoutError
 
 from contracts.erasure import new_erasure
 from operations.privacy import erase
@@ -43,6 +46,23 @@ def test_a_command_refuses_what_no_tenant_is_and_a_role_without_the_rights(footf
         assert "Not erased" in privacy(footfall, "erase", "alice", "--yes", code=1)
         sql(footfall.servers, f"GRANT {right} TO footfall_writer")
     assert read_topic(footfall) == []
+
+
+def test_markers_of_which_kafka_took_a_part_are_not_called_undone(
+    footfall: Footfall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = erase._sent
+
+    async def half_sent(producer: Any, topic: str, records: Sequence[Any]) -> list[Any]:
+        await sent(producer, topic, records[:3])
+        raise KafkaTimeoutError
+
+    monkeypatch.setattr(erase, "_sent", half_sent)
+    told = privacy(footfall, "erase", "alice", "--yes", code=1)
+    assert "Some markers may be in the log" in told
+    assert "run the command again" in told
+    assert "Not erased" not in told
+    assert len(read_topic(footfall)) == 3
 
 
 def test_a_marker_in_the_log_is_not_called_undone_nor_a_parked_one_done(
