@@ -67,6 +67,19 @@ def erasure_records(erasure: UserErasure, request_id: str, partitions: int, acto
     return [PlacedRecord(key, value, headers, partition) for partition in range(partitions)]
 
 
+def what_remains(log: str) -> list[str]:
+    """A sentence for each place that keeps bytes of a user after the erasure. `log`: what to call the log."""
+    return [
+        f"{log} keeps the bytes of the events, and of the request, until the topic is rewritten.",
+        "Dead letters that were published to their topic stay there.",
+        "A dead letter that has no key, and a value that is no JSON, cannot be found by its user.",
+        "PostgreSQL's statistics (pg_stats) may quote values of deleted rows until the next ANALYZE.",
+        "PostgreSQL's files keep deleted rows until the space is used again; VACUUM FULL ends that, or a rebuild.",
+        "PostgreSQL's write-ahead log, replicas that lag, and backups keep them until they expire.",
+        "Exports that were handed out, and consumers of the topic, have what they took.",
+    ]
+
+
 def erasure_of(value: bytes | None) -> UserErasure | None:
     """The marker that a record's value is; None for any other record."""
     if value is None or not value.startswith(_START):

@@ -17,6 +17,7 @@ from litestar.types import Guard
 
 from command_side.erasures import Erasures, NotRequested, Requested
 from command_side.publishing.event_log import Away, Busy, Failed, TooLarge, Unknown
+from contracts.erasure import what_remains
 from contracts.event import MAX_USER_ID_LENGTH
 from contracts.validation.rules import is_user_id
 from web.middleware import REQUEST_ID_KEY
@@ -31,13 +32,7 @@ ANY_METHOD = [HttpMethod.GET, HttpMethod.POST, HttpMethod.PUT, HttpMethod.PATCH,
 RETRY_AFTER = ((b"retry-after", b"2"),)
 BAD_USER = f"The user id must be 1 to {MAX_USER_ID_LENGTH} characters without control characters, in UTF-8."
 MAX_FIELDS = 50  # `name=value` in one query string
-REMAINS = [
-    "The log keeps the bytes of the user's events, and of this request, until its topic is rewritten.",
-    "Dead letters that were published to their topic stay there.",
-    "A dead letter that has no key, and a value that is no JSON, cannot be found by its user.",
-    "PostgreSQL's statistics (pg_stats) may quote values of deleted rows until the next ANALYZE.",
-    "PostgreSQL's files, write-ahead log and backups keep deleted rows until the space is used again or they expire.",
-]
+REMAINS = what_remains("The log")
 # What became of the request; each may be sent again, for a second erasure changes nothing.
 REFUSALS: Mapping[type, Refuse] = {
     Failed: Refuse(500, "Kafka did not take the request in every partition; send it again."),

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import msgspec
 from aiokafka import AIOKafkaProducer
 
-from contracts.erasure import UserErasure, erasure_records, new_erasure
+from contracts.erasure import UserErasure, erasure_records, new_erasure, what_remains
 from contracts.record import PlacedRecord
 from operations.audit.deed import ERRORS, audited, by_url
 from operations.settings import PrivacySettings
@@ -128,7 +128,8 @@ async def _erase(
             raise UnknownErasureError(f"{UNKNOWN} ({type(error).__name__}).") from error
     finally:
         await connection.close()
-    return ErasureReport(erasures, events, markers, behind, _remains(settings), time.monotonic() - began)
+    remains = what_remains(f"Topic {settings.kafka_topic}")
+    return ErasureReport(erasures, events, markers, behind, remains, time.monotonic() - began)
 
 
 async def _check_rights(connection: Connection, topic: str, erasures: Sequence[UserErasure], actor: str) -> None:
@@ -215,18 +216,3 @@ async def _applied(connection: Connection, generation: Generation, topic: str, p
     parked = PARKED_MARKERS.format(generation=generation.name)
     set_aside = await connection.fetchval(parked, topic, [one for one, _ in places], [one for _, one in places])
     return not set_aside and all(stands.get(partition, 0) > offset for partition, offset in places)
-
-
-REMAINS = (
-    "Topic {topic} keeps the bytes of the users' events, and of these requests, until it is rewritten.",
-    "Dead letters that were published to their topic stay there.",
-    "A dead letter that has no key, and a value that is no JSON, cannot be found by its user.",
-    "PostgreSQL's statistics (pg_stats) may quote values of deleted rows until the next ANALYZE.",
-    "PostgreSQL's files keep deleted rows until the space is used again; VACUUM FULL ends that, or a rebuild.",
-    "PostgreSQL's write-ahead log, replicas that lag, and backups keep them until they expire.",
-    "Exports that were handed out, and consumers of the topic, have what they took.",
-)
-
-
-def _remains(settings: PrivacySettings) -> list[str]:
-    return [sentence.format(topic=settings.kafka_topic) for sentence in REMAINS]
