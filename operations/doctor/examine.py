@@ -1,12 +1,14 @@
 """Examines everything, whatever else is wrong: a server that is away hides only what it alone can tell."""
 
 import asyncio
+from collections.abc import Sequence
 
 import asyncpg
 import msgspec
 from aiokafka.errors import KafkaError
 
 from contracts.types import Catalogue
+from operations.differing_catalogues import differing_catalogues
 from operations.doctor import database
 from operations.doctor.findings import Finding, well_unless
 from operations.doctor.kafka import kafka_findings
@@ -68,7 +70,7 @@ async def _projecting(settings: ProjectorSettings, catalogue: Catalogue | None) 
             status = await observer.status()
     except AWAY as error:
         return [Finding("projecting", "unknown", f"It could not be looked at: {told(error)}.")]
-    return [*_partitions(status), *_letters(status), *_catalogues(status)]
+    return [*_partitions(status), *_letters(status), *_catalogues(status.event_types, catalogue)]
 
 
 def _partitions(status: Status) -> list[Finding]:
@@ -93,10 +95,10 @@ def _letters(status: Status) -> list[Finding]:
     return [Finding("dead letters", "warning", f"{parked:,} events are parked.", remedy)]
 
 
-def _catalogues(status: Status) -> list[Finding]:
-    differing = [
-        Finding("event types", "warning", sentence) for sentence in status.warnings if "event types" in sentence
-    ]
+def _catalogues(in_use: Sequence[str], own: Catalogue | None) -> list[Finding]:
+    if not in_use:
+        return [Finding("event types", "unknown", "No projector has said which catalogue it uses.")]
+    differing = [Finding("event types", "warning", sentence) for sentence in differing_catalogues(in_use, own)]
     return well_unless("event types", differing, "All projectors have the same catalogue.")
 
 

@@ -62,6 +62,7 @@ def test_planted_faults_are_named_with_what_to_do(footfall: Footfall) -> None:
     assert code == 1
     assert {("schema", "warning"), ("indexes", "problem"), ("dead letters", "warning")} <= set(not_well(found))
     assert ("projecting", "problem") in not_well(found)
+    assert ("event types", "unknown") in not_well(found)  # nobody reads them in a schema of another version
     said = {each["check"]: f"{each['says']} {each['remedy']}" for each in found}
     assert "REINDEX INDEX CONCURRENTLY read_g1.broken_x" in said["indexes"]
     assert "footfall dlq list" in said["dead letters"]
