@@ -31,9 +31,10 @@ ORDER BY kafka_topic, kafka_partition, kafka_offset LIMIT $12
 
 COUNT = f"SELECT count(*) FROM {{generation}}.dead_letters WHERE {MATCHES}"  # noqa: S608 - as above
 
-SHOW = """
-SELECT * FROM {generation}.dead_letters WHERE kafka_topic = $1 AND kafka_partition = $2 AND kafka_offset = $3
-"""
+SHOW = f"""
+SELECT *, {TENANT_OF_KEY} AS tenant_id
+FROM {{generation}}.dead_letters WHERE kafka_topic = $1 AND kafka_partition = $2 AND kafka_offset = $3
+"""  # noqa: S608 - as above
 
 
 @asynccontextmanager
@@ -90,7 +91,7 @@ def _opened(row: Any, *, raw: bool) -> AuditEntry:
         actor=actor_name(),
         action="dlq show",
         outcome="done",
-        tenant_id=DEFAULT_TENANT,
+        tenant_id=row["tenant_id"],
         target=f"{where}{' with its value' if raw else ''}",
         user_id=row["user_id"],
     )
@@ -151,7 +152,7 @@ def _audited(
         by_connection(connection),
         action,
         actor=actor_name(options.actor),
-        tenant_id=DEFAULT_TENANT,
+        tenant_id=chosen.tenant or DEFAULT_TENANT,
         target=_described(chosen),
         user_id=chosen.user,
     )

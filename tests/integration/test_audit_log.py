@@ -15,6 +15,7 @@ from pydantic import SecretStr
 
 from command_side.refusal_notes import RefusalNotes
 from contracts.audit_records import AuditNote, encode_audit_record, new_entry_id
+from contracts.record import key_of
 from footfall.cli.main import cli
 from projector.audit import keeper
 from projector.audit.keeper import AuditKeeper
@@ -179,6 +180,26 @@ def test_what_operators_do_is_written_before_and_after(instance: Footfall) -> No
     about = listed(instance, "--user", "user-17")
     assert [row["action"] for row in about] == ["dlq show"] + ["dlq redrive"] * 2 + ["dlq discard"] * 2
     assert "user-17" not in str(listed(instance))
+
+
+def test_what_is_done_to_a_letter_is_written_of_the_tenant_whose_it_is(instance: Footfall) -> None:
+    [(partition, offset)] = produce(instance, [Raw(b"no event", key_of("acme", "user-18"))])
+    chosen = ("--tenant", "acme", "--user", "user-18")
+    wait_until(
+        lambda: '"count":1' in footfall(instance, "dlq", "list", *chosen, "--json").stdout.replace(" ", ""),
+        PATIENCE,
+        "parked",
+    )
+    for arguments in (
+        ("show", instance.topic, str(partition), str(offset)),
+        ("redrive", *chosen),
+        ("discard", *chosen, "--yes"),
+    ):
+        run = footfall(instance, "dlq", *arguments)
+        assert run.exit_code == 0, run.output
+    about = listed(instance, *chosen)
+    assert [row["action"] for row in about] == ["dlq show"] + ["dlq redrive"] * 2 + ["dlq discard"] * 2
+    assert listed(instance, "--user", "user-18") == []
 
 
 def test_what_cannot_be_written_is_not_done(instance: Footfall, postgres: OwnPostgres) -> None:
