@@ -9,6 +9,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import UnknownTopicOrPartitionError
 
+from brokers.diagnosis import with_reason
 from contracts.audit_records import AuditNote, encode_audit_record
 
 SEND_TIMEOUT = 15.0  # seconds
@@ -42,7 +43,7 @@ async def send_notes(options: Mapping[str, Any], topic: str, *notes: AuditNote) 
 async def ensure_audit_topic(options: Mapping[str, Any], topic: str, replication_factor: int) -> None:
     """Makes the topic if it is missing, with its one partition. Raises KafkaError."""
     admin = AIOKafkaAdminClient(**options)
-    await admin.start()
+    await with_reason(options, admin.start)
     try:
         if topic not in await admin.list_topics():
             response = await admin.create_topics([NewTopic(topic, 1, replication_factor, topic_configs=FOR_EVER)])

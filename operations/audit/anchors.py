@@ -6,6 +6,7 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaTimeoutError, UnknownTopicOrPartitionError
 
+from brokers.diagnosis import with_reason
 from contracts.audit_records import AuditAnchor, decode_audit_record
 from operations.settings import AuditSettings
 from telemetry.connections import ended_within
@@ -23,16 +24,16 @@ class Anchors(msgspec.Struct, frozen=True):
 
 async def read_anchors(settings: AuditSettings) -> Anchors:
     """Reads the whole topic, as it is now. Raises KafkaError."""
-    topic = settings.kafka_audit_topic
+    topic, options = settings.kafka_audit_topic, settings.client_options()
     consumer = AIOKafkaConsumer(
-        **settings.client_options(),
+        **options,
         client_id="footfall-audit",
         group_id=None,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
     )
-    await consumer.start()
     try:
+        await with_reason(options, consumer.start)
         if topic not in await consumer.topics():
             raise UnknownTopicOrPartitionError(f"there is no topic {topic}. First: footfall topics create")
         return await _read(consumer, topic)

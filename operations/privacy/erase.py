@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 import msgspec
 from aiokafka import AIOKafkaProducer
 
+from brokers.diagnosis import with_reason
 from contracts.erasure import UserErasure, erasure_records, new_erasure, what_remains
 from contracts.record import PlacedRecord
 from operations.audit.deed import ERRORS, audited, by_url
@@ -172,8 +173,9 @@ async def _sent(producer: AIOKafkaProducer, topic: str, records: Sequence[Placed
 
 @asynccontextmanager
 async def _producer(settings: PrivacySettings) -> AsyncIterator[AIOKafkaProducer]:
+    options = settings.client_options()
     producer = AIOKafkaProducer(
-        **settings.client_options(),
+        **options,
         client_id="footfall-privacy",
         acks="all",
         enable_idempotence=True,
@@ -181,7 +183,7 @@ async def _producer(settings: PrivacySettings) -> AsyncIterator[AIOKafkaProducer
         compression_type="gzip",
     )
     try:
-        await producer.start()
+        await with_reason(options, producer.start)
         yield producer
     finally:
         await ended_within(CLOSE_TIMEOUT, producer.stop)
