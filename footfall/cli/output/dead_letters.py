@@ -45,13 +45,10 @@ def filter_of(offsets: tuple[int | None, int | None] | None, state: str | None =
 
 def options_of(actor: str | None, limit: int, rate: float | None, *, dry_run: bool) -> Options:
     """Makes the options of a redrive or discard. Without an actor, it is the user of this terminal."""
-    return Options(actor=operator_name(actor), limit=limit, rate=rate, dry_run=dry_run)
+    return Options(actor=actor or _user(), limit=limit, rate=rate, dry_run=dry_run)
 
 
-def operator_name(actor: str | None) -> str:
-    """Who does this, for the journal: as given, or the user of this terminal."""
-    if actor:
-        return actor
+def _user() -> str:
     try:
         return os.environ.get("USER") or getpass.getuser()
     except (OSError, KeyError):  # a container may have no name for its user

@@ -28,7 +28,7 @@ _to_json = msgspec.json.Encoder(order="deterministic").encode
 def print_new(wanted: Mapping[str, Any], *, as_json: bool) -> None:
     """Makes a key, and prints it."""
     scopes = [scope_named(text) for text in wanted["scopes"]]
-    key = Wanted(**{**wanted, "scopes": scopes, "actor": actor()})
+    key = Wanted(**{**wanted, "scopes": scopes, "actor": actor_name()})
     print_text(
         with_register(lambda topic: create(topic, key), "keys create", f"{key.kind} key of tenant {key.tenant_id}"),
         as_json=as_json,
@@ -75,7 +75,7 @@ def with_register(work: Callable[[RegisterTopic], Awaitable[Found]], action: str
             if not action:
                 return await work(register)
             write = by_kafka(options, settings.kafka_audit_topic, settings.kafka_replication_factor)
-            async with audited(write, action, actor=actor(), target=target, refusals=(KeyRefusedError,)) as deed:
+            async with audited(write, action, actor=actor_name(), target=target, refusals=(KeyRefusedError,)) as deed:
                 found = await work(register)
                 deed.target = f"{target}{f': {found.record.key_id}' if isinstance(found, NewText) else ''}"
                 return found
@@ -92,11 +92,6 @@ def scope_named(text: str) -> AccessScope:
         return AccessScope(text)
     except ValueError:
         raise click.UsageError(f"{text} is no scope: {', '.join(AccessScope)}.") from None
-
-
-def actor() -> str:
-    """Who does this: the user of this terminal, and the machine."""
-    return actor_name()
 
 
 def print_text(made: NewText, *, as_json: bool) -> None:
