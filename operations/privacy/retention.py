@@ -12,6 +12,7 @@ import msgspec
 
 from operations.audit.deed import audited, by_url
 from operations.settings import PrivacySettings
+from projector.privacy.letters import EMPTIED
 from read_model.connecting.pool import connect
 from read_model.generations.register import Connection, list_generations
 from read_model.tables.dead_letters import TENANT_OF_KEY
@@ -68,8 +69,7 @@ SELECT count(*) AS count FROM gone
 EMPTY_LETTERS = f"""
 WITH emptied AS (
     UPDATE {{generation}}.dead_letters
-    SET record_key = NULL, record_value = NULL, header_names = '{{{{}}}}', header_values = '{{{{}}}}', user_id = NULL,
-        error_message = 'The record is erased.'
+    SET {EMPTIED}
     WHERE state = 'discarded' AND resolved_at < $2 AND {TENANT_OF_KEY} = $1
       AND (record_key IS NOT NULL OR record_value IS NOT NULL)
     RETURNING 1

@@ -24,10 +24,11 @@ ORDER BY kafka_topic, kafka_partition, kafka_offset
 """
 AT_ONCE = 50  # letters that are read from the server at a time
 # That a record was set aside stays known, and nothing of it: a rebuild skips it, as the generation before did.
-EMPTY = """
-UPDATE {generation}.dead_letters AS letter
-SET record_key = NULL, record_value = NULL, header_names = '{{}}', header_values = '{{}}', user_id = NULL,
-    error_message = 'The record is erased.',
+EMPTIED = """record_key = NULL, record_value = NULL, header_names = ARRAY[]::text[], header_values = ARRAY[]::bytea[],
+    user_id = NULL, error_message = 'The record is erased.'"""
+EMPTY = f"""
+UPDATE {{generation}}.dead_letters AS letter
+SET {EMPTIED},
     state = CASE letter.state WHEN 'parked' THEN 'discarded' ELSE letter.state END,
     resolved_at = coalesce(letter.resolved_at, now()), resolved_by = coalesce(letter.resolved_by, 'erasure'),
     published_at = coalesce(letter.published_at, now())
