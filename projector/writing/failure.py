@@ -15,7 +15,7 @@ Cause = Literal["poison", "newer_version", "behind"]
 
 
 class Diagnosis(msgspec.Struct, frozen=True):
-    """Why a record was parked. The message may be logged: it quotes nothing of the record's value.
+    """Why a record was parked. The message may be logged: of the record's value it quotes names of unknown fields only.
 
     `behind_offset`: the offset of the parked record that it waits behind, if any.
     """
