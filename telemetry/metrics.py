@@ -168,7 +168,7 @@ REQUESTS_LIMITED = Counter(
 )
 TOKEN_KEY_AGE = Gauge(
     "token_key_age_seconds",
-    "Seconds since the issuer gave the keys of access tokens; 0 where it never did.",
+    "Seconds since the issuer gave the keys of access tokens; +Inf before it did, 0 in a process that takes no tokens.",
     registry=REGISTRY,
 )
 

@@ -33,7 +33,7 @@ class KnownKeys:
         self._fetched_at = self._asked_at = self._stale_at = self._usable_until = NEVER
         self._asking: asyncio.Task[None] | None = None
         self._trouble = "it was not asked yet"
-        TOKEN_KEY_AGE.set_function(lambda: self._clock() - self._fetched_at if self._keys else 0.0)
+        TOKEN_KEY_AGE.set_function(lambda: self._clock() - self._fetched_at)
 
     def current(self) -> KeySet | None:
         """The keys that may be used now; None: they are too old, or nobody has any."""

@@ -13,6 +13,7 @@ from identity.tokens.outcomes import NEEDS_KEYS, KeysAway, TokenFault
 from identity.tokens.provider import Provider, ProviderError
 from identity.tokens.settings import TokenSettings
 from identity.tokens.tokens import Tokens, tokens_of
+from telemetry.metrics import REGISTRY
 from tests.drivers.raw_http import until
 from tests.drivers.token_issuer import (
     AUDIENCE,
@@ -159,10 +160,12 @@ async def test_an_issuer_that_never_answered_is_asked_again_soon(
     assert isinstance(await tokens.principal_once_asked(token(), NOW), KeysAway)
     assert tokens.principal(token(), NOW) == KeysAway(5)
     assert len(issuer.asked) == 1
+    assert REGISTRY.get_sample_value("token_key_age_seconds") == float("inf")
     issuer.answer = whole(as_json(jwks()))
     clock.now += 5
     assert tokens.principal(token(), NOW) is NEEDS_KEYS
     assert isinstance(await tokens.principal_once_asked(token(), NOW), Principal)
+    assert REGISTRY.get_sample_value("token_key_age_seconds") == 0
 
 
 async def test_keys_that_are_no_longer_fresh_serve_while_they_are_fetched_again(
