@@ -1,11 +1,12 @@
 """What a process reads of the provider of identities from the environment, once."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from brokers.settings import FileSetting
 
 ALGORITHMS = ("RS256", "PS256", "ES256", "EdDSA", "Ed25519")  # the last two are one: RFC 9864 renamed it
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -56,7 +57,7 @@ class TokenSettings(BaseSettings):
     oidc_remembered_tokens: int = Field(
         default=4_096, ge=0, description="Accepted tokens that a process remembers, so that it checks each once."
     )
-    oidc_ca_file: Path | None = Field(
+    oidc_ca_file: FileSetting = Field(
         default=None, description="CA certificates for the connection to the issuer, PEM; unset: those of the system."
     )
 

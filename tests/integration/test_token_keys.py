@@ -274,3 +274,4 @@ def test_without_an_issuer_nothing_is_needed() -> None:
     assert TokenSettings(oidc_issuer="").oidc_audience == ""
     assert settings().oidc_audience == AUDIENCE
     assert SIGNING_KEYS.keys() >= set(settings().algorithms())
+    assert settings(oidc_ca_file="").oidc_ca_file is None  # as every other file: an empty variable is unset
