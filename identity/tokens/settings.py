@@ -6,10 +6,9 @@ from urllib.parse import urlsplit
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from brokers.settings import FileSetting
+from brokers.settings import LOOPBACK, FileSetting
 
 ALGORITHMS = ("RS256", "PS256", "ES256", "EdDSA", "Ed25519")  # the last two are one: RFC 9864 renamed it
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 class TokenSettings(BaseSettings):
