@@ -8,22 +8,16 @@ well, with AES-SIV (RFC 5297) and a new nonce each time: equal positions have di
 would say that nobody wrote. The tenant is part of what a cursor is bound to (docs/decisions/0037).
 """
 
-import binascii
 import hmac
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
-from contextlib import suppress
 from hashlib import blake2b
-from os import urandom
 
 import asyncpg
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 from web.policies.principal import DEFAULT_TENANT
+from web.tenants.sealing import Seal, decoded, spelled
 
 TAG_BYTES = 16
-NONCE_BYTES = 16
 MAX_CURSOR_LENGTH = 4_096  # characters
 KEY = "SELECT value FROM ops.secrets WHERE name = 'cursors'"
 
@@ -35,25 +29,20 @@ class KeyMissingError(Exception):
 class SealedCursors:
     """The cursors of one tenant other than the default: nobody can read them, and no other tenant can use them."""
 
-    def __init__(self, ciphers: Sequence[AESSIV], tenant_id: str) -> None:
-        """`ciphers`: the first one seals, each of them opens."""
-        self._ciphers, self._tenant = ciphers, tenant_id.encode()
+    def __init__(self, seals: Sequence[Seal], tenant_id: str) -> None:
+        """`seals`: the first one seals, each of them opens."""
+        self._seals, self._tenant = seals, tenant_id.encode()
 
     def seal(self, payload: bytes, bound_to: bytes) -> str:
         """See `Cursors.seal`."""
-        nonce = urandom(NONCE_BYTES)
-        return spelled(nonce + self._ciphers[0].encrypt(payload, [self._tenant, bound_to, nonce]))
+        return self._seals[0].seal(payload, self._tenant, bound_to)
 
     def open(self, text: str, bound_to: bytes) -> bytes | None:
         """See `Cursors.open`; None, too, for another tenant's cursor."""
-        raw = decoded(text)
-        if raw is None or len(raw) <= NONCE_BYTES + TAG_BYTES or spelled(raw) != text:
+        if len(text) > MAX_CURSOR_LENGTH:
             return None
-        nonce, sealed = raw[:NONCE_BYTES], raw[NONCE_BYTES:]
-        for cipher in self._ciphers:
-            with suppress(InvalidTag):
-                return cipher.decrypt(sealed, [self._tenant, bound_to, nonce])
-        return None
+        opened = (seal.open(text, self._tenant, bound_to) for seal in self._seals)
+        return next((payload for payload in opened if payload is not None), None)
 
 
 class Cursors:
@@ -66,17 +55,17 @@ class Cursors:
         """`also`: another key whose cursors are opened, too, while keys are changed; empty: there is none."""
         self._also = Cursors(also) if also else None
         self._key = blake2b(key).digest()  # a key of any length becomes 64 bytes, BLAKE2b's longest key
-        self._cipher = AESSIV(blake2b(key, person=b"footfall-cursor").digest())
+        self._seal = Seal(key, b"footfall-cursor")
 
     def of(self, tenant_id: str) -> "TenantCursors":
         """The cursors of a tenant."""
         if tenant_id == DEFAULT_TENANT:
             return self
-        return SealedCursors(self.ciphers(), tenant_id)
+        return SealedCursors(self.seals(), tenant_id)
 
-    def ciphers(self) -> list[AESSIV]:
+    def seals(self) -> list[Seal]:
         """Returns what seals other tenants' cursors, and then what opens them, too."""
-        return [self._cipher, *(self._also.ciphers() if self._also is not None else ())]
+        return [self._seal, *(self._also.seals() if self._also is not None else ())]
 
     def seal(self, payload: bytes, bound_to: bytes) -> str:
         """Returns a cursor, in the alphabet of base64url.
@@ -93,13 +82,11 @@ class Cursors:
         return opened if opened is not None or self._also is None else self._also.open(text, bound_to)
 
     def _open(self, text: str, bound_to: bytes) -> bytes | None:
-        raw = decoded(text)
+        raw = decoded(text) if len(text) <= MAX_CURSOR_LENGTH else None
         if raw is None:
             return None
         tag, payload = raw[:TAG_BYTES], raw[TAG_BYTES:]
-        genuine = hmac.compare_digest(tag, self._tag(payload, bound_to))
-        # Base64 can spell the same bytes in several ways. Only our own spelling is accepted.
-        return payload if genuine and self.seal(payload, bound_to) == text else None
+        return payload if hmac.compare_digest(tag, self._tag(payload, bound_to)) else None
 
     def _tag(self, payload: bytes, bound_to: bytes) -> bytes:
         text = b"%d:%b%b" % (len(payload), payload, bound_to)
@@ -107,21 +94,6 @@ class Cursors:
 
 
 TenantCursors = Cursors | SealedCursors
-
-
-def spelled(raw: bytes) -> str:
-    """The text of a cursor's bytes. Base64 can spell them in several ways; only this one is accepted."""
-    return urlsafe_b64encode(raw).rstrip(b"=").decode()
-
-
-def decoded(text: str) -> bytes | None:
-    """The bytes of a cursor's text; None for a text that is no base64url, or too long."""
-    if len(text) > MAX_CURSOR_LENGTH or not text.isascii():
-        return None
-    try:
-        return urlsafe_b64decode(text + "=" * (-len(text) % 4))
-    except binascii.Error:
-        return None
 
 
 async def cursors_of(connection: asyncpg.Pool, secret: str, also: str = "") -> Cursors:

@@ -7,17 +7,11 @@ text has a new nonce: equal texts of how far the read model is would say that no
 
 import re
 import struct
-from base64 import urlsafe_b64decode, urlsafe_b64encode
-from hashlib import blake2b
-from os import urandom
-
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 from web.policies.principal import DEFAULT_TENANT
+from web.tenants.sealing import Seal
 
 MIN_SECRET_LENGTH = 16  # characters
-NONCE_BYTES = 16
 DESCRIPTION = (
     "Key that seals positions for tenants other than `default`, at least 16 characters, the same for both sides; "
     "empty: such tenants get no positions."
@@ -33,21 +27,18 @@ class PositionTokens:
 
     def __init__(self, secret: str, also: str = "") -> None:
         """`secret`: see `DESCRIPTION`. `also`: another one whose positions are read, too; empty: there is none."""
-        self._cipher = AESSIV(blake2b(secret.encode(), person=b"footfall-place").digest()) if secret else None
+        self._seal = Seal(secret.encode(), b"footfall-place") if secret else None
         self._also = PositionTokens(also) if secret and also else None
 
     def gives_any(self, tenant_id: str) -> bool:
         """Whether the tenant is given positions."""
-        return tenant_id == DEFAULT_TENANT or self._cipher is not None
+        return tenant_id == DEFAULT_TENANT or self._seal is not None
 
     def text(self, tenant_id: str, partition: int, offset: int) -> str | None:
         """The position's text; None where the tenant gets none, because there is no secret."""
         if tenant_id == DEFAULT_TENANT:
             return f"{partition}-{offset}"
-        if self._cipher is None:
-            return None
-        nonce = urandom(NONCE_BYTES)
-        return _spelled(nonce + self._cipher.encrypt(_packed.pack(partition, offset), [tenant_id.encode(), nonce]))
+        return None if self._seal is None else self._seal.seal(_packed.pack(partition, offset), tenant_id.encode())
 
     def read(self, tenant_id: str, text: str) -> tuple[int, int] | None:
         """Partition and offset; None for a text that is no position of this tenant."""
@@ -58,21 +49,13 @@ class PositionTokens:
         return place if place is not None or self._also is None else self._also.read(tenant_id, text)
 
     def _opened(self, tenant_id: str, text: str) -> tuple[int, int] | None:
-        if self._cipher is None or not _sealed(text):
+        if self._seal is None or not _sealed(text):
             return None
-        raw = urlsafe_b64decode(text + "=")
-        if _spelled(raw) != text:  # base64 can spell the same bytes in several ways
-            return None
-        try:
-            place = self._cipher.decrypt(raw[NONCE_BYTES:], [tenant_id.encode(), raw[:NONCE_BYTES]])
-        except InvalidTag:
+        place = self._seal.open(text, tenant_id.encode())
+        if place is None:
             return None
         partition, offset = _packed.unpack(place)
         return partition, offset
-
-
-def _spelled(raw: bytes) -> str:
-    return urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
 def checked_secret(secret: str) -> str:
