@@ -64,6 +64,14 @@ class AuditRecorder:
     async def flush(self) -> None:
         """Writes the sums of the minute, and begins another. What cannot be written is kept, and the error raised."""
         self._minute_began = time.monotonic()
+        try:
+            await self._write_sums()
+        except BaseException:
+            # Until they are written, no export is let out: each tries again.
+            self._minute_began = float("-inf")
+            raise
+
+    async def _write_sums(self) -> None:
         for entry in list(self._repeats):
             await self._write_repeats(entry, self._repeats.pop(entry, 0))  # 0: another flush has taken it meanwhile
         with self._tally.taking() as refusals:
@@ -103,8 +111,6 @@ class AuditRecorder:
             await self.flush()
         except ERRORS as error:
             get_logger("query-side").error("audit_log_not_written", action="sums", error=type(error).__name__)
-            # Until they are written, no export is let out: each tries again.
-            self._minute_began = float("-inf")
 
     async def _write(self, entry: AuditEntry) -> None:
         async with asyncio.timeout(WRITE_TIMEOUT):
