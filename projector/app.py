@@ -13,8 +13,10 @@ from contracts.types import Catalogue
 from projector.audit.keeper import AuditKeeper
 from projector.consuming.log_probe import LogProbe
 from projector.consuming.ownership import Ownership
+from projector.facts.reporter import FactsReporter
 from projector.generations.limits import GenerationLimits, Generations
 from projector.generations.loop import CLOSE_TIMEOUT, GenerationLoop, owner_name
+from projector.liveness.ending_note import ending_note
 from projector.liveness.partition_monitor import PartitionMonitor
 from projector.liveness.rights_watch import RightsWatch
 from projector.liveness.watchdog import Watchdog
@@ -47,10 +49,12 @@ async def run_projector(
             _log_probe(settings, "watchdog"),
             settings.watchdog_interval_ms / 1000,
             verdicts=lambda: monitor.verdicts,
+            note=ending_note(settings.database_url.get_secret_value(), owner_name()),
         )
         rights = RightsWatch(settings)
         kafka = _kafka_probe(settings, loops, monitor, rights)
         probes = _probes(catalogue, pool, loops, monitor, kafka) | {LIVENESS: watchdog.liveness}
+        facts = FactsReporter(settings, pool, loops.generation_with_the_first_partition)
         keeper = AuditKeeper(settings, pool, loops.has_the_first_partition)
         async with (
             serve_probes(probes),
@@ -58,6 +62,7 @@ async def run_projector(
             rights.running(),
             watchdog.watching(),
             keeper.keeping(),
+            facts.reporting(),
         ):
             await Generations(pool, loops.project).run(stop)
     get_logger("projector").info("stopped")
@@ -84,8 +89,13 @@ class Loops:
 
     def has_the_first_partition(self) -> bool:
         """Whether this projector holds partition 0 of the active generation. What one of all should do, it does."""
+        return self.generation_with_the_first_partition() is not None
+
+    def generation_with_the_first_partition(self) -> str | None:
+        """Returns the active generation if this projector holds its partition 0."""
         loop = self.active()
-        return loop is not None and loop.ownership is not None and 0 in loop.ownership.held
+        held = loop is not None and loop.ownership is not None and 0 in loop.ownership.held
+        return loop.limits.name if loop is not None and held else None
 
     def watched(self) -> list[Ownership]:
         """Returns what the watchdog watches: the partitions of the active generation.

@@ -1,11 +1,19 @@
 """Declares every exported metric: name, labels, unit and meaning. A test compares docs/metrics.md with this module."""
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+)
+from prometheus_client.exposition import choose_encoder
 
 from telemetry.http_metrics import HttpTally
 from telemetry.refusals import RefusalTally
 
 REGISTRY = CollectorRegistry()
+ProcessCollector(registry=REGISTRY)  # memory, CPU, open files, and since when it runs
 
 LATENCY_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)  # seconds
 
@@ -172,7 +180,19 @@ TOKEN_KEY_AGE = Gauge(
     registry=REGISTRY,
 )
 
+CERTIFICATE_END = Gauge(
+    "certificate_end_timestamp_seconds",
+    "When the certificate of this process ends, seconds since 1970; 0: it serves without TLS.",
+    registry=REGISTRY,
+)
 
-def exposition() -> tuple[bytes, str]:
-    """Returns the Prometheus text exposition and its content type."""
-    return generate_latest(REGISTRY), CONTENT_TYPE_LATEST
+for _outcome in ("failed", "too_large", "unknown", "refused", "unavailable"):  # seen to grow only if it was there
+    PUBLISH_FAILURES.labels(outcome=_outcome)
+for _by in ("address", "subject", "tenant", "share", "quota"):
+    REQUESTS_LIMITED.labels(by=_by)
+
+
+def exposition(accept: str = "") -> tuple[bytes, str]:
+    """Returns the exposition and its content type: OpenMetrics if `accept`, the header, asks for it, else text."""
+    encode, content_type = choose_encoder(accept)
+    return encode(REGISTRY), content_type

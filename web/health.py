@@ -40,7 +40,7 @@ def health_routes(side: str, probes: Mapping[str, Probe]) -> dict[str, App]:
 
     async def metrics(scope: Scope, receive: Receive, send: Send) -> None:
         await check(probes)  # a probe may refresh a gauge, such as processed_events
-        body, content_type = exposition()
+        body, content_type = exposition(dict(scope["headers"]).get(b"accept", b"").decode("latin-1"))
         await respond(send, 200, body, content_type.encode())
 
     routes = dict(zip(PROBES, (ready, live, ready, metrics), strict=True))

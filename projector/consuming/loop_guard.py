@@ -16,6 +16,7 @@ from contextlib import contextmanager
 STDERR = 2  # the file descriptor
 EXIT_STUCK = 70  # sysexits.h: EX_SOFTWARE
 SILENT_TICKS = 6  # ticks without the timer before the process ends; a tick is a quarter of the interval
+NOTE_TIMEOUT = 2.0  # seconds for a note in the database, which may be what is stuck
 LOG_TIMEOUT = 1.0  # seconds for the last log line; the process that reads our log may be stuck too
 
 
@@ -34,6 +35,7 @@ class LoopGuard:
         self._over = threading.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._last: threading.Timer | None = None
+        self.note: Callable[[str], None] | None = None  # called once, with the reason of the end; it may hang
 
     @contextmanager
     def guarding(self) -> Iterator[None]:
@@ -54,6 +56,14 @@ class LoopGuard:
         self._last = threading.Timer(seconds, self._end_process, (reason, []))
         self._last.daemon = True
         self._last.start()
+
+    def note_end(self, reason: str) -> None:
+        """Calls `note`, for the first reason only, and waits for it as long as for the last log line."""
+        note, self.note = self.note, None
+        if note is not None:
+            writer = threading.Thread(target=note, args=(reason,), daemon=True)
+            writer.start()
+            writer.join(NOTE_TIMEOUT)
 
     def _beat(self, loop: asyncio.AbstractEventLoop) -> None:
         self._beats += 1
@@ -76,4 +86,5 @@ class LoopGuard:
         writer = threading.Thread(target=os.write, args=(STDERR, f"{line}\n".encode()), daemon=True)
         writer.start()
         writer.join(LOG_TIMEOUT)
+        self.note_end(reason)
         self._end(EXIT_STUCK)

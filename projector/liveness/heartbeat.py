@@ -7,7 +7,9 @@ from typing import Any
 
 import msgspec
 
+from projector.facts.obstacles import reason_of
 from projector.liveness.projecting import PendingOperation
+from telemetry.server_facts import OBSTACLES
 
 BATCH, CLAIM, FETCH = "the batch", "the claim", "the fetch"
 
@@ -91,6 +93,7 @@ class Heartbeats:
             tries = beat.operations.setdefault(what, _Attempts(time.monotonic(), 1))
             tries.tries += what == FETCH
             tries.error = error_name(error)
+            OBSTACLES.labels(reason=reason_of(error)).inc()
 
     def succeeded(self, what: str = BATCH) -> None:
         """Notes that the calling loop's operation has succeeded."""

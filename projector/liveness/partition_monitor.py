@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 from aiokafka import TopicPartition
@@ -19,14 +19,16 @@ from projector.consuming.consumer_group import GroupDescription, describe_group
 from projector.consuming.log_probe import LogOffsets, LogProbe
 from projector.consuming.ownership import Ownership
 from projector.consuming.topic_description import describe_topic
+from projector.facts.lag import LagReport
 from projector.generations.loop import GenerationLoop, group_of
 from projector.liveness.projecting import Facts, Lock, PendingOperation, judge
-from projector.liveness.verdicts import Joining, Unassigned, Verdict
+from projector.liveness.verdicts import Joining, State, Unassigned, Verdict
 from projector.settings import ProjectorSettings
 from projector.writing.locks import blocking_lock
 from telemetry.background import running_beside
 from telemetry.logs import get_logger
 from telemetry.metrics import PARTITION_STATES
+from telemetry.server_facts import TOPIC_BROKEN_PROMISES
 
 INTERVAL = 3.0  # seconds between checks
 PATIENCE = 5.0  # seconds for one check; a Kafka that takes longer counts as unreachable
@@ -51,6 +53,7 @@ class PartitionMonitor:
         self._pool = pool
         self._loop = loop
         self._probe = probe
+        self._lag = LagReport(probe)
         self._held_since: dict[int, HeldSince] = {}
         self._group = GroupDescription("")
         self._log = get_logger("projector")
@@ -104,6 +107,7 @@ class PartitionMonitor:
             if sentence not in self.broken_promises:
                 self._log.warning("topic_promise_broken", reason=sentence)
         self.broken_promises, self._topic_checked_at = broken, now
+        TOPIC_BROKEN_PROMISES.labels(topic=self._settings.kafka_topic).set(len(broken))
 
     async def _check(self, loop: GenerationLoop, ownership: Ownership) -> None:
         try:
@@ -112,6 +116,7 @@ class PartitionMonitor:
         except Exception as error:  # noqa: BLE001 - the probe of Kafka reports it; the old verdicts no longer hold
             self._log.info("partitions_not_checked", error=type(error).__name__)
             self.verdicts = {}
+            self._lag.hide()
             await self._probe.close()
 
     async def _verdicts(self, loop: GenerationLoop, ownership: Ownership) -> dict[int, Verdict]:
@@ -125,17 +130,19 @@ class PartitionMonitor:
         operations = _longest_pending(ownership)
         lock = await self._lock(generation) if operations else None
         self._remember_positions(held)
-        verdicts = {}
+        verdicts, known = {}, {}
         for tp, found in marks.items():
             partition = tp.partition
             if partition not in ours and self._belongs_to_another(partition, generation):
                 continue
             facts = self._facts(loop, ownership, partition, held.get(partition), found)
             facts = msgspec.structs.replace(facts, pending=operations.get(partition), lock=lock)
+            known[partition] = facts
             verdict = await self._verdict_on(facts, tp)
             if isinstance(verdict, Unassigned) and loop.membership.joining_since is not None:
                 continue  # `joining` reports it
             verdicts[partition] = verdict
+        await self._lag.show(topic, generation, known)
         return verdicts
 
     def _belongs_to_another(self, partition: int, generation: str) -> bool:
@@ -190,8 +197,9 @@ class PartitionMonitor:
 
     def _export_states(self, generation: str) -> None:
         PARTITION_STATES.clear()
-        for state, count in Counter(found.state for found in self.verdicts.values()).items():
-            PARTITION_STATES.labels(generation=generation, state=state).set(count)
+        counts = Counter(found.state for found in self.verdicts.values())
+        for state in get_args(State) if generation else ():
+            PARTITION_STATES.labels(generation=generation, state=state).set(counts[state])
 
 
 def _longest_pending(ownership: Ownership) -> dict[int, PendingOperation]:

@@ -155,12 +155,14 @@ class Watchdog:
         guard: LoopGuard | None = None,
         *,
         verdicts: Callable[[], Mapping[int, PartitionVerdict]] = dict,
+        note: Callable[[str], None] | None = None,
     ) -> None:
         self._watched = watched
         self._verdicts = verdicts
         self._probe = probe
         self._interval = interval
         self._guard = guard or LoopGuard(interval)
+        self._guard.note = note
         self._seen: dict[str, deque[Observation]] = {}
         self._kafka_away_at = float("-inf")  # monotonic seconds of the last check that Kafka did not answer
         self._log = get_logger("projector")
@@ -196,6 +198,7 @@ class Watchdog:
             if isinstance(self.verdict, Stuck):
                 self._log.critical("projector_stuck", reason=self.verdict.reason)
                 self._guard.end_within(END_TIMEOUT, f"the process could not end in order: {self.verdict.reason}")
+                await asyncio.to_thread(self._guard.note_end, self.verdict.reason)
                 raise StuckError(self.verdict.reason)
             self._log.info("projector_moves_again")
 

@@ -33,7 +33,16 @@ from tests.conftest import Footfall
 from tests.drivers.own_broker import OwnBroker
 from tests.patience import PATIENCE
 from tests.processes import Process, free_port, wait_until
-from tests.producing import Raw, an_event, produce, produce_transactions, record_of, some_records, wait_until_processed
+from tests.producing import (
+    Raw,
+    an_event,
+    produce,
+    produce_transactions,
+    record_of,
+    some_records,
+    sql,
+    wait_until_processed,
+)
 from tests.servers import Servers
 from tests.shipped_types import SHIPPED
 from tests.tcp_proxy import tcp_proxy
@@ -281,6 +290,13 @@ def test_a_process_whose_loop_is_deadlocked_ends_by_itself(footfall: Footfall, h
     produce(footfall, some_records(10))
     assert projector.popen.wait(PATIENCE) == EXIT_STUCK
     assert '"reason": "the event loop is blocked"' in projector.log_text()
+    assert notes_of_ends(footfall) == ["the event loop is blocked"]
+
+
+def notes_of_ends(footfall: Footfall) -> list[str]:
+    """What the processes that their watchdog ended left for the metric of the next ones."""
+    found = sql(footfall.servers, "SELECT detail->>'reason' FROM ops.journal WHERE action = 'watchdog_ended'")
+    return [reason for (reason,) in found]
 
 
 def test_a_stuck_process_answers_503_with_the_reason_and_then_exits_70(
@@ -301,6 +317,8 @@ def test_a_stuck_process_answers_503_with_the_reason_and_then_exits_70(
     assert "is stuck at 0, and the log ends at" in said["reason"]
     assert projector.popen.wait(PATIENCE) == EXIT_STUCK
     assert "projector_stuck" in projector.log_text()
+    (note,) = notes_of_ends(footfall)
+    assert "is stuck at 0" in note
 
 
 def live(projector: Process) -> tuple[int, dict[str, Any]]:

@@ -9,6 +9,7 @@ from cryptography import x509
 
 from telemetry.health import DependencyState
 from telemetry.logs import get_logger
+from telemetry.metrics import CERTIFICATE_END
 
 SOON = timedelta(days=14)  # before its end, health says that a certificate should be renewed
 LARGEST = 1_048_576  # bytes of a file
@@ -38,6 +39,7 @@ class ServerCertificate:
         self._seen = self._state_of_files()
         self.context = self._fresh_context()
         self.ends_at = self._end()
+        CERTIFICATE_END.set(self.ends_at.timestamp())
 
     def asks_clients(self) -> bool:
         """Whether clients may, or must, come with a certificate."""
@@ -53,6 +55,7 @@ class ServerCertificate:
             self._fresh_context()  # raises before the one that serves is touched
             self._load_into(self.context)
             self.ends_at = self._end()
+            CERTIFICATE_END.set(self.ends_at.timestamp())
         except CertificateError as error:
             get_logger("web").error("certificate_not_reloaded", reason=str(error))
             return
