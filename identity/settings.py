@@ -8,6 +8,7 @@ from pydantic import Field, field_validator
 from brokers.settings import KafkaSettings
 from contracts.record import AUDIT_TOPIC
 from identity.tokens.settings import TokenSettings, listed
+from web.policies.hosts import is_host_name
 from web.policies.origins import is_origin
 
 KEYS_TOPIC = "footfall-keys"
@@ -33,6 +34,14 @@ class IdentitySettings(TokenSettings):
         default="",
         description="Addresses or networks of proxies whose X-Forwarded-For is believed, comma separated.",
     )
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _are_hosts(cls, text: str) -> str:
+        wrong = [each for each in listed(text.lower()) if not is_host_name(each)]
+        if wrong:
+            raise ValueError(f"{wrong[0]} is no name of a host: it is `shop.example`, or `.example.org` for all below")
+        return text
 
     @field_validator("cors_origins")
     @classmethod

@@ -77,6 +77,7 @@ def web_app(
     identity: RequestPolicy,
     *sides: Side,
     first: Sequence[RequestPolicy] = (),
+    unparsed: Sequence[RequestPolicy] = (),
     transport: Transport = PLAIN,
 ) -> Middleware:
     """All routes and probes of `sides`, behind the policies of all of them.
@@ -86,6 +87,7 @@ def web_app(
         identity: The first policy, which learns the `Principal` of every request. `web/access.py` says what it needs.
         sides: What answers.
         first: Policies before identity, which know nobody yet.
+        unparsed: Those of `first` that what never becomes a request passes, too.
         transport: How the process is spoken to.
     """
     documents = {path: document for side in sides for path, document in side.documents.items()}
@@ -109,7 +111,8 @@ def web_app(
         *(policy for side in sides for policy in side.policies),
     ]
     raw = {path: route for side in sides for path, route in side.raw_routes.items()}
-    return Middleware(RawRoutes(raw, for_router(app)), name, probes, direct, fast_handlers, policies)
+    unparsed = [*transport.policies(), *unparsed]
+    return Middleware(RawRoutes(raw, for_router(app)), name, probes, direct, fast_handlers, policies, unparsed)
 
 
 def for_router(app: App) -> App:

@@ -15,6 +15,7 @@ import uuid_utils
 from telemetry.health import Probe
 from telemetry.logs import get_logger
 from telemetry.metrics import HTTP_TALLY
+from web import envelope
 from web.access import template_of
 from web.asgi import HOLD_KEY, WHOLE_KEY, App, Headers, Message, Receive, Scope, Send, respond
 from web.fast_handler import FastHandler, encode_headers
@@ -22,12 +23,11 @@ from web.health import health_routes
 from web.policies.decisions import Answer, Refuse, RequestPolicy
 from web.policies.passage import HEAD_KEY, PASSAGE_KEY, Passage, refusal_body
 from web.policies.request_head import canonical, head_of
+from web.protocol.secure_headers import SECURE_LINES, secured
 
 JSON = b"application/json"
 REQUEST_ID_KEY = "footfall.request_id"  # in the ASGI scope
 LOG_INTERVAL = 1.0  # seconds between log lines of failed requests of one status
-SECURE_HEADERS = [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
-SECURE_LINES = b"".join(b"%b: %b\r\n" % header for header in SECURE_HEADERS)
 METHODS = b"GET, HEAD, OPTIONS, POST"
 NO_ROUTES: Mapping[str, App] = {}
 NO_FAST_HANDLERS: Mapping[bytes, FastHandler] = {}
@@ -46,6 +46,7 @@ class Middleware:
         direct: Mapping[str, App] = NO_ROUTES,
         fast_handlers: Mapping[bytes, FastHandler] = NO_FAST_HANDLERS,
         policies: Sequence[RequestPolicy] = (),
+        unparsed: Sequence[RequestPolicy] = (),
     ) -> None:
         """The layer of one process.
 
@@ -57,6 +58,7 @@ class Middleware:
             fast_handlers: By request target, what may answer a POST before it becomes a request of `app`; the server
                 has to offer it.
             policies: What every request passes, in this order, before anything else of it is looked at.
+            unparsed: Those of them that are also asked about what never becomes a request (`web/protocol/refusals.py`).
         """
         self.app = app
         self.direct_routes = {**direct, **health_routes(side, probes), "/": self._root, "*": self._root}
@@ -64,6 +66,7 @@ class Middleware:
         self._note = HTTP_TALLY.of(side).note
         self.fast_handlers = fast_handlers
         self.policies = tuple(policies)
+        self.unparsed = tuple(unparsed)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI. Raises ValueError for anything but requests and lifespans: no policy would see it."""
@@ -90,11 +93,16 @@ class Middleware:
                     )
                 else:
                     own = ((b"date", http_date(int(time.time()))), (b"x-request-id", request_id.encode()))
-                    message["headers"] = [*message["headers"], *asked_for, *own, *SECURE_HEADERS]
+                    message["headers"] = secured([*message["headers"], *asked_for, *own])
             await send(message)
 
         try:
             await self._admit_and_route(passage, scope, receive, send_with_headers)
+        except Exception as error:
+            if status:  # half of an answer cannot become another one
+                raise
+            get_logger("web").error("unforeseen_error", path=template_of(passage.head.path), exc_info=error)
+            await respond(send_with_headers, 500, envelope.failed(envelope.INTERNAL_ERROR), JSON)
         finally:
             passage.end()
             self.answered(scope["method"], scope["path"], status, started, request_id)

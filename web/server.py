@@ -26,6 +26,7 @@ from web.protocol.bounded_http import LOOK_INTERVAL, BoundedHttp
 from web.protocol.connection_places import ConnectionPlaces, Place, close_overdue
 from web.protocol.fast_path import FastHttp
 from web.protocol.known_uvicorn import require_known_uvicorn
+from web.protocol.refusals import Refusals
 from web.transport.certificate import ServerCertificate
 from web.transport.transport import PLAIN, Transport
 
@@ -86,7 +87,7 @@ def server_of(
     places = ConnectionPlaces(max_connections, max_of_address)
     http: Callable[..., BoundedHttp] = partial(BoundedHttp, places=places)
     if isinstance(app, Middleware):
-        http = partial(FastHttp, places=places, middleware=app)
+        http = partial(FastHttp, places=places, answer_to=Refusals(app.unparsed), middleware=app)
     server = Server(
         uvicorn.Config(
             app,
@@ -163,7 +164,7 @@ async def serving_probes(
     """Serves only the probe endpoints while the body runs, on the running loop. `identity`, `first`: see `web_app`."""
     probes = {**with_probes_of(identity, probes), **transport.probes()}
     policies = [*transport.policies(), *first, identity, check_access]
-    middleware = Middleware(only_probes, side, probes, policies=policies)
+    middleware = Middleware(only_probes, side, probes, policies=policies, unparsed=transport.policies())
     server = server_of(middleware, *address, PROBE_CONNECTIONS, certificate=transport.certificate)
     task = asyncio.create_task(server.serve_unsignalled())
     try:

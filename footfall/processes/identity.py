@@ -30,9 +30,14 @@ Origins = Callable[[], frozenset[bytes]]
 
 
 class Door(msgspec.Struct, frozen=True):
-    """The identity of one process. `first`: the policies before it. `sides`: what has to run for it."""
+    """The identity of one process.
+
+    `proxies`: the policy that finds a client's address behind them, if any. `first`: the policies behind it and before
+    identity. `sides`: what has to run for it.
+    """
 
     policy: RequestPolicy
+    proxies: Sequence[RequestPolicy] = ()
     first: Sequence[RequestPolicy] = ()
     sides: Sequence[KeySide] = ()
 
@@ -51,7 +56,7 @@ def load_identity(host: str) -> Door:
     if problem:
         exit_with([problem])
     if settings.auth == "open":
-        return Door(OpenDoor(DEFAULT_TENANT), first_policies(settings, host, lambda: NO_ORIGINS))
+        return Door(OpenDoor(DEFAULT_TENANT), proxies_of(settings), [browsers_of(settings, host, lambda: NO_ORIGINS)])
     authenticators: list[Authenticator] = []
     probes: dict[str, Probe] = {}
     sides = []
@@ -64,21 +69,26 @@ def load_identity(host: str) -> Door:
         sides.append(KeySide(reader, uses))
     if settings.takes_tokens():
         authenticators.append(_token_authenticator(settings, probes))
-    return Door(Identity(authenticators, probes), first_policies(settings, host, origins), sides)
+    browsers = browsers_of(settings, host, origins)
+    return Door(Identity(authenticators, probes), proxies_of(settings), [browsers], sides)
 
 
-def first_policies(settings: IdentitySettings, host: str, origins: Origins) -> list[RequestPolicy]:
-    """The policies before identity. `origins`: those of public keys, as they are known now."""
+def proxies_of(settings: IdentitySettings) -> list[RequestPolicy]:
+    """The policy that finds a client's address behind trusted proxies, if there are any."""
+    proxies = settings.proxies()
+    return [TrustedProxies(proxies)] if proxies else []
+
+
+def browsers_of(settings: IdentitySettings, host: str, origins: Origins) -> Browsers:
+    """What pages in browsers may ask for. `origins`: those of public keys, as they are known now."""
     hosts = settings.hosts()
     known = [*hosts, host.lower()] if hosts or is_loopback(host) else None
     of_setting = frozenset(each.encode() for each in settings.origins())
-    browsers = Browsers(
+    return Browsers(
         known,
         (lambda: of_setting | origins()) if of_setting else origins,
         any_origin=settings.cors_origins.strip() == "*",
     )
-    proxies = settings.proxies()
-    return [TrustedProxies(proxies), browsers] if proxies else [browsers]
 
 
 def problem_of(settings: IdentitySettings) -> str:

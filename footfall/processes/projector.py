@@ -82,7 +82,7 @@ async def _projecting(settings: ProjectorSettings, catalogue: Catalogue, door: D
                 await stack.enter_async_context(side.lifespan(None))
                 found = {**found, **side.probes}
             await stack.enter_async_context(
-                serving_probes("projector", address, door.policy, found, door.first, transport)
+                serving_probes("projector", address, door.policy, found, [*door.proxies, *door.first], transport)
             )
             yield
 

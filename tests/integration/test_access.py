@@ -16,7 +16,7 @@ from web.middleware import Middleware
 from web.policies.access import check_access
 from web.policies.browsers import Browsers
 from web.policies.decisions import Admit, Decision
-from web.policies.identity import NOBODY, Identity, unauthenticated
+from web.policies.identity import NOBODY, Identity
 from web.policies.principal import AccessScope, OpenDoor, Principal
 from web.policies.request_head import RequestHead, canonical
 
@@ -133,29 +133,6 @@ def test_production_does_not_start_open(capfd: pytest.CaptureFixture[str], monke
     monkeypatch.setenv("AUTH", "keys")
     monkeypatch.setenv("KAFKA_ALLOW_PLAINTEXT", "true")
     assert isinstance(load_identity("127.0.0.1").policy, Identity)
-
-
-@pytest.mark.parametrize(
-    ("request_bytes", "status"),
-    [
-        (b"no HTTP\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\n\r\n", 400),
-        (b"GET /%b HTTP/1.1\r\nHost: here\r\n\r\n" % (b"x" * 9_000), 414),
-        (b"GET / HTTP/1.1\r\nHost: here\r\nX: %b\r\n\r\n" % (b"x" * 40_000), 431),
-        (b"GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n", 401),
-        (b"", 503),
-    ],
-    ids=["no HTTP", "no host", "long target", "large head", "no credentials", "one connection too many"],
-)
-async def test_refusals_before_the_door_have_the_headers_of_every_answer(request_bytes: bytes, status: int) -> None:
-    app = Middleware(noting([]), "test", {}, policies=(lambda _: unauthenticated("No."),))
-    async with served(app, max_connections=0 if status == 503 else 40) as server:
-        client = await connected(port_of(server))
-        found, headers, body = await client.ask(request_bytes)
-        client.writer.close()
-    assert (found, body["success"]) == (status, False)
-    assert (headers["x-content-type-options"], headers["cache-control"]) == ("nosniff", "no-store")
-    assert headers["x-request-id"]
 
 
 def test_the_documents_say_which_scope_an_operation_needs() -> None:

@@ -7,10 +7,11 @@ from contextlib import asynccontextmanager
 from ipaddress import ip_network
 
 import pytest
+from pydantic import ValidationError
 
 from command_side.app import CommandSide
 from command_side.settings import CommandSettings
-from footfall.processes.identity import first_policies
+from footfall.processes.identity import browsers_of, proxies_of
 from identity.settings import IdentitySettings
 from tests.drivers.applications import ask, noting
 from tests.drivers.identity import OPEN
@@ -23,7 +24,7 @@ from web.application import web_app
 from web.fast_handler import BufferedRequest
 from web.middleware import Middleware
 from web.policies.decisions import RequestPolicy
-from web.policies.hosts import is_accepted, is_loopback
+from web.policies.hosts import host_in, is_accepted, is_loopback
 from web.policies.request_head import RequestHead
 from web.policies.trusted_proxies import TrustedProxies
 
@@ -39,7 +40,8 @@ def topic(new_topic: Callable[..., str]) -> str:
 def rules(host: str = "127.0.0.1", made: HandMadeRegister | None = None, **settings: str) -> list[RequestPolicy]:
     """The first policies of a process with these settings."""
     register = HandMadeRegister().register if made is None else made.register
-    return first_policies(IdentitySettings(**settings), host, lambda: register.origins)  # type: ignore[arg-type]
+    found = IdentitySettings(**settings)  # type: ignore[arg-type]
+    return [*proxies_of(found), browsers_of(found, host, lambda: register.origins)]
 
 
 @asynccontextmanager
@@ -68,17 +70,82 @@ def sent_to(host: str, *headers: str, target: str = DIRECT) -> bytes:
             (host, False)
             for host in ("evil.example", "evil.example:3000", "localhost.evil.example", "127.0.0.1.nip.io")
         ),
-        *((host, False) for host in (":3000", "xshop.example", "internal.example", "[evil.example]", "a.example:b")),
-        *((host, False) for host in ("localhost.", "127.0.0.1 evil.example", "2130706433.example")),
+        *((host, False) for host in ("xshop.example", "internal.example", "evil.example,localhost")),
+        *((host, False) for host in ("evil.example.", "2130706433.example", "evil!example", "xn--bcher-kva.example")),
+        *(
+            (host, True)
+            for host in ("localhost.", "localhost.:3000", "shop.example.", "localhost:", "command_side:3001")
+        ),
     ],
 )
 def test_only_names_that_no_stranger_can_own_are_accepted(host: str, accepted: bool) -> None:
-    assert is_accepted(host.encode(), ["shop.example", ".internal.example"]) == accepted
+    found = host_in(host.encode())
+    assert found is not None
+    assert is_accepted(found, ["shop.example", ".internal.example"]) == accepted
+
+
+NO_HOSTS = {
+    "a fragment": b"evil.example#.localhost",
+    "a path": b"evil.example/.localhost",
+    "a query": b"evil.example?.localhost",
+    "a backslash": b"evil.example\\.localhost",
+    "user information": b"evil.example@localhost",
+    "user information without a dot": b"evil:x@localhost",
+    "a space": b"127.0.0.1 evil.example",
+    "two": b"localhost, evil.example/",
+    "port that is none": b"a.example:b",
+    "port too large": b"localhost:65536",
+    "port too long": b"localhost:000080",
+    "port with a sign": b"localhost:+80",
+    "two ports": b"localhost:80:80",
+    "a port alone": b":3000",
+    "no address in brackets": b"[evil.example]",
+    "a zone": b"[fe80::1%25eth0]",
+    "a zone as others write it": b"[::1%evil]",
+    "a future address": b"[v1.x]",
+    "brackets that do not end": b"[::1",
+    "bytes after the brackets": b"[::1]x",
+    "no brackets": b"::1",
+    "the root alone": b".",
+    "letters beyond ASCII": "b\u00fccher.localhost".encode(),
+    "the same in Latin-1": b"b\xfccher.localhost",
+    "percent-encoding": b"evil.example%23.localhost",
+    "a NUL": b"localhost\x00",
+    "too long": b"a" * 256,
+}
+
+
+@pytest.mark.parametrize("name", NO_HOSTS)
+async def test_what_is_no_host_is_refused_wherever_the_server_listens(name: str) -> None:
+    assert host_in(NO_HOSTS[name]) is None
+    for address in ("127.0.0.1", "0.0.0.0"):  # noqa: S104
+        app = Middleware(noting([]), "test", {}, policies=rules(address))
+        assert (await ask(app, "GET", "/x", [(b"host", NO_HOSTS[name])]))[0] == 400
+
+
+async def test_what_is_no_host_is_refused_on_both_ways() -> None:
+    async with client_of(*rules()) as client:
+        for target in (DIRECT, ON_ASGI):
+            status, _, body = await client.ask(sent_to("evil.example#.localhost", target=target))
+            assert (status, body["error"]) == (400, "The header `Host` is no host with a port or without.")
+
+
+@pytest.mark.parametrize("names", ["https://shop.example", "shop.example:80", "*.example", "a b", "-a", "a..b"])
+def test_a_list_of_hosts_that_would_never_match_is_refused(names: str) -> None:
+    with pytest.raises(ValidationError, match="no name of a host"):
+        IdentitySettings(allowed_hosts=names)
 
 
 @pytest.mark.parametrize(
     ("address", "is_local"),
-    [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("localhost", True), ("192.0.2.1", False), ("a", False)],
+    [
+        ("127.0.0.1", True),
+        ("127.9.9.9", True),
+        ("::1", True),
+        ("localhost", True),
+        ("192.0.2.1", False),
+        ("::1%lo", False),
+    ],
 )
 def test_an_address_is_on_the_loopback_or_not(address: str, is_local: bool) -> None:
     assert is_loopback(address) == is_local

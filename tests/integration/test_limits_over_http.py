@@ -5,15 +5,22 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
+import pytest
+
+from footfall.processes.identity import NO_ORIGINS, browsers_of
+from identity.settings import IdentitySettings
+from tests.drivers.applications import application_of
 from tests.drivers.raw_http import DIRECT, ON_ASGI, Client, port_of, post, served, until
 from web.asgi import Message, Receive, Scope, Send, respond
 from web.fast_handler import BufferedRequest
 from web.middleware import Middleware
-from web.policies.decisions import Admit, Decision
+from web.policies.browsers import Browsers
+from web.policies.decisions import Admit, Decision, RequestPolicy
 from web.policies.limits.rate_limits import KeyOf, RateLimits, address_of, subject_of
 from web.policies.limits.rates import Rate
 from web.policies.principal import AccessScope, Principal
 from web.policies.request_head import RequestHead
+from web.policies.trusted_proxies import TrustedProxies
 from web.protocol.connection_places import ConnectionPlaces
 
 GET = b"GET /events/processed HTTP/1.1\r\nHost: here\r\nX-Subject: key:1\r\n\r\n"
@@ -136,3 +143,49 @@ async def test_reads_and_commands_have_one_limit() -> None:
         status, headers, body = await client.ask(GET)
         assert (status, body["success"]) == (429, False)
         assert "retry-after" in headers
+
+
+JUNK = {
+    "no HTTP": (b"junk\r\n\r\n", 400),
+    "no host": (b"GET / HTTP/1.1\r\n\r\n", 400),
+    "a long target": (b"GET /%b HTTP/1.1\r\nHost: here\r\n\r\n" % (b"x" * 9_000), 414),
+    "a large head": (b"GET / HTTP/1.1\r\nHost: here\r\nX: %b\r\n\r\n" % (b"x" * 40_000), 431),
+    "an unknown path": (post("u", "X-Subject: key:1", target="/nowhere"), 404),
+    "no host that there is": (post("u").replace(b"here", b"a#b"), 400),
+    "a foreign host": (post("u").replace(b"here", b"evil.example"), 421),
+}
+
+
+async def test_junk_costs_its_address_a_unit_each_and_then_nothing_more_is_looked_at() -> None:
+    """Behind the limit of the address stands the door, as in a process (`footfall/processes/serving.py`)."""
+    limit: list[RequestPolicy] = [RateLimits([(Rate("address", len(JUNK), 86_400.0), address_of)])]
+    browsers = browsers_of(IdentitySettings(), "127.0.0.1", lambda: NO_ORIGINS)
+    app = Middleware(finds_nothing, "test", {}, policies=[*limit, browsers, knows], unparsed=limit)
+    async with served(app) as running:
+
+        async def asked_anew(sent: bytes) -> tuple[int, dict[str, str], Any]:
+            client = Client(*await asyncio.open_connection("127.0.0.1", port_of(running)))
+            answer = await client.ask(sent)
+            client.writer.close()
+            return answer
+
+        for sent, status in JUNK.values():
+            assert (await asked_anew(sent))[0] == status
+        for sent, _ in JUNK.values():
+            status, headers, body = await asked_anew(sent)
+            assert (status, body["success"]) == (429, False)
+            assert {"retry-after", "ratelimit", "x-request-id"} <= headers.keys()
+
+
+async def finds_nothing(scope: Scope, receive: Receive, send: Send) -> None:
+    await (accepts(scope, receive, send) if scope["type"] == "lifespan" else respond(send, 404, b"{}", b"text/plain"))
+
+
+def test_a_process_has_the_door_behind_the_limit_of_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("LIMIT_ADDRESS", "100")
+        environment.setenv("TRUSTED_PROXIES", "10.0.0.0/8")
+        for process in ("command_side", "query_side", "front"):
+            app = application_of(process, monkeypatch)
+            assert [type(policy) for policy in app.policies[:3]] == [TrustedProxies, RateLimits, Browsers]
+            assert app.unparsed == app.policies[1:2]

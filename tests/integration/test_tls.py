@@ -50,7 +50,9 @@ class Recorded:
         self.port = free_port()
         fast = {FAST.encode(): self._fast}
         policies: list[RequestPolicy] = [*transport.policies(), OpenDoor(DEFAULT_TENANT), self._refuse_some]
-        app = Middleware(self._app, "test", transport.probes(), fast_handlers=fast, policies=policies)
+        app = Middleware(
+            self._app, "test", transport.probes(), fast_handlers=fast, policies=policies, unparsed=transport.policies()
+        )
         self.server = server_of(app, "127.0.0.1", self.port, 100, certificate=transport.certificate)
 
     def _refuse_some(self, head: RequestHead) -> Decision:
@@ -125,7 +127,9 @@ def test_both_ways_of_a_request_work_over_tls_and_every_answer_keeps_browsers_at
         assert "days" in https.get(f"{url}/health/ready").json()["dependencies"]["certificate"]["detail"]
         with pytest.raises(httpx.TransportError):
             httpx.get(f"http://localhost:{recorded.port}/other", timeout=PATIENCE)
-        assert raw(authority, recorded.port, b"GARBAGE\r\n\r\n").startswith(b"HTTP/1.1 400 ")
+        garbage = raw(authority, recorded.port, b"GARBAGE\r\n\r\n")
+        assert garbage.startswith(b"HTTP/1.1 400 ")
+        assert b"\r\nstrict-transport-security: max-age=1000\r\n" in garbage
 
 
 def raw(authority: trustme.CA, port: int, data: bytes, certificate: Path | None = None) -> bytes:

@@ -7,7 +7,7 @@ rebinding), `Origin` the page. Programs send what they like, so nothing here let
 from collections.abc import Callable, Collection
 
 from web.policies.decisions import ADMIT, Admit, Answer, Decision, Refuse
-from web.policies.hosts import is_accepted
+from web.policies.hosts import host_in, is_accepted
 from web.policies.identity import refuse_credentials
 from web.policies.origins import is_of_host
 from web.policies.request_head import RequestHead
@@ -30,6 +30,7 @@ PREFLIGHT = (
 FOREIGN_HOST = Refuse(
     421, "This server is not known by that name. List the name of the `Host` header in ALLOWED_HOSTS."
 )
+NO_HOST = Refuse(400, "The header `Host` is no host with a port or without.")
 FOREIGN_ORIGIN = Refuse(
     403, "A page of this origin may not send this. List it in CORS_ORIGINS, or give it a public key.", VARY
 )
@@ -68,20 +69,25 @@ class Browsers:
                 origin = value if origin is None else b"null"  # two are none that is listed
             elif name == b"sec-fetch-site":
                 site = value
-        if host is not None and host not in self._known_hosts and not self._accepts(host):
-            return refuse_credentials("host", FOREIGN_HOST)
+        if host is not None and host not in self._known_hosts:
+            refusal = self._refusal_of(host)
+            if refusal is not None:
+                return refuse_credentials("host", refusal)
         if origin is not None:
             return self._of_a_page(head, origin, host)
         if site is not None and site not in (b"none", b"same-origin") and head.method not in SAFE:
             return refuse_credentials("origin", FOREIGN_ORIGIN)
         return ADMIT
 
-    def _accepts(self, host: bytes) -> bool:
+    def _refusal_of(self, value: bytes) -> Refuse | None:
+        host = host_in(value)
+        if host is None:
+            return NO_HOST
         if self._allowed_hosts is not None and not is_accepted(host, self._allowed_hosts):
-            return False
+            return FOREIGN_HOST
         if len(self._known_hosts) < MAX_KNOWN_HOSTS:
-            self._known_hosts.add(host)
-        return True
+            self._known_hosts.add(value)
+        return None
 
     def _of_a_page(self, head: RequestHead, origin: bytes, host: bytes | None) -> Decision:
         is_listed = origin in self._origins()

@@ -9,43 +9,57 @@ import ipaddress
 import re
 from collections.abc import Collection
 
-_without_port = re.compile(rb"(\[[^\]]*\]|[^:]*)(?::[0-9]*)?").fullmatch
+# RFC 9110, 7.2, without what RFC 3986 also calls a host and no client sends: percent-encoding, IPvFuture, zones.
+_authority = re.compile(rb"(\[[0-9a-f:.]{2,45}\]|[a-z0-9_!$&'()*+,;=~.-]{1,255}|)(?::([0-9]{0,5}))?").fullmatch
+_is_name = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(?:\.(?!-)[a-z0-9_-]{1,63}(?<!-))*").fullmatch
+MOST_PORT = 65_535
 
 
 def is_loopback(address: str) -> bool:
     """Whether a server that listens there is reached from this machine only."""
-    if address == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return False
+    found = address_in(address)
+    return address == "localhost" or (found is not None and ipaddress.ip_address(found).is_loopback)
 
 
-def is_accepted(host: bytes, allowed: Collection[str]) -> bool:
-    """Whether the header `Host` names this server.
+def host_in(value: bytes) -> str | None:
+    """The host of the header `Host`, in lower case, of IPv6 in brackets; None for what no such header may be.
+
+    An empty one is valid: a target without a host has it (RFC 9112, 3.2). One dot at the end is the root of the DNS and
+    names the same host.
+    """
+    found = _authority(value.lower())
+    if found is None or int(found[2] or 0) > MOST_PORT or (not found[1] and found[2] is not None):
+        return None
+    host: str = found[1].decode()
+    if host.startswith("["):
+        return host if address_in(host[1:-1]) else None
+    return host.removesuffix(".") if host != "." else None
+
+
+def is_accepted(host: str, allowed: Collection[str]) -> bool:
+    """Whether a host names this server.
 
     Args:
-        host: The value of the header, with a port or without.
+        host: As `host_in` gives it.
         allowed: Further names in lower case; one that begins with a dot stands for all names that end with it.
     """
-    if not host:  # a target without a host has an empty one (RFC 9112, 3.2); a browser's never is
+    if not host or host.startswith("["):  # a browser's is never empty
         return True
-    found = _without_port(host.lower())
-    name = "" if found is None else found[1].decode("latin-1")
-    if not name:
+    if not _is_name(host):
         return False
-    if "." not in name and ":" not in name:
+    if "." not in host or host in allowed or host.endswith(".localhost") or address_in(host):
         return True
-    if name in allowed or name.endswith(".localhost") or is_address(name):
-        return True
-    return any(each.startswith(".") and name.endswith(each) for each in allowed)
+    return any(each.startswith(".") and host.endswith(each) for each in allowed)
 
 
-def is_address(name: str) -> bool:
-    """Whether this is an IP address, of version 6 in brackets."""
+def is_host_name(text: str) -> bool:
+    """Whether ALLOWED_HOSTS may list this: a name or an IPv4 address, with a dot before it for all names below it."""
+    return _is_name(text.removeprefix(".")) is not None
+
+
+def address_in(text: str) -> str | None:
+    """The IP address in its usual spelling; None for what is none. A zone (`fe80::1%eth0`) is of one machine only."""
     try:
-        ipaddress.ip_address(name[1:-1] if name.startswith("[") else name)
+        return None if "%" in text else str(ipaddress.ip_address(text))
     except ValueError:
-        return False
-    return True
+        return None

@@ -4,6 +4,7 @@ import ipaddress
 from collections.abc import Collection
 
 from web.policies.decisions import ADMIT, Decision
+from web.policies.hosts import address_in
 from web.policies.request_head import RequestHead
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -33,7 +34,7 @@ class TrustedProxies:
         """The client's address; None if a trusted proxy says nothing that can be read."""
         found = None
         for part in reversed(forwarded.split(",")):
-            address = address_in(part.strip())
+            address = address_in(part.strip().strip("[]"))
             if address is None:
                 break
             found = address
@@ -47,11 +48,3 @@ class TrustedProxies:
         except ValueError:
             return False
         return any(parsed in network for network in self._networks)
-
-
-def address_in(text: str) -> str | None:
-    """The address in one part of `X-Forwarded-For`, in its usual spelling; None for what is none."""
-    try:
-        return str(ipaddress.ip_address(text.strip("[]")))
-    except ValueError:
-        return None

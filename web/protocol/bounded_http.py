@@ -14,15 +14,14 @@ from typing import Any, cast
 from httptools import HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from telemetry.metrics import HTTP_REFUSED
 from web.asgi import HOLD_KEY, ON_DISCONNECT_KEY
 from web.protocol.connection_phase import AWAITING_HEAD, BUSY, DISCARDING, IDLE, LINGERING, SPOILED, Phase
 from web.protocol.connection_places import ConnectionPlaces, Place
 from web.protocol.head_bounds import framing_of, head_without_upgrade, is_plainly_framed
 from web.protocol.http_1_0 import until_closed
 from web.protocol.joined_writes import JoinedWrites, bound_unsent
+from web.protocol.refusals import CROWDED, MALFORMED, TOO_SLOW, AnswerTo, Refusal, refused
 from web.protocol.request_framing import RequestCuts
-from web.protocol.whole_responses import CROWDED, MALFORMED, TOO_SLOW, Refusal, refusal_of
 from web.transport.peer import PEER_KEY, peer_certificate
 
 MAX_HEADERS = 100  # fields of one request, trailers included
@@ -45,9 +44,10 @@ class OutOfBoundsError(Exception):
 class BoundedHttp(HttpToolsProtocol):
     """One connection. `close_overdue` must be called now and then for its deadlines to hold."""
 
-    def __init__(self, *args: Any, places: ConnectionPlaces, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, places: ConnectionPlaces, answer_to: AnswerTo = refused, **kwargs: Any) -> None:
         """`places`: of this process; a connection without one is answered 503 and closed."""
         super().__init__(*args, **kwargs)
+        self._answer_to = answer_to
         self._places = places
         self._unread_since: float | None = None  # loop time; None unless the client lets too much lie
         self._refusal: Refusal = MALFORMED
@@ -261,8 +261,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def _refuse(self, refusal: Refusal) -> None:
         """Answers and closes, unless an earlier request is still owed its answer: then closes after that."""
-        status, error = refusal
-        HTTP_REFUSED.labels(status=status).inc()
+        answer = self._answer_to(refusal, self.client, self.scheme or "http")
         owed = self.unanswered()
         if owed is not None and not owed.more_body:
             owed.keep_alive = False
@@ -270,7 +269,7 @@ class BoundedHttp(HttpToolsProtocol):
             self.flow.pause_reading()
             return
         if not (self.pipeline or self._phase is LINGERING or (owed is not None and owed.response_started)):
-            self.transport.write(refusal_of(status, error))
+            self.transport.write(answer)
         if owed is not None:  # its reader waits for the rest
             owed.disconnected = True
             owed.message_event.set()
