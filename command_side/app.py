@@ -1,8 +1,9 @@
 """The command side's composition root: producer, log, routes, and the layers around them."""
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
+from typing import NamedTuple
 
 from aiokafka import AIOKafkaProducer
 from litestar import Litestar
@@ -16,7 +17,7 @@ from command_side.api.fast_single import FastCommands
 from command_side.api.openapi.document import document
 from command_side.api.single import GENERATE, generate_route
 from command_side.batch_submission import Batches
-from command_side.erasures import Erasures
+from command_side.erasures import Erasures, Fences
 from command_side.idempotency import RecentKeys
 from command_side.policies.command_heads import CommandHeads, read_head
 from command_side.policies.daily_quota import DailyQuota
@@ -26,6 +27,7 @@ from command_side.publishing.event_log import EventLog
 from command_side.publishing.kafka_event_log import KafkaEventLog
 from command_side.publishing.kafka_producer import BROKERS_AWAY
 from command_side.publishing.quick_gzip import use_quick_gzip
+from command_side.publishing.sealed_log import SealedLog, Seals
 from command_side.publishing.topic_watch import TopicWatch
 from command_side.refusal_notes import RefusalNotes
 from command_side.settings import CommandSettings
@@ -39,14 +41,24 @@ from web.asgi import App
 from web.policies.decisions import RequestPolicy
 from web.tenants.position_tokens import PositionTokens
 
+
+class Sealing(NamedTuple):
+    """What seals events, and fences users who are erased."""
+
+    seals: Seals
+    fences: Fences
+
+
 ANSWER_TIMEOUT_MS = 8_000  # a connection that is silent for so long is replaced; the request is sent again
 
 
 class CommandSide:
     """Everything of the command side that an application needs."""
 
-    def __init__(self, settings: CommandSettings, catalogue: Catalogue) -> None:
+    def __init__(self, settings: CommandSettings, catalogue: Catalogue, sealing: Sealing | None = None) -> None:
+        """`sealing`: None: events are written as they are."""
         use_quick_gzip()
+        self._sealing = sealing
         positions = PositionTokens(settings.position_secret.get_secret_value())
         self._startup_timeout = settings.startup_timeout_ms / 1000  # seconds
         self._log = KafkaEventLog(
@@ -63,7 +75,10 @@ class CommandSide:
         self._topic = TopicWatch(lambda: self._log.client, settings.kafka_topic)
         keys = RecentKeys(max_bytes=settings.idempotency_memory_bytes, window=settings.idempotency_window_ms / 1000)
         rules = CommandRules(catalogue)
-        quota, log = quota_of(settings, self._log)
+        stored: EventLog = self._log
+        if sealing is not None:
+            stored = SealedLog(self._log, sealing.seals, settings.publish_max_pending)
+        quota, log = quota_of(settings, stored)
         single, batches = Commands(log, keys, rules), Batches(log, keys, rules)
         commands = [generate_route(single, settings, positions), batch_route(batches, settings, positions)]
         self.policies = command_policies(settings, quota)
@@ -73,10 +88,12 @@ class CommandSide:
         self.fast_handlers = {GENERATE.encode(): FastCommands(single, positions).handle}
         self.route_handlers: list[ControllerRouterHandler] = [
             *commands,
-            erasure_router(Erasures(self._log), positions),
+            erasure_router(Erasures(self._log, None if sealing is None else sealing.fences), positions),
             *document_routes(catalogue),
         ]
         self.probes = {"kafka": self._kafka_state}
+        if sealing is not None:
+            self.probes["key store"] = sealing.seals.state
         self.documents = {OPENAPI: partial(document, catalogue)}
 
     @asynccontextmanager
@@ -85,7 +102,10 @@ class CommandSide:
         await once_there("Kafka", self._connect, BROKERS_AWAY, self._startup_timeout)
         await self._topic.at_start()
         try:
-            async with self._refusals.running():
+            async with (
+                self._refusals.running(),
+                nullcontext() if self._sealing is None else self._sealing.seals.running(),
+            ):
                 yield
         finally:
             await self._log.close()

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from contracts.documented_types import with_types_of
-from contracts.erasure import ERASURE, HEADER_ACTOR, HEADER_RECORD_KIND, UserErasure
+from contracts.erasure import ERASURE, HEADER_ACTOR, HEADER_RECORD_KIND, SealedErasure, UserErasure
 from contracts.event import DEFAULT_TENANT
 from contracts.record import (
     CONSUMER_GROUP,
@@ -22,6 +22,7 @@ from contracts.record import (
     PARTITIONS,
     TOPIC,
 )
+from contracts.sealed import UserEventV3
 from contracts.types import FIRST_TYPES, Catalogue
 from contracts.versions import PUBLISHED
 
@@ -54,7 +55,7 @@ EXAMPLE_HEADERS: Json = {
 MOMENT: Json = {"type": "string", "format": "date-time"}
 NUMBER: Json = {"type": "string", "pattern": "^[0-9]+$"}
 
-MESSAGES = ("userEventV1", "userEventV2", "userErasure")
+MESSAGES = ("userEventV1", "userEventV2", "userEventV3", "userErasure", "sealedErasure")
 EXAMPLE_ERASURE: Json = {
     "version": "2.1",
     "recordKind": ERASURE,
@@ -62,6 +63,28 @@ EXAMPLE_ERASURE: Json = {
     "tenantId": "acme",
     "userId": "user-123",
     "requestedAt": "2026-01-31T12:00:00.123456Z",
+}
+
+EXAMPLE_SUBJECT = "5f0c3a51-29f1-4b7e-9d56-0f4f6a3d2c11"
+EXAMPLE_SEALED = "cmFuZG9tIG5vbmNlIGFuZCB3aGF0IG5vYm9keSBjYW4gcmVhZA=="
+EXAMPLE_V3: Json = {
+    "version": "3.0",
+    "eventId": EXAMPLE_ID,
+    "tenantId": "acme",
+    "subjectId": EXAMPLE_SUBJECT,
+    "eventType": "PRODUCT_VIEW",
+    "timestamp": "2026-01-31T12:00:00.123456Z",
+    "product": "p-42",
+    "sealed": EXAMPLE_SEALED,
+}
+EXAMPLE_SEALED_ERASURE: Json = {
+    "version": "3.1",
+    "recordKind": ERASURE,
+    "erasureId": EXAMPLE_ID,
+    "tenantId": "acme",
+    "requestedAt": "2026-01-31T12:00:00.123456Z",
+    "subjectIds": [EXAMPLE_SUBJECT],
+    "sealed": EXAMPLE_SEALED,
 }
 
 DIAGNOSIS: Json = {
@@ -164,29 +187,18 @@ def _messages() -> Json:
             {"type": "string", "description": "The tenant, U+001F, and the user."},
             EXAMPLE_V2,
         ),
-        "userErasure": {
-            "name": "UserErasure",
-            "title": "The erasure of a user: no event",
-            "summary": "In every partition. What the user did before it in the partition is to be forgotten.",
-            "headers": {"$ref": "#/components/schemas/ErasureHeaders"},
-            "payload": {"$ref": "#/components/schemas/UserErasure"},
-            "bindings": {
-                "kafka": {
-                    "key": {"type": "string", "description": "As of the user's events."},
-                    "bindingVersion": BINDING_VERSION,
-                }
-            },
-            "examples": [
-                {
-                    "headers": {
-                        HEADER_RECORD_KIND: ERASURE,
-                        HEADER_EVENT_ID: EXAMPLE_ID,
-                        HEADER_REQUEST_ID: "trace-42",
-                    },
-                    "payload": EXAMPLE_ERASURE,
-                }
-            ],
-        },
+        "userEventV3": _event_message(
+            "An event of the sealed log (PRIVACY=sealed), of any tenant",
+            "UserEventV3",
+            {"type": "string", "description": "The subject id; of other tenants the tenant and U+001F before it."},
+            EXAMPLE_V3,
+        ),
+        "userErasure": _erasure_message(
+            "The erasure of a user: no event", "UserErasure", "As of the user's events.", EXAMPLE_ERASURE
+        ),
+        "sealedErasure": _erasure_message(
+            "The same in the sealed log", "SealedErasure", "The request.", EXAMPLE_SEALED_ERASURE
+        ),
         "deadLetter": {
             "name": "DeadLetter",
             "title": "A record that was set aside",
@@ -196,6 +208,19 @@ def _messages() -> Json:
             "contentType": "application/octet-stream",
             "bindings": {"kafka": {"bindingVersion": BINDING_VERSION}},
         },
+    }
+
+
+def _erasure_message(title: str, schema: str, key: str, example: Json) -> Json:
+    headers = {HEADER_RECORD_KIND: ERASURE, HEADER_EVENT_ID: EXAMPLE_ID, HEADER_REQUEST_ID: "trace-42"}
+    return {
+        "name": schema,
+        "title": title,
+        "summary": "In every partition. What the user did before it in the partition is to be forgotten.",
+        "headers": {"$ref": "#/components/schemas/ErasureHeaders"},
+        "payload": {"$ref": f"#/components/schemas/{schema}"},
+        "bindings": {"kafka": {"key": {"type": "string", "description": key}, "bindingVersion": BINDING_VERSION}},
+        "examples": [{"headers": headers, "payload": example}],
     }
 
 
@@ -212,7 +237,8 @@ def _event_message(title: str, schema: str, key: Json, example: Json) -> Json:
 
 def _schemas() -> Json:
     _, events = msgspec.json.schema_components(
-        (PUBLISHED["1"], PUBLISHED["2"], UserErasure), ref_template="#/components/schemas/{name}"
+        (PUBLISHED["1"], PUBLISHED["2"], UserEventV3, UserErasure, SealedErasure),
+        ref_template="#/components/schemas/{name}",
     )
     headers: Json = {
         "type": "object",

@@ -5,8 +5,9 @@ every partition, because producers of their own may have put events of the user 
 the user's events is definite. Consumers know it by the header `record-kind`; events have none.
 """
 
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Annotated, Literal, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -37,8 +38,37 @@ class UserErasure(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fi
     requested_at: Timestamp
 
 
+# Newer than any event's, too: releases that know no sealed log park it.
+START_SEALED = b'{"version":"3.1","recordKind":"erasure",'
+_SEALED = b',"sealed":"'
+
+
+class SealedErasure(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """As `UserErasure`, in the sealed log: it names the user's subjects.
+
+    `sealed` is the user's id, by a key of the erasure that is destroyed when no row of the user is left. The associated
+    data are the bytes before `,"sealed":`.
+    """
+
+    version: Literal["3.1"]
+    record_kind: Literal["erasure"]
+    erasure_id: EventId
+    tenant_id: TenantId
+    requested_at: Timestamp
+    subject_ids: list[Annotated[UUID, msgspec.Meta(description="Whom the user's events are about.")]]
+    sealed: Annotated[bytes, msgspec.Meta(description="The user's id, as `sealed` of an event, by the erasure's key.")]
+
+
 _decode = msgspec.json.Decoder(UserErasure).decode
+_decode_sealed = msgspec.json.Decoder(SealedErasure).decode
 _encode = msgspec.json.Encoder().encode
+
+
+class Fenced(NamedTuple):
+    """A user's subjects, for which nobody seals any more, and what seals the user's id in the marker."""
+
+    subject_ids: Sequence[str]
+    seal: Callable[[bytes, bytes], bytes]  # of the secret and the associated data
 
 
 def new_erasure(tenant_id: str, user_id: str) -> UserErasure:
@@ -57,13 +87,33 @@ def encode_erasure(erasure: UserErasure) -> bytes:
 def erasure_records(erasure: UserErasure, request_id: str, partitions: int, actor: str = "") -> list[PlacedRecord]:
     """The marker for each partition, ready for Kafka. `actor`: who asked; empty: whoever asks writes the audit log."""
     key, value = key_of(erasure.tenant_id, erasure.user_id), encode_erasure(erasure)
+    return _in_each(partitions, key, value, _headers(erasure.erasure_id, request_id, actor))
+
+
+def sealed_erasure_records(
+    erasure: UserErasure, fenced: Fenced, request_id: str, partitions: int, actor: str = ""
+) -> list[PlacedRecord]:
+    """As `erasure_records`, for the sealed log."""
+    subjects = [UUID(each) for each in fenced.subject_ids]
+    sealed = SealedErasure("3.1", ERASURE, erasure.erasure_id, erasure.tenant_id, erasure.requested_at, subjects, b"")
+    clear = _encode(sealed).removesuffix(b',"sealed":""}')
+    value = _encode(msgspec.structs.replace(sealed, sealed=fenced.seal(erasure.user_id.encode(), clear)))
+    key = key_of(erasure.tenant_id, str(erasure.erasure_id))
+    return _in_each(partitions, key, value, _headers(erasure.erasure_id, request_id, actor))
+
+
+def _headers(erasure_id: UUID, request_id: str, actor: str) -> list[tuple[str, bytes]]:
     headers = [
         (HEADER_RECORD_KIND, ERASURE.encode()),
-        (HEADER_EVENT_ID, str(erasure.erasure_id).encode()),
+        (HEADER_EVENT_ID, str(erasure_id).encode()),
         (HEADER_REQUEST_ID, request_id.encode()),
     ]
     if actor:
         headers.append((HEADER_ACTOR, actor[:MAX_ACTOR_LENGTH].encode(errors="replace")))
+    return headers
+
+
+def _in_each(partitions: int, key: bytes, value: bytes, headers: list[tuple[str, bytes]]) -> list[PlacedRecord]:
     return [PlacedRecord(key, value, headers, partition) for partition in range(partitions)]
 
 
@@ -80,6 +130,16 @@ def what_remains(log: str) -> list[str]:
     ]
 
 
+def what_remains_sealed() -> list[str]:
+    """As `what_remains`, of a log that was sealed before the user's first event."""
+    return [
+        "The user's keys are destroyed once every generation has passed the markers; then nobody can read the log.",
+        "Events of the user that were written before the log was sealed stay readable in it until it is rewritten.",
+        "Backups of the key store keep wrapped keys until they expire.",
+        *what_remains("")[3:],
+    ]
+
+
 def erasure_of(value: bytes | None) -> UserErasure | None:
     """The marker that a record's value is; None for any other record."""
     if value is None or not value.startswith(_START):
@@ -87,4 +147,14 @@ def erasure_of(value: bytes | None) -> UserErasure | None:
     try:
         return _decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def sealed_erasure_of(value: bytes | None) -> tuple[SealedErasure, bytes] | None:
+    """The sealed marker that a record's value is, with its associated data; None for any other record."""
+    if value is None or not value.startswith(START_SEALED):
+        return None
+    try:
+        return _decode_sealed(value), value[: value.rindex(_SEALED)]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError):
         return None

@@ -11,8 +11,9 @@ from typing import Any
 
 import msgspec
 
-from contracts.erasure import UserErasure
+from contracts.erasure import SealedErasure, UserErasure
 from contracts.event import ActivityCommand
+from contracts.sealed import UserEventV3
 from contracts.types import FIRST_TYPES
 from contracts.versions import PUBLISHED, with_types
 
@@ -25,6 +26,7 @@ def published_schemas() -> dict[str, dict[str, Any]]:
     """File name to JSON Schema (2020-12) of the command, the erasure, and every version of the event."""
     shapes: dict[str, type[msgspec.Struct]] = {"activity-command-1.json": with_types(ActivityCommand, FIRST_TYPES)}
     shapes["user-erasure-1.json"] = UserErasure
+    shapes |= {"user-event-3.json": UserEventV3, "user-erasure-3.json": SealedErasure}
     shapes |= {f"user-event-{version}.json": shape for version, shape in PUBLISHED.items()}
     return {name: {"$schema": DIALECT, **msgspec.json.schema(shape)} for name, shape in shapes.items()}
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeGuard, get_args
 
 import msgspec
 
@@ -33,6 +33,9 @@ NAME_RULE = f"1 to {MAX_NAME_LENGTH} capital letters, digits and `_`, beginning 
 DIGEST_LENGTH = 12  # hexadecimal digits
 
 KEYS = ("description", "means", "product", "personal", "payload_schema")
+
+MAX_PRODUCT_ID_LENGTH = 256  # characters
+has_control_character = re.compile(r"[\u0000-\u001f\u007f-\u009f]").search
 
 is_type_name = re.compile(rf"[A-Z][A-Z0-9_]{{0,{MAX_NAME_LENGTH - 1}}}").fullmatch
 
@@ -81,6 +84,14 @@ class Catalogue(msgspec.Struct, frozen=True):
         return frozenset(field for each in self.types for field in each.personal)
 
     @property
+    def product_fields(self) -> dict[str, str]:
+        """The payload field that names the product, by the name of the type; also of shipped types not declared."""
+        named = {name: field for name, (_, field) in AS_NAMED.items()} | {
+            each.name: each.product for each in self.types
+        }
+        return {name: field for name, field in named.items() if field}
+
+    @property
     def declares_views(self) -> bool:
         """Whether a product may be viewed otherwise than the names of the shipped types say."""
         views = {each.name: each.product for each in self.types if each.means == "views_product"}
@@ -95,6 +106,13 @@ class Catalogue(msgspec.Struct, frozen=True):
         if differing:
             return f"event types {self.digest}, while projectors have {', '.join(differing)}"
         return "" if self.is_shipped else f"event types {self.digest}"
+
+
+def is_product(value: object) -> TypeGuard[str]:
+    """Whether a field's value names a product: 1 to 256 characters without control characters (Unicode category Cc)."""
+    if type(value) is not str or not 0 < len(value) <= MAX_PRODUCT_ID_LENGTH:
+        return False
+    return value.isprintable() if value.isascii() else has_control_character(value) is None
 
 
 def is_named(file: Path | None) -> bool:

@@ -24,6 +24,7 @@ from operations.settings import (
 )
 from projector.settings import ProjectorSettings
 from query_side.settings import QuerySettings
+from sealing.settings import SealingSettings
 from web.transport.settings import TlsSettings
 
 FILE = Path(__file__).resolve().parents[1] / "docs" / "settings.md"
@@ -34,11 +35,13 @@ class OfEveryProcess(IdentitySettings, TlsSettings):
 
 
 EVERY = "every process"
+SEALED = "command side, projector, `privacy`, `dlq`, `replay`"
 READERS: dict[str, type[BaseSettings]] = {
     EVERY: OfEveryProcess,
     "command side": CommandSettings,
     "projector": ProjectorSettings,
     "query side": QuerySettings,
+    SEALED: SealingSettings,
     "AUTH=keys and `keys`": KeySettings,
     "`migrate`": MigrateSettings,
     "`topics create`": TopicSettings,
@@ -94,7 +97,7 @@ def rendered() -> bytes:
 
 
 def _section(readers: Iterable[str]) -> str:
-    if EVERY in readers:
+    if EVERY in readers or SEALED in readers:
         return "Several processes"
     processes = [reader for reader in readers if reader in PROCESSES]
     if len(processes) > 1:

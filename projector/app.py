@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any
 
 from aiokafka import TopicPartition
@@ -20,11 +20,14 @@ from projector.liveness.ending_note import ending_note
 from projector.liveness.partition_monitor import PartitionMonitor
 from projector.liveness.rights_watch import RightsWatch
 from projector.liveness.watchdog import Watchdog
+from projector.sealed.keeper import SealedKeeper
+from projector.sealed.keys import Keys
 from projector.settings import ProjectorSettings
 from read_model.connecting.away import NOT_YET_THERE
 from read_model.connecting.pool import closing, open_pool
 from read_model.generations.event_types import event_types_in_use
 from read_model.tables.schema_version import newest_migration, schema_state
+from sealing.errors import KeyStoreAwayError
 from telemetry.connections import once_there
 from telemetry.health import LIVENESS, DependencyState, Probe
 from telemetry.logs import get_logger
@@ -33,16 +36,22 @@ ServeProbes = Callable[[Mapping[str, Probe]], AbstractAsyncContextManager[None]]
 
 
 async def run_projector(
-    settings: ProjectorSettings, catalogue: Catalogue, stop: asyncio.Event, serve_probes: ServeProbes
+    settings: ProjectorSettings,
+    catalogue: Catalogue,
+    stop: asyncio.Event,
+    serve_probes: ServeProbes,
+    keys: Keys | None = None,
 ) -> None:
     """Runs the projector process until `stop` is set. Each loop then commits the batches that it has begun.
+
+    `keys`: of the sealed log; None: there is no key store.
 
     Raises:
         Exception: Kafka or PostgreSQL cannot be reached within `startup_timeout_ms`, or the active generation's loop
             failed.
     """
-    loops = Loops(settings, catalogue)
-    async with _register(settings) as pool:
+    loops = Loops(settings, catalogue, keys)
+    async with _register(settings) as pool, _key_store(keys, settings):
         monitor = PartitionMonitor(settings, pool, loops.active, _log_probe(settings, "outlook"))
         watchdog = Watchdog(
             loops.watched,
@@ -55,6 +64,8 @@ async def run_projector(
         kafka = _kafka_probe(settings, loops, monitor, rights)
         probes = _probes(catalogue, pool, loops, monitor, kafka) | {LIVENESS: watchdog.liveness}
         facts = FactsReporter(settings, pool, loops.generation_with_the_first_partition)
+        if keys is not None:
+            probes["key store"] = keys.state
         keeper = AuditKeeper(settings, pool, loops.has_the_first_partition)
         async with (
             serve_probes(probes),
@@ -63,6 +74,7 @@ async def run_projector(
             watchdog.watching(),
             keeper.keeping(),
             facts.reporting(),
+            nullcontext() if keys is None else SealedKeeper(keys.store, pool, loops.has_the_first_partition).keeping(),
         ):
             await Generations(pool, loops.project).run(stop)
     get_logger("projector").info("stopped")
@@ -71,13 +83,13 @@ async def run_projector(
 class Loops:
     """The generation loops that run now, by generation."""
 
-    def __init__(self, settings: ProjectorSettings, catalogue: Catalogue) -> None:
-        self._settings, self._catalogue = settings, catalogue
+    def __init__(self, settings: ProjectorSettings, catalogue: Catalogue, keys: Keys | None) -> None:
+        self._settings, self._catalogue, self._keys = settings, catalogue, keys
         self._running: dict[str, GenerationLoop] = {}
 
     async def project(self, limits: GenerationLimits, stop: asyncio.Event) -> None:
         """Runs the loop of one generation until `stop` is set."""
-        loop = self._running[limits.name] = GenerationLoop(self._settings, self._catalogue, limits)
+        loop = self._running[limits.name] = GenerationLoop(self._settings, self._catalogue, limits, self._keys)
         try:
             await loop.run(stop)
         finally:
@@ -121,6 +133,19 @@ async def _register(settings: ProjectorSettings) -> AsyncIterator[Any]:
     )
     async with closing(pool):
         yield pool
+
+
+@asynccontextmanager
+async def _key_store(keys: Keys | None, settings: ProjectorSettings) -> AsyncIterator[None]:
+    """Connects to the key store, if there is one. Raises WrongTenantKeysError."""
+    if keys is None:
+        yield
+        return
+    await once_there("the key store", keys.store.open, (KeyStoreAwayError,), settings.startup_timeout_ms / 1000)
+    try:
+        yield
+    finally:
+        await keys.store.close()
 
 
 def _log_probe(settings: ProjectorSettings, purpose: str) -> LogProbe:

@@ -16,8 +16,7 @@ from litestar.params import PathParameter, QueryParameter, SkipValidation
 from litestar.types import Guard
 
 from command_side.erasures import Erasures, NotRequested, Requested
-from command_side.publishing.event_log import Away, Busy, Failed, TooLarge, Unknown
-from contracts.erasure import what_remains
+from command_side.publishing.event_log import Away, Busy, Failed, KeysAway, TooLarge, Unknown
 from contracts.event import MAX_USER_ID_LENGTH
 from contracts.validation.rules import is_user_id
 from web.middleware import REQUEST_ID_KEY
@@ -32,7 +31,6 @@ ANY_METHOD = [HttpMethod.GET, HttpMethod.POST, HttpMethod.PUT, HttpMethod.PATCH,
 RETRY_AFTER = ((b"retry-after", b"2"),)
 BAD_USER = f"The user id must be 1 to {MAX_USER_ID_LENGTH} characters without control characters, in UTF-8."
 MAX_FIELDS = 50  # `name=value` in one query string
-REMAINS = what_remains("The log")
 # What became of the request; each may be sent again, for a second erasure changes nothing.
 REFUSALS: Mapping[type, Refuse] = {
     Failed: Refuse(500, "Kafka did not take the request in every partition; send it again."),
@@ -40,6 +38,7 @@ REFUSALS: Mapping[type, Refuse] = {
     Unknown: Refuse(503, "Kafka did not answer in time: send the request again, which does no harm.", RETRY_AFTER),
     Busy: Refuse(503, "Too many records wait for Kafka; send the request again shortly.", RETRY_AFTER),
     Away: Refuse(503, "Kafka does not answer; send the request again shortly.", RETRY_AFTER),
+    KeysAway: Refuse(503, "The key store does not answer; send the request again shortly.", RETRY_AFTER),
 }
 
 
@@ -153,7 +152,7 @@ async def erased(
     texts = [tokens.text(principal.tenant_id, each.partition, each.offset) for each in result.positions]
     positions = [text for text in texts if text is not None]
     moment = erasure.requested_at.isoformat(timespec="microseconds").replace("+00:00", "Z")
-    return ErasureAnswer(ErasureRequest(str(erasure.erasure_id), moment, positions, REMAINS))
+    return ErasureAnswer(ErasureRequest(str(erasure.erasure_id), moment, positions, erasures.remains))
 
 
 def checked_user(user: bytes) -> str:

@@ -13,6 +13,7 @@ from command_side.publishing.event_log import (
     Away,
     Busy,
     Failed,
+    KeysAway,
     NotAcknowledged,
     Submitted,
     TooLarge,
@@ -44,6 +45,7 @@ OUTCOME_UNKNOWN = (
 )
 BUSY = "Too many events wait for Kafka. Nothing was recorded; try again shortly."
 AWAY = "Kafka does not answer. Nothing was recorded; try again shortly."
+KEYS_AWAY = "The key store does not answer, and the user is not known here. Nothing was recorded; try again shortly."
 KEY_CONFLICT = (
     "The Idempotency-Key was used for another command. Nothing was recorded; use a new key for a new command."
 )
@@ -64,6 +66,7 @@ PUBLISH_ANSWERS: dict[type[NotAcknowledged], PublishAnswer] = {
     Unknown: PublishAnswer(503, OUTCOME_UNKNOWN, (RETRY_AFTER,)),
     Busy: PublishAnswer(503, BUSY, (RETRY_AFTER,)),
     Away: PublishAnswer(503, AWAY, (RETRY_AFTER,)),
+    KeysAway: PublishAnswer(503, KEYS_AWAY, (RETRY_AFTER,)),
 }
 
 

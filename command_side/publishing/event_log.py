@@ -39,9 +39,13 @@ class Away(msgspec.Struct, frozen=True, gc=False, tag=True):
     """The log has not answered for a while; this record was refused before anything was sent."""
 
 
+class KeysAway(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """The record is certainly not in the log: it must be sealed, and its user's key cannot be had now."""
+
+
 Acknowledgement = Acknowledged | AcknowledgedSomewhere
 NotTaken = Busy | Away
-NotAcknowledged = Failed | TooLarge | Unknown | NotTaken
+NotAcknowledged = Failed | TooLarge | Unknown | KeysAway | NotTaken
 
 # What became of one record: a closed type. None of them is spelled None, and "no answer yet" is none of them.
 Outcome = Acknowledgement | NotAcknowledged
@@ -50,7 +54,7 @@ ACKNOWLEDGED = (Acknowledged, AcknowledgedSomewhere)
 NOT_TAKEN = (Busy, Away)
 
 SOMEWHERE, FAILED, UNKNOWN, BUSY, AWAY = AcknowledgedSomewhere(), Failed(), Unknown(), Busy(), Away()
-TOO_LARGE = TooLarge()
+TOO_LARGE, KEYS_AWAY = TooLarge(), KeysAway()
 
 
 class Submitted(msgspec.Struct, frozen=True):

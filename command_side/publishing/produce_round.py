@@ -17,6 +17,7 @@ from command_side.publishing.event_log import (
     Away,
     Busy,
     Failed,
+    KeysAway,
     NotAcknowledged,
     TooLarge,
     Unknown,
@@ -37,6 +38,7 @@ COUNT_FAILURE: dict[type[NotAcknowledged], Callable[[float], None]] = {
         (Unknown, "unknown"),
         (Busy, "refused"),
         (Away, "unavailable"),
+        (KeysAway, "no_key"),
     )
 }
 

@@ -45,6 +45,7 @@ EXPECTATIONS = {
 
 _without_control_characters = re.compile(NO_CONTROL_CHARACTERS).search
 TWICE = "The JSON must be an object; it is a string that holds JSON, so it was encoded twice."
+SEALED = "3.0"  # contracts/sealed.py
 VERSION = re.compile(r"([0-9]{1,6})\.([0-9]{1,6})").fullmatch
 
 
@@ -106,6 +107,10 @@ def _validate_other_version(value: bytes) -> UserEvent | Problems:
         return Problems(problems_of(value, RULES_V1))
     if version is None:
         return Problems(problems_of(value, RULES_V1))
+    if version == SEALED:
+        return Problems(
+            ["The event is sealed (version 3.0), and was not opened: it is to be read with its key."], version
+        )
     if _is_newer(version):
         return Problems([f"The event is of version {version}, which is newer than this release knows."], version)
     try:

@@ -5,6 +5,7 @@ from command_side.settings import CommandSettings
 from contracts.event import PERSONAL_FIELDS
 from footfall.processes.environment import load_catalogue, load_settings
 from footfall.processes.identity import load_identity
+from footfall.processes.sealing import load_sealing
 from footfall.processes.serving import serve_sides
 from footfall.processes.transport import load_transport
 from telemetry.logs import configure_logs
@@ -16,6 +17,7 @@ def run_command_side(port: int | None) -> int:
     settings = load_settings(CommandSettings, port=port)
     door, transport = load_identity(settings.host), load_transport()
     catalogue = load_catalogue(settings.event_types_file)
+    sealing = load_sealing(catalogue, settings.startup_timeout_ms)
     configure_logs(settings.log_level, PERSONAL_FIELDS | catalogue.personal_fields)
     limits = limit_side(
         settings,
@@ -23,4 +25,4 @@ def run_command_side(port: int | None) -> int:
         commands=settings.max_requests_in_flight,
         requests=settings.max_connections,
     )
-    return serve_sides("command-side", settings, door, limits, transport, CommandSide(settings, catalogue))
+    return serve_sides("command-side", settings, door, limits, transport, CommandSide(settings, catalogue, sealing))

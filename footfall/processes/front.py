@@ -10,6 +10,7 @@ from contracts.event import PERSONAL_FIELDS
 from footfall.processes.environment import load_catalogue, load_settings
 from footfall.processes.identity import load_identity
 from footfall.processes.own_sessions import require_own_sessions
+from footfall.processes.sealing import load_sealing
 from footfall.processes.serving import serve_sides
 from footfall.processes.transport import load_transport
 from query_side.app import QuerySide
@@ -37,6 +38,7 @@ def run_front(port: int | None) -> int:
     settings = front_settings(port)
     door, transport = load_identity(settings.host), load_transport()
     catalogue = load_catalogue(settings.event_types_file)
+    sealing = load_sealing(catalogue, settings.startup_timeout_ms)
     configure_logs(settings.log_level, PERSONAL_FIELDS | catalogue.personal_fields)
     require_own_sessions(settings.database_url.get_secret_value(), settings.replica_database_url.get_secret_value())
     queries = QuerySide(settings, catalogue)
@@ -46,5 +48,5 @@ def run_front(port: int | None) -> int:
         commands=settings.max_requests_in_flight,
         requests=settings.max_connections,
     )
-    commands = CommandSide(settings, catalogue)
+    commands = CommandSide(settings, catalogue, sealing)
     return serve_sides("front", settings, door, limits, transport, commands, queries, on_exit=queries.end_streams)

@@ -20,7 +20,11 @@ def problems_in_production(settings: BaseSettings) -> list[str]:
     """Returns a line for each setting that production refuses; it quotes no secret."""
     problems = settings.problems_in_production() if isinstance(settings, Particular) else []
     urls = {name: getattr(settings, name).get_secret_value() for name in secret_names(type(settings))}
-    readable = [name for name, url in urls.items() if name.endswith("database_url") and url and _may_be_read(url)]
+    readable = [
+        name
+        for name, url in urls.items()
+        if name.endswith(("database_url", "key_store_url")) and url and _may_be_read(url)
+    ]
     return [
         *problems,
         *(

@@ -15,11 +15,13 @@ from contracts.types import Catalogue
 from footfall.processes.environment import load_catalogue, load_settings
 from footfall.processes.identity import Door, load_identity
 from footfall.processes.own_sessions import require_own_sessions
+from footfall.processes.sealing import load_keys
 from footfall.processes.transport import load_transport
 from projector import failpoints
 from projector.app import run_projector
 from projector.consuming.loop_guard import EXIT_STUCK
 from projector.liveness.watchdog import StuckError
+from projector.sealed.keys import Keys
 from projector.settings import ProjectorSettings
 from projector.writing.failure import DATABASE_ERRORS, describe_error, leaves
 from telemetry.health import Probe
@@ -40,11 +42,12 @@ def run_projector_process(port: int | None) -> int:
     door, transport = load_identity(settings.projector_host), load_transport()
     failpoints.arm(os.environ)
     catalogue = load_catalogue(settings.event_types_file)
+    keys = load_keys()
     configure_logs(settings.log_level, PERSONAL_FIELDS | catalogue.personal_fields)
     require_own_sessions(settings.database_url.get_secret_value())
     code = 0
     try:
-        uvloop.run(_projecting(settings, catalogue, door, transport))
+        uvloop.run(_projecting(settings, catalogue, door, transport, keys))
     except* StuckError:  # the watchdog has logged why
         code = EXIT_STUCK
     except* Exception as group:  # noqa: BLE001 - every error is logged
@@ -59,7 +62,9 @@ def _where(group: BaseExceptionGroup) -> list[str]:
     return [line for error in ours for line in traceback.format_tb(error.__traceback__)]
 
 
-async def _projecting(settings: ProjectorSettings, catalogue: Catalogue, door: Door, transport: Transport) -> None:
+async def _projecting(
+    settings: ProjectorSettings, catalogue: Catalogue, door: Door, transport: Transport, keys: Keys | None
+) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     work = asyncio.current_task()
@@ -87,7 +92,7 @@ async def _projecting(settings: ProjectorSettings, catalogue: Catalogue, door: D
             yield
 
     try:
-        await run_projector(settings, catalogue, stop, probes)
+        await run_projector(settings, catalogue, stop, probes, keys)
     except asyncio.CancelledError:
         if not stop.is_set():
             raise

@@ -8,10 +8,13 @@ import msgspec
 
 from contracts.erasure import erasure_of
 from contracts.record import key_of
+from contracts.sealed import stub_name
 from projector.dead_letters.parking import Caps, DeadLetter, Parked
 from projector.liveness.stops import Stop
 from projector.privacy.erased_users import ErasedUsers, stub_id
 from projector.privacy.marker import Marker, marker_of
+from projector.sealed.markers import sealed_marker
+from projector.sealed.records import OpenedRecord, as_in_the_log
 from projector.writing.commit import Advance, Batch
 from projector.writing.conflicts import differ
 from projector.writing.failure import Diagnosis
@@ -165,9 +168,9 @@ class _OneByOne:
         if record.offset in self._parked.discarded:
             self.malformed += 1
             return True
-        erasure = erasure_of(record.value) if self._park_as is None else None
-        if erasure is not None:
-            self._erase(marker_of(erasure, record))
+        marker = self._marker(record) if self._park_as is None else None
+        if marker is not None:
+            self._erase(marker)
             return True
         outcome = self._outcome(record)
         if self._erased_keys and self._is_of_erased(record, outcome):
@@ -176,6 +179,12 @@ class _OneByOne:
             self._found.batch.rows.append(outcome)
             return True
         return self._parks(record, outcome)
+
+    def _marker(self, record: KafkaRecord) -> Marker | None:
+        if isinstance(record, OpenedRecord) and record.erasure is not None:
+            return sealed_marker(record.erasure, record)
+        erasure = erasure_of(record.value)
+        return None if erasure is None else marker_of(erasure, record)
 
     def _outcome(self, record: KafkaRecord) -> EventRow | Diagnosis:
         first, key = self._parked.first, self._key(record)
@@ -194,10 +203,12 @@ class _OneByOne:
 
     def _erase(self, marker: Marker) -> None:
         self._found.batch.markers.append(marker)
-        for tenant_id, user_id in (marker.user, (marker.user[0], stub_id(self._erased.secret, marker.user))):
-            key = key_of(tenant_id, user_id)
+        tenant_id, user_id = marker.user
+        names = [user_id, stub_id(self._erased.secret, marker.user), *map(stub_name, marker.subject_ids)]
+        self._erased_users.update((tenant_id, name) for name in names)
+        for name in (*names, *marker.subject_ids):
+            key = key_of(tenant_id, name)
             self._parked = self._found.parked_after[self._partition] = self._parked.without(key)
-            self._erased_users.add((tenant_id, user_id))
             self._erased_keys.add(key)
 
     def _is_of_erased(self, record: KafkaRecord, outcome: EventRow | Diagnosis) -> bool:
@@ -215,7 +226,7 @@ class _OneByOne:
         if self._partition not in self._found.parked_after:
             self._parked = self._found.parked_after[self._partition] = self._parked.copy()
         self._parked.add(record.key, record.offset)
-        self._found.batch.letters.append(DeadLetter(record, why))
+        self._found.batch.letters.append(DeadLetter(as_in_the_log(record), why))
         self.malformed += why.cause != "behind"
         return True
 
@@ -246,7 +257,7 @@ def _advance(found: Assembled, position: Position, last: KafkaRecord, malformed:
             position.next_offset,
             next_offset,
             malformed=malformed,
-            last_record=fingerprint(last),
+            last_record=fingerprint(as_in_the_log(last)),
         )
     )
     found.positions_after.append(Position(topic, partition, next_offset, epoch))

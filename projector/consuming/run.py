@@ -25,6 +25,7 @@ from projector.failpoints import reached
 from projector.generations.limits import GenerationLimits
 from projector.generations.offset_gaps import OffsetGaps
 from projector.generations.progress import commit_to_group
+from projector.sealed.opener import Opener
 from projector.settings import ProjectorSettings
 from projector.writing.apply import Applier
 from projector.writing.commit import GenerationWriter
@@ -55,6 +56,7 @@ class Projector:
         writer: GenerationWriter,
         settings: ProjectorSettings,
         limits: GenerationLimits | None = None,
+        opener: Opener | None = None,
     ) -> None:
         self._consumer = consumer
         self._pool = pool
@@ -67,7 +69,7 @@ class Projector:
         self._notifier = ReaderNotifier(pool, writer.generation)
         caps = Caps(settings.max_parked_of_one_key, settings.max_parked_of_one_partition)
         self._size = BatchSize(settings.batch_max_records)
-        self._applier = Applier(pool, ownership, writer, caps, self._size, on_commit=self._notifier.notify)
+        self._applier = Applier(pool, ownership, writer, caps, self._size, self._notifier.notify, opener)
         topic = settings.kafka_topic
         placement = Placement(writer.generation, lambda: len(consumer.partitions_for_topic(topic) or ()))
         self._applier.on_stored = placement.check

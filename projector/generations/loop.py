@@ -29,6 +29,7 @@ from projector.generations.limits import GenerationLimits
 from projector.liveness.heartbeat import Membership
 from projector.privacy.erased_users import product_fields
 from projector.projections.projection import PLAN_SETTINGS
+from projector.sealed.keys import Keys
 from projector.settings import ProjectorSettings
 from projector.writing.checkpoints import Checkpoints
 from projector.writing.claims import Claims
@@ -51,7 +52,11 @@ PROGRESS_INTERVAL = 2.0  # seconds between two updates of a build's progress
 class GenerationLoop:
     """Projects the generation that `limits` names. `consumer` and `ownership` are set while `run` runs."""
 
-    def __init__(self, settings: ProjectorSettings, catalogue: Catalogue, limits: GenerationLimits) -> None:
+    def __init__(
+        self, settings: ProjectorSettings, catalogue: Catalogue, limits: GenerationLimits, keys: Keys | None = None
+    ) -> None:
+        """`keys`: what opens sealed records; None: there is no key store."""
+        self._keys = keys
         self._catalogue = catalogue
         self.limits = limits
         self._settings = settings
@@ -100,7 +105,8 @@ class GenerationLoop:
             progress = asyncio.create_task(self._report_progress(consumer, pool))
             try:
                 writer = GenerationWriter(self._name, self._catalogue)
-                await Projector(consumer, pool, ownership, writer, settings, self.limits).run(stop)
+                opener = None if self._keys is None else self._keys.opener(self._catalogue)
+                await Projector(consumer, pool, ownership, writer, settings, self.limits, opener).run(stop)
             except* MembershipLostError:
                 get_logger("projector").error("membership_lost", generation=self._name)
                 lost = True

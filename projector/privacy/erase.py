@@ -6,10 +6,12 @@ rebuild counts the same.
 
 from collections.abc import Sequence
 
+from contracts.sealed import stub_name
 from projector.privacy.audit_rows import write_audit_rows
 from projector.privacy.erased_users import stub_id
 from projector.privacy.letters import erase_letters
 from projector.privacy.marker import Marker
+from projector.sealed.register import note_subjects
 from projector.writing.connection import Connection
 from read_model.pseudonyms import pseudonym, pseudonym_key
 
@@ -23,6 +25,7 @@ SELECT $1, coalesce(here.topic_id, '00000000-0000-0000-0000-000000000000'), mark
 JOIN {generation}.checkpoints AS here ON here.topic = $1 AND here.partition = marker.partition
 ON CONFLICT DO NOTHING
 """
+PSEUDONYMS = "SELECT DISTINCT erasure_id, pseudonym FROM ops.erasures WHERE erasure_id = ANY ($1::uuid[])"
 
 
 async def erase(connection: Connection, generation: str, markers: Sequence[Marker]) -> bool:
@@ -44,6 +47,7 @@ async def erase(connection: Connection, generation: str, markers: Sequence[Marke
     secret = await pseudonym_key(connection)
     # A rebuild knows users that are erased already by their stubs.
     gone = [(user, m) for m in markers for user in (m.user, (m.user[0], stub_id(secret, m.user)))]
+    gone += await _stubs_of_sealed(connection, markers)
     await connection.execute(
         ERASE,
         generation,
@@ -53,7 +57,8 @@ async def erase(connection: Connection, generation: str, markers: Sequence[Marke
         [m.offset for _, m in gone],
         topic,
     )
-    emptied = await erase_letters(connection, generation, topic, [(user, m.partition, m.offset) for user, m in gone])
+    letters = gone + [((m.user[0], subject), m) for m in markers for subject in m.subject_ids]  # by their keys
+    emptied = await erase_letters(connection, generation, topic, [(user, m.partition, m.offset) for user, m in letters])
     await connection.execute(
         REGISTER.format(generation=generation),
         topic,
@@ -64,5 +69,19 @@ async def erase(connection: Connection, generation: str, markers: Sequence[Marke
         [pseudonym(secret, *m.user) for m in markers],
         [m.erasure.requested_at for m in markers],
     )
+    await note_subjects(connection, markers)
     await write_audit_rows(connection, markers)  # last: it takes the lock of the audit log
     return emptied
+
+
+async def _stubs_of_sealed(connection: Connection, markers: Sequence[Marker]) -> list[tuple[tuple[str, str], Marker]]:
+    """The stubs of markers of the sealed log: by subject, and by pseudonym for what was written before."""
+    sealed = [marker for marker in markers if marker.subject_ids]
+    if not sealed:
+        return []
+    found = [((m.user[0], stub_name(subject)), m) for m in sealed for subject in m.subject_ids]
+    rows = await connection.fetch(PSEUDONYMS, [m.erasure.erasure_id for m in sealed])
+    for marker in sealed:
+        names = [f"erased-{row['pseudonym'].hex()}" for row in rows if row["erasure_id"] == marker.erasure.erasure_id]
+        found += [((marker.user[0], name), marker) for name in names]
+    return found

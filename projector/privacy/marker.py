@@ -16,6 +16,7 @@ class Marker(msgspec.Struct, frozen=True):
     offset: int
     actor: str = ""
     request_id: str = ""
+    subject_ids: tuple[str, ...] = ()  # of the sealed log
 
     @property
     def user(self) -> tuple[str, str]:
@@ -28,8 +29,8 @@ class Marker(msgspec.Struct, frozen=True):
         return key_of(*self.user)
 
 
-def marker_of(erasure: UserErasure, record: KafkaRecord) -> Marker:
+def marker_of(erasure: UserErasure, record: KafkaRecord, subject_ids: tuple[str, ...] = ()) -> Marker:
     """The marker that a record is. Its headers may be anything: texts of PostgreSQL cannot hold U+0000."""
     headers = {name: (value or b"").decode(errors="replace").replace("\0", "") for name, value in record.headers}
     actor, request_id = headers.get(HEADER_ACTOR, ""), headers.get(HEADER_REQUEST_ID, "")
-    return Marker(erasure, record.topic, record.partition, record.offset, actor, request_id)
+    return Marker(erasure, record.topic, record.partition, record.offset, actor, request_id, subject_ids)

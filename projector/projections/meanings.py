@@ -4,15 +4,11 @@ A row stores the meaning only if it differs from the meaning that SQL assumes fo
 shipped types cost no space.
 """
 
-import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from contracts.event import UserEvent
-from contracts.types import AS_NAMED, Catalogue, EventType, Meaning
-
-MAX_PRODUCT_ID_LENGTH = 256  # characters
-_control_character = re.compile(r"[\u0000-\u001f\u007f-\u009f]").search
+from contracts.types import AS_NAMED, MAX_PRODUCT_ID_LENGTH, Catalogue, EventType, Meaning, has_control_character
 
 
 class Means(NamedTuple):
@@ -75,12 +71,12 @@ def _means(name: str, declared: EventType | None) -> Means:
 def product_of(event: UserEvent, field: str) -> str | None:
     """Returns the product id of a view: a field of the payload.
 
-    It must be a string of 1 to 256 characters without control characters (Unicode category Cc); else the view has no
-    product, and the result is None.
+    As `contracts.types.is_product` says, with a call less: it must be a string of 1 to 256 characters without control
+    characters (Unicode category Cc); else the view has no product, and the result is None.
     """
     product = event.payload.get(field)
     if type(product) is not str or not 0 < len(product) <= MAX_PRODUCT_ID_LENGTH:
         return None
     if product.isascii():
         return product if product.isprintable() else None
-    return None if _control_character(product) else product
+    return None if has_control_character(product) else product

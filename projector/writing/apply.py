@@ -24,10 +24,19 @@ from projector.dead_letters.parking import Caps
 from projector.failpoints import reached
 from projector.generations.progress import count_commit
 from projector.liveness.stops import Stop, StopCause
+from projector.sealed.opener import Opener
 from projector.writing.claims import RELEASE_TIMEOUT
 from projector.writing.commit import Committed, Fenced, GenerationWriter
 from projector.writing.connection import Connection, connected
-from projector.writing.failure import DATABASE_ERRORS, Diagnosis, Failure, cannot_be_applied, diagnosis, kind_of
+from projector.writing.failure import (
+    DATABASE_ERRORS,
+    Diagnosis,
+    Failure,
+    cannot_be_applied,
+    diagnosis,
+    kind_of,
+    name_of,
+)
 from projector.writing.known_good_check import known_good_fails
 from projector.writing.rows import EventRow, KafkaRecord
 from telemetry.logs import get_logger
@@ -89,6 +98,7 @@ class Applier:
         caps: Caps,
         size: BatchSize,
         on_commit: Callable[[], None],
+        opener: Opener | None = None,
     ) -> None:
         self._pool = pool
         self._ownership = ownership
@@ -96,6 +106,7 @@ class Applier:
         self._caps = caps
         self._size = size
         self._on_commit = on_commit
+        self._opener = opener
         self._log = get_logger("projector")
         self.letters_parked = asyncio.Event()
         self.on_stored: Callable[[Sequence[EventRow]], None] = lambda _rows: None
@@ -175,9 +186,10 @@ class Applier:
         return Done()
 
     async def _attempt(self, part: Part, why: Diagnosis | None) -> Verdict:
-        assembled = assemble(part, self._ownership.parked, self._caps, why)
-        await reached("after_assemble")
         try:
+            opened = part if self._opener is None else await self._opener.opened_part(part, self._pool)
+            assembled = assemble(opened, self._ownership.parked, self._caps, why)
+            await reached("after_assemble")
             with COMMIT_SECONDS.time():
                 async with asyncio.timeout(DATABASE_TIMEOUT), connected(self._pool, RELEASE_TIMEOUT) as connection:
                     return await self._write(connection, part, assembled)
@@ -222,12 +234,12 @@ class Applier:
             await self._commit(part, stop, self._retried_at_once(part, float("inf")), why)
         except Exception as error:  # noqa: BLE001 - any error is a defect here
             self._log.error("batch_failed", partitions=[p.partition for p in part], **diagnosis(error))
-            self._ownership.stop(part, Stop(StopCause.DEFECT, _name_of(error)))
+            self._ownership.stop(part, Stop(StopCause.DEFECT, name_of(error)))
 
     async def _judge(self, part: Part, error: Exception, stop: asyncio.Event) -> Verdict:
         kind, alone = kind_of(error), record_count(part) == 1
         if kind is Failure.DEFECT:
-            return StopPartitions(Stop(StopCause.DEFECT, _name_of(error)))
+            return StopPartitions(Stop(StopCause.DEFECT, name_of(error)))
         if kind is Failure.TOO_MUCH and not alone:
             self._size.failed(record_count(part))
             return RetrySmaller()
@@ -248,7 +260,7 @@ class Applier:
                     return Retry()
         except DATABASE_ERRORS:
             return Retry()
-        return Bisect() if record_count(part) > 1 else StopPartitions(Stop(StopCause.SERVER, _name_of(error)))
+        return Bisect() if record_count(part) > 1 else StopPartitions(Stop(StopCause.SERVER, name_of(error)))
 
     async def _judge_record(self, part: Part, stop: asyncio.Event) -> Verdict:
         """Tries a single record that may be at fault up to `ATTEMPTS_ALONE` times, each on a new connection."""
@@ -267,9 +279,10 @@ class Applier:
     async def _try_alone(self, part: Part) -> Verdict:
         """Tries the record and then other users' events on a new connection. Raises errors that no record causes."""
         await self._pool.expire_connections()
+        opened = part if self._opener is None else await self._opener.opened_part(part, self._pool)
         async with asyncio.timeout(DATABASE_TIMEOUT), connected(self._pool, RELEASE_TIMEOUT) as connection:
             try:
-                return await self._write(connection, part, assemble(part, self._ownership.parked, self._caps))
+                return await self._write(connection, part, assemble(opened, self._ownership.parked, self._caps))
             except Exception as error:
                 if kind_of(error) is not Failure.SUSPECT:
                     raise
@@ -277,7 +290,7 @@ class Applier:
                 if others_fail is None:
                     return Park(cannot_be_applied(error))
                 if kind_of(others_fail) in (Failure.SUSPECT, Failure.DEFECT):
-                    return StopPartitions(Stop(StopCause.DEFECT, _name_of(error)))
+                    return StopPartitions(Stop(StopCause.DEFECT, name_of(error)))
                 raise others_fail from error
 
 
@@ -287,8 +300,3 @@ def _retries(on: Callable[[Exception], bool]) -> Any:
 
 def _first(part: Part) -> KafkaRecord:
     return next(iter(part.values()))[0]
-
-
-def _name_of(error: Exception) -> str:
-    code = getattr(error, "sqlstate", None)
-    return f"{type(error).__name__} {code}" if code else type(error).__name__

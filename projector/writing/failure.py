@@ -9,6 +9,8 @@ import asyncpg
 import msgspec
 from aiokafka.errors import KafkaError
 
+from sealing.errors import KeysError, KeyStoreAwayError
+
 MAX_MESSAGE_LENGTH = 1_000  # characters
 
 Cause = Literal["poison", "newer_version", "behind"]
@@ -36,6 +38,13 @@ class Failure(Enum):
     SUSPECT = "suspect"  # some record may be at fault: find it, and compare it with an event known to be good
 
 
+class NotOpenedError(Exception):
+    """The log has sealed records, and this process has no key store."""
+
+    def __init__(self) -> None:
+        super().__init__("The log has sealed records, and this process has no key store: set KEY_STORE_URL.")
+
+
 class NotConnectedError(Exception):
     """No connection to PostgreSQL is available. `__cause__` has the reason, which never lies in a record."""
 
@@ -56,6 +65,8 @@ DRIVER_SERVER = (
     asyncpg.UnsupportedClientFeatureError,
     asyncpg.exceptions.ClientConfigurationError,
 )
+
+SERVER_ERRORS = (*DRIVER_SERVER, KeysError, NotOpenedError)
 
 # Every class of SQLSTATE codes in PostgreSQL's appendix A, by its first two characters.
 CLASSES = {
@@ -135,11 +146,11 @@ def kind_of(error: BaseException) -> Failure:
         code = getattr(error, "sqlstate", None) or "XX000"
         # An unknown code shows that something is wrong, but not that a record is.
         return CODES.get(code) or CLASSES.get(code[:2], Failure.SERVER)
-    if isinstance(error, NotConnectedError):
+    if isinstance(error, NotConnectedError | KeyStoreAwayError):
         return Failure.TRANSIENT
     if isinstance(error, TimeoutError | MemoryError):
         return Failure.TOO_MUCH
-    if isinstance(error, DRIVER_SERVER):
+    if isinstance(error, SERVER_ERRORS):
         return Failure.SERVER
     if isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError):
         return Failure.SUSPECT  # the driver refused to encode a value
@@ -173,6 +184,14 @@ def describe_error(error: BaseException) -> str:
     may_quote = kind_of(error) is Failure.SUSPECT and not isinstance(error, KafkaError)
     told = "" if may_quote else str(error).partition("\n")[0]
     return f"{words}: {told}" if told else words
+
+
+def name_of(error: Exception) -> str:
+    """Names an error as the reason of a stop: its class and SQLSTATE, or a sentence of ours."""
+    if isinstance(error, KeysError | NotOpenedError):
+        return str(error)
+    code = getattr(error, "sqlstate", None)
+    return f"{type(error).__name__} {code}" if code else type(error).__name__
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:

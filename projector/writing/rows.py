@@ -18,7 +18,7 @@ from contracts.record import from_value
 from contracts.validation.fast_events import validate_events_fast
 from contracts.validation.rules import Problems
 from contracts.versions import encode_event
-from projector.writing.failure import Cause, Diagnosis, storable_words
+from projector.writing.failure import Cause, Diagnosis, NotOpenedError, storable_words
 
 COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
 COPY_TRAILER = struct.pack(">h", -1)
@@ -58,6 +58,9 @@ _SAYS_NOTHING = _pack_length(0) * 2
 _PAYLOAD = b',"payload":'  # an event's last field; inside a JSON string its quotes would be escaped
 
 
+SEALED = b'{"version":"3.'  # how events and markers of the sealed log begin
+
+
 class KafkaRecord(Protocol):
     """The fields of a Kafka record that the projector reads; aiokafka's ConsumerRecord has them."""
 
@@ -83,7 +86,15 @@ class EventRow(msgspec.Struct, frozen=True, gc=False):
 
 
 def to_row(record: KafkaRecord) -> EventRow | Diagnosis:
-    """Decodes and validates one record. Returns its row, or the diagnosis to park it with."""
+    """Decodes and validates one record. Returns its row, or the diagnosis to park it with.
+
+    Raises NotOpenedError for a record of the sealed log as it is: that it was not opened is not its fault.
+    """
+    problem = getattr(record, "problem", None)
+    if problem is not None:
+        return Diagnosis("poison", "InvalidSeal", problem)
+    if record.value is not None and record.value.startswith(SEALED):
+        raise NotOpenedError
     event = from_value(record.value)
     if isinstance(event, Problems):
         cause: Cause = "poison" if event.newer_version is None else "newer_version"

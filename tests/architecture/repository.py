@@ -15,6 +15,7 @@ ROOMS = (
     "projector",
     "query_side",
     "read_model",
+    "sealing",
     "telemetry",
     "web",
 )

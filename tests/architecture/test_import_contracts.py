@@ -25,6 +25,7 @@ VIOLATIONS = {
     "telemetry": ("telemetry", "import litestar"),
     "web": ("web", "import command_side"),
     "identity": ("identity", "import asyncpg"),
+    "sealing": ("sealing", "import aiokafka"),
     "operations": ("operations", "import footfall"),
     "migrations": ("migrations", "import read_model"),
     "footfall": ("footfall", "import bench"),

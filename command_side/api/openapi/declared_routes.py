@@ -35,6 +35,7 @@ from command_side.api.single import GENERATE
 from command_side.policies.command_heads import too_large
 from command_side.publishing.event_log import Away, Failed
 from command_side.settings import CommandSettings
+from contracts.erasure import what_remains
 from web.openapi import DOCUMENTED, Exactly
 from web.policies.access import FORBIDDEN, NO_CREDENTIALS
 from web.policies.limits.rate_limits import LIMITED
@@ -244,7 +245,7 @@ EXAMPLE_ERASED: Json = {
         "erasureId": EXAMPLE_EVENT["eventId"],
         "requestedAt": EXAMPLE_EVENT["timestamp"],
         "positions": ["0-17", "1-23"],
-        "remains": erasure.REMAINS,
+        "remains": what_remains("The log"),
     },
 }
 ERASED: dict[int, ResponseSpec] = {

@@ -1,0 +1,130 @@
+"""An event log that seals what it publishes (docs/decisions/0042).
+
+Its publishers keep the plain record: what they answer are the original's bytes. A record of a user whose key is known
+goes on at once; others wait together for one look into the key store. If that fails, they are certainly not recorded.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from command_side.publishing.event_log import BUSY, KEYS_AWAY, NOT_TAKEN, EventLog, NotTaken, Outcome, PendingPublish
+from command_side.publishing.produce_round import COUNT_FAILURE
+from contracts.record import EventRecord
+from telemetry.health import DependencyState
+from telemetry.logs import get_logger
+
+LOOKS = 2  # into the key store for one batch: what was learned first may be forgotten when the last is learned
+
+
+class Seals(Protocol):
+    """What seals records."""
+
+    def sealed(self, record: EventRecord) -> EventRecord | None:
+        """The record, sealed; None: what seals it has to be learned first."""
+        ...
+
+    async def learn(self, records: Sequence[EventRecord]) -> None:
+        """Learns what seals these records. Raises whatever the key store does."""
+        ...
+
+    async def state(self) -> DependencyState:
+        """Whether the key store can be used."""
+        ...
+
+    def running(self) -> AbstractAsyncContextManager[None]:
+        """Has to be entered before anything is sealed."""
+        ...
+
+
+class Waiting:
+    """A record whose user's key is being learned. See `PendingPublish`."""
+
+    __slots__ = ("_on_result", "_pending", "record")
+
+    def __init__(self, record: EventRecord, on_result: Callable[[Outcome], None]) -> None:
+        self.record = record
+        self._on_result: Callable[[Outcome], None] | None = on_result
+        self._pending: PendingPublish | None = None
+
+    def withdraw(self) -> None:
+        """See `PendingPublish.withdraw`."""
+        self._on_result = None
+        if self._pending is not None:
+            self._pending.withdraw()
+
+    def publish(self, sealed: EventRecord | None, log: EventLog) -> None:
+        """Gives the sealed record to the log; None: it cannot be sealed."""
+        on_result = self._on_result
+        if on_result is None:
+            return
+        if sealed is None:
+            COUNT_FAILURE[type(KEYS_AWAY)](1)
+            on_result(KEYS_AWAY)
+            return
+        pending = log.publish_nowait(sealed, on_result)
+        if isinstance(pending, NOT_TAKEN):
+            on_result(pending)
+        else:
+            self._pending = pending
+
+
+class SealedLog:
+    """See `EventLog`: `log`, with every record sealed."""
+
+    def __init__(self, log: EventLog, seals: Seals, max_waiting: int) -> None:
+        """`max_waiting`: records that may wait for keys at the same time; more are refused."""
+        self._log = log
+        self._seals = seals
+        self._sealed = seals.sealed
+        self._max_waiting = max_waiting
+        self._waiting: list[Waiting] = []
+        self._learning: asyncio.Task[None] | None = None
+        self.partition_count, self.connected = log.partition_count, log.connected
+
+    def publish_nowait(self, record: EventRecord, on_result: Callable[[Outcome], None]) -> PendingPublish | NotTaken:
+        """See `EventLog`."""
+        sealed = self._sealed(record)
+        if sealed is not None:
+            return self._log.publish_nowait(sealed, on_result)
+        if len(self._waiting) >= self._max_waiting:
+            COUNT_FAILURE[type(BUSY)](1)
+            return BUSY
+        waiting = Waiting(record, on_result)
+        self._waiting.append(waiting)
+        if self._learning is None or self._learning.done():
+            self._learning = asyncio.create_task(self._learn_waiting(), name="learn-keys")
+        return waiting
+
+    async def publish_all(self, records: Sequence[EventRecord]) -> list[Outcome] | NotTaken:
+        """See `EventLog`. What cannot be sealed now fails, and the rest is published."""
+        sealed = list(map(self._sealed, records))
+        for _ in range(LOOKS):
+            unknown = [record for record, one in zip(records, sealed, strict=True) if one is None]
+            if not unknown or not await self._learned(unknown):
+                break
+            sealed = [one or self._sealed(record) for record, one in zip(records, sealed, strict=True)]
+        ready = [one for one in sealed if one is not None]
+        if len(ready) == len(records):
+            return await self._log.publish_all(ready)
+        COUNT_FAILURE[type(KEYS_AWAY)](len(records) - len(ready))
+        outcomes = await self._log.publish_all(ready)
+        coming = iter([outcomes] * len(ready) if isinstance(outcomes, NOT_TAKEN) else outcomes)
+        return [KEYS_AWAY if one is None else next(coming) for one in sealed]
+
+    async def _learn_waiting(self) -> None:
+        """Learns the keys of those who wait, all at once, until nobody waits. Nothing awaits between key and log."""
+        while self._waiting:
+            waiting, self._waiting = self._waiting, []
+            await self._learned([one.record for one in waiting])
+            for one in waiting:
+                one.publish(self._sealed(one.record), self._log)
+
+    async def _learned(self, records: Sequence[EventRecord]) -> bool:
+        try:
+            await self._seals.learn(records)
+        except Exception as error:  # noqa: BLE001 - whatever it is, nothing is written unsealed
+            get_logger("command_side").error("keys_not_learned", error=type(error).__name__, events=len(records))
+            return False
+        return True

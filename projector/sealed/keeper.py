@@ -1,0 +1,100 @@
+"""Destroys the keys of erased users when no row of them is left, and again if an old backup brings the keys back.
+
+The projector that holds partition 0 of the active generation does it. Two at once do no harm.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+from uuid import UUID
+
+from projector.writing.connection import Connection
+from read_model.generations.register import list_generations
+from sealing.store import KeyStore, Pending
+from telemetry.logs import get_logger
+
+LOOK_INTERVAL = 2.0  # seconds
+STEP_TIMEOUT = 15.0  # seconds
+AT_THE_LATEST = 3_600.0  # seconds after a request: then its keys go, though a generation has not passed the markers
+AT_ONCE = 10_000  # subjects in one statement
+
+MARKERS = "SELECT partition, kafka_offset, topic FROM ops.erasures WHERE erasure_id = $1"
+BEHIND = """
+SELECT EXISTS (
+    SELECT FROM {generation}.checkpoints AS here LEFT JOIN ops.erasures AS marker
+        ON marker.topic = here.topic AND marker.partition = here.partition AND marker.erasure_id = $1
+    WHERE here.topic = $2 AND (marker.kafka_offset IS NULL OR here.next_offset <= marker.kafka_offset)
+)
+"""
+NOTE_DESTROYED = """
+UPDATE ops.erased_subjects SET destroyed_at = now() WHERE subject_id = ANY ($1::uuid[]) AND destroyed_at IS NULL
+"""
+HOW_MANY = "SELECT count(DISTINCT subject_id) FROM ops.erased_subjects WHERE destroyed_at IS NOT NULL"
+DESTROYED = "SELECT DISTINCT subject_id FROM ops.erased_subjects WHERE destroyed_at IS NOT NULL"
+
+
+class SealedKeeper:
+    """Keeps the key store true to the register while `is_mine()` says that this projector is the one to do it."""
+
+    def __init__(self, store: KeyStore, pool: Any, is_mine: Callable[[], bool]) -> None:
+        self._store = store
+        self._pool = pool
+        self._is_mine = is_mine
+        self._log = get_logger("projector")
+
+    @contextlib.asynccontextmanager
+    async def keeping(self) -> AsyncIterator[None]:
+        """Keeps it during the body."""
+        task = asyncio.create_task(self._keep(), name="erased-keys")
+        try:
+            yield
+        finally:
+            task.cancel()
+
+    async def _keep(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_INTERVAL)
+            try:
+                if self._is_mine():
+                    async with asyncio.timeout(STEP_TIMEOUT), self._pool.acquire(timeout=STEP_TIMEOUT) as connection:
+                        await keep_once(self._store, connection)
+            except Exception as error:  # noqa: BLE001 - it must never disturb projecting, and is tried again
+                self._log.warning("erased_keys_not_kept", error=type(error).__name__)
+
+
+async def keep_once(store: KeyStore, connection: Connection) -> None:
+    """Destroys what is due. Raises KeysError and asyncpg's errors."""
+    await _destroy_again(store, connection)
+    for pending in await store.pending(AT_THE_LATEST):
+        if await _is_due(connection, pending):
+            await _destroy(store, connection, pending.subject_ids, [pending.erasure_id])
+
+
+async def _destroy_again(store: KeyStore, connection: Connection) -> None:
+    """If the key store knows of fewer destroyed subjects than the register, it was restored: the register wins."""
+    if await connection.fetchval(HOW_MANY) > await store.destroyed():
+        names = [row["subject_id"] for row in await connection.fetch(DESTROYED)]
+        for start in range(0, len(names), AT_ONCE):
+            await store.destroy(names[start : start + AT_ONCE])
+        get_logger("projector").warning("destroyed_keys_again", subjects=len(names))
+
+
+async def _destroy(store: KeyStore, connection: Connection, subject_ids: list[UUID], erasure_ids: list[UUID]) -> None:
+    """The register first: if this ends between the two, the keys are destroyed again."""
+    await connection.execute(NOTE_DESTROYED, subject_ids)
+    await store.destroy(subject_ids, erasure_ids)
+
+
+async def _is_due(connection: Connection, pending: Pending) -> bool:
+    """Whether every generation has passed every marker; or some generation one of them, and the request is old."""
+    markers = await connection.fetch(MARKERS, pending.erasure_id)
+    if not markers or pending.is_old:
+        return bool(markers)
+    topic = markers[0]["topic"]
+    for generation in await list_generations(connection):
+        if generation.state != "dropping" and await connection.fetchval(
+            BEHIND.format(generation=generation.name), pending.erasure_id, topic
+        ):
+            return False
+    return True

@@ -1,0 +1,198 @@
+"""Opens the records of the sealed log: keys of subjects are remembered, and those of a batch are learned at once.
+
+A record becomes a stub (`contracts.sealed.stub_value`) when its key is destroyed, and when its user is erased: after
+the marker always, and before it if the marker was applied in this partition before the subject was learned. So a
+rebuild meets all records of an erased user as stubs.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from typing import Any, TypeVar
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from contracts.erasure import START_SEALED, sealed_erasure_of
+from contracts.sealed import Cut, cut, decoded_v3, event_value, is_sealed, stub_value
+from projector.sealed.records import BROKEN, MALFORMED, OpenedErasure, OpenedRecord, as_in_the_log, opened_record
+from projector.sealed.register import erased_subjects
+from projector.writing.connection import Connection
+from projector.writing.rows import SEALED, KafkaRecord
+from sealing.cipher import cipher_of, opened
+from sealing.errors import KeysMissingError
+from sealing.remembered import Remembered
+from sealing.store import Destroyed, KeyStore, Subject
+
+EXAMPLES = 3  # subjects that an error names
+MARKERS = 10_000  # markers whose user is remembered
+
+Position = TypeVar("Position")
+is_subject = re.compile(rb"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
+
+
+class Opening:
+    """What is known of one subject. `gone`: by partition, the offset from which on its records are stubs."""
+
+    __slots__ = ("ciphers", "gone", "subject")
+
+    def __init__(self, subject: Subject | None, erased_in: Iterable[int]) -> None:
+        """`subject`: None: its key is destroyed."""
+        self.subject = subject
+        self.ciphers: dict[bytes, AESGCM | None] = {}  # by month; None: the month's key is destroyed
+        self.gone = dict.fromkeys(erased_in, -1)
+
+
+Openings = dict[bytes, Opening]  # by subject; what is no subject id is not in it
+
+
+class Opener:
+    """Opens records for one generation. Several lanes use it at the same time."""
+
+    def __init__(self, store: KeyStore, products: Mapping[str, str], limit: int) -> None:
+        """`products`: the payload field that names the product, by type. `limit`: subjects to remember."""
+        self._store = store
+        self._products = products
+        self._known: Remembered[bytes, Opening] = Remembered(limit)
+        self._months: dict[str, dict[bytes, bytes | None]] = {}
+        self._users_of_markers: Remembered[str, str] = Remembered(MARKERS)
+
+    async def opened_part(
+        self, part: Mapping[Position, Sequence[KafkaRecord]], pool: Any
+    ) -> Mapping[Position, Sequence[KafkaRecord]]:
+        """The part with every sealed record opened. `pool`: of the read model. Raises KeysError, asyncpg's errors."""
+        records = [as_in_the_log(record) for found in part.values() for record in found]
+        if not any(record.value is not None and record.value.startswith(SEALED) for record in records):
+            return part
+        cuts = _cuts(records)
+        openings, unknown = self._remembered(cuts)
+        if unknown:
+            async with pool.acquire() as connection:
+                await self._learn(openings, unknown, records[0].topic, connection)
+        await self._prepare(openings, cuts)
+        await self._learn_markers(records)
+        done = iter(self._all_opened(records, cuts, openings))
+        return {position: list(islice(done, len(found))) for position, found in part.items()}
+
+    async def opened_records(self, records: Sequence[KafkaRecord], connection: Connection) -> list[KafkaRecord]:
+        """As `opened_part`, of one topic. `connection`: to the read model."""
+        cuts = _cuts(records)
+        openings, unknown = self._remembered(cuts)
+        if unknown:
+            await self._learn(openings, unknown, records[0].topic, connection)
+        await self._prepare(openings, cuts)
+        return self._all_opened(records, cuts, openings)
+
+    def _remembered(self, cuts: Sequence[Cut | None]) -> tuple[Openings, list[str]]:
+        """What is known of the subjects, and those of which nothing is."""
+        openings: Openings = {}
+        unknown: dict[str, None] = {}
+        for name in {found.subject_id for found in cuts if found is not None}:
+            known = self._known.get(name)
+            if known is not None:
+                openings[name] = known
+            elif is_subject(name):
+                unknown[name.decode()] = None
+        return openings, list(unknown)
+
+    async def _learn(self, openings: Openings, unknown: Sequence[str], topic: str, connection: Connection) -> None:
+        """Learns subjects, in one statement for all. Raises KeysMissingError."""
+        keys = await self._store.keys_of(unknown)
+        erased = await erased_subjects(connection, topic, unknown)
+        missing = [each for each in unknown if each not in keys and not (each in erased and erased[each].destroyed)]
+        if missing:
+            raise KeysMissingError(
+                f"The key store has no key of {len(missing)} subjects ({', '.join(missing[:EXAMPLES])}), and nobody"
+                " destroyed them: restore a newer backup of it, or give them up (docs/privacy.md)."
+            )
+        for name in unknown:
+            key, of_register = keys.get(name), erased.get(name)
+            is_gone = key is None or isinstance(key, Destroyed) or (of_register is not None and of_register.destroyed)
+            subject = key if isinstance(key, Subject) and not is_gone else None
+            opening = Opening(subject, () if of_register is None else of_register.partitions)
+            openings[name.encode()] = opening
+            self._known.put(name.encode(), opening)
+
+    async def _prepare(self, openings: Openings, cuts: Sequence[Cut | None]) -> None:
+        """Makes the ciphers of months that are new for their subject."""
+        for name, month in {(found.subject_id, found.month) for found in cuts if found is not None}:
+            opening = openings.get(name)
+            if opening is not None and opening.subject is not None and month not in opening.ciphers:
+                opening.ciphers[month] = await self._cipher(opening.subject, month)
+
+    async def _cipher(self, subject: Subject, month: bytes) -> AESGCM | None:
+        of_tenant = self._months.get(subject.tenant_id, {})
+        if month not in of_tenant:
+            found = await self._store.months(subject.tenant_id)
+            of_tenant = self._months[subject.tenant_id] = {name.encode(): key for name, key in found.items()}
+        if month not in of_tenant:
+            raise KeysMissingError(
+                f"The key store has no key of month {month.decode(errors='replace')} of tenant {subject.tenant_id}, and"
+                " nobody destroyed it: restore a newer backup of it (docs/privacy.md)."
+            )
+        key = of_tenant[month]
+        return None if key is None else cipher_of(subject.key, key)
+
+    async def _learn_markers(self, records: Sequence[KafkaRecord]) -> None:
+        found = [marker for record in records if (marker := sealed_erasure_of(record.value)) is not None]
+        if not found:
+            return
+        keys = await self._store.erasure_keys({str(erasure.erasure_id) for erasure, _ in found})
+        for erasure, clear in found:
+            key = keys.get(str(erasure.erasure_id))
+            user = None if key is None else opened(AESGCM(key), erasure.sealed, clear)
+            if user is not None:
+                self._users_of_markers.put(str(erasure.erasure_id), user.decode())
+
+    def _all_opened(
+        self, records: Sequence[KafkaRecord], cuts: Sequence[Cut | None], openings: Openings
+    ) -> list[KafkaRecord]:
+        return [
+            self._of_sealed_log(record, openings) if found is None else self._opened(record, found, openings)
+            for record, found in zip(records, cuts, strict=True)
+        ]
+
+    def _of_sealed_log(self, record: KafkaRecord, openings: Openings) -> KafkaRecord:
+        """A record that is not a sealed event: a marker, or plain, or malformed."""
+        if is_sealed(record.value):
+            return opened_record(record, b"", MALFORMED)
+        if record.value is None or not record.value.startswith(START_SEALED):
+            return record
+        return self._marker(record, openings)
+
+    def _opened(self, record: KafkaRecord, found: Cut, openings: Openings) -> KafkaRecord:
+        opening = openings.get(found.subject_id)
+        if opening is None:
+            return opened_record(record, b"", MALFORMED)
+        gone = opening.gone.get(record.partition) if opening.gone else None
+        cipher = opening.ciphers.get(found.month)
+        if cipher is None or (gone is not None and record.offset > gone):
+            return self._stub(record)
+        secret = opened(cipher, found.sealed, found.clear)
+        return opened_record(record, b"", BROKEN) if secret is None else _event(record, found, secret)
+
+    def _stub(self, record: KafkaRecord) -> KafkaRecord:
+        event = decoded_v3(record.value or b"")
+        if event is None:
+            return opened_record(record, b"", MALFORMED)
+        return opened_record(record, stub_value(event, self._products.get(event.event_type)))
+
+    def _marker(self, record: KafkaRecord, openings: Openings) -> OpenedRecord:
+        found = sealed_erasure_of(record.value)
+        if found is None:
+            return opened_record(record, b"", MALFORMED)
+        erasure, _ = found
+        for subject_id in erasure.subject_ids:
+            name = str(subject_id).encode()
+            opening = openings.get(name) or self._known.get(name)
+            if opening is not None:
+                opening.gone[record.partition] = min(record.offset, opening.gone.get(record.partition, record.offset))
+        user_id = self._users_of_markers.get(str(erasure.erasure_id))
+        return opened_record(record, b"", erasure=OpenedErasure(erasure, user_id))
+
+
+def _cuts(records: Sequence[KafkaRecord]) -> list[Cut | None]:
+    return [cut(record.value) if record.value is not None and is_sealed(record.value) else None for record in records]
+
+
+def _event(record: KafkaRecord, found: Cut, secret: bytes) -> OpenedRecord:
+    return opened_record(record, event_value(found.clear, secret))

@@ -1,0 +1,59 @@
+"""A record of the sealed log as the rest of the projector meets it: with the value that was sealed."""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from contracts.erasure import SealedErasure
+from projector.writing.rows import KafkaRecord
+
+BROKEN = "The record's seal fits neither its subject's key nor what it says in the clear."
+MALFORMED = "The record says that it is sealed, and is not written as version 3 is."
+
+
+class OpenedErasure(msgspec.Struct, frozen=True):
+    """A sealed marker. `user_id`: whom it names; None: its key is destroyed, for no row of the user is left."""
+
+    erasure: SealedErasure
+    user_id: str | None
+
+
+class OpenedRecord(msgspec.Struct):
+    """A record (a KafkaRecord) whose value is opened. `log_record`: as the log has it, which is what dead letters keep.
+
+    `problem`: why it cannot be opened, ever; then it has no value. `erasure`: if it is a marker; then neither.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Iterable[tuple[str, bytes]]
+    log_record: KafkaRecord
+    problem: str | None = None
+    erasure: OpenedErasure | None = None
+
+
+def opened_record(
+    record: KafkaRecord, value: bytes, problem: str | None = None, erasure: OpenedErasure | None = None
+) -> OpenedRecord:
+    """The record with another value."""
+    return OpenedRecord(
+        record.topic,
+        record.partition,
+        record.offset,
+        record.timestamp,
+        record.key,
+        value,
+        record.headers,
+        record,
+        problem,
+        erasure,
+    )
+
+
+def as_in_the_log(record: KafkaRecord) -> KafkaRecord:
+    """The record as the log has it."""
+    return record.log_record if isinstance(record, OpenedRecord) else record

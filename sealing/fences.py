@@ -1,0 +1,25 @@
+"""The fence of an erasure: the user's subjects are retired before the marker is written."""
+
+from functools import partial
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from contracts.erasure import Fenced, UserErasure
+from sealing.cipher import seal
+from sealing.errors import KeysError
+from sealing.store import KeyStore
+
+
+class StoreFences:
+    """Fences of one key store."""
+
+    def __init__(self, store: KeyStore) -> None:
+        self._store = store
+
+    async def fence(self, erasure: UserErasure) -> Fenced | None:
+        """See `command_side.erasures.Fences`."""
+        try:
+            found = await self._store.retire((erasure.tenant_id, erasure.user_id), erasure.erasure_id)
+        except KeysError:
+            return None
+        return Fenced(found.subject_ids, partial(seal, AESGCM(found.key)))

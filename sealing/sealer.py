@@ -1,0 +1,151 @@
+"""Seals records for the log: the subjects of users are remembered, and learned from the key store once."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from contracts.event import DEFAULT_TENANT
+from contracts.record import TENANT_SEPARATOR, EventRecord
+from contracts.sealed import clear_part, sealed_record, unsealed_parts
+from contracts.types import is_product
+from sealing.cipher import cipher_of, seal
+from sealing.errors import KeysError, KeyStoreAwayError
+from sealing.remembered import Remembered
+from sealing.store import KeyStore, Subject, User, month_of
+from telemetry.connections import once_there
+from telemetry.health import DependencyState
+
+WATCH = 2.0  # seconds between looks at what was retired
+RETRY = 0.5  # seconds
+AHEAD = timedelta(days=3)  # the next month's key is there before the month
+
+ProductOf = Callable[[bytes], bytes]  # JSON of what is to be sealed to the JSON of the product
+NO_PRODUCT = b"null"
+
+
+class Known:
+    """What seals the events of one subject, and of which month."""
+
+    __slots__ = ("cipher", "month", "name", "subject")
+
+    def __init__(self, subject: Subject) -> None:
+        self.subject = subject
+        self.name = subject.subject_id.encode()
+        self.month = b""
+        self.cipher: AESGCM | None = None
+
+
+class Sealer:
+    """Seals records of remembered users without waiting; learns the others in one statement for all."""
+
+    def __init__(self, store: KeyStore, products: Mapping[str, ProductOf], limit: int, startup_timeout: float) -> None:
+        """`products`: of the types whose events name a product. `startup_timeout`: seconds."""
+        self._store = store
+        self._products = {name.encode(): product_of for name, product_of in products.items()}
+        self._known: Remembered[bytes, Known] = Remembered(limit)
+        self._months: dict[str, dict[bytes, bytes]] = {}
+        self._startup_timeout = startup_timeout
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Connects to the key store, and follows what is retired. Raises WrongTenantKeysError."""
+        await once_there("the key store", self._store.open, (KeyStoreAwayError,), self._startup_timeout)
+        await self._more_months([DEFAULT_TENANT])
+        watching = asyncio.create_task(self._watch(), name="retired-subjects")
+        try:
+            yield
+        finally:
+            watching.cancel()
+            await self._store.close()
+
+    async def state(self) -> DependencyState:
+        """For readiness: users that are remembered are served without the store, and no others."""
+        try:
+            await self._store.check()
+        except KeysError as error:
+            return DependencyState(ok=False, detail=str(error))
+        return DependencyState(ok=True)
+
+    def sealed(self, record: EventRecord) -> EventRecord | None:
+        """The record, sealed; None: its user or month is not known yet, see `learn`."""
+        known = self._known.get(record.key)
+        if known is None:
+            return None
+        parts = unsealed_parts(record.value)
+        cipher = known.cipher
+        if known.month != parts.month or cipher is None:
+            month_key = self._months.get(known.subject.tenant_id, {}).get(parts.month)
+            if month_key is None:
+                return None
+            known.month, known.cipher = parts.month, cipher_of(known.subject.key, month_key)
+            cipher = known.cipher
+        product_of = self._products.get(record.headers[0][1])
+        product = NO_PRODUCT if product_of is None else product_of(parts.secret)
+        tenant_id = known.subject.tenant_id
+        clear = clear_part(
+            parts, b"default" if tenant_id == DEFAULT_TENANT else tenant_id.encode(), known.name, product
+        )
+        return sealed_record(record, clear, known.subject.subject_id, seal(cipher, parts.secret, clear))
+
+    async def learn(self, records: Sequence[EventRecord]) -> None:
+        """Learns what `sealed` needs for these records. Raises KeysError."""
+        keys = {record.key: user_of(record.key) for record in records if self._known.get(record.key) is None}
+        await self._more_months(sorted({user_of(record.key)[0] for record in records}))
+        found = await self._store.learn(list(keys.values())) if keys else {}
+        for key, user in keys.items():
+            self._known.put(key, Known(found[user]))
+
+    async def _more_months(self, tenants: Sequence[str]) -> None:
+        now = datetime.now(UTC)
+        wanted = {month_of(now), month_of(now + AHEAD)}
+        for tenant in tenants:
+            if wanted - {month.decode() for month in self._months.get(tenant, {})}:
+                found = await self._store.months(tenant, wanted)
+                self._months[tenant] = {month.encode(): key for month, key in found.items() if key is not None}
+
+    async def _watch(self) -> None:
+        """Forgets, for ever, the subjects that are retired: by a notice at once, and by a look every few seconds."""
+        last: datetime | None = None
+        while True:
+            with contextlib.suppress(KeysError):
+                async with self._store.listening(self._heard) as connection:
+                    while not connection.is_closed():
+                        gone, last = await self._store.retired_since(last)
+                        self._forget(set(gone))
+                        await self._more_months(list(self._months))
+                        await asyncio.sleep(WATCH)
+            await asyncio.sleep(RETRY)
+
+    def _heard(self, _connection: Any, _process: int, _channel: str, subject_id: str) -> None:
+        self._forget({subject_id})
+
+    def _forget(self, gone: set[str]) -> None:
+        if gone:
+            for key, known in self._known.items():
+                if known.subject.subject_id in gone:
+                    self._known.drop(key)
+
+
+def user_of(key: bytes) -> User:
+    """The user of a record's key, as `contracts.record.key_of` made it."""
+    tenant, separator, user = key.partition(TENANT_SEPARATOR)
+    return (tenant.decode(), user.decode()) if separator else (DEFAULT_TENANT, tenant.decode())
+
+
+def product_reader(field: str) -> ProductOf:
+    """Reads the product as the read models take it; what names no product is not in the clear."""
+    payload = msgspec.defstruct("Payload", [("product", Any, msgspec.field(name=field, default=None))])
+    decode = msgspec.json.Decoder(msgspec.defstruct("Secret", [("payload", payload)])).decode
+    encode = msgspec.json.Encoder().encode
+
+    def product_of(secret: bytes) -> bytes:
+        product = decode(secret).payload.product  # type: ignore[attr-defined]  # fields that are made above
+        return encode(product) if is_product(product) else NO_PRODUCT
+
+    return product_of

@@ -1,0 +1,88 @@
+"""A key store of a test's own, and a scan of every byte that Kafka and PostgreSQL keep."""
+
+import asyncio
+import base64
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import asyncpg
+
+from sealing.schema import prepare
+from tests.conftest import Footfall
+from tests.servers import at_database
+
+LOGIN, PASSWORD = "footfall_sealer", "sealer"
+
+
+@dataclass
+class KeyStoreOfTest:
+    """The key store's database, and what processes need to use it."""
+
+    admin_url: str
+    url: str
+    tenant_keys: str
+
+    def environment(self) -> dict[str, str]:
+        return {"PRIVACY": "sealed", "KEY_STORE_URL": self.url, "TENANT_KEYS": self.tenant_keys}
+
+    def sql(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
+        return asyncio.run(_fetch(self.admin_url, statement, *arguments))
+
+
+def a_tenant_key(name: str = "k1") -> str:
+    return f"* {name} {base64.b64encode(os.urandom(32)).decode()}"
+
+
+def key_store_of(footfall: Footfall) -> KeyStoreOfTest:
+    """A new database beside that of the read model, with a role that may do no more than it must."""
+    admin = footfall.servers.admin_url
+    name = f"{admin.rsplit('/', 1)[1]}_keys"
+    asyncio.run(_make(admin, name))
+    url = at_database(admin, name)
+    asyncio.run(prepare(url))
+    asyncio.run(_run(url, f"GRANT footfall_keys TO {LOGIN}"))
+    host = url.rpartition("@")[2]
+    return KeyStoreOfTest(url, f"postgresql://{LOGIN}:{quote(PASSWORD)}@{host}", a_tenant_key())
+
+
+async def _make(admin: str, name: str) -> None:
+    await _run(admin, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)", f"CREATE DATABASE {name}")
+    await _run(
+        admin,
+        f"DO $$ BEGIN IF to_regrole('{LOGIN}') IS NULL THEN CREATE ROLE {LOGIN} LOGIN PASSWORD '{PASSWORD}'; END IF; "
+        "END $$",
+    )
+
+
+async def _run(url: str, *statements: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        for statement in statements:
+            await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+async def _fetch(url: str, statement: str, *arguments: object) -> list[asyncpg.Record]:
+    connection = await asyncpg.connect(url)
+    try:
+        found: list[asyncpg.Record] = await connection.fetch(statement, *arguments)
+        return found
+    finally:
+        await connection.close()
+
+
+def segments(topic: str) -> list[Path]:
+    """The files in which the embedded Kafka keeps a topic."""
+    return list(Path(tempfile.gettempdir()).glob(f"footfall-tests-*/state/**/{topic}-[0-9]*/*.log"))
+
+
+def in_segments(topic: str, *needles: str) -> set[str]:
+    """Those of the words that stand in the topic's files. Nothing may be compressed."""
+    files = segments(topic)
+    assert files, topic
+    content = b"".join(file.read_bytes() for file in files)
+    return {needle for needle in needles if needle.encode() in content}
