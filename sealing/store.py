@@ -14,6 +14,7 @@ import msgspec
 
 from contracts.sealed import MONTH
 from read_model.connecting.pool import connect, open_pool
+from sealing import statements as sql
 from sealing.cipher import new_key
 from sealing.errors import KeysError, KeyStoreAwayError
 from sealing.tenant_keys import TenantKeys, Wrapped
@@ -23,64 +24,6 @@ RETIRED = "footfall_retired"  # the channel that tells of subjects nobody may se
 
 User = tuple[str, str]  # tenant and user id
 Heard = Callable[[Any, int, str, Any], None]  # a listener, as asyncpg calls it: the last but one is the payload
-
-# The rows of users, made for those who have none. Two sessions may make one at the same moment: who comes second gets
-# no row of that user, and asks again.
-LEARN = """
-WITH wanted AS (
-    SELECT * FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::text[], $5::bytea[])
-        AS w(subject_id, tenant_id, user_tag, key_id, wrapped)
-), known AS (
-    SELECT s.subject_id, s.tenant_id, s.user_tag, s.key_id, s.wrapped FROM key_store.subjects AS s
-    JOIN wanted AS w ON s.tenant_id = w.tenant_id AND s.user_tag = w.user_tag WHERE s.retired_at IS NULL
-), made AS (
-    INSERT INTO key_store.subjects (subject_id, tenant_id, user_tag, key_id, wrapped)
-    SELECT w.* FROM wanted AS w
-    WHERE NOT EXISTS (SELECT FROM known WHERE known.tenant_id = w.tenant_id AND known.user_tag = w.user_tag)
-    ON CONFLICT DO NOTHING RETURNING subject_id, tenant_id, user_tag, key_id, wrapped
-)
-SELECT * FROM known UNION ALL SELECT * FROM made
-"""
-OF_SUBJECTS = """
-SELECT subject_id, tenant_id, key_id, wrapped FROM key_store.subjects WHERE subject_id = ANY ($1::uuid[])
-UNION ALL SELECT subject_id, NULL, NULL, NULL FROM key_store.destroyed WHERE subject_id = ANY ($1::uuid[])
-"""
-TENANT = """
-WITH made AS (
-    INSERT INTO key_store.tenants (tenant_id, key_id, wrapped) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING RETURNING *
-)
-SELECT * FROM made UNION ALL SELECT * FROM key_store.tenants WHERE tenant_id = $1
-"""
-MONTHS = "SELECT month, key_id, wrapped FROM key_store.months WHERE tenant_id = $1"
-MAKE_MONTHS = """
-INSERT INTO key_store.months (tenant_id, month, key_id, wrapped)
-SELECT $1, * FROM unnest($2::text[], $3::text[], $4::bytea[]) ON CONFLICT DO NOTHING
-"""
-RETIRE = """
-UPDATE key_store.subjects SET retired_at = now() WHERE tenant_id = $1 AND user_tag = $2 AND retired_at IS NULL
-"""
-SUBJECTS_OF_USER = "SELECT subject_id FROM key_store.subjects WHERE tenant_id = $1 AND user_tag = $2"
-NOTE_ERASURE = """
-INSERT INTO key_store.erasures (erasure_id, tenant_id, subject_ids, key_id, wrapped) VALUES ($1, $2, $3, $4, $5)
-"""
-RETIRED_SINCE = """
-SELECT subject_id, now() AS asked_at FROM key_store.subjects WHERE retired_at > $1::timestamptz - interval '1 minute'
-UNION ALL
-SELECT subject_id, now() FROM key_store.destroyed WHERE destroyed_at > $1::timestamptz - interval '1 minute'
-UNION ALL SELECT NULL, now()
-"""
-ERASURE_KEYS = (
-    "SELECT erasure_id, tenant_id, key_id, wrapped FROM key_store.erasures WHERE erasure_id = ANY ($1::uuid[])"
-)
-DESTROY = """
-WITH gone AS (DELETE FROM key_store.subjects WHERE subject_id = ANY ($1::uuid[]))
-INSERT INTO key_store.destroyed (subject_id) SELECT unnest($1::uuid[]) ON CONFLICT DO NOTHING
-"""
-FORGET_ERASURES = """
-DELETE FROM key_store.erasures AS asked WHERE NOT EXISTS (
-    SELECT FROM unnest(asked.subject_ids) AS named(subject_id) JOIN key_store.subjects USING (subject_id)
-) AND (cardinality(asked.subject_ids) > 0 OR asked.erasure_id = ANY ($1::uuid[]))
-"""
 
 
 class Subject(msgspec.Struct, frozen=True):
@@ -166,7 +109,7 @@ class KeyStore:
         new = [(new_subject_id(), *tag) for tag in tags]
         wrapped = [self._keys.wrap(tenant, f"subject {name}", new_key()) for name, tenant, _ in new]
         rows = await self._fetch(
-            LEARN,
+            sql.LEARN,
             *([each[column] for each in new] for column in range(3)),
             [each.key_id for each in wrapped],
             [each.text for each in wrapped],
@@ -175,7 +118,7 @@ class KeyStore:
 
     async def keys_of(self, subject_ids: Iterable[str]) -> dict[str, Subject | Destroyed]:
         """The keys of subjects; those that are not here are not in the answer. Raises WrongTenantKeysError."""
-        rows = await self._fetch(OF_SUBJECTS, list(subject_ids))
+        rows = await self._fetch(sql.OF_SUBJECTS, list(subject_ids))
         found: dict[str, Subject | Destroyed] = {}
         for row in rows:
             if row["tenant_id"] is None:
@@ -192,12 +135,14 @@ class KeyStore:
 
     async def months(self, tenant_id: str, wanted: Iterable[str] = ()) -> dict[str, bytes | None]:
         """The tenant's keys by month; of `wanted` those that never were are made. None: it is destroyed."""
-        rows = await self._fetch(MONTHS, tenant_id)
+        rows = await self._fetch(sql.MONTHS, tenant_id)
         new = sorted(set(wanted) - {row["month"] for row in rows})
         if new:
             keys = [self._keys.wrap(tenant_id, f"month {month}", new_key()) for month in new]
-            await self._execute(MAKE_MONTHS, tenant_id, new, [key.key_id for key in keys], [key.text for key in keys])
-            rows = await self._fetch(MONTHS, tenant_id)
+            await self._execute(
+                sql.MAKE_MONTHS, tenant_id, new, [key.key_id for key in keys], [key.text for key in keys]
+            )
+            rows = await self._fetch(sql.MONTHS, tenant_id)
         return {row["month"]: self._month(tenant_id, row) for row in rows}
 
     def _month(self, tenant_id: str, row: asyncpg.Record) -> bytes | None:
@@ -210,22 +155,22 @@ class KeyStore:
         tenant_id, tag, key = user[0], await self._tag(user), new_key()
         wrapped = self._keys.wrap(tenant_id, f"erasure {erasure_id}", key)
         async with _talking(), self._connected().acquire(timeout=QUERY_TIMEOUT) as connection, connection.transaction():
-            await connection.execute(RETIRE, tenant_id, tag)
-            rows = await connection.fetch(SUBJECTS_OF_USER, tenant_id, tag)
+            await connection.execute(sql.RETIRE, tenant_id, tag)
+            rows = await connection.fetch(sql.SUBJECTS_OF_USER, tenant_id, tag)
             names = [row["subject_id"] for row in rows]
-            await connection.execute(NOTE_ERASURE, erasure_id, tenant_id, names, wrapped.key_id, wrapped.text)
+            await connection.execute(sql.NOTE_ERASURE, erasure_id, tenant_id, names, wrapped.key_id, wrapped.text)
             for name in names:
                 await connection.execute("SELECT pg_notify($1, $2)", RETIRED, str(name))
         return Erasing([str(name) for name in names], key)
 
     async def subjects_of(self, user: User) -> list[str]:
         """Every subject of a user that has a key, also those that are retired."""
-        rows = await self._fetch(SUBJECTS_OF_USER, user[0], await self._tag(user))
+        rows = await self._fetch(sql.SUBJECTS_OF_USER, user[0], await self._tag(user))
         return [str(row["subject_id"]) for row in rows]
 
     async def retired_since(self, moment: datetime | None) -> tuple[list[str], datetime]:
         """The subjects that were retired or destroyed since then, and the store's time now. None: since long ago."""
-        rows = await self._fetch(RETIRED_SINCE, moment)
+        rows = await self._fetch(sql.RETIRED_SINCE, moment)
         return [str(row["subject_id"]) for row in rows if row["subject_id"] is not None], rows[0]["asked_at"]
 
     async def erasure_keys(self, erasure_ids: Iterable[str]) -> dict[str, bytes]:
@@ -234,7 +179,7 @@ class KeyStore:
             str(row["erasure_id"]): self._keys.unwrap(
                 row["tenant_id"], f"erasure {row['erasure_id']}", Wrapped(row["key_id"], row["wrapped"])
             )
-            for row in await self._fetch(ERASURE_KEYS, list(erasure_ids))
+            for row in await self._fetch(sql.ERASURE_KEYS, list(erasure_ids))
         }
 
     async def pending(self, old: float) -> list[Pending]:
@@ -248,8 +193,8 @@ class KeyStore:
 
     async def destroy(self, subject_ids: Sequence[UUID], erasure_ids: Sequence[UUID] = ()) -> None:
         """Destroys keys of subjects, and those of the erasures that have none left. Again does no harm."""
-        await self._execute(DESTROY, list(subject_ids))
-        await self._execute(FORGET_ERASURES, list(erasure_ids))
+        await self._execute(sql.DESTROY, list(subject_ids))
+        await self._execute(sql.FORGET_ERASURES, list(erasure_ids))
 
     async def destroy_months(self, tenant_id: str, before: str) -> list[str]:
         """Destroys the tenant's keys of all months before this one. Returns which."""
@@ -285,7 +230,7 @@ class KeyStore:
             mine = self._keys.wrap(tenant_id, "index", new_key())
             rows: Sequence[asyncpg.Record] = ()
             while not rows:  # another session may have made it a moment ago
-                rows = await self._fetch(TENANT, tenant_id, mine.key_id, mine.text)
+                rows = await self._fetch(sql.TENANT, tenant_id, mine.key_id, mine.text)
             stored = Wrapped(rows[0]["key_id"], rows[0]["wrapped"])
             key = self._index_keys[tenant_id] = self._keys.unwrap(tenant_id, "index", stored)
         return hmac.digest(key, user_id.encode(), sha256)

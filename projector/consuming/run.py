@@ -25,7 +25,7 @@ from projector.failpoints import reached
 from projector.generations.limits import GenerationLimits
 from projector.generations.offset_gaps import OffsetGaps
 from projector.generations.progress import commit_to_group
-from projector.sealed.opener import Opener
+from projector.sealed.opener import UNSEALED, Opener, Unsealed
 from projector.settings import ProjectorSettings
 from projector.writing.apply import Applier
 from projector.writing.commit import GenerationWriter
@@ -56,7 +56,7 @@ class Projector:
         writer: GenerationWriter,
         settings: ProjectorSettings,
         limits: GenerationLimits | None = None,
-        opener: Opener | None = None,
+        opener: Opener | Unsealed = UNSEALED,
     ) -> None:
         self._consumer = consumer
         self._pool = pool

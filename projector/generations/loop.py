@@ -30,6 +30,7 @@ from projector.liveness.heartbeat import Membership
 from projector.privacy.erased_users import product_fields
 from projector.projections.projection import PLAN_SETTINGS
 from projector.sealed.keys import Keys
+from projector.sealed.opener import UNSEALED
 from projector.settings import ProjectorSettings
 from projector.writing.checkpoints import Checkpoints
 from projector.writing.claims import Claims
@@ -105,7 +106,7 @@ class GenerationLoop:
             progress = asyncio.create_task(self._report_progress(consumer, pool))
             try:
                 writer = GenerationWriter(self._name, self._catalogue)
-                opener = None if self._keys is None else self._keys.opener(self._catalogue)
+                opener = UNSEALED if self._keys is None else self._keys.opener(self._catalogue)
                 await Projector(consumer, pool, ownership, writer, settings, self.limits, opener).run(stop)
             except* MembershipLostError:
                 get_logger("projector").error("membership_lost", generation=self._name)

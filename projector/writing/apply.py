@@ -2,8 +2,7 @@
 
 - A transient failure: the same batch is retried.
 - Too much for one transaction: the batch is retried in smaller pieces.
-- A failure that may be a record's fault: the batch is bisected. With one poison record among n records this takes about
-  2 log2 n transactions, and all other records are applied.
+- A failure that may be a record's fault: the batch is bisected, in about 2 log2 n transactions for one among n records.
 
 A single record is blamed only after it failed twice, each time on a new connection on which another user's event could
 be applied.
@@ -24,7 +23,7 @@ from projector.dead_letters.parking import Caps
 from projector.failpoints import reached
 from projector.generations.progress import count_commit
 from projector.liveness.stops import Stop, StopCause
-from projector.sealed.opener import Opener
+from projector.sealed.opener import UNSEALED, Opener, Unsealed
 from projector.writing.claims import RELEASE_TIMEOUT
 from projector.writing.commit import Committed, Fenced, GenerationWriter
 from projector.writing.connection import Connection, connected
@@ -86,8 +85,7 @@ Verdict = Done | GoOn | Retry | RetrySmaller | Bisect | Park | StopPartitions
 class Applier:
     """Applies parts of fetches for the lanes of one generation.
 
-    `letters_parked` is set after a commit that parked dead letters. `on_commit` is called after each commit, and
-    `on_stored` with the rows of each commit.
+    `letters_parked` is set after a commit with dead letters. `on_commit` is called after each, `on_stored` with its rows.
     """
 
     def __init__(
@@ -98,7 +96,7 @@ class Applier:
         caps: Caps,
         size: BatchSize,
         on_commit: Callable[[], None],
-        opener: Opener | None = None,
+        opener: Opener | Unsealed = UNSEALED,
     ) -> None:
         self._pool = pool
         self._ownership = ownership
@@ -187,7 +185,7 @@ class Applier:
 
     async def _attempt(self, part: Part, why: Diagnosis | None) -> Verdict:
         try:
-            opened = part if self._opener is None else await self._opener.opened_part(part, self._pool)
+            opened = await self._opener.opened_part(part, self._pool)
             assembled = assemble(opened, self._ownership.parked, self._caps, why)
             await reached("after_assemble")
             with COMMIT_SECONDS.time():
@@ -279,7 +277,7 @@ class Applier:
     async def _try_alone(self, part: Part) -> Verdict:
         """Tries the record and then other users' events on a new connection. Raises errors that no record causes."""
         await self._pool.expire_connections()
-        opened = part if self._opener is None else await self._opener.opened_part(part, self._pool)
+        opened = await self._opener.opened_part(part, self._pool)
         async with asyncio.timeout(DATABASE_TIMEOUT), connected(self._pool, RELEASE_TIMEOUT) as connection:
             try:
                 return await self._write(connection, part, assemble(opened, self._ownership.parked, self._caps))
