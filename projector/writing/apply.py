@@ -85,7 +85,7 @@ Verdict = Done | GoOn | Retry | RetrySmaller | Bisect | Park | StopPartitions
 class Applier:
     """Applies parts of fetches for the lanes of one generation.
 
-    `letters_parked` is set after a commit with dead letters. `on_commit` is called after each, `on_stored` with its rows.
+    `letters_parked` is set after a commit with letters; `on_commit` is called after each, `on_stored` with its rows.
     """
 
     def __init__(
