@@ -62,7 +62,7 @@ async def _create_topics(settings: TopicSettings) -> dict[str, TopicOutcome]:
     await with_reason(options, admin.start)
     try:
         new = [
-            NewTopic(name, partitions, settings.kafka_replication_factor, topic_configs=KEEP_FOR_EVER)
+            NewTopic(name, partitions, settings.kafka_replication_factor, topic_configs=topic_configs(settings))
             for name, partitions in _wanted_partitions(settings).items()
         ]
         outcomes = _outcomes(await admin.create_topics(new))
@@ -73,6 +73,13 @@ async def _create_topics(settings: TopicSettings) -> dict[str, TopicOutcome]:
         }
     finally:
         await admin.close()
+
+
+def topic_configs(settings: TopicSettings) -> dict[str, str]:
+    """Returns the configuration of a new topic. With several copies, two must have an event before it counts."""
+    if settings.kafka_replication_factor == 1:
+        return KEEP_FOR_EVER
+    return {**KEEP_FOR_EVER, "min.insync.replicas": "2", "unclean.leader.election.enable": "false"}
 
 
 def _wanted_partitions(settings: TopicSettings) -> dict[str, int]:

@@ -62,11 +62,15 @@ def cli() -> None:
     "--postgres-port", type=click.IntRange(1, 65_535), help="Port of PostgreSQL.  [default: 5432, or any free one]"
 )
 @click.option(
+    "--brokers",
+    type=click.Choice(["1", "3", "5"]),
+    callback=lambda _context, _parameter, value: value and int(value),
+    help="Kafka brokers; with 3 every event is on 3.  [default: those of --state-dir, or 1]",
+)
+@click.option(
     "--partitions",
     type=click.IntRange(1, 1_000),
-    default=6,
-    show_default=True,
-    help="Partitions of the topic, if this start creates it.",
+    help="Partitions of the topic, if this start creates it.  [default: 6; 10 with several brokers]",
 )
 @click.option("--projectors", type=click.IntRange(1, 16), default=1, show_default=True, help="Projector processes.")
 @click.option(
@@ -83,11 +87,13 @@ def up(port: int | None, **rest: Any) -> None:
     """Run a real Kafka, a real PostgreSQL and all of Footfall until Ctrl-C.
 
     Events are kept in --state-dir and are there again at the next start. Exits 0 after Ctrl-C or SIGTERM, and 1 if a
-    process ends by itself. Logs are in the directory `logs` of --state-dir.
+    process ends by itself. Logs are in the directory `logs` of --state-dir. One of several brokers that ends is started
+    again; the others go on meanwhile.
 
     \b
     Examples:
       footfall up
+      footfall up --brokers 3 --state-dir .footfall/cluster
       footfall up --port 8080 --state-dir /var/lib/footfall --projectors 2
       footfall up --secure --state-dir .footfall/secure
     """

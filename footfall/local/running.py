@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
@@ -28,6 +29,7 @@ from footfall.local.embedded import (
     embedded_stack,
     spawn_child,
 )
+from footfall.local.embedded.kafka.broker import MOST_COPIES
 from footfall.local.reporter import grant_local
 from footfall.local.secured import Door, prepare_door
 from footfall.processes.environment import load_settings
@@ -37,6 +39,7 @@ from operations.settings import MigrateSettings, TopicSettings
 from operations.setup import create_topics, migrate
 
 FRONT_PORT = 3000
+PARTITIONS, PARTITIONS_OF_SEVERAL = 6, 10  # of a topic on one broker, and on several
 PROJECTOR_PORT = 3003  # health and metrics of the first projector
 READY_WITHIN = 60.0  # seconds for projector and front together
 DRAIN_WITHIN = 12.0  # seconds for a process to drain after SIGTERM
@@ -47,6 +50,7 @@ POLL = 0.05  # seconds
 class RunOptions:
     """How to run Footfall. A port of None: the usual one, or any free one.
 
+    `brokers`: as many as the state was made for, otherwise 1. `partitions`: 10 if a broker may be lost, otherwise 6.
     `projector_port`: health and metrics of the first projector; each further projector has the next port.
     """
 
@@ -54,7 +58,8 @@ class RunOptions:
     front_port: int | None = None
     kafka_port: int | None = None
     postgres_port: int | None = None
-    partitions: int = 6
+    brokers: int | None = None
+    partitions: int | None = None
     projectors: int = 1
     projector_port: int | None = None
     secure: bool = False
@@ -74,8 +79,13 @@ class Running:
     auth: str = "open"
 
     def ended(self) -> list[str]:
-        """Returns what has ended by itself, each with its process id."""
-        servers = {"Kafka": self.stack.kafka_pid, "PostgreSQL": self.stack.postgres_pid}
+        """Returns what has ended by itself, each with its process id.
+
+        One of several brokers is no such thing: `KafkaCluster.restart_ended` starts it again.
+        """
+        servers = {"PostgreSQL": self.stack.postgres_pid}
+        if len(self.stack.kafka.brokers) == 1:
+            servers = {"Kafka": self.stack.kafka_pid, **servers}
         return [
             *(f"{name} (pid {pid})" for name, pid in servers.items() if not runs(pid)),
             *(
@@ -90,14 +100,17 @@ class Running:
 def running_footfall(options: RunOptions, console: Console) -> Iterator[Running]:
     """Starts everything, yields once it is ready, and stops everything afterwards. Raises StackError."""
     port = free_port(options.front_port, FRONT_PORT)
-    stack_options = StackOptions(options.state_dir, options.kafka_port, options.postgres_port, secure=options.secure)
+    stack_options = StackOptions(
+        options.state_dir, options.kafka_port, options.postgres_port, secure=options.secure, brokers=options.brokers
+    )
     with embedded_stack(stack_options, console) as stack:
         with console.status("Bringing schema and topics up to date"):
             migrate(MigrateSettings(database_url=SecretStr(stack.admin_url)))
             asyncio.run(grant_local(stack.admin_url))
             door = prepare_door(stack, options.state_dir)
-            topics = create_topics(TopicSettings(**door.admin, kafka_partitions=options.partitions))
-            make_keys_topic(**door.admin)
+            shape = shape_of_topics(len(stack.kafka.brokers), options.partitions)
+            topics = create_topics(TopicSettings(**door.admin, **shape))
+            make_keys_topic(**door.admin, kafka_replication_factor=shape["kafka_replication_factor"])
             auth = door.front.get("AUTH") or load_settings(IdentitySettings).auth
         for found in topics.values():
             for sentence in found.differs:
@@ -123,6 +136,12 @@ def running_footfall(options: RunOptions, console: Console) -> Iterator[Running]
             yield running
         finally:
             stop(processes)
+
+
+def shape_of_topics(brokers: int, partitions: int | None) -> dict[str, Any]:
+    """Returns the settings of new topics: on three brokers and more, three copies of each of ten partitions."""
+    usual = PARTITIONS if brokers == 1 else PARTITIONS_OF_SEVERAL
+    return {"kafka_partitions": partitions or usual, "kafka_replication_factor": min(brokers, MOST_COPIES)}
 
 
 def probe_ports(options: RunOptions) -> list[int]:

@@ -12,7 +12,9 @@ from typing import Any
 from brokers.rights import AUDIT, DEAD_LETTERS, EVENTS, GROUP, KEYS, Right, least_rights
 from contracts.record import CONSUMER_GROUP
 from footfall.local.embedded.kafka.accounts import make_accounts, rules_of
+from footfall.local.embedded.kafka.broker import MOST_COPIES
 from footfall.local.embedded.kafka.security import ADMIN, FRONT, MECHANISM, BrokerSecurity
+from footfall.local.embedded.ports import HOST
 from footfall.local.embedded.stack import StackAddresses
 from identity.keys.topic import ensure_topic
 from identity.settings import KeySettings
@@ -49,19 +51,22 @@ def prepare_door(stack: StackAddresses, state_dir: Path) -> Door:
     if security is None:
         return Door({"kafka_bootstrap_servers": stack.kafka_bootstrap})
     users = make_users(security, stack.kafka_bootstrap)
-    keys = KeySettings(**admin_settings(security))
+    admin = admin_settings(stack)
+    keys = KeySettings(**admin, kafka_replication_factor=min(len(stack.kafka.brokers), MOST_COPIES))
     asyncio.run(ensure_topic(keys.client_options(), keys.kafka_keys_topic, keys.kafka_replication_factor))
     operator = {**users["footfall-operator"], "DATABASE_URL": stack.admin_url}
     write_operator_environment(state_dir / OPERATOR_FILE, operator)
     trust = ssl.create_default_context(cafile=security.certificates.authority)
     front, projector = users["footfall-front"], users["footfall-projector"]
-    return Door(admin_settings(security), {**front, "AUTH": "keys"}, {**projector, "AUTH": "keys"}, trust)
+    return Door(admin, {**front, "AUTH": "keys"}, {**projector, "AUTH": "keys"}, trust)
 
 
-def admin_settings(security: BrokerSecurity) -> dict[str, Any]:
+def admin_settings(stack: StackAddresses) -> dict[str, Any]:
     """Returns the Kafka settings of the administrator, who comes with a certificate."""
+    securities = [broker.security for broker in stack.kafka.brokers if broker.security is not None]
+    security = securities[0]
     return {
-        "kafka_bootstrap_servers": f"127.0.0.1:{security.admin_port}",
+        "kafka_bootstrap_servers": ",".join(f"{HOST}:{each.admin_port}" for each in securities),
         "kafka_security_protocol": "SSL",
         "kafka_ssl_ca_file": security.certificates.authority,
         "kafka_ssl_certificate_file": security.certificates.file(ADMIN),

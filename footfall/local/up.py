@@ -20,6 +20,9 @@ def up(options: RunOptions, console: Console) -> int:
         with running_footfall(options, console) as running:
             console.print(welcome(running), soft_wrap=True, highlight=False)
             while not (ended := running.ended()):
+                if len(running.stack.kafka.brokers) > 1:
+                    for sentence in running.stack.kafka.restart_ended():
+                        console.print(sentence, style="yellow", markup=False)
                 time.sleep(WATCH)
             console.print(f"[red]Ended by itself: {', '.join(ended)}; see the logs in {running.log_dir}.")
             return 1

@@ -80,7 +80,8 @@ async def ensure_topic(client_options: Mapping[str, Any], topic: str, replicatio
     admin = AIOKafkaAdminClient(**client_options)
     await with_reason(client_options, admin.start)
     try:
-        response = await admin.create_topics([NewTopic(topic, 1, replication_factor, topic_configs=COMPACTED)])
+        configs = COMPACTED if replication_factor == 1 else {**COMPACTED, "min.insync.replicas": "2"}
+        response = await admin.create_topics([NewTopic(topic, 1, replication_factor, topic_configs=configs)])
         for name, code, *_ in response.topic_errors:
             error = for_code(code)
             if code and error is not TopicAlreadyExistsError:

@@ -48,14 +48,15 @@ QUIET = Console(quiet=True)
 # Starts a stack, prints what it is as one JSON line, and holds it until interrupted.
 HOLDER = """
 import json, signal, sys
-from dataclasses import asdict
 from pathlib import Path
 from footfall.local.embedded import StackError
 from footfall.local.embedded import StackOptions
 from footfall.local.embedded import embedded_stack
 try:
     with embedded_stack(StackOptions(Path(sys.argv[1]), durable=False)) as addresses:
-        print(json.dumps({**asdict(addresses), "jgo_imported": "jgo" in sys.modules}), flush=True)
+        names = ("kafka_bootstrap", "query_url", "kafka_pid", "postgres_pid")
+        shown = {name: getattr(addresses, name) for name in names}
+        print(json.dumps({**shown, "jgo_imported": "jgo" in sys.modules}), flush=True)
         signal.pause()
 except KeyboardInterrupt:
     pass

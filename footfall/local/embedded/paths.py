@@ -31,6 +31,10 @@ class StatePaths:
     def kafka(self) -> Path:
         return self.root / "kafka"
 
+    def broker(self, node: int) -> Path:
+        """Returns the home of a broker by its number, from 1."""
+        return self.kafka if node == 1 else self.root / f"kafka-{node}"
+
     @property
     def postgres(self) -> Path:
         return self.root / "postgres"

@@ -7,7 +7,7 @@ import random
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import psutil
@@ -32,16 +32,33 @@ class StackPorts:
     controller: int
     postgres: int
     kafka_admin: int  # only used by a secured stack
+    further: dict[str, int] = field(default_factory=dict)  # of the second broker and those after it
+
+    def of_broker(self, node: int) -> "BrokerPorts":
+        """Returns the ports of a broker by its number, from 1."""
+        if node == 1:
+            return BrokerPorts(self.kafka, self.controller, self.kafka_admin)
+        return BrokerPorts(*(self.further[f"{name}-{node}"] for name in ("kafka", "controller", "kafka_admin")))
+
+
+@dataclass(frozen=True)
+class BrokerPorts:
+    """The ports of one broker: for clients, for controllers, and for the administrator of a secured stack."""
+
+    kafka: int
+    controller: int
+    admin: int
 
 
 @contextmanager
-def claim_ports(memory: Path, kafka: int | None, postgres: int | None) -> Iterator[StackPorts]:
+def claim_ports(memory: Path, kafka: int | None, postgres: int | None, brokers: int = 1) -> Iterator[StackPorts]:
     """Chooses the ports and keeps other stacks of this user off them during the body.
 
     Args:
         memory: File that remembers the ports for the next start.
         kafka: The requested port of Kafka, if any.
         postgres: The requested port of PostgreSQL, if any.
+        brokers: How many brokers there are; the requested port is that of the first.
 
     Raises:
         StackError: A requested port is taken.
@@ -53,9 +70,17 @@ def claim_ports(memory: Path, kafka: int | None, postgres: int | None) -> Iterat
             controller=choose(claims, None, "Kafka's controller", [remembered.get("controller")]),
             postgres=choose(claims, postgres, "PostgreSQL", [remembered.get("postgres"), USUAL_POSTGRES_PORT]),
             kafka_admin=choose(claims, None, "Kafka's administrator", [remembered.get("kafka_admin")]),
+            further={
+                name: choose(claims, None, f"Kafka ({name})", [remembered.get(name)]) for name in further_names(brokers)
+            },
         )
-        memory.write_text(json.dumps(asdict(ports)) + "\n")
+        memory.write_text(json.dumps(asdict(ports) | ports.further) + "\n")
         yield ports
+
+
+def further_names(brokers: int) -> list[str]:
+    """Returns the names of the ports that the second broker and those after it need."""
+    return [f"{name}-{node}" for node in range(2, brokers + 1) for name in ("kafka", "controller", "kafka_admin")]
 
 
 def choose(claims: ExitStack, asked: int | None, what: str, preferred: list[int | None]) -> int:

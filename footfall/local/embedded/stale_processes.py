@@ -29,6 +29,7 @@ def end(processes: list[psutil.Process], act: Callable[[psutil.Process], None]) 
 
 def servers_on(paths: StatePaths) -> list[psutil.Process]:
     """Returns the Java and PostgreSQL processes whose command line names files of this state."""
-    marks = {str(paths.kafka / "server.properties"), str(paths.postgres / "data")}
+    brokers = (str(home / "server.properties") for home in paths.root.glob("kafka*"))
+    marks = {*brokers, str(paths.postgres / "data")}
     servers = [p for p in psutil.process_iter(["name", "cmdline"]) if p.info["name"] in SERVER_NAMES]
     return [server for server in servers if marks & set(server.info["cmdline"] or [])]

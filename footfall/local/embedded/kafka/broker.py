@@ -1,4 +1,7 @@
-"""Runs one Kafka broker and controller in one process (KRaft), reachable only from this machine."""
+"""Runs one Kafka broker and controller in one process (KRaft), reachable only from this machine.
+
+Several of them make a cluster (`cluster.py`).
+"""
 
 import os
 import secrets
@@ -24,6 +27,7 @@ STOP_GRACE_SECONDS = 10.0
 FORMAT_PATIENCE_SECONDS = 240.0
 PROBE_TIMEOUT_SECONDS = 2.0
 METADATA_API_KEY, METADATA_VERSION = 3, 1
+MOST_COPIES = 3  # of each partition, however many brokers there are
 
 # Kafka's own start script uses these collector settings.
 JVM_FLAGS = [
@@ -48,7 +52,10 @@ BRIEF_FLAGS = [
 
 @dataclass(frozen=True)
 class KafkaBroker:
-    """Paths and ports of one broker. `home` holds its data, configuration and log."""
+    """Paths and ports of one broker. `home` holds its data, configuration and log.
+
+    `node`: its number in the cluster, from 1. `controllers`: the controller ports of all nodes; empty: it is alone.
+    """
 
     home: Path
     jars: Path
@@ -56,10 +63,21 @@ class KafkaBroker:
     controller_port: int
     brief: bool = False  # for tests: starts quickly, works slowly
     security: BrokerSecurity | None = None  # None: everybody on this machine may do everything
+    node: int = 1
+    controllers: tuple[int, ...] = ()
 
     @property
     def bootstrap(self) -> str:
         return f"{HOST}:{self.port}"
+
+    @property
+    def nodes(self) -> int:
+        return max(1, len(self.controllers))
+
+    @property
+    def voters(self) -> str:
+        ports = self.controllers or (self.controller_port,)
+        return ",".join(f"{node}@{HOST}:{port}" for node, port in enumerate(ports, 1))
 
     @property
     def data(self) -> Path:
@@ -74,15 +92,20 @@ class KafkaBroker:
         return self.home / "server.properties"
 
 
-def begin_format(broker: KafkaBroker) -> Child | None:
-    """Begins to format the log directory at the first start; `finish_format` waits for the end."""
+def begin_format(broker: KafkaBroker, cluster_id: str | None = None) -> Child | None:
+    """Begins to format the log directory at the first start; `finish_format` waits for the end.
+
+    Args:
+        broker: The broker.
+        cluster_id: That of its cluster; None: a new one.
+    """
     if broker.data.exists():
         return None
     half_made = broker.data.with_suffix(".part")
     shutil.rmtree(half_made, ignore_errors=True)
     properties = broker.home / "format.properties"
     properties.write_text(server_properties(broker, half_made))
-    command = ["kafka.tools.StorageTool", "format", "-t", new_cluster_id(), "-c", str(properties)]
+    command = ["kafka.tools.StorageTool", "format", "-t", cluster_id or new_cluster_id(), "-c", str(properties)]
     process = run_java(broker, BRIEF_FLAGS, command)
     return Child("Kafka's formatting of its log directory", process, broker.log_path, signal.SIGKILL, 0.0)
 
@@ -103,8 +126,12 @@ def start_broker(broker: KafkaBroker) -> Child:
 
 
 def wait_for_broker(broker: KafkaBroker, child: Child) -> None:
-    """Waits until the broker is in service. Raises StackError with the end of its log if it does not get there."""
-    wait_until_ready(child, lambda: is_in_service(broker.port, broker.security), READY_PATIENCE_SECONDS)
+    """Waits until the broker and all of its cluster are in service.
+
+    Raises:
+        StackError: It does not get there; the text has the end of its log.
+    """
+    wait_until_ready(child, lambda: is_in_service(broker.port, broker.security, broker.nodes), READY_PATIENCE_SECONDS)
 
 
 def run_java(broker: KafkaBroker, flags: list[str], command: list[str]) -> "subprocess.Popen[bytes]":
@@ -128,8 +155,8 @@ def new_cluster_id() -> str:
             return cluster_id
 
 
-def is_in_service(port: int, security: BrokerSecurity | None = None) -> bool:
-    """Whether the broker is unfenced: then it lists itself in its metadata (Kafka protocol, Metadata v1).
+def is_in_service(port: int, security: BrokerSecurity | None = None, nodes: int = 1) -> bool:
+    """Whether the broker lists `nodes` unfenced brokers, itself among them (Kafka protocol, Metadata v1).
 
     An open port is not enough: until it is unfenced, the broker refuses to create topics.
     """
@@ -140,7 +167,7 @@ def is_in_service(port: int, security: BrokerSecurity | None = None) -> bool:
             head = connection.makefile("rb").read(12)  # size, correlation id, number of brokers
     except OSError:
         return False
-    return len(head) == 12 and struct.unpack(">iii", head)[2] > 0
+    return len(head) == 12 and struct.unpack(">iii", head)[2] >= nodes
 
 
 def _connected(port: int, security: BrokerSecurity | None) -> socket.socket:
@@ -152,29 +179,31 @@ def _connected(port: int, security: BrokerSecurity | None) -> socket.socket:
 
 def server_properties(broker: KafkaBroker, data: Path) -> str:
     """Returns the broker's configuration. It is written again at each start, because ports may change."""
+    copies = min(broker.nodes, MOST_COPIES)
+    least = max(1, copies - 1)  # as many as remain when one broker is away
     return f"""\
 # Written by footfall at every start. Changes here are lost.
 process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@{HOST}:{broker.controller_port}
+node.id={broker.node}
+controller.quorum.voters={broker.voters}
 {listeners(broker)}
 log.dirs={escaped(data)}
 
 # The topic is the only full history of events: nothing expires unless a topic's own settings say so.
 log.retention.ms=-1
 auto.create.topics.enable=false
-default.replication.factor=1
-min.insync.replicas=1
+default.replication.factor={copies}
+min.insync.replicas={least}
 
-# With one node, replicated internal topics would wait for further brokers for ever.
-offsets.topic.replication.factor=1
+# With more copies than nodes, internal topics would wait for further brokers for ever.
+offsets.topic.replication.factor={copies}
 offsets.topic.num.partitions=5
-transaction.state.log.replication.factor=1
+transaction.state.log.replication.factor={copies}
 transaction.state.log.num.partitions=5
-transaction.state.log.min.isr=1
-share.coordinator.state.topic.replication.factor=1
+transaction.state.log.min.isr={least}
+share.coordinator.state.topic.replication.factor={copies}
 share.coordinator.state.topic.num.partitions=5
-share.coordinator.state.topic.min.isr=1
+share.coordinator.state.topic.min.isr={least}
 
 # After a kill the controller waits this long before it accepts the restarted broker (default 9 s).
 broker.session.timeout.ms=3000
