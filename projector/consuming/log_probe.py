@@ -15,6 +15,7 @@ from telemetry.connections import ended_within
 
 CLOSE_TIMEOUT = 2.0  # seconds; aiokafka's stop() can hang while the broker is down
 FETCH_MS = 100  # of one fetch
+REQUEST_TIMEOUT_MS = 4_000  # a broker that is silent for longer is asked no more; others may lead by then
 
 
 class LogOffsets(msgspec.Struct, frozen=True):
@@ -139,6 +140,7 @@ class LogProbe:
             enable_auto_commit=False,
             auto_offset_reset="none",
             isolation_level=isolation,
+            request_timeout_ms=REQUEST_TIMEOUT_MS,
             max_partition_fetch_bytes=1,  # Kafka sends at least one batch all the same
         )
 

@@ -7,6 +7,7 @@ topic that is deleted and created again gets a new id. Each leader election rais
 # mypy: disable-error-code="misc"
 # aiokafka is untyped, and a protocol's messages are subclasses of its classes.
 
+import asyncio
 from collections.abc import Mapping
 from io import BytesIO
 from typing import Any
@@ -121,8 +122,28 @@ class _Ask(Request[_Ask10 | _Ask11 | _Ask12]):
         return request_struct_class([(NO_TOPIC_ID, self._topic, {})], False, *rights, {})
 
 
-async def topic_metadata(client: AIOKafkaClient, topic: str) -> TopicMetadata:
+async def agreed_metadata(client: AIOKafkaClient, topic: str) -> TopicMetadata | None:
+    """Asks every broker for the topic's id and leader epochs.
+
+    A broker that was frozen, or cut off from the others, goes on for a while in the belief that it leads what it led.
+
+    Returns:
+        What all who answer say; None if they differ, or not more than half of the known brokers answer.
+    """
+    nodes = [broker.nodeId for broker in client.cluster.brokers()]
+    answers = await asyncio.gather(*(topic_metadata(client, topic, node) for node in nodes), return_exceptions=True)
+    told = [answer for answer in answers if isinstance(answer, TopicMetadata)]
+    agree = 2 * len(told) > len(nodes) and all(answer == told[0] for answer in told)
+    return told[0] if agree else None
+
+
+async def topic_metadata(client: AIOKafkaClient, topic: str, node: int | None = None) -> TopicMetadata:
     """Asks a broker for the topic's id and leader epochs.
+
+    Args:
+        client: A client that is connected.
+        topic: The topic.
+        node: The broker's id; None: any one.
 
     Returns:
         The metadata; empty if the broker is too old to know topic ids.
@@ -130,7 +151,7 @@ async def topic_metadata(client: AIOKafkaClient, topic: str) -> TopicMetadata:
     Raises:
         KafkaError: for example NodeNotReadyError, or UnknownTopicOrPartitionError if there is no such topic.
     """
-    node = client.get_random_node()
+    node = client.get_random_node() if node is None else node
     if node is None:
         raise NodeNotReadyError("no broker is known")
     try:

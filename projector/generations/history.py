@@ -5,6 +5,7 @@ that lost its end and was written again. So a checkpoint stores the topic's id a
 it. Every claim of a partition compares both with the log.
 """
 
+import asyncio
 import contextlib
 from collections.abc import Mapping
 from typing import Any
@@ -13,18 +14,19 @@ from uuid import UUID
 import msgspec
 from aiokafka import TopicPartition
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import CorruptRecordException, OffsetOutOfRangeError
+from aiokafka.errors import CorruptRecordException, KafkaError, OffsetOutOfRangeError
 
 from brokers.diagnosis import with_reason
 from contracts.event import UserEvent
 from contracts.record import from_value
-from projector.consuming.log_probe import LogProbe
-from projector.consuming.topic_metadata import TopicMetadata, topic_metadata
+from projector.consuming.log_probe import REQUEST_TIMEOUT_MS, LogProbe
+from projector.consuming.topic_metadata import TopicMetadata, agreed_metadata, topic_metadata
 from projector.liveness.stops import Stop, StopCause
 from projector.writing.checkpoints import StoredCheckpoint
 from projector.writing.fingerprint import fingerprint
 from projector.writing.rows import KafkaRecord
 
+CONFIRM_AFTER = 1.0  # seconds until Kafka is asked again about a log that seems to be another one
 READ_TIMEOUT = 20.0  # seconds to read the records before all checkpoints of a claim
 UNREADABLE = (UnicodeDecodeError, CorruptRecordException)
 
@@ -80,6 +82,17 @@ def is_last_projected(stored: StoredCheckpoint, record: KafkaRecord) -> bool:
     return isinstance(event, UserEvent) and event.event_id == stored.last_event
 
 
+class UnconfirmedError(KafkaError):  # type: ignore[misc]  # aiokafka is untyped
+    """The brokers do not agree who leads what, so nobody knows yet whether the log lost its end."""
+
+    retriable = True
+
+
+def is_doubtful(verdict: Verdict) -> bool:
+    """Returns whether a broker that only believes to lead could have caused the verdict."""
+    return isinstance(verdict, Stop) and verdict.cause in (StopCause.HISTORY_CUT, StopCause.ANOTHER_HISTORY)
+
+
 class HistoryCheck:
     """Compares the checkpoints of one topic with its log, over connections of its own that it opens on demand."""
 
@@ -90,15 +103,23 @@ class HistoryCheck:
 
     async def metadata(self) -> TopicMetadata:
         """Returns the topic's current id and leader epochs. Raises KafkaError."""
+        return await topic_metadata(await self._connected(), self._topic)
+
+    async def _connected(self) -> AIOKafkaClient:
         if self._client is None:
-            client = AIOKafkaClient(**self._options, client_id=self._client_id)
+            client = AIOKafkaClient(
+                **self._options,
+                client_id=self._client_id,
+                request_timeout_ms=REQUEST_TIMEOUT_MS,
+                metadata_max_age_ms=5_000,
+            )
             try:
                 await with_reason(self._options, client.bootstrap)
             except BaseException:
                 await client.close()
                 raise
             self._client = client
-        return await topic_metadata(self._client, self._topic)
+        return self._client
 
     async def verdicts(self, stored: Mapping[int, StoredCheckpoint], topic_id: UUID | None) -> dict[int, Verdict]:
         """Returns a verdict on the checkpoint of each partition.
@@ -108,14 +129,34 @@ class HistoryCheck:
             topic_id: the topic's current id; None if the brokers give none.
 
         Raises:
-            KafkaError: Kafka cannot answer.
+            KafkaError: Kafka cannot answer, or not with one voice.
             TimeoutError: Kafka did not answer in time.
         """
+        found = await self._asked_afresh(stored, topic_id)
+        doubtful = {partition for partition, verdict in found.items() if is_doubtful(verdict)}
+        if doubtful:
+            await self._confirm({partition: stored[partition] for partition in doubtful}, found)
+        return found
+
+    async def _confirm(self, stored: Mapping[int, StoredCheckpoint], found: Mapping[int, Verdict]) -> None:
+        """Asks again, and every broker. A stop waits for an operator, so one broker's word is not enough for it.
+
+        A broker that was frozen, and goes on, answers as the leader that it was: with an end that lies before what the
+        new leader has acknowledged since.
+        """
+        before = await agreed_metadata(await self._connected(), self._topic)
+        await asyncio.sleep(CONFIRM_AFTER)
+        again = {} if before is None else await self._asked_afresh(stored, before.topic_id)
+        after = await agreed_metadata(await self._connected(), self._topic)
+        if before is None or before != after or any(again[p] != found[p] for p in stored):
+            raise UnconfirmedError(f"the brokers do not agree about the partitions {sorted(stored)} of {self._topic}")
+
+    async def _asked_afresh(self, stored: Mapping[int, StoredCheckpoint], topic_id: UUID | None) -> dict[int, Verdict]:
+        """Asks over new connections: an old one knows the leaders of yesterday."""
         try:
             return await self._verdicts(stored, topic_id)
-        except BaseException:
+        finally:
             await self._probe.close()
-            raise
 
     async def _verdicts(self, stored: Mapping[int, StoredCheckpoint], topic_id: UUID | None) -> dict[int, Verdict]:
         partitions = [TopicPartition(self._topic, partition) for partition in stored]
