@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from brokers.broken_connections import expect_closed_transports
 from brokers.tls import TlsError, TlsFiles, client_context
 from brokers.token_provider import token_provider
 from brokers.tokens import TokenEndpoint
@@ -124,6 +125,7 @@ class KafkaSettings(BaseSettings):
 
     def client_options(self) -> dict[str, Any]:
         """The keyword arguments that every Kafka client of Footfall is made with."""
+        expect_closed_transports()
         bearer = self._has_sasl() and self.kafka_sasl_mechanism == "OAUTHBEARER"
         return {
             "bootstrap_servers": self.kafka_bootstrap_servers,

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from chaos import campaigns
+from chaos.brokers import cluster
 from chaos.campaigns import Campaign, Round
 from chaos.cluster import ChaosError, prepare
 from chaos.mutants import MUTANTS
@@ -27,8 +28,10 @@ CAMPAIGNS: dict[str, Callable[[Campaign], list[Round]]] = {
     "zombies": campaigns.zombies,
     "stalls": campaigns.stalls,
     "rebuild": rebuild,
+    "cluster": cluster,
     "mutants": campaigns.all_mutants,
 }
+BROKERS = {"cluster": 3}
 RESULTS = Path(__file__).with_name("results")
 PLAIN_WIDTH = 150  # columns of the table if the output is not a terminal
 
@@ -90,7 +93,7 @@ def main(
     console.print(f"seed {seed}; the same schedule again: [bold]{again}[/bold]", highlight=False)
     started = time.monotonic()
     try:
-        with servers(console, logs) as (found, directory):
+        with servers(console, logs, BROKERS.get(name, 1)) as (found, directory):
             prepare(found)
             if not found.disk_mounted:
                 console.print(

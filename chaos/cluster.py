@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import asyncpg
@@ -86,7 +87,7 @@ class Cluster:
         projectors = ("projector-1", "projector-2", "projector-3")
         self.proxies = {p: Proxy(("127.0.0.1", servers.postgres_port), PostgresWire) for p in projectors}
         self.roles = {
-            "broker": Role("broker", servers.start_broker, process=servers.running("broker")),
+            **{b: Role(b, partial(servers.start_broker, b), process=servers.running(b)) for b in servers.broker_names},
             "postgres": Role("postgres", servers.start_postgres, process=servers.running("postgres")),
             "command": Role("command", lambda: self._side("command")),
             **{p: Role(p, lambda p=p: self._projector(p), wanted=p != "projector-3") for p in projectors},  # type: ignore[misc]
@@ -134,6 +135,10 @@ class Cluster:
         goal = self.counter.read() + count
         return lambda: self.counter.read() >= goal
 
+    def url(self, side: str, path: str) -> str:
+        """Returns the address of a path of the command side or the query side."""
+        return f"http://127.0.0.1:{self._ports[side]}{path}"
+
     def runs(self, name: str) -> bool:
         """Whether the role's process runs and is not frozen."""
         role = self.roles[name]
@@ -166,7 +171,7 @@ class Cluster:
             proxy.cut()
         for name, role in self.roles.items():
             role.wanted = False
-            if name not in ("broker", "postgres") and role.process is not None and role.process.poll() is None:
+            if not name.startswith(("broker", "postgres")) and role.process is not None and role.process.poll() is None:
                 role.process.kill()
                 role.process.wait()
 
@@ -218,6 +223,7 @@ class Cluster:
             "KAFKA_TOPIC": self.topic,
             "KAFKA_GROUP_ID": f"group-of-{self.topic}",
             "KAFKA_DLQ_TOPIC": f"{self.topic}-dlq",
+            "KAFKA_AUDIT_TOPIC": f"{self.topic}-audit",
             **SHORT_TIMEOUTS,
         }
 
@@ -290,8 +296,14 @@ async def _execute(servers: Servers, database: str, statement: str) -> None:
 
 
 def _create_topic(servers: Servers, topic: str) -> None:
+    several = len(servers.broker_names)
     create_topics(
         TopicSettings(
-            kafka_bootstrap_servers=servers.kafka, kafka_topic=topic, kafka_dlq_topic=f"{topic}-dlq", kafka_partitions=6
+            kafka_bootstrap_servers=servers.kafka,
+            kafka_topic=topic,
+            kafka_dlq_topic=f"{topic}-dlq",
+            kafka_audit_topic=f"{topic}-audit",
+            kafka_partitions=6 if several == 1 else 10,
+            kafka_replication_factor=several,
         )
     )

@@ -11,7 +11,6 @@ from aiokafka.errors import KafkaError
 
 from chaos.cluster import SESSION_TIMEOUT, Cluster
 from chaos.duplicates import send_duplicates
-from footfall.local.embedded.kafka.broker import is_in_service
 from projector.failpoints import POINTS, VARIABLE
 
 ROLES = ("broker", "postgres", "command", "projector-1", "projector-2", "query", "load")
@@ -238,7 +237,7 @@ def _failpoint(cluster: Cluster, step: Step, tally: Tally) -> None:
 
 def _duplicates(cluster: Cluster, step: Step, tally: Tally) -> None:
     kafka = cluster.servers.kafka
-    cluster.wait_until(lambda: is_in_service(int(kafka.rpartition(":")[2])), BROKER_WITHIN, "the broker to answer")
+    cluster.wait_until(cluster.servers.in_service, BROKER_WITHIN, "the broker to answer")
     partition, which = step.detail.split()
     for attempt in range(3):
         try:

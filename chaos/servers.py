@@ -18,12 +18,12 @@ from footfall.local.embedded.child_process import Child, stop_children
 from footfall.local.embedded.kafka.broker import (
     JVM_FLAGS,
     KafkaBroker,
-    begin_format,
-    finish_format,
+    is_in_service,
     run_java,
     server_properties,
     wait_for_broker,
 )
+from footfall.local.embedded.kafka.cluster import KafkaCluster
 from footfall.local.embedded.kafka.jars import ensure_kafka_jars
 from footfall.local.embedded.paths import StatePaths, open_state
 from footfall.local.embedded.postgres.cluster import open_cluster
@@ -31,50 +31,77 @@ from footfall.local.embedded.postgres.roles import OWNER, PROJECTOR, QUERY, ensu
 from footfall.local.embedded.postgres.server import start_server, wait_for_server
 
 DISK_BYTES = 4 * 1024**3  # size of PostgreSQL's own file system, if one can be mounted
+# Several brokers share this machine: a third of the memory for each, and the compiler that needs less of the processor.
+HEAP_OF_SEVERAL = ["-Xms96m", "-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", *JVM_FLAGS[-4:]]
 SPARED_BYTES = (1_000, 300_000, 1_000_000, 4_000_000)  # room left on a full disk: the first value that works
 
 
 class Servers:
-    """The two servers. `kafka`: the broker's address. `proxied_kafka`: the address of the proxy before it."""
+    """Kafka and PostgreSQL. `kafka`: the brokers' addresses, comma separated.
 
-    def __init__(self, paths: StatePaths, jars: Path, console: Console) -> None:
-        self.postgres_port, kafka, controller, self._behind_proxy = (free_port() for _ in range(4))
-        self._broker = KafkaBroker(paths.kafka, jars, kafka, controller)
-        self.kafka = self._broker.bootstrap
+    `proxied_kafka`: the address of the proxy before the broker; several brokers have none.
+    """
+
+    def __init__(self, paths: StatePaths, jars: Path, console: Console, brokers: int = 1) -> None:
+        self.postgres_port, self._behind_proxy, *ports = (free_port() for _ in range(2 + 2 * brokers))
+        controllers = tuple(ports[brokers:])
+        self.brokers = KafkaCluster(
+            [
+                KafkaBroker(paths.broker(node), jars, port, controller, node=node, controllers=controllers)
+                for node, (port, controller) in enumerate(zip(ports, controllers, strict=False), 1)
+            ]
+        )
+        self.kafka = self.brokers.bootstrap
         self.kafka_proxy = Proxy(("127.0.0.1", self._behind_proxy), KafkaWire)
-        self.proxied_kafka = f"127.0.0.1:{self.kafka_proxy.port}"
+        self.proxied_kafka = f"127.0.0.1:{self.kafka_proxy.port}" if brokers == 1 else self.kafka
         self._disk = paths.postgres
         self.disk_mounted = _mount(self._disk)
-        formatting = begin_format(self._broker)
+        formatting = self.brokers.begin_format()
         self._passwords = load_passwords(paths.secrets, cluster_exists=False)
         self._cluster = open_cluster(paths.postgres, self._passwords.superuser, True, console)
-        if formatting:
-            finish_format(self._broker, formatting)
+        self.brokers.finish_format(formatting)
         self._last: dict[str, Child] = {}
 
+    @property
+    def broker_names(self) -> list[str]:
+        """The name of each broker's role: `broker`, or `broker-1` and so on."""
+        if len(self.brokers.brokers) == 1:
+            return ["broker"]
+        return [f"broker-{broker.node}" for broker in self.brokers.brokers]
+
     def start(self) -> None:
-        """Starts both servers and waits until they are ready."""
-        broker, postgres = self._run_broker(), self._run_postgres()
+        """Starts all servers and waits until they are ready."""
+        for name in self.broker_names:
+            self._run_broker(name)
+        postgres = self._run_postgres()
         wait_for_server(self._cluster, postgres)
         ensure_roles(self.postgres_port, self._passwords)
-        wait_for_broker(self._broker, broker)
+        self._wait_for_brokers()
 
-    def start_broker(self) -> "subprocess.Popen[bytes]":
-        """Starts the broker, without waiting until it is ready."""
-        return self._run_broker().process
+    def start_broker(self, name: str = "broker") -> "subprocess.Popen[bytes]":
+        """Starts a broker, without waiting until it is ready."""
+        return self._run_broker(name).process
+
+    def in_service(self) -> bool:
+        """Whether every broker answers, and lists all of them."""
+        return all(is_in_service(broker.port, None, broker.nodes) for broker in self.brokers.brokers)
 
     def start_postgres(self) -> "subprocess.Popen[bytes]":
         """Starts PostgreSQL, without waiting until it is ready."""
         return self._run_postgres().process
 
     def running(self, name: str) -> "subprocess.Popen[bytes]":
-        """Returns the latest process of `broker` or `postgres`."""
+        """Returns the latest process of a broker or of `postgres`."""
         return self._last[name].process
 
     def wait(self) -> None:
-        """Waits until both are ready."""
+        """Waits until all are ready."""
         wait_for_server(self._cluster, self._last["postgres"])
-        wait_for_broker(self._broker, self._last["broker"])
+        self._wait_for_brokers()
+
+    def _wait_for_brokers(self) -> None:
+        for name, broker in zip(self.broker_names, self.brokers.brokers, strict=True):
+            wait_for_broker(broker, self._last[name])
 
     def url(self, role: str, database: str, port: int | None = None) -> str:
         """Returns the URL of `owner`, `projector` or `query`, without TLS, so that a proxy can read the protocol."""
@@ -110,20 +137,22 @@ class Servers:
         if self.disk_mounted:
             _run("umount", "--lazy", str(self._disk))
 
-    def _run_broker(self) -> Child:
-        broker = self._broker
-        broker.properties.write_text(server_properties(broker, broker.data) + self._proxied_listener())
-        process = run_java(broker, JVM_FLAGS, ["kafka.Kafka", str(broker.properties)])
-        self._last["broker"] = Child("Kafka", process, broker.log_path, signal.SIGTERM, 10.0)
-        return self._last["broker"]
+    def _run_broker(self, name: str) -> Child:
+        broker = self.brokers.brokers[self.broker_names.index(name)]
+        more = self._proxied_listener(broker) if broker.nodes == 1 else ""
+        broker.properties.write_text(server_properties(broker, broker.data) + more)
+        process = run_java(
+            broker, JVM_FLAGS if broker.nodes == 1 else HEAP_OF_SEVERAL, ["kafka.Kafka", str(broker.properties)]
+        )
+        self._last[name] = Child(f"Kafka ({name})", process, broker.log_path, signal.SIGTERM, 10.0)
+        return self._last[name]
 
     def _run_postgres(self) -> Child:
         self._last["postgres"] = start_server(self._cluster, self.postgres_port, True)
         return self._last["postgres"]
 
-    def _proxied_listener(self) -> str:
+    def _proxied_listener(self, broker: KafkaBroker) -> str:
         """Returns configuration for a listener that names the proxy as the broker's address to its clients."""
-        broker = self._broker
         return f"""
 listeners=PLAINTEXT://127.0.0.1:{broker.port},PROXIED://127.0.0.1:{self._behind_proxy},\
 CONTROLLER://127.0.0.1:{broker.controller_port}
@@ -150,8 +179,8 @@ def _run(*command: str) -> bool:
 
 
 @contextmanager
-def servers(console: Console, logs: Path | None = None) -> Iterator[tuple[Servers, Path]]:
-    """Runs both servers on new state during the body.
+def servers(console: Console, logs: Path | None = None, brokers: int = 1) -> Iterator[tuple[Servers, Path]]:
+    """Runs Kafka and PostgreSQL on new state during the body.
 
     Yields the servers, and the directory for logs and histories: `logs`, or a temporary one that is removed.
     """
@@ -161,7 +190,7 @@ def servers(console: Console, logs: Path | None = None) -> Iterator[tuple[Server
     found = None
     try:
         with console.status("Starting Kafka and PostgreSQL"):
-            found = Servers(open_state(directory / "state"), jars, console)
+            found = Servers(open_state(directory / "state"), jars, console, brokers)
             found.start()
         if logs is not None:
             logs.mkdir(parents=True, exist_ok=True)

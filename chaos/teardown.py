@@ -9,7 +9,6 @@ import msgspec
 from chaos import nemesis, reading
 from chaos.cluster import Cluster
 from chaos.compare import Findings, check
-from footfall.local.embedded.kafka.broker import is_in_service
 
 GENERATION = "read_g1"
 READY_WITHIN = 60.0  # seconds until broker and PostgreSQL answer again
@@ -89,9 +88,7 @@ def verdict(cluster: Cluster, settled: float, generation: str) -> Verdict:
 
 
 def _answers(cluster: Cluster) -> bool:
-    return (
-        is_in_service(int(cluster.servers.kafka.rpartition(":")[2])) and cluster.runs("postgres") and _connects(cluster)
-    )
+    return cluster.servers.in_service() and cluster.runs("postgres") and _connects(cluster)
 
 
 def _connects(cluster: Cluster) -> bool:

@@ -23,6 +23,8 @@ ASKED = (
     "message.timestamp.type",
     "min.insync.replicas",
 )
+# What every broker tells, and what a server that only speaks Kafka's protocol may leave out.
+DESCRIBED = (*ASKED, "unclean.leader.election.enable")
 
 
 class Topic(msgspec.Struct, frozen=True):
@@ -118,6 +120,16 @@ def _shape(topic: Topic, wanted: Wanted) -> Sequence[str]:
         found.append(
             f"Topic {topic.name} acknowledges with one copy: min.insync.replicas is {least} of {topic.replication}, so "
             f"an acknowledged event may be lost with one broker. {_mend(topic, 'min.insync.replicas=2')}"
+        )
+    if topic.replication is not None and least.isdigit() and int(least) > topic.replication:
+        found.append(
+            f"Topic {topic.name} refuses every event: min.insync.replicas is {least}, and each partition has "
+            f"{topic.replication} copies. {_mend(topic, f'min.insync.replicas={topic.replication}')}"
+        )
+    if topic.configs.get("unclean.leader.election.enable") == "true":
+        found.append(
+            f"Topic {topic.name} may lose its end: unclean.leader.election.enable is true, so a copy that lacks "
+            f"acknowledged events may become the truth. {_mend(topic, 'unclean.leader.election.enable=false')}"
         )
     return found
 

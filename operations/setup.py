@@ -63,7 +63,7 @@ async def _create_topics(settings: TopicSettings) -> dict[str, TopicOutcome]:
     try:
         new = [
             NewTopic(name, partitions, settings.kafka_replication_factor, topic_configs=topic_configs(settings))
-            for name, partitions in _wanted_partitions(settings).items()
+            for name, partitions in wanted_partitions(settings).items()
         ]
         outcomes = _outcomes(await admin.create_topics(new))
         await _wait_for_leaders(admin, outcomes)
@@ -82,14 +82,14 @@ def topic_configs(settings: TopicSettings) -> dict[str, str]:
     return {**KEEP_FOR_EVER, "min.insync.replicas": "2", "unclean.leader.election.enable": "false"}
 
 
-def _wanted_partitions(settings: TopicSettings) -> dict[str, int]:
+def wanted_partitions(settings: TopicSettings) -> dict[str, int]:
     """How many partitions each topic gets. The audit topic has one: its order is that of the log."""
     many = settings.kafka_partitions
     return {settings.kafka_topic: many, settings.kafka_dlq_topic: many, settings.kafka_audit_topic: 1}
 
 
 async def _differences(admin: AIOKafkaAdminClient, topic: str, settings: TopicSettings) -> Sequence[str]:
-    wanted = Wanted(_wanted_partitions(settings)[topic], settings.kafka_replication_factor)
+    wanted = Wanted(wanted_partitions(settings)[topic], settings.kafka_replication_factor)
     return broken_promises(await describe_with(admin, topic), wanted)
 
 

@@ -6,7 +6,7 @@ from aiokafka.errors import KafkaError, for_code
 from aiokafka.protocol.admin import DescribeConfigsRequest
 
 from brokers.rights import BITS, topic_operations
-from contracts.topic_promises import ASKED, Topic, topic_told
+from contracts.topic_promises import DESCRIBED, Topic, topic_told
 
 TOPIC = 2  # a kind of resource
 
@@ -35,7 +35,7 @@ async def rights(client: AIOKafkaClient, topic: str) -> Rights:
 
 async def promises(client: AIOKafkaClient, topic: str) -> Topic:
     """The topic's configuration. Raises KafkaError when no broker answers."""
-    request = DescribeConfigsRequest([(TOPIC, topic, list(ASKED))], include_synonyms=False)
+    request = DescribeConfigsRequest([(TOPIC, topic, list(DESCRIBED))], include_synonyms=False)
     try:
         response = await client.send(client.get_random_node(), request)
     except (KafkaError, NotImplementedError) as error:

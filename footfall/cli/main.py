@@ -19,6 +19,7 @@ from footfall.cli.rights.audit import audit
 from footfall.cli.rights.keys import keys
 from footfall.cli.rights.reporting import grant_reporter, sql
 from footfall.cli.status import replay, status
+from footfall.cli.topics import topics
 
 state_dir_option = click.option(
     "--state-dir",
@@ -232,35 +233,6 @@ def migrate(revision: str) -> None:
     click.echo(f"The schema is at {revision}.")
 
 
-@cli.group()
-def topics() -> None:
-    """Create the Kafka topics."""
-
-
-@topics.command("create")
-@running_state_option
-def topics_create() -> None:
-    """Create the topics of events, of dead letters and of the audit log; with AUTH=keys, that of the keys, too.
-
-    It reads KAFKA_BOOTSTRAP_SERVERS, KAFKA_TOPIC, KAFKA_DLQ_TOPIC, KAFKA_AUDIT_TOPIC, KAFKA_PARTITIONS and
-    KAFKA_REPLICATION_FACTOR. A topic that exists is not changed; a sentence on standard error names each way in
-    which it differs from a new one.
-    """
-    from footfall.cli.settings import operator_settings
-    from footfall.processes.identity import make_keys_topic
-    from operations.settings import TopicSettings
-    from operations.setup import create_topics
-
-    settings = operator_settings(TopicSettings, "owner")
-    with readable_failures("The topics were not created", server="Kafka"):
-        for topic, found in create_topics(settings).items():
-            click.echo(f"{topic}: {found.outcome}")
-            for sentence in found.differs:
-                click.echo(f"  {sentence}", err=True)
-        if keys_topic := make_keys_topic(kafka_bootstrap_servers=settings.kafka_bootstrap_servers):
-            click.echo(f"{keys_topic}: holds keys")
-
-
 cli.add_command(audit)
 cli.add_command(dlq)
 cli.add_command(gaps)
@@ -272,6 +244,7 @@ cli.add_command(replay)
 cli.add_command(rebuild)
 cli.add_command(grant_reporter)
 cli.add_command(sql)
+cli.add_command(topics)
 
 
 def exit_with_stack_errors(run: Callable[[Console], int]) -> Never:

@@ -45,6 +45,12 @@ class MembershipLostError(Exception):
     """The consumer cannot become a member of its group again; only a new consumer can."""
 
 
+def fetches_no_more(consumer: AIOKafkaConsumer) -> bool:
+    """Returns whether the consumer's background task that fetches has ended (aiokafka issue 983): it has no other."""
+    task = getattr(getattr(consumer, "_fetcher", None), "_fetch_task", None)
+    return isinstance(task, asyncio.Task) and task.done()
+
+
 class Projector:
     """The lanes and background tasks that project one generation with one consumer."""
 
@@ -123,7 +129,7 @@ class Projector:
         """
         nonexistent = TopicPartition(self._settings.kafka_topic, -1)
         member_at = time.monotonic()
-        while time.monotonic() - member_at < MEMBERSHIP_TIMEOUT:
+        while time.monotonic() - member_at < MEMBERSHIP_TIMEOUT and not fetches_no_more(self._consumer):
             await asyncio.sleep(MEMBERSHIP_CHECK_INTERVAL)
             try:
                 async with asyncio.timeout(FETCH_TIMEOUT):

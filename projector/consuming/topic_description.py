@@ -8,7 +8,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, for_code
 
 from brokers.diagnosis import with_reason
-from contracts.topic_promises import ASKED, Topic, topic_told
+from contracts.topic_promises import DESCRIBED, Topic, topic_told
 
 
 async def describe_topic(client_options: Mapping[str, Any], name: str) -> Topic:
@@ -28,7 +28,7 @@ async def describe_with(admin: AIOKafkaAdminClient, name: str) -> Topic:
     """Describes the topic like `describe_topic`, over an open connection."""
     partitions, replication = await _shape(admin, name)
     try:
-        wanted = ConfigResource(ConfigResourceType.TOPIC, name, dict.fromkeys(ASKED))
+        wanted = ConfigResource(ConfigResourceType.TOPIC, name, dict.fromkeys(DESCRIBED))
         (response,) = await admin.describe_configs([wanted])
     except (KafkaError, NotImplementedError) as error:  # NotImplementedError: an old broker has no such request
         return Topic(name, {}, partitions, replication, type(error).__name__)

@@ -42,10 +42,17 @@ ARGUMENTS = {
     "replay": (),
     "sql": ("-c", "SELECT 1"),
     "status": (),
+    "topics check": (),
     "topics create": (),
 }
 REPORTS = ("doctor",)  # says what failed as a finding, on standard output
-KAFKA_ALONE = ("command-side", "replay", "topics create", *(name for name in ARGUMENTS if name.startswith("keys ")))
+KAFKA_ALONE = (
+    "command-side",
+    "replay",
+    "topics check",
+    "topics create",
+    *(name for name in ARGUMENTS if name.startswith("keys ")),
+)
 WITH_DATABASE = [name for name in (*ARGUMENTS, *PROCESSES) if name not in KAFKA_ALONE]
 OPERATORS = [name for name in ARGUMENTS if name not in KAFKA_ALONE]
 FIRST, SECOND = "Sesame1", "Sesame2"  # the pieces of a password, on both sides of a character

@@ -42,6 +42,12 @@ def test_fewer_copies_and_other_partitions_are_named() -> None:
     assert "min.insync.replicas=2" in broken_promises(topic_told("t", SOUND, 6, 3))[0]
 
 
+def test_a_topic_that_refuses_every_event_or_may_lose_its_end_is_named() -> None:
+    assert "refuses every event" in broken_promises(topic_told("t", SOUND | {"min.insync.replicas": "2"}, 6, 1))[0]
+    unclean = SOUND | {"unclean.leader.election.enable": "true"}
+    assert "may lose its end" in broken_promises(topic_told("t", unclean, 6, 1))[0]
+
+
 def test_what_is_not_told_is_not_taken_for_good() -> None:
     assert "TopicAuthorizationFailedError" in broken_promises(Topic("t", unknown="TopicAuthorizationFailedError"))[0]
     partly = {name: value for name, value in SOUND.items() if name != "retention.ms"}

@@ -1,8 +1,11 @@
 """Runs the brokers of one stack, one or several, as one cluster."""
 
+import contextlib
+import json
+import subprocess
 from collections.abc import Sequence
 
-from footfall.local.embedded.child_process import Child, how_it_ended
+from footfall.local.embedded.child_process import Child
 from footfall.local.embedded.kafka.broker import (
     KafkaBroker,
     begin_format,
@@ -61,21 +64,38 @@ class KafkaCluster:
     def start(self) -> None:
         """Starts all brokers and returns at once; `wait` waits until they are in service."""
         for broker in self.brokers:
-            self._children[broker.node] = start_broker(broker)
+            self.start_node(broker.node)
+
+    def start_node(self, node: int) -> Child:
+        """Starts one broker and returns at once."""
+        self._children[node] = start_broker(self.brokers[node - 1])
+        return self._children[node]
 
     def wait(self) -> None:
         """Waits until all brokers are in service. Raises StackError if one does not get there."""
         for broker in self.brokers:
             wait_for_broker(broker, self._children[broker.node])
 
+    def process(self, node: int) -> "subprocess.Popen[bytes]":
+        """Returns the latest process of a broker."""
+        return self._children[node].process
+
+    def controller(self) -> int:
+        """Returns the node that leads the controllers, as the brokers' files say it (KIP-595, quorum-state)."""
+        told = []
+        for broker in self.brokers:
+            with contextlib.suppress(OSError, ValueError):  # it is being replaced at this moment
+                told.append(json.loads((broker.data / "__cluster_metadata-0" / "quorum-state").read_text()))
+        elected = [state for state in told if state["leaderId"] > 0]
+        return int(max(elected, key=lambda state: state["leaderEpoch"])["leaderId"])
+
     def restart_ended(self) -> list[str]:
         """Starts each broker again that has ended; returns a sentence for each."""
         said = []
         for broker in self.brokers:
-            process = self._children[broker.node].process
-            if process.poll() is not None:
-                said.append(f"Broker {broker.node} {how_it_ended(process.returncode)}; it is started again.")
-                self._children[broker.node] = start_broker(broker)
+            if self.process(broker.node).poll() is not None:
+                said.append(f"Broker {broker.node} has ended and is started again; its log is {broker.log_path}.")
+                self.start_node(broker.node)
         return said
 
     def _cluster_id(self) -> str:
