@@ -58,7 +58,7 @@ def cluster(campaign: Campaign) -> list[Round]:
         for number, fault in enumerate(faults, 1):
             back = FAULTS[fault.name](cluster, fault, tally)
             slowest.append(back)
-            campaign.say(f"{number:3} {fault}; back after {back:.1f} s; {cluster.counter.acknowledged:,} acknowledged")
+            campaign.say(f"{number:3} {fault}; back after {back:.1f} s; {cluster.counter.read():,} acknowledged")
             wait_until_whole(cluster)
         tally.done["slowest seconds until every partition was back"] = round(max(slowest))
         if long:

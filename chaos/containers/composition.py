@@ -143,11 +143,16 @@ class Composition:
 
 
 def _adapt(document: dict[str, Any]) -> None:
-    """Changes what depends on this machine: absolute paths, no `start_interval`. Everything else stays as it is."""
+    """Changes what depends on this machine: absolute paths, no `start_interval`, no profile. The rest stays as it is."""
     document["name"] = PROJECT
+    profiled = [name for name, service in document["services"].items() if "profiles" in service]
+    for name in profiled:
+        del document["services"][name]
     for service in document["services"].values():
         service.get("healthcheck", {}).pop("start_interval", None)
         service.pop("build", None)
+        for name in profiled:
+            service.get("depends_on", {}).pop(name, None)
         service["volumes"] = [
             f"{ROOT}/{volume.removeprefix('./')}" if volume.startswith("./") else volume
             for volume in service.get("volumes", [])

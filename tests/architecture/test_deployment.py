@@ -48,11 +48,27 @@ def test_with_keys_every_process_asks_for_them_and_can_read_their_register() -> 
 
 def test_compose_file_has_the_whole_service() -> None:
     expected = {"kafka", "postgres", "migrate", "topics", "command-side", "projector", "query-side", "nginx"}
-    assert SERVICES.keys() == expected
+    assert {name for name, service in SERVICES.items() if "profiles" not in service} == expected
     assert SERVICES["projector"]["deploy"]["replicas"] == 2
     assert SERVICES["postgres"]["image"].startswith("postgres:18")
     assert SERVICES["kafka"]["image"] == f"apache/kafka:{KAFKA_VERSION}", "one version of Kafka everywhere"
     assert [name for name, service in SERVICES.items() if "ports" in service] == ["nginx"]
+
+
+def test_the_profile_cluster_makes_three_brokers_of_one() -> None:
+    lines = (ROOT / "deploy" / "cluster.env").read_text().splitlines()
+    given = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+    assert {name for name, service in SERVICES.items() if "profiles" in service} == {"kafka-2", "kafka-3"}
+    assert given["COMPOSE_PROFILES"] == "cluster"
+    brokers = {name: service for name, service in SERVICES.items() if name.startswith("kafka")}
+    ids = {name: service["environment"]["KAFKA_NODE_ID"] for name, service in brokers.items()}
+    assert given["KAFKA_VOTERS"] == ",".join(f"{number}@{name}:9093" for name, number in ids.items())
+    assert given["KAFKA_BOOTSTRAP_SERVERS"] == ",".join(f"{name}:9092" for name in brokers)
+    for name, broker in brokers.items():
+        assert broker["environment"]["KAFKA_ADVERTISED_LISTENERS"] == f"PLAINTEXT://{name}:9092"
+    assert len({volume for broker in brokers.values() for volume in broker["volumes"]}) == 3, "a disk for each"
+    asked = set(re.findall(r"\$\{([A-Z_]+):-", COMPOSE.read_text()))
+    assert given.keys() - {"COMPOSE_PROFILES"} <= asked
 
 
 @pytest.mark.parametrize("name", sorted(PROCESSES))
