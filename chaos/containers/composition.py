@@ -143,7 +143,7 @@ class Composition:
 
 
 def _adapt(document: dict[str, Any]) -> None:
-    """Changes what depends on this machine: absolute paths, no `start_interval`, no profile. The rest stays as it is."""
+    """Changes what depends on this machine: absolute paths, no `start_interval`, no profile; the rest stays."""
     document["name"] = PROJECT
     profiled = [name for name, service in document["services"].items() if "profiles" in service]
     for name in profiled:
