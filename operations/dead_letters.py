@@ -16,6 +16,7 @@ from projector.dead_letters.letter_filter import MATCHES, LetterFilter
 from projector.dead_letters.parking import header_name
 from projector.dead_letters.redrive import LetterOutcome, Options, Redrive, active_generation
 from projector.projections.projection import PLAN_SETTINGS
+from projector.sealed.keys import Keys, opening
 from projector.writing.commit import GenerationWriter
 from read_model.audit import AuditEntry, write_entry
 from read_model.connecting.pool import connect
@@ -103,6 +104,7 @@ async def redrive_letters(
     chosen: LetterFilter,
     options: Options,
     progress: Callable[[int], None],
+    keys: Keys | None = None,
 ) -> list[LetterOutcome]:
     """Applies the matching letters, and the letters parked behind them, to the active generation.
 
@@ -112,15 +114,17 @@ async def redrive_letters(
         chosen: Which letters to redrive.
         options: Limit, rate, dry run, and the operator's name for the journal.
         progress: Called with the number of letters done since the last call.
+        keys: Of the sealed log; None: there is no key store.
 
     Returns:
         The outcome of each letter.
 
     Raises:
+        KeysError: The key store cannot be used.
         RedriveError: The redrive is not possible; the text says why.
     """
-    async with _connected(settings) as (connection, generation):
-        redrive = Redrive(connection, GenerationWriter(generation, catalogue), options)
+    async with _connected(settings) as (connection, generation), opening(keys, catalogue) as opener:
+        redrive = Redrive(connection, GenerationWriter(generation, catalogue), options, opener)
         async with _audited(connection, "dlq redrive", chosen, options) as deed:
             return _counted(deed, await redrive.redrive(chosen, progress))
 
@@ -131,6 +135,7 @@ async def discard_letters(
     chosen: LetterFilter,
     options: Options,
     progress: Callable[[int], None],
+    _keys: Keys | None = None,
 ) -> list[LetterOutcome]:
     """Discards the matching letters of the active generation: their events will never be applied.
 

@@ -17,10 +17,11 @@ from aiokafka.structs import ConsumerRecord
 from brokers.diagnosis import with_reason
 from brokers.rights import no_topic
 from brokers.settings import KafkaSettings
-from contracts.erasure import erasure_of
+from contracts.erasure import erasure_of, sealed_erasure_of
 from contracts.event import UserEvent
 from contracts.record import from_value
 from contracts.validation.rules import Problems
+from projector.sealed.opener import UNSEALED, Opener, Unsealed
 from telemetry.connections import ended_within
 
 STALL = 60.0  # seconds without progress, after which Kafka counts as unavailable
@@ -104,7 +105,7 @@ EventHandler = Callable[[Replayed], Awaitable[None]]
 OnMalformed = Callable[[Malformed], None]
 
 
-async def replay(
+async def replay(  # noqa: PLR0913 - each says what to read, or what to do with it
     settings: KafkaSettings,
     span: Span,
     matches: ReplayFilter,
@@ -113,6 +114,7 @@ async def replay(
     *,
     limit: int | None = None,
     tally: Tally | None = None,
+    opener: Opener | Unsealed = UNSEALED,
 ) -> Tally:
     """Reads the span and awaits `handle` for each matching event, one at a time.
 
@@ -124,6 +126,7 @@ async def replay(
         on_malformed: Called with each record that is not a valid event.
         limit: Events to handle at most; None: all.
         tally: Updated while the replay runs, for a progress bar.
+        opener: Opens the records of the sealed log.
 
     Returns:
         The final counts.
@@ -139,9 +142,10 @@ async def replay(
         tally.truncated = _truncated(bounds, span)
         tally.total = sum(end - begin for begin, end in bounds.values())
         async for record in _records(consumer, bounds, tally):
-            if erasure_of(record.value) is not None:  # no event: it says what not to remember
-                continue
-            event = from_value(record.value)
+            if erasure_of(record.value) is not None or sealed_erasure_of(record.value) is not None:
+                continue  # no event: it says what not to remember
+            [opened] = await opener.opened_records([record])
+            event = from_value(opened.value)
             if isinstance(event, Problems):
                 tally.malformed += 1
                 on_malformed(Malformed(record.partition, record.offset, " ".join(event.sentences)))

@@ -19,7 +19,12 @@ class StoreFences:
     async def fence(self, erasure: UserErasure) -> Fenced | None:
         """See `command_side.erasures.Fences`."""
         try:
-            found = await self._store.retire((erasure.tenant_id, erasure.user_id), erasure.erasure_id)
+            return await fence(self._store, erasure)
         except KeysError:
             return None
-        return Fenced(found.subject_ids, partial(seal, AESGCM(found.key)))
+
+
+async def fence(store: KeyStore, erasure: UserErasure) -> Fenced:
+    """Retires the subjects of a user. Raises KeysError."""
+    found = await store.retire((erasure.tenant_id, erasure.user_id), erasure.erasure_id)
+    return Fenced(found.subject_ids, partial(seal, AESGCM(found.key)))

@@ -40,6 +40,7 @@ def doctor(as_json: bool, strict: bool) -> None:
       footfall doctor --json --strict     for a monitoring job
     """
     from contracts.types import is_named
+    from footfall.cli.sealed import operator_keys
     from footfall.cli.settings import operator_settings
     from footfall.processes.environment import load_catalogue
     from operations.doctor import examine
@@ -48,7 +49,7 @@ def doctor(as_json: bool, strict: bool) -> None:
 
     settings = operator_settings(ProjectorSettings, "owner")
     file = settings.event_types_file
-    findings = asyncio.run(examine.examine(settings, load_catalogue(file) if is_named(file) else None))
+    findings = asyncio.run(examine.examine(settings, load_catalogue(file) if is_named(file) else None, operator_keys()))
     if as_json:
         click.echo(examine.as_json(findings))
     else:

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
@@ -31,6 +31,7 @@ from footfall.local.embedded import (
 )
 from footfall.local.embedded.kafka.broker import MOST_COPIES
 from footfall.local.reporter import grant_local
+from footfall.local.sealed import prepare_key_store
 from footfall.local.secured import Door, prepare_door
 from footfall.processes.environment import load_settings
 from footfall.processes.identity import make_keys_topic
@@ -111,6 +112,8 @@ def running_footfall(options: RunOptions, console: Console) -> Iterator[Running]
             shape = shape_of_topics(len(stack.kafka.brokers), options.partitions)
             topics = create_topics(TopicSettings(**door.admin, **shape))
             make_keys_topic(**door.admin, kafka_replication_factor=shape["kafka_replication_factor"])
+            keys = prepare_key_store(stack, options.state_dir)
+            door = replace(door, front={**door.front, **keys}, projector={**door.projector, **keys})
             auth = door.front.get("AUTH") or load_settings(IdentitySettings).auth
         for found in topics.values():
             for sentence in found.differs:

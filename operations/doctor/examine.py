@@ -12,7 +12,9 @@ from operations.differing_catalogues import differing_catalogues
 from operations.doctor import database
 from operations.doctor.findings import Finding, well_unless
 from operations.doctor.kafka import kafka_findings
+from operations.doctor.keys import key_findings
 from operations.status import Status, observing
+from projector.sealed.keys import Keys
 from projector.settings import ProjectorSettings
 from read_model.connecting.pool import connect
 
@@ -21,9 +23,9 @@ DATABASE_AWAY = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg
 AWAY = (*DATABASE_AWAY, KafkaError)
 
 
-async def examine(settings: ProjectorSettings, catalogue: Catalogue | None) -> list[Finding]:
-    """Looks at PostgreSQL, Kafka and the projectors; never raises for what it finds there."""
-    servers = await asyncio.gather(_database(settings), _kafka(settings))
+async def examine(settings: ProjectorSettings, catalogue: Catalogue | None, keys: Keys | None = None) -> list[Finding]:
+    """Looks at PostgreSQL, Kafka, the key store and the projectors; never raises for what it finds there."""
+    servers = await asyncio.gather(_database(settings), _kafka(settings), _keys(keys))
     found = [finding for each in servers for finding in each]
     if any(finding.verdict == "problem" and finding.check in ("PostgreSQL", "Kafka") for finding in found):
         says = "What the projectors do cannot be known while a server is away."
@@ -62,6 +64,10 @@ async def _kafka(settings: ProjectorSettings) -> list[Finding]:
     except (OSError, KafkaError) as error:  # TimeoutError is an OSError
         remedy = "Check KAFKA_BOOTSTRAP_SERVERS and the security settings, and that a broker runs."
         return [Finding("Kafka", "problem", f"It cannot be used: {told(error)}.", remedy)]
+
+
+async def _keys(keys: Keys | None) -> list[Finding]:
+    return [] if keys is None else await key_findings(keys)
 
 
 async def _projecting(settings: ProjectorSettings, catalogue: Catalogue | None) -> list[Finding]:

@@ -4,15 +4,26 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from uuid import UUID
 
 import msgspec
 from aiokafka import AIOKafkaProducer
 
 from brokers.diagnosis import with_reason
-from contracts.erasure import UserErasure, erasure_records, new_erasure, what_remains
+from contracts.erasure import (
+    Fenced,
+    UserErasure,
+    erasure_records,
+    new_erasure,
+    sealed_erasure_records,
+    what_remains,
+    what_remains_sealed,
+)
 from contracts.record import PlacedRecord
 from operations.audit.deed import ERRORS, audited, by_url
 from operations.settings import PrivacySettings
+from projector.sealed.keeper import keep_once
+from projector.sealed.keys import Keys, connected_store
 from read_model.connecting.pool import connect
 from read_model.generations.register import (
     PROJECTED,
@@ -23,6 +34,9 @@ from read_model.generations.register import (
     write_journal,
 )
 from read_model.pseudonyms import pseudonym, pseudonym_key
+from sealing.errors import KeysError
+from sealing.fences import fence
+from sealing.store import KeyStore
 from telemetry.connections import ended_within
 
 POLL = 0.1  # seconds
@@ -85,7 +99,9 @@ class ErasureReport(msgspec.Struct, frozen=True):
         return not self.behind
 
 
-async def erase(settings: PrivacySettings, users: Sequence[User], actor: str, patience: float) -> ErasureReport:
+async def erase(
+    settings: PrivacySettings, users: Sequence[User], actor: str, patience: float, keys: Keys | None = None
+) -> ErasureReport:
     """Erases users.
 
     Args:
@@ -93,8 +109,10 @@ async def erase(settings: PrivacySettings, users: Sequence[User], actor: str, pa
         users: Whom to erase.
         actor: The operator, for the journal, which holds the users' pseudonyms.
         patience: Seconds to wait until every generation has passed the markers.
+        keys: Of the sealed log; None: there is no key store.
 
     Raises:
+        KeysError: The key store cannot be used, so nothing was published.
         KafkaError: Kafka cannot be used, so nothing was published.
         UnknownErasureError: Some markers may be in the log; or all are, and the database does not say whether they are
             applied. To ask again does no harm.
@@ -104,14 +122,22 @@ async def erase(settings: PrivacySettings, users: Sequence[User], actor: str, pa
     tenants = {tenant for tenant, _ in users}
     user_id = users[0][1] if len(users) == 1 else None
     write, whose = by_url(settings.database_url.get_secret_value()), ", ".join(sorted(tenants))
-    async with audited(
-        write, "privacy erase", actor=actor, target=f"{len(users)} users", tenant_id=whose, user_id=user_id
-    ) as deed:
-        return await _erase(settings, users, actor, deed.request_id, patience)
+    async with (
+        audited(
+            write, "privacy erase", actor=actor, target=f"{len(users)} users", tenant_id=whose, user_id=user_id
+        ) as deed,
+        connected_store(keys) as store,
+    ):
+        return await _erase(settings, users, actor, deed.request_id, patience, store)
 
 
 async def _erase(
-    settings: PrivacySettings, users: Sequence[User], actor: str, request_id: str, patience: float
+    settings: PrivacySettings,
+    users: Sequence[User],
+    actor: str,
+    request_id: str,
+    patience: float,
+    store: KeyStore | None,
 ) -> ErasureReport:
     began = time.monotonic()
     connection = await connect(settings.database_url.get_secret_value(), "footfall-privacy")
@@ -120,16 +146,20 @@ async def _erase(
         erasures = [new_erasure(*user) for user in users]
         await _check_rights(connection, settings.kafka_topic, erasures, actor)
         # The rows of this command carry one pseudonym; of several users, projectors write one row each.
-        places = await _publish(settings, erasures, request_id, actor if len(users) > 1 else "")
+        fenced = {} if store is None else {one.erasure_id: await fence(store, one) for one in erasures}
+        noted = actor if len(users) > 1 else ""
+        places = await _publish(settings, erasures, fenced, request_id, noted)
         markers = dict(sorted(places))  # of each partition the last
         try:
             await _note(connection, erasures, actor, markers)
             behind = await _behind_after(connection, settings.kafka_topic, places, began + patience)
-        except ERRORS as error:
+            if store is not None and not behind:
+                await keep_once(store, connection)
+        except (*ERRORS, KeysError) as error:
             raise UnknownErasureError(f"{UNKNOWN} ({type(error).__name__}).") from error
     finally:
         await connection.close()
-    remains = what_remains(f"Topic {settings.kafka_topic}")
+    remains = what_remains(f"Topic {settings.kafka_topic}") if store is None else what_remains_sealed()
     return ErasureReport(erasures, events, markers, behind, remains, time.monotonic() - began)
 
 
@@ -145,7 +175,11 @@ async def _check_rights(connection: Connection, topic: str, erasures: Sequence[U
 
 
 async def _publish(
-    settings: PrivacySettings, erasures: Sequence[UserErasure], request_id: str, actor: str
+    settings: PrivacySettings,
+    erasures: Sequence[UserErasure],
+    fenced: Mapping[UUID, Fenced],
+    request_id: str,
+    actor: str,
 ) -> list[Place]:
     places: list[Place] = []
     async with _producer(settings) as producer:
@@ -154,7 +188,11 @@ async def _publish(
             records = [
                 record
                 for erasure in erasures[start : start + AT_ONCE]
-                for record in erasure_records(erasure, request_id, partitions, actor)
+                for record in (
+                    sealed_erasure_records(erasure, fenced[erasure.erasure_id], request_id, partitions, actor)
+                    if fenced
+                    else erasure_records(erasure, request_id, partitions, actor)
+                )
             ]
             try:
                 places += await _sent(producer, settings.kafka_topic, records)

@@ -22,6 +22,8 @@ from projector.dead_letters.letter_filter import LetterFilter
 from projector.dead_letters.redrive_attempt import Attempts, Letter, RedriveError, attempt_letters, letter_of
 from projector.privacy.erased_users import erased_in, users_of_record
 from projector.privacy.letters import empty_letters
+from projector.sealed.letters import opened_letters
+from projector.sealed.opener import UNSEALED, Opener, Unsealed
 from projector.writing.commit import GenerationWriter
 from projector.writing.connection import Connection
 from projector.writing.failure import Diagnosis, Failure, kind_of
@@ -76,7 +78,10 @@ async def active_generation(connection: Connection) -> str:
 class Redrive:
     """Redrives or discards dead letters of one generation for an operator."""
 
-    def __init__(self, connection: Connection, writer: GenerationWriter, options: Options) -> None:
+    def __init__(
+        self, connection: Connection, writer: GenerationWriter, options: Options, opener: Opener | Unsealed = UNSEALED
+    ) -> None:
+        self._opener = opener
         self._connection = connection
         self._writer = writer
         self._options = options
@@ -110,7 +115,7 @@ class Redrive:
             rows = await connection.fetch(
                 self._sql(sql.NEXT_OF_CHOSEN_KEYS), *here.arguments(), list(first), list(first.values()), after, size
             )
-            letters = [letter_of(row) for row in rows]
+            letters = await opened_letters(self._opener, [letter_of(row) for row in rows], connection)
             erased = await self._erased(connection, partition, letters)
             done = await self._apply(connection, partition, [one for one in letters if one.offset not in erased], first)
             gone = [LetterOutcome(*partition, offset, "discarded", ERASED) for offset in erased]

@@ -32,6 +32,7 @@ class Letter(msgspec.Struct):
     value: bytes | None
     headers: Iterable[tuple[str, bytes]]
     cause: Cause
+    problem: str | None = None  # why its seal can never be opened
 
 
 def letter_of(row: asyncpg.Record) -> Letter:

@@ -1,12 +1,35 @@
 """The key store as a projector uses it."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 import msgspec
 
 from contracts.types import Catalogue
-from projector.sealed.opener import Opener
+from projector.sealed.opener import UNSEALED, Opener, Unsealed
 from sealing.errors import KeysError
 from sealing.store import KeyStore
 from telemetry.health import DependencyState
+
+
+@asynccontextmanager
+async def connected_store(keys: "Keys | None") -> AsyncIterator[KeyStore | None]:
+    """The key store, connected during the body; None: there is none. Raises KeysError."""
+    if keys is None:
+        yield None
+        return
+    try:
+        await keys.store.open()
+        yield keys.store
+    finally:
+        await keys.store.close()
+
+
+@asynccontextmanager
+async def opening(keys: "Keys | None", catalogue: Catalogue) -> AsyncIterator[Opener | Unsealed]:
+    """An opener for a command, connected during the body. Raises KeysError."""
+    async with connected_store(keys):
+        yield UNSEALED if keys is None else keys.opener(catalogue)
 
 
 class Keys(msgspec.Struct, frozen=True):

@@ -73,8 +73,10 @@ class Opener:
         done = iter(self._all_opened(records, cuts, openings))
         return {position: list(islice(done, len(found))) for position, found in part.items()}
 
-    async def opened_records(self, records: Sequence[KafkaRecord], connection: Connection) -> list[KafkaRecord]:
-        """As `opened_part`, of one topic. `connection`: to the read model."""
+    async def opened_records(
+        self, records: Sequence[KafkaRecord], connection: Connection | None = None
+    ) -> list[KafkaRecord]:
+        """As `opened_part`, of one topic. `connection`: to the read model; None: there is no register to ask."""
         cuts = _cuts(records)
         openings, unknown = self._remembered(cuts)
         if unknown:
@@ -94,10 +96,12 @@ class Opener:
                 unknown[name.decode()] = None
         return openings, list(unknown)
 
-    async def _learn(self, openings: Openings, unknown: Sequence[str], topic: str, connection: Connection) -> None:
+    async def _learn(
+        self, openings: Openings, unknown: Sequence[str], topic: str, connection: Connection | None
+    ) -> None:
         """Learns subjects, in one statement for all. Raises KeysMissingError."""
         keys = await self._store.keys_of(unknown)
-        erased = await erased_subjects(connection, topic, unknown)
+        erased = {} if connection is None else await erased_subjects(connection, topic, unknown)
         missing = [each for each in unknown if each not in keys and not (each in erased and erased[each].destroyed)]
         if missing:
             raise KeysMissingError(
@@ -198,6 +202,12 @@ class Unsealed:
     ) -> Mapping[Position, Sequence[KafkaRecord]]:
         """The part as it is."""
         return part
+
+    async def opened_records(
+        self, records: Sequence[KafkaRecord], _connection: Connection | None = None
+    ) -> list[KafkaRecord]:
+        """The records as they are."""
+        return list(records)
 
 
 UNSEALED = Unsealed()

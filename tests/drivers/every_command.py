@@ -26,6 +26,7 @@ ARGUMENTS = {
     "migrate": (),
     "privacy erase": ("--yes", "u"),
     "privacy export": ("u",),
+    "privacy prepare": (),
     "privacy retention list": (),
     "privacy retention remove": (),
     "privacy retention run": (),

@@ -1,6 +1,7 @@
 """Rebuilds and re-drives as an operator starts them, and where a generation stands."""
 
 import time
+from collections.abc import Mapping
 from unittest.mock import patch
 
 from click.testing import CliRunner
@@ -22,9 +23,9 @@ def rebuild(footfall: Footfall, *arguments: str, code: int = 0) -> str:
     return run.output
 
 
-def dlq(footfall: Footfall, *arguments: str) -> None:
-    """`footfall dlq <arguments>`."""
-    role = {"ENVIRONMENT": "test", "DATABASE_URL": footfall.servers.projector_url}
+def dlq(footfall: Footfall, *arguments: str, keys: Mapping[str, str] | None = None) -> None:
+    """`footfall dlq <arguments>`. `keys`: the environment of a sealed log."""
+    role = {"ENVIRONMENT": "test", "DATABASE_URL": footfall.servers.projector_url, **(keys or {})}
     with patch.object(dlq_terminal, "configure_logs"):  # this process has its own
         run = CliRunner().invoke(cli, ["dlq", *arguments], env=role)
     assert run.exit_code == 0, run.output

@@ -1,17 +1,22 @@
 """The sealed log: who acted and what is readable for who has the key, and for nobody once it is destroyed."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
+from contracts.versions import encode_event
 from tests.conftest import Footfall
 from tests.drivers.erasure import assert_rebuilt_the_same, counts, hits
-from tests.drivers.rebuilding import OLD
+from tests.drivers.privacy import privacy
+from tests.drivers.rebuilding import OLD, dlq
 from tests.drivers.sealed import KeyStoreOfTest, in_segments, key_store_of
 from tests.patience import PATIENCE
 from tests.processes import Process, wait_until
-from tests.producing import sql, start_projector
+from tests.producing import Raw, an_event, produce, record_of, sql, start_projector
 
 CANARY = "alice+canary@example.com"
 SECRET = "payload-canary"
@@ -66,3 +71,47 @@ def test_an_erased_user_is_nowhere_and_every_count_stays(footfall: Footfall, key
     assert len(others) == 6
     assert CANARY not in projector.log_text() + front.log_text()
     assert "batch_failed" not in projector.log_text()
+
+
+def test_letters_stay_sealed_and_are_redriven_and_plain_records_are_read_beside_sealed_ones(
+    footfall: Footfall, keys: KeyStoreOfTest, tmp_path: Path
+) -> None:
+    produce(footfall, [record_of(an_event("before")), record_of(an_event(CANARY, {"productId": "p-plain"}))])
+    v2 = msgspec.structs.replace(an_event("of-acme"), tenant_id="acme")
+    produce(footfall, [Raw(encode_event(v2), b"acme\x1fof-acme")])
+    front = start_front(footfall, keys)
+    post(front, CANARY, 1)
+    sql(
+        footfall.servers,
+        "ALTER TABLE read_g1.processed_events ADD CONSTRAINT refused CHECK (payload ->> 'note' IS NULL)",
+    )
+    projector = start_projector(footfall, **keys.environment())
+    wait_until(lambda: len(letters(footfall)) == 1, PATIENCE, "the letter")
+    [letter] = letters(footfall)
+    assert b'"sealed":"' in letter["record_value"]
+    assert SECRET.encode() not in letter["record_value"]
+    assert not hits(footfall, SECRET, OLD)
+    post(front, "neighbour", 2)
+    wait_until(lambda: len(letters(footfall)) == 2, PATIENCE, "the letter of the neighbour")
+    changed = letters(footfall)[1]["record_value"].replace(b'"p-2"', b'"p-3"')
+    produce(footfall, [Raw(changed, b"someone"), Raw(b'{"version":"3.0","eventId":"x"}', b"someone-else")])
+    wait_until(lambda: len(letters(footfall)) == 4, PATIENCE, "the letters that can never be opened")
+    assert {row["error_class"] for row in letters(footfall)} == {"CheckViolationError", "InvalidSeal"}
+    sql(footfall.servers, "ALTER TABLE read_g1.processed_events DROP CONSTRAINT refused")
+    dlq(footfall, "redrive", keys=keys.environment())
+    wait_until(lambda: stored(footfall) == 5, PATIENCE, "the rows")
+    page = httpx.get(f"{front.url}/events/processed", params={"userId": CANARY}).json()
+    assert sorted(event["payload"]["productId"] for event in page) == ["p-1", "p-plain"]
+    assert [row["state"] for row in letters(footfall)] == ["redriven", "redriven", "parked", "parked"]
+
+    out = json.loads(privacy(footfall, "erase", CANARY, "--yes", "--json", keys=keys.environment()))
+    assert out["done"], out
+    assert len(keys.sql("SELECT FROM key_store.subjects")) == 1
+    assert hits(footfall, CANARY, OLD) == {} == hits(footfall, f"{SECRET} 1", OLD)
+    assert in_segments(f"{footfall.topic}-dlq", SECRET) == set()
+    assert_rebuilt_the_same(footfall)
+    assert CANARY not in projector.log_text()
+
+
+def letters(footfall: Footfall) -> list[Any]:
+    return sql(footfall.servers, "SELECT * FROM read_g1.dead_letters ORDER BY parked_at, kafka_offset")

@@ -18,6 +18,7 @@ from rich.table import Table
 from contracts.event import DEFAULT_TENANT, PERSONAL_FIELDS
 from contracts.types import Catalogue
 from footfall.cli.failures import readable_failures
+from footfall.cli.sealed import operator_keys
 from footfall.cli.settings import operator_settings
 from footfall.processes.environment import load_catalogue
 from operations.dead_letters import discard_letters, list_letters, redrive_letters, show_letter
@@ -25,7 +26,9 @@ from operations.settings import DlqSettings
 from projector.dead_letters.letter_filter import LetterFilter
 from projector.dead_letters.redrive import LetterOutcome, Options
 from projector.dead_letters.redrive_attempt import RedriveError
+from projector.sealed.keys import Keys
 from read_model.wire_time import encoded
+from sealing.errors import KeysError
 from telemetry.logs import configure_logs
 
 SHOWN = 50  # letters of a run that are listed in a terminal; --json lists all
@@ -33,7 +36,8 @@ LONG_RUN = 200  # a run of this many letters shows a progress bar
 
 Found = TypeVar("Found")
 Deal = Callable[
-    [DlqSettings, Catalogue, LetterFilter, Options, Callable[[int], None]], Coroutine[Any, Any, list[LetterOutcome]]
+    [DlqSettings, Catalogue, LetterFilter, Options, Callable[[int], None], Keys | None],
+    Coroutine[Any, Any, list[LetterOutcome]],
 ]
 
 
@@ -119,20 +123,20 @@ async def _parked(settings: DlqSettings, chosen: LetterFilter) -> int:
 def _answer(ask: Callable[[DlqSettings], Coroutine[Any, Any, Found]]) -> Found:
     configure_logs("ERROR", PERSONAL_FIELDS)
     settings = operator_settings(DlqSettings, "projector")
-    with readable_failures("The dead letters cannot be reached", refusals=(RedriveError,)):
+    with readable_failures("The dead letters cannot be reached", refusals=(RedriveError, KeysError)):
         return asyncio.run(ask(settings))
 
 
 def _deal(deal: Deal, chosen: LetterFilter, options: Options, *, as_json: bool) -> None:
     columns = (TextColumn("letters"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
+    console, keys = Console(stderr=True), operator_keys()
 
     async def run(settings: DlqSettings) -> list[LetterOutcome]:
         total = min(await _parked(settings, chosen), options.limit)
         with Progress(*columns, console=console, disable=total < LONG_RUN or not console.is_terminal) as bar:
             task = bar.add_task("", total=total)
             catalogue = load_catalogue(settings.event_types_file)
-            return await deal(settings, catalogue, chosen, options, lambda more: bar.advance(task, more))
+            return await deal(settings, catalogue, chosen, options, lambda more: bar.advance(task, more), keys)
 
     outcomes = _answer(run)
     counts = dict(sorted(Counter(letter.outcome for letter in outcomes).items()))

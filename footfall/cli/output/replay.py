@@ -20,11 +20,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from brokers.settings import KafkaSettings
 from contracts.event import UserEvent
+from contracts.types import read_catalogue
 from contracts.versions import encode_event
+from footfall.cli.sealed import operator_keys
 from operations.replay import (
     EventHandler,
     HandlerError,
     Malformed,
+    OnMalformed,
     Replayed,
     ReplayError,
     ReplayFilter,
@@ -32,7 +35,9 @@ from operations.replay import (
     Tally,
     replay,
 )
+from projector.sealed.keys import opening
 from read_model.wire_time import WireTime, wire_time
+from sealing.errors import KeysError
 
 UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 PROGRESS_INTERVAL = 0.2  # seconds
@@ -61,14 +66,20 @@ def run(
     tally = Tally()
     console = Console(stderr=True)
     shown = console.is_terminal and (handler is not None or not sys.stdout.isatty())
+    keys = operator_keys()
+
+    async def replayed(on_malformed: OnMalformed) -> None:
+        async with opening(keys, read_catalogue()) as opener:
+            await replay(settings, span, matches, handle, on_malformed, limit=limit, tally=tally, opener=opener)
+
     try:
         handle = calling(load(handler)) if handler is not None else printer(form)
         with _progress(console, tally, shown=shown) as on_malformed:
-            asyncio.run(replay(settings, span, matches, handle, on_malformed, limit=limit, tally=tally))
+            asyncio.run(replayed(on_malformed))
             sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the flush at exit does not fail, too
-    except (ReplayError, HandlerError) as error:
+    except (ReplayError, HandlerError, KeysError) as error:
         cause = f": {type(error.__cause__).__name__}: {error.__cause__}" if error.__cause__ else ""
         _say(f"{error}{cause}")
         _say(f"{tally.replayed:,} events replayed until then")
