@@ -10,16 +10,38 @@ from contracts.record import AUDIT_TOPIC
 from identity.tokens.settings import TokenSettings, listed
 from web.policies.hosts import is_host_name
 from web.policies.origins import is_origin
+from web.transport.settings import FileSetting
 
 KEYS_TOPIC = "footfall-keys"
+
+
+Auth = Literal[
+    "open",
+    "keys",
+    "tokens",
+    "certificates",
+    "keys,tokens",
+    "keys,certificates",
+    "tokens,certificates",
+    "keys,tokens,certificates",
+]
 
 
 class IdentitySettings(TokenSettings):
     """Settings of the door of one process."""
 
-    auth: Literal["open", "keys", "tokens", "keys,tokens"] = Field(
+    auth: Auth = Field(
         default="open",
-        description="Who may ask: everybody, or who has a key or token. ENVIRONMENT=production refuses to start open.",
+        description="Who may ask: everybody, or who has a key, token or certificate. ENVIRONMENT=production refuses to "
+        "start open.",
+    )
+    client_certificates_file: FileSetting = Field(
+        default=None, description="JSON file that says which client certificate stands for which tenant and scopes."
+    )
+    client_certificate_header: str = Field(
+        default="",
+        pattern=r"^[A-Za-z0-9-]{0,64}$",
+        description="Header in which TRUSTED_PROXIES give the certificate that they verified; empty: in none.",
     )
 
     allowed_hosts: str = Field(
@@ -77,6 +99,10 @@ class IdentitySettings(TokenSettings):
     def takes_tokens(self) -> bool:
         """Whether an access token opens the door."""
         return "tokens" in self.auth.split(",")
+
+    def takes_certificates(self) -> bool:
+        """Whether a client's certificate opens the door."""
+        return "certificates" in self.auth.split(",")
 
 
 class KeySettings(KafkaSettings):

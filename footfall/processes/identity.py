@@ -7,6 +7,8 @@ import msgspec
 
 from contracts.event import DEFAULT_TENANT
 from footfall.processes.environment import environment_name, exit_with, load_settings
+from identity.certificates.authenticator import CertificateAuthenticator
+from identity.certificates.clients import ClientsFile, ClientsFileError
 from identity.key_side import KeySide
 from identity.keys.authenticator import KeyAuthenticator
 from identity.keys.reader import RegisterReader
@@ -20,10 +22,17 @@ from web.policies.hosts import is_loopback
 from web.policies.identity import Authenticator, Identity
 from web.policies.principal import OpenDoor
 from web.policies.trusted_proxies import TrustedProxies
+from web.transport.settings import TlsSettings
 
 OPEN_IN_PRODUCTION = "AUTH: is `open`, and ENVIRONMENT=production does not start open to everybody"
 TOKENS_UNASKED = "OIDC_ISSUER: is set, but AUTH does not name `tokens`, so nobody would be asked for one"
 TOKENS_OF_NOBODY = "AUTH: names `tokens`, but OIDC_ISSUER is not set"
+
+CERTIFICATES_OF_NOBODY = "AUTH: names `certificates`, but CLIENT_CERTIFICATES_FILE is not set"
+CERTIFICATES_UNASKED = (
+    "AUTH: names `certificates`, but no client is asked for one: set TLS_CLIENT_CA_FILE, or CLIENT_CERTIFICATE_HEADER"
+)
+HEADER_OF_NOBODY = "CLIENT_CERTIFICATE_HEADER: is set, but nobody is believed: TRUSTED_PROXIES is not set"
 
 NO_ORIGINS: frozenset[bytes] = frozenset()
 Origins = Callable[[], frozenset[bytes]]
@@ -69,6 +78,8 @@ def load_identity(host: str) -> Door:
         sides.append(KeySide(reader, uses))
     if settings.takes_tokens():
         authenticators.append(_token_authenticator(settings, probes))
+    if settings.takes_certificates():
+        authenticators.append(_certificate_authenticator(settings, probes))
     browsers = browsers_of(settings, host, origins)
     return Door(Identity(authenticators, probes), proxies_of(settings), [browsers], sides)
 
@@ -76,7 +87,7 @@ def load_identity(host: str) -> Door:
 def proxies_of(settings: IdentitySettings) -> list[RequestPolicy]:
     """The policy that finds a client's address behind trusted proxies, if there are any."""
     proxies = settings.proxies()
-    return [TrustedProxies(proxies)] if proxies else []
+    return [TrustedProxies(proxies, settings.client_certificate_header)] if proxies else []
 
 
 def browsers_of(settings: IdentitySettings, host: str, origins: Origins) -> Browsers:
@@ -97,6 +108,13 @@ def problem_of(settings: IdentitySettings) -> str:
         return TOKENS_UNASKED
     if settings.takes_tokens() and not settings.oidc_issuer:
         return TOKENS_OF_NOBODY
+    if settings.client_certificate_header and not settings.proxies():
+        return HEADER_OF_NOBODY
+    if settings.takes_certificates():
+        if settings.client_certificates_file is None:
+            return CERTIFICATES_OF_NOBODY
+        if not settings.client_certificate_header and load_settings(TlsSettings).tls_client_ca_file is None:
+            return CERTIFICATES_UNASKED
     return OPEN_IN_PRODUCTION if settings.auth == "open" and environment_name() == "production" else ""
 
 
@@ -107,6 +125,16 @@ def _token_authenticator(settings: IdentitySettings, probes: dict[str, Probe]) -
     tokens = tokens_of(settings)
     probes["tokens"] = tokens.keys.state
     return TokenAuthenticator(tokens)
+
+
+def _certificate_authenticator(settings: IdentitySettings, probes: dict[str, Probe]) -> Authenticator:
+    assert settings.client_certificates_file is not None  # see `problem_of`
+    try:
+        clients = ClientsFile(settings.client_certificates_file)
+    except ClientsFileError as error:
+        exit_with([f"CLIENT_CERTIFICATES_FILE: {error}"])
+    probes["certificates"] = clients.state
+    return CertificateAuthenticator(clients.current)
 
 
 def make_keys_topic(**overrides: object) -> str | None:

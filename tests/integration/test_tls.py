@@ -4,11 +4,9 @@ import asyncio
 import contextlib
 import socket
 import ssl
-import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -16,8 +14,9 @@ import trustme
 from pydantic import ValidationError
 
 from contracts.event import DEFAULT_TENANT
+from tests.drivers.tls import client, raw, served_by_tls, write
 from tests.patience import PATIENCE
-from tests.processes import free_port, wait_until
+from tests.processes import wait_until
 from web.asgi import Receive, Scope, Send, respond
 from web.fast_handler import BufferedRequest
 from web.middleware import Middleware
@@ -25,7 +24,6 @@ from web.policies.decisions import ADMIT, Decision, Refuse, RequestPolicy
 from web.policies.passage import HEAD_KEY
 from web.policies.principal import OpenDoor
 from web.policies.request_head import RequestHead
-from web.server import server_of
 from web.transport.certificate import ServerCertificate
 from web.transport.peer import PeerCertificate
 from web.transport.settings import TlsSettings
@@ -35,25 +33,17 @@ FAST = "/fast"
 WHOLE = b"POST /fast HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n\r\n{}"
 
 
-def write(authority: trustme.CA, path: Path, name: str, **fields: Any) -> Path:
-    issued = authority.issue_cert("localhost", common_name=name, **fields)
-    chain = b"".join(blob.bytes() for blob in issued.cert_chain_pems)
-    path.write_bytes(issued.private_key_pem.bytes() + chain)
-    return path
-
-
 class Recorded:
     """A process's HTTP layer; `seen`: scheme and client of each request, on the fast path (F) or on ASGI (A)."""
 
     def __init__(self, transport: Transport) -> None:
         self.seen: list[tuple[str, str, PeerCertificate | None]] = []
-        self.port = free_port()
+        self.port = 0
         fast = {FAST.encode(): self._fast}
         policies: list[RequestPolicy] = [*transport.policies(), OpenDoor(DEFAULT_TENANT), self._refuse_some]
-        app = Middleware(
+        self.app = Middleware(
             self._app, "test", transport.probes(), fast_handlers=fast, policies=policies, unparsed=transport.policies()
         )
-        self.server = server_of(app, "127.0.0.1", self.port, 100, certificate=transport.certificate)
 
     def _refuse_some(self, head: RequestHead) -> Decision:
         return Refuse(403, "Not this.") if head.path == "/refused" else ADMIT
@@ -74,19 +64,8 @@ class Recorded:
 @contextlib.contextmanager
 def served(transport: Transport) -> Iterator[Recorded]:
     recorded = Recorded(transport)
-
-    def run() -> None:
-        with asyncio.Runner(loop_factory=recorded.server.config.get_loop_factory()) as runner:
-            runner.run(recorded.server.serve_unsignalled())
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        wait_until(lambda: recorded.server.started, 20, "the server to start")
+    with served_by_tls(recorded.app, transport) as recorded.port:
         yield recorded
-    finally:
-        recorded.server.should_exit = True
-        thread.join(PATIENCE)
 
 
 @pytest.fixture
@@ -99,14 +78,6 @@ def settings(authority: trustme.CA, tmp_path: Path) -> Callable[..., TlsSettings
     write(authority, tmp_path / "server.pem", "server")
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     return lambda **fields: TlsSettings(tls_certificate_file=tmp_path / "server.pem", **fields)
-
-
-def client(authority: trustme.CA, **certificate: Any) -> httpx.Client:
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
-    if certificate:
-        context.load_cert_chain(certificate["file"])
-    return httpx.Client(verify=context, trust_env=False, timeout=PATIENCE)
 
 
 def test_both_ways_of_a_request_work_over_tls_and_every_answer_keeps_browsers_at_it(
@@ -130,20 +101,6 @@ def test_both_ways_of_a_request_work_over_tls_and_every_answer_keeps_browsers_at
         garbage = raw(authority, recorded.port, b"GARBAGE\r\n\r\n")
         assert garbage.startswith(b"HTTP/1.1 400 ")
         assert b"\r\nstrict-transport-security: max-age=1000\r\n" in garbage
-
-
-def raw(authority: trustme.CA, port: int, data: bytes, certificate: Path | None = None) -> bytes:
-    """The answer to bytes that are sent at once."""
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
-    if certificate is not None:
-        context.load_cert_chain(certificate)
-    with (
-        socket.create_connection(("127.0.0.1", port), PATIENCE) as plain,
-        context.wrap_socket(plain, server_hostname="localhost") as connection,
-    ):
-        connection.sendall(data)
-        return connection.recv(1_000)
 
 
 def test_old_versions_of_tls_are_refused(authority: trustme.CA, settings: Callable[..., TlsSettings]) -> None:

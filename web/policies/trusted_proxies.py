@@ -5,7 +5,9 @@ from collections.abc import Collection
 
 from web.policies.decisions import ADMIT, Decision
 from web.policies.hosts import address_in
+from web.policies.remembered import Remembered
 from web.policies.request_head import RequestHead
+from web.transport.peer import PeerCertificate, forwarded_certificate
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -14,11 +16,15 @@ class TrustedProxies:
     """The policy: behind a trusted proxy, the client is the last address that no trusted proxy has.
 
     Each proxy adds the address of its peer at the end of `X-Forwarded-For`. What stands before the first one that is
-    not ours, the client may have written itself.
+    not ours, the client may have written itself. A proxy's own certificate is not that of its clients; where a header
+    is named, the proxy says in it which certificate it has verified.
     """
 
-    def __init__(self, networks: Collection[Network]) -> None:
+    def __init__(self, networks: Collection[Network], certificate_header: str = "") -> None:
+        """`certificate_header`: empty: no proxy says whose certificate it saw."""
         self._networks = tuple(networks)
+        self._header = certificate_header.lower().encode()
+        self._certificates: Remembered[bytes, PeerCertificate] = Remembered(1_000)
 
     def __call__(self, head: RequestHead) -> Decision:
         """See `RequestPolicy`."""
@@ -28,7 +34,22 @@ class TrustedProxies:
             found = self._client_of(b",".join(forwarded).decode("latin-1"))
             if found is not None:
                 head.client = (found, 0)
+            self._set_certificate(head)
         return ADMIT
+
+    def _set_certificate(self, head: RequestHead) -> None:
+        head.facts.pop(PeerCertificate, None)
+        if self._header:
+            shown = [value for name, value in head.headers if name == self._header]
+            found = self._certificate(shown[0]) if len(shown) == 1 else None
+            if found is not None:
+                head.facts[PeerCertificate] = found
+
+    def _certificate(self, header: bytes) -> PeerCertificate | None:
+        found = self._certificates.get(header) or forwarded_certificate(header)
+        if found is not None:
+            self._certificates.put(header, found)
+        return found
 
     def _client_of(self, forwarded: str) -> str | None:
         """The client's address; None if a trusted proxy says nothing that can be read."""

@@ -4,6 +4,7 @@ import ssl
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 
@@ -17,6 +18,16 @@ LARGEST = 1_048_576  # bytes of a file
 
 class CertificateError(ValueError):
     """Certificate and key cannot be used. The text names the files and holds no secret."""
+
+
+class CurrentContext(ssl.SSLContext):
+    """What a server keeps for all its life: each connection is wrapped by the context that holds now."""
+
+    current: ssl.SSLContext
+
+    def wrap_bio(self, *args: Any, **options: Any) -> ssl.SSLObject:
+        """As `ssl.SSLContext`."""
+        return self.current.wrap_bio(*args, **options)
 
 
 class ServerCertificate:
@@ -37,7 +48,8 @@ class ServerCertificate:
         self._certificate, self._key, self._password = certificate, key, key_password
         self._client_authority, self._required = client_authority, required
         self._seen = self._state_of_files()
-        self.context = self._fresh_context()
+        self.context = CurrentContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.current = self._fresh_context()
         self.ends_at = self._end()
         CERTIFICATE_END.set(self.ends_at.timestamp())
 
@@ -52,8 +64,8 @@ class ServerCertificate:
             if state == self._seen:
                 return
             self._seen = state
-            self._fresh_context()  # raises before the one that serves is touched
-            self._load_into(self.context)
+            # Another one: what is loaded into a context stays there, also an authority that was taken out.
+            self.context.current = self._fresh_context()
             self.ends_at = self._end()
             CERTIFICATE_END.set(self.ends_at.timestamp())
         except CertificateError as error:
