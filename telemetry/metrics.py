@@ -188,6 +188,7 @@ CERTIFICATE_END = Gauge(
 
 for _outcome in ("failed", "too_large", "unknown", "refused", "unavailable"):  # seen to grow only if it was there
     PUBLISH_FAILURES.labels(outcome=_outcome)
+COMMANDS_REJECTED.labels(status=503)
 for _by in ("address", "subject", "tenant", "share", "quota"):
     REQUESTS_LIMITED.labels(by=_by)
 

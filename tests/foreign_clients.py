@@ -41,6 +41,7 @@ def lacking(client: str) -> str | None:
         "node": _node,
         "nginx": _nginx,
         "pgbouncer": _pgbouncer,
+        "prometheus": _prometheus,
         "generators": _generators,
         "go": _go,
     }[client]()
@@ -55,7 +56,7 @@ def needed(client: str) -> None:
 
 def header() -> str:
     """Who of them is lacking, for the header of a run. npm is not asked: that takes long."""
-    found = {name: lacking(name) for name in ("curl", "java", "go", "nginx", "pgbouncer", "chromium")}
+    found = {name: lacking(name) for name in ("curl", "java", "go", "nginx", "pgbouncer", "prometheus", "chromium")}
     absent = [f"{name} ({reason})" for name, reason in found.items() if reason is not None]
     return f"foreign clients lacking: {', '.join(absent) or 'none'}"
 
@@ -80,6 +81,11 @@ def _chromium() -> str | None:
 def _java() -> str | None:
     modules = output("java", "--list-modules")
     return None if "jdk.compiler" in modules and "java.net.http" in modules else "no JDK, which launches source files"
+
+
+def _prometheus() -> str | None:
+    found = shutil.which("prometheus") and shutil.which("promtool")
+    return None if found else "not installed (Debian: apt install prometheus)"
 
 
 def _nginx() -> str | None:

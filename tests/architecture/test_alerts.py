@@ -1,14 +1,13 @@
 """The rules of Prometheus are what promtool accepts, each alert is fired by its fault, and each has a runbook."""
 
 import re
-import shutil
 import subprocess
 from typing import Any
 
-import pytest
 from ruamel.yaml import YAML
 
 from tests.architecture.repository import ROOT
+from tests.foreign_clients import needed
 from tests.patience import PATIENCE
 
 OBSERVABILITY = ROOT / "deploy" / "observability"
@@ -28,11 +27,9 @@ ALERTS = {rule["alert"]: rule for rule in rules("alerts.yml")}
 
 
 def promtool(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    tool = shutil.which("promtool")
-    if tool is None:
-        pytest.skip("there is no promtool (Debian: apt install prometheus)")
+    needed("prometheus")
     return subprocess.run(
-        [tool, *arguments], cwd=OBSERVABILITY, capture_output=True, text=True, check=False, timeout=PATIENCE
+        ["promtool", *arguments], cwd=OBSERVABILITY, capture_output=True, text=True, check=False, timeout=PATIENCE
     )
 
 

@@ -23,6 +23,7 @@ from tests.patience import PATIENCE
 COMPOSE = ROOT / "compose.yaml"
 SERVICES: dict[str, dict[str, Any]] = YAML(typ="safe").load(COMPOSE)["services"]
 JOBS = {"migrate", "topics"}
+LOOKING_ON = {name for name, service in SERVICES.items() if "observability" in service.get("profiles", ())}
 PROCESSES = SERVICES.keys() - JOBS
 OURS = {name for name, service in SERVICES.items() if service["image"] == "footfall:local"}
 
@@ -52,13 +53,27 @@ def test_compose_file_has_the_whole_service() -> None:
     assert SERVICES["projector"]["deploy"]["replicas"] == 2
     assert SERVICES["postgres"]["image"].startswith("postgres:18")
     assert SERVICES["kafka"]["image"] == f"apache/kafka:{KAFKA_VERSION}", "one version of Kafka everywhere"
-    assert [name for name, service in SERVICES.items() if "ports" in service] == ["nginx"]
+    assert {name for name, service in SERVICES.items() if "ports" in service} - LOOKING_ON == {"nginx"}
+
+
+def test_who_looks_on_does_so_when_asked_from_this_machine_and_over_a_network_of_its_own() -> None:
+    assert {"prometheus", "grafana"} == LOOKING_ON
+    for name in LOOKING_ON:
+        assert SERVICES[name]["profiles"] == ["observability"]
+        assert all(port.startswith("127.0.0.1:") for port in SERVICES[name]["ports"])
+        assert set(SERVICES[name]["networks"]) == {"public", "metrics"}
+    scraped = (ROOT / "deploy" / "observability" / "prometheus.yml").read_text()
+    for name, port in re.findall(r"names: \[([\w-]+)\], type: A, port: (\d+)", scraped):
+        environment = SERVICES[name]["environment"]
+        assert port == str(environment.get("PORT") or environment["PROJECTOR_PORT"])
+        assert "metrics" in SERVICES[name]["networks"]
 
 
 def test_the_profile_cluster_makes_three_brokers_of_one() -> None:
     lines = (ROOT / "deploy" / "cluster.env").read_text().splitlines()
     given = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
-    assert {name for name, service in SERVICES.items() if "profiles" in service} == {"kafka-2", "kafka-3"}
+    profiled = {name for name, service in SERVICES.items() if "profiles" in service}
+    assert profiled - LOOKING_ON == {"kafka-2", "kafka-3"}
     assert given["COMPOSE_PROFILES"] == "cluster"
     brokers = {name: service for name, service in SERVICES.items() if name.startswith("kafka")}
     ids = {name: service["environment"]["KAFKA_NODE_ID"] for name, service in brokers.items()}
@@ -89,7 +104,7 @@ def test_a_job_ends_and_is_waited_for(name: str) -> None:
     assert set(waiting) == {"service_completed_successfully"}
 
 
-@pytest.mark.parametrize("name", sorted(OURS | {"nginx"}))
+@pytest.mark.parametrize("name", sorted(OURS | LOOKING_ON | {"nginx"}))
 def test_what_faces_clients_or_runs_our_code_is_confined(name: str) -> None:
     service = SERVICES[name]
     assert service["read_only"] is True
