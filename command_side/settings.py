@@ -1,32 +1,20 @@
 """What the command side reads from the environment, once."""
 
-from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field
 
 from brokers.settings import KafkaSettings
 from contracts.record import AUDIT_TOPIC
-from web.policies.limits.settings import LimitSettings
-from web.tenants.position_tokens import DESCRIPTION as POSITION_SECRET
-from web.tenants.position_tokens import checked_secret
+from web.serving_settings import ServingSettings
 
 Compression = Literal["gzip", "zstd", "lz4", "snappy", "none"]
 
 
-class CommandSettings(KafkaSettings, LimitSettings):
+class CommandSettings(KafkaSettings, ServingSettings):
     """Settings of one command-side process. Every default is the safe one."""
 
-    host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=3001, ge=0, le=65_535, description="Port to listen on.")
-    max_connections: int = Field(
-        default=4_000,
-        ge=1,
-        description="Open connections of one process. For one more, the longest idle is closed, or 503.",
-    )
-    event_types_file: Path | None = Field(
-        default=None, description="Catalogue of event types, a TOML file; unset: the one that Footfall is shipped with."
-    )
     kafka_audit_topic: str = Field(
         default=AUDIT_TOPIC, description="Topic of the audit log's anchors, and of notes for it."
     )
@@ -58,7 +46,6 @@ class CommandSettings(KafkaSettings, LimitSettings):
     idempotency_memory_bytes: int = Field(
         default=33_554_432, ge=0, description="Memory for idempotency keys, bytes; the oldest are forgotten first."
     )
-    position_secret: SecretStr = Field(default=SecretStr(""), description=POSITION_SECRET)
     quota_events: int = Field(
         default=0, ge=0, description="Events that one tenant may store in a day (UTC) at one process; 0: no quota."
     )
@@ -67,17 +54,3 @@ class CommandSettings(KafkaSettings, LimitSettings):
         ge=0,
         description="Bytes of events that one tenant may store in a day (UTC) at one process; 0: no quota.",
     )
-    startup_timeout_ms: int = Field(
-        default=60_000,
-        ge=0,
-        description="How long a starting process waits for a server that is away before it exits, ms; 0: not at all.",
-    )
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        default="INFO", description="Lowest level that is logged."
-    )
-
-    @field_validator("position_secret")
-    @classmethod
-    def _position_secret_cannot_be_guessed(cls, secret: SecretStr) -> SecretStr:
-        checked_secret(secret.get_secret_value())
-        return secret

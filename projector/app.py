@@ -23,8 +23,8 @@ from projector.liveness.watchdog import Watchdog
 from projector.sealed.keeper import SealedKeeper
 from projector.sealed.keys import Keys
 from projector.settings import ProjectorSettings
-from read_model.connecting.away import NOT_YET_THERE
 from read_model.connecting.pool import closing, open_pool
+from read_model.connecting.unavailable import NOT_YET_THERE
 from read_model.generations.event_types import event_types_in_use
 from read_model.tables.schema_version import newest_migration, schema_state
 from sealing.errors import KeyStoreAwayError

@@ -17,13 +17,13 @@ from query_side.audit.recorder import AuditRecorder
 from query_side.events import queries
 from query_side.events.responses import PROCESSED, EventPages
 from query_side.events.routes import EventRoutes
-from query_side.feed.live import Live
+from query_side.feed.live_reads import LiveReads
 from query_side.feed.status_route import event_status
 from query_side.log_positions.cursors import Cursors, cursors_of
 from query_side.openapi.document import DOCUMENT, document, rendered
 from query_side.settings import QuerySettings
-from read_model.connecting.away import NOT_YET_THERE
 from read_model.connecting.pool import open_pool
+from read_model.connecting.unavailable import NOT_YET_THERE
 from read_model.generations.event_types import event_types_in_use
 from read_model.tables.schema_version import newest_migration, schema_state
 from telemetry.connections import once_there
@@ -55,7 +55,7 @@ class QuerySide:
         tokens = PositionTokens(
             settings.position_secret.get_secret_value(), settings.position_secret_also.get_secret_value()
         )
-        self._live = Live(self._pool, self._cursors, tokens, settings, waiting, event_types)
+        self._live = LiveReads(self._pool, self._cursors, tokens, settings, waiting, event_types)
         events = EventRoutes(self._pool, pages, timeout)
         given = dependencies_of(self._pool, self._cursors, lambda: self._live.statuses, tokens, timeout)
         typed = reading_router([*ACTIVITY_ROUTES, event_status], given, waiting, event_types)

@@ -1,29 +1,16 @@
 """What the query side reads from the environment, once."""
 
-from pathlib import Path
-from typing import Literal
-
 from pydantic import Field, SecretStr, field_validator
-from pydantic_settings import SettingsConfigDict
 
 from read_model.connecting.database_url import DatabaseUrlSetting, OptionalDatabaseUrlSetting
-from web.policies.limits.settings import LimitSettings
-from web.tenants.position_tokens import DESCRIPTION as POSITION_SECRET
+from web.serving_settings import ServingSettings
 from web.tenants.position_tokens import checked_secret
 
 
-class QuerySettings(LimitSettings):
+class QuerySettings(ServingSettings):
     """Settings of one query-side process. Every default is the safe one."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore")
-
-    host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=3002, ge=0, le=65_535, description="Port to listen on.")
-    max_connections: int = Field(
-        default=4_000,
-        ge=1,
-        description="Open connections of one process. For one more, the longest idle is closed, or 503.",
-    )
     database_url: DatabaseUrlSetting = Field(
         description="PostgreSQL URL of a role that is a member of footfall_reader."
     )
@@ -32,9 +19,6 @@ class QuerySettings(LimitSettings):
         description="PostgreSQL URL of a replica to read from; DATABASE_URL, the primary, then only notifies.",
     )
     kafka_topic: str = Field(default="user-activity-events", description="Topic of the events.")
-    event_types_file: Path | None = Field(
-        default=None, description="Catalogue of event types, a TOML file; unset: the one that Footfall is shipped with."
-    )
     query_pool_size: int = Field(
         default=10, ge=2, le=100, description="Database connections for queries; each export uses one more."
     )
@@ -66,7 +50,6 @@ class QuerySettings(LimitSettings):
         default=SecretStr(""),
         description="Another key whose cursors are accepted, too, while CURSOR_SECRET is changed; empty: none.",
     )
-    position_secret: SecretStr = Field(default=SecretStr(""), description=POSITION_SECRET)
     position_secret_also: SecretStr = Field(
         default=SecretStr(""),
         description="Another key whose positions are accepted, too, while POSITION_SECRET is changed; empty: none.",
@@ -79,16 +62,8 @@ class QuerySettings(LimitSettings):
     stream_heartbeat_ms: int = Field(
         default=15_000, ge=100, description="Interval of heartbeats on an idle stream, ms."
     )
-    startup_timeout_ms: int = Field(
-        default=60_000,
-        ge=0,
-        description="How long a starting process waits for a server that is away before it exits, ms; 0: not at all.",
-    )
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        default="INFO", description="Lowest level that is logged."
-    )
 
-    @field_validator("cursor_secret", "cursor_secret_also", "position_secret", "position_secret_also")
+    @field_validator("cursor_secret", "cursor_secret_also", "position_secret_also")
     @classmethod
     def _cannot_be_guessed(cls, secret: SecretStr) -> SecretStr:
         checked_secret(secret.get_secret_value())

@@ -31,6 +31,8 @@ TEMPLATE = "footfall_template"
 # Modules that take long begin first: at the end no worker is alone with one of them.
 LONGEST = (
     *("test_generated_clients", "test_projector_failures", "test_up_and_demo", "test_projection_guide"),
+    *("test_tenants", "test_secrets", "test_up_secure", "test_rights", "test_replica", "test_round_trip"),
+    *("test_retention", "test_settings", "test_stream_ends", "test_replay", "test_reporting", "test_shared_rates"),
     *("test_is_projecting", "test_rebuild", "test_embedded_stack", "test_a_position_belongs_to_one_history"),
     *("test_dead_letters", "test_server_failures_are_not_the_records", "test_drain", "test_projector", "test_gaps"),
     *("test_broker_gone", "test_watchdog", "test_status", "test_what_was_seen_stays_seen", "test_read_model_schema"),

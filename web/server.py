@@ -18,7 +18,6 @@ from telemetry.logs import get_logger
 from web.asgi import App
 from web.health import only_probes
 from web.middleware import Middleware
-from web.open_files import connections_allowed
 from web.policies.access import check_access
 from web.policies.decisions import RequestPolicy
 from web.policies.identity import with_probes_of
@@ -26,6 +25,7 @@ from web.protocol.bounded_http import LOOK_INTERVAL, BoundedHttp
 from web.protocol.connection_places import ConnectionPlaces, Place, close_overdue
 from web.protocol.fast_path import FastHttp
 from web.protocol.known_uvicorn import require_known_uvicorn
+from web.protocol.open_files import connections_allowed
 from web.protocol.refusals import Refusals
 from web.transport.certificate import ServerCertificate
 from web.transport.transport import PLAIN, Transport

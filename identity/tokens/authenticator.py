@@ -11,7 +11,9 @@ from web.policies.identity import NOT_MINE, REALM, Authenticated, Presented, Ref
 from web.policies.principal import Principal
 from web.policies.request_head import RequestHead
 
-AWAY = "The issuer of tokens does not answer, so this token cannot be checked now. Nothing was done; try again later."
+ISSUER_UNAVAILABLE = (
+    "The issuer of tokens does not answer, so this token cannot be checked now. Nothing was done; try again later."
+)
 
 
 def refusal_of(fault: TokenFault) -> Refuse:
@@ -57,6 +59,8 @@ class TokenAuthenticator:
 
 def _refused(found: TokenFault | KeysAway) -> Refuse:
     if isinstance(found, KeysAway):
-        return refuse_credentials("not_ready", Refuse(503, AWAY, ((b"retry-after", b"%d" % found.retry_after),)))
+        return refuse_credentials(
+            "not_ready", Refuse(503, ISSUER_UNAVAILABLE, ((b"retry-after", b"%d" % found.retry_after),))
+        )
     TOKENS_REFUSED.labels(reason=found.name.lower()).inc()
     return refuse_credentials(REASONS.get(found, "unknown"), REFUSALS[found])

@@ -18,7 +18,7 @@ from query_side.api.negotiation import chosen
 from query_side.api.pending_bytes import WaitingBytes
 from query_side.api.responses import JSON, RefusedError, header, refusal_for
 from query_side.api.strictness import strict
-from read_model.connecting.away import ANOTHER_SCHEMA, AWAY
+from read_model.connecting.unavailable import ANOTHER_SCHEMA, DATABASE_UNAVAILABLE
 from web.asgi import respond
 from web.policies.decisions import Refuse
 from web.policies.passage import refusal_body
@@ -44,7 +44,7 @@ def reading_router(
         middleware=[JsonAnswers(waiting)],
         exception_handlers={
             ValidationException: invalid,
-            **dict.fromkeys((RefusedError, *AWAY, *ANOTHER_SCHEMA), refused),
+            **dict.fromkeys((RefusedError, *DATABASE_UNAVAILABLE, *ANOTHER_SCHEMA), refused),
         },
     )
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from read_model.connecting.away import ANOTHER_SCHEMA, AWAY
+from read_model.connecting.unavailable import ANOTHER_SCHEMA, DATABASE_UNAVAILABLE
 from telemetry.logs import get_logger
 from web import envelope
 from web.access import template_of
@@ -67,7 +67,7 @@ def refusal_for(error: Exception, path: str) -> Refuse:
     if isinstance(error, ANOTHER_SCHEMA):
         log.error("another_schema", error=type(error).__name__)
         return Refuse(503, NOT_MIGRATED, ((b"retry-after", b"30"),))
-    if isinstance(error, AWAY):
+    if isinstance(error, DATABASE_UNAVAILABLE):
         log.warning("read_model_unavailable", error=type(error).__name__)
         return Refuse(503, UNAVAILABLE, ((b"retry-after", b"2"),))
     log.error("unforeseen_error", exc_info=error)

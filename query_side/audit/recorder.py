@@ -15,7 +15,7 @@ import msgspec
 
 from query_side.api.responses import RefusedError
 from read_model.audit import AuditEntry, AuditUnavailableError, write_entry
-from read_model.connecting.away import AWAY
+from read_model.connecting.unavailable import DATABASE_UNAVAILABLE
 from telemetry.logs import get_logger
 from telemetry.refusals import RefusalTally
 
@@ -53,7 +53,7 @@ class AuditRecorder:
                 self._repeats[entry] += 1
                 return
             await self._write(msgspec.structs.replace(entry, request_id=request_id))
-        except AWAY:  # is told as for every query
+        except DATABASE_UNAVAILABLE:  # is told as for every query
             raise
         except ERRORS as error:
             get_logger("query-side").error("audit_log_not_written", action=entry.action, error=type(error).__name__)

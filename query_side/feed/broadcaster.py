@@ -10,12 +10,13 @@ import asyncpg
 import msgspec
 
 from query_side.events.event_lines import one_line
-from query_side.feed.pages import LogEntry, Page, cursor_of, read_page_of_all
+from query_side.feed.feed_cursors import cursor_of
+from query_side.feed.pages import LogEntry, Page, read_page_of_all
 from query_side.log_positions.cursors import Cursors
 from query_side.log_positions.positions import ReadModelState
 from query_side.log_positions.progress import Progress
 from query_side.log_positions.served_history import AnotherHistoryError
-from read_model.connecting.away import AWAY
+from read_model.connecting.unavailable import DATABASE_UNAVAILABLE
 from telemetry.logs import get_logger
 from telemetry.metrics import STREAMS_DROPPED, STREAMS_OPEN
 
@@ -166,7 +167,7 @@ class Broadcaster:
             try:
                 with self._progress.watching():
                     await self._read_while_subscribed(cursors)
-            except AWAY as error:
+            except DATABASE_UNAVAILABLE as error:
                 get_logger("query-side").warning("tail_interrupted", error=type(error).__name__)
                 await asyncio.sleep(RETRY)
 

@@ -1,4 +1,4 @@
-"""Reads pages of the log in log order, from a cursor's vector up to the checkpoint of each partition.
+"""Reads pages of the log in log order, from a cursor's progress up to the checkpoint of each partition.
 
 Rows and checkpoints are committed together. So in one snapshot, every event below a checkpoint is visible, and a page
 that ends at a checkpoint or before it skips nothing. Redriven events appear below a checkpoint. The ledger of late
@@ -12,11 +12,14 @@ import asyncpg
 import msgspec
 
 from query_side.api.pending_bytes import PAGE_BYTES, UNMEASURED, further, size_of
-from query_side.log_positions.cursors import Cursors, TenantCursors
-from query_side.log_positions.positions import LOG_BEGINNING, ORIGIN, Mark, ReaderPosition, Vector
+from query_side.log_positions.positions import (
+    ORIGIN,
+    PartitionProgress,
+    ProgressByPartition,
+    ReaderPosition,
+)
 from query_side.log_positions.served_history import (
     HISTORY_OF_CHECKPOINT,
-    UNTAGGED,
     ServedHistory,
     check,
     served_history,
@@ -103,13 +106,13 @@ PAGE_OF_TENANT = _PAGE.format(
 
 
 class LogEntry(NamedTuple):
-    """One entry of the log. `mark`: how far its partition is read after it. `event`: JSON; None: nothing to deliver.
+    """One entry of the log. `reached`: how far its partition is read after it. `event`: JSON; None: nothing to deliver.
 
     Without an event, nothing else of the entry may be told either: it may be another tenant's.
     """
 
     partition: int
-    mark: Mark
+    reached: PartitionProgress
     event: str | None
     tenant_id: str | None
     user_id: str | None
@@ -118,19 +121,19 @@ class LogEntry(NamedTuple):
 
 
 class Page(msgspec.Struct, frozen=True):
-    """Part of the log: the entries between two vectors. `more`: whether further entries were already available."""
+    """The entries of the log between two readers' progress. `more`: whether further entries were already available."""
 
-    start: Vector
+    start: ProgressByPartition
     entries: list[LogEntry]
-    end: Vector
+    end: ProgressByPartition
     more: bool
     history: ServedHistory = ServedHistory()
 
-    def walk(self) -> Iterator[tuple[LogEntry, Vector]]:
-        """Yields each entry that is an event, with the reader's vector after it, which the next step changes."""
+    def walk(self) -> Iterator[tuple[LogEntry, ProgressByPartition]]:
+        """Yields each entry that is an event, with the reader's progress after it, which the next step changes."""
         at = dict(self.start)
         for entry in self.entries:
-            at[entry.partition] = entry.mark
+            at[entry.partition] = entry.reached
             if entry.event is not None:
                 yield entry, at
 
@@ -141,7 +144,7 @@ class Page(msgspec.Struct, frozen=True):
             size += size_of(entry.event or "")
             if number and size > most:
                 return Page(self.start, self.entries[:number], at, more=True, history=self.history)
-            at[entry.partition] = entry.mark
+            at[entry.partition] = entry.reached
         return self
 
     def size(self) -> int:
@@ -164,7 +167,12 @@ async def read_bounded(pool: asyncpg.Pool, tenant_id: str, topic: str, since: Re
 
 
 async def read_page(
-    pool: asyncpg.Pool, tenant_id: str, topic: str, since: ReaderPosition, limit: int, until: Vector | None = None
+    pool: asyncpg.Pool,
+    tenant_id: str,
+    topic: str,
+    since: ReaderPosition,
+    limit: int,
+    until: ProgressByPartition | None = None,
 ) -> Page:
     """Reads a page of the log for one tenant: see `read_page_of_all`."""
     if tenant_id == DEFAULT_TENANT:
@@ -178,7 +186,7 @@ async def read_page_of_all(
     topic: str,
     since: ReaderPosition,
     limit: int,
-    until: Vector | None = None,
+    until: ProgressByPartition | None = None,
 ) -> Page:
     """Reads a page of the log in one snapshot.
 
@@ -188,7 +196,7 @@ async def read_page_of_all(
         topic: the topic's name.
         since: the reader's position.
         limit: entries at most.
-        until: read no further than this vector; None: up to the checkpoints.
+        until: read no further than this progress; None: up to the checkpoints.
 
     Raises:
         AnotherHistoryError: the snapshot belongs to another history than `since`.
@@ -203,91 +211,39 @@ async def _read(
     topic: str,
     since: ReaderPosition,
     limit: int,
-    until: Vector | None,
+    until: ProgressByPartition | None,
 ) -> Page:
     bound = (*_arrays(until or {}), until is not None)
     rows = await pool.fetch(statement, whose, topic, *_arrays(since.at), *bound, limit)
-    ends = {row["partition"]: Mark(row["kafka_offset"], row["late_until"]) for row in rows if row["place"] == 0}
+    ends = {
+        row["partition"]: PartitionProgress(row["kafka_offset"], row["late_until"]) for row in rows if row["place"] == 0
+    }
     history = served_history((row["topic_id"], row["ids"], row["history_number"]) for row in rows[: len(ends)])
     check(since.tag, history)
     entries, at = [], dict(since.at)
     for row in rows[len(ends) :]:
-        mark = _mark_after(row, at.get(row["partition"], ORIGIN))
-        at[row["partition"]] = mark
+        reached = _progress_after(row, at.get(row["partition"], ORIGIN))
+        at[row["partition"]] = reached
         texts = (row["event_json"], row["tenant_id"], row["user_id"], row["event_type"], row["product_id"])
-        entries.append(LogEntry(row["partition"], mark, *texts))
+        entries.append(LogEntry(row["partition"], reached, *texts))
     if len(entries) < limit:  # every partition is read to its end
         at.update((p, _later(end, at.get(p, ORIGIN))) for p, end in ends.items())
     return Page(since.at, entries, at, len(entries) == limit, history)
 
 
-def _mark_after(row: asyncpg.Record, before: Mark) -> Mark:
+def _progress_after(row: asyncpg.Record, before: PartitionProgress) -> PartitionProgress:
     if row["number"] is not None:
-        return Mark(before.next_offset, row["number"])
-    return Mark(row["kafka_offset"] + 1, max(row["late_until"], before.late))
+        return PartitionProgress(before.next_offset, row["number"])
+    return PartitionProgress(row["kafka_offset"] + 1, max(row["late_until"], before.late))
 
 
-def _later(one: Mark, other: Mark) -> Mark:
-    return Mark(max(one.next_offset, other.next_offset), max(one.late, other.late))
+def _later(one: PartitionProgress, other: PartitionProgress) -> PartitionProgress:
+    return PartitionProgress(max(one.next_offset, other.next_offset), max(one.late, other.late))
 
 
-def _arrays(vector: Vector) -> tuple[list[int], list[int], list[int]]:
+def _arrays(progress: ProgressByPartition) -> tuple[list[int], list[int], list[int]]:
     return (
-        list(vector),
-        [mark.next_offset for mark in vector.values()],
-        [mark.late for mark in vector.values()],
+        list(progress),
+        [reached.next_offset for reached in progress.values()],
+        [reached.late for reached in progress.values()],
     )
-
-
-def cursor_of(cursors: TenantCursors, topic: str, vector: Vector, tag: bytes) -> str:
-    """Returns the cursor of a reader at a vector, in the history with that tag."""
-    marks = [(p, mark.next_offset, mark.late) for p, mark in sorted(vector.items())]
-    payload = _encode((tag, marks)) if isinstance(cursors, Cursors) else _packed(tag, marks)
-    return cursors.seal(payload, b"history:" + _feed(topic))
-
-
-def position_of_cursor(cursors: TenantCursors, topic: str, cursor: str) -> ReaderPosition | None:
-    """Decodes a cursor to a reader's position; returns None if the text is not a cursor of this topic's feed."""
-    payload = cursors.open(cursor, b"history:" + _feed(topic))
-    if payload is not None:
-        return _reader_position(*(_decode(payload) if isinstance(cursors, Cursors) else _unpacked(payload)))
-    if not isinstance(cursors, Cursors):
-        return None
-    payload = cursors.open(cursor, _feed(topic))  # a cursor of an earlier version, which does not name its history
-    return None if payload is None else _reader_position(UNTAGGED, _decode_untagged(payload))
-
-
-Marks = list[tuple[int, int, int]]
-
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(tuple[bytes, Marks]).decode
-_decode_untagged = msgspec.msgpack.Decoder(Marks).decode
-
-
-_MARK = (2, 6, 6)  # bytes of a partition, an offset and a number of the ledger
-
-
-def _packed(tag: bytes, marks: Marks) -> bytes:
-    """What a sealed cursor carries. Its length says how many partitions there are, and nothing of their offsets."""
-    numbers = [number.to_bytes(size, "big") for mark in marks for number, size in zip(mark, _MARK, strict=True)]
-    return len(tag).to_bytes(1, "big") + tag + b"".join(numbers)
-
-
-def _unpacked(payload: bytes) -> tuple[bytes, Marks]:
-    end = 1 + payload[0]
-    marks = [payload[at : at + sum(_MARK)] for at in range(end, len(payload), sum(_MARK))]
-    return payload[1:end], [
-        (int.from_bytes(m[:2], "big"), int.from_bytes(m[2:8], "big"), int.from_bytes(m[8:], "big")) for m in marks
-    ]
-
-
-def _reader_position(tag: bytes, marks: Marks) -> ReaderPosition:
-    return (
-        ReaderPosition({partition: Mark(offset, late) for partition, offset, late in marks}, tag)
-        if marks
-        else LOG_BEGINNING
-    )
-
-
-def _feed(topic: str) -> bytes:
-    return b"feed:" + topic.encode()

@@ -9,7 +9,8 @@ from query_side.api.parameters import Parameters
 from query_side.api.pending_bytes import WaitingBytes
 from query_side.api.responses import JSON, guarded
 from query_side.events.formats import json_array
-from query_side.feed.pages import cursor_of, read_bounded
+from query_side.feed.feed_cursors import cursor_of
+from query_side.feed.pages import read_bounded
 from query_side.feed.start_position import BEGINNING, start_position
 from query_side.feed.stream import Streams
 from query_side.log_positions.cursors import Cursors

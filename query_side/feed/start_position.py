@@ -6,9 +6,15 @@ import asyncpg
 
 from query_side.api.parameters import FIRST_MOMENT, Parameters
 from query_side.api.responses import RefusedError
-from query_side.feed.pages import position_of_cursor
+from query_side.feed.feed_cursors import position_of_cursor
 from query_side.log_positions.cursors import TenantCursors
-from query_side.log_positions.positions import LOG_BEGINNING, ORIGIN, Mark, ReaderPosition, read_model_state
+from query_side.log_positions.positions import (
+    LOG_BEGINNING,
+    ORIGIN,
+    PartitionProgress,
+    ReaderPosition,
+    read_model_state,
+)
 from read_model.names import READ
 
 BEGINNING, NOW = "beginning", "now"
@@ -77,7 +83,7 @@ async def at_time(pool: asyncpg.Pool, topic: str, moment: datetime) -> ReaderPos
     now = state.at
     earlier = moment - min(DISORDER, moment - FIRST_MOMENT)
     low = dict.fromkeys(now, 0)
-    high = {partition: mark.next_offset for partition, mark in now.items()}
+    high = {partition: reached.next_offset for partition, reached in now.items()}
     while open_ones := [partition for partition in now if low[partition] < high[partition]]:
         middle = [(low[partition] + high[partition]) // 2 for partition in open_ones]
         until = [now[partition].next_offset for partition in open_ones]
@@ -88,7 +94,9 @@ async def at_time(pool: asyncpg.Pool, topic: str, moment: datetime) -> ReaderPos
                 low[partition] = offset + 1
             else:  # there is no record from here on, or its timestamp is late enough
                 high[partition] = offset
-    until = [mark.next_offset for mark in now.values()]
+    until = [reached.next_offset for reached in now.values()]
     first = await pool.fetch(FIRST, topic, moment, list(low), list(low.values()), until)
-    at = {partition: Mark(offset, now.get(partition, ORIGIN).late) for partition, offset in map(tuple, first)}
+    at = {
+        partition: PartitionProgress(offset, now.get(partition, ORIGIN).late) for partition, offset in map(tuple, first)
+    }
     return ReaderPosition(at, state.history.tag)

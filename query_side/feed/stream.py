@@ -10,12 +10,19 @@ from query_side.api.parameters import Parameters
 from query_side.api.responses import RefusedError, header, until_disconnect
 from query_side.api.shares import Places, held
 from query_side.feed.broadcaster import RETRY, Broadcaster, Filter, Subscriber, end_event, heartbeat_comment, sse_event
-from query_side.feed.pages import Page, cursor_of, position_of_cursor, read_page
+from query_side.feed.feed_cursors import cursor_of, position_of_cursor
+from query_side.feed.pages import Page, read_page
 from query_side.feed.start_position import NOW, start_position
 from query_side.log_positions.cursors import Cursors
-from query_side.log_positions.positions import ReaderPosition, ReadModelState, Vector, has_reached, read_model_state
+from query_side.log_positions.positions import (
+    ProgressByPartition,
+    ReaderPosition,
+    ReadModelState,
+    has_reached,
+    read_model_state,
+)
 from query_side.log_positions.served_history import UNTAGGED, AnotherHistoryError, check
-from read_model.connecting.away import AWAY
+from read_model.connecting.unavailable import DATABASE_UNAVAILABLE
 from telemetry.logs import get_logger
 from web.asgi import Receive, Scope, Send
 from web.policies.limits.shares import Share
@@ -167,7 +174,7 @@ class Streams:
                 continue
             try:
                 page = await self._read(subscriber, ReaderPosition(at, tag), tail.at, limit)
-            except AWAY:
+            except DATABASE_UNAVAILABLE:
                 await asyncio.sleep(RETRY)
                 yield heartbeat_comment(self._cursor(subscriber, ReaderPosition(at, tag)))
                 continue
@@ -184,7 +191,7 @@ class Streams:
                 return
             joined_at = self._broadcaster.subscribe(subscriber)
 
-    async def _read(self, subscriber: Subscriber, at: ReaderPosition, tail: Vector, limit: int) -> Page:
+    async def _read(self, subscriber: Subscriber, at: ReaderPosition, tail: ProgressByPartition, limit: int) -> Page:
         async with self._catching_up:
             page = await read_page(self._pool_of(), subscriber.wants.tenant_id, self._topic, at, limit, tail)
         return page.cut(CATCH_UP_BYTES)

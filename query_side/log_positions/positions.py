@@ -46,29 +46,29 @@ class Position(NamedTuple):
     offset: int
 
 
-class Mark(NamedTuple):
+class PartitionProgress(NamedTuple):
     """How far a reader has read a partition: the next offset, and the last number in the ledger of late events."""
 
     next_offset: int = 0
     late: int = 0
 
 
-Vector = Mapping[int, Mark]  # by partition; a partition that is not named has not been read
+ProgressByPartition = Mapping[int, PartitionProgress]  # by partition; a partition that is not named has not been read
 
-ORIGIN = Mark()
+ORIGIN = PartitionProgress()
 
 
 class ReaderPosition(NamedTuple):
-    """A reader's position: a vector, and the tag of its history. None: valid in any history, like the beginning."""
+    """A reader's position: its progress, and the tag of its history. None: valid in any history, like the beginning."""
 
-    at: Vector
+    at: ProgressByPartition
     tag: bytes | None
 
 
 class ReadModelState(NamedTuple):
     """How far the read model is, in one snapshot, and the history it serves."""
 
-    at: Vector
+    at: ProgressByPartition
     history: ServedHistory
 
     def reader_position(self) -> ReaderPosition:
@@ -80,24 +80,24 @@ LOG_BEGINNING = ReaderPosition({}, None)
 UNKNOWN_STATE = ReadModelState({}, ServedHistory())
 
 
-def has_reached(vector: Vector, other: Vector) -> bool:
-    """Returns whether `vector` is at or beyond `other` in every partition."""
+def has_reached(progress: ProgressByPartition, other: ProgressByPartition) -> bool:
+    """Returns whether `progress` is at or beyond `other` in every partition."""
     for partition, mark in other.items():
-        mine = vector.get(partition, ORIGIN)
+        mine = progress.get(partition, ORIGIN)
         if mine.next_offset < mark.next_offset or mine.late < mark.late:
             return False
     return True
 
 
-def not_passed(vector: Vector, positions: Iterable[Position]) -> list[Position]:
-    """Returns the positions that `vector` has not passed yet."""
-    return [asked for asked in positions if vector.get(asked.partition, ORIGIN).next_offset <= asked.offset]
+def not_passed(progress: ProgressByPartition, positions: Iterable[Position]) -> list[Position]:
+    """Returns the positions that `progress` has not passed yet."""
+    return [asked for asked in positions if progress.get(asked.partition, ORIGIN).next_offset <= asked.offset]
 
 
 async def read_model_state(pool: asyncpg.Pool, topic: str) -> ReadModelState:
     """Reads how far the read model is now."""
     rows = [tuple(row) for row in await pool.fetch(READ_MODEL_STATE, topic)]
-    at = {partition: Mark(offset, late) for partition, offset, late, *_ in rows}
+    at = {partition: PartitionProgress(offset, late) for partition, offset, late, *_ in rows}
     return ReadModelState(at, served_history(row[3:] for row in rows))
 
 

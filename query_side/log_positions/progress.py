@@ -8,8 +8,8 @@ import asyncpg
 import stamina
 
 from query_side.log_positions.positions import UNKNOWN_STATE, Position, ReadModelState, not_passed, read_model_state
-from read_model.connecting.away import AWAY
 from read_model.connecting.pool import CONNECT_TIMEOUT, connect
+from read_model.connecting.unavailable import DATABASE_UNAVAILABLE
 from read_model.progress import CHANNEL
 from telemetry.logs import get_logger
 
@@ -110,7 +110,7 @@ class Progress:
                 try:
                     await self.refresh()
                     self._notifications_missing = not notified and (self._notifications_missing or moved.is_set())
-                except AWAY as error:
+                except DATABASE_UNAVAILABLE as error:
                     log.warning("progress_unknown", error=type(error).__name__)
                     await asyncio.sleep(REPLICA_POLL)
 
@@ -129,7 +129,7 @@ class Progress:
         return True
 
     async def _listen_for_ever(self) -> None:
-        async for attempt in stamina.retry_context(on=AWAY, attempts=None, timeout=None, wait_max=1.0):
+        async for attempt in stamina.retry_context(on=DATABASE_UNAVAILABLE, attempts=None, timeout=None, wait_max=1.0):
             with attempt:
                 await self._listen()
 

@@ -105,10 +105,10 @@ class ReadYourWrites:
                 raise _unknown(asked.mine, position, row["stopped_reason"])
 
     async def _not_reached(self, mine: TenantPositions, asked: Position) -> RefusedError:
-        vector = (await self._progress.refresh()).at
-        if asked.partition in vector:
-            return _not_yet(mine, asked, vector[asked.partition].next_offset)
-        known = f"knows partitions {min(vector)} to {max(vector)}" if vector else "has no partition yet"
+        progress = (await self._progress.refresh()).at
+        if asked.partition in progress:
+            return _not_yet(mine, asked, progress[asked.partition].next_offset)
+        known = f"knows partitions {min(progress)} to {max(progress)}" if progress else "has no partition yet"
         error = f"The read model has not reached position {mine.text(asked)}: it {known}. Try again."
         return RefusedError(503, error, (b"retry-after", b"5"))
 

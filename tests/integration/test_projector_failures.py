@@ -61,8 +61,8 @@ def proxy(footfall: Footfall) -> Iterator[TcpProxy]:
         yield found
 
 
-def start_behind(proxy: TcpProxy, footfall: Footfall) -> Process:
-    return start_projector(footfall, DATABASE_URL=proxy.in_front_of(footfall.servers.projector_url))
+def start_behind(proxy: TcpProxy, footfall: Footfall, **environment: str) -> Process:
+    return start_projector(footfall, DATABASE_URL=proxy.in_front_of(footfall.servers.projector_url), **environment)
 
 
 def resident_mib(process: Process) -> float:
@@ -76,7 +76,8 @@ def dependencies(process: Process) -> dict[str, Any]:
 
 
 def test_postgresql_away_under_load_costs_nothing_but_time(footfall: Footfall, proxy: TcpProxy) -> None:
-    projector = start_behind(proxy, footfall)
+    # However long this machine needs for eight tries, the partitions are not yet said to wait too long.
+    projector = start_behind(proxy, footfall, WATCHDOG_INTERVAL_MS=str(int(PATIENCE * 1000)))
     produce(footfall, some_records(3_000))
     wait_until_processed(footfall, 3_000)
     with Flow(footfall.servers.kafka, footfall.topic) as flow:

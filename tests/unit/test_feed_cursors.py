@@ -5,9 +5,9 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from query_side.feed.pages import cursor_of, position_of_cursor
+from query_side.feed.feed_cursors import cursor_of, position_of_cursor
 from query_side.log_positions.cursors import Cursors
-from query_side.log_positions.positions import LOG_BEGINNING, Mark, ReaderPosition
+from query_side.log_positions.positions import LOG_BEGINNING, PartitionProgress, ReaderPosition
 from query_side.log_positions.served_history import (
     TAG_BYTES,
     UNTAGGED,
@@ -18,7 +18,7 @@ from query_side.log_positions.served_history import (
 )
 
 CURSORS = Cursors(b"a key")
-AT = {0: Mark(7, 2), 3: Mark(1)}
+AT = {0: PartitionProgress(7, 2), 3: PartitionProgress(1)}
 OLD, NEW, UNNAMED = UUID(int=1 << 100), UUID(int=2 << 100), UUID(int=0)
 
 
@@ -36,8 +36,11 @@ def test_a_cursor_keeps_its_marks_and_its_history_and_belongs_to_its_topic() -> 
 
 def test_another_tenants_cursors_say_nothing_and_not_even_whether_they_are_equal() -> None:
     sealed = CURSORS.of("acme")
-    far = {partition: Mark(2**47, 2**40) for partition in AT}
-    texts = [cursor_of(sealed, "t", at, b"12345678") for at in (AT, AT, {0: Mark(), 3: Mark()}, far)]
+    far = {partition: PartitionProgress(2**47, 2**40) for partition in AT}
+    texts = [
+        cursor_of(sealed, "t", at, b"12345678")
+        for at in (AT, AT, {0: PartitionProgress(), 3: PartitionProgress()}, far)
+    ]
     assert len({*texts}) == 4
     assert {len(text) for text in texts} == {len(texts[0])}
     assert position_of_cursor(sealed, "t", texts[0]) == position_of_cursor(sealed, "t", texts[1])

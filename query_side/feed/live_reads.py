@@ -22,7 +22,7 @@ from web.policies.limits.shares import Share
 from web.tenants.position_tokens import PositionTokens
 
 
-class Live:
+class LiveReads:
     """The routes, the read-your-writes policy for every other query, and the background tasks."""
 
     def __init__(

@@ -19,7 +19,7 @@ NOT_YET_THERE: tuple[type[Exception], ...] = (
     asyncpg.OperatorInterventionError,  # class 57: shutdown, crash recovery, "cannot connect now", cancelled
 )
 
-AWAY: tuple[type[Exception], ...] = (
+DATABASE_UNAVAILABLE: tuple[type[Exception], ...] = (
     *NOT_YET_THERE,
     asyncio.InvalidStateError,  # from the driver: the connection ended between two of its own steps
     asyncpg.InvalidAuthorizationSpecificationError,  # class 28: NOLOGIN, another password

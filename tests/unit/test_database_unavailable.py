@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 
 from projector.writing.failure import Failure, kind_of
-from read_model.connecting.away import ANOTHER_SCHEMA, AWAY
+from read_model.connecting.unavailable import ANOTHER_SCHEMA, DATABASE_UNAVAILABLE
 from telemetry.connections import ended_within, once_there
 from telemetry.log_throttle import LogThrottle
 
@@ -27,7 +27,9 @@ def test_what_is_the_servers_fault_when_writing_is_no_500_when_reading() -> None
     errors = [error for error in every_error() if getattr(error, "sqlstate", "") not in NEVER_READ]
     assert len(errors) > 200
     blamed = [error for error in errors if kind_of(error) in SERVERS_FAULT]
-    assert [type(error).__name__ for error in blamed if not isinstance(error, (*AWAY, *ANOTHER_SCHEMA))] == []
+    assert [
+        type(error).__name__ for error in blamed if not isinstance(error, (*DATABASE_UNAVAILABLE, *ANOTHER_SCHEMA))
+    ] == []
 
 
 async def test_a_client_that_lets_out_its_own_cancellation_does_not_cancel_us() -> None:
