@@ -25,9 +25,9 @@ from web.protocol.bounded_http import LOOK_INTERVAL, BoundedHttp
 from web.protocol.connection_places import ConnectionPlaces, Place, close_overdue
 from web.protocol.fast_path import FastHttp
 from web.protocol.known_uvicorn import require_known_uvicorn
-from web.protocol.open_files import connections_allowed
 from web.protocol.refusals import Refusals
 from web.transport.certificate import ServerCertificate
+from web.transport.open_files import connections_allowed
 from web.transport.transport import PLAIN, Transport
 
 GRACE = 8  # seconds for requests in flight after SIGTERM; the whole process ends within 10

@@ -8,13 +8,13 @@ import msgspec
 import pytest
 
 from tests.patience import PATIENCE
-from web.protocol.open_files import FURTHER_FILES
+from web.transport.open_files import FURTHER_FILES
 
 # A process may lower its hard limit, and cannot raise it again: so each case is a process of its own.
 PROGRAM = """
 import resource, sys
 from telemetry.logs import configure_logs
-from web.protocol.open_files import connections_allowed
+from web.transport.open_files import connections_allowed
 
 soft, hard, connections = map(int, sys.argv[1:])
 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
