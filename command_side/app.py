@@ -78,8 +78,8 @@ class CommandSide:
         stored: EventLog = self._log
         if sealing is not None:
             stored = SealedLog(self._log, sealing.seals, settings.publish_max_pending)
-        quota, log = quota_of(settings, stored)
-        single, batches = Commands(log, keys, rules), Batches(log, keys, rules)
+        quota, log, public_log = quota_of(settings, stored)
+        single, batches = Commands(log, keys, rules, public_log), Batches(log, keys, rules, public_log)
         commands = [generate_route(single, settings, positions), batch_route(batches, settings, positions)]
         self.policies = command_policies(settings, quota)
         # Past the router, which costs 10 us.
@@ -123,13 +123,17 @@ class CommandSide:
         return DependencyState(topic.ok, "; ".join(filter(None, (topic.detail, self._types))))
 
 
-def quota_of(settings: CommandSettings, log: EventLog) -> tuple[list[RequestPolicy], EventLog]:
-    """The policy that holds tenants to their quota, and the log that counts for it; neither where there is no quota."""
+def quota_of(settings: CommandSettings, log: EventLog) -> tuple[list[RequestPolicy], EventLog, EventLog]:
+    """The policy that holds tenants to their quota, and the logs that count for it; `log` where there is no quota.
+
+    The second log is for what public keys record.
+    """
     if not (settings.quota_events or settings.quota_bytes):
-        return [], log
+        return [], log, log
     day = DayOfTenants()
-    quota = DailyQuota(day, events=settings.quota_events, size=settings.quota_bytes)
-    return [quota], CountedLog(log, day)
+    percent = settings.public_keys_percent
+    quota = DailyQuota(day, events=settings.quota_events, size=settings.quota_bytes, public_percent=percent)
+    return [quota], CountedLog(log, day), CountedLog(log, day, public=True)
 
 
 def command_policies(settings: CommandSettings, quota: Sequence[RequestPolicy] = ()) -> list[RequestPolicy]:

@@ -53,8 +53,12 @@ class Turns:
 class Batches:
     """Records batches of activities in a log."""
 
-    def __init__(self, log: EventLog, keys: RecentKeys, rules: CommandRules) -> None:
+    def __init__(
+        self, log: EventLog, keys: RecentKeys, rules: CommandRules, public_log: EventLog | None = None
+    ) -> None:
+        """`public_log`: what counts what public keys record; None: `log` does."""
         self._log = log
+        self._public_log = public_log or log
         self._keys = keys
         self._rules = rules
         self._fast = FastBatches(rules)
@@ -72,13 +76,16 @@ class Batches:
         if may_be_judged_at_once(body, lines=lines):
             records = self._fast.new_records(body, request_id, principal.tenant_id, lines=lines, at_most=MAX_ITEMS)
         if records is not None:
-            outcomes = await self._log.publish_all(records)
+            outcomes = await self._log_of(principal).publish_all(records)
             return outcomes if isinstance(outcomes, NOT_TAKEN) else list(map(Submitted, records, outcomes))
         items = items_of(body, lines=lines)
         if isinstance(items, Problems):
             return items
         prepared = await self._turns.map(partial(self._prepared, principal, request_id), items)
-        return await self._claim_and_publish(prepared, atomic=atomic)
+        return await self._claim_and_publish(prepared, self._log_of(principal), atomic=atomic)
+
+    def _log_of(self, principal: Principal) -> EventLog:
+        return self._public_log if principal.is_public() else self._log
 
     def _prepared(self, principal: Principal, request_id: str, item: bytes) -> Prepared:
         """All of an item's work that needs nobody else."""
@@ -90,7 +97,7 @@ class Batches:
         return new_record(checked.command, request_id, principal.tenant_id)
 
     async def _claim_and_publish(
-        self, prepared: Sequence[Prepared], *, atomic: bool
+        self, prepared: Sequence[Prepared], log: EventLog, *, atomic: bool
     ) -> Sequence[ItemResult] | NotTaken:
         if atomic and any(isinstance(item, Problems) for item in prepared):
             return [item if isinstance(item, Problems) else NotPublished() for item in prepared]
@@ -100,9 +107,9 @@ class Batches:
                 if isinstance(item, Keyed) and isinstance(claim, Lead):
                     self._keys.release(item, claim)
             return [claim if isinstance(claim, KeyConflict) else NotPublished() for claim in claims]
-        return await self._publish(claims)
+        return await self._publish(claims, log)
 
-    async def _publish(self, claims: Sequence[Claimed]) -> Sequence[ItemResult] | NotTaken:
+    async def _publish(self, claims: Sequence[Claimed], log: EventLog) -> Sequence[ItemResult] | NotTaken:
         leads = [claim for claim in claims if isinstance(claim, Lead)]
         ours = [
             claim.record if isinstance(claim, Lead) else claim
@@ -110,7 +117,7 @@ class Batches:
             if isinstance(claim, EventRecord | Lead)
         ]
         try:
-            outcomes = await self._log.publish_all(ours)
+            outcomes = await log.publish_all(ours)
             coming = iter([outcomes] * len(ours) if isinstance(outcomes, NOT_TAKEN) else outcomes)
             results = [_ended(claim, coming) for claim in claims]
         finally:  # cancelled, perhaps: then the records may be on their way

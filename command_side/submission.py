@@ -93,8 +93,12 @@ def space_of(principal: Principal) -> KeySpace:
 class Commands:
     """Records activities in a log."""
 
-    def __init__(self, log: EventLog, keys: RecentKeys, rules: CommandRules) -> None:
+    def __init__(
+        self, log: EventLog, keys: RecentKeys, rules: CommandRules, public_log: EventLog | None = None
+    ) -> None:
+        """`public_log`: what counts what public keys record; None: `log` does."""
         self._log = log
+        self._public_log = public_log or log
         self._keys = keys
         self._rules = rules
 
@@ -109,12 +113,13 @@ class Commands:
         command = self._rules.validate(body)
         if not isinstance(command, ActivityCommand):  # a struct: to ask for the type that it has costs a tenth
             return command
+        log = self._public_log if principal.key_space else self._log  # as `is_public`, without a call
         if key is None:
-            return Publishing(new_record(command, request_id, principal.tenant_id), on_result).begin(self._log)
+            return Publishing(new_record(command, request_id, principal.tenant_id), on_result).begin(log)
         keyed = self._keys.keyed(space_of(principal), key, command, request_id)
-        return self._submit_keyed(keyed, on_result)
+        return self._submit_keyed(keyed, on_result, log)
 
-    def _submit_keyed(self, keyed: Keyed, on_result: OnResult) -> Result | Submission:
+    def _submit_keyed(self, keyed: Keyed, on_result: OnResult, log: EventLog) -> Result | Submission:
         claim = self._keys.claim(keyed)
         match claim:
             case KeyConflict():
@@ -126,4 +131,4 @@ class Commands:
                 claim.on_outcome(following.settle)
                 return following
             case Lead():
-                return Leading(claim, on_result).begin(self._log)
+                return Leading(claim, on_result).begin(log)

@@ -18,7 +18,7 @@ DAY = 86_400  # seconds; of UTC
 
 
 class Stored:
-    """Events and bytes of one tenant in one day."""
+    """Events and bytes of one tenant in one day: all of them, or those of its public keys."""
 
     __slots__ = ("bytes", "events")
 
@@ -26,40 +26,48 @@ class Stored:
         self.events = 0
         self.bytes = 0
 
+    def add(self, record: EventRecord) -> None:
+        """One more."""
+        self.events += 1
+        self.bytes += len(record.value)
+
 
 class DayOfTenants:
-    """What each tenant stored since midnight (UTC), as far as this process knows."""
+    """What each tenant stored since midnight (UTC), as far as this process knows, and what of it by public keys."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         """`clock`: Unix time, seconds."""
         self._clock = clock
         self._day = 0
-        self._stored: dict[str, Stored] = {}
+        self._stored: dict[tuple[str, bool], Stored] = {}
 
-    def of(self, tenant_id: str) -> Stored:
-        """What the tenant stored today."""
+    def of(self, tenant_id: str, *, public: bool = False) -> Stored:
+        """What the tenant stored today. `public`: only what its public keys recorded."""
         day = int(self._clock()) // DAY
         if day != self._day:
             self._day, self._stored = day, {}
-        return self._stored.setdefault(tenant_id, Stored())
+        found = self._stored.get((tenant_id, public))
+        return self._stored.setdefault((tenant_id, public), Stored()) if found is None else found
 
     def left(self) -> int:
         """Seconds until the next day."""
         return DAY - int(self._clock()) % DAY
 
-    def count(self, record: EventRecord) -> None:
-        """One record that was stored."""
-        stored = self.of(tenant_of_key(record.key))
-        stored.events += 1
-        stored.bytes += len(record.value)
+    def count(self, record: EventRecord, *, public: bool = False) -> None:
+        """One record that was stored. `public`: by a public key."""
+        tenant_id = tenant_of_key(record.key)
+        self.of(tenant_id).add(record)
+        if public:
+            self.of(tenant_id, public=True).add(record)
 
 
 class CountedLog:
     """See `EventLog`: `log`, and `day` counts what it acknowledges."""
 
-    def __init__(self, log: EventLog, day: DayOfTenants) -> None:
+    def __init__(self, log: EventLog, day: DayOfTenants, *, public: bool = False) -> None:
+        """`public`: what comes here was recorded by public keys."""
         self._log = log
-        self._day = day
+        self._count = partial(day.count, public=public)
         self.partition_count, self.connected = log.partition_count, log.connected
 
     def publish_nowait(self, record: EventRecord, on_result: Callable[[Outcome], None]) -> PendingPublish | NotTaken:
@@ -68,7 +76,7 @@ class CountedLog:
 
     def _counted(self, record: EventRecord, on_result: Callable[[Outcome], None], outcome: Outcome) -> None:
         if isinstance(outcome, ACKNOWLEDGED):
-            self._day.count(record)
+            self._count(record)
         on_result(outcome)
 
     async def publish_all(self, records: Sequence[EventRecord]) -> list[Outcome] | NotTaken:
@@ -77,5 +85,5 @@ class CountedLog:
         if not isinstance(outcomes, NOT_TAKEN):
             for record, outcome in zip(records, outcomes, strict=True):
                 if isinstance(outcome, ACKNOWLEDGED):
-                    self._day.count(record)
+                    self._count(record)
         return outcomes

@@ -30,6 +30,10 @@ class Principal(msgspec.Struct, frozen=True, gc=False):
     scopes: frozenset[AccessScope]
     key_space: str = ""  # whose idempotency keys it shares; empty: those of its tenant's servers
 
+    def is_public(self) -> bool:
+        """Whether it showed a public key, which every visitor of a page can copy: only those have their own space."""
+        return self.key_space != ""
+
 
 class OpenDoor:
     """The identity policy of an open service: everybody may do everything, as one tenant."""

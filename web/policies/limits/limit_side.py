@@ -8,8 +8,8 @@ from telemetry.health import Probe
 from web.asgi import App
 from web.fast_handler import FastHandler
 from web.policies.decisions import RequestPolicy
-from web.policies.limits.rate_limits import KeyOf, RateLimits, address_of, subject_of, tenant_of
-from web.policies.limits.rates import Rate
+from web.policies.limits.rate_limits import KeyOf, RateLimits, address_of, public_of, subject_of, tenant_of
+from web.policies.limits.rates import Rate, part_of
 from web.policies.limits.settings import LimitSettings
 from web.policies.limits.shares import RequestShares, Share
 
@@ -64,7 +64,7 @@ def limit_side(settings: LimitSettings, *, is_open: bool, commands: int, request
     shares = RequestShares(Share("commands", commands, percent), Share("requests", requests, percent))
     shared = shared_of(settings)
     before = rates_of(settings, {"address": address_of}, shared)
-    behind = rates_of(settings, {"subject": subject_of, "tenant": tenant_of}, shared)
+    behind = rates_of(settings, {"subject": subject_of, "public": public_of, "tenant": tenant_of}, shared)
     return LimitSide(before, behind if is_open else [*behind, shares], shared)
 
 
@@ -74,6 +74,7 @@ def rates_of(
     """One policy for all rates that are set, or none."""
     window = settings.limit_window_ms / 1000
     units = {"address": settings.limit_address, "subject": settings.limit_subject, "tenant": settings.limit_tenant}
+    units["public"] = part_of(settings.limit_tenant, settings.public_keys_percent)
     rates = [(Rate(name, units[name], window), key_of) for name, key_of in keys.items() if units[name]]
     return [RateLimits(rates, shared=shared)] if rates else []
 

@@ -135,6 +135,12 @@ def subject_of(head: RequestHead) -> str | None:
     return None if subject == ANONYMOUS else subject
 
 
+def public_of(head: RequestHead) -> str | None:
+    """For whom, by a public key: all of a tenant have one rate together."""
+    principal = head.fact(Principal)
+    return principal.tenant_id if principal.is_public() else None
+
+
 def tenant_of(head: RequestHead) -> str | None:
     """For whom."""
     principal = head.fact(Principal)

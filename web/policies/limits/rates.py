@@ -21,6 +21,11 @@ class Rate(msgspec.Struct, frozen=True):
     window: float  # seconds
 
 
+def part_of(units: int, percent: int) -> int:
+    """A part of what may be used, and one unit at least; 0, which is no limit, stays so."""
+    return max(1, units * percent // 100) if units else 0
+
+
 class Bucket:
     """What one key has used."""
 

@@ -28,6 +28,13 @@ class LimitSettings(BaseSettings):
         description="Valkey or Redis by which processes share the limits that are set (`valkeys://..`: with TLS); "
         "empty: each process counts for itself.",
     )
+    public_keys_percent: int = Field(
+        default=50,
+        ge=1,
+        le=100,
+        description="Part of LIMIT_TENANT, QUOTA_EVENTS and QUOTA_BYTES that all public keys of a tenant together may "
+        "use, percent.",
+    )
     principal_share_percent: int = Field(
         default=50,
         ge=1,
