@@ -69,7 +69,7 @@ def record(tenant: str, size: int = 100) -> EventRecord:
 
 
 def command_of(tenant: str, public: str = "") -> RequestHead:
-    head = RequestHead("POST", "/events/generate", b"/events/generate", b"", [], None, "http")
+    head = RequestHead("POST", "/events/generate", b"/events/generate", b"", [(b"content-length", b"2")], None, "http")
     head.facts = {Principal: Principal(tenant, "key:1", frozenset(AccessScope), public), CommandHead: COMMAND}
     return head
 
