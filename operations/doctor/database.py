@@ -4,7 +4,9 @@ import time
 
 import asyncpg
 
+from operations.doctor.certificates import of_postgresql
 from operations.doctor.findings import Check, Finding, well_unless
+from operations.doctor.writing import grants, writable
 from read_model.tables.schema_version import newest_migration, schema_state
 
 OLDEST_VERSION = 18
@@ -205,4 +207,7 @@ CHECKS: dict[str, Check[asyncpg.Connection]] = {
     "notifications": notifications,
     "replication slots": slots,
     "clock": clock,
+    "writing": writable,
+    "grants": grants,
+    "PostgreSQL's certificate": of_postgresql,
 }

@@ -1,6 +1,7 @@
 """Examines everything, whatever else is wrong: a server that is away hides only what it alone can tell."""
 
 import asyncio
+import os
 from collections.abc import Sequence
 
 import asyncpg
@@ -10,9 +11,12 @@ from aiokafka.errors import KafkaError
 from contracts.types import Catalogue
 from operations.differing_catalogues import differing_catalogues
 from operations.doctor import database
+from operations.doctor.certificates import certificate_findings
+from operations.doctor.configured import settings_findings
 from operations.doctor.findings import Finding, well_unless
 from operations.doctor.kafka import kafka_findings
 from operations.doctor.keys import key_findings
+from operations.doctor.projectors import group_findings, history_findings
 from operations.status import Status, observing
 from projector.sealed.keys import Keys
 from projector.settings import ProjectorSettings
@@ -25,8 +29,8 @@ AWAY = (*DATABASE_AWAY, KafkaError)
 
 async def examine(settings: ProjectorSettings, catalogue: Catalogue | None, keys: Keys | None = None) -> list[Finding]:
     """Looks at PostgreSQL, Kafka, the key store and the projectors; never raises for what it finds there."""
-    servers = await asyncio.gather(_database(settings), _kafka(settings), _keys(keys))
-    found = [finding for each in servers for finding in each]
+    servers = await asyncio.gather(_database(settings), _kafka(settings), _keys(keys), certificate_findings(settings))
+    found = [*settings_findings(settings, os.environ), *(finding for each in servers for finding in each)]
     if any(finding.verdict == "problem" and finding.check in ("PostgreSQL", "Kafka") for finding in found):
         says = "What the projectors do cannot be known while a server is away."
         return [*found, Finding("projecting", "unknown", says)]
@@ -60,7 +64,7 @@ async def _checked(connection: asyncpg.Connection) -> list[Finding]:
 async def _kafka(settings: ProjectorSettings) -> list[Finding]:
     try:
         async with asyncio.timeout(PATIENCE):
-            return await kafka_findings(settings)
+            return await kafka_findings(settings, (settings.kafka_dlq_topic, settings.kafka_audit_topic))
     except (OSError, KafkaError) as error:  # TimeoutError is an OSError
         remedy = "Check KAFKA_BOOTSTRAP_SERVERS and the security settings, and that a broker runs."
         return [Finding("Kafka", "problem", f"It cannot be used: {told(error)}.", remedy)]
@@ -74,9 +78,16 @@ async def _projecting(settings: ProjectorSettings, catalogue: Catalogue | None) 
     try:
         async with asyncio.timeout(2 * PATIENCE), observing(settings, catalogue) as observer:
             status = await observer.status()
+            around = await _around(settings, status)
     except AWAY as error:
         return [Finding("projecting", "unknown", f"It could not be looked at: {told(error)}.")]
-    return [*_partitions(status), *_letters(status), *_catalogues(status.event_types, catalogue)]
+    return [*_partitions(status), *around, *_letters(status), *_catalogues(status.event_types, catalogue)]
+
+
+async def _around(settings: ProjectorSettings, status: Status) -> list[Finding]:
+    active = [each for each in status.generations if each.state == "active"]
+    groups = [finding for each in active for finding in await group_findings(settings, each)]
+    return [*groups, *await history_findings(settings, [each for every in active for each in every.partitions])]
 
 
 def _partitions(status: Status) -> list[Finding]:

@@ -1,6 +1,6 @@
 """What can be wrong with Kafka. Each check describes, joins no group, and changes nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient
@@ -12,8 +12,8 @@ from operations.doctor.findings import Finding, well_unless
 from projector.consuming.topic_description import describe_with
 
 
-async def kafka_findings(settings: KafkaSettings) -> list[Finding]:
-    """Brokers, the topic's promises, and its copies. Raises KafkaError when no broker answers."""
+async def kafka_findings(settings: KafkaSettings, others: Sequence[str] = ()) -> list[Finding]:
+    """Brokers, the topic's promises, its copies, and `others`. Raises KafkaError when no broker answers."""
     options = settings.client_options()
     admin = AIOKafkaAdminClient(**options)
     await with_reason(options, admin.start)
@@ -24,20 +24,35 @@ async def kafka_findings(settings: KafkaSettings) -> list[Finding]:
         if not topic["partitions"]:
             says = f"There is no topic {settings.kafka_topic}."
             return [*found, Finding("topic", "problem", says, "Run `footfall topics create`.")]
-        promises = broken_promises(await describe_with(admin, settings.kafka_topic))
-        broken = [Finding("topic", "warning", sentence) for sentence in promises]
-        return [*found, *well_unless("topic", broken, "It keeps its promises."), *copies(topic["partitions"])]
+        described = await describe_with(admin, settings.kafka_topic)
+        broken = [Finding("topic", "warning", sentence) for sentence in broken_promises(described)]
+        found += well_unless("topic", broken, "It keeps its promises.")
+        least = described.configs.get("min.insync.replicas", "")
+        found += copies(topic["partitions"], int(least) if least.isdigit() else 1)
+        return [*found, *other_topics(await admin.list_topics(), others)]
     finally:
         await admin.close()
 
 
-def copies(partitions: Sequence[Any]) -> list[Finding]:
-    """Each partition has a leader, and all its copies."""
+def other_topics(there: Iterable[str], wanted: Sequence[str]) -> list[Finding]:
+    """The topics beside the events' are there, as far as this user is shown them."""
+    found = [
+        Finding("other topics", "warning", f"There is no topic {name}.", "Run `footfall topics create`.")
+        for name in sorted(set(wanted) - set(there))
+    ]
+    return well_unless("other topics", found, "They are there.")
+
+
+def copies(partitions: Sequence[Any], least: int = 1) -> list[Finding]:
+    """Each partition has a leader, and all its copies. `least`: copies in sync without which Kafka takes no events."""
     found = []
     for each in sorted(partitions, key=lambda each: each["partition"]):
         where = f"Partition {each['partition']}"
         if each["leader"] < 0:
             says = f"{where} has no leader: nothing is written to it, and nothing read."
+            found.append(Finding("copies", "problem", says, f"Start the brokers {each['replicas']}."))
+        elif len(each["isr"]) < least:
+            says = f"{where} takes no events: {len(each['isr'])} copies in sync, min.insync.replicas is {least}."
             found.append(Finding("copies", "problem", says, f"Start the brokers {each['replicas']}."))
         elif len(each["isr"]) < len(each["replicas"]):
             behind = sorted(set(each["replicas"]) - set(each["isr"]))

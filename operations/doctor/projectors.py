@@ -1,0 +1,64 @@
+"""What can be wrong between the projectors and the topic: strangers in the group, and a history that shrinks."""
+
+from collections.abc import Iterable
+
+from brokers.settings import KafkaSettings
+from operations.doctor.findings import Finding, well_unless
+from operations.status import GenerationStatus, PartitionStatus
+from projector.consuming.consumer_group import GroupDescription, describe_group
+from projector.consuming.topic_description import describe_topic
+from projector.generations.loop import group_of
+from projector.settings import ProjectorSettings
+
+AT_RISK = 0.5  # of the retention, as lag
+
+
+async def group_findings(settings: ProjectorSettings, generation: GenerationStatus) -> list[Finding]:
+    """Who is in the consumer group of the active generation. Raises KafkaError when no broker answers."""
+    name = group_of(settings, generation.name)
+    group = await describe_group(settings.client_options(), name, settings.kafka_topic)
+    return members(name, group, generation.name, len(generation.partitions))
+
+
+def members(name: str, group: GroupDescription, generation: str, partitions: int) -> list[Finding]:
+    """Only projectors are in the group, and there are not more of them than partitions."""
+    if group.error is not None:
+        says = f"The consumer group {name} cannot be described: {group.error}."
+        return [Finding("group", "unknown", says, f"Grant DESCRIBE on group {name}.")]
+    found = [
+        Finding(
+            "group",
+            "problem",
+            f"{member} is in the consumer group {name}, and is no projector of {generation}: it takes partitions away.",
+            "Stop that client, or give it a group.id of its own.",
+        )
+        for member in group.for_partition(-1).foreign_members(generation)
+    ]
+    ours = [member for member in group.members if member.projects(generation)]
+    spare = f" {len(ours) - partitions} of them have nothing to do." if len(ours) > partitions else ""
+    return well_unless("group", found, f"{len(ours)} projectors share {partitions} partitions.{spare}")
+
+
+async def history_findings(settings: KafkaSettings, partitions: Iterable[PartitionStatus]) -> list[Finding]:
+    """Whether retention removes events before they are projected. Raises KafkaError when no broker answers."""
+    topic = await describe_topic(settings.client_options(), settings.kafka_topic)
+    kept = topic.configs.get("retention.ms", "-1")
+    return at_risk(settings.kafka_topic, int(kept) / 1000 if kept.isdigit() else None, partitions)
+
+
+def at_risk(topic: str, kept: float | None, partitions: Iterable[PartitionStatus]) -> list[Finding]:
+    """The partitions whose next events are as old as what Kafka removes. `kept`: seconds; None: for ever."""
+    if kept is None:
+        return [Finding("history", "well", "No record is removed for its age.")]
+    found = [
+        Finding(
+            "history",
+            "problem",
+            f"Partition {each.partition} is {each.lag_seconds:.0f} s behind, and Kafka removes what is older than "
+            f"{kept:.0f} s: events vanish before they are projected.",
+            f"kafka-configs.sh --alter --entity-type topics --entity-name {topic} --add-config retention.ms=-1",
+        )
+        for each in partitions
+        if each.lag_seconds is not None and each.lag_seconds > AT_RISK * kept
+    ]
+    return well_unless("history", found, f"Kafka keeps records for {kept:.0f} s, and every partition is far ahead.")

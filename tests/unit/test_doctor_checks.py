@@ -1,0 +1,75 @@
+"""What the doctor concludes from what it was told: tables of facts, without servers."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from pydantic import SecretStr
+
+from operations.doctor.certificates import judged
+from operations.doctor.configured import settings_findings
+from operations.doctor.findings import Finding, worst
+from operations.doctor.kafka import copies, other_topics
+from operations.doctor.projectors import at_risk, members
+from operations.status import PartitionStatus
+from projector.consuming.consumer_group import CLIENT_ID, GroupDescription, Member
+from projector.settings import ProjectorSettings
+
+NOW = datetime(2026, 11, 26, tzinfo=UTC)
+OURS = Member(CLIENT_ID.format(owner="a:1", generation="read_g1"), "/10.0.0.1")
+URL = SecretStr("postgresql://a@localhost/b")
+STRANGER = Member("nightly-export", "/10.0.0.2")
+
+
+def only(found: list[Finding]) -> Finding:
+    (one,) = found
+    return one
+
+
+@pytest.mark.parametrize(
+    ("left", "verdict"), [(timedelta(days=30), "well"), (timedelta(days=3), "warning"), (timedelta(0), "problem")]
+)
+def test_a_certificate_is_told_before_and_after_its_end(left: timedelta, verdict: str) -> None:
+    found = only(judged({"the broker kafka:9093": NOW + left}, NOW))
+    assert found.verdict == verdict
+    assert (verdict == "well") == (found.remedy == "")
+    assert verdict == "well" or "kafka:9093" in found.says
+
+
+def test_a_stranger_in_the_group_is_named() -> None:
+    well = only(members("g", GroupDescription("Stable", (OURS,)), "read_g1", 6))
+    assert (well.verdict, well.says) == ("well", "1 projectors share 6 partitions.")
+    assert (
+        "1 of them have nothing to do" in only(members("g", GroupDescription("Stable", (OURS,) * 2), "read_g1", 1)).says
+    )
+    found = only(members("g", GroupDescription("Stable", (OURS, STRANGER)), "read_g1", 6))
+    assert (found.verdict, "nightly-export" in found.says) == ("problem", True)
+    assert only(members("g", GroupDescription("", error="GroupAuthorizationFailedError"), "g", 6)).verdict == "unknown"
+
+
+def test_a_lag_that_nears_the_retention_is_a_problem() -> None:
+    partitions = [PartitionStatus(n, "running", "a", 1, 9, 8, float(age)) for n, age in enumerate((1, 400))]
+    assert only(at_risk("t", None, partitions)).verdict == "well"
+    assert only(at_risk("t", 10_000, partitions)).verdict == "well"
+    found = only(at_risk("t", 500, partitions))
+    assert found.verdict == "problem"
+    assert found.says.startswith("Partition 1 is 400 s behind")
+    assert "retention.ms=-1" in found.remedy
+
+
+def test_a_topic_that_takes_no_events_and_topics_that_are_not_there() -> None:
+    behind = {"partition": 0, "leader": 1, "replicas": [1, 2, 3], "isr": [1]}
+    assert worst(copies([behind], least=1)) == "warning"
+    assert only(copies([behind], least=2)).verdict == "problem"
+    assert only(other_topics(["a"], ["a", "b"])).says == "There is no topic b."
+
+
+def test_a_misspelt_variable_and_times_that_do_not_fit() -> None:
+    settings = ProjectorSettings(database_url=URL, kafka_session_timeout_ms=6_000, kafka_heartbeat_interval_ms=3_000)
+    found = settings_findings(settings, {"KAFKA_TOPICS": "x", "KAFKA_KEYS_TOPIC": "y", "PATH": "z", "HOME": "h"})
+    assert [each.verdict for each in found] == ["warning", "warning"]
+    assert "KAFKA_TOPIC meant?" in found[0].says
+    assert "KAFKA_HEARTBEAT_INTERVAL_MS" in found[1].says
+    assert (
+        worst(settings_findings(ProjectorSettings(database_url=URL), {"KAFKA_TOPIC": "x", "KAFKA_TOPICS": "y"}))
+        == "well"
+    )
