@@ -79,7 +79,8 @@ class CommandSide:
         if sealing is not None:
             stored = SealedLog(self._log, sealing.seals, settings.publish_max_pending)
         quota, log, public_log = quota_of(settings, stored)
-        single, batches = Commands(log, keys, rules, public_log), Batches(log, keys, rules, public_log)
+        topic = settings.kafka_topic
+        single, batches = Commands(log, keys, rules, public_log, topic), Batches(log, keys, rules, public_log, topic)
         commands = [generate_route(single, settings, positions), batch_route(batches, settings, positions)]
         self.policies = command_policies(settings, quota)
         # Past the router, which costs 10 us.

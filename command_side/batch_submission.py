@@ -11,10 +11,12 @@ from command_side.batch_items import MAX_ITEMS, items_of, may_be_judged_at_once,
 from command_side.idempotency import Claim, Follow, KeyConflict, Keyed, Lead, RecentKeys, Settled
 from command_side.publishing.event_log import NOT_TAKEN, EventLog, NotTaken, Outcome, Submitted
 from command_side.submission import space_of
-from contracts.record import EventRecord, new_record
+from command_side.tracing import NotedLog, carry
+from contracts.record import TOPIC, EventRecord, new_record
 from contracts.validation.commands import CommandRules
 from contracts.validation.fast_commands import FastBatches
 from contracts.validation.rules import Problems
+from telemetry.traces.request_trace import RequestTrace
 from web.policies.principal import Principal
 
 T = TypeVar("T")
@@ -54,41 +56,63 @@ class Batches:
     """Records batches of activities in a log."""
 
     def __init__(
-        self, log: EventLog, keys: RecentKeys, rules: CommandRules, public_log: EventLog | None = None
+        self,
+        log: EventLog,
+        keys: RecentKeys,
+        rules: CommandRules,
+        public_log: EventLog | None = None,
+        topic: str = TOPIC,
     ) -> None:
-        """`public_log`: what counts what public keys record; None: `log` does."""
+        """`public_log`: what counts what public keys record; None: `log` does. `topic`: of the log, for traces."""
         self._log = log
         self._public_log = public_log or log
+        self._topic = topic
         self._keys = keys
         self._rules = rules
         self._fast = FastBatches(rules)
         self._turns = Turns()
 
     async def handle(
-        self, principal: Principal, body: bytes, request_id: str, *, lines: bool, atomic: bool
+        self,
+        principal: Principal,
+        body: bytes,
+        request_id: str,
+        *,
+        lines: bool,
+        atomic: bool,
+        trace: RequestTrace | None = None,
     ) -> Sequence[ItemResult] | Problems | NotTaken:
         """What became of each item of an array or of lines, in order; or why there are none.
 
         The events belong to the tenant of `principal`. With `atomic` none is published unless all are valid. NotTaken:
-        the log takes nothing at all.
+        the log takes nothing at all. `trace`: the records carry it.
         """
-        records = None
+        records, log = None, self._log_of(principal, trace)
         if may_be_judged_at_once(body, lines=lines):
             records = self._fast.new_records(body, request_id, principal.tenant_id, lines=lines, at_most=MAX_ITEMS)
         if records is not None:
-            outcomes = await self._log_of(principal).publish_all(records)
+            if trace is not None:
+                carry(trace, records)
+            outcomes = await log.publish_all(records)
             return outcomes if isinstance(outcomes, NOT_TAKEN) else list(map(Submitted, records, outcomes))
         items = items_of(body, lines=lines)
         if isinstance(items, Problems):
             return items
-        prepared = await self._turns.map(partial(self._prepared, principal, request_id), items)
-        return await self._claim_and_publish(prepared, self._log_of(principal), atomic=atomic)
+        prepared = await self._turns.map(partial(self._prepared, principal, request_id, trace), items)
+        return await self._claim_and_publish(prepared, log, atomic=atomic)
 
-    def _log_of(self, principal: Principal) -> EventLog:
-        return self._public_log if principal.is_public() else self._log
+    def _log_of(self, principal: Principal, trace: RequestTrace | None) -> EventLog:
+        log = self._public_log if principal.is_public() else self._log
+        return log if trace is None else NotedLog(log, trace, self._topic)
 
-    def _prepared(self, principal: Principal, request_id: str, item: bytes) -> Prepared:
+    def _prepared(self, principal: Principal, request_id: str, trace: RequestTrace | None, item: bytes) -> Prepared:
         """All of an item's work that needs nobody else."""
+        prepared = self._new(principal, request_id, item)
+        if trace is not None and not isinstance(prepared, Problems):
+            carry(trace, [prepared.record if isinstance(prepared, Keyed) else prepared])
+        return prepared
+
+    def _new(self, principal: Principal, request_id: str, item: bytes) -> Prepared:
         checked = validated(item, self._rules)
         if isinstance(checked, Problems):
             return checked

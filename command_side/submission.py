@@ -8,10 +8,12 @@ from collections.abc import Callable
 
 from command_side.idempotency import Follow, KeyConflict, Keyed, KeySpace, Lead, RecentKeys, Settled
 from command_side.publishing.event_log import NOT_TAKEN, EventLog, Outcome, Submitted
+from command_side.tracing import carry, note_submitted
 from contracts.event import ActivityCommand
-from contracts.record import EventRecord, new_record
+from contracts.record import TOPIC, EventRecord, new_record
 from contracts.validation.commands import CommandRules
 from contracts.validation.rules import Problems
+from telemetry.traces.request_trace import RequestTrace
 from web.policies.principal import Principal
 
 Result = Submitted | Problems | KeyConflict
@@ -94,30 +96,75 @@ class Commands:
     """Records activities in a log."""
 
     def __init__(
-        self, log: EventLog, keys: RecentKeys, rules: CommandRules, public_log: EventLog | None = None
+        self,
+        log: EventLog,
+        keys: RecentKeys,
+        rules: CommandRules,
+        public_log: EventLog | None = None,
+        topic: str = TOPIC,
     ) -> None:
-        """`public_log`: what counts what public keys record; None: `log` does."""
+        """`public_log`: what counts what public keys record; None: `log` does. `topic`: of the log, for traces."""
         self._log = log
         self._public_log = public_log or log
+        self._topic = topic
         self._keys = keys
         self._rules = rules
 
     def submit(
-        self, principal: Principal, body: bytes, key: bytes | None, request_id: str, on_result: OnResult
+        self,
+        principal: Principal,
+        body: bytes,
+        key: bytes | None,
+        request_id: str,
+        on_result: OnResult,
+        trace: RequestTrace | None = None,
     ) -> Result | Submission:
         """Records one activity of the principal's tenant; with an idempotency key, every repeat is the same event.
 
         Returns the result if it is known at once; then `on_result` is never called. Otherwise returns the submission,
-        which calls `on_result` once, unless it is abandoned before. If this raises, nothing is published.
+        which calls `on_result` once, unless it is abandoned before. If this raises, nothing is published. `trace`: the
+        record carries it.
         """
         command = self._rules.validate(body)
         if not isinstance(command, ActivityCommand):  # a struct: to ask for the type that it has costs a tenth
             return command
         log = self._public_log if principal.key_space else self._log  # as `is_public`, without a call
+        if trace is not None:
+            return self._submit_traced(principal, command, key, request_id, on_result, trace)
         if key is None:
             return Publishing(new_record(command, request_id, principal.tenant_id), on_result).begin(log)
         keyed = self._keys.keyed(space_of(principal), key, command, request_id)
         return self._submit_keyed(keyed, on_result, log)
+
+    def _submit_traced(
+        self,
+        principal: Principal,
+        command: ActivityCommand,
+        key: bytes | None,
+        request_id: str,
+        on_result: OnResult,
+        trace: RequestTrace,
+    ) -> Result | Submission:
+        def noted(result: Result) -> None:
+            self._note(trace, result)
+            on_result(result)
+
+        log = self._public_log if principal.is_public() else self._log
+        if key is None:
+            record = new_record(command, request_id, principal.tenant_id)
+            carry(trace, [record])
+            begun = Publishing(record, noted).begin(log)
+        else:
+            keyed = self._keys.keyed(space_of(principal), key, command, request_id)
+            carry(trace, [keyed.record])
+            begun = self._submit_keyed(keyed, noted, log)
+        if not isinstance(begun, Submission):
+            self._note(trace, begun)
+        return begun
+
+    def _note(self, trace: RequestTrace, result: Result) -> None:
+        if isinstance(result, Submitted):
+            note_submitted(trace, self._topic, result)
 
     def _submit_keyed(self, keyed: Keyed, on_result: OnResult, log: EventLog) -> Result | Submission:
         claim = self._keys.claim(keyed)

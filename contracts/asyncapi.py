@@ -18,6 +18,7 @@ from contracts.record import (
     HEADER_EVENT_TYPE,
     HEADER_FINGERPRINT,
     HEADER_REQUEST_ID,
+    HEADER_TRACEPARENT,
     MAX_REQUEST_ID_LENGTH,
     PARTITIONS,
     TOPIC,
@@ -255,6 +256,10 @@ def _schemas() -> Json:
                 "type": "string",
                 "pattern": "^[0-9a-f]{64}$",
                 "description": "Only with an idempotency key: SHA-256 of user, type and payload of the command.",
+            },
+            HEADER_TRACEPARENT: {
+                "type": "string",
+                "description": "Only where the request is part of a trace (W3C Trace Context): its span.",
             },
         },
     }

@@ -18,6 +18,7 @@ PARTITIONS = 6
 HEADER_EVENT_TYPE = "event-type"
 HEADER_EVENT_ID = "event-id"
 HEADER_REQUEST_ID = "request-id"
+HEADER_TRACEPARENT = "traceparent"  # W3C Trace Context; only on records of requests that are part of a trace
 HEADER_FINGERPRINT = "command-fingerprint"  # only on the event of a command with an idempotency key
 
 TENANT_SEPARATOR = b"\x1f"  # in keys; no user id contains it (docs/decisions/0037)

@@ -25,13 +25,14 @@ from operations.settings import (
 from projector.settings import ProjectorSettings
 from query_side.settings import QuerySettings
 from sealing.settings import SealingSettings
+from telemetry.traces.settings import TraceSettings
 from web.transport.settings import TlsSettings
 
 FILE = Path(__file__).resolve().parents[1] / "docs" / "settings.md"
 
 
-class OfEveryProcess(IdentitySettings, TlsSettings):
-    """Who may ask, and TLS on the process's own port."""
+class OfEveryProcess(IdentitySettings, TlsSettings, TraceSettings):
+    """Who may ask, TLS on the process's own port, and where traces go."""
 
 
 EVERY = "every process"

@@ -13,6 +13,7 @@ import structlog
 from structlog.processors import ExceptionRenderer
 from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
+from telemetry.current_request import CURRENT_REQUEST
 from telemetry.log_throttle import LogThrottle
 
 MASK = "***"
@@ -30,6 +31,7 @@ def configure_logs(level: str, personal_fields: Iterable[str] = ()) -> None:
     masked = ALWAYS_MASKED | set(personal_fields)
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        _with_request,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -80,6 +82,15 @@ def _told(error: BaseException | None, seen: set[int]) -> list[str]:
     own = [*filter(None, [frames]), f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")]
     inner = [line for each in getattr(error, "exceptions", ()) for line in _told(each, seen)]
     return [*_told(before, seen), *own, *inner]
+
+
+def _with_request(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    request = CURRENT_REQUEST.get()
+    if request is not None:
+        event.setdefault("request_id", request.request_id)
+        if request.trace is not None:
+            event.setdefault("trace_id", request.trace.trace_id)
+    return event
 
 
 def _first_line(record: logging.LogRecord) -> bool:

@@ -155,6 +155,12 @@ STREAMS_DROPPED = Counter(
     "streams_dropped", "Clients of the live feed dropped because they took events too slowly.", registry=REGISTRY
 )
 
+TRACE_SPANS = Counter(
+    "trace_spans",
+    "Spans that left the queue of this process. outcome: exported, failed (the endpoint did not take them).",
+    ["outcome"],
+    registry=REGISTRY,
+)
 TOKENS_REFUSED = Counter(
     "tokens_refused",
     "Access tokens refused (401). reason: what was wrong with them, such as expired, signature, audience, key.",

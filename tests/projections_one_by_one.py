@@ -3,7 +3,7 @@
 It shares no code with them, and does not care how long it takes.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -131,7 +131,7 @@ class Record(msgspec.Struct):
     value: bytes | None
     timestamp: int = 0
     key: bytes | None = None
-    headers: Iterable[tuple[str, bytes]] = ()
+    headers: Sequence[tuple[str, bytes]] = ()
 
 
 def row_of(

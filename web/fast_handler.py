@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
+from telemetry.traces.request_trace import RequestTrace
 from web.policies.request_head import RequestHead
 
 
@@ -22,6 +23,11 @@ class BufferedRequest(Protocol):
     @property
     def request_id(self) -> str:
         """As in the answer's `X-Request-ID`."""
+        ...
+
+    @property
+    def trace(self) -> RequestTrace | None:
+        """The trace that it is part of; None: it is part of none."""
         ...
 
     def on_disconnect(self, leave: Callable[[], None]) -> None:

@@ -12,9 +12,12 @@ from functools import lru_cache
 
 import uuid_utils
 
+from telemetry.current_request import CURRENT_REQUEST, NamedRequest
 from telemetry.health import Probe
 from telemetry.logs import get_logger
 from telemetry.metrics import HTTP_TALLY
+from telemetry.traces.request_trace import RequestTrace, begin
+from telemetry.traces.tracing import TRACING
 from web import envelope
 from web.access import template_of
 from web.asgi import HOLD_KEY, WHOLE_KEY, App, Headers, Message, Receive, Scope, Send, respond
@@ -22,7 +25,7 @@ from web.fast_handler import FastHandler, encode_headers
 from web.health import health_routes
 from web.policies.decisions import Answer, Refuse, RequestPolicy
 from web.policies.passage import HEAD_KEY, PASSAGE_KEY, Passage, refusal_body
-from web.policies.request_head import canonical, head_of
+from web.policies.request_head import RequestHead, canonical, head_of
 from web.protocol.secure_headers import SECURE_LINES, secured
 
 JSON = b"application/json"
@@ -79,6 +82,8 @@ class Middleware:
         request_id = request_id_of(scope["headers"])
         scope[REQUEST_ID_KEY] = request_id
         passage = scope.get(PASSAGE_KEY) or Passage(head_of(scope), self.policies)
+        trace = trace_of(passage.head)
+        CURRENT_REQUEST.set(NamedRequest(request_id, trace))  # this task has no other request
         hold = scope.get(HOLD_KEY) if scope["method"] != "HEAD" else None  # the answer to HEAD has no body to wait for
         status = 0
 
@@ -106,6 +111,8 @@ class Middleware:
         finally:
             passage.end()
             self.answered(scope["method"], scope["path"], status, started, request_id)
+            if trace is not None:
+                trace.end(scope["method"], template_of(passage.head.path), status)
 
     async def _admit_and_route(self, passage: Passage, scope: Scope, receive: Receive, send: Send) -> None:
         decision = await passage.completed()
@@ -135,6 +142,18 @@ class Middleware:
         self._note(status, elapsed)
         if status >= 500 or status == 0:
             self._failures.tell(method, path, status, elapsed, request_id)
+
+
+def trace_of(head: RequestHead) -> RequestTrace | None:
+    """The trace of a request, which the fast path may have begun; None: it is part of none."""
+    if TRACING.recorder is None:
+        return None
+    trace: RequestTrace | None = head.facts.get(RequestTrace)
+    if trace is None:
+        trace = begin(head.headers, head.path, head.scheme)
+        if trace is not None:
+            head.facts[RequestTrace] = trace
+    return trace
 
 
 def common_lines(request_id: str) -> bytes:

@@ -26,6 +26,7 @@ from command_side.publishing.event_log import (
 from command_side.settings import CommandSettings
 from contracts.validation.rules import Problems
 from telemetry.metrics import COMMANDS_REJECTED
+from telemetry.traces.request_trace import RequestTrace
 from web import envelope
 from web.asgi import Scope
 from web.fast_handler import encode_headers
@@ -53,8 +54,9 @@ def batch_route(batches: Batches, settings: CommandSettings, positions: Position
 
     async def answer(scope: Scope, head: RequestHead, body: bytes) -> Answer:
         principal, command = head.fact(Principal), head.fact(CommandHead)
+        trace = head.facts.get(RequestTrace)
         lines = command.media_type == NDJSON
-        work = batches.handle(principal, body, scope[REQUEST_ID_KEY], lines=lines, atomic=command.atomic)
+        work = batches.handle(principal, body, scope[REQUEST_ID_KEY], lines=lines, atomic=command.atomic, trace=trace)
         # A batch with a key goes on without its client: repeats may wait for it.
         results = await (work if KEY_FIELD in body else cancel_on_disconnect(scope, work))
         return answer_to_batch(results, partial(positions.text, principal.tenant_id))

@@ -24,7 +24,8 @@ class FastCommands:
         """See `web.fast_handler.FastHandler`."""
         head = request.head
         principal, key = head.fact(Principal), head.fact(CommandHead).idempotency_key
-        begun = self._submit(principal, request.body, key, request.request_id, partial(self._respond, request))
+        on_result = partial(self._respond, request)
+        begun = self._submit(principal, request.body, key, request.request_id, on_result, request.trace)
         if isinstance(begun, Submission):
             request.on_disconnect(begun.abandon)
         else:

@@ -6,6 +6,7 @@ partition. No linger is needed: an idle log sends at once, a busy one fills its 
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -17,6 +18,7 @@ from command_side.publishing.event_log import AWAY, BUSY, FAILED, UNKNOWN, NotTa
 from command_side.publishing.kafka_producer import CLOSE_TIMEOUT, KafkaProducer
 from command_side.publishing.pending import Group, Pending, PendingRecord, members_of
 from command_side.publishing.produce_round import COUNT_FAILURE, ProduceRound, fail
+from command_side.tracing import record_round, traced_records
 from contracts.record import EventRecord
 from telemetry.logs import get_logger
 from telemetry.metrics import PUBLISH_SECONDS
@@ -46,6 +48,7 @@ class KafkaEventLog:
         max_pending: int,
     ) -> None:
         self._producer = KafkaProducer(make_producer, topic, timeout=timeout, retries=retries)
+        self._topic = topic
         self._timeout = timeout  # seconds
         self._max_pending = max_pending
         self._pending: deque[Pending] = deque()
@@ -222,8 +225,11 @@ class KafkaEventLog:
     async def _run_round(self, records: list[Pending]) -> None:
         began = self._silent_since = self._loop.time()
         self._round_failures, self._in_flight = 0, records
+        traced, started = traced_records(records), time.time_ns()
         await self._round.run(records)
         self._in_flight = []
+        if traced:
+            record_round(traced, started, self._topic, len(records))
         PUBLISH_SECONDS.observe(self._loop.time() - began)
         if self._circuit.suspicious:
             await self._circuit.succeeded()

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Never, TypeVar
 
@@ -11,6 +12,8 @@ from pydantic_settings import BaseSettings
 from contracts.types import Catalogue, CatalogueError, read_catalogue
 from footfall.processes.in_production import problems_in_production
 from footfall.processes.secret_files import SecretFileError, secrets_from_files
+from telemetry.traces.settings import TraceSettings
+from telemetry.traces.tracing import trace_process
 
 Settings = TypeVar("Settings", bound=BaseSettings)
 
@@ -58,6 +61,11 @@ def load_catalogue(file: Path | None) -> Catalogue:
     except CatalogueError as error:
         print(f"footfall: {error}", file=sys.stderr)
         sys.exit(1)
+
+
+def tracing(process: str) -> AbstractContextManager[None]:
+    """Reads the settings of traces, and records them while the body runs. `process`: such as command-side."""
+    return trace_process(load_settings(TraceSettings), process)
 
 
 def _line(location: tuple[int | str, ...], problem: object) -> str:

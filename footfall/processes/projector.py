@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaError
 
 from contracts.event import PERSONAL_FIELDS
 from contracts.types import Catalogue
-from footfall.processes.environment import load_catalogue, load_settings
+from footfall.processes.environment import load_catalogue, load_settings, tracing
 from footfall.processes.identity import Door, load_identity
 from footfall.processes.own_sessions import require_own_sessions
 from footfall.processes.sealing import load_keys
@@ -47,7 +47,8 @@ def run_projector_process(port: int | None) -> int:
     require_own_sessions(settings.database_url.get_secret_value())
     code = 0
     try:
-        uvloop.run(_projecting(settings, catalogue, door, transport, keys))
+        with tracing("projector"):
+            uvloop.run(_projecting(settings, catalogue, door, transport, keys))
     except* StuckError:  # the watchdog has logged why
         code = EXIT_STUCK
     except* Exception as group:  # noqa: BLE001 - every error is logged

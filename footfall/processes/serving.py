@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Protocol
 
+from footfall.processes.environment import tracing
 from footfall.processes.identity import Door
 from web.application import Side, web_app
 from web.policies.limits.limit_side import LimitSide
@@ -33,21 +34,23 @@ def serve_sides(
     on_exit: Callable[[], None] = lambda: None,
 ) -> int:
     """Serves until SIGTERM or SIGINT; returns the exit code. `on_exit`: see `web.server.serve`."""
-    return serve(
-        web_app(
-            name,
-            door.policy,
-            *door.sides,
-            limits,
-            *sides,
-            first=[*door.proxies, *limits.first, *door.first],
-            unparsed=limits.first,
-            transport=transport,
-        ),
-        settings.host,
-        settings.port,
-        settings.max_connections,
-        on_exit,
-        settings.max_connections_per_address,
-        transport.certificate,
+    app = web_app(
+        name,
+        door.policy,
+        *door.sides,
+        limits,
+        *sides,
+        first=[*door.proxies, *limits.first, *door.first],
+        unparsed=limits.first,
+        transport=transport,
     )
+    with tracing(name):
+        return serve(
+            app,
+            settings.host,
+            settings.port,
+            settings.max_connections,
+            on_exit,
+            settings.max_connections_per_address,
+            transport.certificate,
+        )

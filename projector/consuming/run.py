@@ -13,7 +13,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from projector.consuming.batch import Position, split_by_bytes
+from projector.consuming.batch import Part, Position, record_count, split_by_bytes
 from projector.consuming.batch_size import BatchSize
 from projector.consuming.fetch import FETCH_TIMEOUT, Fetched, Fetcher
 from projector.consuming.ownership import Ownership
@@ -27,12 +27,14 @@ from projector.generations.offset_gaps import OffsetGaps
 from projector.generations.progress import commit_to_group
 from projector.sealed.opener import UNSEALED, Opener, Unsealed
 from projector.settings import ProjectorSettings
+from projector.tracing import BatchTrace, traced_records
 from projector.writing.apply import Applier
 from projector.writing.commit import GenerationWriter
 from projector.writing.reader_notices import ReaderNotifier
 from projector.writing.rows import KafkaRecord
 from read_model.generations.register import Generation
 from telemetry.logs import get_logger
+from telemetry.traces.tracing import TRACING
 
 LAG_REPORT_INTERVAL = 5.0  # seconds between offset commits to Kafka, which only lag tools read
 MEMBERSHIP_CHECK_INTERVAL = 1.0  # seconds
@@ -79,6 +81,7 @@ class Projector:
         topic = settings.kafka_topic
         placement = Placement(writer.generation, lambda: len(consumer.partitions_for_topic(topic) or ()))
         self._applier.on_stored = placement.check
+        self._applier.trace_of = self._trace_of
         self._gaps = OffsetGaps(consumer)
         self._fetcher = Fetcher(consumer, ownership, settings.batch_max_wait_ms)
 
@@ -220,6 +223,18 @@ class Projector:
             if records and self._gaps.follows(tp, position, records[0]):
                 to_apply[position] = records
         return to_apply
+
+    def _trace_of(self, part: Part) -> BatchTrace | None:
+        """Returns the spans of a part; None: nothing of it is part of a trace, or nobody sees what is built from it."""
+        if TRACING.recorder is None or self._limits.current.state != "active":
+            return None
+        traced = traced_records(part.values())
+        settings = self._settings
+        if not traced:
+            return None
+        return BatchTrace(
+            traced, record_count(part), settings.kafka_topic, settings.kafka_group_id, self._writer.generation
+        )
 
     async def _publish_dead_letters(self) -> None:
         make, topic = producer_maker(self._settings), self._settings.kafka_dlq_topic

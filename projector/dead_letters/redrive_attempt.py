@@ -1,6 +1,6 @@
 """A redrive attempt: applies parked letters again, each key in order, until one of its letters fails again."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, TypeAlias
 
 import asyncpg
@@ -30,7 +30,7 @@ class Letter(msgspec.Struct):
     timestamp: int
     key: bytes | None
     value: bytes | None
-    headers: Iterable[tuple[str, bytes]]
+    headers: Sequence[tuple[str, bytes]]
     cause: Cause
     problem: str | None = None  # why its seal can never be opened
 

@@ -6,6 +6,7 @@ offset order.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -15,6 +16,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import MessageSizeTooLargeError, RecordListTooLargeError
 
 from projector.dead_letters.parking import header_name
+from projector.dead_letters.tracing import record_dead_letters
 from projector.settings import ProjectorSettings
 from projector.writing.connection import Connection
 from read_model.wire_time import wire_time
@@ -152,7 +154,9 @@ class _Publisher:
         async with asyncio.timeout(PUBLISH_TIMEOUT):
             partitions = sorted(await producer.partitions_for(self._topic))
             partition = partitions[source[1] % len(partitions)]  # one target partition each, so that order is kept
-            await _send(producer, self._topic, partition, [_record(row) for row in rows])
+            began, records = time.time_ns(), [_record(row) for row in rows]
+            await _send(producer, self._topic, partition, records)
+            record_dead_letters([headers for _, _, headers in records], self._topic, began)
         await connection.execute(self._sql(PUBLISHED), *source, [row["kafka_offset"] for row in rows])
         return len(rows)
 

@@ -8,6 +8,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from projector.consuming.batch import Position
 from projector.failpoints import reached
+from projector.tracing import BatchTrace, named_by
 from projector.writing.commit import Batch, Committed
 from telemetry.logs import get_logger
 from telemetry.metrics import (
@@ -21,8 +22,10 @@ from telemetry.metrics import (
 GROUP_COMMIT_TIMEOUT = 2.0  # seconds
 
 
-def count_commit(generation: str, batch: Batch, outcome: Committed) -> None:
-    """Counts a committed batch in the metrics, and logs each record that it parked."""
+def count_commit(generation: str, batch: Batch, outcome: Committed, trace: BatchTrace | None = None) -> None:
+    """Counts a committed batch in the metrics, records its trace, and logs each record that it parked."""
+    if trace is not None:
+        trace.committed(batch.letters, outcome.stored)
     BATCHES_COMMITTED.labels(generation=generation).inc()
     EVENTS_PROJECTED.labels(generation=generation).inc(outcome.stored)
     DUPLICATES_SKIPPED.labels(generation=generation).inc(outcome.duplicates)
@@ -37,6 +40,7 @@ def count_commit(generation: str, batch: Batch, outcome: Committed) -> None:
                 offset=letter.record.offset,
                 cause=letter.diagnosis.cause,
                 reason=letter.diagnosis.error_message,
+                **named_by(letter.record.headers),
             )
 
 

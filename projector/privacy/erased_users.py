@@ -5,7 +5,7 @@ did, is parked as it was, and goes at the marker. So a rebuild ends with the row
 PostgreSQL's new files hold nothing of the user.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -47,7 +47,7 @@ class MaskedRecord(msgspec.Struct):
     timestamp: int
     key: bytes | None
     value: bytes | None = None
-    headers: Iterable[tuple[str, bytes]] = ()
+    headers: Sequence[tuple[str, bytes]] = ()
 
 
 class ErasedUsers(msgspec.Struct):

@@ -1,6 +1,6 @@
 """A record of the sealed log as the rest of the projector meets it: with the value that was sealed."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import msgspec
 
@@ -30,7 +30,7 @@ class OpenedRecord(msgspec.Struct):
     timestamp: int
     key: bytes | None
     value: bytes | None
-    headers: Iterable[tuple[str, bytes]]
+    headers: Sequence[tuple[str, bytes]]
     log_record: KafkaRecord
     problem: str | None = None
     erasure: OpenedErasure | None = None

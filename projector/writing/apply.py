@@ -24,6 +24,7 @@ from projector.failpoints import reached
 from projector.generations.progress import count_commit
 from projector.liveness.stops import Stop, StopCause
 from projector.sealed.opener import UNSEALED, Opener, Unsealed
+from projector.tracing import BatchTrace
 from projector.writing.claims import RELEASE_TIMEOUT
 from projector.writing.commit import Committed, Fenced, GenerationWriter
 from projector.writing.connection import Connection, connected
@@ -85,7 +86,8 @@ Verdict = Done | GoOn | Retry | RetrySmaller | Bisect | Park | StopPartitions
 class Applier:
     """Applies parts of fetches for the lanes of one generation.
 
-    `letters_parked` is set after a commit with letters; `on_commit` is called after each, `on_stored` with its rows.
+    `letters_parked` is set after a commit with letters; `on_commit` is called after each, `on_stored` with its rows,
+    and `trace_of` with each part before its commit.
     """
 
     def __init__(
@@ -108,6 +110,7 @@ class Applier:
         self._log = get_logger("projector")
         self.letters_parked = asyncio.Event()
         self.on_stored: Callable[[Sequence[EventRow]], None] = lambda _rows: None
+        self.trace_of: Callable[[Part], BatchTrace | None] = lambda _part: None
 
     async def apply(self, part: Part, stop: asyncio.Event) -> None:
         """Commits a part, in pieces of the current batch size. Returns early when `stop` is set."""
@@ -117,11 +120,7 @@ class Applier:
             await self._apply(piece, stop, PATIENCE)
 
     async def _apply(self, part: Part, stop: asyncio.Event, patience: float) -> None:
-        """Applies the records of positions that are still held, and drops the others.
-
-        A position is no longer held when its partition was released, or when an earlier piece of the same fetch was not
-        committed.
-        """
+        """Applies the records of held positions: of partitions that were not released, with no earlier piece left."""
         while current := {position: records for position, records in part.items() if self._ownership.holds(position)}:
             verdict = await self._try(current, stop, patience)
             if isinstance(verdict, GoOn):
@@ -199,6 +198,7 @@ class Applier:
 
     async def _write(self, connection: Connection, part: Part, assembled: Assembled) -> Verdict:
         if assembled.batch.advances:
+            trace = self.trace_of(part)
             outcome = await self._writer.commit(connection, assembled.batch)
             self._on_commit()  # also when fenced: our own COMMIT, whose answer was lost, may have fenced us
             if isinstance(outcome, Fenced):
@@ -206,17 +206,17 @@ class Applier:
                 self._log.warning("batch_fenced", partitions=[p.partition for p in part])
                 self._ownership.fenced(part)
                 return Done()
-            self._adopt(assembled, outcome, record_count(part))
+            self._adopt(assembled, outcome, record_count(part), trace)
         for partition, refusal in assembled.refused.items():
             self._ownership.stop([p for p in self._ownership.held.values() if p.partition == partition], refusal)
         return GoOn(assembled.rest) if assembled.rest else Done()
 
-    def _adopt(self, assembled: Assembled, outcome: Committed, records: int) -> None:
+    def _adopt(self, assembled: Assembled, outcome: Committed, records: int, trace: BatchTrace | None) -> None:
         self._ownership.heartbeats.succeeded()
         self._size.succeeded(records)
         self._ownership.advance(assembled.positions_after)
         self._ownership.parked.update(assembled.parked_after)
-        count_commit(self._writer.generation, assembled.batch, outcome)
+        count_commit(self._writer.generation, assembled.batch, outcome, trace)
         if assembled.batch.letters:
             self.letters_parked.set()
         if outcome.letters_emptied:  # also such as have another user's key: load what is parked still

@@ -70,7 +70,7 @@ class KafkaRecord(Protocol):
     timestamp: int  # milliseconds since 1970
     key: bytes | None
     value: bytes | None
-    headers: Iterable[tuple[str, bytes]]
+    headers: Sequence[tuple[str, bytes]]
 
 
 class EventRow(msgspec.Struct, frozen=True, gc=False):

@@ -67,7 +67,7 @@ class BufferedRequest:
     """A request as the server offers it to a fast handler."""
 
     def __init__(self, client: Client, passage: Passage, body: bytes) -> None:
-        self.body, self.request_id = body, "r"
+        self.body, self.request_id, self.trace = body, "r", None
         self.head = passage.head
         self._client, self._passage = client, passage
 

@@ -1,6 +1,6 @@
 """What the projector reads of a Kafka record."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import msgspec
 
@@ -14,4 +14,4 @@ class Record(msgspec.Struct):
     timestamp: int = 0
     topic: str = "t"
     key: bytes | None = None
-    headers: Iterable[tuple[str, bytes]] = ()
+    headers: Sequence[tuple[str, bytes]] = ()

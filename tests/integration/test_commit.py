@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -46,7 +46,7 @@ class Record(msgspec.Struct):
     timestamp: int
     key: bytes | None
     value: bytes | None
-    headers: Iterable[tuple[str, bytes]] = ()
+    headers: Sequence[tuple[str, bytes]] = ()
 
 
 def assemble(fetched: dict[Position, list[Record]]) -> Assembled:

@@ -10,10 +10,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from telemetry.current_request import CURRENT_REQUEST
 from telemetry.logs import get_logger
+from telemetry.traces.request_trace import RequestTrace
+from telemetry.traces.tracing import TRACING
 from web.asgi import Headers
 from web.fast_handler import FastHandler, encode_headers
-from web.middleware import JSON, Middleware, request_id_of
+from web.middleware import JSON, Middleware, request_id_of, trace_of
 from web.policies.decisions import ADMIT, Decision, Refuse
 from web.policies.passage import PASSAGE_KEY, Passage, refusal_body
 from web.policies.request_head import RequestHead
@@ -96,6 +99,9 @@ class FastHttp(BoundedHttp):
         passage, self._passage = self._passage, None
         if passage is not None:
             passage.end()
+            trace = passage.head.facts.get(RequestTrace)
+            if trace is not None:  # the path of a fast handler has no parameters
+                trace.end("POST", passage.head.path, 0)
 
     def idle_since(self) -> float | None:
         """See `BoundedHttp`."""
@@ -167,13 +173,15 @@ class FastHttp(BoundedHttp):
         if self._peer is not None:
             head.facts[PeerCertificate] = self._peer
         passage = Passage(head, middleware.policies)
+        request = BufferedRequest(self, middleware, head, self._body)
+        told = CURRENT_REQUEST.set(request)
         decision = passage.proceed()
         self._way, self._passage = ANSWERING, passage
-        request = BufferedRequest(self, middleware, head, self._body)
         taken = self._handles(request) if decision is ADMIT else self._refuses(request, decision)
         if not taken:
             self._passage = self._leave = None
             self._continue_on_asgi(passage)
+        CURRENT_REQUEST.reset(told)
 
     def _handles(self, request: "BufferedRequest") -> bool:
         """Returns False to fall back to ASGI."""
@@ -217,7 +225,7 @@ class FastHttp(BoundedHttp):
 class BufferedRequest:
     """See `web.fast_handler.BufferedRequest`."""
 
-    __slots__ = ("_connection", "_middleware", "_started", "body", "head", "request_id")
+    __slots__ = ("_connection", "_middleware", "_started", "body", "head", "request_id", "trace")
 
     def __init__(self, connection: FastHttp, middleware: Middleware, head: RequestHead, body: bytes) -> None:
         self._started = time.perf_counter()
@@ -226,6 +234,7 @@ class BufferedRequest:
         self.head = head
         self.body = body
         self.request_id = request_id_of(head.headers)
+        self.trace = None if TRACING.recorder is None else trace_of(head)
 
     def on_disconnect(self, leave: Callable[[], None]) -> None:
         """See `web.fast_handler.BufferedRequest`."""
@@ -238,3 +247,5 @@ class BufferedRequest:
             lines += encode_headers(asked_for)
         self._connection.finish(whole_answer(status, body, content_type, lines, self.request_id))
         self._middleware.answered("POST", self.head.path, status, self._started, self.request_id)
+        if self.trace is not None:
+            self.trace.end("POST", self.head.path, status)

@@ -1,0 +1,32 @@
+"""The request that is being answered, so that every log line about it names it."""
+
+from contextvars import ContextVar
+from typing import Protocol
+
+import msgspec
+
+
+class NamedTrace(Protocol):
+    """A trace, as logs and tools write its id."""
+
+    @property
+    def trace_id(self) -> str: ...
+
+
+class CurrentRequest(Protocol):
+    """What log lines name a request by. `trace`: None if it is part of no trace."""
+
+    @property
+    def request_id(self) -> str: ...
+    @property
+    def trace(self) -> NamedTrace | None: ...
+
+
+class NamedRequest(msgspec.Struct, frozen=True):
+    """A `CurrentRequest` that is nothing else."""
+
+    request_id: str
+    trace: NamedTrace | None
+
+
+CURRENT_REQUEST: ContextVar[CurrentRequest | None] = ContextVar("current_request", default=None)

@@ -1,0 +1,160 @@
+"""Records spans, each when it has ended, with OpenTelemetry's SDK: a bounded queue, and a thread that exports it.
+
+A full queue drops the oldest spans, and an endpoint that is away costs spans, never a request or an event.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from opentelemetry.context import Context as NoSpan
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON
+from opentelemetry.trace import (
+    Link,
+    NonRecordingSpan,
+    SpanContext,
+    SpanKind,
+    Status,
+    StatusCode,
+    TraceFlags,
+    set_span_in_context,
+)
+
+from telemetry.logs import get_logger
+from telemetry.metrics import TRACE_SPANS
+from telemetry.traces.context import Context, Value
+
+KINDS = {"server": SpanKind.SERVER, "client": SpanKind.CLIENT, "producer": SpanKind.PRODUCER}
+KINDS |= {"consumer": SpanKind.CONSUMER, "internal": SpanKind.INTERNAL}
+
+QUEUE = 16_384  # spans that wait for the exporter at most, about 1 KiB each
+EXPORT_BATCH = 512  # spans in one request
+EXPORT_DELAY = 1_000  # ms
+LOG_INTERVAL = 60.0  # seconds between log lines while the endpoint is away
+LAST_EXPORT = 2.0  # seconds that the end of a process waits for its last spans
+MAX_LINKS = 128  # of one span: OpenTelemetry's own bound
+
+_SAMPLED = TraceFlags(TraceFlags.SAMPLED)
+
+
+class Recorder:
+    """Records spans of one process."""
+
+    def __init__(self, exporter: SpanExporter, service: str) -> None:
+        """`service`: names the process, unless OTEL_RESOURCE_ATTRIBUTES does."""
+        self._ids = _ChosenIds()
+        self._processor = BatchSpanProcessor(
+            exporter, max_queue_size=QUEUE, max_export_batch_size=EXPORT_BATCH, schedule_delay_millis=EXPORT_DELAY
+        )
+        self._provider = TracerProvider(
+            ALWAYS_ON,  # what is recorded here has been sampled
+            Resource.create({"service.name": service, "service.namespace": "footfall"}),
+            shutdown_on_exit=False,
+            id_generator=self._ids,
+        )
+        self._provider.add_span_processor(self._processor)
+        self._tracer = self._provider.get_tracer("footfall")
+
+    def record(  # noqa: PLR0913 - each argument is one property of a span
+        self,
+        name: str,
+        kind: str,
+        context: Context,
+        parent: Context | None,
+        times: tuple[int, int],
+        attributes: Mapping[str, Value],
+        *,
+        links: Sequence[Context] = (),
+        error: str | None = None,
+    ) -> None:
+        """Records one span that has ended.
+
+        Args:
+            name: Its name, of which there are few.
+            kind: One of `KINDS`.
+            context: Its ids.
+            parent: In the same trace; None: it is the first span of its trace.
+            times: Begin and end, ns since 1970.
+            attributes: No user, no payload.
+            links: Spans of other traces; the first `MAX_LINKS` are kept.
+            error: Why it failed, in a word; None: it did not.
+        """
+        self._ids.chosen = context
+        span = self._tracer.start_span(
+            name,
+            NoSpan() if parent is None else set_span_in_context(NonRecordingSpan(_named(parent))),
+            KINDS[kind],
+            attributes,
+            [Link(_named(link)) for link in links[:MAX_LINKS]],
+            start_time=times[0],
+        )
+        if error is not None:
+            span.set_attribute("error.type", error)
+            span.set_status(Status(StatusCode.ERROR))
+        span.end(max(times))
+
+    def close(self) -> None:
+        """Exports what is left, for at most `LAST_EXPORT`."""
+        closing = threading.Thread(target=self._provider.shutdown, name="last-spans", daemon=True)
+        closing.start()
+        closing.join(LAST_EXPORT)
+
+
+class CountedExporter(SpanExporter):
+    """Counts what leaves the process; says once in `LOG_INTERVAL` that the endpoint does not take it."""
+
+    def __init__(self, exporter: SpanExporter, endpoint: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._exporter, self._endpoint, self._clock = exporter, endpoint, clock
+        self._told_at = -LOG_INTERVAL
+        self._lost = 0  # spans since the last line
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """As OTLPSpanExporter's, which tries for 10 seconds (OTEL_EXPORTER_OTLP_TIMEOUT)."""
+        result = self._exporter.export(spans)
+        exported = result is SpanExportResult.SUCCESS
+        TRACE_SPANS.labels(outcome="exported" if exported else "failed").inc(len(spans))
+        if not exported:
+            self._lost += len(spans)
+            self._tell()
+        return result
+
+    def shutdown(self) -> None:
+        """As OTLPSpanExporter's."""
+        self._exporter.shutdown()
+
+    def _tell(self) -> None:
+        now = self._clock()
+        if now - self._told_at < LOG_INTERVAL:
+            return
+        self._told_at, lost, self._lost = now, self._lost, 0
+        get_logger("traces").warning("spans_not_exported", endpoint=self._endpoint, lost=lost)
+
+
+class _ChosenIds(RandomIdGenerator):
+    """Gives the next span the ids that it has already: a record went out with them before the span ended."""
+
+    chosen = Context(1, 1, sampled=True)
+
+    def generate_span_id(self) -> int:
+        return self.chosen.span_id
+
+    def generate_trace_id(self) -> int:
+        return self.chosen.trace_id
+
+
+def otlp_recorder(endpoint: str, service: str) -> Recorder:
+    """A recorder that exports to an OTLP endpoint, a URL without `/v1/traces`."""
+    logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # it logs each try; `CountedExporter` says it
+    shown = endpoint.rpartition("@")[2]  # a URL may hold a password
+    exporter = OTLPSpanExporter(f"{endpoint.rstrip('/')}/v1/traces")
+    return Recorder(CountedExporter(exporter, shown), service)
+
+
+def _named(context: Context) -> SpanContext:
+    return SpanContext(context.trace_id, context.span_id, is_remote=True, trace_flags=_SAMPLED)
