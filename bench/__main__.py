@@ -6,7 +6,7 @@ from collections.abc import Callable
 import rich_click as click
 from rich.console import Console
 
-from bench import batches, drain, live, million, overload, peer, post, read, report, visible
+from bench import batches, drain, live, million, overload, peer, post, projectors_scale, read, report, visible
 from bench.result import Result
 from bench.stage import Stage, StageError, stage
 from footfall.local.embedded import StackError
@@ -22,6 +22,7 @@ BENCHMARKS: dict[str, Callable[[Stage], list[Result]]] = {
     "batch_gzip": batches.batches,
     "overload_goodput": overload.overload,
     "projector_drain": drain.drain,
+    "projectors_scale": projectors_scale.projectors_scale,
     "visible_after_201": visible.visible,
     "a_million_events": million.million,
     "read": read.read,

@@ -8,11 +8,13 @@ it contains seek, first fetch, decoding and every transaction, but not the start
 import asyncio
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
+import msgspec
+import psutil
 from aiokafka.admin import AIOKafkaAdminClient
 
 from bench.bare_copy import BareCopy, Copied
@@ -87,7 +89,27 @@ def race(
     program: tuple[str, ...] = EVENTS_ONLY,
     events: int = EVENTS,
 ) -> float:
-    """Measures the rows/s of projector processes, from the last claim of a partition to the last commit.
+    """Measures the rows/s of projector processes, see `drained`."""
+    return events / drained(stage, topic, processes, run, program, events).seconds
+
+
+class Drained(msgspec.Struct, frozen=True):
+    """From the last claim of a partition to the last commit: seconds, and seconds of CPU of all projectors."""
+
+    seconds: float
+    cpu_seconds: float
+
+
+def drained(
+    stage: Stage,
+    topic: str,
+    processes: int,
+    run: int,
+    program: tuple[str, ...] = EVENTS_ONLY,
+    events: int = EVENTS,
+    partitions: int = PARTITIONS,
+) -> Drained:
+    """Drains a history with projector processes.
 
     Args:
         stage: The servers.
@@ -96,6 +118,7 @@ def race(
         run: The number of the run, for a consumer group of its own.
         program: The module that runs a projector.
         events: Events in the history.
+        partitions: Those of the topic.
     """
     admin_url = fresh_database(stage, stage.stack.admin_url)
     environment = {
@@ -112,8 +135,7 @@ def race(
                 for number in range(processes)
             ]
 
-        seconds = asyncio.run(timed(stage, admin_url, topic, start, environment["KAFKA_GROUP_ID"], events))
-    return events / seconds
+        return asyncio.run(timed(stage, admin_url, topic, start, environment["KAFKA_GROUP_ID"], events, partitions))
 
 
 async def timed(
@@ -123,11 +145,12 @@ async def timed(
     start: "Callable[[], list[subprocess.Popen[bytes]]]",
     group: str,
     events: int,
-) -> float:
-    """Returns the seconds from the last claim of a partition to the last commit."""
+    partitions: int,
+) -> Drained:
+    """Measures from the last claim of a partition to the last commit."""
     locker, watch = await asyncpg.connect(admin_url), await asyncpg.connect(admin_url)
     try:
-        await locker.execute(FIRST_CHECKPOINTS, topic, PARTITIONS)
+        await locker.execute(FIRST_CHECKPOINTS, topic, partitions)
         async with locker.transaction():
             await locker.execute(f"LOCK TABLE {GENERATION}.checkpoints IN EXCLUSIVE MODE")
             projectors = start()
@@ -135,19 +158,25 @@ async def timed(
         # A claim that met the lock is repeated a little later; the time counts from the last successful claim.
         while await watch.fetchval(UNCLAIMED, topic):  # noqa: ASYNC110 - what is awaited happens in another process
             await asyncio.sleep(POLL)
-        started = time.perf_counter()
+        started, cpu_before = time.perf_counter(), cpu_of(projectors)
         while await watch.fetchval(PROGRESS, topic) < events:
             if any(p.poll() is not None for p in projectors) or time.perf_counter() - started > DRAINED_WITHIN:
                 raise StageError(f"a projector ended, or {events:,} events took more than {DRAINED_WITHIN:g} s")
             await asyncio.sleep(POLL)
-        elapsed = time.perf_counter() - started
+        elapsed, cpu = time.perf_counter() - started, cpu_of(projectors) - cpu_before
         stored = await watch.fetchval(STORED)
     finally:
         await locker.close()
         await watch.close()
     if stored != events:
         raise StageError(f"{stored:,} of {events:,} events are stored")
-    return elapsed
+    return Drained(elapsed, cpu)
+
+
+def cpu_of(processes: "Iterable[subprocess.Popen[bytes]]") -> float:
+    """Returns the seconds of CPU that the processes have used until now, in user and system mode."""
+    times = [psutil.Process(process.pid).cpu_times() for process in processes]
+    return float(sum(found.user + found.system for found in times))
 
 
 async def wait_until_all_wait_for_the_lock(stage: Stage, watch: asyncpg.Connection, processes: int, group: str) -> None:

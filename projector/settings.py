@@ -20,7 +20,11 @@ class ProjectorSettings(KafkaSettings):
         default=None, description="Catalogue of event types, a TOML file; unset: the one that Footfall is shipped with."
     )
     kafka_group_id: str = Field(default=CONSUMER_GROUP, description="Consumer group of the projectors.")
-    kafka_session_timeout_ms: int = Field(default=30_000, ge=1_000, description="Consumer session timeout, ms.")
+    kafka_session_timeout_ms: int = Field(
+        default=10_000,
+        ge=1_000,
+        description="Silence after which the group takes a projector for dead, and a projector its coordinator, ms.",
+    )
     kafka_heartbeat_interval_ms: int = Field(
         default=3_000, ge=100, description="Interval of heartbeats to the group, ms."
     )

@@ -15,7 +15,7 @@ from telemetry.connections import ended_within
 
 CLOSE_TIMEOUT = 2.0  # seconds; aiokafka's stop() can hang while the broker is down
 FETCH_MS = 100  # of one fetch
-REQUEST_TIMEOUT_MS = 4_000  # a broker that is silent for longer is asked no more; others may lead by then
+REQUEST_TIMEOUT_MS = 2_500  # a broker that is silent for longer is asked no more; others may lead by then
 
 
 class LogOffsets(msgspec.Struct, frozen=True):

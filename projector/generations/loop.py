@@ -45,6 +45,8 @@ from telemetry.metrics import PARTITIONS_OWNED, PARTITIONS_STOPPED, REBUILD_PROG
 
 MAX_POLL_INTERVAL_MS = 1_800_000  # a consumer that fetches nothing while PostgreSQL is unreachable is not dead
 BROKERS_AWAY = (OSError, KafkaConnectionError, KafkaTimeoutError, NodeNotReadyError, RequestTimedOutError)
+# Beyond the session timeout, after which the group has answered everybody who joins: a broker that is gone is silent.
+JOIN_MARGIN_MS = 2_000
 METADATA_MAX_AGE_MS = 5_000  # added partitions are noticed within this time, and the group assigns them
 CLOSE_TIMEOUT = 5.0  # seconds; aiokafka's stop() can hang while the broker is down
 PROGRESS_INTERVAL = 2.0  # seconds between two updates of a build's progress
@@ -197,6 +199,7 @@ async def _started_consumer(settings: ProjectorSettings, generation: str) -> AIO
         auto_offset_reset="none",
         isolation_level="read_committed",  # skip the records of aborted transactions
         session_timeout_ms=settings.kafka_session_timeout_ms,
+        request_timeout_ms=settings.kafka_session_timeout_ms + JOIN_MARGIN_MS,
         heartbeat_interval_ms=settings.kafka_heartbeat_interval_ms,
         max_poll_interval_ms=MAX_POLL_INTERVAL_MS,
         metadata_max_age_ms=METADATA_MAX_AGE_MS,

@@ -49,6 +49,9 @@ BRIEF_FLAGS = [
     *(flag for flag in JVM_FLAGS if not flag.startswith(("-Xm", "-XX:+UseG1", "-XX:MaxGC", "-XX:Initiating"))),
 ]
 
+# Several brokers share this machine. The later flag wins.
+HEAP_OF_SEVERAL = ["-Xms96m", "-Xmx320m"]
+
 
 @dataclass(frozen=True)
 class KafkaBroker:
@@ -120,7 +123,7 @@ def start_broker(broker: KafkaBroker) -> Child:
     """Starts the broker and returns at once; `wait_for_broker` waits until it is ready."""
     rotate_log(broker.log_path)
     broker.properties.write_text(server_properties(broker, broker.data))
-    flags = BRIEF_FLAGS if broker.brief else JVM_FLAGS
+    flags = [*(BRIEF_FLAGS if broker.brief else JVM_FLAGS), *(HEAP_OF_SEVERAL if broker.nodes > 1 else [])]
     process = run_java(broker, flags, ["kafka.Kafka", str(broker.properties)])
     return Child("Kafka", process, broker.log_path, signal.SIGTERM, STOP_GRACE_SECONDS)
 
