@@ -8,6 +8,7 @@ from typing import Any, Never
 import rich_click as click
 from rich.console import Console
 
+from footfall.cli import sealed_keys as sealed_keys  # noqa: PLC0414 - it adds commands to `privacy`
 from footfall.cli.dlq import dlq
 from footfall.cli.doctor import doctor
 from footfall.cli.failures import fail, readable_failures

@@ -75,21 +75,6 @@ def privacy_erase(
     erase(tenant, list(dict.fromkeys(wanted)), actor, wait, ask=not yes, as_json=as_json)
 
 
-@privacy.command("prepare")
-def privacy_prepare() -> None:
-    """Make the key store's tables, and the group footfall_keys, in the database of KEY_STORE_URL.
-
-    KEY_STORE_URL must name the owner of that database, with CREATEROLE. Running it again changes nothing.
-
-    \b
-    Example:
-      KEY_STORE_URL=postgresql://owner@keys/footfall_keys footfall privacy prepare
-    """
-    from footfall.cli.output.privacy import prepare
-
-    prepare()
-
-
 @privacy.command("export")
 @state_dir_option
 @click.argument("user")

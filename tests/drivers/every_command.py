@@ -26,6 +26,8 @@ ARGUMENTS = {
     "migrate": (),
     "privacy erase": ("--yes", "u"),
     "privacy export": ("u",),
+    "privacy forget-months": ("--before", "2020-01", "--yes"),
+    "privacy give-up": ("5f0c3a51-29f1-4b7e-9d56-0f4f6a3d2c11", "--yes"),
     "privacy prepare": (),
     "privacy retention list": (),
     "privacy retention remove": (),

@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import asyncpg
+from aiokafka.admin import AIOKafkaAdminClient
 
 from sealing.schema import prepare
 from tests.conftest import Footfall
@@ -75,14 +76,26 @@ async def _fetch(url: str, statement: str, *arguments: object) -> list[asyncpg.R
         await connection.close()
 
 
-def segments(topic: str) -> list[Path]:
-    """The files in which the embedded Kafka keeps a topic."""
-    return list(Path(tempfile.gettempdir()).glob(f"footfall-tests-*/state/**/{topic}-[0-9]*/*.log"))
+def segments(footfall: Footfall, topic: str) -> list[Path]:
+    """The files in which the embedded Kafka keeps a topic. Other runs may have topics of the same name."""
+    cluster = asyncio.run(_cluster_id(footfall.servers.kafka))
+    metas = Path(tempfile.gettempdir()).glob("footfall-tests-*/state/**/meta.properties")
+    ours = [meta.parent for meta in metas if cluster in meta.read_text()]
+    return [file for directory in ours for file in directory.glob(f"{topic}-[0-9]*/*.log")]
 
 
-def in_segments(topic: str, *needles: str) -> set[str]:
+async def _cluster_id(kafka: str) -> str:
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await admin.start()
+    try:
+        return str((await admin.describe_cluster())["cluster_id"])
+    finally:
+        await admin.close()
+
+
+def in_segments(footfall: Footfall, topic: str, *needles: str) -> set[str]:
     """Those of the words that stand in the topic's files. Nothing may be compressed."""
-    files = segments(topic)
+    files = segments(footfall, topic)
     assert files, topic
     content = b"".join(file.read_bytes() for file in files)
     return {needle for needle in needles if needle.encode() in content}

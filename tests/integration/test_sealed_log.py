@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import msgspec
@@ -13,10 +14,11 @@ from tests.conftest import Footfall
 from tests.drivers.erasure import assert_rebuilt_the_same, counts, hits
 from tests.drivers.privacy import privacy
 from tests.drivers.rebuilding import OLD, dlq
-from tests.drivers.sealed import KeyStoreOfTest, in_segments, key_store_of
+from tests.drivers.sealed import KeyStoreOfTest, a_tenant_key, in_segments, key_store_of
 from tests.patience import PATIENCE
 from tests.processes import Process, wait_until
 from tests.producing import Raw, an_event, produce, record_of, sql, start_projector
+from tests.tcp_proxy import tcp_proxy
 
 CANARY = "alice+canary@example.com"
 SECRET = "payload-canary"
@@ -51,7 +53,7 @@ def test_an_erased_user_is_nowhere_and_every_count_stays(footfall: Footfall, key
     posted = [post(front, CANARY, n, ("LOGIN", "PRODUCT_VIEW", "LOGOUT")[n % 3]) for n in range(9)]
     others = [post(front, f"user-{n % 3}", n) for n in range(6)]
     wait_until(lambda: stored(footfall) == 15, PATIENCE, "the rows")
-    assert in_segments(footfall.topic, CANARY, SECRET, "LOGIN", "p-4") == {"LOGIN", "p-4"}
+    assert in_segments(footfall, footfall.topic, CANARY, SECRET, "LOGIN", "p-4") == {"LOGIN", "p-4"}
     page = httpx.get(f"{front.url}/events/processed", params={"userId": CANARY}).json()
     assert {event["eventId"]: event for event in page} == {event["eventId"]: event for event in posted}
     assert hits(footfall, CANARY, OLD).keys() >= {"processed_events", "user_activity"}
@@ -62,7 +64,7 @@ def test_an_erased_user_is_nowhere_and_every_count_stays(footfall: Footfall, key
     assert hits(footfall, CANARY, OLD) == {} == hits(footfall, CANARY, "ops")
     assert counts(footfall) == before
     assert len(keys.sql("SELECT FROM key_store.subjects")) == 3
-    assert in_segments(footfall.topic, CANARY, SECRET) == set()
+    assert in_segments(footfall, footfall.topic, CANARY, SECRET) == set()
 
     post(front, CANARY, 99)
     wait_until(lambda: stored(footfall) == 7, PATIENCE, "the user to be back, as a new one")
@@ -108,10 +110,99 @@ def test_letters_stay_sealed_and_are_redriven_and_plain_records_are_read_beside_
     assert out["done"], out
     assert len(keys.sql("SELECT FROM key_store.subjects")) == 1
     assert hits(footfall, CANARY, OLD) == {} == hits(footfall, f"{SECRET} 1", OLD)
-    assert in_segments(f"{footfall.topic}-dlq", SECRET) == set()
+    assert in_segments(footfall, f"{footfall.topic}-dlq", SECRET) == set()
     assert_rebuilt_the_same(footfall)
     assert CANARY not in projector.log_text()
 
 
 def letters(footfall: Footfall) -> list[Any]:
     return sql(footfall.servers, "SELECT * FROM read_g1.dead_letters ORDER BY parked_at, kafka_offset")
+
+
+def test_known_users_are_served_while_the_key_store_is_away_and_new_ones_are_told(
+    footfall: Footfall, keys: KeyStoreOfTest
+) -> None:
+    host = urlsplit(keys.url)
+    assert host.hostname
+    assert host.port
+    with tcp_proxy(host.hostname, host.port) as proxy:
+        keys.url = proxy.in_front_of(keys.url)
+        front = start_front(footfall, keys)
+        projector = start_projector(footfall, **keys.environment())
+        post(front, "known")
+        wait_until(lambda: stored(footfall) == 1, PATIENCE, "the first row")
+        proxy.cut()
+        post(front, "known", 1)
+        refused = httpx.post(f"{front.url}/events/generate", json={"userId": CANARY, "eventType": "LOGIN"})
+        assert refused.status_code == 503
+        assert "Nothing was recorded" in refused.json()["error"]
+        assert refused.headers["retry-after"]
+        batch = [{"userId": user, "eventType": "LOGIN"} for user in ("known", CANARY, "known")]
+        answered = httpx.post(f"{front.url}/events/generate/batch", json=batch)
+        assert [one["status"] for one in answered.json()["results"]] == [201, 503, 201]
+        assert httpx.delete(f"{front.url}/users/known").status_code == 503
+        wait_until(lambda: stored(footfall) == 4, PATIENCE, "rows of the user whose key the projector knows")
+        for process in (front, projector):
+            states = httpx.get(f"{process.url}/health/ready").json()["dependencies"]
+            assert not states["key store"]["ok"]
+        proxy.mend()
+        wait_until(lambda: posts(front, CANARY), PATIENCE, "new users to be served again")
+        wait_until(lambda: stored(footfall) == 5, PATIENCE, "their rows")
+    assert not sql(footfall.servers, "SELECT FROM read_g1.dead_letters")
+    assert in_segments(footfall, footfall.topic, CANARY, SECRET) == set()
+
+
+def posts(front: Process, user: str) -> bool:
+    answer = httpx.post(f"{front.url}/events/generate", json={"userId": user, "eventType": "LOGIN"})
+    assert answer.status_code in (201, 503)
+    return answer.status_code == 201
+
+
+def test_a_restored_key_store_brings_nobody_back_and_a_lost_key_is_no_erasure(
+    footfall: Footfall, keys: KeyStoreOfTest
+) -> None:
+    front = start_front(footfall, keys)
+    projector = start_projector(footfall, **keys.environment())
+    post(front, CANARY)
+    post(front, "stays")
+    wait_until(lambda: stored(footfall) == 2, PATIENCE, "the rows")
+    backup = keys.sql("SELECT subject_id, tenant_id, user_tag, key_id, wrapped FROM key_store.subjects")
+    assert json.loads(privacy(footfall, "erase", CANARY, "--yes", "--json", keys=keys.environment()))["done"]
+    assert len(keys.sql("SELECT FROM key_store.subjects")) == 1
+
+    keys.sql("TRUNCATE key_store.subjects, key_store.destroyed")
+    for row in backup:
+        keys.sql("INSERT INTO key_store.subjects SELECT $1, $2, $3, $4, $5", *row.values())
+    wait_until(lambda: len(keys.sql("SELECT FROM key_store.subjects")) == 1, PATIENCE, "the key to be destroyed again")
+    assert_rebuilt_the_same(footfall)
+    assert hits(footfall, CANARY, "read_g2") == {}
+
+    assert projector.terminate() == 0
+    post(front, "stays", 1)
+    keys.sql("DELETE FROM key_store.subjects")
+    footfall.start("projector", ready=False, **keys.environment())
+    wait_until(
+        lambda: "restore a newer backup" in str(stops(footfall)), PATIENCE, "the partition to say what is missing"
+    )
+    assert not sql(footfall.servers, "SELECT FROM read_g1.dead_letters")
+    for row in backup:
+        keys.sql("INSERT INTO key_store.subjects SELECT $1, $2, $3, $4, $5 ON CONFLICT DO NOTHING", *row.values())
+    wait_until(lambda: stored(footfall) == 2, PATIENCE, "the event whose key is back")
+
+
+def stops(footfall: Footfall) -> list[Any]:
+    return [row[0] for row in sql(footfall.servers, "SELECT stopped_reason FROM read_g1.checkpoints")]
+
+
+def test_the_tenant_keys_of_another_store_are_refused_with_a_sentence(footfall: Footfall, keys: KeyStoreOfTest) -> None:
+    post(start_front(footfall, keys), "alice")
+    for command, tenant_keys, sentence in (
+        ("command-side", a_tenant_key("k1"), "is not the one that this key store was made with"),
+        ("projector", a_tenant_key("k2"), "TENANT_KEYS has no such key"),
+        ("projector", "* k1 c2hvcnQ=", "the key in line 1 is not 32 bytes"),
+    ):
+        environment = {**keys.environment(), "TENANT_KEYS": tenant_keys}
+        process = footfall.start(command, ready=False, **environment)
+        assert process.popen.wait(PATIENCE) == 1
+        assert sentence in process.log_text()
+        assert tenant_keys.split()[-1] not in process.log_text()

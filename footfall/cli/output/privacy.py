@@ -16,7 +16,6 @@ from contracts.validation.rules import is_user_id
 from footfall.cli.failures import fail, readable_failures
 from footfall.cli.sealed import operator_keys
 from footfall.cli.settings import operator_settings
-from footfall.processes.environment import load_settings
 from operations.audit.deed import actor_name
 from operations.privacy.erase import ErasureReport, UnknownErasureError
 from operations.privacy.erase import erase as run_erase
@@ -26,8 +25,6 @@ from operations.settings import PrivacySettings
 from read_model.audit import AuditUnavailableError
 from read_model.wire_time import encoded
 from sealing.errors import KeysError
-from sealing.schema import prepare as prepare_schema
-from sealing.settings import SealingSettings
 
 SHOWN = 2_000  # characters of one value in a report
 HEADINGS = {
@@ -59,16 +56,6 @@ def erase(tenant: str, users: list[str], actor: str | None, wait: float, *, ask:
     else:
         _print_report(report)
     sys.exit(0 if report.done else 1)
-
-
-def prepare() -> None:
-    """Makes the key store's tables."""
-    settings = load_settings(SealingSettings)
-    if not settings.has_store():
-        fail("KEY_STORE_URL is not set: give the URL of the owner of the key store's database")
-    with readable_failures("The key store was not prepared"):
-        asyncio.run(prepare_schema(settings.key_store_url.get_secret_value()))
-    click.echo("The key store is ready. Its users need: GRANT footfall_keys TO ..")
 
 
 def _check(tenant: str, users: Sequence[str]) -> None:

@@ -1,0 +1,57 @@
+"""Runs and prints what `footfall privacy` does with the keys of the sealed log."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeVar
+from uuid import UUID
+
+import rich_click as click
+
+from footfall.cli.failures import fail, readable_failures
+from footfall.cli.sealed import operator_keys
+from footfall.cli.settings import operator_settings
+from footfall.processes.environment import load_settings
+from operations.audit.deed import actor_name
+from operations.privacy import sealed_keys
+from operations.settings import PrivacySettings
+from projector.sealed.keys import Keys
+from read_model.audit import AuditUnavailableError
+from sealing.errors import KeysError
+from sealing.schema import prepare as prepare_schema
+from sealing.settings import SealingSettings
+
+Found = TypeVar("Found")
+
+
+def prepare() -> None:
+    """Makes the key store's tables."""
+    settings = load_settings(SealingSettings)
+    if not settings.has_store():
+        fail("KEY_STORE_URL is not set: give the URL of the owner of the key store's database")
+    with readable_failures("The key store was not prepared"):
+        asyncio.run(prepare_schema(settings.key_store_url.get_secret_value()))
+    click.echo("The key store is ready. Its users need: GRANT footfall_keys TO ..")
+
+
+def forget_months(tenant: str, before: str, actor: str | None, *, ask: bool) -> None:
+    """Destroys keys of months and prints which."""
+    if ask:
+        click.confirm(f"Make all events of tenant {tenant} before {before} unreadable for ever?", abort=True, err=True)
+    found = _answer(
+        lambda settings, keys: sealed_keys.forget_months(settings, keys, tenant, before, actor or actor_name())
+    )
+    click.echo(f"Keys destroyed: {', '.join(found) or 'none'}.")
+
+
+def give_up(subjects: Sequence[UUID], actor: str | None, *, ask: bool) -> None:
+    """Declares subjects destroyed."""
+    if ask:
+        click.confirm(f"Give up {len(subjects)} subjects for ever?", abort=True, err=True)
+    _answer(lambda settings, keys: sealed_keys.give_up(settings, keys, subjects, actor or actor_name()))
+    click.echo(f"{len(subjects)} subjects are given up; their events are stubs from now on.")
+
+
+def _answer(do: Callable[[PrivacySettings, Keys | None], Coroutine[Any, Any, Found]]) -> Found:
+    settings, keys = operator_settings(PrivacySettings, "projector"), operator_keys()
+    with readable_failures("Nothing was changed", refusals=(AuditUnavailableError, KeysError)):
+        return asyncio.run(do(settings, keys))

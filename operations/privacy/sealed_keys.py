@@ -1,0 +1,53 @@
+"""Destroys keys of the sealed log on purpose: those of old months, and those that are lost anyway."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from operations.audit.deed import audited, by_url
+from operations.settings import PrivacySettings
+from projector.sealed.keys import Keys, connected_store
+from sealing.errors import KeysError
+
+NO_STORE = "There is no key store here: KEY_STORE_URL is not set."
+
+
+async def forget_months(
+    settings: PrivacySettings, keys: Keys | None, tenant_id: str, before: str, actor: str
+) -> list[str]:
+    """Destroys the tenant's keys of all months before one, so that nobody can read what the log has of them.
+
+    Args:
+        settings: Name the database, for the audit log.
+        keys: Of the sealed log.
+        tenant_id: Whose.
+        before: The first month to keep, such as 2026-01 (UTC).
+        actor: The operator.
+
+    Returns:
+        The months.
+
+    Raises:
+        KeysError: There is no key store, or it cannot be used.
+        AuditUnavailableError: The audit log cannot be written, so nothing was done.
+    """
+    write = by_url(settings.database_url.get_secret_value())
+    async with audited(write, "privacy forget-months", actor=actor, target=before, tenant_id=tenant_id) as deed:
+        async with connected_store(keys) as store:
+            if store is None:
+                raise KeysError(NO_STORE)
+            found = await store.destroy_months(tenant_id, before)
+        deed.target = f"{len(found)} months before {before}"
+    return found
+
+
+async def give_up(settings: PrivacySettings, keys: Keys | None, subject_ids: Sequence[UUID], actor: str) -> None:
+    """Declares subjects destroyed whose keys are lost: their events become stubs, and the partition goes on.
+
+    Arguments and errors are those of `forget_months`.
+    """
+    write = by_url(settings.database_url.get_secret_value())
+    target = f"{len(subject_ids)} subjects"
+    async with audited(write, "privacy give-up", actor=actor, target=target), connected_store(keys) as store:
+        if store is None:
+            raise KeysError(NO_STORE)
+        await store.destroy(subject_ids)
