@@ -4,25 +4,30 @@ In the clear are id, tenant, a random subject id, type, time and product. `seale
 the clear is authenticated: the associated data are the bytes of the value before `,"sealed":`, as they were written.
 So the order of the fields is fixed, and a value in another order is no event.
 
-`unsealed_parts` and `event_of` cut values at fixed places instead of decoding them, which would cost as much as the
-encryption. Inside a JSON string quotation marks are escaped, so no string can look like the beginning of a field.
+`unsealed_parts` and `cut` cut values at known places instead of decoding them, which would cost as much as the
+encryption. They look for single quotation marks: inside a JSON string those are escaped, and ids, types and times hold
+none. Nothing that `cut` finds is believed before the seal proves the clear part to be as it was written.
 """
 
 import binascii
 from datetime import datetime
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal
 from uuid import UUID
 
 import msgspec
 
 from contracts.event import DEFAULT_TENANT, EventId, EventTypeName, TenantId, Timestamp
-from contracts.record import HEADER_FINGERPRINT, EventRecord, key_of, tenant_of_key
+from contracts.record import HEADER_FINGERPRINT, EventRecord
 
 START_V3 = b'{"version":"3.0","eventId":"'
-_ID = slice(len(START_V3), len(START_V3) + 36)
 _USER, _TYPE, _METADATA, _PAYLOAD = b'"userId":', b',"eventType":"', b',"_metadata":', b',"payload":'
-_SUBJECT, _TIME, _PRODUCT, _SEALED = b'","subjectId":"', b'","timestamp":"', b',"product":', b',"sealed":"'
-_TENANT_AT = _ID.stop + len(b'","tenantId":"')
+_ID_V1, _ID_V2 = slice(12, 48), slice(28, 64)  # of versions 1, and 2 and 3
+_METADATA_OF_V2 = b'"schema_version":"2.0","migrated_at":null}'
+# What stands between the values of version 3, from one quotation mark to the next.
+_TENANT, _SUBJECT, _KIND = b'","tenantId":"', b'","subjectId":"', b'","eventType":"'
+_TIME, _PRODUCT, _SEALED = b'","timestamp":"', b'","product":', b',"sealed":"'
+_ID_LENGTH = 36
+USUAL_HEADERS = 3
 MONTH = 7  # characters of a time that name its month: 2026-11
 
 _encode = msgspec.json.Encoder().encode
@@ -62,53 +67,55 @@ class UserEventV3(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fi
 _decode = msgspec.json.Decoder(UserEventV3).decode
 
 
-class Unsealed(NamedTuple):
-    """A plain record's value in two parts: `clear` lacks nothing but the seal, `secret` is what is to be sealed."""
+class Unsealed(msgspec.Struct, frozen=True, gc=False):
+    """A plain record's value in parts."""
 
     event_id: bytes
     month: bytes
     middle: bytes  # type and time, as the value has them
-    secret: bytes  # JSON of `userId` and `payload`
+    secret: bytes  # what is to be sealed: JSON of `userId` and `payload`
 
 
 def unsealed_parts(value: bytes) -> Unsealed:
     """Cuts a value of version 1 or 2 as `encode_new_event` wrote it."""
-    user = value.index(_USER)
+    is_v1 = value.startswith(b'{"eventId":"')
+    event_id = _ID_V1 if is_v1 else _ID_V2
+    user = event_id.stop + 2 if is_v1 else value.index(_USER, event_id.stop)
     kind = value.index(_TYPE, user)
-    payload = value.index(_PAYLOAD, kind)
-    end = value.find(_METADATA, kind, payload)
-    middle = value[kind : payload if end < 0 else end]
-    time = middle.index(_TIME) + len(_TIME)
-    event_id = value[12:48] if value.startswith(b'{"eventId":"') else value[28:64]
-    return Unsealed(event_id, middle[time : time + MONTH], middle, b"{%b%b" % (value[user:kind], value[payload:]))
+    quote = value.index(b'"', kind + len(_TYPE))  # after the type
+    time = quote + len(_TIME)
+    end = value.index(b'"', time) + 1
+    payload = end if is_v1 else value.index(_PAYLOAD, end)
+    secret = b"{" + value[user:kind] + value[payload:]
+    return Unsealed(value[event_id], value[time : time + MONTH], value[kind:end], secret)
 
 
-def clear_part(parts: Unsealed, tenant_id: bytes, subject_id: bytes, product: bytes) -> bytes:
-    """The value before its seal: the associated data. `product`: JSON, a string or null."""
-    return b'%b%b","tenantId":"%b","subjectId":"%b"%b,"product":%b' % (
-        START_V3,
-        parts.event_id,
-        tenant_id,
-        subject_id,
-        parts.middle,
-        product,
-    )
+def naming(tenant_id: str, subject_id: str) -> bytes:
+    """What the clear part of a subject's events says after the event id."""
+    return b'%b%b%b%b"' % (_TENANT, tenant_id.encode(), _SUBJECT, subject_id.encode())
 
 
-def sealed_record(record: EventRecord, clear: bytes, subject_id: str, sealed: bytes) -> EventRecord:
-    """The record for Kafka. Its key is the subject, and no header tells what is sealed."""
+def clear_part(parts: Unsealed, named: bytes, product: bytes) -> bytes:
+    """The value before its seal: the associated data. `named`: see `naming`. `product`: JSON, a string or null."""
+    return b'%b%b%b%b,"product":%b' % (START_V3, parts.event_id, named, parts.middle, product)
+
+
+def sealed_record(record: EventRecord, key: bytes, clear: bytes, sealed: bytes) -> EventRecord:
+    """The record for Kafka. `key`: of the subject. No header tells what is sealed."""
     value = b'%b,"sealed":"%b"}' % (clear, binascii.b2a_base64(sealed, newline=False))
     headers = record.headers
-    if len(headers) > 3:
+    if len(headers) > USUAL_HEADERS:
         headers = [header for header in headers if header[0] != HEADER_FINGERPRINT]
-    return EventRecord(key_of(tenant_of_key(record.key), subject_id), value, headers)
+    return EventRecord(key, value, headers)
 
 
-class Cut(NamedTuple):
-    """A value of version 3, cut; nothing of it is checked before its seal is opened."""
+class Cut(msgspec.Struct, frozen=True, gc=False):
+    """A value of version 3 in parts."""
 
     subject_id: bytes
     month: bytes
+    tenant_id: bytes
+    middle: bytes  # type and time, as the value has them
     clear: bytes
     sealed: bytes
 
@@ -120,34 +127,42 @@ def is_sealed(value: bytes | None) -> bool:
 
 def cut(value: bytes) -> Cut | None:
     """Cuts a value of version 3; None if it is not written as `sealed_record` does."""
-    end = value.rfind(_SEALED)
-    subject = value.find(_SUBJECT, _TENANT_AT, end) + len(_SUBJECT)
-    time = value.find(_TIME, subject, end) + len(_TIME)
-    if end < 0 or subject < len(_SUBJECT) or time < len(_TIME):
+    start = _ID_V2.stop + len(_TENANT)
+    tenant = value.find(b'"', start)
+    subject = tenant + len(_SUBJECT)
+    end = subject + _ID_LENGTH
+    kind = value.find(b'"', end + len(_KIND))
+    time = kind + len(_TIME)
+    product = value.find(b'"', time)
+    seal = value.rfind(b'"', product, -2) + 1
+    clear = seal - len(_SEALED)
+    if (
+        min(tenant, kind, product) < 0
+        or value[_ID_V2.stop : start] != _TENANT
+        or value[tenant:subject] != _SUBJECT
+        or value[end : end + len(_KIND)] != _KIND
+        or value[kind:time] != _TIME
+        or value[product : product + len(_PRODUCT)] != _PRODUCT
+        or value[clear:seal] != _SEALED
+        or not value.endswith(b'"}')
+    ):
         return None
     try:
-        sealed = binascii.a2b_base64(value[end + len(_SEALED) : -2], strict_mode=True)
+        sealed = binascii.a2b_base64(value[seal:-2], strict_mode=True)
     except binascii.Error:
         return None
-    return Cut(value[subject : subject + 36], value[time : time + MONTH], value[:end], sealed)
+    month, middle = value[time : time + MONTH], value[end + 1 : product + 1]
+    return Cut(value[subject:end], month, value[start:tenant], middle, value[:clear], sealed)
 
 
-def event_value(clear: bytes, secret: bytes) -> bytes:
+def event_value(found: Cut, secret: bytes) -> bytes:
     """The value of version 1 or 2 that was sealed, from what an opened seal proves to be as it was written."""
-    tenant = clear[_TENANT_AT : clear.index(_SUBJECT)]
-    kind = clear.index(_TYPE)
-    middle = clear[kind : clear.rindex(_PRODUCT)]
     payload = secret.index(_PAYLOAD)
-    if tenant == b"default":
-        return b'{"eventId":"%b",%b%b%b' % (clear[_ID], secret[1:payload], middle, secret[payload:])
-    return b'{"version":"2.0","eventId":"%b","tenantId":"%b",%b%b,"_metadata":%b%b' % (
-        clear[_ID],
-        tenant,
-        secret[1:payload],
-        middle,
-        b'{"schema_version":"2.0","migrated_at":null}',
-        secret[payload:],
-    )
+    event_id, user, rest = found.clear[_ID_V2], secret[1:payload], secret[payload:]
+    if found.tenant_id == b"default":
+        return b'{"eventId":"%b",%b%b%b' % (event_id, user, found.middle, rest)
+    named = (event_id, found.tenant_id, user, found.middle, _METADATA, _METADATA_OF_V2, rest)
+    return b'{"version":"2.0","eventId":"%b","tenantId":"%b",%b%b%b{%b%b' % named
 
 
 def decoded_v3(value: bytes) -> UserEventV3 | None:
@@ -176,7 +191,7 @@ def stub_value(event: UserEventV3, product_field: str | None) -> bytes:
         return value
     cut = value.index(_USER)
     written = b'{"version":"2.0",%b"tenantId":"%b",%b' % (value[1:cut], event.tenant_id.encode(), value[cut:])
-    return written.replace(_PAYLOAD, b',"_metadata":{"schema_version":"2.0","migrated_at":null}' + _PAYLOAD, 1)
+    return written.replace(_PAYLOAD, _METADATA + b"{" + _METADATA_OF_V2 + _PAYLOAD, 1)
 
 
 def stub_name(subject_id: str) -> str:

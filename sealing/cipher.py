@@ -8,6 +8,7 @@ Nonces are random: 96 bits are enough for 2^32 events of one subject in one mont
 
 import hmac
 import os
+from collections.abc import Iterator
 from hashlib import sha256
 
 from cryptography.exceptions import InvalidTag
@@ -16,6 +17,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 KEY_BYTES = 32
 NONCE_BYTES = 12
 TAG_BYTES = 16
+AT_ONCE = 256  # nonces
 
 
 def new_key() -> bytes:
@@ -32,6 +34,14 @@ def seal(cipher: AESGCM, secret: bytes, clear: bytes) -> bytes:
     """Nonce, ciphertext and tag. `clear`: the associated data."""
     nonce = os.urandom(NONCE_BYTES)
     return nonce + cipher.encrypt(nonce, secret, clear)
+
+
+def nonces() -> Iterator[bytes]:
+    """Random nonces, for ever: a call of the system for many of them, as each costs half as much as an encryption."""
+    while True:
+        drawn = os.urandom(NONCE_BYTES * AT_ONCE)
+        for start in range(0, len(drawn), NONCE_BYTES):
+            yield drawn[start : start + NONCE_BYTES]
 
 
 def opened(cipher: AESGCM, sealed: bytes, clear: bytes) -> bytes | None:

@@ -11,10 +11,10 @@ import msgspec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from contracts.event import DEFAULT_TENANT
-from contracts.record import TENANT_SEPARATOR, EventRecord
-from contracts.sealed import clear_part, sealed_record, unsealed_parts
+from contracts.record import TENANT_SEPARATOR, EventRecord, key_of
+from contracts.sealed import clear_part, naming, sealed_record, unsealed_parts
 from contracts.types import is_product
-from sealing.cipher import cipher_of, seal
+from sealing.cipher import cipher_of, nonces
 from sealing.errors import KeysError, KeyStoreAwayError
 from sealing.remembered import Remembered
 from sealing.store import KeyStore, Subject, User, month_of
@@ -32,11 +32,12 @@ NO_PRODUCT = b"null"
 class Known:
     """What seals the events of one subject, and of which month."""
 
-    __slots__ = ("cipher", "month", "name", "subject")
+    __slots__ = ("cipher", "key", "month", "named", "subject")
 
     def __init__(self, subject: Subject) -> None:
         self.subject = subject
-        self.name = subject.subject_id.encode()
+        self.named = naming(subject.tenant_id, subject.subject_id)
+        self.key = key_of(subject.tenant_id, subject.subject_id)
         self.month = b""
         self.cipher: AESGCM | None = None
 
@@ -51,6 +52,7 @@ class Sealer:
         self._known: Remembered[bytes, Known] = Remembered(limit)
         self._months: dict[str, dict[bytes, bytes]] = {}
         self._startup_timeout = startup_timeout
+        self._nonces = nonces()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -87,11 +89,8 @@ class Sealer:
             cipher = known.cipher
         product_of = self._products.get(record.headers[0][1])
         product = NO_PRODUCT if product_of is None else product_of(parts.secret)
-        tenant_id = known.subject.tenant_id
-        clear = clear_part(
-            parts, b"default" if tenant_id == DEFAULT_TENANT else tenant_id.encode(), known.name, product
-        )
-        return sealed_record(record, clear, known.subject.subject_id, seal(cipher, parts.secret, clear))
+        clear, nonce = clear_part(parts, known.named, product), next(self._nonces)
+        return sealed_record(record, known.key, clear, nonce + cipher.encrypt(nonce, parts.secret, clear))
 
     async def learn(self, records: Sequence[EventRecord]) -> None:
         """Learns what `sealed` needs for these records. Raises KeysError."""

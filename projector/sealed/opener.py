@@ -118,10 +118,10 @@ class Opener:
 
     async def _prepare(self, openings: Openings, cuts: Sequence[Cut | None]) -> None:
         """Makes the ciphers of months that are new for their subject."""
-        for name, month in {(found.subject_id, found.month) for found in cuts if found is not None}:
-            opening = openings.get(name)
-            if opening is not None and opening.subject is not None and month not in opening.ciphers:
-                opening.ciphers[month] = await self._cipher(opening.subject, month)
+        for found in cuts:
+            opening = None if found is None else openings.get(found.subject_id)
+            if found is not None and opening is not None and found.month not in opening.ciphers and opening.subject:
+                opening.ciphers[found.month] = await self._cipher(opening.subject, found.month)
 
     async def _cipher(self, subject: Subject, month: bytes) -> AESGCM | None:
         of_tenant = self._months.get(subject.tenant_id, {})
@@ -172,7 +172,18 @@ class Opener:
         if cipher is None or (gone is not None and record.offset > gone):
             return self._stub(record)
         secret = opened(cipher, found.sealed, found.clear)
-        return opened_record(record, b"", BROKEN) if secret is None else _event(record, found, secret)
+        if secret is None:
+            return opened_record(record, b"", BROKEN)
+        return OpenedRecord(
+            record.topic,
+            record.partition,
+            record.offset,
+            record.timestamp,
+            record.key,
+            event_value(found, secret),
+            record.headers,
+            record,
+        )
 
     def _stub(self, record: KafkaRecord) -> KafkaRecord:
         event = decoded_v3(record.value or b"")
@@ -215,7 +226,3 @@ UNSEALED = Unsealed()
 
 def _cuts(records: Sequence[KafkaRecord]) -> list[Cut | None]:
     return [cut(record.value) if record.value is not None and is_sealed(record.value) else None for record in records]
-
-
-def _event(record: KafkaRecord, found: Cut, secret: bytes) -> OpenedRecord:
-    return opened_record(record, event_value(found.clear, secret))

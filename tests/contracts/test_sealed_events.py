@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from contracts.erasure import erasure_of, sealed_erasure_of
 from contracts.event import ActivityCommand, UserEvent
 from contracts.record import EventRecord, from_value, key_of, new_record
-from contracts.sealed import clear_part, cut, decoded_v3, event_value, sealed_record, stub_value, unsealed_parts
+from contracts.sealed import clear_part, cut, decoded_v3, event_value, naming, sealed_record, stub_value, unsealed_parts
 from contracts.types import is_product, read_catalogue
 from contracts.validation.rules import Problems
 from projector.projections.meanings import product_of
@@ -35,15 +35,15 @@ hard_texts = texts | st.sampled_from(
 
 def sealed(record: EventRecord, tenant: str) -> EventRecord:
     parts = unsealed_parts(record.value)
-    clear = clear_part(parts, tenant.encode(), SUBJECT.encode(), PRODUCT(parts.secret))
-    return sealed_record(record, clear, SUBJECT, seal(CIPHER, parts.secret, clear))
+    clear = clear_part(parts, naming(tenant, SUBJECT), PRODUCT(parts.secret))
+    return sealed_record(record, key_of(tenant, SUBJECT), clear, seal(CIPHER, parts.secret, clear))
 
 
 def value_inside(value: bytes) -> bytes | None:
     found = cut(value)
     assert found is not None
     secret = opened(CIPHER, found.sealed, found.clear)
-    return None if secret is None else event_value(found.clear, secret)
+    return None if secret is None else event_value(found, secret)
 
 
 @given(
@@ -116,7 +116,7 @@ def test_golden_bytes_open(path: Path) -> None:
     cipher = cipher_of(bytes.fromhex(golden["subjectKey"]), bytes.fromhex(golden["monthKey"]))
     secret = opened(cipher, found.sealed, found.clear)
     assert secret is not None
-    assert event_value(found.clear, secret).decode() == golden["event"]
+    assert event_value(found, secret).decode() == golden["event"]
     event = decoded_v3(value)
     assert event is not None
     assert stub_value(event, "productId").decode() == golden["stub"]
