@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Any
 
 import asyncpg
 from litestar import Litestar
@@ -22,6 +23,7 @@ from query_side.feed.status_route import event_status
 from query_side.log_positions.cursors import Cursors, cursors_of
 from query_side.openapi.document import DOCUMENT, document, rendered
 from query_side.settings import QuerySettings
+from query_side.tracing import record_query
 from read_model.connecting.pool import open_pool
 from read_model.connecting.unavailable import NOT_YET_THERE
 from read_model.generations.event_types import event_types_in_use
@@ -29,6 +31,7 @@ from read_model.tables.schema_version import newest_migration, schema_state
 from telemetry.connections import once_there
 from telemetry.health import DependencyState
 from telemetry.metrics import PROCESSED_EVENTS, REFUSAL_TALLY
+from telemetry.traces.tracing import TRACING
 from web.asgi import App
 from web.documents import document_route
 from web.fast_handler import FastHandler
@@ -96,8 +99,14 @@ class QuerySide:
             query_timeout=self._settings.query_timeout_ms / 1000,
             server_settings=SESSION,
             stateless=True,
-            setup=self._live.confirm,
+            setup=self._prepare,
         )
+
+    async def _prepare(self, connection: Any) -> None:
+        """Before each use of a connection."""
+        if TRACING.recorder is not None:
+            connection.add_query_logger(record_query)  # once: a set keeps them
+        await self._live.confirm(connection)
 
     async def _open_for_audit(self) -> asyncpg.Pool:
         """To the primary, also beside a replica. The role stays one that can only read, and call one function."""

@@ -20,6 +20,7 @@ from contracts.event import DEFAULT_TENANT
 from projector.dead_letters import redrive_statements as sql
 from projector.dead_letters.letter_filter import LetterFilter
 from projector.dead_letters.redrive_attempt import Attempts, Letter, RedriveError, attempt_letters, letter_of
+from projector.dead_letters.tracing import RedriveTrace
 from projector.privacy.erased_users import erased_in, users_of_record
 from projector.privacy.letters import empty_letters
 from projector.sealed.letters import opened_letters
@@ -85,7 +86,7 @@ class Redrive:
         self._connection = connection
         self._writer = writer
         self._options = options
-        self._run_id = str(uuid_utils.uuid7())
+        self._trace = RedriveTrace(str(uuid_utils.uuid7()))
 
     async def redrive(self, chosen: LetterFilter, progress: Progress = lambda _: None) -> Outcomes:
         """Applies the chosen letters and the letters that wait behind them, in order for each key.
@@ -115,7 +116,8 @@ class Redrive:
             rows = await connection.fetch(
                 self._sql(sql.NEXT_OF_CHOSEN_KEYS), *here.arguments(), list(first), list(first.values()), after, size
             )
-            letters = await opened_letters(self._opener, [letter_of(row) for row in rows], connection)
+            raw = self._trace.began([letter_of(row) for row in rows])
+            letters = await opened_letters(self._opener, raw, connection)
             erased = await self._erased(connection, partition, letters)
             done = await self._apply(connection, partition, [one for one in letters if one.offset not in erased], first)
             gone = [LetterOutcome(*partition, offset, "discarded", ERASED) for offset in erased]
@@ -176,7 +178,7 @@ class Redrive:
         if chosen.user is not None:  # the journal is kept when a user is erased
             secret = await pseudonym_key(self._connection)
             named["user"] = f"pseudonym:{pseudonym(secret, chosen.tenant or DEFAULT_TENANT, chosen.user).hex()}"
-        filters = {"run": self._run_id, "generation": self._writer.generation, "filter": named}
+        filters = {"run": self._trace.run_id, "generation": self._writer.generation, "filter": named}
         await self._journal(action, {**filters, "limit": self._options.limit, "rate": self._options.rate})
         partitions = await self._connection.fetch(self._sql(sql.WHERE_CHOSEN), *chosen.arguments())
         rate = _RedriveRate(self._options.rate)
@@ -212,10 +214,11 @@ class Redrive:
                     done = await chunk(self._connection, partition, after, size)
                     if done:
                         (topic, number), counts = partition, counts_of(done)
-                        detail = {"run": self._run_id, "topic": topic, "partition": number, "counts": counts}
+                        detail = {"run": self._trace.run_id, "topic": topic, "partition": number, "counts": counts}
                         await self._journal(action, detail)
                 if done and not self._options.dry_run:
                     await notify_readers(self._connection)
+                    self._trace.committed(partition[0], {each.offset: each.outcome for each in done})
                 return done
         raise AssertionError  # the last attempt raises
 

@@ -3,16 +3,28 @@
 import json
 from collections.abc import Iterator
 from typing import Any
+from unittest.mock import patch
 
 import httpx
 import pytest
+from click.testing import CliRunner
 
+from footfall.cli.main import cli
+from footfall.cli.output import dead_letters as dlq_terminal
 from tests.conftest import Footfall
 from tests.otlp_receiver import Receiver, Span, otlp_receiver
 from tests.processes import Process, wait_until
+from tests.producing import sql
 
 CLIENT_TRACE, CLIENT_SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 TRACEPARENT = f"00-{CLIENT_TRACE}-{CLIENT_SPAN}-01"
+REFUSE_ONE = """
+CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN IF NEW.user_id = 'cursed' THEN RAISE EXCEPTION 'no luck'; END IF; RETURN NEW; END $$
+"""
+TRIGGER = (
+    "CREATE TRIGGER refuse BEFORE INSERT ON read_g1.processed_events FOR EACH ROW EXECUTE FUNCTION public.refuse()"
+)
 SERVER, CLIENT, PRODUCER, CONSUMER = 2, 3, 4, 5
 
 
@@ -79,3 +91,82 @@ def test_one_trace_tells_the_life_of_an_event(sides: tuple[Process, Process], re
     told = json.dumps([span.__dict__ for span in receiver.spans])
     assert "zoe" not in told
     assert "p-secret" not in told
+
+
+def test_a_dead_letter_and_its_redrive_are_in_the_trace_and_the_batch_links_its_events(
+    shared_footfall: Footfall, sides: tuple[Process, Process], receiver: Receiver
+) -> None:
+    """Two traces in one batch, and one of them cannot be applied."""
+    sql(shared_footfall.servers, REFUSE_ONE)
+    sql(shared_footfall.servers, TRIGGER)
+    client = "00-{trace:032x}-00f067aa0ba902b7-01"
+    traces = [f"{number:032x}" for number in range(1, 4)]
+    for number, user in enumerate(("cursed", "blessed", "cursed"), 1):
+        assert post(sides[0], user, traceparent=client.format(trace=number)).status_code == 201
+    parked = wait_for(receiver, traces[0], {"process", "INSERT"})["process"]
+    assert (parked.failed, parked.attributes["footfall.outcome"]) == (True, "parked")
+    dead = f"send {shared_footfall.topic}-dlq"
+    wait_until(lambda: dead in {span.name for span in receiver.traces()[traces[0]]}, 20, "the dead letter in its trace")
+    behind = wait_for(receiver, traces[2], {"process"})["process"]
+    assert behind.attributes["error.type"] == "behind"
+    wait_for(receiver, traces[1], LIFE)
+    sql(shared_footfall.servers, "DROP TRIGGER refuse ON read_g1.processed_events")
+    where = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url, "DATABASE_URL": shared_footfall.servers.projector_url}
+    with patch.object(dlq_terminal, "configure_logs"):
+        run = CliRunner(env={"ENVIRONMENT": "test", **where}).invoke(cli, ["dlq", "redrive", "--json"])
+    assert run.exit_code == 0, run.output
+    life = wait_for(receiver, traces[0], {"redrive", "visible"})
+    assert life["redrive"].attributes["footfall.outcome"] == "stored"
+    assert life["redrive"].parent == life["process"].parent
+    assert traces[2] in receiver.connected(traces[0]), "redriven in one chunk"
+    warned = [json.loads(line) for line in sides[1].log_text().splitlines() if "record_parked" in line]
+    assert [line["trace_id"] for line in warned] == [traces[0]]
+    assert all(line["request_id"] for line in warned)
+
+
+def test_a_batch_of_commands_is_one_trace(sides: tuple[Process, Process], receiver: Receiver) -> None:
+    trace = f"{7:032x}"
+    items = [{"userId": f"user-{n}", "eventType": "LOGIN", "payload": {}} for n in range(40)]
+    headers = {"traceparent": f"00-{trace}-00f067aa0ba902b7-01"}
+    assert httpx.post(f"{sides[0].url}/events/generate/batch", json=items, headers=headers).status_code == 201
+    life = wait_for(receiver, trace, LIFE)
+    assert life["send"].attributes["messaging.batch.message_count"] == 40
+    assert life["process"].parent == life["send"].id
+    assert len([span for span in receiver.traces()[trace] if span.name.startswith("send")]) == 1
+
+
+def test_a_repeat_links_to_the_trace_of_its_event(sides: tuple[Process, Process], receiver: Receiver) -> None:
+    traces = [f"{number:032x}" for number in (21, 22)]
+    answers = [
+        post(sides[0], "again", traceparent=f"00-{trace}-00f067aa0ba902b7-01", **{"Idempotency-Key": "k"})
+        for trace in traces
+    ]
+    assert answers[0].json() == answers[1].json()
+    first = wait_for(receiver, traces[0], LIFE)
+    repeat = wait_for(receiver, traces[1], {"POST"})["POST"]
+    assert repeat.links == [(traces[0], first["send"].id)]
+    assert "send" not in {span.name.split()[0] for span in receiver.traces()[traces[1]]}
+
+
+def test_a_query_has_its_statements_in_its_trace_and_names_no_user(
+    sides: tuple[Process, Process], receiver: Receiver
+) -> None:
+    trace = f"{31:032x}"
+    headers = {"traceparent": f"00-{trace}-00f067aa0ba902b7-01", "X-Request-ID": "r-31"}
+    assert httpx.get(f"{sides[0].url}/users/nobody-at-all/activity", headers=headers).status_code == 404
+    life = wait_for(receiver, trace, {"GET", "SELECT"})
+    assert life["GET"].name == "GET /users/{id}/activity"
+    assert life["SELECT"].parent == life["GET"].id
+    assert life["SELECT"].attributes["db.system.name"] == "postgresql"
+    assert "nobody-at-all" not in json.dumps([span.__dict__ for span in receiver.spans])
+
+
+def test_an_endpoint_that_is_away_harms_nobody(shared_footfall: Footfall) -> None:
+    start: Any = shared_footfall.start
+    front: Process = start("front", OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:1", OTEL_EXPORTER_OTLP_TIMEOUT="1")
+    for n in range(20):
+        assert post(front, f"user-{n}").status_code == 201
+    wait_until(lambda: "spans_not_exported" in front.log_text(), 20, "the line that says so")
+    assert front.terminate() == 0
+    assert front.log_text().count("spans_not_exported") == 1
+    assert "Traceback" not in front.log_text()

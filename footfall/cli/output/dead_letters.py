@@ -20,7 +20,7 @@ from contracts.types import Catalogue
 from footfall.cli.failures import readable_failures
 from footfall.cli.sealed import operator_keys
 from footfall.cli.settings import operator_settings
-from footfall.processes.environment import load_catalogue
+from footfall.processes.environment import load_catalogue, tracing
 from operations.dead_letters import discard_letters, list_letters, redrive_letters, show_letter
 from operations.settings import DlqSettings
 from projector.dead_letters.letter_filter import LetterFilter
@@ -123,7 +123,7 @@ async def _parked(settings: DlqSettings, chosen: LetterFilter) -> int:
 def _answer(ask: Callable[[DlqSettings], Coroutine[Any, Any, Found]]) -> Found:
     configure_logs("ERROR", PERSONAL_FIELDS)
     settings = operator_settings(DlqSettings, "projector")
-    with readable_failures("The dead letters cannot be reached", refusals=(RedriveError, KeysError)):
+    with readable_failures("The dead letters cannot be reached", refusals=(RedriveError, KeysError)), tracing("dlq"):
         return asyncio.run(ask(settings))
 
 
