@@ -17,6 +17,7 @@ from aiokafka.structs import ConsumerRecord
 from brokers.diagnosis import with_reason
 from brokers.rights import no_topic
 from brokers.settings import KafkaSettings
+from contracts.blank import is_blank
 from contracts.erasure import erasure_of, sealed_erasure_of
 from contracts.event import UserEvent
 from contracts.record import from_value
@@ -142,8 +143,8 @@ async def replay(  # noqa: PLR0913 - each says what to read, or what to do with 
         tally.truncated = _truncated(bounds, span)
         tally.total = sum(end - begin for begin, end in bounds.values())
         async for record in _records(consumer, bounds, tally):
-            if erasure_of(record.value) is not None or sealed_erasure_of(record.value) is not None:
-                continue  # no event: it says what not to remember
+            if _is_no_event(record.value):
+                continue
             [opened] = await opener.opened_records([record])
             event = from_value(opened.value)
             if isinstance(event, Problems):
@@ -155,6 +156,11 @@ async def replay(  # noqa: PLR0913 - each says what to read, or what to do with 
                 if tally.replayed == limit:
                     break
     return tally
+
+
+def _is_no_event(value: bytes | None) -> bool:
+    """Whether a record says what not to remember, or nothing at all."""
+    return is_blank(value) or erasure_of(value) is not None or sealed_erasure_of(value) is not None
 
 
 async def _records(

@@ -70,6 +70,16 @@ class PrivacySettings(KafkaSettings):
     )
 
 
+class RewriteSettings(KafkaSettings):
+    """Settings of `footfall privacy rewrite`."""
+
+    database_url: DatabaseUrlSetting = Field(description="PostgreSQL URL of the database's owner.")
+    kafka_dlq_topic: str = Field(default=DEAD_LETTER_TOPIC, description="Topic of the dead letters.")
+    event_types_file: Path | None = Field(
+        default=None, description="Catalogue of event types, a TOML file; unset: the one that Footfall is shipped with."
+    )
+
+
 class AuditSettings(KafkaSettings):
     """Settings of `footfall audit`."""
 

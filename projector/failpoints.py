@@ -26,6 +26,12 @@ Point = Literal[
     "before_commit",
     "after_commit",
     "before_offset_commit",
+    "rewrite_registered",  # the points of `footfall privacy rewrite`
+    "rewrite_copied",  # as many records as are on their way at the same time, or the last of a partition
+    "rewrite_closed",
+    "rewrite_before_switch",
+    "rewrite_switched",
+    "rewrite_deleted",
 ]
 POINTS: tuple[Point, ...] = get_args(Point)
 

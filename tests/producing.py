@@ -135,9 +135,14 @@ async def _read_topic(kafka: str, topic: str) -> list[ConsumerRecord]:
         await consumer.stop()
 
 
+def committed_records(kafka: str, topic: str) -> list[ConsumerRecord]:
+    """Every committed record of a topic, read without Footfall's code, in order for each partition."""
+    return asyncio.run(_read_topic(kafka, topic))
+
+
 def read_topic(footfall: Footfall) -> list[ConsumerRecord]:
-    """Every committed record of the topic, read without Footfall's code, in order for each partition."""
-    return asyncio.run(_read_topic(footfall.servers.kafka, footfall.topic))
+    """`committed_records` of the topic of the events."""
+    return committed_records(footfall.servers.kafka, footfall.topic)
 
 
 async def _fetch(url: str, statement: str) -> list[asyncpg.Record]:

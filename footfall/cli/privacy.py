@@ -8,6 +8,7 @@ import rich_click as click
 
 from contracts.event import DEFAULT_TENANT
 from footfall.cli.options import state_dir_option
+from footfall.cli.rewrite import rewrite
 
 tenant_option = click.option("--tenant", default=DEFAULT_TENANT, show_default=True, help="Whose users these are.")
 actor_option = click.option("--actor", help="Who does this, for the journal.  [default: the user of this terminal]")
@@ -17,7 +18,7 @@ actor_option = click.option("--actor", help="Who does this, for the journal.  [d
 def privacy() -> None:
     """Erase a user, hand out everything about a user, forget what is old.
 
-    DATABASE_URL must name a member of footfall_writer, or for `retention` the owner. See docs/privacy.md.
+    DATABASE_URL must name a member of footfall_writer, or for `retention` and `rewrite` the owner. See docs/privacy.md.
 
     \b
     Examples:
@@ -25,6 +26,9 @@ def privacy() -> None:
       footfall privacy erase user-17                              forget one user
       footfall privacy retention set --days 365                   keep events for a year
     """
+
+
+privacy.add_command(rewrite)
 
 
 @privacy.command("erase")

@@ -27,6 +27,12 @@ FIRST_CHECKPOINTS = """
 INSERT INTO {generation}.checkpoints (topic, partition, next_offset, epoch, owner, topic_id)
 SELECT $1, partition, next_offset, 0, '', $4 FROM unnest($2::int[], $3::bigint[]) AS origin(partition, next_offset)
 """
+# Topics that are not the log, beside one that was rewritten: projectors must not read them (docs/decisions/0043).
+COPY_BARS = """
+INSERT INTO {new}.checkpoints SELECT * FROM {old}.checkpoints
+WHERE topic <> $1 AND next_offset = 0
+  AND topic IN (SELECT topic FROM ops.log_rewrites UNION SELECT new_topic FROM ops.log_rewrites)
+"""
 # Records that operators discarded stay discarded: the build skips them instead of parking them, and the later records
 # of their keys, again.
 COPY_DISCARDED = "INSERT INTO {new}.dead_letters SELECT * FROM {old}.dead_letters WHERE state = 'discarded'"
@@ -74,6 +80,7 @@ async def start(
             topic_id = (await operator.histories.metadata()).topic_id
             begin = first_positions(ends, beginnings)
             await connection.execute(FIRST_CHECKPOINTS.format(generation=name), operator.topic, *begin, topic_id)
+            await connection.execute(COPY_BARS.format(old=active.name, new=name), operator.topic)
             if not forget_discards and not other_history:
                 await connection.execute(COPY_DISCARDED.format(old=active.name, new=name))
             await connection.execute(REGISTER, name, max_rate, operator.name)

@@ -6,6 +6,7 @@ from uuid import UUID
 
 import msgspec
 
+from contracts.blank import is_blank
 from contracts.erasure import erasure_of
 from contracts.record import key_of
 from contracts.sealed import stub_name
@@ -165,6 +166,8 @@ class _OneByOne:
 
     def takes(self, record: KafkaRecord) -> bool:
         """Adds a record. Returns False if the batch has to end before it."""
+        if is_blank(record.value):
+            return True
         if record.offset in self._parked.discarded:
             self.malformed += 1
             return True

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from contracts.topic_names import names_before
 from query_side.log_positions.cursors import Cursors, TenantCursors
 from query_side.log_positions.positions import LOG_BEGINNING, PartitionProgress, ProgressByPartition, ReaderPosition
 from query_side.log_positions.served_history import UNTAGGED
@@ -16,7 +17,9 @@ def cursor_of(cursors: TenantCursors, topic: str, progress: ProgressByPartition,
 
 def position_of_cursor(cursors: TenantCursors, topic: str, cursor: str) -> ReaderPosition | None:
     """Decodes a cursor to a reader's position; returns None if the text is not a cursor of this topic's feed."""
-    payload = cursors.open(cursor, b"history:" + _feed(topic))
+    names = (topic, *names_before(topic))  # a topic that was rewritten has the same positions (decision 43)
+    opened = (cursors.open(cursor, b"history:" + _feed(name)) for name in names)
+    payload = next((found for found in opened if found is not None), None)
     if payload is not None:
         return _reader_position(*(_decode(payload) if isinstance(cursors, Cursors) else _unpacked(payload)))
     if not isinstance(cursors, Cursors):

@@ -19,6 +19,7 @@ from query_side.log_positions.positions import (
     ReaderPosition,
 )
 from query_side.log_positions.served_history import (
+    HISTORY_ID,
     HISTORY_OF_CHECKPOINT,
     ServedHistory,
     check,
@@ -50,7 +51,7 @@ WITH reader AS (
                (SELECT min(l.number) - 1 FROM ops.late_events AS l
                 WHERE l.topic = $2 AND l.partition = c.partition AND l.number > coalesce(r.late, 0)
                   AND l.kafka_offset >= c.next_offset AND l.kafka_offset < r.next_offset)) AS late_until,
-           c.topic_id, history.ids, history.number AS history_number
+           {HISTORY_ID}, history.ids, history.number AS history_number
     FROM {READ}.checkpoints AS c {HISTORY_OF_CHECKPOINT}
     LEFT JOIN reader AS r USING (partition) LEFT JOIN bound AS b USING (partition)
     WHERE c.topic = $2

@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, urlencode
 import asyncpg
 
 from query_side.api.responses import RefusedError, joined_header
-from query_side.log_positions.served_history import HISTORY_OF_CHECKPOINT, ServedHistory, served_history
+from query_side.log_positions.served_history import HISTORY_ID, HISTORY_OF_CHECKPOINT, ServedHistory, served_history
 from read_model.names import READ
 from web.asgi import Headers
 from web.policies.principal import DEFAULT_TENANT
@@ -34,7 +34,7 @@ READ_MODEL_STATE = f"""
 SELECT c.partition, c.next_offset,
        coalesce((SELECT max(l.number) FROM ops.late_events AS l
                  WHERE l.topic = c.topic AND l.partition = c.partition), 0),
-       c.topic_id, history.ids, history.number
+       {HISTORY_ID}, history.ids, history.number
 FROM {READ}.checkpoints AS c {HISTORY_OF_CHECKPOINT} WHERE c.topic = $1
 """  # noqa: S608 - composed of constants
 

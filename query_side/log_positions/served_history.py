@@ -15,13 +15,16 @@ TAG_BYTES = 8
 UNTAGGED = b""  # the tag of cursors of earlier versions, and of a read model that does not know its topic's id yet
 
 # Adds to each checkpoint `c` the histories that led to it, and the number of the last one: the history of its topic id,
-# and the histories without a topic id (read_model/generations/histories.py, `begin_unnamed`).
+# and the histories without a topic id (read_model/generations/histories.py, `begin_unnamed`). A topic that was
+# rewritten has the same records at the same offsets as the one that it continues: it counts as that one (decision 43).
 HISTORY_OF_CHECKPOINT = """
 LEFT JOIN LATERAL (
-    SELECT array_agg(h.topic_id) AS ids, max(h.number) AS number FROM ops.histories AS h
+    SELECT array_agg(coalesce(h.continues, h.topic_id)) AS ids, max(h.number) AS number,
+           (array_agg(h.continues) FILTER (WHERE h.topic_id = c.topic_id))[1] AS continues FROM ops.histories AS h
     WHERE h.topic = c.topic AND (h.topic_id = c.topic_id OR h.topic_id < '00000000-0000-0000-0000-000000000064')
 ) AS history ON true
 """
+HISTORY_ID = "coalesce(history.continues, c.topic_id) AS topic_id"
 
 GONE = (
     "The log was replaced, and this cursor belongs to the old one, so it is no longer valid. "

@@ -1,0 +1,164 @@
+"""Decides what stands in the new topic instead of a record of an erased user. Pure.
+
+An event becomes a stub: nobody's name, an id that nobody was told, its hour, its type and product, so that counts stay
+when a generation is built from the new topic. A marker becomes that of the stubs. What is no event keeps its place.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Literal, Protocol
+from uuid import UUID
+
+import msgspec
+
+from contracts.blank import BLANK, BLANK_HEADERS
+from contracts.erasure import ERASURE, HEADER_RECORD_KIND, UserErasure, encode_erasure, erasure_of
+from contracts.event import UserEvent
+from contracts.record import HEADER_EVENT_ID, HEADER_EVENT_TYPE, from_value, key_of
+from contracts.versions import encode_event
+from projector.privacy.erased_users import User, user_of_key, users_of_record
+from read_model.pseudonyms import pseudonym
+
+LETTER_HEADER = "footfall-dlq-"
+ERASED_MESSAGE = b"The record is erased."
+HOUR_MS = 3_600_000
+Headers = Sequence[tuple[str, bytes]]
+Kind = Literal["same", "event", "marker", "unreadable", "key", "letter", "blank"]
+_encode = msgspec.json.Encoder().encode
+
+
+class SourceRecord(Protocol):
+    """A record as aiokafka reads it."""
+
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+
+
+class Copy(msgspec.Struct, frozen=True):
+    """A record of the new topic. `kind`: what became of the old one. `timestamp`: ms since 1970; None: now."""
+
+    kind: Kind
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    timestamp: int | None
+
+
+def blank(timestamp: int | None = None) -> Copy:
+    """A record that says nothing."""
+    return Copy("blank", None, BLANK, BLANK_HEADERS, timestamp)
+
+
+class Substitutes:
+    """Makes the copies of records.
+
+    Args:
+        secret: Names the stubs. Whoever does not have it cannot test a guess.
+        until: For each erased user the offset of their last marker in each partition.
+        products: Payload fields that name a product.
+        keeps_counts: False: blanks stand in the place of stubs and markers, and counts shrink with the next rebuild.
+    """
+
+    def __init__(
+        self, secret: bytes, until: Mapping[User, Mapping[int, int]], products: frozenset[str], *, keeps_counts: bool
+    ) -> None:
+        self._secret, self._until, self._products, self._keeps_counts = secret, until, products, keeps_counts
+
+    def event(self, record: SourceRecord) -> Copy:
+        """The copy of a record of the topic of events."""
+        erasure = erasure_of(record.value)
+        if erasure is not None:
+            return self._marker(record, erasure)
+        event = from_value(record.value)
+        if isinstance(event, UserEvent):
+            return self._event(record, event)
+        user = self._erased_among(users_of_record(record.key, record.value), record.partition, record.offset)
+        if user is None:
+            return _same(record)
+        name = self._name(user)
+        value = _encode({"tenantId": user[0], "userId": name})  # set aside as the record was, until the marker
+        return self._kept(Copy("unreadable", key_of(user[0], name), value, [], _hour_of(record.timestamp)))
+
+    def letter(self, record: SourceRecord) -> Copy:
+        """The copy of a record of the dead-letter topic: headers say where the letter stood."""
+        told = {name: value for name, value in record.headers if name.startswith(LETTER_HEADER)}
+        place = _number(told, "partition"), _number(told, "offset")
+        user = self._erased_among(users_of_record(record.key, record.value), *place)
+        if user is None:
+            return _same(record)
+        told[f"{LETTER_HEADER}error-message"] = ERASED_MESSAGE
+        return Copy("letter", None, None, list(told.items()), _hour_of(record.timestamp))
+
+    def _marker(self, record: SourceRecord, erasure: UserErasure) -> Copy:
+        user = (erasure.tenant_id, erasure.user_id)
+        if record.offset > self._until.get(user, {}).get(record.partition, -1):
+            return _same(record)
+        name, renamed = self._name(user), self._id(user[0], erasure.erasure_id)
+        stub = msgspec.structs.replace(
+            erasure, erasure_id=renamed, user_id=name, requested_at=_to_the_hour(erasure.requested_at)
+        )
+        headers = [(HEADER_RECORD_KIND, ERASURE.encode()), (HEADER_EVENT_ID, str(renamed).encode())]
+        value = encode_erasure(stub)
+        return self._kept(Copy("marker", key_of(user[0], name), value, headers, _hour_of(record.timestamp)))
+
+    def _event(self, record: SourceRecord, event: UserEvent) -> Copy:
+        user = (event.tenant_id, event.user_id)
+        if not self._is_erased(user, record.partition, record.offset):
+            return self._with_key_of(record, event)
+        stub = msgspec.structs.replace(
+            event,
+            event_id=self._id(event.tenant_id, event.event_id),
+            user_id=self._name(user),
+            timestamp=_to_the_hour(event.timestamp),
+            payload={name: event.payload[name] for name in sorted(self._products & event.payload.keys())},
+        )
+        headers = [(HEADER_EVENT_TYPE, stub.event_type.encode()), (HEADER_EVENT_ID, str(stub.event_id).encode())]
+        key = key_of(stub.tenant_id, stub.user_id)
+        return self._kept(Copy("event", key, encode_event(stub), headers, _hour_of(record.timestamp)))
+
+    def _with_key_of(self, record: SourceRecord, event: UserEvent) -> Copy:
+        """The record of somebody else; if its key names an erased user, with the key that it should have."""
+        named = user_of_key(record.key)
+        if named is None or not self._is_erased(named, record.partition, record.offset):
+            return _same(record)
+        return Copy("key", key_of(event.tenant_id, event.user_id), record.value, record.headers, record.timestamp)
+
+    def _kept(self, stub: Copy) -> Copy:
+        return stub if self._keeps_counts else blank(stub.timestamp)
+
+    def _erased_among(self, users: Iterable[User], partition: int, offset: int) -> User | None:
+        return next((user for user in users if self._is_erased(user, partition, offset)), None)
+
+    def _is_erased(self, user: User, partition: int, offset: int) -> bool:
+        return offset < self._until.get(user, {}).get(partition, -1)
+
+    def _name(self, user: User) -> str:
+        return f"erased-{pseudonym(self._secret, *user).hex()[:32]}"
+
+    def _id(self, tenant_id: str, told: UUID) -> UUID:
+        """An id instead of one that was told; the same for the same, so that duplicates stay duplicates (UUIDv8)."""
+        digest = hmac.digest(self._secret, b"%b\0%b" % (tenant_id.encode(), told.bytes), hashlib.sha256)[:16]
+        return UUID(int=int.from_bytes(digest) & ~(0xF << 76 | 0x3 << 62) | 8 << 76 | 2 << 62)
+
+
+def _same(record: SourceRecord) -> Copy:
+    return Copy("same", record.key, record.value, record.headers, record.timestamp)
+
+
+def _to_the_hour(moment: datetime) -> datetime:
+    return moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+
+
+def _hour_of(timestamp: int) -> int:
+    return timestamp - timestamp % HOUR_MS
+
+
+def _number(headers: Mapping[str, bytes], name: str) -> int:
+    text = headers.get(f"{LETTER_HEADER}{name}", b"")
+    return int(text) if text.isdigit() else -1

@@ -1,0 +1,93 @@
+"""Makes the new topic the log: closes the old one, copies and compares the rest, and moves the rows."""
+
+import time
+from collections.abc import Mapping
+
+import msgspec
+
+from operations.audit.deed import audited
+from operations.rewrite.comparing import DifferentError
+from operations.rewrite.copying import Substitute
+from operations.rewrite.moving import move, wait_until_projected
+from operations.rewrite.refusal import RefusedError
+from operations.rewrite.register import Rewrite
+from operations.rewrite.steps import copy_rest, make_topics, verify_from
+from operations.rewrite.work import Work
+from projector.failpoints import reached
+
+
+class Switched(msgspec.Struct, frozen=True):
+    """A finished switch. `closed_seconds`: for how long no topic took events, so far."""
+
+    topic: str
+    new_topic: str
+    dead_letters: str
+    new_dead_letters: str
+    generations: list[str]
+    closed_seconds: float
+
+
+async def switch(work: Work, patience: float) -> Switched:
+    """Makes the new topic the log. Afterwards every process gets its name as KAFKA_TOPIC.
+
+    1. The old topics are closed: from then on Kafka refuses every record, so nobody is told 201 for an event that the
+       new topic will not have.
+    2. What is missing is copied, and what was not compared yet is compared.
+    3. It waits until the generations have projected everything.
+    4. One transaction moves the rows and checkpoints of every generation.
+
+    Args:
+        work: The operator at work.
+        patience: Seconds to wait in step 3. If that is not enough, the old topics are opened again.
+
+    Raises:
+        RefusedError: A generation is behind, or a transaction of a producer is open.
+        DifferentError: A copy is not what it must be.
+    """
+    rewrite = await work.rewrite()
+    target = f"{rewrite.topic} to {rewrite.new_topic}"
+    refusals = (RefusedError, DifferentError)
+    async with audited(work.write_audit, "privacy rewrite switch", actor=work.actor, target=target, refusals=refusals):
+        if rewrite.state != "copying":
+            raise RefusedError(f"{rewrite.new_topic} is the log already. Next: footfall privacy rewrite finish")
+        copies = await work.copies(rewrite)
+        await make_topics(work, rewrite)
+        await copy_rest(work, rewrite, copies)
+        await verify_from(work, rewrite, copies, rewrite.compared)
+        return await _switch_closed(work, await work.rewrite(), copies, patience)
+
+
+async def _switch_closed(work: Work, rewrite: Rewrite, copies: Mapping[str, Substitute], patience: float) -> Switched:
+    began = time.monotonic()
+    try:
+        for source, _ in rewrite.pairs:
+            await work.topics.close(source, rewrite.configs[source])
+        await reached("rewrite_closed")
+        await copy_rest(work, rewrite, copies)
+        await verify_from(work, rewrite, copies, rewrite.compared)
+        rewrite = await work.rewrite()
+        for source, target in rewrite.pairs:
+            await _refuse_unless_whole(work, rewrite, source)
+            await work.topics.configure(target, rewrite.configs[source])
+        await wait_until_projected(work, rewrite, rewrite.compared[rewrite.topic], patience)
+    except Exception:
+        for source, _ in rewrite.pairs:
+            await work.topics.configure(source, rewrite.configs[source])
+        raise
+    # From here on the old topics stay closed, whatever happens: the transaction may be there although nobody was told.
+    generations = await move(work, rewrite)
+    await reached("rewrite_switched")
+    names = (rewrite.topic, rewrite.new_topic, rewrite.dead_letters, rewrite.new_dead_letters)
+    return Switched(*names, generations, time.monotonic() - began)
+
+
+async def _refuse_unless_whole(work: Work, rewrite: Rewrite, source: str) -> None:
+    """Raises RefusedError unless everything in a closed topic is copied and compared."""
+    reach = await work.reader.reach(source)
+    if reach.stable != reach.end:
+        raise RefusedError(
+            f"A producer of {source} has a transaction open, so nobody knows whether its records count. Try again when "
+            "it has ended."
+        )
+    if rewrite.compared.get(source, {}) != reach.end:
+        raise RefusedError(f"{source} is not copied as far as it reaches. Try again.")
