@@ -9,7 +9,6 @@ from collections.abc import Mapping
 
 import msgspec
 
-from contracts.topic_names import next_name
 from operations.audit.deed import audited
 from operations.rewrite.comparing import Compared, compared
 from operations.rewrite.copying import Substitute, copying
@@ -19,6 +18,7 @@ from operations.rewrite.register import Rewrite, insert, next_number, set_compar
 from operations.rewrite.work import Work
 from projector.failpoints import reached
 from read_model.generations.register import list_generations, write_journal
+from read_model.topic_names import next_name
 
 FINISH = "UPDATE ops.log_rewrites SET state = 'finished', secret = NULL, finished_at = now() WHERE number = $1"
 FORGET = "DELETE FROM ops.log_rewrites WHERE number = $1"

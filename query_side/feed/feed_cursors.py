@@ -2,10 +2,10 @@
 
 import msgspec
 
-from contracts.topic_names import names_before
 from query_side.log_positions.cursors import Cursors, TenantCursors
 from query_side.log_positions.positions import LOG_BEGINNING, PartitionProgress, ProgressByPartition, ReaderPosition
 from query_side.log_positions.served_history import UNTAGGED
+from read_model.topic_names import names_before
 
 
 def cursor_of(cursors: TenantCursors, topic: str, progress: ProgressByPartition, tag: bytes) -> str:

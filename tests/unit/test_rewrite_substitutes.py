@@ -9,9 +9,9 @@ from contracts.blank import BLANK
 from contracts.erasure import encode_erasure, erasure_of, new_erasure
 from contracts.event import UserEvent
 from contracts.record import from_value
-from contracts.topic_names import names_before, next_name
 from contracts.versions import encode_event
 from operations.rewrite.substitutes import Substitutes
+from read_model.topic_names import names_before, next_name
 from tests.producing import an_event
 
 ALICE, MARKER = ("default", "alice"), 10
