@@ -20,6 +20,7 @@ from operations.settings import (
     MigrateSettings,
     PrivacySettings,
     RebuildSettings,
+    RewriteSettings,
     TopicSettings,
 )
 from projector.settings import ProjectorSettings
@@ -48,6 +49,7 @@ READERS: dict[str, type[BaseSettings]] = {
     "`topics create`": TopicSettings,
     "`dlq`": DlqSettings,
     "`privacy`": PrivacySettings,
+    "`privacy rewrite`": RewriteSettings,
     "`rebuild`": RebuildSettings,
     "`grant-reporter`": GrantReporterSettings,
     "`audit`": AuditSettings,

@@ -8,7 +8,6 @@ import rich_click as click
 
 from contracts.event import DEFAULT_TENANT
 from footfall.cli.options import state_dir_option
-from footfall.cli.rewrite import rewrite
 
 tenant_option = click.option("--tenant", default=DEFAULT_TENANT, show_default=True, help="Whose users these are.")
 actor_option = click.option("--actor", help="Who does this, for the journal.  [default: the user of this terminal]")
@@ -26,9 +25,6 @@ def privacy() -> None:
       footfall privacy erase user-17                              forget one user
       footfall privacy retention set --days 365                   keep events for a year
     """
-
-
-privacy.add_command(rewrite)
 
 
 @privacy.command("erase")
@@ -184,3 +180,104 @@ def retention_run(actor: str | None, as_json: bool) -> None:
     from footfall.cli.output.retention import run
 
     run(actor, as_json=as_json)
+
+
+audited_option = click.option("--actor", help="Who does this, for the audit log.  [default: the user of this terminal]")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
+
+
+@privacy.group("rewrite")
+def rewrite() -> None:
+    """Copy the log into new topics without the erased users, and make these the log.
+
+    DATABASE_URL must name the database's owner. Every step can be repeated, also after a kill. See docs/privacy.md.
+
+    \b
+    Examples:
+      footfall privacy rewrite plan         what it would do; changes nothing
+      footfall privacy rewrite copy         copies while everything runs; again, it copies what came since
+      footfall privacy rewrite verify       compares every record
+      footfall privacy rewrite switch       closes the old topics, copies the rest, moves the rows
+      footfall privacy rewrite finish       deletes the old topics
+    """
+
+
+@rewrite.command("plan")
+@state_dir_option
+@json_option
+@audited_option
+def rewrite_plan(as_json: bool, actor: str | None) -> None:
+    """Say which records would be replaced. Changes nothing."""
+    from footfall.cli.output.rewrite import plan
+
+    plan(actor, as_json=as_json)
+
+
+@rewrite.command("copy")
+@state_dir_option
+@click.option(
+    "--counts/--no-counts",
+    default=True,
+    show_default=True,
+    help="Keep the counts by hour and product when a generation is built anew; otherwise nothing at all stays.",
+)
+@json_option
+@audited_option
+def rewrite_copy(counts: bool, as_json: bool, actor: str | None) -> None:
+    """Copy what the new topics lack. Covers users who were erased before it began."""
+    from footfall.cli.output.rewrite import copy
+
+    copy(actor, keeps_counts=counts, as_json=as_json)
+
+
+@rewrite.command("verify")
+@state_dir_option
+@json_option
+@audited_option
+def rewrite_verify(as_json: bool, actor: str | None) -> None:
+    """Compare every record with its copy: key, value, headers and time."""
+    from footfall.cli.output.rewrite import verify
+
+    verify(actor, as_json=as_json)
+
+
+@rewrite.command("switch")
+@state_dir_option
+@click.option(
+    "--wait",
+    type=click.FloatRange(0),
+    default=60,
+    show_default=True,
+    help="Seconds to wait until the projectors have all of the log.",
+)
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+@json_option
+@audited_option
+def rewrite_switch(wait: float, yes: bool, as_json: bool, actor: str | None) -> None:
+    """Make the new topics the log. Until every process has their names, no event is taken."""
+    from footfall.cli.output.rewrite import switch
+
+    switch(actor, wait, ask=not yes, as_json=as_json)
+
+
+@rewrite.command("finish")
+@state_dir_option
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+@audited_option
+def rewrite_finish(yes: bool, actor: str | None) -> None:
+    """Delete the old topics, after the switch. This cannot be undone."""
+    from footfall.cli.output.rewrite import finish
+
+    finish(actor, ask=not yes)
+
+
+@rewrite.command("abandon")
+@state_dir_option
+@click.option("--force", is_flag=True, help="Also if somebody else wrote to the new topics: these records go.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+@audited_option
+def rewrite_abandon(force: bool, yes: bool, actor: str | None) -> None:
+    """Give the rewrite up before the switch: delete the new topics, and open the old ones."""
+    from footfall.cli.output.rewrite import abandon
+
+    abandon(actor, ask=not yes, force=force)
