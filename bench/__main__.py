@@ -6,7 +6,7 @@ from collections.abc import Callable
 import rich_click as click
 from rich.console import Console
 
-from bench import batches, drain, live, million, overload, peer, post, projectors_scale, read, report, visible
+from bench import batches, drain, greedy, live, million, overload, peer, post, projectors_scale, read, report, visible
 from bench.result import Result
 from bench.stage import Stage, StageError, stage
 from footfall.local.embedded import StackError
@@ -21,6 +21,7 @@ BENCHMARKS: dict[str, Callable[[Stage], list[Result]]] = {
     "post_two_workers": peer.peer,
     "batch_gzip": batches.batches,
     "overload_goodput": overload.overload,
+    "greedy_clients": greedy.greedy,
     "projector_drain": drain.drain,
     "projectors_scale": projectors_scale.projectors_scale,
     "visible_after_201": visible.visible,
