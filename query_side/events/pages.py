@@ -20,7 +20,7 @@ from query_side.events.queries import Connection, copy_lines, get_all_processed_
 
 EVERYTHING = EventFilter()
 
-MAX_LOOKED_AT = 10_000  # events of one page, where not each of them is wanted
+MAX_LOOKED_AT = 2_000  # events of one page, where not each of them is wanted
 
 LEAST_ID, GREATEST_ID = UUID(int=0), UUID(int=2**128 - 1)
 UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
