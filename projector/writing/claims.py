@@ -67,7 +67,10 @@ class Claims:
         async with self._pool.acquire(timeout=RELEASE_TIMEOUT) as connection:
             known = await checkpoints.partitions(connection)
             if not known.issuperset(wanted):
-                await checkpoints.create(connection, await self._first_offsets(known, wanted, topic), topic.topic_id)
+                first = await self._first_offsets(known, wanted, topic)
+                await checkpoints.create(connection, first, topic.topic_id)
+                if known:
+                    await self._tell_of_added(connection, known, first)
             positions = await checkpoints.claim(connection, wanted, self.owner)
             # Load after the claim: from here on, nobody else can park or redrive without fencing us.
             parked = await load_parked(connection, checkpoints.generation, self.topic, wanted)
@@ -113,6 +116,17 @@ class Claims:
             reason = "latest" if latest else "earliest"
             self._log.warning("history_skipped", first_offsets=skipped, reason=reason)
         return offsets
+
+    async def _tell_of_added(self, connection: Any, known: Set[int], added: Mapping[int, int]) -> None:
+        """Logs where the order of users may break: what lies before these positions was placed by the former number."""
+        stored = await self._checkpoints.stored(connection, known)
+        positions = {partition: checkpoint.next_offset for partition, checkpoint in sorted(stored.items())}
+        self._log.warning(
+            "partitions_added",
+            partitions=sorted(added),
+            positions=positions,
+            reason="the order of a user's events that lie on both sides is that of their times; see docs/producers.md",
+        )
 
     async def changed_partitions(self) -> set[int]:
         """Returns the partitions whose log may have changed since the last call.

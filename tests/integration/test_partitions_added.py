@@ -8,6 +8,7 @@ from tests.producing import (
     an_event,
     assert_exactly_once,
     checkpoints,
+    logged,
     produce,
     record_of,
     rows,
@@ -35,6 +36,10 @@ def test_a_new_partition_begins_at_its_beginning_although_the_first_start_was_fr
         assert {row["event_id"] for row in rows(footfall)} >= {event.event_id for event in came}
         wait_until_owning(projector, 4)
         assert {p: row["next_offset"] for p, row in checkpoints(footfall).items()} == {0: 5, 1: 5, 2: 10, 3: 10}
+        (said,) = logged(projector, "partitions_added")
+        assert (said["partitions"], said["positions"]) == ([2, 3], {"0": 5, "1": 5}), (
+            "the order may break from there on"
+        )
     finally:
         footfall.close()
 
