@@ -13,7 +13,7 @@ endif
 
 BIN := .venv/bin
 READY := .venv/.ready
-ROOMS := bench brokers chaos command_side contracts footfall identity migrations operations projector query_side read_model sealing telemetry web
+ROOMS := bench brokers chaos command_side console contracts footfall identity migrations operations projector query_side read_model sealing telemetry web
 
 # Shell text that sets $$python to the first interpreter that is new enough, or ends with what to do about it.
 define find_python
@@ -35,7 +35,7 @@ unexport VIRTUAL_ENV
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check docs bench chaos containers sbom advisories clean
+.PHONY: help demo up test check docs bench chaos containers screenshots sbom advisories clean
 .DELETE_ON_ERROR:
 
 help:  ## Show this list
@@ -77,6 +77,9 @@ chaos: $(READY)  ## Kill, freeze and cut off everything under load, then account
 
 containers: $(READY)  ## Build the image, run compose.yaml with Podman, kill each service, account for every event (ARGS="--help")
 	$(BIN)/python -m chaos.containers $(ARGS)
+
+screenshots: $(READY)  ## Make the pictures of the console in docs/images (needs Chromium)
+	$(BIN)/python -m tests.screenshots
 
 sbom: $(READY)  ## Write what a release is made of: build/sbom.cdx.json (CycloneDX) and build/licences.md
 	$(BIN)/python .ci/sbom.py --uv "$(uv)"

@@ -6,9 +6,10 @@ same call (`api/single.py`).
 
 from collections.abc import Callable
 
-from command_side.idempotency import Follow, KeyConflict, Keyed, KeySpace, Lead, RecentKeys, Settled
+from command_side.idempotency import Follow, KeyConflict, Keyed, Lead, RecentKeys, Settled
 from command_side.publishing.event_log import NOT_TAKEN, EventLog, Outcome, Submitted
 from command_side.tracing import carry, note_submitted
+from contracts.derived_ids import KeySpace
 from contracts.event import ActivityCommand
 from contracts.record import TOPIC, EventRecord, new_record
 from contracts.validation.commands import CommandRules

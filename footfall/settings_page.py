@@ -10,8 +10,9 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
 from command_side.settings import CommandSettings
+from console.settings import OwnSettings
 from footfall.cli.rights.sql_prompt import SqlSettings
-from footfall.processes.secret_files import is_secret
+from footfall.processes.secrets.secret_files import is_secret
 from identity.settings import IdentitySettings, KeySettings
 from operations.settings import (
     AuditSettings,
@@ -44,6 +45,7 @@ READERS: dict[str, type[BaseSettings]] = {
     "projector": ProjectorSettings,
     "query side": QuerySettings,
     SEALED: SealingSettings,
+    "console": OwnSettings,
     "AUTH=keys and `keys`": KeySettings,
     "`migrate`": MigrateSettings,
     "`topics create`": TopicSettings,
@@ -55,7 +57,7 @@ READERS: dict[str, type[BaseSettings]] = {
     "`audit`": AuditSettings,
     "`sql`": SqlSettings,
 }
-PROCESSES = ("command side", "projector", "query side")
+PROCESSES = ("command side", "projector", "query side", "console")
 
 HEAD = """\
 # Settings
@@ -66,7 +68,7 @@ the environment wins over the file. The repository has `.env.example` to copy, w
 
 A process whose settings are not usable prints one line for each wrong variable, all at once and without the values.
 Then it exits with code 1. The process `front` (`footfall front`, `footfall up`) reads the settings of the command side
-and of the query side.
+and of the query side; the console reads those of the query side and those of Kafka, too.
 
 A secret `NAME` may come from a file instead: the one that `NAME_FILE` names, or the file `NAME` in the directory
 `SECRETS_DIR` ([transport](transport.md)).

@@ -19,7 +19,7 @@ from projector.projections.projection import PLAN_SETTINGS
 from projector.sealed.keys import Keys, opening
 from projector.writing.commit import GenerationWriter
 from read_model.audit import AuditEntry, write_entry
-from read_model.connecting.pool import connect
+from read_model.connecting.pool import Connection, connect
 from read_model.tables.dead_letters import TENANT_OF_KEY
 
 # The list leaves the record's key and value out: they are personal data.
@@ -31,6 +31,28 @@ ORDER BY kafka_topic, kafka_partition, kafka_offset LIMIT $12
 """  # noqa: S608 - the generation's name comes from the register, which checks it
 
 COUNT = f"SELECT count(*) FROM {{generation}}.dead_letters WHERE {MATCHES}"  # noqa: S608 - as above
+
+# What any role may see: without user, key and bytes.
+OF_VIEW = MATCHES.replace(TENANT_OF_KEY, "tenant_id").replace("user_id = $1", "false")
+PAGE = f"""
+SELECT kafka_topic, kafka_partition, kafka_offset, state, cause, error_class, error_message, behind_offset, attempts,
+       recorded_at, parked_at, resolved_at, resolved_by, tenant_id, event_id
+FROM read.dead_letters
+WHERE {OF_VIEW} AND (kafka_topic, kafka_partition, kafka_offset) > ($12::text, $13::int, $14::bigint)
+ORDER BY kafka_topic, kafka_partition, kafka_offset LIMIT $15
+"""  # noqa: S608 - composed of constants
+CAUSES = f"""
+SELECT cause, error_class, count(*) AS letters, min(parked_at) AS oldest, count(DISTINCT kafka_partition) AS partitions
+FROM read.dead_letters WHERE {OF_VIEW}
+GROUP BY cause, error_class ORDER BY cause = 'behind', letters DESC, error_class LIMIT 50
+"""  # noqa: S608 - composed of constants
+WAITING = f"""
+SELECT kafka_topic, kafka_partition, behind_offset, count(*) AS letters, min(parked_at) AS oldest,
+       max(kafka_offset) AS last
+FROM read.dead_letters WHERE {OF_VIEW} AND behind_offset IS NOT NULL
+GROUP BY kafka_topic, kafka_partition, behind_offset ORDER BY letters DESC, kafka_partition, behind_offset LIMIT 20
+"""  # noqa: S608 - composed of constants
+FIRST = ("", -1, -1)  # before every letter
 
 SHOW = f"""
 SELECT *, {TENANT_OF_KEY} AS tenant_id
@@ -65,19 +87,39 @@ async def list_letters(settings: DlqSettings, chosen: LetterFilter, limit: int) 
     return [dict(row) for row in rows], count
 
 
+async def page_letters(
+    connection: Connection, chosen: LetterFilter, after: tuple[str, int, int], limit: int
+) -> list[dict[str, Any]]:
+    """Returns the letters after one place, without what is personal, in the order of topic, partition and offset.
+
+    `chosen`: any filter but `user`, which is not to be seen here. `after`: `FIRST`, or the place of a letter.
+    """
+    return [dict(row) for row in await connection.fetch(PAGE, *chosen.arguments(), *after, limit)]
+
+
+async def causes_of_letters(connection: Connection, chosen: LetterFilter) -> list[dict[str, Any]]:
+    """Returns how many letters there are of each cause and error, and since when; those that only wait last."""
+    return [dict(row) for row in await connection.fetch(CAUSES, *chosen.arguments())]
+
+
+async def waiting_letters(connection: Connection, chosen: LetterFilter) -> list[dict[str, Any]]:
+    """Returns the letters that most others wait behind, with how many those are."""
+    return [dict(row) for row in await connection.fetch(WAITING, *chosen.arguments())]
+
+
 async def show_letter(
-    settings: DlqSettings, topic: str, partition: int, offset: int, *, raw: bool
+    settings: DlqSettings, topic: str, partition: int, offset: int, *, raw: bool, actor: str = ""
 ) -> dict[str, Any] | None:
     """Returns all columns of the letter at one log position, or None if there is none.
 
     The record's value is included only with `raw`: as text if it is UTF-8, otherwise as hexadecimal digits. The audit
-    log has who opened it, before anything of it is returned.
+    log has who opened it, before anything of it is returned. `actor`: who, if it is not this terminal's user.
     """
     async with _connected(settings) as (connection, generation):
         row = await connection.fetchrow(SHOW.format(generation=generation), topic, partition, offset)
         if row is None:
             return None
-        await write_entry(connection, _opened(row, raw=raw))
+        await write_entry(connection, _opened(row, actor, raw=raw))
     letter = dict(row)
     names, values = letter.pop("header_names"), letter.pop("header_values")
     letter["headers"] = [[header_name(name), _text(value)] for name, value in zip(names, values, strict=True)]
@@ -86,10 +128,10 @@ async def show_letter(
     return letter | {"value": _text(value)} if raw else letter
 
 
-def _opened(row: Any, *, raw: bool) -> AuditEntry:
+def _opened(row: Any, actor: str, *, raw: bool) -> AuditEntry:
     where = f"{row['kafka_topic']} {row['kafka_partition']} {row['kafka_offset']}"
     return AuditEntry(
-        actor=actor_name(),
+        actor=actor_name(actor),
         action="dlq show",
         outcome="done",
         tenant_id=row["tenant_id"],

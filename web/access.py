@@ -18,6 +18,7 @@ class Public(Enum):
 
 
 PUBLIC = Public.PUBLIC
+OPERATOR = AccessScope.OPERATOR
 READ, WRITE, METRICS = AccessScope.EVENTS_READ, AccessScope.EVENTS_WRITE, AccessScope.METRICS
 PRIVACY = AccessScope.PRIVACY
 Needed = AccessScope | Public
@@ -51,6 +52,28 @@ ACCESS: Mapping[str, Needed] = {
     "/users//{what}": READ,  # an empty user id: refused in the words of the routes of users
     "/products/top": READ,
     "/activity/hourly": READ,
+    # The console. To look takes `events:read`; what changes something, or opens a letter, takes `operator`.
+    "/console": READ,
+    "/console/now": READ,
+    "/console/history.json": READ,
+    "/console/dead-letters": READ,
+    "/console/dead-letters/one": OPERATOR,
+    "/console/dead-letters/predict": OPERATOR,
+    "/console/dead-letters/redrive": OPERATOR,
+    "/console/dead-letters/discard": OPERATOR,
+    "/console/dead-letters/done": OPERATOR,
+    "/console/rebuilds": READ,
+    "/console/projectors": READ,
+    "/console/generations/ask": OPERATOR,
+    "/console/generations/do": OPERATOR,
+    "/console/find": READ,
+    "/console/live": READ,
+    "/console/activity": READ,
+    "/console/settings": OPERATOR,
+    "/console/jobs": OPERATOR,
+    "/console/sign-in": PUBLIC,
+    "/console/sign-out": PUBLIC,
+    "/console/assets/{name}": PUBLIC,
     # Documents: what the service can do is no secret, and writers of clients need them before they have a key.
     "/docs": PUBLIC,
     "/docs/{path}": PUBLIC,
@@ -63,6 +86,8 @@ ACCESS: Mapping[str, Needed] = {
     "/schema/events/user-erasure-1.json": PUBLIC,
     "/schema/events/user-event-1.json": PUBLIC,
     "/schema/events/user-event-2.json": PUBLIC,
+    "/schema/events/user-erasure-3.json": PUBLIC,
+    "/schema/events/user-event-3.json": PUBLIC,
     "/schema/events/user-event-1-open.json": PUBLIC,
     "/schema/events/user-event-2-open.json": PUBLIC,
 }

@@ -13,6 +13,7 @@ from footfall.cli.dlq import dlq
 from footfall.cli.doctor import doctor
 from footfall.cli.failures import fail, readable_failures
 from footfall.cli.gaps import gaps
+from footfall.cli.options import port_option
 from footfall.cli.options import state_dir_option as running_state_option
 from footfall.cli.privacy import privacy
 from footfall.cli.rebuild import rebuild
@@ -28,9 +29,6 @@ state_dir_option = click.option(
     default=Path(".footfall"),
     show_default=True,
     help="Where the embedded servers keep their data.",
-)
-port_option = click.option(
-    "--port", type=click.IntRange(0, 65_535), help="Port to listen on; 0: any free one.  [default: the setting PORT]"
 )
 
 
@@ -128,9 +126,8 @@ def up(port: int | None, **rest: Any) -> None:
     "--connections", type=click.IntRange(2, 1_000), default=32, show_default=True, help="Connections that post."
 )
 @click.option("--projectors", type=click.IntRange(1, 16), default=1, show_default=True, help="Projector processes.")
-def demo(
-    state_dir: Path, port: int | None, events: int, users: int, seed: int, connections: int, projectors: int
-) -> None:
+@click.option("--keep", is_flag=True, help="Leave everything running afterwards, with the console, until Ctrl-C.")
+def demo(state_dir: Path, port: int | None, projectors: int, keep: bool, **rest: int) -> None:
     """Post a day of traffic, through a real Kafka and a real PostgreSQL, and account for every event.
 
     It starts everything, posts, prints a report and stops everything. Exits 0 only if exactly the accepted events were
@@ -139,15 +136,16 @@ def demo(
     \b
     Examples:
       footfall demo
+      footfall demo --keep
       footfall demo --events 200000 --connections 64 --projectors 2
     """
     from footfall.local.demo.account import DemoOptions
     from footfall.local.demo.command import demo as run
     from footfall.local.running import RunOptions
 
-    options = DemoOptions(events=events, users=users, seed=seed, connections=connections)
-    where = RunOptions(state_dir, port, projectors=projectors)
-    exit_with_stack_errors(lambda console: run(where, options, console))
+    options = DemoOptions(**rest)
+    where = RunOptions(state_dir, port, projectors=projectors, console=keep)
+    exit_with_stack_errors(lambda console: run(where, options, console, keep=keep))
 
 
 @cli.command("command-side")
@@ -188,6 +186,19 @@ def front(port: int | None) -> None:
     from footfall.processes.front import run_front
 
     sys.exit(run_front(port))
+
+
+@cli.command()
+@port_option
+def console(port: int | None) -> None:
+    """Run the console: pages in a browser that show what is wrong and why, and let operators mend it.
+
+    It reads DATABASE_URL (a member of footfall_reader), OPERATOR_DATABASE_URL (the owner; without it nobody can act),
+    KAFKA_BOOTSTRAP_SERVERS, CONSOLE_WATCH_URLS, HOST, PORT (3004) and more (see docs/console.md). It ends as they do.
+    """
+    from footfall.processes.console import run_console
+
+    sys.exit(run_console(port))
 
 
 @cli.command()

@@ -28,3 +28,8 @@ def state_dir() -> Path:
     assert context is not None
     found: Path = context.meta[STATE_DIR]
     return found
+
+
+port_option = click.option(
+    "--port", type=click.IntRange(0, 65_535), help="Port to listen on; 0: any free one.  [default: the setting PORT]"
+)

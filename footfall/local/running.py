@@ -40,6 +40,7 @@ from operations.settings import MigrateSettings, TopicSettings
 from operations.setup import create_topics, migrate
 
 FRONT_PORT = 3000
+CONSOLE_PORT = 3004
 PARTITIONS, PARTITIONS_OF_SEVERAL = 6, 10  # of a topic on one broker, and on several
 PROJECTOR_PORT = 3003  # health and metrics of the first projector
 READY_WITHIN = 60.0  # seconds for projector and front together
@@ -64,6 +65,7 @@ class RunOptions:
     projectors: int = 1
     projector_port: int | None = None
     secure: bool = False
+    console: bool = True  # whether the console runs, too
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ class Running:
     processes: "Sequence[subprocess.Popen[bytes]]"
     log_dir: Path
     auth: str = "open"
+    console: str = ""  # URL; empty: it does not run
 
     def ended(self) -> list[str]:
         """Returns what has ended by itself, each with its process id.
@@ -126,9 +129,14 @@ def running_footfall(options: RunOptions, console: Console) -> Iterator[Running]
                 probes = probe_ports(options)
                 for probe_port in probes:
                     processes += [start_projector(stack, door, probe_port, log_dir / f"projector-{probe_port}.log")]
-                processes += [start_front(stack, door, port, log_dir / "front.log")]
-                running = Running(f"{door.scheme}://127.0.0.1:{port}", stack, processes, log_dir, auth)
-                urls = [running.front, *(f"{door.scheme}://127.0.0.1:{probe}" for probe in probes)]
+                console_port = free_port(None, CONSOLE_PORT) if options.console else None
+                own = [f"{door.scheme}://127.0.0.1:{each}" for each in (port, *probes)]
+                at = "" if console_port is None else f"{door.scheme}://127.0.0.1:{console_port}"
+                processes += [start_front(stack, door, port, at, log_dir / "front.log")]
+                if console_port is not None:
+                    processes += [start_console(stack, door, console_port, own, log_dir / "console.log")]
+                running = Running(own[0], stack, processes, log_dir, auth, at)
+                urls = [*own, *([at] if at else [])]
                 stops = wait_until_ready(running, urls, door.trust)
             for stop_reason in stops:
                 first, _, more = stop_reason.partition("; ")
@@ -184,11 +192,21 @@ def start_projector(stack: StackAddresses, door: Door, port: int, log_path: Path
     return start_process(["projector", "--port", str(port)], environment, stack, log_path)
 
 
-def start_front(stack: StackAddresses, door: Door, port: int, log_path: Path) -> "subprocess.Popen[bytes]":
-    """Starts both sides in one process."""
-    return start_process(
-        ["front", "--port", str(port)], {**door.front, "DATABASE_URL": stack.query_url}, stack, log_path
-    )
+def start_front(
+    stack: StackAddresses, door: Door, port: int, console: str, log_path: Path
+) -> "subprocess.Popen[bytes]":
+    """Starts both sides in one process, which leads to the console at this URL."""
+    environment = {**door.front, "DATABASE_URL": stack.query_url, "CONSOLE_URL": console}
+    return start_process(["front", "--port", str(port)], environment, stack, log_path)
+
+
+def start_console(
+    stack: StackAddresses, door: Door, port: int, watched: Sequence[str], log_path: Path
+) -> "subprocess.Popen[bytes]":
+    """Starts the console, which watches the processes at these URLs."""
+    urls = {"DATABASE_URL": stack.query_url, "OPERATOR_DATABASE_URL": stack.admin_url}
+    environment = {**door.console, **urls, "CONSOLE_WATCH_URLS": ",".join(watched)}
+    return start_process(["console", "--port", str(port)], environment, stack, log_path)
 
 
 def start_process(

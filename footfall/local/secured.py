@@ -24,6 +24,7 @@ OPERATOR_FILE = "operator.env"  # in the state directory
 USERS = {
     "footfall-front": ("command side", "every process with AUTH=keys"),
     "footfall-projector": ("projector", "every process with AUTH=keys"),
+    "footfall-console": ("`status`", "`replay`, `rebuild`", "`audit`", "every process with AUTH=keys"),
     "footfall-operator": (
         *("`topics create`", "`replay`, `rebuild`", "`status`", "`keys`", "`privacy`", "`audit`"),
         *("command side", "projector"),
@@ -38,6 +39,7 @@ class Door:
     admin: Mapping[str, Any]  # Kafka settings of who may do everything
     front: Mapping[str, str] = field(default_factory=dict, repr=False)  # the environment of a process
     projector: Mapping[str, str] = field(default_factory=dict, repr=False)
+    console: Mapping[str, str] = field(default_factory=dict, repr=False)
     trust: ssl.SSLContext | None = None
 
     @property
@@ -58,7 +60,9 @@ def prepare_door(stack: StackAddresses, state_dir: Path) -> Door:
     write_operator_environment(state_dir / OPERATOR_FILE, operator)
     trust = ssl.create_default_context(cafile=security.certificates.authority)
     front, projector = users["footfall-front"], users["footfall-projector"]
-    return Door(admin, {**front, "AUTH": "keys"}, {**projector, "AUTH": "keys"}, trust)
+    authority = {"AUTH": "keys", "CONSOLE_WATCH_CA_FILE": str(security.certificates.authority)}
+    console = {**users["footfall-console"], **authority}
+    return Door(admin, {**front, "AUTH": "keys"}, {**projector, "AUTH": "keys"}, console, trust)
 
 
 def admin_settings(stack: StackAddresses) -> dict[str, Any]:

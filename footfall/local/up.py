@@ -54,6 +54,7 @@ def welcome(running: Running) -> str:
     curl = "curl -s" if security is None else f"curl -s --cacert {security.certificates.authority}"
     return as_called(
         f"\n[bold]Footfall is up at {front}[/bold]   (Ctrl-C stops everything)\n"
+        f"{console_line(running)}"
         f"Kafka {running.stack.kafka_bootstrap}   logs in {running.log_dir}\n\n"
         f"{first_key(running)}"
         f"{curl} {front}/events/generate{key} -H 'Content-Type: application/json' \\\n"
@@ -61,6 +62,11 @@ def welcome(running: Running) -> str:
         f"{curl} {front}/events/processed{key}\n"
         f"footfall sql --state-dir {running.log_dir.parent}\n"
     )
+
+
+def console_line(running: Running) -> str:
+    """Returns the line with the console's address; nothing where none runs."""
+    return f"Console {running.console}/console\n" if running.console else ""
 
 
 def first_key(running: Running) -> str:

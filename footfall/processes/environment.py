@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from pydantic_settings import BaseSettings
 
 from contracts.types import Catalogue, CatalogueError, read_catalogue
-from footfall.processes.in_production import problems_in_production
-from footfall.processes.secret_files import SecretFileError, secrets_from_files
+from footfall.processes.secrets.in_production import problems_in_production
+from footfall.processes.secrets.secret_files import SecretFileError, secrets_from_files
 from telemetry.traces.settings import TraceSettings
 from telemetry.traces.tracing import trace_process
 

@@ -2,6 +2,7 @@
 
 from secrets import token_urlsafe
 
+import msgspec
 from pydantic import Field, SecretStr
 
 from command_side.app import CommandSide
@@ -16,6 +17,7 @@ from footfall.processes.transport import load_transport
 from query_side.app import QuerySide
 from query_side.settings import QuerySettings
 from telemetry.logs import configure_logs
+from web.policies.decisions import ADMIT, Answer, RequestPolicy
 from web.policies.limits.limit_side import limit_side
 
 
@@ -23,6 +25,11 @@ class FrontSettings(CommandSettings, QuerySettings):
     """Settings of both sides in one process."""
 
     port: int = Field(default=3000, ge=0, le=65_535, description="Port to listen on.")
+    console_url: str = Field(
+        default="",
+        pattern=r"^(https?://[^/?#\s]+)?$",
+        description="Where the console is, for browsers; empty: nowhere.",
+    )
 
 
 def front_settings(port: int | None) -> FrontSettings:
@@ -49,4 +56,12 @@ def run_front(port: int | None) -> int:
         requests=settings.max_connections,
     )
     commands = CommandSide(settings, catalogue, sealing)
+    if settings.console_url:
+        door = msgspec.structs.replace(door, first=[*door.first, leading_to(settings.console_url)])
     return serve_sides("front", settings, door, limits, transport, commands, queries, on_exit=queries.end_streams)
+
+
+def leading_to(console_url: str) -> RequestPolicy:
+    """A policy that leads browsers from `/console` to the console, whoever they are: they sign in there."""
+    there = Answer(307, ((b"location", f"{console_url}/console".encode()),))
+    return lambda head: there if head.path == "/console" and head.method in ("GET", "HEAD") else ADMIT

@@ -7,6 +7,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ROOMS = (
     "brokers",
     "command_side",
+    "console",
     "contracts",
     "footfall",
     "identity",

@@ -24,6 +24,7 @@ def test_make_help_lists_every_command() -> None:
         "bench",
         "chaos",
         "containers",
+        "screenshots",
         "sbom",
         "advisories",
         "clean",

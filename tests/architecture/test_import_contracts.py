@@ -27,6 +27,7 @@ VIOLATIONS = {
     "identity": ("identity", "import asyncpg"),
     "sealing": ("sealing", "import aiokafka"),
     "operations": ("operations", "import footfall"),
+    "console": ("console", "import command_side"),
     "migrations": ("migrations", "import read_model"),
     "footfall": ("footfall", "import bench"),
 }

@@ -17,6 +17,7 @@ from web.middleware import Middleware
 
 PROCESSES = {
     "command_side": "run_command_side",
+    "console": "run_console",
     "query_side": "run_query_side",
     "front": "run_front",
     "projector": "run_projector_process",
@@ -35,7 +36,7 @@ def application_of(name: str, monkeypatch: pytest.MonkeyPatch) -> Middleware:
         raise SystemExit
 
     async def only_serves(*arguments: Any) -> None:
-        serve_probes: Any = arguments[-1]
+        serve_probes: Any = arguments[3]
         async with serve_probes({}):
             pass
 

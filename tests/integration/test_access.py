@@ -51,6 +51,7 @@ def test_only_documents_and_probes_are_public() -> None:
     documents = ("/docs", "/openapi/", "/asyncapi/", "/schema/events/")
     assert {path for path in public if not path.startswith(documents)} == {
         *("*", "/", "/health", "/health/live", "/health/ready"),
+        *("/console/sign-in", "/console/sign-out", "/console/assets/{name}"),
     }
 
 

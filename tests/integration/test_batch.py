@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from command_side.api.batch import overall
-from command_side.idempotency import KeySpace, derived_event_id
+from contracts.derived_ids import KeySpace, derived_event_id
 from tests.conftest import Footfall
 from tests.patience import PATIENCE
 from tests.processes import Process

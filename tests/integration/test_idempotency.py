@@ -13,7 +13,7 @@ from uuid import UUID
 import httpx
 import pytest
 
-from command_side.idempotency import KeySpace, derived_event_id
+from contracts.derived_ids import KeySpace, derived_event_id
 from tests.conftest import Footfall
 from tests.patience import PATIENCE
 from tests.processes import Process, wait_until

@@ -12,7 +12,7 @@ from brokers.rights import AUDIT, DEAD_LETTERS, EVENTS, GROUP, least_rights
 from command_side.settings import CommandSettings
 from footfall.local.embedded.kafka.accounts import rules_of, set_password
 from footfall.processes.environment import load_settings
-from footfall.processes.secret_files import secret_names
+from footfall.processes.secrets.secret_files import secret_names
 from projector.settings import ProjectorSettings
 from query_side.settings import QuerySettings
 from tests.drivers.every_command import WITH_DATABASE, assert_a_sentence, footfall

@@ -47,7 +47,7 @@ async def test_every_path_of_every_process_answers_with_them(app: Middleware) ->
         for target in sorted(paths_of(app)):
             for method in METHODS:
                 found = await headers_of(app, method, target)
-                assert_secured(found, is_page=target.startswith("/docs"))
+                assert_secured(found, is_page=target.startswith(("/docs", "/console")))
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,10 @@ from pydantic import SecretStr
 from pydantic_settings import BaseSettings
 
 from command_side.settings import CommandSettings
+from console.settings import OwnSettings
 from footfall.cli.rights.sql_prompt import SqlSettings
 from footfall.processes.environment import load_settings
+from footfall.processes.front import FrontSettings
 from identity.settings import IdentitySettings, KeySettings
 from operations.settings import MigrateSettings, TopicSettings
 from projector.settings import ProjectorSettings
@@ -31,6 +33,8 @@ CLASSES: list[type[BaseSettings]] = [
     MigrateSettings,
     TopicSettings,
     SqlSettings,
+    OwnSettings,
+    FrontSettings,
 ]
 SECRET = "hunter2"
 COMMANDS = {

@@ -11,15 +11,14 @@ from command_side.idempotency import (
     Claim,
     Follow,
     KeyConflict,
-    KeySpace,
     Lead,
     RecentKeys,
     Settled,
-    derived_event_id,
     fingerprint,
     is_valid_key,
 )
 from command_side.publishing.event_log import BUSY, FAILED, SOMEWHERE, UNKNOWN, Acknowledged, Outcome
+from contracts.derived_ids import KeySpace, derived_event_id
 from contracts.event import ActivityCommand
 
 SPACE = KeySpace("default")

@@ -4,7 +4,7 @@ from typing import Protocol, runtime_checkable
 
 from pydantic_settings import BaseSettings
 
-from footfall.processes.secret_files import secret_names
+from footfall.processes.secrets.secret_files import secret_names
 
 
 @runtime_checkable

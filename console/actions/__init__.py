@@ -1,0 +1,1 @@
+"""What an operator may do: by the same `operations/` as the command line."""

@@ -1,0 +1,106 @@
+"""The console's composition root: what it looks at, what it shares, and the routes."""
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import asyncpg
+from litestar import Litestar, Response, Router
+from litestar.di import Provide
+from litestar.types import ControllerRouterHandler
+
+from console.asking import AnyRequest, Console, PageError
+from console.assets_route import asset
+from console.looking.scrape import Scraper
+from console.looking.watch import Watch
+from console.pages import ROUTES
+from console.sessions import Sessions
+from console.settings import ConsoleSettings
+from contracts.types import Catalogue
+from projector.settings import ProjectorSettings
+from read_model.connecting.pool import open_pool
+from read_model.connecting.unavailable import DATABASE_UNAVAILABLE
+from telemetry.health import Probe
+from telemetry.logs import get_logger
+from web.asgi import App
+from web.fast_handler import FastHandler
+from web.policies.decisions import RequestPolicy
+
+READ_ONLY = {"default_transaction_read_only": "on"}
+AWAY_PAGE = "PostgreSQL does not answer now. The overview says more; this page works again when it does."
+
+
+class ConsoleSide:
+    """Everything of the console that an application needs."""
+
+    direct_routes: Mapping[str, App] = {}
+    raw_routes: Mapping[str, App] = {}
+    fast_handlers: Mapping[bytes, FastHandler] = {}
+    policies: Sequence[RequestPolicy] = ()
+    probes: Mapping[str, Probe] = {}
+    documents: Mapping[str, Callable[[], dict[str, Any]]] = {}
+
+    def __init__(
+        self, settings: ConsoleSettings, projecting: ProjectorSettings, catalogue: Catalogue, sessions: Sessions
+    ) -> None:
+        """The console.
+
+        Args:
+            settings: Of this process.
+            projecting: Names the servers for what looks; it is only read.
+            catalogue: The event types.
+            sessions: Who is signed in.
+        """
+        key = settings.console_watch_key.get_secret_value()
+        scraper = Scraper(settings.watched(), key, settings.console_watch_ca_file)
+        self._settings = settings
+        self._console = Console(settings, projecting, catalogue, sessions, Watch(projecting, catalogue, scraper))
+        router = Router(
+            "/",
+            route_handlers=[*ROUTES, asset],
+            dependencies={"console": Provide(lambda: self._console, sync_to_thread=False)},
+            exception_handlers=error_pages(self._console),
+            include_in_schema=False,
+        )
+        self.route_handlers: Sequence[ControllerRouterHandler] = [router]
+
+    @asynccontextmanager
+    async def lifespan(self, _app: Litestar) -> AsyncIterator[None]:
+        """Connects when somebody first asks; looks from now on."""
+        console = self._console
+        async with AsyncExitStack() as stack:
+            reading = await self._pool(self._settings.database_url.get_secret_value(), 6)
+            stack.callback(reading.terminate)
+            console.pool = lambda: reading
+            if self._settings.may_act():
+                operators = await self._pool(self._settings.operator_database_url.get_secret_value(), 3)
+                stack.callback(operators.terminate)
+                console.operators = lambda: operators
+            await stack.enter_async_context(console.watch.running())
+            await stack.enter_async_context(console.history.running())
+            stack.push_async_callback(console.jobs.close)
+            yield
+
+    async def _pool(self, url: str, most: int) -> asyncpg.Pool:
+        return await open_pool(
+            url,
+            application="footfall-console",
+            min_size=0,
+            max_size=most,
+            query_timeout=self._settings.query_timeout_ms / 1000,
+            server_settings=READ_ONLY,
+            stateless=True,
+        )
+
+
+def error_pages(console: Console) -> dict[int | type[Exception], Any]:
+    """What is shown for an error of a page. Functions: Litestar copies what it is given, with all that hangs on it."""
+
+    def page_error(request: AnyRequest, error: PageError) -> Response[bytes]:
+        return console.asking(request).page("error.html", error.status, says=str(error), code=error.status)
+
+    def away(request: AnyRequest, error: Exception) -> Response[bytes]:
+        get_logger("console").warning("page_without_database", error=type(error).__name__)
+        return console.asking(request).page("error.html", 503, says=AWAY_PAGE, code=503)
+
+    return {PageError: page_error, **dict.fromkeys(DATABASE_UNAVAILABLE, away)}

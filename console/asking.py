@@ -1,0 +1,159 @@
+"""One request to the console: who asks, what for, and how it is answered."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import parse_qsl, urlencode
+
+from litestar import Request, Response
+from litestar.di import NamedDependency
+from litestar.params import SkipValidation
+
+from console.actions.jobs import Jobs
+from console.looking.history import History
+from console.looking.watch import Watch
+from console.rendering import HEADERS, rendered
+from console.sessions import Sessions
+from console.settings import ConsoleSettings
+from contracts.types import Catalogue
+from projector.settings import ProjectorSettings
+from web.middleware import REQUEST_ID_KEY
+from web.policies.origins import is_of_host
+from web.policies.passage import HEAD_KEY
+from web.policies.principal import AccessScope, Principal
+from web.policies.request_head import RequestHead
+
+MAX_FIELDS = 60
+MAX_FORM_BYTES = 65_536
+HTML = "text/html; charset=utf-8"
+NAVIGATION = (
+    ("/console", "Overview"),
+    ("/console/live", "Live"),
+    ("/console/find", "Find"),
+    ("/console/activity", "Activity"),
+    ("/console/dead-letters", "Dead letters"),
+    ("/console/rebuilds", "Rebuilds"),
+    ("/console/projectors", "Projectors"),
+    ("/console/settings", "Settings"),
+)
+TOKEN = "token"  # noqa: S105 - the name of the form's field
+ELSEWHERE = "This form came from somewhere else, or is too old. Open the page again, and repeat what you did."
+ONLY_LOOKS = "This console only looks: OPERATOR_DATABASE_URL is not set in its process."
+
+AnyRequest = Request[Any, Any, Any]
+
+
+class PageError(Exception):
+    """A page that cannot be shown, or something that cannot be done; the text says why, and what to do."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+class Console:
+    """What the pages share: settings, what was seen, the connections."""
+
+    def __init__(
+        self,
+        settings: ConsoleSettings,
+        projecting: ProjectorSettings,
+        catalogue: Catalogue,
+        sessions: Sessions,
+        watch: Watch,
+    ) -> None:
+        self.settings, self.projecting, self.catalogue = settings, projecting, catalogue
+        self.sessions, self.watch = sessions, watch
+        self.jobs = Jobs()
+        self.history = History(settings, watch)
+        self.now: tuple[int, bytes] = -1, b""  # the part of the overview that all see, and the look that it is of
+        self.pool: Callable[[], Any] = lambda: None  # reads as DATABASE_URL
+        self.operators: Callable[[], Any] = lambda: None  # reads as OPERATOR_DATABASE_URL; None: it is not set
+
+    def asking(self, request: AnyRequest) -> "Asking":
+        """Reads a request."""
+        return Asking(self, request)
+
+
+TheConsole = NamedDependency[SkipValidation[Console]]
+
+
+class Asking:
+    """Who asks, and for what."""
+
+    def __init__(self, console: Console, request: AnyRequest) -> None:
+        self.console, self.request = console, request
+        scope: Any = request.scope
+        self.head: RequestHead = scope[HEAD_KEY]
+        self.principal = self.head.fact(Principal)
+        self.is_operator = AccessScope.OPERATOR in self.principal.scopes
+        self.can_act = self.is_operator and console.settings.may_act()
+        self.query: Mapping[str, str] = dict(
+            parse_qsl(self.head.query.decode("utf-8", "replace"), max_num_fields=MAX_FIELDS)
+        )
+
+    @property
+    def tenant(self) -> str | None:
+        """Whose data may be shown; None: of every tenant."""
+        return None if self.is_operator else self.principal.tenant_id
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether a page that is open asks for a part of it."""
+        return any(name == b"hx-request" for name, _ in self.head.headers)
+
+    def actor(self) -> str:
+        """Who, for journal and audit log."""
+        return f"{self.principal.subject} by console"
+
+    def page(self, template: str, status: int = 200, **given: Any) -> Response[bytes]:
+        """A whole page."""
+        return Response(self.text(template, **given).encode(), status_code=status, media_type=HTML, headers=HEADERS)
+
+    def text(self, template: str, **given: Any) -> str:
+        """What a template gives with what every template knows."""
+        is_open = self.console.sessions.is_open
+        return rendered(
+            template,
+            **{
+                "asking": self,
+                "navigation": NAVIGATION,
+                "path": self.head.path,
+                "token": self.console.sessions.token(self.head),
+                "is_open": is_open,
+                "request_id": self.request.scope.get(REQUEST_ID_KEY, ""),
+                "seen": self.console.watch.viewed(),
+                **given,
+            },
+        )
+
+    async def form(self) -> dict[str, str]:
+        """The fields of a form of ours. Raises PageError for any other."""
+        if not self.console.settings.may_act():
+            raise PageError(403, ONLY_LOOKS)
+        return await self.submitted()
+
+    async def submitted(self) -> dict[str, str]:
+        """As `form`, where nothing is done to the service."""
+        headers = dict(self.head.headers)
+        origin = headers.get(b"origin")
+        if origin is not None and not is_of_host(origin, headers.get(b"host")):
+            raise PageError(403, ELSEWHERE)
+        body = await self.request.body()
+        try:
+            fields = dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=MAX_FIELDS))
+        except ValueError:
+            raise PageError(400, "This is no form that a page of the console has.") from None
+        if not self.console.sessions.is_token(self.head, fields.pop(TOKEN, "")):
+            raise PageError(403, ELSEWHERE)
+        return {name: value for name, value in fields.items() if value != ""}
+
+
+def address(path: str, given: Mapping[str, Any]) -> str:
+    """A path with a query; values that are None or empty are left out."""
+    found = {name: value for name, value in given.items() if value not in (None, "")}
+    return f"{path}?{urlencode(found)}" if found else path
+
+
+def to(path: str) -> Response[bytes]:
+    """After a form: go there."""
+    return Response(b"", status_code=303, headers={"location": path, **HEADERS})

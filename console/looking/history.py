@@ -1,0 +1,198 @@
+"""The past that the graphs show: measured every ten seconds by one console, and kept in PostgreSQL (ops.history)."""
+
+import asyncio
+import contextlib
+import math
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import asyncpg
+import msgspec
+
+from console.looking.watch import Seen, Watch
+from console.settings import ConsoleSettings
+from operations.doctor.examine import DATABASE_AWAY
+from read_model.connecting.pool import connect
+from telemetry.logs import get_logger
+
+PACE = 10.0  # seconds
+LOCK = 0x466F6F74  # of the one console that writes
+COLUMNS = (
+    *("accepted", "refused", "projected", "lag", "lag_seconds", "post_p50", "post_p99"),
+    *("visible_p50", "visible_p99", "dead_letters", "streams"),
+)
+WORST = frozenset({"lag", "lag_seconds", "post_p99", "visible_p99", "dead_letters"})  # of a longer time: the most
+RANGES = {"15m": (10, 900, 10), "6h": (10, 21_600, 60), "7d": (60, 604_800, 1_800)}  # rows of, seconds, step
+FRESH = 5.0  # seconds that a series is served again
+
+_LIST = ", ".join(COLUMNS)
+_OVER = ", ".join(f"{'max' if name in WORST else 'avg'}({name}) AS {name}" for name in COLUMNS)
+INSERT = f"""
+INSERT INTO ops.history (seconds, at, {_LIST})
+VALUES (10, $1, {", ".join(f"${number + 2}" for number in range(len(COLUMNS)))}) ON CONFLICT DO NOTHING
+"""  # noqa: S608 - composed of constants
+MINUTE = f"""
+INSERT INTO ops.history (seconds, at, {_LIST})
+SELECT 60, date_trunc('minute', $1::timestamptz), {_OVER} FROM ops.history
+WHERE seconds = 10 AND at > date_trunc('minute', $1::timestamptz) - interval '1 minute'
+  AND at <= date_trunc('minute', $1::timestamptz)
+HAVING count(*) > 0 ON CONFLICT DO NOTHING
+"""  # noqa: S608 - composed of constants
+FORGET = """
+DELETE FROM ops.history
+WHERE (seconds = 10 AND at <= $1::timestamptz - interval '6 hours')
+   OR (seconds = 60 AND at <= $1::timestamptz - interval '7 days')
+"""
+SERIES = f"""
+SELECT extract(epoch FROM date_bin($3::int * interval '1 second', at, 'epoch'))::float8 AS at, {_OVER}
+FROM ops.history WHERE seconds = $1 AND at > now() - $2::int * interval '1 second'
+GROUP BY 1 ORDER BY 1
+"""  # noqa: S608 - composed of constants
+# The last events of each partition, if they were projected a moment ago: a range of one index for each.
+VISIBLE = """
+SELECT percentile_cont(ARRAY[0.5, 0.99]) WITHIN GROUP (ORDER BY extract(epoch FROM projected_at - recorded_at)) AS found
+FROM read.checkpoints AS c CROSS JOIN LATERAL (
+    SELECT recorded_at, projected_at FROM read.processed_events AS e
+    WHERE e.kafka_partition = c.partition AND e.kafka_offset >= c.next_offset - 200
+) AS newest WHERE c.topic = $1 AND projected_at > now() - interval '10 seconds'
+"""
+
+
+class History:
+    """Reads the past for graphs; in one console of all, writes it."""
+
+    def __init__(self, settings: ConsoleSettings, watch: Watch) -> None:
+        self._url = settings.operator_database_url.get_secret_value()
+        self._topic, self._watch = settings.kafka_topic, watch
+        self._before: Seen | None = None
+        self._series: dict[str, tuple[float, bytes]] = {}
+        self.last: Mapping[str, float | None] = {}
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Measures and writes during the body, where this console may."""
+        task = asyncio.create_task(self._run())
+        try:
+            yield
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def series(self, pool: Any, asked: str) -> bytes:
+        """The columns of a range of `RANGES` as JSON, `at` first. Raises asyncpg.PostgresError, OSError."""
+        kept = self._series.get(asked)
+        if kept is not None and time.monotonic() - kept[0] < FRESH:
+            return kept[1]
+        rows = await pool.fetch(SERIES, *RANGES[asked])
+        found = {name: [rounded(row[name]) for row in rows] for name in ("at", *COLUMNS)}
+        body = msgspec.json.encode({**found, "step": RANGES[asked][2]})
+        self._series[asked] = time.monotonic(), body
+        return body
+
+    async def _run(self) -> None:
+        while True:
+            connection = None
+            try:
+                if self._url:
+                    connection = await connect(self._url, "footfall-console-history", query_timeout=PACE)
+                await self._measuring(connection)
+            except DATABASE_AWAY as error:
+                get_logger("console").debug("history_not_written", error=type(error).__name__)
+                await asyncio.sleep(PACE)
+            finally:
+                if connection is not None:
+                    connection.terminate()
+
+    async def _measuring(self, connection: asyncpg.Connection | None) -> None:
+        writes = False
+        while True:
+            await asyncio.sleep(PACE - time.time() % PACE)
+            if connection is not None and not writes:
+                writes = await connection.fetchval("SELECT pg_try_advisory_lock($1)", LOCK)
+            now = self._watch.seen
+            visible = await self._visible(connection)
+            self.last = measured(self._before, now, visible)
+            self._before = now if now.status is not None else self._before
+            if connection is not None and writes:
+                await _write(connection, datetime.now(UTC), self.last)
+
+    async def _visible(self, connection: asyncpg.Connection | None) -> Sequence[float | None]:
+        found = None if connection is None else await connection.fetchval(VISIBLE, self._topic)
+        return found or (None, None)
+
+
+async def _write(connection: asyncpg.Connection, at: datetime, found: Mapping[str, float | None]) -> None:
+    async with connection.transaction():
+        await connection.execute(INSERT, at, *(found.get(name) for name in COLUMNS))
+        await connection.execute(MINUTE, at)
+        await connection.execute(FORGET, at)
+
+
+def measured(before: Seen | None, now: Seen, visible: Sequence[float | None]) -> dict[str, float | None]:
+    """What is known about the time between two looks."""
+    found: dict[str, float | None] = dict.fromkeys(COLUMNS)
+    found["visible_p50"], found["visible_p99"] = visible
+    if now.status is None:
+        return found
+    streams = sum(each.total("streams_open") for each in now.processes)
+    found |= {"lag": now.lag(), "lag_seconds": now.lag_seconds(), "dead_letters": now.parked(), "streams": streams}
+    if before is None or before.status is None or now.number == before.number:
+        return found
+    seconds = max(1.0, (now.at - before.at).total_seconds())
+    found["accepted"] = rate(ends(before), ends(now), seconds)
+    found["projected"] = rate(checkpoints(before), checkpoints(now), seconds)
+    pairs = [(one, other) for one, other in zip(before.processes, now.processes, strict=False) if not other.problem]
+    refused = sum(
+        max(0.0, b.total(name) - a.total(name))
+        for a, b in pairs
+        for name in ("commands_rejected_total", "publish_failures_total")
+        if not a.problem
+    )
+    found["refused"] = refused / seconds if pairs else None
+    buckets: dict[float, float] = {}
+    for a, b in pairs:
+        earlier = a.buckets("publish_round_seconds_bucket")
+        for bound, value in b.buckets("publish_round_seconds_bucket").items():
+            buckets[bound] = buckets.get(bound, 0.0) + max(0.0, value - earlier.get(bound, 0.0))
+    found["post_p50"], found["post_p99"] = quantile(buckets, 0.5), quantile(buckets, 0.99)
+    return found
+
+
+def ends(seen: Seen) -> int:
+    """Where the log ends, over all partitions."""
+    return sum(each.end_offset for each in seen.partitions())
+
+
+def checkpoints(seen: Seen) -> int:
+    """How far the active generation is, over all partitions."""
+    return sum(each.checkpoint or 0 for each in seen.partitions())
+
+
+def rate(before: float, now: float, seconds: float) -> float | None:
+    """What a second brought; None if it fell: then both count in different histories."""
+    return (now - before) / seconds if now >= before else None
+
+
+def quantile(buckets: Mapping[float, float], share: float) -> float | None:
+    """The value below which this share is, inside its bucket in proportion; None if nothing was counted."""
+    bounds = sorted(buckets)
+    total = buckets[bounds[-1]] if bounds else 0.0
+    if not total:
+        return None
+    low, counted = 0.0, 0.0
+    for bound in bounds:
+        if buckets[bound] >= share * total:
+            high = low if math.isinf(bound) else bound
+            part = buckets[bound] - counted
+            return low + (high - low) * ((share * total - counted) / part if part else 1.0)
+        low, counted = bound, buckets[bound]
+    return low
+
+
+def rounded(value: float | None) -> float | None:
+    """To four digits: more is not seen in a graph, and costs bytes. Moments keep theirs."""
+    return None if value is None else value if value > 1e8 else float(f"{value:.4g}")

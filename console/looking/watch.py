@@ -1,0 +1,183 @@
+"""Looks at everything every two seconds while somebody has the console open, and seldom while nobody does."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+
+import msgspec
+
+from console.looking.scrape import ProcessSeen, Scraper
+from contracts.types import Catalogue
+from operations.doctor.examine import AWAY, examine, told
+from operations.doctor.findings import ORDER, Finding, Verdict, worst
+from operations.status import Observer, Status, observing
+from projector.settings import ProjectorSettings
+from telemetry.logs import get_logger
+
+LOOK = 2.0  # seconds between looks while somebody watches
+EXAMINE = 6.0  # seconds between examinations while somebody watches
+IDLE = 10.0  # seconds between looks, and
+IDLE_EXAMINE = 60.0  # between examinations, while nobody does
+WATCHED_FOR = 20.0  # seconds that one request counts as somebody who watches
+PATIENCE = 10.0  # seconds for one look
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """What was seen at one moment. `number` counts the looks: pages are rendered once for each.
+
+    `status`: None while a server is away. `findings`: the worst first. `examined`: of `findings`.
+    """
+
+    number: int
+    at: datetime
+    status: Status | None
+    processes: Sequence[ProcessSeen]
+    findings: Sequence[Finding]
+    examined: datetime | None = None
+
+    def verdict(self) -> Verdict:
+        """The worst verdict; `unknown` before the first examination."""
+        return worst(list(self.findings))
+
+    def lag(self) -> int:
+        """Events that the active generation is behind."""
+        return sum(each.lag for each in self.partitions())
+
+    def lag_seconds(self) -> float:
+        """The age of the oldest event that is not projected."""
+        return max((each.lag_seconds or 0.0 for each in self.partitions()), default=0.0)
+
+    def parked(self) -> int:
+        """Dead letters that wait."""
+        letters = self.status.dead_letters if self.status else []
+        return sum(each.count for each in letters if each.state == "parked")
+
+    def partitions(self) -> list:  # type: ignore[type-arg]  # of PartitionStatus
+        """Those of the active generation."""
+        found = self.status.generations if self.status else []
+        return [each for generation in found if generation.state == "active" for each in generation.partitions]
+
+
+NOTHING_YET = Seen(0, datetime.now(UTC), None, (), ())
+
+
+class Watch:
+    """The one who looks. `seen` is what it saw last."""
+
+    def __init__(self, settings: ProjectorSettings, catalogue: Catalogue | None, scraper: Scraper) -> None:
+        self._settings, self._catalogue, self._scraper = settings, catalogue, scraper
+        self._viewed = -WATCHED_FOR
+        self._wake = asyncio.Event()
+        self._connected: AsyncExitStack | None = None
+        self._observer: Observer | None = None
+        self._examined: tuple[float, datetime, list[Finding]] | None = None
+        self.seen = NOTHING_YET
+        self.rates: dict[tuple[str, int], float] = {}  # events a second, by generation and partition
+
+    def viewed(self) -> Seen:
+        """What was seen last; from now on somebody watches."""
+        if not self._is_watched():
+            self._wake.set()
+        self._viewed = time.monotonic()
+        return self.seen
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Looks during the body."""
+        task = asyncio.create_task(self._run())
+        try:
+            yield
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+            await self._disconnect()
+            await self._scraper.close()
+
+    async def look(self) -> Seen:
+        """Looks once, now."""
+        processes, status = await asyncio.gather(self._scraper.look(), self._status())
+        problems = status.problems if status else ["away"]
+        before = self.seen.status.problems if self.seen.status else ["away"]
+        if self._is_due() or problems != before:
+            self._examined = time.monotonic(), datetime.now(UTC), await examine(self._settings, self._catalogue)
+        _, at, examined = self._examined or (0.0, None, [])
+        findings = sorted([*absent(processes), *examined], key=lambda found: -ORDER.index(found.verdict))
+        self.rates = rates_between(self.seen, status, datetime.now(UTC), self.rates)
+        self.seen = Seen(self.seen.number + 1, datetime.now(UTC), status, processes, findings, at)
+        return self.seen
+
+    def _is_watched(self) -> bool:
+        return time.monotonic() - self._viewed < WATCHED_FOR
+
+    def _is_due(self) -> bool:
+        pace = EXAMINE if self._is_watched() else IDLE_EXAMINE
+        return self._examined is None or time.monotonic() - self._examined[0] > pace
+
+    async def _run(self) -> None:
+        while True:
+            began = time.monotonic()
+            try:
+                async with asyncio.timeout(3 * PATIENCE):
+                    await self.look()
+            except Exception as error:  # noqa: BLE001 - whoever looks goes on looking
+                get_logger("console").warning("look_failed", error=type(error).__name__)
+            self._wake.clear()
+            pause = (LOOK if self._is_watched() else IDLE) - (time.monotonic() - began)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(0.2, pause)):
+                    await self._wake.wait()
+
+    async def _status(self) -> Status | None:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                return await (await self._observing()).status()
+        except AWAY as error:
+            get_logger("console").debug("status_unknown", error=told(error))
+            await self._disconnect()
+            return None
+
+    async def _observing(self) -> Observer:
+        if self._observer is None:
+            self._connected = AsyncExitStack()
+            self._observer = await self._connected.enter_async_context(observing(self._settings, self._catalogue))
+        return self._observer
+
+    async def _disconnect(self) -> None:
+        connected, self._connected, self._observer = self._connected, None, None
+        if connected is not None:
+            with contextlib.suppress(*AWAY):
+                async with asyncio.timeout(2):
+                    await connected.aclose()
+
+
+def absent(processes: Sequence[ProcessSeen]) -> list[Finding]:
+    """A finding for each process that does not answer."""
+    remedy = "Look at its log, and start it again. If it moved, correct CONSOLE_WATCH_URLS."
+    return [
+        Finding("processes", "problem", f"The process at {each.url} is not there: {each.problem}.", remedy)
+        for each in processes
+        if each.problem
+    ]
+
+
+def rates_between(
+    before: Seen, now: Status | None, at: datetime, known: dict[tuple[str, int], float]
+) -> dict[tuple[str, int], float]:
+    """How many events a second each partition was read on by, smoothed over some looks."""
+    if now is None or before.status is None:
+        return {}
+    seconds = max(0.5, (at - before.at).total_seconds())
+    stood = {
+        (one.name, each.partition): each.checkpoint or 0 for one in before.status.generations for each in one.partitions
+    }
+    found = {}
+    for generation in now.generations:
+        for each in generation.partitions:
+            place = generation.name, each.partition
+            rate = max(0, (each.checkpoint or 0) - stood.get(place, each.checkpoint or 0)) / seconds
+            found[place] = 0.5 * rate + 0.5 * known.get(place, rate)
+    return found

@@ -1,0 +1,82 @@
+"""`/console/rebuilds` and `/console/projectors`: what is projected where and how fast, and what can be done to it."""
+
+from typing import Any
+
+from litestar import Response, get, post
+
+from console.actions.generations import ACTIONS, work_of
+from console.asking import MAX_FORM_BYTES, AnyRequest, Asking, PageError, TheConsole
+from console.pages.jobs import begun
+from operations.settings import RebuildSettings
+
+OF_STATE = {
+    "active": (),
+    "building": ("pause", "verify", "promote", "cancel"),
+    "paused": ("resume", "cancel"),
+    "standby": ("verify", "rollback", "drop"),
+    "dropping": (),
+}
+
+
+@get("/console/rebuilds", include_in_schema=False)
+async def rebuilds(request: AnyRequest, console: TheConsole) -> Response[bytes]:
+    """Every generation, how far it is, and when it will be there."""
+    asking = console.asking(request)
+    generations = seen_generations(asking)
+    template = "rebuilds_part.html" if asking.is_partial else "rebuilds.html"
+    can_start = not any(each.state in ("building", "paused", "standby") for each in generations)
+    return asking.page(
+        template, generations=generations, rates=console.watch.rates, of_state=OF_STATE, can_start=can_start
+    )
+
+
+@get("/console/projectors", include_in_schema=False)
+async def projectors(request: AnyRequest, console: TheConsole) -> Response[bytes]:
+    """Each partition of each generation: owner, state, reason, pace; and the processes."""
+    asking = console.asking(request)
+    template = "projectors_part.html" if asking.is_partial else "projectors.html"
+    return asking.page(template, generations=seen_generations(asking), rates=console.watch.rates)
+
+
+@post("/console/generations/ask", include_in_schema=False, request_max_body_size=MAX_FORM_BYTES)
+async def ask(request: AnyRequest, console: TheConsole) -> Response[bytes]:
+    """Says what it will do, and asks."""
+    asking = console.asking(request)
+    form = await asking.form()
+    what = chosen(form)
+    return asking.page("ask.html", what=what, action=ACTIONS[what], given=form, back=back_of(what))
+
+
+@post("/console/generations/do", include_in_schema=False, request_max_body_size=MAX_FORM_BYTES)
+async def do(request: AnyRequest, console: TheConsole) -> Response[bytes]:
+    """Does it."""
+    asking = console.asking(request)
+    form = await asking.form()
+    what = chosen(form)
+    settings = RebuildSettings.model_construct(
+        **{**console.projecting.model_dump(), "database_url": console.settings.operator_database_url}
+    )
+    work = work_of(ACTIONS[what], settings, asking.actor(), form)
+    return await begun(asking, ACTIONS[what].name, back_of(what), work)
+
+
+def chosen(form: dict[str, str]) -> str:
+    """Which action. Raises PageError."""
+    what = form.get("what", "")
+    if what not in ACTIONS or (what in ("stop", "restart") and not form.get("partition", "").isdigit()):
+        raise PageError(400, "There is no such action.")
+    return what
+
+
+def back_of(what: str) -> str:
+    """The page that the action is on."""
+    return "/console/projectors" if what in ("stop", "restart") else "/console/rebuilds"
+
+
+def seen_generations(asking: Asking) -> list[Any]:
+    """What the last look saw; nothing while a server is away."""
+    status = asking.console.watch.viewed().status
+    return list(status.generations) if status else []
+
+
+GENERATION_ROUTES = (rebuilds, projectors, ask, do)

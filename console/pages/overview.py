@@ -1,0 +1,77 @@
+"""`/console`: is everything all right, and if not, what is wrong and what to do; and the last days as graphs."""
+
+from typing import Any
+
+from litestar import Response, get
+
+from console.asking import HTML, AnyRequest, Asking, PageError, TheConsole
+from console.looking.history import RANGES
+from console.rendering import HEADERS
+
+GRAPHS = (
+    ("Events per second", ("accepted", "projected", "refused"), "/s"),
+    ("Lag, events", ("lag",), ""),
+    ("Lag, seconds", ("lag_seconds",), "s"),
+    ("POST to acknowledged by Kafka", ("post_p50", "post_p99"), "s"),
+    ("Recorded to visible", ("visible_p50", "visible_p99"), "s"),
+    ("Dead letters", ("dead_letters",), ""),
+    ("Live streams", ("streams",), ""),
+)
+
+
+@get("/console", include_in_schema=False)
+async def overview(request: AnyRequest, console: TheConsole) -> Response[bytes]:
+    """The page."""
+    asking = console.asking(request)
+    asked = asking.query.get("range", "15m")
+    asked = asked if asked in RANGES else "15m"
+    return asking.page("overview.html", **now_of(asking), asked=asked, ranges=list(RANGES), graphs=GRAPHS)
+
+
+@get("/console/now", include_in_schema=False)
+async def now(request: AnyRequest, console: TheConsole) -> Response[bytes]:
+    """The part of the overview that changes all the time, the same for all who look."""
+    asking = console.asking(request)
+    seen = console.watch.viewed()
+    number, body = console.now
+    if number != seen.number:
+        body = asking.text("now.html", **now_of(asking)).encode()
+        console.now = seen.number, body
+    return Response(body, media_type=HTML, headers=HEADERS)
+
+
+@get("/console/history.json", include_in_schema=False)
+async def history(request: AnyRequest, console: TheConsole) -> Response[bytes]:
+    """The columns of the graphs."""
+    asked = console.asking(request).query.get("range", "15m")
+    if asked not in RANGES:
+        raise PageError(404, "There is no such range.")
+    console.watch.viewed()
+    body = await console.history.series(console.pool(), asked)
+    return Response(body, media_type="application/json", headers=HEADERS)
+
+
+def now_of(asking: Asking) -> dict[str, Any]:
+    """What the overview says about now."""
+    seen = asking.console.watch.viewed()
+    last = asking.console.history.last
+    projected, accepted = last.get("projected"), last.get("accepted")
+    gain = (projected or 0.0) - (accepted or 0.0)
+    lag = seen.lag()
+    return {
+        "bad": [found for found in seen.findings if found.verdict != "well"],
+        "well": [found for found in seen.findings if found.verdict == "well"],
+        "last": last,
+        "lag": lag,
+        "left": 0.0 if not lag else lag / gain if gain > 0 else None,
+        "skewed": skew(seen.partitions()),
+    }
+
+
+def skew(partitions: Any) -> list[Any]:
+    """The partitions that hold most of the lag: more than three times their share, of a lag that counts."""
+    lag = sum(each.lag for each in partitions)
+    return [each for each in partitions if lag > 1000 and each.lag * len(partitions) > 3 * lag]
+
+
+OVERVIEW_ROUTES = (overview, now, history)

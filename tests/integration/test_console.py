@@ -1,0 +1,268 @@
+"""The console in a real browser: every page, every action, hostile payloads, a projector that is killed."""
+
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import axe_playwright_python  # type: ignore[import-untyped]
+import httpx
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, Response, sync_playwright
+
+from tests.conftest import Footfall
+from tests.patience import PATIENCE, patient
+from tests.processes import Process, wait_until
+from tests.producing import Raw, an_event, produce, record_of, sql, start_projector, wait_until_owning
+
+BROWSER = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") or ""
+HOSTILE = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">\u202egnp.exe"
+WIDTHS = (360, 1920)
+PAGES = (
+    *("", "/live", "/find", "/find?q=user-1", "/activity", "/dead-letters", "/rebuilds", "/projectors", "/settings"),
+    *("/dead-letters/done",),
+)
+
+Found = TypeVar("Found")
+MANY = """
+INSERT INTO read_g1.dead_letters (kafka_topic, kafka_partition, kafka_offset, recorded_at, cause, error_class,
+    error_message, user_id, record_key, record_value, header_names, header_values)
+SELECT 'many', n % 6, n, now(), 'poison', 'InvalidEvent', 'planted ' || n, 'user-' || n,
+    convert_to('user-' || n, 'UTF8'), '\\x00', '{}', '{}' FROM generate_series(1, 10000) AS n
+"""
+
+pytestmark = pytest.mark.skipif(not BROWSER, reason="no Chromium: apt-get install chromium, or CHROMIUM=/path/to/it")
+
+
+@pytest.fixture(scope="module")
+def running(shared_footfall: Footfall) -> tuple[Footfall, Process, Process]:
+    """A projector and a console that watches it, with some events and letters."""
+    projector = start_projector(shared_footfall)
+    wait_until_owning(projector, 6)
+    bad = [Raw(HOSTILE.encode(), b"bad-user", 0), Raw(HOSTILE.encode() + b"x" * 16_384, b"bad-user", 0)]
+    good = [record_of(an_event(f"user-{n % 5}", {"productId": f"p-{n}", "note": HOSTILE}), 1) for n in range(40)]
+    produce(shared_footfall, [*bad, *good])
+    console = shared_footfall.start(
+        "console",
+        OPERATOR_DATABASE_URL=shared_footfall.servers.admin_url,
+        CONSOLE_WATCH_URLS=projector.url,
+    )
+    wait_until(lambda: "2 events are parked" in httpx.get(f"{console.url}/console").text, 20, "the letters to be seen")
+    return shared_footfall, projector, console
+
+
+@pytest.fixture(scope="module")
+def browser(running: tuple[Footfall, Process, Process]) -> Iterator[Browser]:
+    """Behind `running`: playwright's event loop runs in this thread until it ends, and helpers here start their own."""
+    with sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+class Watched:
+    """A page of a browser, and all that went wrong in it."""
+
+    def __init__(self, browser: Browser, base: str, **options: Any) -> None:
+        self.context = browser.new_context(base_url=base, **options)
+        self.page: Page = self.context.new_page()
+        self.page.set_default_timeout(PATIENCE * 1000)
+        self.problems: list[str] = []
+        self.foreign: list[str] = []
+        self._base = base
+        self.page.on("console", self._said)
+        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
+        self.page.on("request", self._asked)
+        self.page.on("response", self._answered)
+
+    def _said(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            self.problems.append(message.text)
+
+    def _asked(self, request: Request) -> None:
+        if not request.url.startswith((self._base, "data:")):
+            self.foreign.append(request.url)
+
+    def _answered(self, response: Response) -> None:
+        if response.status >= 500:
+            self.problems.append(f"{response.status} {response.url}")
+
+    def open(self, path: str) -> Page:
+        self.page.goto(f"/console{path}")
+        return self.page
+
+
+@pytest.fixture
+def watched(browser: Browser, running: tuple[Footfall, Process, Process]) -> Iterator[Watched]:
+    """A page that has to end without a problem."""
+    found = Watched(browser, running[2].url, viewport={"width": 1280, "height": 900})
+    yield found
+    found.context.close()
+    assert (found.problems, found.foreign) == ([], [])
+
+
+def test_every_page_is_well_at_every_width_in_light_and_dark(
+    browser: Browser, running: tuple[Footfall, Process, Process]
+) -> None:
+    axe = axe_source()
+    for width, scheme in zip(WIDTHS, ("dark", "light"), strict=True):
+        viewport = {"width": width, "height": 900}
+        found = Watched(browser, running[2].url, viewport=viewport, color_scheme=scheme, bypass_csp=True)
+        for path in PAGES:
+            page = found.open(path)
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (path, width)
+            page.evaluate(axe)
+            report = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+            serious = [each for each in report["violations"] if each["impact"] in ("serious", "critical")]
+            assert not serious, (path, width, json.dumps(serious)[:2000])
+            assert page.title() != "owned"
+        found.context.close()
+        assert (found.problems, found.foreign) == ([], [])
+
+
+def test_pages_are_read_without_javascript(browser: Browser, running: tuple[Footfall, Process, Process]) -> None:
+    found = Watched(browser, running[2].url, java_script_enabled=False)
+    for path in PAGES:
+        assert found.open(path).locator("h1").inner_text()
+    found.context.close()
+
+
+def test_letters_are_shown_as_text_predicted_redriven_and_discarded(
+    watched: Watched, running: tuple[Footfall, Process, Process]
+) -> None:
+    footfall = running[0]
+    page = watched.open("/dead-letters")
+    page.locator("table.letters a").first.click()
+    value = page.locator("pre").inner_text()
+    assert HOSTILE.replace("\u202e", "\\u202e") in value
+    assert page.title() != "owned"
+    page.get_by_role("button", name="Redrive").click()
+    assert "still cannot be applied" in page.locator("main").inner_text()
+    assert actions(footfall) == ["dlq show"], "a prediction changes nothing, so it is no deed"
+    page.get_by_role("button", name="Redrive").click()
+    assert "1 poison" in page.locator("#job").inner_text()
+    page = watched.open("/dead-letters?cause=poison")
+    page.get_by_role("button", name="Discard").click()
+    page.get_by_role("button", name="Discard 1 letters").click()
+    assert "1 discarded" in page.locator("#job").inner_text()
+    assert actions(footfall) == ["dlq show", "dlq redrive", "dlq redrive", "dlq discard", "dlq discard"]
+    rows = aside(sql, footfall.servers, "SELECT actor FROM ops.audit WHERE action = 'dlq discard'")
+    assert all(row["actor"].startswith("anonymous by console@") for row in rows), rows
+    assert "dlq discard" in watched.open("/dead-letters/done").locator("main").inner_text()
+
+
+def test_a_generation_is_started_paused_resumed_and_cancelled(watched: Watched) -> None:
+    for what, says in (
+        ("start", "is being built"),
+        ("pause", "is paused"),
+        ("resume", "is being built"),
+        ("cancel", "is dropped"),
+    ):
+        page = watched.open("/rebuilds")
+        page.get_by_role("button", name=what.capitalize(), exact=False).first.click()
+        assert page.locator("main form").count() == 1, "it asks before it changes anything"
+        page.get_by_role("button", name=what.capitalize(), exact=True).click()
+        page.locator("#job").get_by_text(says).wait_for()
+
+
+def test_a_partition_is_stopped_and_restarted(watched: Watched) -> None:
+    page = watched.open("/projectors")
+    page.get_by_role("button", name="Stop partition 5").click()
+    page.get_by_role("button", name="Stop", exact=True).click()
+    page.locator("#job").get_by_text("Stopped: read_g1, partition 5").wait_for()
+    page = watched.open("/projectors")
+    page.get_by_text("an operator holds it").wait_for()
+    page.get_by_role("button", name="Restart partition 5").click()
+    page.get_by_role("button", name="Restart", exact=True).click()
+    page.locator("#job").get_by_text("Goes on").wait_for()
+
+
+def test_one_box_finds_users_events_and_letters(watched: Watched, running: tuple[Footfall, Process, Process]) -> None:
+    page = watched.open("/find?q=user-1")
+    assert "Product views" in page.locator("main").inner_text()
+    page = watched.open("/find?q=1-3")
+    assert "accepted" in page.locator("main").inner_text()
+    assert HOSTILE[:8] in page.locator("pre").inner_text()
+    assert "Nothing of the tenant" in watched.open("/find?q=nobody").locator("main").inner_text()
+    assert "Dead letter 0-0" in watched.open("/find?q=0-0").locator("main").inner_text()
+
+
+def test_the_tail_shows_events_as_text(watched: Watched, running: tuple[Footfall, Process, Process]) -> None:
+    page = watched.open("/live")
+    page.get_by_text("Connected").wait_for()
+    aside(produce, running[0], [record_of(an_event("tail-user", {"productId": HOSTILE}), 1)])
+    page.locator(".events li", has_text="tail-user").wait_for()
+    assert page.title() != "owned"
+
+
+def test_ten_thousand_letters_are_paged(watched: Watched, running: tuple[Footfall, Process, Process]) -> None:
+    footfall, _, console = running
+    aside(sql, footfall.servers, MANY)
+    page = watched.open("/dead-letters")
+    assert "10,00" in page.locator(".lead").inner_text()
+    page.get_by_role("link", name="Next page").click()
+    assert page.locator("table.letters tbody tr").count() == 50
+    if not os.environ.get("PYTEST_XDIST_WORKER"):
+        took = min(timed(f"{console.url}/console/dead-letters") for _ in range(5))
+        assert took < patient(0.2)
+
+
+def timed(url: str) -> float:
+    began = time.monotonic()
+    assert httpx.get(url).status_code == 200
+    return time.monotonic() - began
+
+
+def test_what_does_not_come_from_its_own_form_is_refused(running: tuple[Footfall, Process, Process]) -> None:
+    footfall, _, console = running
+    before = actions(footfall)
+    url = f"{console.url}/console/dead-letters/discard"
+    token = token_of(console)
+    for headers, fields in (
+        ({}, {"offset": "0"}),
+        ({}, {"offset": "0", "token": "0" * 64}),
+        ({"origin": "https://evil.example"}, {"offset": "0", "token": token}),
+        ({"sec-fetch-site": "cross-site"}, {"offset": "0", "token": token}),
+    ):
+        assert httpx.post(url, data=fields, headers=headers).status_code == 403
+    assert httpx.post(url, data={"token": token}).status_code == 400, "all letters at once need a filter"
+    assert httpx.get(url).status_code == 405
+    assert actions(footfall) == before
+
+
+def test_a_killed_projector_is_seen_within_five_seconds(
+    watched: Watched, running: tuple[Footfall, Process, Process]
+) -> None:
+    _, projector, _ = running
+    page = watched.open("")
+    page.locator(".verdict").wait_for()
+    began = time.monotonic()
+    projector.kill()
+    page.get_by_text(f"The process at {projector.url} is not there").wait_for()
+    assert time.monotonic() - began < patient(5)
+    assert page.locator(".verdict.problem").count() == 1
+
+
+def aside(work: Callable[..., Found], *arguments: Any) -> Found:
+    """Calls what starts an event loop of its own."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(work, *arguments).result()
+
+
+def actions(footfall: Footfall) -> list[str]:
+    rows = aside(sql, footfall.servers, "SELECT action FROM ops.audit WHERE action LIKE 'dlq %' ORDER BY number")
+    return [row["action"] for row in rows]
+
+
+def token_of(console: Process) -> str:
+    found = re.search(r'name="token" value="(\w+)"', httpx.get(f"{console.url}/console/dead-letters").text)
+    return found[1] if found else ""
+
+
+def axe_source() -> str:
+    return Path(str(axe_playwright_python.__file__)).with_name("axe.min.js").read_text()
