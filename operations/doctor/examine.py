@@ -16,7 +16,7 @@ from operations.doctor.configured import settings_findings
 from operations.doctor.findings import Finding, well_unless
 from operations.doctor.kafka import kafka_findings
 from operations.doctor.keys import key_findings
-from operations.doctor.projectors import group_findings, history_findings
+from operations.doctor.projectors import builds, group_findings, history_findings
 from operations.status import Status, observing
 from projector.sealed.keys import Keys
 from projector.settings import ProjectorSettings
@@ -87,7 +87,11 @@ async def _projecting(settings: ProjectorSettings, catalogue: Catalogue | None) 
 async def _around(settings: ProjectorSettings, status: Status) -> list[Finding]:
     active = [each for each in status.generations if each.state == "active"]
     groups = [finding for each in active for finding in await group_findings(settings, each)]
-    return [*groups, *await history_findings(settings, [each for every in active for each in every.partitions])]
+    return [
+        *groups,
+        *builds(status.generations),
+        *await history_findings(settings, [each for every in active for each in every.partitions]),
+    ]
 
 
 def _partitions(status: Status) -> list[Finding]:

@@ -1,5 +1,6 @@
 """What can be wrong with Kafka. Each check describes, joins no group, and changes nothing."""
 
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -11,6 +12,8 @@ from contracts.topic_promises import broken_promises
 from operations.doctor.findings import Finding, well_unless
 from projector.consuming.topic_description import describe_with
 
+SLOW = 1.0  # seconds for one question
+
 
 async def kafka_findings(settings: KafkaSettings, others: Sequence[str] = ()) -> list[Finding]:
     """Brokers, the topic's promises, its copies, and `others`. Raises KafkaError when no broker answers."""
@@ -18,8 +21,9 @@ async def kafka_findings(settings: KafkaSettings, others: Sequence[str] = ()) ->
     admin = AIOKafkaAdminClient(**options)
     await with_reason(options, admin.start)
     try:
+        began = time.monotonic()
         cluster = await admin.describe_cluster()
-        found = [Finding("Kafka", "well", f"{len(cluster['brokers'])} brokers answer.")]
+        found = [answered(len(cluster["brokers"]), time.monotonic() - began)]
         (topic,) = await admin.describe_topics([settings.kafka_topic])
         if not topic["partitions"]:
             says = f"There is no topic {settings.kafka_topic}."
@@ -32,6 +36,17 @@ async def kafka_findings(settings: KafkaSettings, others: Sequence[str] = ()) ->
         return [*found, *other_topics(await admin.list_topics(), others)]
     finally:
         await admin.close()
+
+
+def answered(brokers: int, seconds: float) -> Finding:
+    """Kafka answers, and within a time in which clients can wait for it."""
+    says = f"{brokers} brokers answer."
+    if seconds < SLOW:
+        return Finding("Kafka", "well", says)
+    remedy = "Look at the brokers' disks, copies and load."
+    return Finding(
+        "Kafka", "warning", f"{says} One took {seconds:.1f} s for a question that takes milliseconds.", remedy
+    )
 
 
 def other_topics(there: Iterable[str], wanted: Sequence[str]) -> list[Finding]:

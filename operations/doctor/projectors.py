@@ -39,6 +39,21 @@ def members(name: str, group: GroupDescription, generation: str, partitions: int
     return well_unless("group", found, f"{len(ours)} projectors share {partitions} partitions.{spare}")
 
 
+def builds(generations: Iterable[GenerationStatus]) -> list[Finding]:
+    """A rebuild that has not read everything has projectors that work on it."""
+    found = [
+        Finding(
+            "rebuild",
+            "warning",
+            f"The rebuild of {each.name} has read {each.progress or 0:.0%} of the log, and no projector works on it.",
+            "Start a projector, or give it up: footfall rebuild drop.",
+        )
+        for each in generations
+        if each.state == "building" and each.progress != 1.0 and all(p.state == "unowned" for p in each.partitions)
+    ]
+    return well_unless("rebuild", found, "None stands still.")
+
+
 async def history_findings(settings: KafkaSettings, partitions: Iterable[PartitionStatus]) -> list[Finding]:
     """Whether retention removes events before they are projected. Raises KafkaError when no broker answers."""
     topic = await describe_topic(settings.client_options(), settings.kafka_topic)

@@ -2,15 +2,13 @@
 
 import re
 import subprocess
-from typing import Any
 
 from ruamel.yaml import YAML
 
 from tests.architecture.repository import ROOT
+from tests.drivers.prometheus import OBSERVABILITY, shipped_rules
 from tests.foreign_clients import needed
 from tests.patience import PATIENCE
-
-OBSERVABILITY = ROOT / "deploy" / "observability"
 
 WORDS = (  # of PromQL, and what Prometheus adds by itself
     *("sum", "max", "min", "rate", "increase", "abs", "changes", "clamp_min", "deriv", "time", "vector", "on", "or"),
@@ -18,12 +16,7 @@ WORDS = (  # of PromQL, and what Prometheus adds by itself
 )
 
 
-def rules(name: str) -> list[dict[str, Any]]:
-    groups = YAML(typ="safe").load(OBSERVABILITY / "rules" / name)["groups"]
-    return [rule for group in groups for rule in group["rules"]]
-
-
-ALERTS = {rule["alert"]: rule for rule in rules("alerts.yml")}
+ALERTS = {rule["alert"]: rule for rule in shipped_rules("alerts.yml")}
 
 
 def promtool(*arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -60,8 +53,8 @@ def test_every_alert_leads_to_its_runbook() -> None:
 
 def test_an_alert_asks_only_for_metrics_that_there_are() -> None:
     listed = set(re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "metrics.md").read_text(), re.MULTILINE))
-    recorded = {rule["record"] for rule in rules("recording.yml")}
-    for rule in [*ALERTS.values(), *rules("recording.yml")]:
+    recorded = {rule["record"] for rule in shipped_rules("recording.yml")}
+    for rule in [*ALERTS.values(), *shipped_rules("recording.yml")]:
         expression = re.sub(r'"[^"]*"|\{[^}]*\}|\[\w+\]|\boffset \w+|\bby \([^)]*\)|\bon \([^)]*\)', "", rule["expr"])
         for name in re.findall(r"[a-z_][a-z0-9_:]*", expression):
             known = name in listed or name in recorded or name.removesuffix("_bucket") in listed

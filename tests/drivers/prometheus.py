@@ -21,6 +21,12 @@ OBSERVABILITY = ROOT / "deploy" / "observability"
 RULES = ("alerts.yml", "recording.yml")
 
 
+def shipped_rules(name: str) -> list[dict[str, Any]]:
+    """The rules in a file of `RULES`."""
+    groups = YAML(typ="safe").load(OBSERVABILITY / "rules" / name)["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
 class Prometheus:
     """A Prometheus that scrapes every second."""
 

@@ -8,9 +8,9 @@ from pydantic import SecretStr
 from operations.doctor.certificates import judged
 from operations.doctor.configured import settings_findings
 from operations.doctor.findings import Finding, worst
-from operations.doctor.kafka import copies, other_topics
-from operations.doctor.projectors import at_risk, members
-from operations.status import PartitionStatus
+from operations.doctor.kafka import answered, copies, other_topics
+from operations.doctor.projectors import at_risk, builds, members
+from operations.status import GenerationStatus, PartitionStatus
 from projector.consuming.consumer_group import CLIENT_ID, GroupDescription, Member
 from projector.settings import ProjectorSettings
 
@@ -73,3 +73,13 @@ def test_a_misspelt_variable_and_times_that_do_not_fit() -> None:
         worst(settings_findings(ProjectorSettings(database_url=URL), {"KAFKA_TOPIC": "x", "KAFKA_TOPICS": "y"}))
         == "well"
     )
+
+
+def test_a_broker_that_answers_slowly_and_a_rebuild_that_nobody_works_on() -> None:
+    assert answered(3, 0.01) == Finding("Kafka", "well", "3 brokers answer.")
+    assert (answered(3, 2.5).verdict, "2.5 s" in answered(3, 2.5).says) == ("warning", True)
+    left = PartitionStatus(0, "unowned", None, 5, 9, 4, None, well=False)
+    worked_on = PartitionStatus(1, "running", "a", 5, 9, 4, None)
+    assert only(builds([GenerationStatus("read_g2", "building", 0.5, [left, worked_on])])).verdict == "well"
+    assert only(builds([GenerationStatus("read_g2", "paused", 0.5, [left])])).verdict == "well"
+    assert "read_g2 has read 50%" in only(builds([GenerationStatus("read_g2", "building", 0.5, [left])])).says
