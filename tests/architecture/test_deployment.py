@@ -53,7 +53,8 @@ def test_compose_file_has_the_whole_service() -> None:
     assert SERVICES["projector"]["deploy"]["replicas"] == 2
     assert SERVICES["postgres"]["image"].startswith("postgres:18")
     assert SERVICES["kafka"]["image"] == f"apache/kafka:{KAFKA_VERSION}", "one version of Kafka everywhere"
-    assert {name for name, service in SERVICES.items() if "ports" in service} - LOOKING_ON == {"nginx"}
+    assert {name for name, service in SERVICES.items() if "ports" in service} - LOOKING_ON == {"nginx", "console"}
+    assert SERVICES["console"]["ports"] == ["127.0.0.1:${CONSOLE_PORT:-3004}:3004"], "operators only, on this machine"
 
 
 def test_who_looks_on_does_so_when_asked_from_this_machine_and_over_a_network_of_its_own() -> None:
@@ -73,7 +74,7 @@ def test_the_profile_cluster_makes_three_brokers_of_one() -> None:
     lines = (ROOT / "deploy" / "cluster.env").read_text().splitlines()
     given = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
     profiled = {name for name, service in SERVICES.items() if "profiles" in service}
-    assert profiled - LOOKING_ON == {"kafka-2", "kafka-3"}
+    assert profiled - LOOKING_ON == {"kafka-2", "kafka-3", "console"}
     assert given["COMPOSE_PROFILES"] == "cluster"
     brokers = {name: service for name, service in SERVICES.items() if name.startswith("kafka")}
     ids = {name: service["environment"]["KAFKA_NODE_ID"] for name, service in brokers.items()}
@@ -138,7 +139,10 @@ def test_each_process_has_a_role_of_its_own() -> None:
         for name, service in SERVICES.items()
         if "DATABASE_URL" in service.get("environment", {})
     }
-    assert roles == {"migrate": "footfall", "projector": "footfall_projector", "query-side": "footfall_query"}
+    reader = "footfall_query"  # of the console, too: what operators do there is done as the owner, by another setting
+    assert roles == {
+        **{"migrate": "footfall", "projector": "footfall_projector", "query-side": reader, "console": reader}
+    }
     created = (ROOT / "deploy" / "postgres" / "10-roles.sh").read_text()
     assert all(re.search(rf"CREATE ROLE {role}\s+LOGIN", created) for role in roles.values())
     assert "ALTER ROLE footfall_query SET default_transaction_read_only = on;" in created
