@@ -140,9 +140,7 @@ def test_each_process_has_a_role_of_its_own() -> None:
         if "DATABASE_URL" in service.get("environment", {})
     }
     reader = "footfall_query"  # of the console, too: what operators do there is done as the owner, by another setting
-    assert roles == {
-        **{"migrate": "footfall", "projector": "footfall_projector", "query-side": reader, "console": reader}
-    }
+    assert roles == {"migrate": "footfall", "projector": "footfall_projector", "query-side": reader, "console": reader}
     created = (ROOT / "deploy" / "postgres" / "10-roles.sh").read_text()
     assert all(re.search(rf"CREATE ROLE {role}\s+LOGIN", created) for role in roles.values())
     assert "ALTER ROLE footfall_query SET default_transaction_read_only = on;" in created
