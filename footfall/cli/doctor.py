@@ -40,7 +40,7 @@ def doctor(as_json: bool, strict: bool) -> None:
       footfall doctor --json --strict     for a monitoring job
     """
     from contracts.types import is_named
-    from footfall.cli.sealed import operator_keys
+    from footfall.cli.sealed.key_store import operator_keys
     from footfall.cli.settings import operator_settings
     from footfall.processes.environment import load_catalogue
     from operations.doctor import examine

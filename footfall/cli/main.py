@@ -8,7 +8,6 @@ from typing import Any, Never
 import rich_click as click
 from rich.console import Console
 
-from footfall.cli import sealed_keys as sealed_keys  # noqa: PLC0414 - it adds commands to `privacy`
 from footfall.cli.dlq import dlq
 from footfall.cli.doctor import doctor
 from footfall.cli.failures import fail, readable_failures
@@ -20,6 +19,7 @@ from footfall.cli.rebuild import rebuild
 from footfall.cli.rights.audit import audit
 from footfall.cli.rights.keys import keys
 from footfall.cli.rights.reporting import grant_reporter, sql
+from footfall.cli.sealed.commands import SEALED_COMMANDS
 from footfall.cli.status import replay, status
 from footfall.cli.topics import topics
 
@@ -249,6 +249,8 @@ cli.add_command(audit)
 cli.add_command(dlq)
 cli.add_command(gaps)
 cli.add_command(keys)
+for sealed_command in SEALED_COMMANDS:
+    privacy.add_command(sealed_command)
 cli.add_command(privacy)
 cli.add_command(status)
 cli.add_command(doctor)

@@ -18,7 +18,7 @@ from rich.table import Table
 from contracts.event import DEFAULT_TENANT, PERSONAL_FIELDS
 from contracts.types import Catalogue
 from footfall.cli.failures import readable_failures
-from footfall.cli.sealed import operator_keys
+from footfall.cli.sealed.key_store import operator_keys
 from footfall.cli.settings import operator_settings
 from footfall.processes.environment import load_catalogue, tracing
 from operations.dead_letters import discard_letters, list_letters, redrive_letters, show_letter

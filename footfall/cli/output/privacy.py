@@ -14,7 +14,7 @@ import rich_click as click
 from contracts.event import is_tenant_id
 from contracts.validation.rules import is_user_id
 from footfall.cli.failures import fail, readable_failures
-from footfall.cli.sealed import operator_keys
+from footfall.cli.sealed.key_store import operator_keys
 from footfall.cli.settings import operator_settings
 from operations.audit.deed import actor_name
 from operations.privacy.erase import ErasureReport, UnknownErasureError

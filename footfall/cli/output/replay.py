@@ -22,7 +22,7 @@ from brokers.settings import KafkaSettings
 from contracts.event import UserEvent
 from contracts.types import read_catalogue
 from contracts.versions import encode_event
-from footfall.cli.sealed import operator_keys
+from footfall.cli.sealed.key_store import operator_keys
 from operations.replay import (
     EventHandler,
     HandlerError,

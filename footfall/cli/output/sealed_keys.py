@@ -8,7 +8,7 @@ from uuid import UUID
 import rich_click as click
 
 from footfall.cli.failures import fail, readable_failures
-from footfall.cli.sealed import operator_keys
+from footfall.cli.sealed.key_store import operator_keys
 from footfall.cli.settings import operator_settings
 from footfall.processes.environment import load_settings
 from operations.audit.deed import actor_name

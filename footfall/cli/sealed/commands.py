@@ -6,13 +6,13 @@ from uuid import UUID
 import rich_click as click
 
 from footfall.cli.options import state_dir_option
-from footfall.cli.privacy import actor_option, privacy, tenant_option
+from footfall.cli.privacy import actor_option, tenant_option
 
 MONTH = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
 yes_option = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 
 
-@privacy.command("prepare")
+@click.command("prepare")
 def privacy_prepare() -> None:
     """Make the key store's tables, and the group footfall_keys, in the database of KEY_STORE_URL.
 
@@ -27,7 +27,7 @@ def privacy_prepare() -> None:
     prepare()
 
 
-@privacy.command("forget-months")
+@click.command("forget-months")
 @state_dir_option
 @tenant_option
 @click.option("--before", required=True, metavar="MONTH", help="The first month to keep, such as 2026-01 (UTC).")
@@ -50,7 +50,7 @@ def privacy_forget_months(tenant: str, before: str, actor: str | None, yes: bool
     forget_months(tenant, before, actor, ask=not yes)
 
 
-@privacy.command("give-up")
+@click.command("give-up")
 @state_dir_option
 @click.argument("subjects", metavar="SUBJECT..", nargs=-1, required=True, type=click.UUID)
 @actor_option
@@ -67,3 +67,6 @@ def privacy_give_up(subjects: tuple[UUID, ...], actor: str | None, yes: bool) ->
     from footfall.cli.output.sealed_keys import give_up
 
     give_up(subjects, actor, ask=not yes)
+
+
+SEALED_COMMANDS = (privacy_prepare, privacy_forget_months, privacy_give_up)

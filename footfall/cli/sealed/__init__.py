@@ -1,0 +1,1 @@
+"""The sealed log as operators meet it."""
