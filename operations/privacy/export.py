@@ -9,9 +9,11 @@ import asyncpg
 import msgspec
 
 from operations.audit.deed import audited, by_url
+from operations.privacy.sealed_letters import LetterReader, letter_reader
 from operations.settings import PrivacySettings
 from projector.dead_letters.parking import header_name
 from projector.privacy.letters import letters_of
+from projector.sealed.keys import Keys
 from read_model.connecting.pool import connect
 from read_model.generations.register import Connection, positions, write_journal
 from read_model.pseudonyms import pseudonym, pseudonym_key
@@ -47,11 +49,15 @@ WHERE tenant_id = $1 AND pseudonym = $2 ORDER BY erasure_id, applied_at
 """
 
 
-async def export(settings: PrivacySettings, tenant_id: str, user_id: str, actor: str) -> AsyncIterator[Document]:
+async def export(
+    settings: PrivacySettings, tenant_id: str, user_id: str, actor: str, keys: Keys | None = None
+) -> AsyncIterator[Document]:
     """Yields the documents, the counts last. `actor`: for the journal, which holds the user's pseudonym.
 
-    Raises AuditUnavailableError if the audit log cannot be written.
+    `keys`: of the sealed log; None: there is no key store. Raises KeysError if that cannot be used, and
+    AuditUnavailableError if the audit log cannot be written.
     """
+    user = (tenant_id, user_id)
     url = settings.database_url.get_secret_value()
     async with audited(by_url(url), "privacy export", actor=actor, tenant_id=tenant_id, user_id=user_id) as deed:
         connection = await connect(url, "footfall-privacy")
@@ -59,8 +65,11 @@ async def export(settings: PrivacySettings, tenant_id: str, user_id: str, actor:
             key = pseudonym(await pseudonym_key(connection), tenant_id, user_id)
             await write_journal(connection, actor, "privacy export", {"pseudonym": key.hex()})
             counts: dict[str, int] = {}
-            async with connection.transaction(isolation="repeatable_read", readonly=True):
-                async for document in _documents(connection, settings.kafka_topic, (tenant_id, user_id), key):
+            async with (
+                connection.transaction(isolation="repeatable_read", readonly=True),
+                letter_reader(keys, connection, user) as letters,
+            ):
+                async for document in _documents(connection, settings.kafka_topic, user, key, letters):
                     counts[document["kind"]] = counts.get(document["kind"], 0) + 1
                     yield document
             counts.pop("about")
@@ -70,7 +79,9 @@ async def export(settings: PrivacySettings, tenant_id: str, user_id: str, actor:
             await connection.close()
 
 
-async def _documents(connection: Connection, topic: str, user: tuple[str, str], key: bytes) -> AsyncIterator[Document]:
+async def _documents(
+    connection: Connection, topic: str, user: tuple[str, str], key: bytes, letters: LetterReader
+) -> AsyncIterator[Document]:
     generation: str = await connection.fetchval(ACTIVE)
     stands = await positions(connection, generation, topic)
     about = {"tenantId": user[0], "userId": user[1], "asOf": datetime.now(UTC)}
@@ -82,8 +93,8 @@ async def _documents(connection: Connection, topic: str, user: tuple[str, str], 
         document = _named(row)
         document["event"] = msgspec.Raw(document.pop("eventJson").encode())
         yield {"kind": "event", **document}
-    async for row, _ in letters_of(connection, generation, [user]):
-        yield {"kind": "deadLetter", **_letter(row)}
+    async for row, _ in letters_of(connection, generation, letters.users):
+        yield {"kind": "deadLetter", **_letter(row, await letters.value(row))}
     for row in await connection.fetch(ERASURES, user[0], key):
         yield {"kind": "erasure", **_named(row)}
 
@@ -98,11 +109,12 @@ def _camel(name: str) -> str:
     return first + "".join(part.capitalize() for part in rest)
 
 
-def _letter(row: asyncpg.Record) -> Document:
+def _letter(row: asyncpg.Record, value: bytes | None) -> Document:
     found = _named(row)
     names, values = found.pop("headerNames"), found.pop("headerValues")
     found["headers"] = [[header_name(name), _text(value)] for name, value in zip(names, values, strict=True)]
-    found["key"], found["value"] = _text(found.pop("recordKey")), _text(found.pop("recordValue"))
+    found["key"], found["value"] = _text(found.pop("recordKey")), _text(value)
+    del found["recordValue"]
     return found
 
 

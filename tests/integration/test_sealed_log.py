@@ -56,6 +56,9 @@ def test_an_erased_user_is_nowhere_and_every_count_stays(footfall: Footfall, key
     assert in_segments(footfall, footfall.topic, CANARY, SECRET, "LOGIN", "p-4") == {"LOGIN", "p-4"}
     page = httpx.get(f"{front.url}/events/processed", params={"userId": CANARY}).json()
     assert {event["eventId"]: event for event in page} == {event["eventId"]: event for event in posted}
+    lines = httpx.get(f"{front.url}/events/processed", params={"userId": CANARY, "format": "ndjson"}).text.splitlines()
+    assert {json.loads(line)["eventId"] for line in lines} == {event["eventId"] for event in posted}
+    assert CANARY in httpx.get(f"{front.url}/events/feed", params={"since": "beginning"}).text
     assert hits(footfall, CANARY, OLD).keys() >= {"processed_events", "user_activity"}
     before = counts(footfall)
 
@@ -106,6 +109,8 @@ def test_letters_stay_sealed_and_are_redriven_and_plain_records_are_read_beside_
     assert sorted(event["payload"]["productId"] for event in page) == ["p-1", "p-plain"]
     assert [row["state"] for row in letters(footfall)] == ["redriven", "redriven", "parked", "parked"]
 
+    told = [json.loads(line) for line in privacy(footfall, "export", CANARY, keys=keys.environment()).splitlines()]
+    assert [f"{SECRET} 1" in one["value"] for one in told if one["kind"] == "deadLetter"] == [True]
     out = json.loads(privacy(footfall, "erase", CANARY, "--yes", "--json", keys=keys.environment()))
     assert out["done"], out
     assert len(keys.sql("SELECT FROM key_store.subjects")) == 1

@@ -84,17 +84,17 @@ def export(tenant: str, user: str, form: str, output: Path | None, actor: str | 
     """Writes everything about a user. Exits 1 if nothing is known."""
     _check(tenant, [user])
     settings = operator_settings(PrivacySettings, "projector")
-    write = ndjson if form == "ndjson" else Report()
+    write, keys = ndjson if form == "ndjson" else Report(), operator_keys()
 
     async def run(file: BinaryIO) -> dict[str, int]:
-        documents: AsyncIterator[Document] = run_export(settings, tenant, user, actor or actor_name())
+        documents: AsyncIterator[Document] = run_export(settings, tenant, user, actor or actor_name(), keys)
         counts: dict[str, int] = {}
         async for document in documents:
             file.write(write(document))
             counts = document.get("counts", counts)
         return counts
 
-    with readable_failures("Not exported", refusals=(AuditUnavailableError,)), opened(output) as file:
+    with readable_failures("Not exported", refusals=(AuditUnavailableError, KeysError)), opened(output) as file:
         counts = asyncio.run(run(file))
     if not counts:
         fail(f"nothing is known about this user of tenant {tenant}")

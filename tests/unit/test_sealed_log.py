@@ -1,0 +1,167 @@
+"""An event log that seals: who waits for a key, in which order, and what becomes of those who get none."""
+
+import asyncio
+import base64
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
+
+import pytest
+
+from command_side.publishing.event_log import BUSY, KEYS_AWAY, Acknowledged, NotTaken, Outcome, PendingPublish
+from command_side.publishing.sealed_log import SealedLog
+from contracts.event import ActivityCommand
+from contracts.record import EventRecord, new_record
+from sealing.errors import KeyStoreAwayError, WrongTenantKeysError
+from sealing.remembered import Remembered
+from sealing.tenant_keys import Wrapped, output_of, parse_tenant_keys
+from telemetry.health import DependencyState
+
+KEY, OTHER = (base64.b64encode(letter * 32).decode() for letter in (b"a", b"b"))
+
+
+class Seals:
+    """Knows the users that it learned; learns when it is let."""
+
+    def __init__(self) -> None:
+        self.known: set[bytes] = set()
+        self.looks: list[list[bytes]] = []
+        self.may_learn = asyncio.Event()
+        self.away = False
+
+    def sealed(self, record: EventRecord) -> EventRecord | None:
+        return EventRecord(b"sealed", record.value, record.headers) if record.key in self.known else None
+
+    async def learn(self, records: Sequence[EventRecord]) -> None:
+        self.looks.append([record.key for record in records])
+        await self.may_learn.wait()
+        if self.away:
+            raise KeyStoreAwayError
+        self.known.update(record.key for record in records)
+
+    async def state(self) -> DependencyState:
+        return DependencyState(ok=True)
+
+    def running(self) -> AbstractAsyncContextManager[None]:
+        return nullcontext()
+
+
+class Pending:
+    def withdraw(self) -> None: ...
+
+
+class Log:
+    """Acknowledges everything, at once."""
+
+    def __init__(self) -> None:
+        self.values: list[bytes] = []
+
+    def publish_nowait(self, record: EventRecord, on_result: Callable[[Outcome], None]) -> PendingPublish | NotTaken:
+        self._take(record)
+        on_result(Acknowledged(0, len(self.values)))
+        return Pending()
+
+    async def publish_all(self, records: Sequence[EventRecord]) -> list[Outcome] | NotTaken:
+        for record in records:
+            self._take(record)
+        return [Acknowledged(0, 0)] * len(records)
+
+    def _take(self, record: EventRecord) -> None:
+        assert record.key == b"sealed"
+        self.values.append(record.value)
+
+    async def partition_count(self) -> int:
+        return 1
+
+    async def connected(self) -> bool:
+        return True
+
+
+def of(user: str) -> EventRecord:
+    return new_record(ActivityCommand(user, "LOGIN", {}), "r", "default")
+
+
+async def turns() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_users_who_are_not_known_wait_together_and_keep_their_order() -> None:
+    seals, log = Seals(), Log()
+    sealed = SealedLog(log, seals, max_waiting=3)
+    outcomes: list[Outcome] = []
+    records = [of("a"), of("b"), of("a")]
+    for record in records:
+        assert not isinstance(sealed.publish_nowait(record, outcomes.append), NotTaken)
+    assert sealed.publish_nowait(of("c"), outcomes.append) == BUSY
+    await turns()
+    late = [of("d"), of("a")]
+    withdrawn = sealed.publish_nowait(late[0], outcomes.append)
+    assert not isinstance(withdrawn, NotTaken)
+    withdrawn.withdraw()
+    assert not isinstance(sealed.publish_nowait(late[1], outcomes.append), NotTaken)
+    assert log.values == []
+    seals.may_learn.set()
+    await turns()
+    assert log.values == [*(record.value for record in records), late[1].value]
+    assert seals.looks == [[b"a", b"b", b"a"], [b"d", b"a"]]
+    assert len(outcomes) == 4
+
+
+async def test_without_a_key_nothing_is_recorded_and_known_users_are() -> None:
+    seals, log = Seals(), Log()
+    seals.away, seals.known = True, {b"known"}
+    seals.may_learn.set()
+    sealed = SealedLog(log, seals, max_waiting=9)
+    outcomes: list[Outcome] = []
+    sealed.publish_nowait(of("a"), outcomes.append)
+    sealed.publish_nowait(of("known"), outcomes.append)
+    await turns()
+    assert outcomes == [Acknowledged(0, 1), KEYS_AWAY]
+    answer = await sealed.publish_all([of("known"), of("a"), of("known")])
+    assert answer == [Acknowledged(0, 0), KEYS_AWAY, Acknowledged(0, 0)]
+    assert len(log.values) == 3
+
+
+def test_what_was_used_lately_is_remembered_within_the_limit() -> None:
+    known: Remembered[int, str] = Remembered(4)
+    for number in range(100):
+        known.put(number, str(number))
+        assert known.get(0) == "0"
+        assert len(dict(known.items())) <= 4
+    assert known.get(50) is None
+    known.drop(0)
+    assert known.get(0) is None
+
+
+def test_a_tenant_key_unwraps_what_it_wrapped_and_nothing_else() -> None:
+    keys = parse_tenant_keys(f"# comment\n* first {KEY}\nacme own {OTHER}\nacme newer {KEY}\n")
+    wrapped = keys.wrap("acme", "index", b"secret")
+    assert wrapped.key_id == "newer"
+    assert keys.unwrap("acme", "index", wrapped) == b"secret"
+    of_default = keys.wrap("default", "index", b"secret")
+    for tenant, purpose, found in (
+        ("acme", "month", wrapped),
+        ("globex", "index", of_default),
+        ("acme", "index", Wrapped("own", wrapped.text)),
+        ("acme", "index", Wrapped("gone", wrapped.text)),
+    ):
+        with pytest.raises(WrongTenantKeysError):
+            keys.unwrap(tenant, purpose, found)
+    with pytest.raises(WrongTenantKeysError, match="none for"):
+        parse_tenant_keys(f"acme own {KEY}").wrap("default", "index", b"secret")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "one two", f"* k {KEY[:-8]}", f"* k {KEY}\n* k {OTHER}", f"* k/1 {KEY}", f"* k {'%' * 44}"]
+)
+def test_malformed_tenant_keys_are_refused_without_being_quoted(text: str) -> None:
+    with pytest.raises(ValueError, match=r"line|it has no line") as refused:
+        parse_tenant_keys(text)
+    assert KEY[:10] not in str(refused.value)
+
+
+def test_tenant_keys_come_from_a_command() -> None:
+    assert output_of("echo '* k1 abc'") == "* k1 abc\n"
+    for command in ("false", "/no/such/program", "'"):
+        with pytest.raises(ValueError, match="the command"):
+            output_of(command)
