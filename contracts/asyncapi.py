@@ -23,7 +23,7 @@ from contracts.record import (
     PARTITIONS,
     TOPIC,
 )
-from contracts.sealed import UserEventV3
+from contracts.sealed.events import UserEventV3
 from contracts.types import FIRST_TYPES, Catalogue
 from contracts.versions import PUBLISHED
 

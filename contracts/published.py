@@ -13,7 +13,7 @@ import msgspec
 
 from contracts.erasure import SealedErasure, UserErasure
 from contracts.event import ActivityCommand
-from contracts.sealed import UserEventV3
+from contracts.sealed.events import UserEventV3
 from contracts.types import FIRST_TYPES
 from contracts.versions import PUBLISHED, with_types
 

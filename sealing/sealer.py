@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from contracts.event import DEFAULT_TENANT
 from contracts.record import TENANT_SEPARATOR, EventRecord, key_of
-from contracts.sealed import clear_part, naming, sealed_record, unsealed_parts
+from contracts.sealed.events import clear_part, naming, sealed_record, unsealed_parts
 from contracts.types import is_product
 from sealing.cipher import cipher_of, nonces
 from sealing.errors import KeysError, KeyStoreAwayError

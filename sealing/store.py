@@ -12,7 +12,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from contracts.sealed import MONTH
+from contracts.sealed.events import MONTH
 from read_model.connecting.pool import connect, open_pool
 from sealing import statements as sql
 from sealing.cipher import new_key

@@ -45,7 +45,7 @@ EXPECTATIONS = {
 
 _without_control_characters = re.compile(NO_CONTROL_CHARACTERS).search
 TWICE = "The JSON must be an object; it is a string that holds JSON, so it was encoded twice."
-SEALED = "3.0"  # contracts/sealed.py
+SEALED = "3.0"  # contracts/sealed/events.py
 VERSION = re.compile(r"([0-9]{1,6})\.([0-9]{1,6})").fullmatch
 
 

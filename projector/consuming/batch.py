@@ -9,7 +9,7 @@ import msgspec
 from contracts.blank import is_blank
 from contracts.erasure import erasure_of
 from contracts.record import key_of
-from contracts.sealed import stub_name
+from contracts.sealed.events import stub_name
 from projector.dead_letters.parking import Caps, DeadLetter, Parked
 from projector.liveness.stops import Stop
 from projector.privacy.erased_users import ErasedUsers, stub_id

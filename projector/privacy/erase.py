@@ -6,7 +6,7 @@ rebuild counts the same.
 
 from collections.abc import Sequence
 
-from contracts.sealed import stub_name
+from contracts.sealed.events import stub_name
 from projector.privacy.audit_rows import write_audit_rows
 from projector.privacy.erased_users import stub_id
 from projector.privacy.letters import erase_letters

@@ -1,7 +1,7 @@
 """A sealed marker as the projector applies it: as that of a user, or of stubs when nobody knows the user any more."""
 
 from contracts.erasure import UserErasure
-from contracts.sealed import stub_name
+from contracts.sealed.events import stub_name
 from projector.privacy.marker import Marker, marker_of
 from projector.sealed.records import OpenedErasure
 from projector.writing.rows import KafkaRecord

@@ -1,6 +1,6 @@
 """Opens the records of the sealed log: keys of subjects are remembered, and those of a batch are learned at once.
 
-A record becomes a stub (`contracts.sealed.stub_value`) when its key is destroyed, and when its user is erased: after
+A record becomes a stub (`stub_value`) when its key is destroyed, and when its user is erased: after
 the marker always, and before it if the marker was applied in this partition before the subject was learned. So a
 rebuild meets all records of an erased user as stubs.
 """
@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from contracts.erasure import START_SEALED, sealed_erasure_of
-from contracts.sealed import Cut, cut, decoded_v3, event_value, is_sealed, stub_value
+from contracts.sealed.events import Cut, cut, decoded_v3, event_value, is_sealed, stub_value
 from projector.sealed.records import BROKEN, MALFORMED, OpenedErasure, OpenedRecord, as_in_the_log, opened_record
 from projector.sealed.register import erased_subjects
 from projector.writing.connection import Connection

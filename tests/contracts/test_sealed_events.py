@@ -16,7 +16,16 @@ from hypothesis import strategies as st
 from contracts.erasure import erasure_of, sealed_erasure_of
 from contracts.event import ActivityCommand, UserEvent
 from contracts.record import EventRecord, from_value, key_of, new_record
-from contracts.sealed import clear_part, cut, decoded_v3, event_value, naming, sealed_record, stub_value, unsealed_parts
+from contracts.sealed.events import (
+    clear_part,
+    cut,
+    decoded_v3,
+    event_value,
+    naming,
+    sealed_record,
+    stub_value,
+    unsealed_parts,
+)
 from contracts.types import is_product, read_catalogue
 from contracts.validation.rules import Problems
 from projector.projections.meanings import product_of

@@ -1,0 +1,1 @@
+"""The sealed log's own formats (docs/decisions/0042)."""
