@@ -22,7 +22,6 @@ PICTURES = (  # name, page, width, height, dark
     ("console-overview", "/console", 1280, 860, False),
     ("console-dead-letters", "/console/dead-letters", 1280, 760, True),
     ("console-projectors", "/console/projectors", 1280, 560, False),
-    ("console-phone", "/console", 390, 760, True),
 )
 
 
