@@ -56,8 +56,9 @@ KAFKA_ALONE = (
     "topics create",
     *(name for name in ARGUMENTS if name.startswith("keys ")),
 )
-WITH_DATABASE = [name for name in (*ARGUMENTS, *PROCESSES) if name not in KAFKA_ALONE]
-OPERATORS = [name for name in ARGUMENTS if name not in KAFKA_ALONE]
+KEY_STORE = ("privacy forget-months", "privacy give-up", "privacy prepare")  # without one, they end before all else
+WITH_DATABASE = [name for name in (*ARGUMENTS, *PROCESSES) if name not in (*KAFKA_ALONE, "privacy prepare")]
+OPERATORS = [name for name in ARGUMENTS if name not in (*KAFKA_ALONE, *KEY_STORE)]
 FIRST, SECOND = "Sesame1", "Sesame2"  # the pieces of a password, on both sides of a character
 
 
