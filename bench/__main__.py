@@ -6,7 +6,21 @@ from collections.abc import Callable
 import rich_click as click
 from rich.console import Console
 
-from bench import batches, drain, greedy, live, million, overload, peer, post, projectors_scale, read, report, visible
+from bench import (
+    batches,
+    drain,
+    greedy,
+    live,
+    million,
+    overload,
+    peer,
+    post,
+    post_cpu,
+    projectors_scale,
+    read,
+    report,
+    visible,
+)
 from bench.result import Result
 from bench.stage import Stage, StageError, stage
 from footfall.local.embedded import StackError
@@ -18,6 +32,7 @@ BENCHMARKS: dict[str, Callable[[Stage], list[Result]]] = {
     "post_64_connections": post.throughput,
     "post_256_connections": post.throughput_256,
     "post_1_connection_p50": post.latency,
+    "post_cpu": post_cpu.post_cpu,
     "post_two_workers": peer.peer,
     "batch_gzip": batches.batches,
     "overload_goodput": overload.overload,

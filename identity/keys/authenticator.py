@@ -15,8 +15,10 @@ from web.policies.identity import (
     refuse_credentials,
     unauthenticated,
 )
+from web.policies.remembered import Remembered
 from web.policies.request_head import RequestHead
 
+REMEMBERED = 4_096  # keys whose digest need not be computed again: what they stand for is asked for each time
 UNKNOWN = unauthenticated("This key is not known.", INVALID_TOKEN)
 REVOKED = unauthenticated("This key was revoked.", INVALID_TOKEN)
 EXPIRED = unauthenticated("This key has expired.", INVALID_TOKEN)
@@ -41,6 +43,7 @@ class KeyAuthenticator:
         """
         self._register = register
         self._last_uses = uses.last
+        self._digests: Remembered[bytes, bytes] = Remembered(REMEMBERED)  # only of keys that the register has
         self._clock = clock
 
     def __call__(self, head: RequestHead, presented: Presented) -> Authenticated:
@@ -51,9 +54,12 @@ class KeyAuthenticator:
         register = self._register()
         if register is None:
             return refuse_credentials("not_ready", NOT_READY)
-        known, now = register.find(digest_of(token)), self._clock()
+        digest = self._digests.get(token)
+        known, now = register.find(digest or digest_of(token)), self._clock()
         if known is None:
             return refuse_credentials("unknown", UNKNOWN)
+        if digest is None:
+            self._digests.put(token, digest_of(token))
         if known.sound_until <= now:
             return (
                 refuse_credentials("revoked", REVOKED) if known.is_revoked else refuse_credentials("expired", EXPIRED)

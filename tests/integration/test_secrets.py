@@ -94,7 +94,7 @@ def test_a_malformed_url_in_a_file_reaches_no_output(tmp_path: Path) -> None:
 def test_passwords_change_between_single_events_and_none_is_lost(
     secured: SecuredBroker, new_database: Callable[[], Servers], tmp_path: Path
 ) -> None:
-    """A command side goes on over open connections; each restart brings the new password, and nothing is missing."""
+    """Processes go on over open connections; each restart brings the new password, and nothing is missing."""
     names = {EVENTS: "rotating", DEAD_LETTERS: "rotating-dlq", GROUP: "rotating", AUDIT: "rotating-audit"}
     servers = new_database()
     parts = ("`topics create`", "command side", "projector")
@@ -111,8 +111,12 @@ def test_passwords_change_between_single_events_and_none_is_lost(
         assert answer.status_code == 201, answer.text
         accepted.append(answer.json()["event"]["eventId"])
 
+    def wait_for_all(by: str) -> None:
+        wait_until(lambda: asyncio.run(stored(servers)) == len(accepted), 60, f"every event, by {by}")
+
     try:
         post(0)
+        wait_for_all("a projector that has claimed its partitions")
         changed = {**user, "KAFKA_SASL_PASSWORD": "another/pass#word"}
         asyncio.run(set_password(secured.options, "rotator", changed["KAFKA_SASL_PASSWORD"]))
         for index in range(2):  # one after the other: the other one serves
@@ -125,10 +129,11 @@ def test_passwords_change_between_single_events_and_none_is_lost(
         new_url = with_password(servers.projector_url, password)
         asyncio.run(change_password(servers.projector_url, password))
         post(0)
+        wait_for_all("a projector that was told of neither password")
         assert projector.terminate() == 0
         post(1)
         projector = start("projector", {**changed, "DATABASE_URL": new_url}, tmp_path / "projector-again.log")
-        wait_until(lambda: asyncio.run(stored(servers)) == len(accepted), 60, "every event")
+        wait_for_all("the next projector")
     finally:
         if new_url:
             asyncio.run(change_password(new_url, password_of(servers.projector_url)))

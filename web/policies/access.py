@@ -1,7 +1,7 @@
 """The policy behind identity: whether the principal may ask for this path. What was not declared is closed."""
 
 from telemetry.metrics import ACCESS_REFUSED
-from web.access import PUBLIC, needed_for
+from web.access import ACCESS, PUBLIC, needed_for
 from web.policies.decisions import ADMIT, Decision, Refuse
 from web.policies.identity import NOBODY, unauthenticated
 from web.policies.principal import AccessScope, Principal
@@ -27,8 +27,8 @@ FORBIDDEN = {scope: forbidden(scope) for scope in AccessScope}
 
 def check_access(head: RequestHead) -> Decision:
     """See `RequestPolicy`. Needs the fact `Principal`."""
-    needed = needed_for(head.path)
-    principal = head.fact(Principal)
+    needed = ACCESS.get(head.path) or needed_for(head.path)
+    principal: Principal = head.facts[Principal]
     if needed is PUBLIC or needed in principal.scopes:
         return ADMIT
     return refusal(principal, needed)

@@ -8,7 +8,7 @@ import msgspec
 
 from telemetry.health import Probe
 from telemetry.metrics import ACCESS_REFUSED
-from web.policies.decisions import Admit, Decision, NeedsIO, Refuse
+from web.policies.decisions import ADMIT, Admit, Decision, NeedsIO, Refuse
 from web.policies.principal import ANONYMOUS, Principal
 from web.policies.request_head import RequestHead
 
@@ -91,7 +91,12 @@ class Identity:
             answer = authenticate(head, presented)
             if answer is NOT_MINE:
                 continue
-            return Admit(answer, presented.query) if type(answer) is Principal else answer  # type: ignore[return-value]
+            if type(answer) is not Principal:
+                return answer  # type: ignore[return-value]
+            if presented.query is not None:
+                return Admit(answer, presented.query)
+            head.facts[Principal] = answer  # as `Admit` has it done, at half the price
+            return ADMIT
         return ADMIT_NOBODY if presented.token is None else refuse_credentials("unknown", UNKNOWN_KIND)
 
 
