@@ -46,7 +46,7 @@ def builds(generations: Iterable[GenerationStatus]) -> list[Finding]:
             "rebuild",
             "warning",
             f"The rebuild of {each.name} has read {each.progress or 0:.0%} of the log, and no projector works on it.",
-            "Start a projector, or give it up: footfall rebuild drop.",
+            "Start a projector, or give it up: footfall rebuild cancel.",
         )
         for each in generations
         if each.state == "building" and each.progress != 1.0 and all(p.state == "unowned" for p in each.partitions)

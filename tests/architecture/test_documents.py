@@ -53,7 +53,7 @@ def test_settings_page_misses_no_class_of_settings() -> None:
 
 def test_metrics_page_lists_exactly_the_metrics() -> None:
     declared = set()
-    assert server_facts.REASONS, "its metrics are declared when it is imported"
+    assert len(set(server_facts.REASONS)) == len(server_facts.REASONS)  # its metrics are declared when it is imported
     for family in REGISTRY.collect():
         declared.add(f"{family.name}_total" if family.type == "counter" else family.name)
     assert set(table_rows("docs/metrics.md")) == declared

@@ -276,7 +276,7 @@ def a_rebuild_without_projector(world: World) -> Iterator[Follow]:
         world.projector = world.start(True)
 
     yield follow
-    rebuild(world.footfall, "drop")
+    rebuild(world.footfall, "cancel")
 
 
 def faults() -> Mapping[str, Fault]:
