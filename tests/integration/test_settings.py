@@ -19,6 +19,7 @@ from identity.settings import IdentitySettings, KeySettings
 from operations.settings import MigrateSettings, TopicSettings
 from projector.settings import ProjectorSettings
 from query_side.settings import QuerySettings
+from telemetry.traces.settings import TraceSettings
 from tests.patience import PATIENCE
 from web.transport.settings import TlsSettings
 
@@ -35,6 +36,7 @@ CLASSES: list[type[BaseSettings]] = [
     SqlSettings,
     OwnSettings,
     FrontSettings,
+    TraceSettings,
 ]
 SECRET = "hunter2"
 COMMANDS = {
