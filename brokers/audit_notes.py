@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
@@ -35,9 +34,21 @@ async def send_notes(options: Mapping[str, Any], topic: str, *notes: AuditNote) 
             for note in notes:
                 await producer.send_and_wait(topic, encode_audit_record(note), partition=0)
     finally:
-        with suppress(Exception):
-            async with asyncio.timeout(CLOSE_TIMEOUT):
-                await producer.stop()
+        await _stop(producer)
+
+
+async def _stop(producer: AIOKafkaProducer) -> None:
+    """Closes a producer, within its time limit; whether the notes are there is known by now.
+
+    As a task of its own: aiokafka may raise the CancelledError of one of its tasks, which would pass for that of our
+    caller.
+    """
+    ending = asyncio.ensure_future(producer.stop())
+    await asyncio.wait([ending], timeout=CLOSE_TIMEOUT)
+    if not ending.done():
+        ending.cancel()
+    elif not ending.cancelled():
+        ending.exception()  # else asyncio reports that nobody looked at it
 
 
 async def ensure_audit_topic(options: Mapping[str, Any], topic: str, replication_factor: int) -> None:

@@ -38,6 +38,7 @@ class RefusalNotes:
             yield
         finally:
             task.cancel()
+            await asyncio.wait([task])
 
     async def send(self) -> None:
         """Sends what was refused since the last time."""

@@ -198,7 +198,7 @@ def _audited(
     return audited(
         by_connection(connection),
         action,
-        actor=actor_name(options.actor),
+        actor=options.audited_as or actor_name(options.actor),
         tenant_id=chosen.tenant or DEFAULT_TENANT,
         target=_described(chosen),
         user_id=chosen.user,

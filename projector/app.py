@@ -18,7 +18,7 @@ from projector.generations.limits import GenerationLimits, Generations
 from projector.generations.loop import CLOSE_TIMEOUT, GenerationLoop, owner_name
 from projector.liveness.ending_note import ending_note
 from projector.liveness.partition_monitor import PartitionMonitor
-from projector.liveness.rights_watch import RightsWatch
+from projector.liveness.rights_watch import Missing, RightsWatch
 from projector.liveness.watchdog import Watchdog
 from projector.sealed.keeper import SealedKeeper
 from projector.sealed.keys import Keys
@@ -156,8 +156,8 @@ def _kafka_probe(settings: ProjectorSettings, loops: Loops, monitor: PartitionMo
     why_away = WhyAway(settings.client_options)
 
     async def kafka() -> DependencyState:
-        if rights.missing:
-            return DependencyState(ok=False, detail=rights.detail())
+        if isinstance(rights.found, Missing):
+            return DependencyState(ok=False, detail=str(rights.found))
         loop = loops.active()
         if loop is None or loop.consumer is None:
             return DependencyState(ok=False, detail=await why_away.said() or "not connected yet")

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -23,6 +23,7 @@ class Servers:
     admin_url: str
     projector_url: str
     query_url: str
+    files: Path | None = field(default=None, kw_only=True)  # of both servers, if they run here
 
     def with_database(self, name: str) -> "Servers":
         """The same servers, another database."""
@@ -69,7 +70,7 @@ def servers(state_dir: Path) -> Iterator[Servers]:
             yield found
     else:
         with embedded_stack(StackOptions(state_dir, durable=False)) as stack:
-            yield Servers(stack.kafka_bootstrap, stack.admin_url, stack.projector_url, stack.query_url)
+            yield Servers(stack.kafka_bootstrap, stack.admin_url, stack.projector_url, stack.query_url, files=state_dir)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from operations.settings import PrivacySettings
 from projector.privacy.letters import EMPTIED
 from read_model.connecting.pool import connect
 from read_model.generations.register import Connection, list_generations
+from read_model.generations.schema import tables_of
 from read_model.tables.dead_letters import TENANT_OF_KEY
 
 CHUNK = 5_000  # rows at most in one transaction
@@ -147,10 +148,21 @@ async def run(settings: PrivacySettings, actor: str) -> dict[str, Forgotten]:
         try:
             names = [each.name for each in await list_generations(connection) if each.state != "dropping"]
             found = await forget(connection, names)
+            await refresh_statistics(connection, names)
         finally:
             await connection.close()
         deed.target = f"{sum(sum(each.rows.values()) for each in found.values())} rows"
     return found
+
+
+async def refresh_statistics(connection: Connection, generations: Sequence[str]) -> None:
+    """Makes PostgreSQL's statistics anew: they quote values of rows that were deleted, also of erased users.
+
+    A table that somebody vacuums or changes at the moment is left to the next run: this waits for nobody.
+    """
+    for generation in generations:
+        for table in await tables_of(connection, generation):
+            await connection.execute(f"ANALYZE (SKIP_LOCKED) {generation}.{table}")
 
 
 async def forget(connection: Connection, generations: Sequence[str]) -> dict[str, Forgotten]:

@@ -33,6 +33,9 @@ UPDATE {generation}.checkpoints
 SET topic = $2, topic_id = $3, epoch = epoch + 1, last_record = NULL, stopped_reason = NULL, stopped_at = NULL
 WHERE topic = $1
 """
+UNPUBLISHED = """
+SELECT EXISTS (SELECT FROM {generation}.dead_letters WHERE kafka_topic = $1 AND published_at IS NULL)
+"""
 MOVE_LATE = "UPDATE ops.late_events SET topic = $2 WHERE topic = $1"
 MOVE_HISTORIES = """
 INSERT INTO ops.histories (topic, topic_id, number, continues)
@@ -74,8 +77,21 @@ async def wait_until_projected(work: Work, rewrite: Rewrite, ends: Mapping[int, 
     while behind := await _behind(work, rewrite, ends):
         if time.monotonic() > deadline:
             raise RefusedError(
-                f"{behind} has not projected all of {rewrite.topic} after {patience:g} s. Does a projector run? "
-                "The old topic is open again. Then try again."
+                f"{behind} has not projected all of {rewrite.topic} after {patience:g} s. Does a projector "
+                "run? The old topic is open again. Then try again."
+            )
+        await asyncio.sleep(POLL)
+
+
+async def wait_until_published(work: Work, rewrite: Rewrite, patience: float) -> None:
+    """Waits until every dead letter of the active generation is in its topic. Raises RefusedError if they are not."""
+    deadline = time.monotonic() + patience
+    active = next(each.name for each in await list_generations(work.connection) if each.state == "active")
+    while await work.connection.fetchval(UNPUBLISHED.format(generation=active), rewrite.topic):
+        if time.monotonic() > deadline:
+            raise RefusedError(
+                f"Dead letters of {active} are not in {rewrite.dead_letters} after {patience:g} s. Does a projector "
+                "run? The old topics are open again. Then try again."
             )
         await asyncio.sleep(POLL)
 

@@ -1,14 +1,14 @@
 """Makes the new topic the log: closes the old one, copies and compares the rest, and moves the rows."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from operations.audit.deed import audited
 from operations.rewrite.comparing import DifferentError
 from operations.rewrite.copying import Substitute
-from operations.rewrite.moving import move, wait_until_projected
+from operations.rewrite.moving import move, wait_until_projected, wait_until_published
 from operations.rewrite.refusal import RefusedError
 from operations.rewrite.register import Rewrite
 from operations.rewrite.steps import copy_rest, make_topics, verify_from
@@ -30,10 +30,11 @@ class Switched(msgspec.Struct, frozen=True):
 async def switch(work: Work, patience: float) -> Switched:
     """Makes the new topic the log. Afterwards every process gets its name as KAFKA_TOPIC.
 
-    1. The old topics are closed: from then on Kafka refuses every record, so nobody is told 201 for an event that the
+    1. The old topic is closed: from then on Kafka refuses every record, so nobody is told 201 for an event that the
        new topic will not have.
     2. What is missing is copied, and what was not compared yet is compared.
-    3. It waits until the generations have projected everything.
+    3. It waits until the generations have projected everything, and published their dead letters. Only then the
+       dead-letter topic is closed and copied in the same way.
     4. One transaction moves the rows and checkpoints of every generation.
 
     Args:
@@ -59,17 +60,13 @@ async def switch(work: Work, patience: float) -> Switched:
 
 async def _switch_closed(work: Work, rewrite: Rewrite, copies: Mapping[str, Substitute], patience: float) -> Switched:
     began = time.monotonic()
+    events, *letters = rewrite.pairs
     try:
-        for source, _ in rewrite.pairs:
-            await work.topics.close(source, rewrite.configs[source])
-        await reached("rewrite_closed")
-        await copy_rest(work, rewrite, copies)
-        await verify_from(work, rewrite, copies, rewrite.compared)
-        rewrite = await work.rewrite()
-        for source, target in rewrite.pairs:
-            await _refuse_unless_whole(work, rewrite, source)
-            await work.topics.configure(target, rewrite.configs[source])
+        rewrite = await _close_and_copy(work, rewrite, [events], copies)
         await wait_until_projected(work, rewrite, rewrite.compared[rewrite.topic], patience)
+        if letters:  # a projector that finds this topic closed would give letters up
+            await wait_until_published(work, rewrite, patience)
+            rewrite = await _close_and_copy(work, rewrite, letters, copies)
     except Exception:
         for source, _ in rewrite.pairs:
             await work.topics.configure(source, rewrite.configs[source])
@@ -79,6 +76,21 @@ async def _switch_closed(work: Work, rewrite: Rewrite, copies: Mapping[str, Subs
     await reached("rewrite_switched")
     names = (rewrite.topic, rewrite.new_topic, rewrite.dead_letters, rewrite.new_dead_letters)
     return Switched(*names, generations, time.monotonic() - began)
+
+
+async def _close_and_copy(
+    work: Work, rewrite: Rewrite, pairs: Sequence[tuple[str, str]], copies: Mapping[str, Substitute]
+) -> Rewrite:
+    for source, _ in pairs:
+        await work.topics.close(source, rewrite.configs[source])
+    await reached("rewrite_closed")
+    await copy_rest(work, rewrite, copies)
+    await verify_from(work, rewrite, copies, rewrite.compared)
+    rewrite = await work.rewrite()
+    for source, target in pairs:
+        await _refuse_unless_whole(work, rewrite, source)
+        await work.topics.configure(target, rewrite.configs[source])
+    return rewrite
 
 
 async def _refuse_unless_whole(work: Work, rewrite: Rewrite, source: str) -> None:

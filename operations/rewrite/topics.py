@@ -30,6 +30,7 @@ WHILE_COPYING = {
     "cleanup.policy": "delete",
 }
 CLOSED = {"max.message.bytes": "0"}  # no batch is so small
+FILES_GO_SOON = {"file.delete.delay.ms": "1000"}
 OF_THE_TOPIC = 1  # Kafka's number of the source of a configuration: it was set for this topic
 TIMEOUT = 30.0  # seconds for brokers to do what the controller has accepted
 POLL = 0.1  # seconds
@@ -107,7 +108,9 @@ class Topics:
             await ended_within(CLOSE_TIMEOUT, producer.stop)
 
     async def delete(self, topic: str) -> None:
-        """Deletes a topic, unless it is gone."""
+        """Deletes a topic, unless it is gone, and its files soon after."""
+        if topic in await self.names():
+            await self.configure(topic, {**CLOSED, **FILES_GO_SOON})
         answer = await self._admin.delete_topics([topic])
         for _, code in answer.topic_error_codes:
             if for_code(code) is not UnknownTopicOrPartitionError:

@@ -54,6 +54,7 @@ class AuditKeeper:
             yield
         finally:
             task.cancel()
+            await asyncio.wait([task])  # its consumer is closed, within its time limit
 
     async def _keep(self) -> None:
         while True:

@@ -45,11 +45,12 @@ Partition: TypeAlias = tuple[str, int]  # topic and partition
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """The options of a run.
 
-    `actor`: the operator, for the journal. `limit`: letters at most. `rate`: letters a second; None: no limit.
-    `dry_run`: roll everything back at the end.
+    `actor`: the operator, for the journal. `audited_as`: for the audit log, if that says more. `limit`: letters at
+    most. `rate`: letters a second; None: no limit. `dry_run`: roll everything back at the end.
     """
 
     actor: str
+    audited_as: str = ""
     limit: int = 1_000
     rate: float | None = None
     dry_run: bool = False

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 
@@ -21,8 +22,28 @@ PATIENCE = 10.0  # seconds for an answer
 CLOSE_TIMEOUT = 2.0  # seconds
 
 
+class NotAsked(msgspec.Struct, frozen=True):
+    """Kafka has not answered yet: nothing is known, and the probe of Kafka says why."""
+
+
+class Given(msgspec.Struct, frozen=True):
+    """Kafka withheld nothing when it was last asked, or does not tell."""
+
+
+class Missing(msgspec.Struct, frozen=True):
+    """Kafka withheld these rights when it was last asked."""
+
+    rights: Sequence[Right]
+
+    def __str__(self) -> str:
+        return f"Kafka does not let this user {', '.join(map(str, self.rights))}"
+
+
+Rights = NotAsked | Given | Missing
+
+
 class RightsWatch:
-    """`missing`: the rights that Kafka withheld when it was last asked."""
+    """`found`: what Kafka said when it was last asked."""
 
     def __init__(self, settings: ProjectorSettings) -> None:
         names = {
@@ -34,11 +55,7 @@ class RightsWatch:
         self._needed = least_rights("projector", names)
         self._options: Callable[[], Mapping[str, Any]] = settings.client_options
         self._client: AIOKafkaClient | None = None
-        self.missing: Sequence[Right] = ()
-
-    def detail(self) -> str:
-        """Returns a sentence that names every missing right; empty if there is none."""
-        return f"Kafka does not let this user {', '.join(map(str, self.missing))}" if self.missing else ""
+        self.found: Rights = NotAsked()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -57,14 +74,15 @@ class RightsWatch:
             except (KafkaError, OSError, TimeoutError) as error:  # the probe of Kafka reports it
                 get_logger("projector").info("rights_not_checked", error=type(error).__name__)
                 await self._disconnect()
-            await asyncio.sleep(INTERVAL if self.missing or self._client is None else SELDOM)
+            await asyncio.sleep(SELDOM if isinstance(self.found, Given) and self._client is not None else INTERVAL)
 
     async def _ask(self) -> None:
         client = await self._connected()
         missing = await missing_rights(client, self._needed)
-        if missing and missing != self.missing:
+        found = Missing(missing) if missing else Given()
+        if missing and found != self.found:
             get_logger("projector").error("rights_missing", reason=[str(right) for right in missing])
-        self.missing = missing
+        self.found = found
 
     async def _connected(self) -> AIOKafkaClient:
         if self._client is None:

@@ -23,7 +23,10 @@ BEGINNING, NOW = "beginning", "now"
 # half a minute. So the binary search looks for a time this much earlier, and the records after it are scanned.
 DISORDER = timedelta(seconds=60)
 
-# The two statements below say at which offset of the log a time is, and nothing of a row: they know no tenant.
+# The two statements below say at which offset of the log a time is, and nothing of a row. They compare no tenant, and
+# need not: a time is at one place of the log, whoever asks, and to look for a tenant's own first row there would mean
+# to walk those of others. What they find leaves the process only in a cursor, which is sealed for every tenant but the
+# default, and a page that begins there has this tenant's rows only (docs/decisions/0037).
 PROBE = f"""
 SELECT asked.partition, (
     SELECT e.recorded_at >= $2 FROM {READ}.processed_events AS e

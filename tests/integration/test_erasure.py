@@ -1,10 +1,12 @@
 """Erasure: what a user did before the marker goes from every table, counts stay, and a rebuild says the same."""
 
 import asyncio
+import contextlib
 import io
 import json
 import os
 import re
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from tests.conftest import Footfall
 from tests.drivers.erasure import assert_rebuilt_the_same, counts, hits
 from tests.drivers.privacy import privacy
 from tests.drivers.rebuilding import NEW, OLD, a_day, dlq, rebuild, wait_until_done
+from tests.drivers.rewriting import bytes_of, rewrite
 from tests.patience import PATIENCE
 from tests.processes import Process, wait_until
 from tests.producing import (
@@ -246,6 +249,39 @@ def test_one_and_a_tenth_of_many_users_are_in_no_byte_and_every_count_is_equal(f
         assert told["seconds"] <= (60 if LONG else PATIENCE)
         assert found_in(footfall, front) == everybody - gone
         assert counts(footfall) == before
+    if LONG and footfall.servers.files is not None:
+        assert_no_file_holds_them(footfall, footfall.servers.files, gone, everybody)
+
+
+def assert_no_file_holds_them(footfall: Footfall, files: Path, gone: set[str], everybody: set[str]) -> None:
+    """Rewrites the log and the tables' files, and scans the bytes of both servers. The write-ahead log is no table."""
+    assert gone <= in_files(files / "kafka" / "data")
+    assert gone & in_files(files / "postgres", "base")
+    began = time.monotonic()
+    for step in (("copy",), ("verify",), ("switch", "--yes"), ("finish", "--yes")):
+        rewrite(footfall, *step)
+        print(f"{step[0]}: {time.monotonic() - began:.1f} s since the rewrite began")  # noqa: T201
+    tables = sql(footfall.servers, "SELECT relname FROM pg_class WHERE relnamespace = 'read_g1'::regnamespace "
+                                   "AND relkind = 'r'")  # fmt: skip
+    for (table,) in tables:
+        sql(footfall.servers, f"VACUUM FULL ANALYZE read_g1.{table}")
+    footfall.topic = f"{footfall.topic}.1"
+    left = set(PERSON.findall(repr(bytes_of(footfall, footfall.topic)).encode()))
+    assert {found.decode() for found in left} == everybody - gone
+    wait_until(lambda: not gone & in_files(files / "kafka" / "data"), 90, "Kafka to delete the old topic's files")
+    wait_until(lambda: not gone & in_files(files / "postgres", "base"), 300, "PostgreSQL to delete the old files")
+    wal = len(gone & in_files(files / "postgres", "pg_wal"))
+    print(f"no file holds them after {time.monotonic() - began:.1f} s; {wal} of them are in the WAL")  # noqa: T201
+
+
+def in_files(folder: Path, within: str = "") -> set[str]:
+    """Every user whose name stands in a file below the folder, as it is on disk."""
+    found: set[bytes] = set()
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):  # servers delete files meanwhile
+            if path.is_file() and within in str(path.relative_to(folder)):
+                found.update(PERSON.findall(path.read_bytes()))
+    return {name.decode() for name in found}
 
 
 def test_everything_about_a_user_is_exported_and_then_erased_by_an_operator(footfall: Footfall, tmp_path: Path) -> None:

@@ -79,10 +79,19 @@ def test_who_is_erased_after_their_old_events_went_is_in_no_table(footfall: Foot
     privacy(footfall, "retention", "run")
     assert json.loads(privacy(footfall, "erase", "user-1", "--yes", "--json"))["done"]
     assert hits(footfall, "user-1", OLD) == {}
+    assert quoted_in_statistics(footfall, "user-1")
+    privacy(footfall, "retention", "run")
+    assert not quoted_in_statistics(footfall, "user-1")
     produce(footfall, a_history())  # the user is back, in hours of which they were erased
     wait_until_processed(footfall, 28 + 27)
     privacy(footfall, "retention", "run")
     assert_rebuilt_the_same(footfall)
+
+
+def quoted_in_statistics(footfall: Footfall, user: str) -> bool:
+    """Whether PostgreSQL's statistics of the read model name the user."""
+    told = f"concat_ws(' ', most_common_vals::text, histogram_bounds::text) ~ '\\y{user}\\y'"
+    return bool(sql(footfall.servers, f"SELECT FROM pg_stats WHERE schemaname = '{OLD}' AND {told} LIMIT 1"))
 
 
 def test_settled_dead_letters_go_and_what_was_discarded_stays_discarded(footfall: Footfall) -> None:

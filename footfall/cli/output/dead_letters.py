@@ -21,6 +21,7 @@ from footfall.cli.failures import readable_failures
 from footfall.cli.sealed.key_store import operator_keys
 from footfall.cli.settings import operator_settings
 from footfall.processes.environment import load_catalogue, tracing
+from operations.audit.deed import actor_name
 from operations.dead_letters import discard_letters, list_letters, redrive_letters, show_letter
 from operations.settings import DlqSettings
 from projector.dead_letters.letter_filter import LetterFilter
@@ -48,8 +49,9 @@ def filter_of(offsets: tuple[int | None, int | None] | None, state: str | None =
 
 
 def options_of(actor: str | None, limit: int, rate: float | None, *, dry_run: bool) -> Options:
-    """Makes the options of a redrive or discard. Without an actor, it is the user of this terminal."""
-    return Options(actor=actor or _user(), limit=limit, rate=rate, dry_run=dry_run)
+    """Makes the options of a redrive or discard. Without an actor: FOOTFALL_ACTOR, or the user of this terminal."""
+    name = actor or os.environ.get("FOOTFALL_ACTOR") or _user()
+    return Options(actor=name, audited_as=actor or actor_name(name), limit=limit, rate=rate, dry_run=dry_run)
 
 
 def _user() -> str:
