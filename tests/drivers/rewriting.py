@@ -5,8 +5,12 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from click.testing import CliRunner
+
+from footfall.cli.main import cli
 from tests.conftest import Footfall
 from tests.patience import PATIENCE
 from tests.producing import committed_records
@@ -14,18 +18,25 @@ from tests.producing import committed_records
 
 def rewrite(footfall: Footfall, *arguments: str, code: int = 0, killed_at: str = "") -> str:
     """Runs `footfall privacy rewrite <arguments>`; returns what it prints."""
-    role = {"ENVIRONMENT": "test", "DATABASE_URL": footfall.servers.admin_url, "FOOTFALL_TRACEBACK": "1"}
-    points = {"FOOTFALL_FAILPOINTS": f"{killed_at}=kill"} if killed_at else {}
+    role = {"ENVIRONMENT": "test", "DATABASE_URL": footfall.servers.admin_url, **footfall.environment()}
+    if killed_at:
+        return _killed(role, arguments, killed_at)
+    run = CliRunner().invoke(cli, ["privacy", "rewrite", *arguments], env=role)
+    assert run.exit_code == code, f"{run.output}{run.exception!r}"
+    return run.output if code else run.stdout
+
+
+def _killed(role: Mapping[str, str], arguments: Sequence[str], point: str) -> str:
     run = subprocess.run(
         [sys.executable, "-m", "footfall", "privacy", "rewrite", *arguments],
-        env={**os.environ, **role, **points, **footfall.environment()},
+        env={**os.environ, **role, "FOOTFALL_FAILPOINTS": f"{point}=kill"},
         capture_output=True,
         text=True,
         timeout=PATIENCE,
         check=False,
     )
-    assert run.returncode == (-signal.SIGKILL if killed_at else code), run.stdout + run.stderr
-    return run.stderr if code else run.stdout
+    assert run.returncode == -signal.SIGKILL, run.stdout + run.stderr
+    return run.stdout
 
 
 def rewrite_json(footfall: Footfall, *arguments: str) -> dict[str, Any]:
