@@ -57,7 +57,7 @@ async def server(way: Way) -> tuple[uvicorn.Server, str]:
 async def measured(way: Way) -> Spent:
     """Serves, and has a client ask."""
     serving, credentials = await server(way)
-    task = asyncio.create_task(serving._serve())  # noqa: SLF001 - without uvicorn's signal handlers
+    task = asyncio.create_task(serving._serve())  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - without signal handlers
     while not serving.started:  # noqa: ASYNC110 - uvicorn has no event for it
         await asyncio.sleep(0.01)
     port = serving.servers[0].sockets[0].getsockname()[1]

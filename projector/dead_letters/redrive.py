@@ -109,7 +109,7 @@ class Redrive:
         keys: dict[Partition, dict[bytes, int]] = {}
 
         async def chunk(connection: Connection, partition: Partition, after: int, size: int) -> Outcomes:
-            here = _within(chosen, partition)
+            here = msgspec.structs.replace(chosen, topic=partition[0], partition=partition[1])
             if partition not in keys:
                 found = await connection.fetch(self._sql(sql.CHOSEN_KEYS), *here.arguments())
                 keys[partition] = {row["key"]: row["first"] for row in found}
@@ -134,7 +134,7 @@ class Redrive:
         chosen = msgspec.structs.replace(chosen, state="parked")
 
         async def chunk(connection: Connection, partition: Partition, after: int, size: int) -> Outcomes:
-            here = _within(chosen, partition)
+            here = msgspec.structs.replace(chosen, topic=partition[0], partition=partition[1])
             rows = await connection.fetch(self._sql(sql.NEXT_CHOSEN), *here.arguments(), after, size)
             offsets = [row["kafka_offset"] for row in rows]
             await connection.execute(self._sql(sql.RESOLVE), *partition, offsets, "discarded", self._options.actor, 0)
@@ -284,10 +284,6 @@ class _RedriveRate:
 def counts_of(outcomes: Iterable[LetterOutcome]) -> dict[Outcome, int]:
     """Counts the letters by outcome."""
     return dict(Counter(letter.outcome for letter in outcomes))
-
-
-def _within(chosen: LetterFilter, partition: Partition) -> LetterFilter:
-    return msgspec.structs.replace(chosen, topic=partition[0], partition=partition[1])
 
 
 def _outcome_of(

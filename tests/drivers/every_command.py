@@ -5,7 +5,7 @@ from click.testing import CliRunner, Result
 from footfall.cli.main import cli
 
 # What each command needs to be called at all. A new command belongs here, too: the first test says so.
-PROCESSES = ("command-side", "query-side", "front", "projector")
+PROCESSES = ("command-side", "query-side", "front", "projector", "console")
 WHOLE_STACKS = ("up", "demo")
 ARGUMENTS = {
     "dlq list": (),
@@ -33,6 +33,12 @@ ARGUMENTS = {
     "privacy retention remove": (),
     "privacy retention run": (),
     "privacy retention set": ("--days", "1"),
+    "privacy rewrite abandon": ("--yes",),
+    "privacy rewrite copy": (),
+    "privacy rewrite finish": ("--yes",),
+    "privacy rewrite plan": (),
+    "privacy rewrite switch": ("--yes",),
+    "privacy rewrite verify": (),
     "rebuild cancel": (),
     "rebuild drop": (),
     "rebuild pause": (),

@@ -133,9 +133,12 @@ def test_a_database_that_goes_in_the_middle_is_one_sentence(
     reached = {"migrate": b"footfall_migrations", "grant-reporter": b"reporting", "sql": b"current_user"}
     reached |= dict.fromkeys(("audit list", "audit verify"), b"ops.audit")
     reached |= dict.fromkeys((name for name in OPERATORS if name.startswith("privacy retention")), b"ops.retention")
+    reached |= dict.fromkeys((name for name in OPERATORS if name.startswith("privacy rewrite")), b"ops.log_rewrites")
+    reached["privacy rewrite plan"] = b"LOCK TABLE ops.journal"
     proxy.lose_answer_to(reached.get(command, b"ops.generations"))
     environment = {**urls(proxy.in_front_of(database.admin_url)), "KAFKA_BOOTSTRAP_SERVERS": database.kafka}
-    topic = new_topic(1) if command.startswith(("gaps", "privacy erase")) else "whatever"  # these ask Kafka first
+    ask_kafka_first = ("gaps", "privacy erase", "privacy rewrite")
+    topic = new_topic(1) if command.startswith(ask_kafka_first) else "whatever"
     run = footfall(command, **environment, KAFKA_TOPIC=topic)
     assert proxy.answer_lost.is_set(), run.output
     assert_a_sentence(run)

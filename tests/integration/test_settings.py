@@ -19,6 +19,7 @@ from identity.settings import IdentitySettings, KeySettings
 from operations.settings import MigrateSettings, TopicSettings
 from projector.settings import ProjectorSettings
 from query_side.settings import QuerySettings
+from sealing.settings import SealingSettings
 from telemetry.traces.settings import TraceSettings
 from tests.patience import PATIENCE
 from web.transport.settings import TlsSettings
@@ -37,6 +38,7 @@ CLASSES: list[type[BaseSettings]] = [
     OwnSettings,
     FrontSettings,
     TraceSettings,
+    SealingSettings,
 ]
 SECRET = "hunter2"
 COMMANDS = {

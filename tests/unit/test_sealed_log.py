@@ -63,7 +63,7 @@ class Log:
     async def publish_all(self, records: Sequence[EventRecord]) -> list[Outcome] | NotTaken:
         for record in records:
             self._take(record)
-        return [Acknowledged(0, 0)] * len(records)
+        return [Acknowledged(0, 0) for _ in records]
 
     def _take(self, record: EventRecord) -> None:
         assert record.key == b"sealed"
