@@ -1,6 +1,8 @@
 """One trace tells an event's life, from the request to what queries see (docs/traces.md)."""
 
+import asyncio
 import json
+import os
 from collections.abc import Iterator
 from typing import Any
 from unittest.mock import patch
@@ -170,3 +172,93 @@ def test_an_endpoint_that_is_away_harms_nobody(shared_footfall: Footfall) -> Non
     assert front.terminate() == 0
     assert front.log_text().count("spans_not_exported") == 1
     assert "Traceback" not in front.log_text()
+
+
+class Poster(asyncio.Protocol):
+    """Posts so many events, one after the other; every hundredth of them is sampled, if `mark`."""
+
+    def __init__(self, numbers: range, done: asyncio.Future[None], mark: bool) -> None:
+        self._numbers, self._done, self._mark = iter(numbers), done, mark
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport: Any = transport
+        self._post()
+
+    def data_received(self, data: bytes) -> None:
+        if not data.startswith(b"HTTP/1.1 201 "):
+            self._done.set_exception(AssertionError(data))
+            self._transport.close()
+            return
+        self._post()
+
+    def _post(self) -> None:
+        number = next(self._numbers, None)
+        if number is None:
+            self._transport.close()
+            self._done.set_result(None)
+            return
+        body = b'{"userId":"user-%d","eventType":"LOGIN","payload":{}}' % (number % 997)
+        head = b"POST /events/generate HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        if self._mark and number % 100 == 0:
+            head += b"traceparent: 00-5%031x-00f067aa0ba902b7-01\r\n" % (number + 1)
+        self._transport.write(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+
+
+async def post_events(port: int, count: int, mark: bool) -> None:
+    """Over 32 connections."""
+    loop, each = asyncio.get_running_loop(), count // 32
+    ends = [loop.create_future() for _ in range(32)]
+    for index, end in enumerate(ends):
+        numbers = range(index * each, index * each + each)
+        await loop.create_connection(lambda n=numbers, e=end: Poster(n, e, mark), "127.0.0.1", port)  # type: ignore[misc]
+    await asyncio.gather(*ends)
+
+
+def torn(spans: list[Span]) -> bool:
+    """Whether something of an event's life is missing, or a span's parent."""
+    ids = {span.id for span in spans} | {"", CLIENT_SPAN}
+    return {span.name.split()[0] for span in spans} != LIFE - {"INSERT"} or any(
+        span.parent not in ids for span in spans
+    )
+
+
+def whole_traces(receiver: Receiver, begins: str) -> dict[str, list[Span]]:
+    """The traces whose ids begin so, without PostgreSQL's span, which only the first of a batch has."""
+    found = {trace: [span for span in spans if "INSERT" not in span.name] for trace, spans in receiver.traces().items()}
+    return {trace: spans for trace, spans in found.items() if trace.startswith(begins)}
+
+
+def test_every_sampled_event_has_one_whole_trace(sides: tuple[Process, Process], receiver: Receiver) -> None:
+    asyncio.run(post_events(int(sides[0].url.rpartition(":")[2]), 3_200, mark=True))
+
+    def whole() -> list[str]:
+        return [trace for trace, spans in whole_traces(receiver, "5").items() if not torn(spans)]
+
+    wait_until(lambda: len(whole()) >= 32, 30, "32 whole traces")
+    assert len(whole()) == len(whole_traces(receiver, "5")) == 32
+    linked = {other for spans in whole_traces(receiver, "5").values() for span in spans for other, _ in span.links}
+    assert len(linked) == 32, "every batch links to its events"
+
+
+@pytest.mark.skipif("FOOTFALL_LONG" not in os.environ, reason="100,000 events; FOOTFALL_LONG=1")
+def test_one_percent_of_100_000_events_are_1_000_whole_traces(new_footfall: Any) -> None:
+    footfall: Footfall = new_footfall()
+    with otlp_receiver() as receiver:
+        start: Any = footfall.start
+        where = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}
+        ratio = {"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.01"}
+        try:
+            front = start("front", **where, **ratio)
+            projector = start("projector", **where)
+            asyncio.run(post_events(int(front.url.rpartition(":")[2]), 100_000, mark=False))
+            wait_until(lambda: stored(footfall) == 100_000, 120, "100,000 rows")
+            assert projector.terminate() == front.terminate() == 0
+        finally:
+            footfall.close()
+        posts = {trace: spans for trace, spans in whole_traces(receiver, "").items() if len(spans) > 1}
+        assert 900 <= len(posts) <= 1_100
+        assert [trace for trace, spans in posts.items() if torn(spans)] == []
+
+
+def stored(footfall: Footfall) -> int:
+    return int(sql(footfall.servers, "SELECT count(*) FROM read_g1.processed_events")[0]["count"])
