@@ -4,24 +4,27 @@ Only the event loop's thread writes. A scrape turns the numbers into the familie
 `http_request_seconds`.
 """
 
+import time
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
 
 
 class SideTally:
     """Counts of the answers of one side."""
 
-    __slots__ = ("_bounds", "by_bucket", "by_class", "seconds")
+    __slots__ = ("_bounds", "by_bucket", "by_class", "exemplars", "seconds")
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self._bounds = bounds
         self.by_bucket = [0] * (len(bounds) + 1)
         self.by_class = [0] * 6
         self.seconds = 0.0
+        self.exemplars: dict[int, Exemplar] = {}  # by bucket: the latest request of it that was recorded
 
     def note(self, status: int, elapsed: float) -> None:
         """Counts one answer.
@@ -33,6 +36,11 @@ class SideTally:
         self.by_class[status // 100] += 1
         self.by_bucket[bisect_left(self._bounds, elapsed)] += 1
         self.seconds += elapsed
+
+    def exemplify(self, trace_id: str, elapsed: float) -> None:
+        """Names the trace of an answer that was counted. `elapsed`: see `note`."""
+        bucket = bisect_left(self._bounds, elapsed)
+        self.exemplars[bucket] = Exemplar({"trace_id": trace_id}, elapsed, time.time())
 
 
 class HttpTally(Collector):
@@ -60,10 +68,12 @@ class HttpTally(Collector):
         for side, tally in self._sides.items():
             for number, count in enumerate(tally.by_class):
                 requests.add_metric([side, f"{number}xx"], count)
-            total, buckets = 0, []
-            for bound, count in zip(bounds, tally.by_bucket, strict=True):
+            total = 0
+            buckets: list[tuple[str, float] | tuple[str, float, Exemplar]] = []
+            for index, (bound, count) in enumerate(zip(bounds, tally.by_bucket, strict=True)):
                 total += count
-                buckets.append((bound, float(total)))
+                exemplar = tally.exemplars.get(index)
+                buckets.append((bound, float(total)) if exemplar is None else (bound, float(total), exemplar))
             seconds.add_metric([side], buckets, tally.seconds)
         yield requests
         yield seconds

@@ -13,7 +13,7 @@ import structlog
 from structlog.processors import ExceptionRenderer
 from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
-from telemetry.current_request import CURRENT_REQUEST
+from telemetry.current_request import current_request
 from telemetry.log_throttle import LogThrottle
 
 MASK = "***"
@@ -85,7 +85,7 @@ def _told(error: BaseException | None, seen: set[int]) -> list[str]:
 
 
 def _with_request(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    request = CURRENT_REQUEST.get()
+    request = current_request()
     if request is not None:
         event.setdefault("request_id", request.request_id)
         if request.trace is not None:

@@ -66,7 +66,8 @@ class Middleware:
         self.app = app
         self.direct_routes = {**direct, **health_routes(side, probes), "/": self._root, "*": self._root}
         self._failures = FailedRequests(side)
-        self._note = HTTP_TALLY.of(side).note
+        self._tally = HTTP_TALLY.of(side)
+        self._note = self._tally.note
         self.fast_handlers = fast_handlers
         self.policies = tuple(policies)
         self.unparsed = tuple(unparsed)
@@ -112,7 +113,7 @@ class Middleware:
             passage.end()
             self.answered(scope["method"], scope["path"], status, started, request_id)
             if trace is not None:
-                trace.end(scope["method"], template_of(passage.head.path), status)
+                self.end_trace(trace, scope["method"], passage.head.path, status, started)
 
     async def _admit_and_route(self, passage: Passage, scope: Scope, receive: Receive, send: Send) -> None:
         decision = await passage.completed()
@@ -142,6 +143,12 @@ class Middleware:
         self._note(status, elapsed)
         if status >= 500 or status == 0:
             self._failures.tell(method, path, status, elapsed, request_id)
+
+    def end_trace(self, trace: RequestTrace, method: str, path: str, status: int, started: float) -> None:
+        """Records the trace of a request that was answered, and names it as an example of how long that takes."""
+        trace.end(method, template_of(path), status)
+        if trace.context.sampled:
+            self._tally.exemplify(trace.trace_id, time.perf_counter() - started)
 
 
 def trace_of(head: RequestHead) -> RequestTrace | None:

@@ -1,5 +1,8 @@
 """Records spans, each when it has ended, with OpenTelemetry's SDK: a bounded queue, and a thread that exports it.
 
+They are made of the SDK's `ReadableSpan`: its tracer begins each span with a context, a lock and an id of its own,
+and took four times as long, in the event loop (docs/decisions/0046).
+
 A full queue drops the oldest spans, and an endpoint that is away costs spans, never a request or an event.
 """
 
@@ -8,23 +11,12 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from opentelemetry.context import Context as NoSpan
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
-from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
-from opentelemetry.sdk.trace.sampling import ALWAYS_ON
-from opentelemetry.trace import (
-    Link,
-    NonRecordingSpan,
-    SpanContext,
-    SpanKind,
-    Status,
-    StatusCode,
-    TraceFlags,
-    set_span_in_context,
-)
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
 from telemetry.logs import get_logger
 from telemetry.metrics import TRACE_SPANS
@@ -41,6 +33,7 @@ LAST_EXPORT = 2.0  # seconds that the end of a process waits for its last spans
 MAX_LINKS = 128  # of one span: OpenTelemetry's own bound
 
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
+_OK, _ERROR = Status(StatusCode.UNSET), Status(StatusCode.ERROR)
 
 
 class Recorder:
@@ -48,18 +41,11 @@ class Recorder:
 
     def __init__(self, exporter: SpanExporter, service: str) -> None:
         """`service`: names the process, unless OTEL_RESOURCE_ATTRIBUTES does."""
-        self._ids = _ChosenIds()
         self._processor = BatchSpanProcessor(
             exporter, max_queue_size=QUEUE, max_export_batch_size=EXPORT_BATCH, schedule_delay_millis=EXPORT_DELAY
         )
-        self._provider = TracerProvider(
-            ALWAYS_ON,  # what is recorded here has been sampled
-            Resource.create({"service.name": service, "service.namespace": "footfall"}),
-            shutdown_on_exit=False,
-            id_generator=self._ids,
-        )
-        self._provider.add_span_processor(self._processor)
-        self._tracer = self._provider.get_tracer("footfall")
+        self._resource = Resource.create({"service.name": service, "service.namespace": "footfall"})
+        self._scope = InstrumentationScope("footfall")
 
     def record(  # noqa: PLR0913 - each argument is one property of a span
         self,
@@ -85,23 +71,27 @@ class Recorder:
             links: Spans of other traces; the first `MAX_LINKS` are kept.
             error: Why it failed, in a word; None: it did not.
         """
-        self._ids.chosen = context
-        span = self._tracer.start_span(
-            name,
-            NoSpan() if parent is None else set_span_in_context(NonRecordingSpan(_named(parent))),
-            KINDS[kind],
-            attributes,
-            [Link(_named(link)) for link in links[:MAX_LINKS]],
-            start_time=times[0],
-        )
         if error is not None:
-            span.set_attribute("error.type", error)
-            span.set_status(Status(StatusCode.ERROR))
-        span.end(max(times))
+            attributes = {**attributes, "error.type": error}
+        span = ReadableSpan(
+            name,
+            _named(context),
+            None if parent is None else _named(parent),
+            self._resource,
+            attributes,
+            (),
+            [Link(_named(link)) for link in links[:MAX_LINKS]],
+            KINDS[kind],
+            status=_OK if error is None else _ERROR,
+            start_time=times[0],
+            end_time=max(times),
+            instrumentation_scope=self._scope,
+        )
+        self._processor.on_end(span)
 
     def close(self) -> None:
         """Exports what is left, for at most `LAST_EXPORT`."""
-        closing = threading.Thread(target=self._provider.shutdown, name="last-spans", daemon=True)
+        closing = threading.Thread(target=self._processor.shutdown, name="last-spans", daemon=True)
         closing.start()
         closing.join(LAST_EXPORT)
 
@@ -134,18 +124,6 @@ class CountedExporter(SpanExporter):
             return
         self._told_at, lost, self._lost = now, self._lost, 0
         get_logger("traces").warning("spans_not_exported", endpoint=self._endpoint, lost=lost)
-
-
-class _ChosenIds(RandomIdGenerator):
-    """Gives the next span the ids that it has already: a record went out with them before the span ended."""
-
-    chosen = Context(1, 1, sampled=True)
-
-    def generate_span_id(self) -> int:
-        return self.chosen.span_id
-
-    def generate_trace_id(self) -> int:
-        return self.chosen.trace_id
 
 
 def otlp_recorder(endpoint: str, service: str) -> Recorder:

@@ -2,7 +2,7 @@
 
 import time
 
-from telemetry.traces.context import Context, Value, context_in
+from telemetry.traces.context import TRACEPARENT, Context, Value, context_in
 from telemetry.traces.tracing import TRACING
 
 UNTRACED = frozenset({"/health", "/health/live", "/health/ready", "/metrics"})  # who asks there asks all day
@@ -86,8 +86,10 @@ class RequestTrace:
 
 def begin(headers: list[tuple[bytes, bytes]], path: str, scheme: str) -> RequestTrace | None:
     """The trace of a request; None: it is part of none. Only where `TRACING.recorder` is there."""
-    if path in UNTRACED:
-        return None
-    parent = context_in(headers)
+    parent = None
+    for name, _ in headers:
+        if name == TRACEPARENT:
+            parent = context_in(headers)
+            break
     context = TRACING.sampler.begin(parent)
-    return None if context is None else RequestTrace(context, parent, scheme)
+    return None if context is None or path in UNTRACED else RequestTrace(context, parent, scheme)

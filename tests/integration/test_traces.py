@@ -39,7 +39,7 @@ def receiver() -> Iterator[Receiver]:
 @pytest.fixture(scope="module")
 def sides(shared_footfall: Footfall, receiver: Receiver) -> tuple[Process, Process]:
     """The front and a projector. Who sends no `traceparent` is not sampled."""
-    where = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url, "OTEL_BSP_SCHEDULE_DELAY": "100"}
+    where = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}
     sampler = {"OTEL_TRACES_SAMPLER": "parentbased_always_off"}
     start: Any = shared_footfall.start
     return start("front", **where, **sampler), start("projector", **where)

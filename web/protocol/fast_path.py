@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from telemetry.current_request import CURRENT_REQUEST
+from telemetry.current_request import OFFERED
 from telemetry.logs import get_logger
 from telemetry.traces.request_trace import RequestTrace
 from telemetry.traces.tracing import TRACING
@@ -174,14 +174,14 @@ class FastHttp(BoundedHttp):
             head.facts[PeerCertificate] = self._peer
         passage = Passage(head, middleware.policies)
         request = BufferedRequest(self, middleware, head, self._body)
-        told = CURRENT_REQUEST.set(request)
+        OFFERED.request = request
         decision = passage.proceed()
         self._way, self._passage = ANSWERING, passage
         taken = self._handles(request) if decision is ADMIT else self._refuses(request, decision)
         if not taken:
             self._passage = self._leave = None
             self._continue_on_asgi(passage)
-        CURRENT_REQUEST.reset(told)
+        OFFERED.request = None
 
     def _handles(self, request: "BufferedRequest") -> bool:
         """Returns False to fall back to ASGI."""
@@ -246,6 +246,10 @@ class BufferedRequest:
         if asked_for:
             lines += encode_headers(asked_for)
         self._connection.finish(whole_answer(status, body, content_type, lines, self.request_id))
+        if self.trace is None:
+            self._middleware.answered("POST", self.head.path, status, self._started, self.request_id)
+            return
+        before, OFFERED.request = OFFERED.request, self
         self._middleware.answered("POST", self.head.path, status, self._started, self.request_id)
-        if self.trace is not None:
-            self.trace.end("POST", self.head.path, status)
+        OFFERED.request = before
+        self._middleware.end_trace(self.trace, "POST", self.head.path, status, self._started)
