@@ -18,6 +18,7 @@ from tests.otlp_receiver import Receiver, Span, otlp_receiver
 from tests.processes import Process, wait_until
 from tests.producing import sql
 
+OURS = "5" + "0" * 20  # how the traces begin that `Poster` marks
 CLIENT_TRACE, CLIENT_SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 TRACEPARENT = f"00-{CLIENT_TRACE}-{CLIENT_SPAN}-01"
 REFUSE_ONE = """
@@ -232,11 +233,11 @@ def test_every_sampled_event_has_one_whole_trace(sides: tuple[Process, Process],
     asyncio.run(post_events(int(sides[0].url.rpartition(":")[2]), 3_200, mark=True))
 
     def whole() -> list[str]:
-        return [trace for trace, spans in whole_traces(receiver, "5").items() if not torn(spans)]
+        return [trace for trace, spans in whole_traces(receiver, OURS).items() if not torn(spans)]
 
     wait_until(lambda: len(whole()) >= 32, 30, "32 whole traces")
-    assert len(whole()) == len(whole_traces(receiver, "5")) == 32
-    linked = {other for spans in whole_traces(receiver, "5").values() for span in spans for other, _ in span.links}
+    assert len(whole()) == len(whole_traces(receiver, OURS)) == 32
+    linked = {other for spans in whole_traces(receiver, OURS).values() for span in spans for other, _ in span.links}
     assert len(linked) == 32, "every batch links to its events"
 
 
