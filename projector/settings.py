@@ -25,6 +25,11 @@ class ProjectorSettings(KafkaSettings):
         ge=1_000,
         description="Silence after which the group takes a projector for dead, and a projector its coordinator, ms.",
     )
+    kafka_group_instance_id: str = Field(
+        default="",
+        max_length=200,
+        description="Name of this projector in its group that stays over restarts (static membership); empty: none.",
+    )
     kafka_heartbeat_interval_ms: int = Field(
         default=3_000, ge=100, description="Interval of heartbeats to the group, ms."
     )

@@ -199,6 +199,7 @@ async def _started_consumer(settings: ProjectorSettings, generation: str) -> AIO
         auto_offset_reset="none",
         isolation_level="read_committed",  # skip the records of aborted transactions
         session_timeout_ms=settings.kafka_session_timeout_ms,
+        group_instance_id=settings.kafka_group_instance_id or None,
         request_timeout_ms=settings.kafka_session_timeout_ms + JOIN_MARGIN_MS,
         heartbeat_interval_ms=settings.kafka_heartbeat_interval_ms,
         max_poll_interval_ms=MAX_POLL_INTERVAL_MS,
