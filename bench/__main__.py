@@ -18,6 +18,7 @@ from bench import (
     post_cpu,
     projectors_scale,
     read,
+    rebalance,
     report,
     visible,
 )
@@ -39,6 +40,7 @@ BENCHMARKS: dict[str, Callable[[Stage], list[Result]]] = {
     "greedy_clients": greedy.greedy,
     "projector_drain": drain.drain,
     "projectors_scale": projectors_scale.projectors_scale,
+    "rebalance": rebalance.rebalance,
     "visible_after_201": visible.visible,
     "a_million_events": million.million,
     "read": read.read,

@@ -91,6 +91,9 @@ def make_users(security: BrokerSecurity, bootstrap: str) -> Mapping[str, Mapping
         ]
         for user, parts in USERS.items()
     }
+    rights["footfall-operator"] += [  # of `topics check`
+        Right("DESCRIBE_CONFIGS", "topic", names[topic]) for topic in (DEAD_LETTERS, AUDIT)
+    ]
     make_accounts(
         security.admin_options(), passwords, [rule for user in USERS for rule in rules_of(user, rights[user])]
     )

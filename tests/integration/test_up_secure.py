@@ -48,10 +48,23 @@ def test_everything_works_by_tls_with_a_key_and_without_one_nothing(state: Path,
             seen = f"/events/{posted.json()['event']['eventId']}"
             wait_until(lambda: client.get(seen).status_code == 200, 30, "the row")
             assert "strict-transport-security" in client.get(seen).headers
+        checked = as_operator(state, f"{sys.executable} -m footfall topics check")
+        assert "differs" not in checked, checked
         assert (state / "operator.env").stat().st_mode & 0o077 == 0
     finally:
         up.send_signal(signal.SIGINT)
         assert up.wait(PATIENCE) == 0
+
+
+def as_operator(state: Path, command: str) -> str:
+    """What a command prints with the variables of the operator's file. Its exit code is 0."""
+    lines = f"set -e; set -a; . {state / 'operator.env'}; set +a\n{command}"
+    environment = {**os.environ, "ENVIRONMENT": "test"}
+    run = subprocess.run(
+        ["bash", "-c", lines], env=environment, capture_output=True, text=True, check=False, timeout=PATIENCE
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    return run.stdout
 
 
 def made_key(told: str, state: Path) -> str:
