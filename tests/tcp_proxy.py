@@ -20,6 +20,7 @@ class TcpProxy:
         self._forgotten: set[socket.socket] = set()
         self._losing: set[socket.socket] = set()
         self._marker: bytes | None = None
+        self._after = b""
         self._freezing_at: bytes | None = None
         self._lock = threading.Lock()
         self._requests_flow, self._answers_flow = threading.Event(), threading.Event()
@@ -76,9 +77,13 @@ class TcpProxy:
         with self._lock:
             self._forgotten |= self._open
 
-    def lose_answer_to(self, marker: bytes) -> None:
-        """Delivers the next request that contains `marker`, swallows its answer, and ends that connection."""
+    def lose_answer_to(self, marker: bytes, after: bytes = b"") -> None:
+        """Delivers the next request that contains `marker`, swallows its answer, and ends that connection.
+
+        `after`: only on a connection that has sent this before, where several do the same.
+        """
         self.answer_lost.clear()
+        self._after = after
         self._marker = marker
 
     def close(self) -> None:
@@ -116,13 +121,15 @@ class TcpProxy:
             self._start(self._carry_answers, server, client)
 
     def _carry_requests(self, client: socket.socket, server: socket.socket) -> None:
+        is_meant = False
         with suppress(OSError):
             while chunk := client.recv(CHUNK):
+                is_meant = is_meant or self._after in chunk
                 if self._freezing_at is not None and self._freezing_at in chunk:
                     self._freezing_at = None
                     self._requests_flow.clear()
                 self._wait_for(self._requests_flow)
-                if self._marker is not None and self._marker in chunk:
+                if is_meant and self._marker is not None and self._marker in chunk:
                     self._marker = None
                     self._losing.add(server)
                 if client not in self._forgotten:
