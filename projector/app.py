@@ -34,6 +34,8 @@ from telemetry.logs import get_logger
 
 ServeProbes = Callable[[Mapping[str, Probe]], AbstractAsyncContextManager[None]]
 
+QUERY_TIMEOUT = 30.0  # seconds for a statement beside projecting: without one a silent session keeps its place for ever
+
 
 async def run_projector(
     settings: ProjectorSettings,
@@ -63,7 +65,7 @@ async def run_projector(
         rights = RightsWatch(settings)
         kafka = _kafka_probe(settings, loops, monitor, rights)
         probes = _probes(catalogue, pool, loops, monitor, kafka) | {LIVENESS: watchdog.liveness}
-        facts = FactsReporter(settings, pool, loops.generation_with_the_first_partition)
+        facts = FactsReporter(settings, loops.generation_with_the_first_partition)
         if keys is not None:
             probes["key store"] = keys.state
         keeper = AuditKeeper(settings, pool, loops.has_the_first_partition)
@@ -127,7 +129,7 @@ async def _register(settings: ProjectorSettings) -> AsyncIterator[Any]:
     url = settings.database_url.get_secret_value()
     pool = await once_there(
         "PostgreSQL",
-        lambda: open_pool(url, application="footfall-projector", min_size=1, max_size=2),
+        lambda: open_pool(url, application="footfall-projector", min_size=1, max_size=2, query_timeout=QUERY_TIMEOUT),
         NOT_YET_THERE,
         settings.startup_timeout_ms / 1000,
     )

@@ -14,6 +14,7 @@ from prometheus_client import Gauge
 from projector.facts.database import show_database, show_read_model, show_tables
 from projector.facts.topic import show_topic
 from projector.settings import ProjectorSettings
+from read_model.connecting.pool import connect
 from telemetry.background import running_beside
 from telemetry.logs import get_logger
 from telemetry.server_facts import OF_DATABASE, OF_READ_MODEL, OF_TABLES, OF_TOPIC, forget
@@ -26,8 +27,8 @@ PATIENCE = 5.0  # seconds for one question
 class FactsReporter:
     """Reports while `generation()` names the active generation, and nothing while it is None."""
 
-    def __init__(self, settings: ProjectorSettings, pool: Any, generation: Callable[[], str | None]) -> None:
-        self._settings, self._pool, self._generation = settings, pool, generation
+    def __init__(self, settings: ProjectorSettings, generation: Callable[[], str | None]) -> None:
+        self._settings, self._generation = settings, generation
         self._log = get_logger("projector")
 
     @asynccontextmanager
@@ -56,8 +57,13 @@ class FactsReporter:
         await self._ask("tables", OF_TABLES, lambda: self._with_connection(show_tables))
 
     async def _with_connection(self, question: Callable[[Any], Awaitable[None]]) -> None:
-        async with self._pool.acquire(timeout=PATIENCE) as connection:
+        # Not one of the pool's: on a session that went silent even a rollback waits for ever, and projecting with it.
+        url = self._settings.database_url.get_secret_value()
+        connection = await connect(url, "footfall-projector-facts", query_timeout=PATIENCE)
+        try:
             await question(connection)
+        finally:
+            connection.terminate()
 
     async def _ask(self, what: str, gauges: tuple[Gauge, ...], question: Callable[[], Awaitable[None]]) -> None:
         try:
