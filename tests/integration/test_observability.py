@@ -76,6 +76,7 @@ async def requests_to(process: Process, requests: list[bytes]) -> None:
                 answered += rest.count(b"HTTP/1.1 ")
                 rest = rest[-8:]
     writer.close()
+    await writer.wait_closed()  # else the loop ends before, and a later test is blamed
 
 
 def odd_requests(count: int) -> list[bytes]:
