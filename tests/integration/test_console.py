@@ -29,6 +29,7 @@ PAGES = (
 )
 
 Found = TypeVar("Found")
+MOST_TIMES = 20  # as long as with a few letters may the page of 10,000 take; a walk over all takes far longer
 MANY = """
 INSERT INTO read_g1.dead_letters (kafka_topic, kafka_partition, kafka_offset, recorded_at, cause, error_class,
     error_message, user_id, record_key, record_value, header_names, header_values)
@@ -202,14 +203,18 @@ def test_the_tail_shows_events_as_text(watched: Watched, running: tuple[Footfall
 
 def test_ten_thousand_letters_are_paged(watched: Watched, running: tuple[Footfall, Process, Process]) -> None:
     footfall, _, console = running
+    few = least_time(f"{console.url}/console/dead-letters")
     aside(sql, footfall.servers, MANY)
     page = watched.open("/dead-letters")
     assert "10,00" in page.locator(".lead").inner_text()
     page.get_by_role("link", name="Next page").click()
     assert page.locator("table.letters tbody tr").count() == 50
-    if not os.environ.get("PYTEST_XDIST_WORKER"):
-        took = min(timed(f"{console.url}/console/dead-letters") for _ in range(5))
-        assert took < patient(0.2)
+    assert least_time(f"{console.url}/console/dead-letters") < MOST_TIMES * few
+
+
+def least_time(url: str) -> float:
+    """Seconds that the quickest of several answers takes: other work on the machine can only add to it."""
+    return min(timed(url) for _ in range(10))
 
 
 def timed(url: str) -> float:
