@@ -175,13 +175,15 @@ class FastHttp(BoundedHttp):
         passage = Passage(head, middleware.policies)
         request = BufferedRequest(self, middleware, head, self._body)
         OFFERED.request = request
-        decision = passage.proceed()
-        self._way, self._passage = ANSWERING, passage
-        taken = self._handles(request) if decision is ADMIT else self._refuses(request, decision)
-        if not taken:
-            self._passage = self._leave = None
-            self._continue_on_asgi(passage)
-        OFFERED.request = None
+        try:
+            decision = passage.proceed()
+            self._way, self._passage = ANSWERING, passage
+            taken = self._handles(request) if decision is ADMIT else self._refuses(request, decision)
+            if not taken:
+                self._passage = self._leave = None
+                self._continue_on_asgi(passage)
+        finally:
+            OFFERED.request = None
 
     def _handles(self, request: "BufferedRequest") -> bool:
         """Returns False to fall back to ASGI."""
