@@ -1,15 +1,12 @@
 """The files that the pages load: our own, and two libraries as npm has them (console/assets/*.LICENSE)."""
 
-import gzip
-from functools import cache
 from pathlib import Path
 from typing import Annotated
 
 from litestar import Response, get
-from litestar.exceptions import NotFoundException
 from litestar.params import FromPath, HeaderParameter
 
-from web.docs.assets import takes_gzip
+from web.docs.assets import file_answer
 
 FILES = Path(__file__).parent / "assets"
 MEDIA_TYPES = {
@@ -27,15 +24,4 @@ def asset(
     name: FromPath[str], accepted: Annotated[str | None, HeaderParameter(name="Accept-Encoding")] = None
 ) -> Response[bytes]:
     """One file, packed where the client takes gzip. Raises NotFoundException."""
-    if name not in MEDIA_TYPES:
-        raise NotFoundException
-    packed = takes_gzip(accepted or "")
-    headers = {"vary": "accept-encoding"} | ({"content-encoding": "gzip"} if packed else {})
-    return Response(contents(name, packed=packed), media_type=MEDIA_TYPES[name], headers=headers)
-
-
-@cache
-def contents(name: str, *, packed: bool) -> bytes:
-    """The bytes of a file."""
-    plain = (FILES / name).read_bytes()
-    return gzip.compress(plain, mtime=0) if packed else plain
+    return file_answer(FILES, MEDIA_TYPES, name, accepted)

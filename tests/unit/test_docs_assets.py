@@ -4,7 +4,7 @@ from hashlib import sha256
 
 import pytest
 
-from web.docs.assets import contents
+from web.docs.assets import FILES, contents
 
 PUBLISHED = {
     "swagger-ui-bundle.js": "e6a898692f2d768e807c3ba4626068a69a2c5dd960dd6c76f3e4d3a3de180af2",
@@ -14,4 +14,4 @@ PUBLISHED = {
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_file_is_as_it_was_published(name: str) -> None:
-    assert sha256(contents(name, packed=False)).hexdigest() == PUBLISHED[name]
+    assert sha256(contents(FILES / name, packed=False)).hexdigest() == PUBLISHED[name]

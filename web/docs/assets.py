@@ -1,6 +1,7 @@
 """The files that `/docs` loads."""
 
 import gzip
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Annotated
@@ -23,20 +24,24 @@ def asset(
     name: FromPath[str], accepted: Annotated[str | None, HeaderParameter(name="Accept-Encoding")] = None
 ) -> Response[bytes]:
     """One file, as it lies there where the client takes gzip. Raises NotFoundException."""
-    if name not in MEDIA_TYPES:
+    return file_answer(FILES, MEDIA_TYPES, name, accepted)
+
+
+def file_answer(folder: Path, media_types: Mapping[str, str], name: str, accepted: str | None) -> Response[bytes]:
+    """One of the files that `media_types` names, gzipped where `accepted` allows it. Raises NotFoundException."""
+    if name not in media_types:
         raise NotFoundException
     packed = takes_gzip(accepted or "")
     headers = {"vary": "accept-encoding"} | ({"content-encoding": "gzip"} if packed else {})
-    return Response(contents(name, packed=packed), media_type=MEDIA_TYPES[name], headers=headers)
+    return Response(contents(folder / name, packed=packed), media_type=media_types[name], headers=headers)
 
 
 @cache
-def contents(name: str, *, packed: bool) -> bytes:
-    """The bytes of a file."""
-    plain = FILES / name
+def contents(plain: Path, *, packed: bool) -> bytes:
+    """The bytes of a file, which lies there plain or with the ending `.gz`."""
     if plain.exists():
         return gzip.compress(plain.read_bytes(), mtime=0) if packed else plain.read_bytes()
-    stored = (FILES / f"{name}.gz").read_bytes()
+    stored = plain.with_name(f"{plain.name}.gz").read_bytes()
     return stored if packed else gzip.decompress(stored)
 
 
