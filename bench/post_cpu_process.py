@@ -14,8 +14,7 @@ import uvicorn
 import uvloop
 
 from bench.instant_commands import application
-from bench.reference_app import ACCEPTED, lifespan
-from web.asgi import Receive, Scope, Send, respond
+from bench.reference_app import bare_asgi
 from web.server import server_of, tune_garbage_collection
 
 ROUNDS = 5  # of which the quickest counts: others of the machine can only add to it
@@ -35,21 +34,11 @@ class Spent(msgspec.Struct, frozen=True):
     microseconds: float
 
 
-async def bare(scope: Scope, receive: Receive, send: Send) -> None:
-    """Reads the body and answers."""
-    if scope["type"] == "lifespan":
-        await lifespan(receive, send)
-        return
-    while (await receive()).get("more_body", False):
-        pass
-    await respond(send, 201, ACCEPTED, b"application/json")
-
-
 async def server(way: Way) -> tuple[uvicorn.Server, str]:
     """The server, and the header fields that its client sends."""
     if way.door == "bare":
         options: dict[str, Any] = {"http": "httptools", "loop": "uvloop", "access_log": False, "log_config": None}
-        return uvicorn.Server(uvicorn.Config(bare, host="127.0.0.1", port=0, ws="none", **options)), ""
+        return uvicorn.Server(uvicorn.Config(bare_asgi, host="127.0.0.1", port=0, ws="none", **options)), ""
     app, credentials = await application(way.door)
     return server_of(app, "127.0.0.1", 0, 4_000), credentials
 

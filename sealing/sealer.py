@@ -18,6 +18,7 @@ from sealing.cipher import cipher_of, nonces
 from sealing.errors import KeysError, KeyStoreAwayError
 from sealing.remembered import Remembered
 from sealing.store import KeyStore, Subject, User, month_of
+from telemetry.background import running_beside
 from telemetry.connections import once_there
 from telemetry.health import DependencyState
 
@@ -59,11 +60,10 @@ class Sealer:
         """Connects to the key store, and follows what is retired. Raises WrongTenantKeysError."""
         await once_there("the key store", self._store.open, (KeyStoreAwayError,), self._startup_timeout)
         await self._more_months([DEFAULT_TENANT])
-        watching = asyncio.create_task(self._watch(), name="retired-subjects")
         try:
-            yield
+            async with running_beside(self._watch, "retired-subjects"):
+                yield
         finally:
-            watching.cancel()
             await self._store.close()
 
     async def state(self) -> DependencyState:

@@ -1,7 +1,6 @@
 """The past that the graphs show: measured every ten seconds by one console, and kept in PostgreSQL (ops.history)."""
 
 import asyncio
-import contextlib
 import math
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from console.looking.watch import Seen, Watch
 from console.settings import ConsoleSettings
 from operations.doctor.examine import DATABASE_AWAY
 from read_model.connecting.pool import connect
+from telemetry.background import running_beside
 from telemetry.logs import get_logger
 
 PACE = 10.0  # seconds
@@ -74,13 +74,8 @@ class History:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Measures and writes during the body, where this console may."""
-        task = asyncio.create_task(self._run())
-        try:
+        async with running_beside(self._run, "history"):
             yield
-        finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
 
     async def series(self, pool: Any, asked: str) -> bytes:
         """The columns of a range of `RANGES` as JSON, `at` first. Raises asyncpg.PostgresError, OSError."""
@@ -101,6 +96,7 @@ class History:
                     connection = await connect(self._url, "footfall-console-history", query_timeout=PACE)
                 await self._measuring(connection)
             except DATABASE_AWAY as error:
+                self.last = {}  # what was measured before is not how it is now
                 get_logger("console").debug("history_not_written", error=type(error).__name__)
                 await asyncio.sleep(PACE)
             finally:
@@ -138,7 +134,8 @@ def measured(before: Seen | None, now: Seen, visible: Sequence[float | None]) ->
     found["visible_p50"], found["visible_p99"] = visible
     if now.status is None:
         return found
-    streams = sum(each.total("streams_open") for each in now.processes)
+    answered = [each for each in now.processes if not each.problem]
+    streams = sum(each.total("streams_open") for each in answered) if answered else None
     found |= {"lag": now.lag(), "lag_seconds": now.lag_seconds(), "dead_letters": now.parked(), "streams": streams}
     if before is None or before.status is None or now.number == before.number:
         return found

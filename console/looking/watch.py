@@ -15,6 +15,7 @@ from operations.doctor.examine import AWAY, examine, told
 from operations.doctor.findings import ORDER, Finding, Verdict, worst
 from operations.status import Observer, Status, observing
 from projector.settings import ProjectorSettings
+from telemetry.background import running_beside
 from telemetry.logs import get_logger
 
 LOOK = 2.0  # seconds between looks while somebody watches
@@ -46,9 +47,11 @@ class Seen(msgspec.Struct, frozen=True):
         """Events that the active generation is behind."""
         return sum(each.lag for each in self.partitions())
 
-    def lag_seconds(self) -> float:
-        """The age of the oldest event that is not projected."""
-        return max((each.lag_seconds or 0.0 for each in self.partitions()), default=0.0)
+    def lag_seconds(self) -> float | None:
+        """The age of the oldest event that is not projected; None: a partition has one of unknown age."""
+        ages = [each.lag_seconds for each in self.partitions() if each.lag]
+        known = [age for age in ages if age is not None]
+        return max(known, default=0.0) if len(known) == len(ages) else None
 
     def parked(self) -> int:
         """Dead letters that wait."""
@@ -87,13 +90,10 @@ class Watch:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Looks during the body."""
-        task = asyncio.create_task(self._run())
         try:
-            yield
+            async with running_beside(self._run, "watch"):
+                yield
         finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
             await self._disconnect()
             await self._scraper.close()
 

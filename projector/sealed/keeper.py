@@ -12,6 +12,7 @@ from uuid import UUID
 from projector.writing.connection import Connection
 from read_model.generations.register import list_generations
 from sealing.store import KeyStore, Pending
+from telemetry.background import running_beside
 from telemetry.logs import get_logger
 
 LOOK_INTERVAL = 2.0  # seconds
@@ -46,11 +47,8 @@ class SealedKeeper:
     @contextlib.asynccontextmanager
     async def keeping(self) -> AsyncIterator[None]:
         """Keeps it during the body."""
-        task = asyncio.create_task(self._keep(), name="erased-keys")
-        try:
+        async with running_beside(self._keep, "erased-keys"):
             yield
-        finally:
-            task.cancel()
 
     async def _keep(self) -> None:
         while True:

@@ -174,16 +174,7 @@ class Opener:
         secret = opened(cipher, found.sealed, found.clear)
         if secret is None:
             return opened_record(record, b"", BROKEN)
-        return OpenedRecord(
-            record.topic,
-            record.partition,
-            record.offset,
-            record.timestamp,
-            record.key,
-            event_value(found, secret),
-            record.headers,
-            record,
-        )
+        return opened_record(record, event_value(found, secret))
 
     def _stub(self, record: KafkaRecord) -> KafkaRecord:
         event = decoded_v3(record.value or b"")
