@@ -7,8 +7,8 @@ import httpx
 import msgspec
 from aiokafka.abc import AbstractTokenProvider
 
+from brokers.credentials import LARGEST, TokenEndpoint, TokenUnavailableError, password_now
 from brokers.tls import TlsError, TlsFiles, client_context
-from brokers.tokens import LARGEST, TokenEndpoint, TokenUnavailableError
 
 TIMEOUT = 5.0  # seconds for the endpoint's answer
 USED_UP = 0.8  # of a token's life; then a new one is fetched, and the old one is kept as long as none comes
@@ -40,7 +40,8 @@ class FetchedToken(AbstractTokenProvider):  # type: ignore[misc]
 
     async def _fetch(self) -> None:
         endpoint, began = self._endpoint, time.monotonic()
-        login = (quote_plus(endpoint.client_id), quote_plus(endpoint.client_secret))  # RFC 6749, 2.3.1
+        secret = password_now(endpoint.client_secret) or ""
+        login = (quote_plus(endpoint.client_id), quote_plus(secret))  # RFC 6749, 2.3.1
         form = {"grant_type": "client_credentials", **({"scope": endpoint.scope} if endpoint.scope else {})}
         try:
             context = client_context(TlsFiles(endpoint.authorities))

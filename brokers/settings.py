@@ -8,10 +8,10 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from brokers.broken_connections import expect_closed_transports
+from brokers.changed_aiokafka import change_connections
+from brokers.credentials import Password, TokenEndpoint
 from brokers.tls import TlsError, TlsFiles, client_context
 from brokers.token_provider import token_provider
-from brokers.tokens import TokenEndpoint
 from contracts.record import TOPIC
 
 SASL = ("SASL_PLAINTEXT", "SASL_SSL")
@@ -125,7 +125,7 @@ class KafkaSettings(BaseSettings):
 
     def client_options(self) -> dict[str, Any]:
         """The keyword arguments that every Kafka client of Footfall is made with."""
-        expect_closed_transports()
+        change_connections()
         bearer = self._has_sasl() and self.kafka_sasl_mechanism == "OAUTHBEARER"
         return {
             "bootstrap_servers": self.kafka_bootstrap_servers,
@@ -133,7 +133,7 @@ class KafkaSettings(BaseSettings):
             "ssl_context": client_context(self._tls_files()) if self.kafka_security_protocol in TLS else None,
             "sasl_mechanism": self.kafka_sasl_mechanism if self._has_sasl() else "PLAIN",
             "sasl_plain_username": self.kafka_sasl_username or None,
-            "sasl_plain_password": self.kafka_sasl_password.get_secret_value() or None,
+            "sasl_plain_password": Password(self.kafka_sasl_password) or None,
             "sasl_oauth_token_provider": self._token_provider() if bearer else None,
         }
 
@@ -144,7 +144,7 @@ class KafkaSettings(BaseSettings):
             TokenEndpoint(
                 self.kafka_sasl_token_url,
                 self.kafka_sasl_client_id,
-                self.kafka_sasl_client_secret.get_secret_value(),
+                Password(self.kafka_sasl_client_secret),
                 self.kafka_sasl_scope,
                 self.kafka_sasl_token_ca_file,
             )

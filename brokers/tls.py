@@ -4,6 +4,7 @@ import ssl
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 
 class TlsError(ValueError):
@@ -17,6 +18,21 @@ class TlsFiles(NamedTuple):
     certificate: Path | None = None
     key: Path | None = None  # None: the certificate's file holds the key, too
     key_password: str = ""
+
+
+_made_of: WeakKeyDictionary[ssl.SSLContext, TlsFiles] = WeakKeyDictionary()
+
+
+def renewed(context: ssl.SSLContext | None) -> ssl.SSLContext | None:
+    """Returns the context for a connection that is opened now: another one if a file of `client_context` changed.
+
+    Files that cannot be used now change nothing.
+    """
+    files = None if context is None else _made_of.get(context)
+    try:
+        return context if files is None else client_context(files)
+    except TlsError:
+        return context
 
 
 def client_context(files: TlsFiles) -> ssl.SSLContext:
@@ -43,6 +59,7 @@ def _context(files: TlsFiles, _changed: tuple[int, ...]) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if files.certificate is not None:
         _load_client_certificate(context, files)
+    _made_of[context] = files
     return context
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from aiokafka.abc import AbstractTokenProvider
 
-from brokers.tokens import FileToken, TokenEndpoint
+from brokers.credentials import FileToken, TokenEndpoint
 
 
 @lru_cache(maxsize=8)

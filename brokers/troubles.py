@@ -14,7 +14,7 @@ from aiokafka.errors import (
     UnsupportedSaslMechanismError,
 )
 
-from brokers.tokens import TokenUnavailableError
+from brokers.credentials import TokenUnavailableError
 
 
 class Trouble(Enum):

@@ -18,6 +18,7 @@ from console.sessions import Sessions
 from console.settings import ConsoleSettings
 from contracts.types import Catalogue
 from projector.settings import ProjectorSettings
+from read_model.connecting.database_url import Url
 from read_model.connecting.pool import open_pool
 from read_model.connecting.unavailable import DATABASE_UNAVAILABLE
 from telemetry.health import Probe
@@ -69,11 +70,11 @@ class ConsoleSide:
         """Connects when somebody first asks; looks from now on."""
         console = self._console
         async with AsyncExitStack() as stack:
-            reading = await self._pool(self._settings.database_url.get_secret_value(), 6)
+            reading = await self._pool(self._settings.database_url, 6)
             stack.callback(reading.terminate)
             console.pool = lambda: reading
             if self._settings.may_act():
-                operators = await self._pool(self._settings.operator_database_url.get_secret_value(), 3)
+                operators = await self._pool(self._settings.operator_database_url, 3)
                 stack.callback(operators.terminate)
                 console.operators = lambda: operators
             await stack.enter_async_context(console.watch.running())
@@ -81,7 +82,7 @@ class ConsoleSide:
             stack.push_async_callback(console.jobs.close)
             yield
 
-    async def _pool(self, url: str, most: int) -> asyncpg.Pool:
+    async def _pool(self, url: Url, most: int) -> asyncpg.Pool:
         return await open_pool(
             url,
             application="footfall-console",

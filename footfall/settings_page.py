@@ -71,7 +71,7 @@ Then it exits with code 1. The process `front` (`footfall front`, `footfall up`)
 and of the query side; the console reads those of the query side and those of Kafka, too.
 
 A secret `NAME` may come from a file instead: the one that `NAME_FILE` names, or the file `NAME` in the directory
-`SECRETS_DIR` ([transport](transport.md)).
+`SECRETS_DIR`. Passwords in files are read again for each connection ([secrets](secrets.md)).
 
 Names that end in `_MS` are milliseconds, names that end in `_BYTES` are bytes.
 

@@ -60,7 +60,7 @@ async def run_projector(
             _log_probe(settings, "watchdog"),
             settings.watchdog_interval_ms / 1000,
             verdicts=lambda: monitor.verdicts,
-            note=ending_note(settings.database_url.get_secret_value(), owner_name()),
+            note=ending_note(settings.database_url, owner_name()),
         )
         rights = RightsWatch(settings)
         kafka = _kafka_probe(settings, loops, monitor, rights)
@@ -126,7 +126,7 @@ async def _register(settings: ProjectorSettings) -> AsyncIterator[Any]:
 
     Waits up to `startup_timeout_ms` for PostgreSQL.
     """
-    url = settings.database_url.get_secret_value()
+    url = settings.database_url
     pool = await once_there(
         "PostgreSQL",
         lambda: open_pool(url, application="footfall-projector", min_size=1, max_size=2, query_timeout=QUERY_TIMEOUT),

@@ -111,7 +111,7 @@ class QuerySide:
     async def _open_for_audit(self) -> asyncpg.Pool:
         """To the primary, also beside a replica. The role stays one that can only read, and call one function."""
         return await open_pool(
-            self._settings.database_url.get_secret_value(),
+            self._settings.database_url,
             application="footfall-query-side-audit",
             min_size=0,
             max_size=2,

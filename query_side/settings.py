@@ -69,9 +69,9 @@ class QuerySettings(ServingSettings):
         checked_secret(secret.get_secret_value())
         return secret
 
-    def reading_url(self) -> str:
+    def reading_url(self) -> SecretStr:
         """Where queries read."""
-        return (self.replica_database_url if self.on_replica() else self.database_url).get_secret_value()
+        return self.replica_database_url if self.on_replica() else self.database_url
 
     def on_replica(self) -> bool:
         """Whether that is another server than the one that notifies."""

@@ -13,6 +13,7 @@ import asyncpg
 import msgspec
 
 from contracts.sealed.events import MONTH
+from read_model.connecting.database_url import Url
 from read_model.connecting.pool import connect, open_pool
 from sealing import statements as sql
 from sealing.cipher import new_key
@@ -64,7 +65,7 @@ def new_subject_id() -> UUID:
 class KeyStore:
     """The keys of one deployment. Every method but `check` raises KeyStoreAwayError if the store does not answer."""
 
-    def __init__(self, url: str, keys: TenantKeys, application: str) -> None:
+    def __init__(self, url: Url, keys: TenantKeys, application: str) -> None:
         self._url = url
         self._keys = keys
         self._application = application

@@ -71,6 +71,12 @@ KEY_LAST_USE = Gauge(
     ["key"],
     registry=REGISTRY,
 )
+KEY_CHANGE_SECONDS = Histogram(
+    "key_change_seconds",
+    "From the writing of a change of a key, such as its revocation, until this process knows it.",
+    registry=REGISTRY,
+    buckets=(0.1, 0.5, 1.0, 2.0, 5.0, 30.0),
+)
 
 REFUSAL_TALLY = RefusalTally(ACCESS_REFUSED)  # for the audit log
 

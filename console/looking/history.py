@@ -65,7 +65,7 @@ class History:
     """Reads the past for graphs; in one console of all, writes it."""
 
     def __init__(self, settings: ConsoleSettings, watch: Watch) -> None:
-        self._url = settings.operator_database_url.get_secret_value()
+        self._url = settings.operator_database_url if settings.may_act() else None
         self._topic, self._watch = settings.kafka_topic, watch
         self._before: Seen | None = None
         self._series: dict[str, tuple[float, bytes]] = {}
@@ -92,7 +92,7 @@ class History:
         while True:
             connection = None
             try:
-                if self._url:
+                if self._url is not None:
                     connection = await connect(self._url, "footfall-console-history", query_timeout=PACE)
                 await self._measuring(connection)
             except DATABASE_AWAY as error:

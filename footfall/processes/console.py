@@ -3,7 +3,6 @@
 import os
 
 import msgspec
-from pydantic import SecretStr
 
 from console.app import ConsoleSide
 from console.sessions import Sessions
@@ -39,5 +38,5 @@ def run_console(port: int | None) -> int:
 
 def looking_settings(settings: ConsoleSettings) -> ProjectorSettings:
     """The servers, for what looks at them: as the operator's role, which sees more, where there is one."""
-    url = settings.operator_database_url.get_secret_value() or settings.database_url.get_secret_value()
-    return load_settings(ProjectorSettings, database_url=SecretStr(url))
+    url = settings.operator_database_url if settings.may_act() else settings.database_url
+    return load_settings(ProjectorSettings, database_url=url)

@@ -53,6 +53,6 @@ def key_store(settings: "SealingSettings", application: str) -> "KeyStore | None
     if not settings.has_store():
         return None
     try:
-        return KeyStore(settings.key_store_url.get_secret_value(), settings.keys(), application)
+        return KeyStore(settings.key_store_url, settings.keys(), application)
     except ValueError as error:
         exit_with([str(error)])

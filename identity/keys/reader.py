@@ -18,6 +18,7 @@ from telemetry.background import running_beside
 from telemetry.connections import ended_within
 from telemetry.health import DependencyState
 from telemetry.logs import get_logger
+from telemetry.metrics import KEY_CHANGE_SECONDS
 
 PARTITION = 0  # the only one of the topic: the changes of all keys have one order
 ASK_EVERY = 1.0  # seconds between questions for the end of the topic
@@ -127,17 +128,22 @@ class RegisterReader:
         clock = time.monotonic
         found, until, asked_at = Register(), clock() + READ_AGAIN, float("-inf")
         while clock() < until:
-            await fold_next(consumer, self._topic, found)
+            written_at = await fold_next(consumer, self._topic, found)
+            if self._known is found:  # what was there when we began is no news
+                for at in written_at:
+                    KEY_CHANGE_SECONDS.observe(max(time.time() - at, 0.0))
             if self._known is not found or clock() - asked_at >= ASK_EVERY:
                 asked_at = clock()
                 if await is_at_end(consumer, self._topic):
                     self._known, self._fresh_at = found, asked_at
 
 
-async def fold_next(consumer: AIOKafkaConsumer, topic: TopicPartition, register: Register) -> None:
-    """Reads what is there, or waits a moment for something to be there."""
-    for record in (await consumer.getmany(topic, timeout_ms=FETCH_MS)).get(topic, ()):
+async def fold_next(consumer: AIOKafkaConsumer, topic: TopicPartition, register: Register) -> list[float]:
+    """Reads what is there, or waits a moment for something to be there. Returns when each was written, Unix time."""
+    records = (await consumer.getmany(topic, timeout_ms=FETCH_MS)).get(topic, ())
+    for record in records:
         register.apply((record.key or b"").decode("utf-8", "replace"), record.value)
+    return [record.timestamp / 1000 for record in records]
 
 
 async def is_at_end(consumer: AIOKafkaConsumer, topic: TopicPartition) -> bool:

@@ -58,8 +58,7 @@ class FactsReporter:
 
     async def _with_connection(self, question: Callable[[Any], Awaitable[None]]) -> None:
         # Not one of the pool's: on a session that went silent even a rollback waits for ever, and projecting with it.
-        url = self._settings.database_url.get_secret_value()
-        connection = await connect(url, "footfall-projector-facts", query_timeout=PATIENCE)
+        connection = await connect(self._settings.database_url, "footfall-projector-facts", query_timeout=PATIENCE)
         try:
             await question(connection)
         finally:

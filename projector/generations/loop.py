@@ -157,7 +157,7 @@ def _forget(gauge: Gauge, generation: str) -> None:
 @asynccontextmanager
 async def _pool(settings: ProjectorSettings, generation: str) -> AsyncIterator[Any]:
     pool = await open_pool(
-        settings.database_url.get_secret_value(),
+        settings.database_url,
         application=projector_name(generation),
         min_size=1,
         max_size=settings.projector_lanes + 5,  # claims, checkpoint checks, a health probe, dead letters, notices

@@ -6,13 +6,14 @@ from contextlib import suppress
 
 from projector.facts.database import ENDED_BY_WATCHDOG
 from projector.writing.failure import DATABASE_ERRORS
+from read_model.connecting.database_url import Url
 from read_model.connecting.pool import connect
 from read_model.generations.register import write_journal
 
 PATIENCE = 2.0  # seconds; the end does not wait for longer
 
 
-def ending_note(database_url: str, owner: str) -> Callable[[str], None]:
+def ending_note(database_url: Url, owner: str) -> Callable[[str], None]:
     """Returns what writes the note, in a thread and an event loop of its own: the process's loop may be blocked."""
 
     async def write(reason: str) -> None:

@@ -37,9 +37,7 @@ class LiveReads:
         topic, heartbeat = settings.kafka_topic, settings.stream_heartbeat_ms / 1000
         self._cursors_of = cursors_of
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._progress = Progress(
-            settings.database_url.get_secret_value(), pool_of, topic, on_replica=settings.on_replica()
-        )
+        self._progress = Progress(settings.database_url, pool_of, topic, on_replica=settings.on_replica())
         self._broadcaster = Broadcaster(self._progress, pool_of, topic, heartbeat)
         self._streams = Streams(
             self._broadcaster,

@@ -8,6 +8,7 @@ import asyncpg
 import stamina
 
 from query_side.log_positions.positions import UNKNOWN_STATE, Position, ReadModelState, not_passed, read_model_state
+from read_model.connecting.database_url import Url
 from read_model.connecting.pool import CONNECT_TIMEOUT, connect
 from read_model.connecting.unavailable import DATABASE_UNAVAILABLE
 from read_model.progress import CHANNEL
@@ -27,7 +28,7 @@ class Progress:
     """
 
     def __init__(
-        self, listen_url: str, pool_of: Callable[[], asyncpg.Pool], topic: str, *, on_replica: bool = False
+        self, listen_url: Url, pool_of: Callable[[], asyncpg.Pool], topic: str, *, on_replica: bool = False
     ) -> None:
         self._listen_url, self._pool_of, self._topic = listen_url, pool_of, topic
         self._on_replica = on_replica

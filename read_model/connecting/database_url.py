@@ -99,8 +99,15 @@ REFUSED = frozenset(
 )
 
 
+Url = str | SecretStr  # a secret is read for each connection: its file may have changed
+
+
 class DatabaseUrlError(ValueError):
     """The text is not a usable URL. The message says why and quotes nothing of the text."""
+
+
+class ChangedUrlError(ConnectionError):
+    """A URL that was usable when the process started no longer is; it may be again in a moment."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +162,16 @@ def parse(text: str) -> DatabaseUrl:
     return DatabaseUrl(
         unquote(user), unquote(password) if colon else None, hosts, unquote(database), _parameters(query)
     )
+
+
+def parse_now(url: Url) -> DatabaseUrl:
+    """Parses the URL for the next connection. Raises DatabaseUrlError; ChangedUrlError for a secret."""
+    if isinstance(url, str):
+        return parse(url)
+    try:
+        return parse(url.get_secret_value())
+    except DatabaseUrlError as error:
+        raise ChangedUrlError(str(error)) from None
 
 
 def _parameters(query: str) -> dict[str, str]:

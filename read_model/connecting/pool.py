@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
-from read_model.connecting.database_url import parse
+from read_model.connecting.database_url import Url, parse_now
 from read_model.connecting.pooler import SharedSessionsError, detect_sessions
 
 Connection = PoolConnectionProxy | asyncpg.Connection
@@ -36,7 +36,7 @@ async def _check_encoding(connection: asyncpg.Connection) -> None:
 
 
 async def connect(
-    database_url: str,
+    database_url: Url,
     application: str,
     *,
     query_timeout: float | None = None,
@@ -53,7 +53,7 @@ async def connect(
     Raises:
         OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError: the connection failed.
     """
-    url = parse(database_url)
+    url = parse_now(database_url)
     connection: asyncpg.Connection = await asyncpg.connect(
         url.driver(),
         timeout=url.connect_timeout or CONNECT_TIMEOUT,
@@ -64,7 +64,7 @@ async def connect(
 
 
 async def open_pool(  # noqa: PLR0913 - each argument is one property of a pool
-    database_url: str,
+    database_url: Url,
     *,
     application: str,
     min_size: int,
@@ -77,7 +77,7 @@ async def open_pool(  # noqa: PLR0913 - each argument is one property of a pool
     """Opens an asyncpg pool whose sessions run in UTC.
 
     Args:
-        database_url: the URL; its `connect_timeout` overrides `CONNECT_TIMEOUT`.
+        database_url: the URL; its `connect_timeout` overrides `CONNECT_TIMEOUT`. A secret is read for each connection.
         application: the sessions' application name.
         min_size: connections that are opened now and kept.
         max_size: connections at most.
@@ -93,7 +93,7 @@ async def open_pool(  # noqa: PLR0913 - each argument is one property of a pool
         UnfitDatabaseError: the database's encoding is not UTF8.
         SharedSessionsError: the server is behind a pooler in transaction mode.
     """
-    url, settings = parse(database_url), server_settings or {}
+    url, settings = parse_now(database_url), server_settings or {}
     sessions = await detect_sessions(url.driver())
     if sessions == "shared":
         raise SharedSessionsError
@@ -104,11 +104,22 @@ async def open_pool(  # noqa: PLR0913 - each argument is one property of a pool
         timeout=url.connect_timeout or CONNECT_TIMEOUT,
         command_timeout=query_timeout,
         setup=setup,
+        connect=_connecting_by(database_url),
         server_settings={"application_name": application, "timezone": "UTC"}
         | (settings if sessions == "direct" else {}),
         **_hooks(settings if sessions == "own" else {}, stateless=stateless),
     )
     return pool
+
+
+def _connecting_by(database_url: Url) -> Any:
+    """Returns what a pool opens connections with: the URL is read for each."""
+
+    async def opened(_first_url: str, **arguments: Any) -> asyncpg.Connection:
+        connection: asyncpg.Connection = await asyncpg.connect(parse_now(database_url).driver(), **arguments)
+        return connection
+
+    return opened
 
 
 def _hooks(settings: dict[str, str], *, stateless: bool) -> dict[str, Any]:

@@ -13,11 +13,11 @@ import pytest
 from click.testing import CliRunner
 from pydantic import ValidationError
 
+from brokers.credentials import TokenEndpoint, TokenUnavailableError
 from brokers.diagnosis import BrokersUnusableError, diagnose
 from brokers.fetched_token import FetchedToken
 from brokers.settings import KafkaSettings
-from brokers.tls import TlsFiles, client_context
-from brokers.tokens import TokenEndpoint, TokenUnavailableError
+from brokers.tls import TlsFiles, client_context, renewed
 from brokers.troubles import Trouble
 from footfall.cli.main import cli
 from footfall.local.embedded.kafka.accounts import Rule
@@ -224,4 +224,9 @@ def test_a_certificate_that_is_replaced_is_used_by_the_next_client(secured: Secu
     first = client_context(TlsFiles(authority))
     assert client_context(TlsFiles(authority)) is first
     authority.write_bytes(secured.certificates.authority.read_bytes() + b"\n")
-    assert client_context(TlsFiles(authority)) is not first
+    second = client_context(TlsFiles(authority))
+    assert second is not first
+    assert renewed(first) is second  # for the next connection of the client that was made with the first
+    authority.write_bytes(b"half of a file")
+    assert renewed(first) is first
+    assert renewed(None) is None

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from pathlib import Path
@@ -161,12 +162,16 @@ def test_processes_open_to_keys_and_to_nothing_else(footfall: Footfall) -> None:
     operator = keys("create", "--kind", "operator", "--name", "test")
     key = created["key"]
     wait_until(lambda: asked(front.url, "/health/ready") == 200, 30, "the front to be ready")
+    others = [footfall.start(name, ready=False, **environment) for name in ("command-side", "query-side", "console")]
     projector = footfall.start("projector", ready=True, **environment)
+    for process in others:
+        wait_until(lambda at=process.url: asked(at, "/health/ready") == 200, 30, "every process")  # type: ignore[misc]
     command = {"userId": "u", "eventType": "LOGIN"}
     for shown, status in ((None, 401), (key, 201), (operator, 201), (key[:-1], 401)):
         headers = {"Authorization": f"Bearer {shown}"} if shown else {}
         assert httpx.post(f"{front.url}/events/generate", json=command, headers=headers).status_code == status
-    for process in (front, projector):
+    processes = (front, projector, *others)
+    for process in processes:
         assert [asked(process.url, "/metrics", shown) for shown in (None, key, operator)] == [401, 403, 200]
         ready = httpx.get(f"{process.url}/health/ready", headers={"Authorization": f"Bearer {operator}"}).json()
         assert ready["dependencies"]["keys"] == {"ok": True, "detail": ""}
@@ -177,10 +182,20 @@ def test_processes_open_to_keys_and_to_nothing_else(footfall: Footfall) -> None:
     metrics = httpx.get(f"{front.url}/metrics", headers={"Authorization": f"Bearer {operator}"}).text
     assert f'key_last_use_seconds{{key="{created["keyId"]}"}}' in metrics
     keys("revoke", created["keyId"])
-    for process in (front, projector):
-        wait_until(lambda at=process.url: asked(at, "/metrics", key) == 401, 2, "the revocation")  # type: ignore[misc]
-    for process in (front, projector):
+    for process in processes:
+        wait_until(lambda at=process.url: asked(at, "/metrics", key) == 401, 10, "the revocation")  # type: ignore[misc]
         assert key not in process.log_text()
+        changes = changes_by_seconds(process.url, operator)
+        assert changes["2.0"] == changes["+Inf"] >= 2, f"a key was made and one revoked; {changes}"
+
+
+def changes_by_seconds(url: str, key: str) -> dict[str, int]:
+    """How many changes of keys a process has known within so many seconds of their writing."""
+    metrics = httpx.get(f"{url}/metrics", headers={"Authorization": f"Bearer {key}"}).text
+    return {
+        le: int(float(n))
+        for le, n in re.findall(r'^key_change_seconds_bucket{le="([^"]+)"} (\S+)$', metrics, re.MULTILINE)
+    }
 
 
 def asked(url: str, path: str, key: str | None = None) -> int:

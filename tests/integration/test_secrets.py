@@ -12,9 +12,12 @@ from brokers.rights import AUDIT, DEAD_LETTERS, EVENTS, GROUP, least_rights
 from command_side.settings import CommandSettings
 from footfall.local.embedded.kafka.accounts import rules_of, set_password
 from footfall.processes.environment import load_settings
-from footfall.processes.secrets.secret_files import secret_names
+from footfall.processes.secrets.secret_files import FileSecret, secret_names
 from projector.settings import ProjectorSettings
 from query_side.settings import QuerySettings
+from read_model.connecting.database_url import ChangedUrlError
+from read_model.connecting.pool import open_pool
+from read_model.connecting.unavailable import NOT_YET_THERE
 from tests.drivers.every_command import WITH_DATABASE, assert_a_sentence, footfall
 from tests.patience import PATIENCE
 from tests.processes import start, wait_until
@@ -140,6 +143,103 @@ def test_passwords_change_between_single_events_and_none_is_lost(
         for process in (*sides, projector):
             process.popen.kill()
             process.popen.wait(PATIENCE)
+
+
+def test_passwords_that_change_in_their_files_need_no_restart(
+    secured: SecuredBroker, new_database: Callable[[], Servers], tmp_path: Path
+) -> None:
+    """A projector that has claimed nothing yet must open all that projecting needs, by passwords that came later."""
+    servers, role_url = new_database(), ""
+    password, database = tmp_path / "kafka-password", tmp_path / "database-url"
+    names = {EVENTS: "following", DEAD_LETTERS: "following-dlq", GROUP: "following", AUDIT: "following-audit"}
+    parts = ("`topics create`", "command side", "projector")
+    user = secured.user(
+        "follower", *rules_of("follower", [each for part in parts for each in least_rights(part, names)])
+    )
+    replace(password, user.pop("KAFKA_SASL_PASSWORD"))
+    replace(database, servers.projector_url)
+    user |= names | {"KAFKA_SASL_PASSWORD_FILE": str(password), "DATABASE_URL_FILE": str(database)}
+    assert footfall("topics create", **user, KAFKA_PARTITIONS="1").exit_code == 0
+    running = [start("command-side", user, tmp_path / "side.log"), start("projector", user, tmp_path / "claimed.log")]
+    side, claimed = running
+    accepted: list[str] = []
+
+    def post_and_wait(by: str) -> None:
+        answer = httpx.post(f"{side.url}/events/generate", json={"userId": "u", "eventType": "LOGIN"})
+        assert answer.status_code == 201, answer.text
+        accepted.append(answer.json()["event"]["eventId"])
+        wait_until(lambda: asyncio.run(stored(servers)) == len(accepted), 60, f"every event, by {by}")
+
+    try:
+        post_and_wait("the first projector")
+        running.append(start("projector", user, tmp_path / "waiting.log"))
+        asyncio.run(set_password(secured.options, "follower", "another/pass#word"))
+        replace(password, "another/pass#word\n")
+        role_url = with_password(servers.projector_url, "new" + "2" * 20)
+        asyncio.run(change_password(servers.projector_url, password_of(role_url)))
+        replace(database, role_url)
+        assert claimed.terminate() == 0
+        post_and_wait("the projector that had claimed nothing when the passwords changed")
+        asyncio.run(end_sessions(role_url))
+        post_and_wait("the same one, whose sessions have ended")
+    finally:
+        if role_url:
+            asyncio.run(change_password(role_url, password_of(servers.projector_url)))
+        for process in running:
+            process.popen.kill()
+            process.popen.wait(PATIENCE)
+
+
+def test_a_secret_follows_its_file_and_keeps_what_could_be_used(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    replace(file, "first\n")
+    secret = FileSecret(file)
+    replace(file, "second")
+    assert secret.get_secret_value() == "second"
+    for unusable in (b"", b"\xff", b"x" * 70_000):
+        file.write_bytes(unusable)
+        assert secret.get_secret_value() == "second"
+    file.unlink()
+    assert secret.get_secret_value() == "second"
+    replace(file, "third")
+    assert secret.get_secret_value() == "third"
+    assert "third" not in repr(secret) + str(secret)
+
+
+async def test_a_url_that_becomes_unusable_is_a_server_that_is_away(tmp_path: Path, real_servers: Servers) -> None:
+    file = tmp_path / "url"
+    replace(file, real_servers.query_url)
+    url = FileSecret(file)
+    pool = await open_pool(url, application="test", min_size=0, max_size=1)
+    try:
+        await pool.fetchval("SELECT 1")
+        await pool.expire_connections()
+        replace(file, f"{real_servers.query_url}#Sesame1")
+        with pytest.raises(ChangedUrlError, match="has a #") as refused:
+            await pool.fetchval("SELECT 1")
+        assert isinstance(refused.value, NOT_YET_THERE)
+        assert "Sesame1" not in str(refused.value)
+        replace(file, real_servers.query_url)
+        assert await pool.fetchval("SELECT 1") == 1
+    finally:
+        pool.terminate()
+
+
+def replace(file: Path, content: str) -> None:
+    """As an agent replaces a file: by a rename, so that nobody reads a half."""
+    new = file.with_suffix(".new")
+    new.write_text(content)
+    new.replace(file)
+
+
+async def end_sessions(url: str) -> None:
+    """Ends every other session of the role, in its database."""
+    connection = await asyncpg.connect(url)
+    await connection.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = current_user "
+        "AND datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    await connection.close()
 
 
 def password_of(url: str) -> str:

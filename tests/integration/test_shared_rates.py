@@ -9,7 +9,10 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
+from valkey.asyncio import Valkey
 
+from footfall.processes.secrets.secret_files import FileSecret
 from tests.patience import PATIENCE
 from tests.processes import free_port, wait_until
 from web.policies.decisions import Admit
@@ -78,7 +81,7 @@ class Sharer:
     """One process, as far as its limits go. Its rounds are run by the test."""
 
     def __init__(self, url: str, units: int, window: float = LONG) -> None:
-        self.shared = SharedRates(url)
+        self.shared = SharedRates(SecretStr(url))
         self._policy = RateLimits([(Rate("subject", units, window), subject_of)], shared=self.shared)
 
     def admitted(self, number: int, subject: str = "key:1") -> int:
@@ -179,3 +182,22 @@ async def test_rounds_run_while_the_process_serves(valkey: RunningValkey) -> Non
                     break
                 await asyncio.sleep(0.01)
     assert admitted <= 80 * (1 + 2 * LENT) + 2
+
+
+async def test_a_password_that_changes_in_its_file_is_followed(valkey: RunningValkey, tmp_path: Path) -> None:
+    file = tmp_path / "url"
+    file.write_text(valkey.url)
+    shared = SharedRates(FileSecret(file))
+    try:
+        await shared.tell()
+        assert (await shared.state()).detail == ""
+        async with Valkey.from_url(valkey.url) as operator:
+            await operator.config_set("requirepass", "Sesame1")
+            await operator.client_kill_filter(_type="normal", skipme=True)
+        await shared.tell()
+        assert (await shared.state()).detail.startswith("each process counts for itself")
+        file.write_text(valkey.url.replace("://", "://:Sesame1@"))
+        await shared.tell()
+        assert (await shared.state()).detail == ""
+    finally:
+        await shared.close()

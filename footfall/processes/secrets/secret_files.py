@@ -2,10 +2,14 @@
 
 A secret setting NAME comes from the environment, or from the file that NAME_FILE names, or from the file NAME (or name)
 in the directory SECRETS_DIR, in this order. The end of a file's line does not belong to the secret.
+
+A file may be replaced while the process runs: whoever asks for the secret again, as for each connection, gets the new
+one.
 """
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import get_args
 
@@ -25,6 +29,29 @@ class SecretFileError(Exception):
         self.problems = problems
 
 
+class FileSecret(SecretStr):
+    """A secret that is read again once its file was replaced. A file that cannot be used changes nothing."""
+
+    def __init__(self, path: Path) -> None:
+        """Reads the file. Raises OSError or ValueError."""
+        self._path, self._read_at = path, _written_at(path)
+        super().__init__(_read(path))
+
+    def get_secret_value(self) -> str:
+        """Returns what the file holds now, or what it held when it could be used last."""
+        with suppress(OSError, ValueError):
+            written_at = _written_at(self._path)
+            if written_at != self._read_at:
+                self._secret_value, self._read_at = _read(self._path), written_at
+        return self._secret_value
+
+
+def _written_at(path: Path) -> tuple[int, int]:
+    """What changes with the file: a rename brings another inode, also with an older time."""
+    found = path.stat()
+    return found.st_mtime_ns, found.st_ino
+
+
 def secret_names(kind: type[BaseSettings]) -> list[str]:
     """Returns the fields that are secret."""
     return [name for name, field in kind.model_fields.items() if is_secret(field)]
@@ -35,7 +62,7 @@ def is_secret(field: FieldInfo) -> bool:
     return field.annotation is SecretStr or SecretStr in get_args(field.annotation)
 
 
-def secrets_from_files(kind: type[BaseSettings], env_file: str | None) -> dict[str, str]:
+def secrets_from_files(kind: type[BaseSettings], env_file: str | None) -> dict[str, SecretStr]:
     """Returns the secrets of `kind` that are in files, by field.
 
     Args:
@@ -46,12 +73,12 @@ def secrets_from_files(kind: type[BaseSettings], env_file: str | None) -> dict[s
         SecretFileError: A file cannot be read, is empty or too large, or a variable is set beside its file.
     """
     variables = {**(dotenv_values(env_file) if env_file else {}), **os.environ}
-    found: dict[str, str] = {}
+    found: dict[str, SecretStr] = {}
     problems: list[str] = []
     for name in secret_names(kind):
         for path in _files(name.upper(), variables, problems):
             try:
-                found[name] = _read(path)
+                found[name] = FileSecret(path)
             except (OSError, ValueError) as error:
                 why = getattr(error, "strerror", None) or str(error)
                 problems.append(f"{name.upper()}: the file {path} cannot be used: {why}")

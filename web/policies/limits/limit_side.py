@@ -81,9 +81,8 @@ def rates_of(
 
 def shared_of(settings: LimitSettings) -> "SharedRates | None":
     """What shares the rates with other processes, where that is set."""
-    url = settings.limit_valkey_url.get_secret_value()
-    if not url:
+    if not settings.limit_valkey_url.get_secret_value():
         return None
     from web.policies.limits.valkey_rates import SharedRates  # noqa: PLC0415 - with the client of Valkey, 0.2 s
 
-    return SharedRates(url)
+    return SharedRates(settings.limit_valkey_url)

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager, suppress
 from hashlib import blake2b
 from typing import Any
 
+from pydantic import SecretStr
 from valkey.asyncio import Valkey
 from valkey.exceptions import ValkeyError
 
@@ -48,12 +49,10 @@ return ahead
 class SharedRates:
     """What this process used and has not told yet."""
 
-    def __init__(self, url: str, clock: Callable[[], float] = time.monotonic) -> None:
-        """`url`: of Valkey; it may hold a password. `clock`: the one of the rates."""
-        self._valkey = Valkey.from_url(
-            url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT, decode_responses=True
-        )
-        self._script = self._valkey.register_script(TELL)
+    def __init__(self, url: SecretStr, clock: Callable[[], float] = time.monotonic) -> None:
+        """`url`: of Valkey; it may hold a password, which may change. `clock`: the one of the rates."""
+        self._url, self._used_url = url, ""
+        self._connect(url.get_secret_value())
         self._clock = clock
         self._touched: list[tuple[Buckets, Bucket]] = []  # with something untold, each once
         self._trouble = "Valkey was not asked yet"
@@ -68,14 +67,28 @@ class SharedRates:
             self._touched.append((buckets, bucket))
         bucket.untold = min(bucket.untold + seconds, 2 * buckets.window)
 
+    def _connect(self, url: str) -> None:
+        self._valkey = Valkey.from_url(
+            url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT, decode_responses=True
+        )
+        self._script = self._valkey.register_script(TELL)
+        self._used_url = url
+
+    async def _follow_the_url(self) -> None:
+        url = self._url.get_secret_value()
+        if url != self._used_url:
+            await self.close()
+            self._connect(url)
+
     async def tell(self) -> None:
         """One round: tells what was used, and learns what all have used. Never raises."""
         told, self._touched = self._touched[:MOST_KEYS], self._touched[MOST_KEYS:]
         used = [bucket.untold for _, bucket in told]
         try:
             async with asyncio.timeout(TIMEOUT):
+                await self._follow_the_url()
                 found = await self._told([name_of(*one) for one in told], used)
-        except (ValkeyError, OSError, TimeoutError) as error:
+        except (ValkeyError, OSError, TimeoutError, ValueError) as error:  # ValueError: the URL became unusable
             self._touched = told + self._touched
             self._failed(type(error).__name__)
             return

@@ -1,6 +1,6 @@
-"""Tokens for SASL OAUTHBEARER (RFC 7628, KIP-255): from a file, or from an OAuth 2.0 endpoint (RFC 6749, 4.4).
+"""What a client shows to a broker: tokens for SASL OAUTHBEARER (RFC 7628, KIP-255), and passwords that may change.
 
-aiokafka asks for a token for each connection that it opens.
+A token comes from a file, or from an OAuth 2.0 endpoint (RFC 6749, 4.4); aiokafka asks for one for each connection.
 """
 
 from pathlib import Path
@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from aiokafka.abc import AbstractTokenProvider
 from aiokafka.errors import KafkaConnectionError
+from pydantic import SecretStr
 
 LARGEST = 65_536  # bytes of a token or of an endpoint's answer
 
@@ -46,3 +47,24 @@ class FileToken(AbstractTokenProvider):  # type: ignore[misc]
         if not text or len(text) > LARGEST:
             raise TokenUnavailableError(f"the token file {self._path} is {'too large' if text else 'empty'}")
         return text
+
+
+class Password(str):
+    """A password as it was when a client was made, for libraries that take nothing but a str; `now` asks again."""
+
+    _secret: SecretStr
+
+    def __new__(cls, secret: SecretStr) -> "Password":
+        """Takes what the secret holds now."""
+        made = super().__new__(cls, secret.get_secret_value())
+        made._secret = secret
+        return made
+
+    def now(self) -> str:
+        """Returns what the secret holds now."""
+        return self._secret.get_secret_value()
+
+
+def password_now(password: str | None) -> str | None:
+    """Returns the password for a connection that is opened now."""
+    return password.now() if isinstance(password, Password) else password

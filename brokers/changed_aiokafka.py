@@ -1,0 +1,57 @@
+"""Two changes to the connections of aiokafka 0.14; in another release everything stays as it is.
+
+- A connection that just closed is taken for what it is: a connection to a broker that is gone. uvloop refuses to write
+  to a closed transport with a RuntimeError, where asyncio only warns. aiokafka expects an OSError there. The other one
+  ended its tasks that fetch and that look for the group's coordinator, for ever: a projector stood still after a broker
+  was killed at the wrong moment.
+- Each new connection uses the password and the certificates that their files hold now. aiokafka keeps what a client was
+  made with: after a rotation, a projector that had to open another connection stood still until it was restarted.
+"""
+
+from functools import wraps
+from importlib.metadata import version
+from typing import Any
+
+from brokers.credentials import password_now
+from brokers.tls import renewed
+
+KNOWN_RELEASE = "0.14."
+_DONE = "_footfall_changed"
+
+
+def change_connections() -> bool:
+    """Changes how aiokafka's connections are opened and written to, once; returns whether they are changed."""
+    if not version("aiokafka").startswith(KNOWN_RELEASE):
+        return False
+    from aiokafka.conn import AIOKafkaConnection  # noqa: PLC0415 - settings are read without a client
+
+    if not getattr(AIOKafkaConnection, _DONE, False):
+        AIOKafkaConnection.send = _expecting_closed_transports(AIOKafkaConnection.send)
+        AIOKafkaConnection.connect = _reading_files_again(AIOKafkaConnection.connect)
+        setattr(AIOKafkaConnection, _DONE, True)
+    return True
+
+
+def _expecting_closed_transports(plain: Any) -> Any:
+    from aiokafka.conn import CloseReason  # noqa: PLC0415
+    from aiokafka.errors import KafkaConnectionError  # noqa: PLC0415
+
+    @wraps(plain)
+    def send(self: Any, request: Any, expect_response: bool = True) -> Any:
+        try:
+            return plain(self, request, expect_response)
+        except RuntimeError as error:
+            self.close(reason=CloseReason.CONNECTION_BROKEN)
+            raise KafkaConnectionError(f"Connection at {self.host}:{self.port} broken: {error}") from error
+
+    return send
+
+
+def _reading_files_again(plain: Any) -> Any:
+    @wraps(plain)
+    async def connect(self: Any) -> Any:
+        self._sasl_plain_password = password_now(self._sasl_plain_password)
+        self._ssl_context = renewed(self._ssl_context)
+        return await plain(self)
+
+    return connect
