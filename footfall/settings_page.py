@@ -15,12 +15,14 @@ from footfall.cli.rights.sql_prompt import SqlSettings
 from footfall.processes.secrets.secret_files import is_secret
 from identity.settings import IdentitySettings, KeySettings
 from operations.settings import (
+    ArchiveSettings,
     AuditSettings,
     DlqSettings,
     GrantReporterSettings,
     MigrateSettings,
     PrivacySettings,
     RebuildSettings,
+    RestoreSettings,
     RewriteSettings,
     TopicSettings,
 )
@@ -53,6 +55,8 @@ READERS: dict[str, type[BaseSettings]] = {
     "`privacy`": PrivacySettings,
     "`privacy rewrite`": RewriteSettings,
     "`rebuild`": RebuildSettings,
+    "`archive`": ArchiveSettings,
+    "`archive restore`": RestoreSettings,
     "`grant-reporter`": GrantReporterSettings,
     "`audit`": AuditSettings,
     "`sql`": SqlSettings,

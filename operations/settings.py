@@ -87,3 +87,27 @@ class AuditSettings(KafkaSettings):
     kafka_audit_topic: str = Field(
         default=AUDIT_TOPIC, description="Topic of the audit log's anchors, and of notes for it."
     )
+
+
+class ArchiveSettings(KafkaSettings):
+    """Settings of `footfall archive`."""
+
+    archive_location: str = Field(
+        default="", description="Where the archive lies: a directory, or s3://bucket/folder.", max_length=1_024
+    )
+    kafka_audit_topic: str = Field(
+        default=AUDIT_TOPIC, description="Topic of the audit log's anchors, and of notes for it."
+    )
+    archive_file_records: int = Field(
+        default=500_000, ge=1, le=10_000_000, description="Records in one file of the archive, at most."
+    )
+    archive_file_bytes: int = Field(
+        default=268_435_456,
+        ge=1_024,
+        le=4_294_967_296,
+        description="Bytes of keys and values in one file of the archive, before compression, about.",
+    )
+
+
+class RestoreSettings(ArchiveSettings, RebuildSettings):
+    """Settings of `footfall archive restore`."""

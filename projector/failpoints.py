@@ -32,6 +32,9 @@ Point = Literal[
     "rewrite_before_switch",
     "rewrite_switched",
     "rewrite_deleted",
+    "archive_staged",  # the points of `footfall archive run`: the file is whole and has no name yet
+    "archive_written",  # it has its name, and is no part of the archive
+    "archive_entered",  # it is a part of the archive
 ]
 POINTS: tuple[Point, ...] = get_args(Point)
 

@@ -8,6 +8,7 @@ from typing import Any, Never
 import rich_click as click
 from rich.console import Console
 
+from footfall.cli.archive.commands import archive
 from footfall.cli.dlq import dlq
 from footfall.cli.doctor import doctor
 from footfall.cli.failures import fail, readable_failures
@@ -40,8 +41,8 @@ def cli() -> None:
 
     `footfall up` runs everything on this machine. Every other command runs one process or one task, and reads its
     settings from the environment; `.env.example` explains each variable. If the environment names no server, the
-    operators' commands (status, doctor, replay, dlq, gaps, privacy, rebuild, audit, migrate, topics, grant-reporter,
-    sql) use the `footfall up` that runs here.
+    operators' commands (status, doctor, replay, dlq, gaps, privacy, rebuild, archive, audit, migrate, topics,
+    grant-reporter, sql) use the `footfall up` that runs here.
 
     \b
     Examples:
@@ -245,6 +246,7 @@ def migrate(revision: str) -> None:
     click.echo(f"The schema is at {revision}.")
 
 
+cli.add_command(archive)
 cli.add_command(audit)
 cli.add_command(dlq)
 cli.add_command(gaps)

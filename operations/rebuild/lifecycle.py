@@ -1,6 +1,7 @@
 """Starts, pauses, resumes, cancels and drops generations (docs/rebuild.md)."""
 
 import asyncio
+from collections.abc import Mapping
 
 import asyncpg
 
@@ -22,7 +23,7 @@ LEAVE_WITHIN = 15.0  # seconds for the projectors to end their sessions in a gen
 POLL = 0.1  # seconds
 
 NEXT_NAME = "SELECT 'read_g' || nextval('ops.generation_number')"
-REGISTER = "INSERT INTO ops.generations (name, state, max_rate, created_by) VALUES ($1, 'building', $2, $3)"
+REGISTER = "INSERT INTO ops.generations (name, state, max_rate, created_by) VALUES ($1, $4, $2, $3)"
 FIRST_CHECKPOINTS = """
 INSERT INTO {generation}.checkpoints (topic, partition, next_offset, epoch, owner, topic_id)
 SELECT $1, partition, next_offset, 0, '', $4 FROM unnest($2::int[], $3::bigint[]) AS origin(partition, next_offset)
@@ -45,7 +46,12 @@ SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND app
 
 @as_deed("rebuild start", its_name)
 async def start(
-    operator: Operator, max_rate: int | None = None, *, forget_discards: bool = False, accept_missing: bool = False
+    operator: Operator,
+    max_rate: int | None = None,
+    *,
+    forget_discards: bool = False,
+    accept_missing: bool = False,
+    archived: Mapping[int, int] | None = None,
 ) -> Generation:
     """Makes an empty generation like the active one. Running projectors begin to fill it from offset 0.
 
@@ -55,6 +61,7 @@ async def start(
         forget_discards: Tries records again that operators discarded. By default the build skips them.
         accept_missing: Begins at the topic's oldest records if those from offset 0 on are gone. The journal names the
             missing offsets.
+        archived: By partition, where an archive begins. The generation is then paused, for the archive to fill it.
 
     Raises:
         RefusedError: Another generation is being built or kept as standby, or the topic does not begin at offset 0.
@@ -66,13 +73,14 @@ async def start(
         if found is not None:
             raise RefusedError(f"{found.name} is {state}. To remove it first: footfall rebuild {remedy}")
     active = await operator.active()
-    beginnings = await operator.beginnings()
+    beginnings = await operator.beginnings() | dict(archived or {})
     missing = {partition: first for partition, first in beginnings.items() if first > 0}
     if missing and not accept_missing:
         raise RefusedError(missing_events_refusal(operator.topic, missing))
     other_history = await operator.has_other_history(active.name)
     ends = await _ends_of_log(operator, active, other_history=other_history)
     connection = operator.connection
+    first_state: State = "building" if archived is None else "paused"
     try:
         async with connection.transaction():
             name: str = await connection.fetchval(NEXT_NAME)
@@ -83,7 +91,7 @@ async def start(
             await connection.execute(COPY_BARS.format(old=active.name, new=name), operator.topic)
             if not forget_discards and not other_history:
                 await connection.execute(COPY_DISCARDED.format(old=active.name, new=name))
-            await connection.execute(REGISTER, name, max_rate, operator.name)
+            await connection.execute(REGISTER, name, max_rate, operator.name, first_state)
             detail = {"generation": name, "like": active.name, "tables": len(tables), "max_rate": max_rate}
             detail |= {"forget_discards": forget_discards, "missing": missing}
             await write_journal(connection, operator.name, "rebuild start", detail | {"events": sum(ends.values())})

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaTimeoutError
+from aiokafka.errors import KafkaTimeoutError, OffsetOutOfRangeError
 from aiokafka.structs import ConsumerRecord
 
 from brokers.diagnosis import with_reason
@@ -28,17 +28,24 @@ class Reach(msgspec.Struct, frozen=True):
 class Reader:
     """Reads topics, without a group."""
 
-    def __init__(self, options: Mapping[str, Any]) -> None:
-        self._options = options
+    def __init__(self, options: Mapping[str, Any], client_id: str = "footfall-rewrite") -> None:
+        self._options, self._client_id = options, client_id
 
-    async def records(self, topic: str, partition: int, begin: int, end: int) -> AsyncGenerator[ConsumerRecord, None]:
-        """Yields the records between two offsets; those of aborted transactions are none."""
+    async def records(
+        self, topic: str, partition: int, begin: int, end: int, *, all_of_them: bool = False
+    ) -> AsyncGenerator[ConsumerRecord, None]:
+        """Yields the records between two offsets; those of aborted transactions are none.
+
+        `all_of_them`: raises OffsetOutOfRangeError if the topic no longer holds `begin`, instead of beginning later.
+        """
         if begin >= end:
             return
         at = TopicPartition(topic, partition)
         async with self._consumer("read_committed") as consumer:
             consumer.assign([at])
             first = (await consumer.beginning_offsets([at]))[at]
+            if all_of_them and first > begin:
+                raise OffsetOutOfRangeError({at: begin})
             consumer.seek(at, max(begin, first))
             moved_at, position = time.monotonic(), begin
             while position < end:
@@ -67,7 +74,7 @@ class Reader:
     async def _consumer(self, isolation: str) -> AsyncIterator[AIOKafkaConsumer]:
         consumer = AIOKafkaConsumer(
             **self._options,
-            client_id="footfall-rewrite",
+            client_id=self._client_id,
             group_id=None,
             enable_auto_commit=False,
             auto_offset_reset="none",

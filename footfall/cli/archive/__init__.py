@@ -1,0 +1,1 @@
+"""`footfall archive`: commands and options, and what they print."""

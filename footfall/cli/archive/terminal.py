@@ -1,0 +1,119 @@
+"""Runs and prints what `footfall archive` does."""
+
+import asyncio
+import os
+import sys
+import time
+
+import msgspec
+import rich_click as click
+
+from contracts.event import PERSONAL_FIELDS
+from footfall.cli.called_as import as_called
+from footfall.cli.failures import readable_failures
+from footfall.cli.sealed.key_store import operator_keys
+from footfall.cli.settings import operator_settings
+from footfall.processes.environment import load_catalogue, load_settings
+from operations.archive import restoring, running, verifying
+from operations.archive.files.places import open_store
+from operations.archive.files.refusal import ArchiveError
+from operations.archive.filling import Filling
+from operations.audit.deed import audited, by_kafka
+from operations.rebuild.operator import RefusedError, operating
+from operations.settings import ArchiveSettings, RestoreSettings
+from projector import failpoints
+from projector.settings import ProjectorSettings
+from read_model.audit import AuditUnavailableError
+from sealing.errors import KeysError
+from telemetry.logs import configure_logs
+
+REFUSALS = (ArchiveError, AuditUnavailableError)
+PROGRESS_EVERY = 1.0  # seconds
+
+
+def run(*, as_json: bool) -> None:
+    """Archives, and prints what was archived. Exits 1 if a partition was not."""
+    settings = operator_settings(ArchiveSettings, "owner")
+    failpoints.arm(os.environ)
+
+    async def go() -> running.Ran:
+        store = open_store(settings)
+        write = by_kafka(settings.client_options(), settings.kafka_audit_topic)
+        async with audited(write, "archive run", target=store.place, refusals=REFUSALS) as deed:
+            found = await running.run(settings, store, Progress("records archived"))
+            deed.target = f"{store.place}, entry {found.entries}, {found.head}"
+            return found
+
+    with readable_failures("Not archived", refusals=REFUSALS, server="Kafka"):
+        found = asyncio.run(go())
+    if as_json:
+        click.echo(msgspec.json.encode(found))
+    else:
+        click.echo(f"{found.records:,} records in {found.files:,} new files, {found.bytes:,} bytes, at {found.place}.")
+        click.echo(f"The archive has {found.entries:,} entries; the hash of the last is {found.head}")
+    for problem in found.problems:
+        click.echo(problem, err=True)
+    sys.exit(1 if found.problems else 0)
+
+
+def verify(head: str | None, *, as_json: bool) -> None:
+    """Verifies, and prints what is wrong. Exits 1 if anything is."""
+    with readable_failures("Not verified", refusals=REFUSALS):
+        found = verifying.verify(open_store(load_settings(ArchiveSettings)), Progress("records verified"), head)
+    if as_json:
+        click.echo(msgspec.json.encode({"sound": found.sound, **msgspec.to_builtins(found)}))
+    else:
+        _print_verified(found)
+    sys.exit(0 if found.sound else 1)
+
+
+def _print_verified(found: verifying.Verified) -> None:
+    for fault in found.faults:
+        click.echo(str(fault))
+    click.echo(f"{found.records:,} records in {found.files:,} files at {found.place}; the last hash is {found.head}")
+    for partition, (begin, end) in found.spans.items():
+        click.echo(f"  partition {partition}: offsets {begin} to {end - 1}")
+    if found.strangers:
+        click.echo(f"{found.strangers:,} files are no part of it: of a run that was killed, or somebody else's.")
+    click.echo("Every file is as it was written." if found.sound else f"{len(found.faults):,} faults.")
+
+
+def restore(max_rate: int | None, *, as_json: bool) -> None:
+    """Restores, and prints where the topic goes on."""
+    settings = operator_settings(RestoreSettings, "owner")
+    overrides = {name: getattr(settings, name) for name in ("database_url", "kafka_bootstrap_servers")}
+    projecting = load_settings(ProjectorSettings, **overrides)
+    failpoints.arm(os.environ)
+    catalogue, keys = load_catalogue(projecting.event_types_file), operator_keys()
+    configure_logs("WARNING", PERSONAL_FIELDS | catalogue.personal_fields)
+    filling = Filling(projecting, catalogue, keys, Progress("offsets restored"))
+
+    async def go() -> restoring.Restored:
+        async with operating(settings) as operator:
+            return await restoring.restore(operator, settings, open_store(settings), filling, max_rate)
+
+    with readable_failures("Not restored", refusals=(*REFUSALS, RefusedError, KeysError)):
+        found = asyncio.run(go())
+    if as_json:
+        click.echo(msgspec.json.encode(found))
+        return
+    click.echo(f"{found.generation} has the {found.records:,} records of the archive. Projectors go on from the topic.")
+    for seam in found.seams:
+        click.echo(
+            f"  partition {seam.partition}: at offset {seam.at}; {seam.compared:,} records are in both, and equal"
+        )
+    click.echo(as_called("Follow it: footfall rebuild status --watch"))
+
+
+class Progress:
+    """Prints progress on a terminal, once a second."""
+
+    def __init__(self, what: str) -> None:
+        self._what, self._told_at = what, time.monotonic()
+
+    def __call__(self, done: int, total: int) -> None:
+        """Prints it, if it is time."""
+        now = time.monotonic()
+        if sys.stderr.isatty() and now - self._told_at > PROGRESS_EVERY:
+            self._told_at = now
+            click.echo(f"{done:,} of {total:,} {self._what}", err=True)

@@ -1,0 +1,118 @@
+"""An archive that a projector reads as it reads Kafka: the part of aiokafka's consumer that its loop uses."""
+
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+from uuid import UUID
+
+from aiokafka import TopicPartition
+from aiokafka.structs import ConsumerRecord
+
+from operations.archive.files.reading import Place, Records
+from projector.consuming.topic_metadata import TopicMetadata
+from projector.generations.history import PartitionLog, Verdict, compare
+from projector.writing.checkpoints import StoredCheckpoint
+
+
+class _Partition:
+    """Where one partition is read."""
+
+    def __init__(self, places: Iterator[Place], offset: int) -> None:
+        self.places, self.offset = places, offset
+        self.waiting: list[ConsumerRecord] = []
+        self.loading: asyncio.Task[list[ConsumerRecord]] | None = None
+
+    def taken(self, count: int) -> list[ConsumerRecord]:
+        taken, self.waiting = self.waiting[:count], self.waiting[count:]
+        if taken:
+            self.offset = taken[-1].offset + 1
+        return taken
+
+
+class ArchiveConsumer:
+    """Reads the archived records of one topic. It is a group's only member, and holds every partition."""
+
+    def __init__(self, records: Records, topic: str) -> None:
+        self._records, self._topic = records, topic
+        self._partitions = sorted(records.manifest.spans)
+        self._at: dict[TopicPartition, _Partition] = {}
+        self._assigning: asyncio.Task[None] | None = None
+
+    def subscribe(self, _topics: Iterable[str], listener: Any) -> None:
+        """Assigns every partition that the archive has."""
+        self._assigning = asyncio.create_task(
+            listener.on_partitions_assigned([TopicPartition(self._topic, each) for each in self._partitions])
+        )
+
+    def partitions_for_topic(self, _topic: str) -> set[int]:
+        """Returns the partitions that the archive has."""
+        return set(self._partitions)
+
+    def seek(self, tp: TopicPartition, offset: int) -> None:
+        """Reads a partition from this offset on."""
+        self._at[tp] = _Partition(self._records.places(tp.partition, offset), offset)
+
+    async def getmany(
+        self, *partitions: TopicPartition, timeout_ms: int = 0, max_records: int | None = None
+    ) -> dict[TopicPartition, list[ConsumerRecord]]:
+        """Returns records of the partitions that have some left; waits as long as told if there is none."""
+        found: dict[TopicPartition, list[ConsumerRecord]] = {}
+        room = max_records or 1
+        for tp in partitions:
+            records = await self._next(self._at[tp], room) if room and tp in self._at else []
+            if records:
+                found[tp] = records
+                room -= len(records)
+        if not found:
+            await asyncio.sleep(timeout_ms / 1000)
+        return found
+
+    async def _next(self, at: _Partition, room: int) -> list[ConsumerRecord]:
+        while not at.waiting:
+            if at.loading is None:
+                place = next(at.places, None)
+                if place is None:
+                    return []
+                at.loading = asyncio.create_task(asyncio.to_thread(self._records.load, place))
+            # Shielded: a fetch that is given up after its time must not lose the block, or a slow place is never read.
+            records = await asyncio.shield(at.loading)
+            at.loading = None
+            at.waiting = [record for record in records if record.offset >= at.offset]
+        return at.taken(room)
+
+    async def commit(self, _offsets: Mapping[TopicPartition, int]) -> None:
+        """Does nothing: no lag tool looks at an archive."""
+
+    async def beginning_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """Returns the first offsets."""
+        return {tp: self._records.manifest.spans[tp.partition][0] for tp in partitions}
+
+    async def end_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """Returns the offsets after the last ones."""
+        return {tp: self._records.manifest.spans[tp.partition][1] for tp in partitions}
+
+
+class ArchiveHistory:
+    """Compares checkpoints with the archive, as `HistoryCheck` compares them with Kafka's log."""
+
+    def __init__(self, records: Records) -> None:
+        self._records = records
+
+    async def metadata(self) -> TopicMetadata:
+        """Returns the topic's id, as the archive has it."""
+        manifest = self._records.manifest
+        return TopicMetadata(manifest.topic_id, dict.fromkeys(manifest.spans, 0))
+
+    async def verdicts(self, stored: Mapping[int, StoredCheckpoint], topic_id: UUID | None) -> dict[int, Verdict]:
+        """Returns a verdict on the checkpoint of each partition."""
+        return {partition: await self._verdict(partition, one, topic_id) for partition, one in stored.items()}
+
+    async def _verdict(self, partition: int, stored: StoredCheckpoint, topic_id: UUID | None) -> Verdict:
+        begin, end = self._records.manifest.spans[partition]
+        log = PartitionLog(topic_id, begin, end)
+        if stored.proof_offset is not None:
+            async for record in self._records.after(partition, stored.proof_offset):
+                if record.offset == stored.proof_offset:
+                    log = PartitionLog(topic_id, begin, end, record)
+                break
+        return compare(stored, log)

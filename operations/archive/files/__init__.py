@@ -1,0 +1,1 @@
+"""An archive's files and its manifest, and where they lie."""

@@ -1,0 +1,132 @@
+"""Where an archive lies: what a directory and a bucket must be able to do, and the directory."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Protocol
+
+from operations.archive.files.refusal import ArchiveError
+
+PRIVATE = 0o700  # files hold personal data, unless the log is sealed
+STAGING = "staging"  # files that are being written, in a directory
+
+
+class Store(Protocol):
+    """Named files that are written once. Names are relative paths with `/`.
+
+    Every method raises OSError if the place cannot be used.
+    """
+
+    @property
+    def place(self) -> str:
+        """Where it is, without any secret."""
+        ...
+
+    def names(self, prefix: str) -> list[str]:
+        """Returns the names that begin with the prefix, in order."""
+        ...
+
+    def read(self, names: list[str]) -> list[bytes]:
+        """Returns the content of small files. Raises FileNotFoundError."""
+        ...
+
+    def open(self, name: str) -> IO[bytes]:
+        """Opens a file to read, at any position. Raises FileNotFoundError."""
+        ...
+
+    def new_file(self, name: str) -> Path:
+        """Returns where to write a file before it is published. Nobody takes it for a part of the archive."""
+        ...
+
+    def publish(self, written: Path, name: str) -> None:
+        """Makes the written file visible, whole, under its name; once this returns, no crash takes it away."""
+        ...
+
+    def create(self, name: str, content: bytes) -> None:
+        """Writes a small file, whole. Raises FileExistsError if the name is taken, also by somebody at this moment."""
+        ...
+
+    def remove(self, name: str) -> None:
+        """Removes a file, if it is there."""
+        ...
+
+
+class Directory:
+    """An archive in a directory of this machine, or of a file system that it has mounted."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self.place = str(root)
+
+    def names(self, prefix: str) -> list[str]:
+        """Returns the names that begin with the prefix, in order."""
+        found = (path for path in (self._root / prefix).rglob("*") if path.is_file())
+        return sorted(path.relative_to(self._root).as_posix() for path in found)
+
+    def read(self, names: list[str]) -> list[bytes]:
+        """Returns the content of small files. Raises FileNotFoundError."""
+        return [(self._root / name).read_bytes() for name in names]
+
+    def open(self, name: str) -> IO[bytes]:
+        """Opens a file to read, at any position. Raises FileNotFoundError."""
+        return (self._root / name).open("rb")
+
+    def new_file(self, name: str) -> Path:
+        """Returns where to write a file before it is published."""
+        path = self._root / STAGING / name.rpartition("/")[2]
+        _make(path.parent)
+        return path
+
+    def publish(self, written: Path, name: str) -> None:
+        """Makes the written file visible: its bytes first, then its name."""
+        target = self._root / name
+        _make(target.parent)
+        written.chmod(0o400)
+        _sync(written)
+        written.rename(target)
+        _sync(target.parent)
+
+    def create(self, name: str, content: bytes) -> None:
+        """Writes a small file, whole. Raises FileExistsError if the name is taken."""
+        written, target = self.new_file(f"{name}-{os.getpid()}"), self._root / name
+        _make(target.parent)
+        written.write_bytes(content)
+        written.chmod(0o400)
+        _sync(written)
+        try:
+            target.hardlink_to(written)  # unlike a rename, it never replaces
+        finally:
+            written.unlink()
+        _sync(target.parent)
+
+    def remove(self, name: str) -> None:
+        """Removes a file, if it is there."""
+        (self._root / name).unlink(missing_ok=True)
+
+
+def _make(path: Path) -> None:
+    if path.is_dir():
+        return
+    _make(path.parent)
+    with contextlib.suppress(FileExistsError):
+        path.mkdir(mode=PRIVATE)
+        _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def usable(store: Store) -> Iterator[None]:
+    """Names the place in the error, if it cannot be used in the body."""
+    try:
+        yield
+    except OSError as error:
+        reason = f"{type(error).__name__}: {error.strerror or error}"
+        raise ArchiveError(f"The archive at {store.place} cannot be used: {reason}.") from error

@@ -1,0 +1,109 @@
+"""`footfall archive verify`: reads every file, and names the first that is not as it was written."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import IO
+
+import msgspec
+
+from operations.archive.files.digests import digest_of_all
+from operations.archive.files.entries import Block, Entry
+from operations.archive.files.manifest import Fault, read_manifest
+from operations.archive.files.record_files import UNREADABLE, ReadFile
+from operations.archive.files.stores import Store, usable
+from operations.archive.writing import AT_ONCE, DATA
+
+OnProgress = Callable[[int, int], None]  # how many records are verified, of how many
+
+
+class Verified(msgspec.Struct, frozen=True, rename="camel"):
+    """What a verification found. `strangers`: files that are no part of the archive, such as those of a killed run."""
+
+    place: str
+    records: int
+    files: int
+    spans: Mapping[int, tuple[int, int]]
+    entries: int
+    head: str
+    strangers: int
+    faults: list[Fault]
+
+    @property
+    def sound(self) -> bool:
+        """Whether everything is as it was written."""
+        return not self.faults
+
+
+def verify(store: Store, on_progress: OnProgress, expected_head: str | None = None) -> Verified:
+    """Reads the whole archive.
+
+    Args:
+        store: Where it is.
+        on_progress: Is told after each file.
+        expected_head: The hash of the last entry, as `run` told it; None: not known.
+
+    Raises:
+        ArchiveError: The place cannot be used.
+    """
+    with usable(store):
+        manifest = read_manifest(store)
+        faults = [*manifest.faults, *_faults_of_head(manifest.entries, manifest.head, expected_head)]
+        names = set(store.names(DATA))
+        total, done = sum(entry.count for entry in manifest.entries), 0
+        for entry in manifest.entries:
+            faults += _faults_of_file(store, entry)
+            done += entry.count
+            on_progress(done, total)
+        return Verified(
+            store.place,
+            total,
+            len(manifest.entries),
+            manifest.spans,
+            manifest.number,
+            manifest.head,
+            len(names - {entry.file for entry in manifest.entries}),
+            faults,
+        )
+
+
+def _faults_of_head(entries: object, head: str, expected: str | None) -> Iterator[Fault]:
+    if expected is not None and head != expected:
+        yield Fault("cut off", "manifest", f"its last entry has the hash {head}, not {expected}")
+
+
+def _faults_of_file(store: Store, entry: Entry) -> Iterator[Fault]:
+    """Looks into the file only if its hash is another: to say which records are concerned."""
+    try:
+        with store.open(entry.file) as file:
+            if _hash(file) != entry.sha256:
+                yield Fault("changed", entry.file, f"its bytes are not those that were written: {_where(file, entry)}")
+    except FileNotFoundError:
+        yield Fault("missing", entry.file, f"partition {entry.partition}, offsets {entry.first} to {entry.last}")
+
+
+def _hash(file: IO[bytes]) -> str:
+    found = hashlib.sha256()
+    while piece := file.read(AT_ONCE):
+        found.update(piece)
+    return found.hexdigest()
+
+
+def _where(file: IO[bytes], entry: Entry) -> str:
+    """Names the records that a change concerns, as closely as the file can tell."""
+    file.seek(0)
+    where = f"partition {entry.partition}"
+    try:
+        read = ReadFile(file, entry.topic)
+    except UNREADABLE:
+        return f"it is no Parquet file any more ({where}, offsets {entry.first} to {entry.last})"
+    changed = [block for number, block in enumerate(entry.blocks) if not _is_whole(read, number, block)]
+    if not changed:
+        return "outside its records, which are all as they were written"
+    return "; ".join(f"{where}, offsets {block.first} to {block.last}" for block in changed)
+
+
+def _is_whole(read: ReadFile, number: int, block: Block) -> bool:
+    try:
+        return number < read.blocks and digest_of_all(read.block(number)) == block.sha256
+    except UNREADABLE:
+        return False

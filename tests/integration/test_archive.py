@@ -1,0 +1,140 @@
+"""`footfall archive`: each record once whatever dies, every change named, and a generation from archive and topic."""
+
+import asyncio
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from aiokafka.structs import ConsumerRecord
+
+from tests.conftest import Footfall
+from tests.drivers.archiving import archive, archive_json, archived, files, killed
+from tests.drivers.rebuilding import NEW, OLD, a_day, rebuild, wait_until_done
+from tests.producing import Raw, delete_before, produce, produce_transactions, read_topic, start_projector
+
+FEW = {"ARCHIVE_FILE_RECORDS": "150"}
+
+
+def told(record: ConsumerRecord) -> tuple[Any, ...]:
+    """What a record of Kafka says."""
+    headers = [tuple(header) for header in record.headers]
+    at = record.partition, record.offset
+    return *at, record.timestamp, record.timestamp_type, record.key, record.value, headers
+
+
+def told_by(row: dict[str, Any]) -> tuple[Any, ...]:
+    """What an archived one says."""
+    headers = [(header["name"], header["value"]) for header in row["headers"]]
+    at = row["partition"], row["offset"]
+    return *at, round(row["timestamp"].timestamp() * 1000), row["timestamp_type"], row["key"], row["value"], headers
+
+
+def assert_archived(footfall: Footfall, place: Path) -> int:
+    """The archive has what the topic has, each record once and byte for byte; returns how many."""
+    wanted = sorted((told(record) for record in read_topic(footfall)), key=lambda one: one[:2])
+    assert sorted((told_by(row) for row in archived(place)), key=lambda one: one[:2]) == wanted
+    return len(wanted)
+
+
+def test_each_record_is_archived_once_whatever_kills_the_command(footfall: Footfall, tmp_path: Path) -> None:
+    place = tmp_path / "archive"
+    odd = [Raw(None, b"key", 1), Raw(b"", None, 1, 1, [("h", b""), ("h", b"\xff")]), Raw(b"x" * 400_000, b"k", 1)]
+    produce(footfall, [*a_day(1_500), *odd])
+    asyncio.run(produce_transactions(footfall.servers.kafka, footfall.topic, [(True, a_day(5)), (False, a_day(5))]))
+    for at in ("archive_staged=kill", "archive_written=kill@2", "archive_entered=kill@2", "archive_written=kill"):
+        killed(footfall, place, "run", at=at, given=FEW)
+    assert archive_json(footfall, place, "run", given=FEW)["removed"] > 0
+    assert assert_archived(footfall, place) == 1_508
+    produce(footfall, a_day(200))
+    archive(footfall, place, "run")
+    assert archive_json(footfall, place, "run")["files"] == 0
+    count = assert_archived(footfall, place)
+    found = archive_json(footfall, place, "verify")
+    assert (found["sound"], found["records"], found["strangers"]) == (True, count, 0)
+    assert not list((place / "staging").iterdir())
+    assert {path.stat().st_mode & 0o077 for path in [place, *place.rglob("*")]} == {0}
+
+
+def flip(path: Path, at: int) -> bytes:
+    """Flips one bit of a file; returns what it was."""
+    was = path.read_bytes()
+    path.chmod(0o600)
+    path.write_bytes(was[:at] + bytes([was[at] ^ 1]) + was[at + 1 :])
+    return was
+
+
+def faults(footfall: Footfall, place: Path, *options: str) -> list[tuple[str, str, str]]:
+    found = archive_json(footfall, place, "verify", *options, code=1)
+    return [(fault["kind"], fault["file"], fault["what"]) for fault in found["faults"]]
+
+
+def test_verify_names_what_is_not_as_it_was_written(footfall: Footfall, tmp_path: Path) -> None:
+    place = tmp_path / "archive"
+    produce(footfall, [Raw(os.urandom(60), b"k", 0) for _ in range(700)])
+    head = archive_json(footfall, place, "run", given=FEW)["head"]
+    first, second, *_ = files(place)
+    named = [path.relative_to(place).as_posix() for path in (first, second)]
+    for at, told_of in ((5_000, "partition 0, offsets 150 to 299"), (-2, "no Parquet file"), (-20, "")):
+        was = flip(second, at)
+        ((kind, file, what),) = faults(footfall, place)
+        assert (kind, file) == ("changed", named[1])
+        assert told_of in what
+        second.write_bytes(was)
+    first.rename(tmp_path / "away")
+    assert [fault[:2] for fault in faults(footfall, place)] == [("missing", named[0])]
+    (tmp_path / "away").rename(first)
+    entries = sorted((place / "manifest").iterdir())
+    for entry in (entries[0], entries[-1]):
+        was = flip(entry, entry.read_bytes().index(b'"count"') + 10)
+        assert faults(footfall, place)[0][:2] == ("changed", f"manifest/{entry.name}")
+        assert "is not whole" in archive(footfall, place, "run", code=1)
+        entry.write_bytes(was)
+    assert archive_json(footfall, place, "verify", "--head", head)["sound"] is True
+    entries[-1].rename(tmp_path / "last")
+    assert faults(footfall, place, "--head", head)[0][0] == "cut off"
+    assert archive_json(footfall, place, "run", given=FEW)["records"] == 100
+    entries[2].unlink()
+    assert faults(footfall, place)[0][:2] == ("missing", "manifest/000000000003.json")
+
+
+def test_a_seam_that_is_not_proven_is_refused(
+    footfall: Footfall, tmp_path: Path, new_topic: Callable[..., str]
+) -> None:
+    place, late = tmp_path / "archive", tmp_path / "late"
+    produce(footfall, [Raw(b"%d" % n, b"k", 0) for n in range(30)])
+    assert "is empty" in archive(footfall, place, "restore", code=1)
+    archive(footfall, place, "run")
+    produce(footfall, [Raw(b"%d" % n, b"k", 0) for n in range(30, 40)])
+    asyncio.run(delete_before(footfall.servers.kafka, footfall.topic, 0, 35))
+    gap = "partition 0 lacks the offsets 30 to 34"
+    assert gap in archive(footfall, place, "restore", code=1)
+    assert "no longer holds offsets 30 to 34" in archive(footfall, place, "run", code=1)
+    archive(footfall, late, "run")
+    assert "begins at offset 35" in archive(footfall, late, "restore", code=1)
+    other = Footfall(footfall.servers, new_topic(), tmp_path)
+    for command in ("run", "restore"):
+        assert "another topic" in archive(other, place, command, code=1)
+    assert rebuild(footfall, "status", "--json").count('"name"') == 1  # nothing was begun
+
+
+def test_a_generation_from_archive_and_topic_equals_the_one_from_the_whole_topic(
+    footfall: Footfall, tmp_path: Path
+) -> None:
+    place = tmp_path / "archive"
+    produce(footfall, a_day(3_000))
+    projector = start_projector(footfall)
+    wait_until_done(footfall, OLD, 3_000)
+    archive(footfall, place, "run", given=FEW)
+    produce(footfall, a_day(40))
+    for partition, (_, end) in archive_json(footfall, place, "verify")["spans"].items():
+        asyncio.run(delete_before(footfall.servers.kafka, footfall.topic, int(partition), end - 5))
+    assert "no longer holds" in rebuild(footfall, "start", code=1)
+    killed(footfall, place, "restore", at="after_commit=kill@2")
+    found = archive_json(footfall, place, "restore")
+    assert found["generation"] == NEW
+    assert {seam["compared"] for seam in found["seams"]} == {5}
+    wait_until_done(footfall, NEW, 3_040)
+    assert "is verified" in rebuild(footfall, "verify")
+    rebuild(footfall, "promote")
+    assert projector.terminate() == 0
