@@ -22,7 +22,19 @@ NOT_STATED = "not stated in the file"
 
 def sbom(uv: str) -> dict[str, Any]:
     """Returns the document: the packages as uv exports them, and the jars."""
-    command = [uv, "export", "--quiet", "--frozen", "--no-dev", "--extra", "embedded", "--format", "cyclonedx1.5"]
+    command = [
+        uv,
+        "export",
+        "--quiet",
+        "--frozen",
+        "--no-dev",
+        "--extra",
+        "embedded",
+        "--extra",
+        "s3",
+        "--format",
+        "cyclonedx1.5",
+    ]
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     document: dict[str, Any] = json.loads(found.stdout)
     document["components"] += [component_of(pin) for pin in read_pins()]

@@ -1,11 +1,12 @@
 """Settings of the operators' commands, read from the environment."""
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from brokers.settings import KafkaSettings
+from brokers.settings import LOOPBACK, KafkaSettings
 from contracts.record import AUDIT_TOPIC, DEAD_LETTER_TOPIC, PARTITIONS
 from read_model.connecting.database_url import DatabaseUrlSetting
 
@@ -95,6 +96,16 @@ class ArchiveSettings(KafkaSettings):
     archive_location: str = Field(
         default="", description="Where the archive lies: a directory, or s3://bucket/folder.", max_length=1_024
     )
+    archive_s3_endpoint_url: str = Field(
+        default="", max_length=1_024, description="URL of the S3-compatible server; empty: Amazon's."
+    )
+    archive_s3_region: str = Field(default="", max_length=64, description="Region of the bucket; empty: AWS's own way.")
+    archive_s3_access_key_id: str = Field(
+        default="", max_length=256, description="Access key of the bucket; empty: AWS's own way (variables, roles)."
+    )
+    archive_s3_secret_access_key: SecretStr = Field(
+        default=SecretStr(""), description="Secret of ARCHIVE_S3_ACCESS_KEY_ID."
+    )
     kafka_audit_topic: str = Field(
         default=AUDIT_TOPIC, description="Topic of the audit log's anchors, and of notes for it."
     )
@@ -107,6 +118,14 @@ class ArchiveSettings(KafkaSettings):
         le=4_294_967_296,
         description="Bytes of keys and values in one file of the archive, before compression, about.",
     )
+
+    def problems_in_production(self) -> list[str]:
+        """What ENVIRONMENT=production refuses: a line for each problem."""
+        endpoint = urlsplit(self.archive_s3_endpoint_url)
+        problems = super().problems_in_production()
+        if endpoint.scheme == "http" and endpoint.hostname not in LOOPBACK:
+            problems.append("ARCHIVE_S3_ENDPOINT_URL: http:// sends every record in the clear. Use https://")
+        return problems
 
 
 class RestoreSettings(ArchiveSettings, RebuildSettings):

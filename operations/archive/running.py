@@ -104,6 +104,8 @@ async def run(settings: ArchiveSettings, store: Store, on_progress: OnProgress) 
     """
     with usable(store):
         manifest = await asyncio.to_thread(sound_manifest, store)
+        if not manifest.entries:
+            await asyncio.to_thread(store.check_exclusive)
         async with looking(settings) as log:
             source = await log.source()
             why = foreign(manifest, source, store.place)

@@ -133,14 +133,19 @@ class Writer:
         try:
             await asyncio.to_thread(self._store.create, entry.name, stored)
         except FileExistsError:
+            if await asyncio.to_thread(self._store.read, [entry.name]) == [stored]:  # ours, and its answer was lost
+                return self._entered(entry, stored)
             await asyncio.to_thread(self._store.remove, file.name)
             raise ArchiveError(
                 f"Another run writes into the archive at {self._store.place} at this moment; what this one wrote "
                 "before is a part of it. Let one run at a time."
             ) from None
         await reached("archive_entered")
+        return self._entered(entry, stored)
+
+    def _entered(self, entry: Entry, stored: bytes) -> Entry:
         self._number, self.head = entry.number, hash_of(stored)
-        self._files.add(file.name)
+        self._files.add(entry.file)
         self.written.append(entry)
         return entry
 

@@ -1,17 +1,21 @@
 """`footfall archive` as an operator runs it, and killed in the middle."""
 
 import json
+import logging
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import pyarrow.parquet as pq
 from click.testing import CliRunner
+from moto.moto_server.threaded_moto_server import ThreadedMotoServer
+from s3fs import S3FileSystem
 
 from footfall.cli.archive import terminal
 from footfall.cli.main import cli
@@ -40,17 +44,63 @@ def archive_json(footfall: Footfall, place: Path | str, *arguments: str, code: i
     return json.loads(printed.splitlines()[-1])  # the logs of this process come before it
 
 
-def killed(footfall: Footfall, place: Path | str, *arguments: str, at: str, given: Given = None) -> None:
-    """Runs it as a process of its own that is killed at a failpoint."""
-    run = subprocess.run(
+def started(
+    footfall: Footfall, place: Path | str, *arguments: str, at: str = "", given: Given = None
+) -> subprocess.Popen[str]:
+    """Starts it as a process of its own. `at`: its failpoints."""
+    return subprocess.Popen(
         [sys.executable, "-m", "footfall", "archive", *arguments],
         env={**os.environ, **_role(footfall, place, given), "FOOTFALL_FAILPOINTS": at},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=PATIENCE,
-        check=False,
     )
-    assert run.returncode == -signal.SIGKILL, run.stdout + run.stderr
+
+
+def killed(footfall: Footfall, place: Path | str, *arguments: str, at: str, given: Given = None) -> None:
+    """Runs it as a process of its own that is killed at a failpoint."""
+    run = started(footfall, place, *arguments, at=at, given=given)
+    told = run.communicate(timeout=PATIENCE)
+    assert run.returncode == -signal.SIGKILL, told
+
+
+class Bucket:
+    """A bucket of moto's server. `place`: a folder of it; `settings`: how to reach it."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.settings = {
+            "ARCHIVE_S3_ENDPOINT_URL": f"http://{host}:{port}",
+            "ARCHIVE_S3_REGION": "us-east-1",
+            "ARCHIVE_S3_ACCESS_KEY_ID": "archive",
+            "ARCHIVE_S3_SECRET_ACCESS_KEY": "secret",
+        }
+        client = {"endpoint_url": self.settings["ARCHIVE_S3_ENDPOINT_URL"], "region_name": "us-east-1"}
+        self._fs = S3FileSystem(key="a", secret="b", client_kwargs=client, use_listings_cache=False)
+        self._fs.call_s3("create_bucket", Bucket="events")
+        self._folder = 0
+        self.place = ""
+
+    def new_folder(self) -> None:
+        """Goes on in an empty folder."""
+        self._folder += 1
+        self.place = f"s3://events/archive-{self._folder}"
+
+    def names(self, folder: str) -> list[str]:
+        """The objects below a folder of the archive."""
+        found: list[str] = self._fs.find(f"{self.place}/{folder}")
+        return found
+
+
+@contextmanager
+def a_bucket() -> Iterator[Bucket]:
+    """Runs moto's server, and makes a bucket."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        yield Bucket(*server.get_host_and_port())
+    finally:
+        server.stop()
 
 
 def files(place: Path) -> list[Path]:

@@ -2,18 +2,36 @@
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
+import pytest
 from aiokafka.structs import ConsumerRecord
 
+from operations.archive.files import places
+from operations.archive.files.bucket import Bucket as S3Store
 from tests.conftest import Footfall
-from tests.drivers.archiving import archive, archive_json, archived, files, killed
+from tests.drivers.archiving import Bucket, a_bucket, archive, archive_json, archived, files, killed, started
 from tests.drivers.rebuilding import NEW, OLD, a_day, rebuild, wait_until_done
 from tests.producing import Raw, delete_before, produce, produce_transactions, read_topic, start_projector
 
 FEW = {"ARCHIVE_FILE_RECORDS": "150"}
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[Bucket]:
+    """A server that speaks S3, with a bucket."""
+    with a_bucket() as found:
+        yield found
+
+
+@pytest.fixture
+def bucket(s3: Bucket) -> Bucket:
+    """An empty folder of the bucket."""
+    s3.new_folder()
+    return s3
 
 
 def told(record: ConsumerRecord) -> tuple[Any, ...]:
@@ -118,20 +136,40 @@ def test_a_seam_that_is_not_proven_is_refused(
     assert rebuild(footfall, "status", "--json").count('"name"') == 1  # nothing was begun
 
 
+def test_two_runs_at_a_time_leave_one_archive_in_a_bucket(footfall: Footfall, bucket: Bucket) -> None:
+    produce(footfall, a_day(400))
+    killed(footfall, bucket.place, "run", at="archive_written=kill@2", given=bucket.settings | FEW)
+    other: list[str] = []
+
+    class Overtaken(S3Store):
+        def create(self, name: str, content: bytes) -> None:
+            if not other:
+                other.append(started(footfall, bucket.place, "run", given=bucket.settings).communicate()[0])
+            super().create(name, content)
+
+    with patch.object(places, "Bucket", Overtaken):
+        refused = archive(footfall, bucket.place, "run", code=1, given=bucket.settings | FEW)
+    assert "Another run writes into the archive" in refused
+    found = archive_json(footfall, bucket.place, "verify", given=bucket.settings)
+    assert (found["sound"], found["records"]) == (True, 400)
+    assert found["head"] in other[0]
+    assert (found["strangers"], len(bucket.names("records"))) == (0, found["files"])
+
+
 def test_a_generation_from_archive_and_topic_equals_the_one_from_the_whole_topic(
-    footfall: Footfall, tmp_path: Path
+    footfall: Footfall, bucket: Bucket
 ) -> None:
-    place = tmp_path / "archive"
+    place = bucket.place
     produce(footfall, a_day(3_000))
     projector = start_projector(footfall)
     wait_until_done(footfall, OLD, 3_000)
-    archive(footfall, place, "run", given=FEW)
+    archive(footfall, place, "run", given=bucket.settings | FEW)
     produce(footfall, a_day(40))
-    for partition, (_, end) in archive_json(footfall, place, "verify")["spans"].items():
+    for partition, (_, end) in archive_json(footfall, place, "verify", given=bucket.settings)["spans"].items():
         asyncio.run(delete_before(footfall.servers.kafka, footfall.topic, int(partition), end - 5))
     assert "no longer holds" in rebuild(footfall, "start", code=1)
-    killed(footfall, place, "restore", at="after_commit=kill@2")
-    found = archive_json(footfall, place, "restore")
+    killed(footfall, place, "restore", at="after_commit=kill@2", given=bucket.settings)
+    found = archive_json(footfall, place, "restore", given=bucket.settings)
     assert found["generation"] == NEW
     assert {seam["compared"] for seam in found["seams"]} == {5}
     wait_until_done(footfall, NEW, 3_040)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from operations.archive.files.bucket import Bucket
 from operations.archive.files.refusal import ArchiveError
 from operations.archive.files.stores import Directory, Store
 from operations.settings import ArchiveSettings
@@ -17,4 +18,6 @@ def open_store(settings: ArchiveSettings) -> Store:
     scheme, separator, _ = location.partition("://")
     if not separator:
         return Directory(Path(location).absolute())
+    if scheme == "s3":
+        return Bucket(settings)
     raise ArchiveError(f"ARCHIVE_LOCATION begins with {scheme}://; Footfall knows directories and s3://.")

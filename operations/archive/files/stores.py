@@ -51,6 +51,14 @@ class Store(Protocol):
         """Removes a file, if it is there."""
         ...
 
+    def check_exclusive(self) -> None:
+        """Checks that `create` never replaces a file. Raises ArchiveError if it does."""
+        ...
+
+    def close(self) -> None:
+        """Ends the use of it, for now."""
+        ...
+
 
 class Directory:
     """An archive in a directory of this machine, or of a file system that it has mounted."""
@@ -104,6 +112,12 @@ class Directory:
         """Removes a file, if it is there."""
         (self._root / name).unlink(missing_ok=True)
 
+    def check_exclusive(self) -> None:
+        """Does nothing: a link never replaces a file, wherever links are known."""
+
+    def close(self) -> None:
+        """Does nothing."""
+
 
 def _make(path: Path) -> None:
     if path.is_dir():
@@ -124,9 +138,11 @@ def _sync(path: Path) -> None:
 
 @contextlib.contextmanager
 def usable(store: Store) -> Iterator[None]:
-    """Names the place in the error, if it cannot be used in the body."""
+    """Names the place in the error, if it cannot be used in the body. Closes the store."""
     try:
         yield
     except OSError as error:
-        reason = f"{type(error).__name__}: {error.strerror or error}"
+        reason = error.strerror or str(error) or type(error).__name__
         raise ArchiveError(f"The archive at {store.place} cannot be used: {reason}.") from error
+    finally:
+        store.close()

@@ -1,0 +1,129 @@
+"""An archive in a bucket of S3, or of a server that speaks its protocol. Needs the extra `s3`."""
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import urlsplit
+
+from operations.archive.files.refusal import ArchiveError
+from operations.settings import ArchiveSettings
+
+BLOCK_BYTES = 4 * 1024 * 1024  # that one request reads ahead
+CONNECT_TIMEOUT = 10  # seconds
+READ_TIMEOUT = 60  # seconds
+PROBE = "exclusive-writes"  # a file that shows that the server refuses to write a name twice
+
+NOT_INSTALLED = (
+    "An archive in a bucket needs s3fs: install footfall with the extra `s3`, as in pip install 'footfall[s3]'."
+)
+
+
+class Bucket:
+    """An archive below a folder of a bucket. An object appears whole, or not at all."""
+
+    def __init__(self, settings: ArchiveSettings) -> None:
+        """Raises ArchiveError if the location names no bucket, or what reaches it is not installed."""
+        self._root = _root_of(settings.archive_location)
+        self.place = f"s3://{self._root}"
+        self._fs = _filesystem(settings)
+        self._staging: tempfile.TemporaryDirectory[str] | None = None
+
+    def names(self, prefix: str) -> list[str]:
+        """Returns the names that begin with the prefix, in order."""
+        with _errors():
+            found = self._fs.find(f"{self._root}/{prefix}")
+        return sorted(name.removeprefix(f"{self._root}/") for name in found)
+
+    def read(self, names: list[str]) -> list[bytes]:
+        """Returns the content of small files. Raises FileNotFoundError."""
+        if not names:
+            return []
+        with _errors():
+            found = self._fs.cat([self._path(name) for name in names])
+        return [found[self._path(name)] for name in names]
+
+    def open(self, name: str) -> IO[bytes]:
+        """Opens a file to read, at any position. Raises FileNotFoundError."""
+        with _errors():
+            file: IO[bytes] = self._fs.open(self._path(name), "rb", block_size=BLOCK_BYTES)
+        return file
+
+    def new_file(self, name: str) -> Path:
+        """Returns where to write a file before it is published: below TMPDIR, readable by its owner only."""
+        if self._staging is None:
+            self._staging = tempfile.TemporaryDirectory(prefix="footfall-archive-")
+        return Path(self._staging.name) / name.rpartition("/")[2]
+
+    def publish(self, written: Path, name: str) -> None:
+        """Sends the file; it is visible when all of it has arrived."""
+        with _errors():
+            self._fs.put_file(str(written), self._path(name))
+        written.unlink()
+
+    def create(self, name: str, content: bytes) -> None:
+        """Writes a small file, whole. Raises FileExistsError if the name is taken."""
+        with _errors():
+            self._fs.pipe_file(self._path(name), content, mode="create")
+
+    def remove(self, name: str) -> None:
+        """Removes a file, if it is there."""
+        with _errors():
+            self._fs.rm_file(self._path(name))
+
+    def check_exclusive(self) -> None:
+        """Checks that the server refuses to write a name twice. Raises ArchiveError if it does not."""
+        with contextlib.suppress(FileExistsError):
+            self.create(PROBE, b"")
+        try:
+            self.create(PROBE, b"")
+        except FileExistsError:
+            return
+        raise ArchiveError(
+            f"The server of {self.place} writes a name twice although it is told not to (If-None-Match), so two runs "
+            "at a time could spoil the archive. Use a server that knows conditional writes."
+        )
+
+    def close(self) -> None:
+        """Removes what was being written."""
+        staging, self._staging = self._staging, None
+        if staging is not None:
+            staging.cleanup()
+
+    def _path(self, name: str) -> str:
+        return f"{self._root}/{name}"
+
+
+def _root_of(location: str) -> str:
+    url = urlsplit(location)
+    if not url.hostname or url.netloc != url.hostname or url.query or url.fragment:
+        raise ArchiveError("ARCHIVE_LOCATION must be s3://bucket/folder, with nothing else in it.")
+    return f"{url.netloc}{url.path}".rstrip("/")
+
+
+def _filesystem(settings: ArchiveSettings) -> Any:
+    try:
+        from s3fs import S3FileSystem  # noqa: PLC0415 - an extra, and slow to import
+    except ImportError:
+        raise ArchiveError(NOT_INSTALLED) from None
+    given = {"endpoint_url": settings.archive_s3_endpoint_url, "region_name": settings.archive_s3_region}
+    return S3FileSystem(
+        key=settings.archive_s3_access_key_id or None,
+        secret=settings.archive_s3_secret_access_key.get_secret_value() or None,
+        client_kwargs={name: value for name, value in given.items() if value},
+        config_kwargs={"connect_timeout": CONNECT_TIMEOUT, "read_timeout": READ_TIMEOUT},
+        skip_instance_cache=True,
+        use_listings_cache=False,
+    )
+
+
+@contextlib.contextmanager
+def _errors() -> Iterator[None]:
+    """Raises what is wrong with the network or the credentials as OSError; it quotes no secret."""
+    from botocore.exceptions import BotoCoreError  # noqa: PLC0415 - as above
+
+    try:
+        yield
+    except BotoCoreError as error:
+        raise OSError(f"{type(error).__name__}: {error}") from error
