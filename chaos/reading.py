@@ -37,8 +37,13 @@ async def read_topic(kafka: str, topic: str) -> tuple[list[Record], dict[int, in
         found: list[Record] = []
         while any([await consumer.position(tp) < end for tp, end in ends.items()]):
             for records in (await consumer.getmany(timeout_ms=200, max_records=20_000)).values():
-                found += [Record(r.partition, r.offset, r.key, r.value, dict(r.headers)) for r in records]
+                found += [Record(r.partition, r.offset, r.key, json_of(r.value), dict(r.headers)) for r in records]
         return found, {tp.partition: end for tp, end in ends.items()}
+
+
+def json_of(value: bytes | None) -> bytes | None:
+    """The value without the frame of Confluent's serializers: a zero byte and four of a schema's id."""
+    return value[5:] if value is not None and value[:1] == b"\0" else value
 
 
 @asynccontextmanager

@@ -29,9 +29,11 @@ from command_side.publishing.kafka_producer import BROKERS_AWAY
 from command_side.publishing.quick_gzip import use_quick_gzip
 from command_side.publishing.sealed_log import SealedLog, Seals
 from command_side.publishing.topic_watch import TopicWatch
+from command_side.publishing.wire_log import WireLog
 from command_side.refusal_notes import RefusalNotes
 from command_side.settings import CommandSettings
 from command_side.submission import Commands
+from command_side.topic_format import TopicFormat
 from contracts.types import Catalogue
 from contracts.validation.commands import CommandRules
 from telemetry.connections import once_there
@@ -76,8 +78,12 @@ class CommandSide:
         keys = RecentKeys(max_bytes=settings.idempotency_memory_bytes, window=settings.idempotency_window_ms / 1000)
         rules = CommandRules(catalogue)
         stored: EventLog = self._log
+        self._format = TopicFormat(settings, settings.kafka_topic, self._startup_timeout)
+        if self._format.changes_records():
+            stored = WireLog(stored, lambda: self._format.wire)
+        erasures = Erasures(stored, None if sealing is None else sealing.fences)
         if sealing is not None:
-            stored = SealedLog(self._log, sealing.seals, settings.publish_max_pending)
+            stored = SealedLog(stored, sealing.seals, settings.publish_max_pending)
         quota, log, public_log = quota_of(settings, stored)
         topic = settings.kafka_topic
         single, batches = Commands(log, keys, rules, public_log, topic), Batches(log, keys, rules, public_log, topic)
@@ -89,12 +95,14 @@ class CommandSide:
         self.fast_handlers = {GENERATE.encode(): FastCommands(single, positions).handle}
         self.route_handlers: list[ControllerRouterHandler] = [
             *commands,
-            erasure_router(Erasures(self._log, None if sealing is None else sealing.fences), positions),
+            erasure_router(erasures, positions),
             *document_routes(catalogue),
         ]
         self.probes = {"kafka": self._kafka_state}
         if sealing is not None:
             self.probes["key store"] = sealing.seals.state
+        if self._format.has_registry():
+            self.probes["schema registry"] = self._format.state
         self.documents = {OPENAPI: partial(document, catalogue)}
 
     @asynccontextmanager
@@ -104,6 +112,7 @@ class CommandSide:
         await self._topic.at_start()
         try:
             async with (
+                self._format.known(),
                 self._refusals.running(),
                 nullcontext() if self._sealing is None else self._sealing.seals.running(),
             ):

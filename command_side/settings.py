@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from brokers.registry.settings import WireSettings
 from brokers.settings import KafkaSettings
 from contracts.record import AUDIT_TOPIC
 from web.serving_settings import ServingSettings
@@ -11,7 +12,7 @@ from web.serving_settings import ServingSettings
 Compression = Literal["gzip", "zstd", "lz4", "snappy", "none"]
 
 
-class CommandSettings(KafkaSettings, ServingSettings):
+class CommandSettings(KafkaSettings, WireSettings, ServingSettings):
     """Settings of one command-side process. Every default is the safe one."""
 
     port: int = Field(default=3001, ge=0, le=65_535, description="Port to listen on.")

@@ -5,6 +5,7 @@ know it by the header `record-kind`; events have none.
 """
 
 from contracts.erasure import HEADER_RECORD_KIND
+from contracts.wire.frames import unframed
 
 # A version newer than any event's: releases that know no blanks set it aside, and lose nothing.
 BLANK = b'{"version":"2.1","recordKind":"blank"}'
@@ -12,5 +13,5 @@ BLANK_HEADERS = [(HEADER_RECORD_KIND, b"blank")]
 
 
 def is_blank(value: bytes | None) -> bool:
-    """Whether a record's value says that it is a blank."""
-    return value == BLANK
+    """Whether a record's value, framed or not, says that it is a blank."""
+    return value is not None and value.endswith(BLANK) and unframed(value) == BLANK

@@ -16,6 +16,7 @@ from uuid_utils.compat import uuid7
 from contracts.event import EventId, TenantId, Timestamp, UserId, is_tenant_id
 from contracts.record import HEADER_EVENT_ID, HEADER_REQUEST_ID, PlacedRecord, key_of
 from contracts.validation.rules import is_user_id
+from contracts.wire.frames import MAGIC, unframed
 
 HEADER_RECORD_KIND = "record-kind"  # only on records that are no events
 HEADER_ACTOR = "actor"  # who asked, if the audit log is to tell: a projector writes that as it applies the marker
@@ -41,6 +42,7 @@ class UserErasure(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fi
 # Newer than any event's, too: releases that know no sealed log park it.
 START_SEALED = b'{"version":"3.1","recordKind":"erasure",'
 _SEALED = b',"sealed":"'
+_STARTS = (_START, START_SEALED, MAGIC)  # one look for the usual record, which is no marker
 
 
 class SealedErasure(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
@@ -141,8 +143,8 @@ def what_remains_sealed() -> list[str]:
 
 
 def erasure_of(value: bytes | None) -> UserErasure | None:
-    """The marker that a record's value is; None for any other record."""
-    if value is None or not value.startswith(_START):
+    """The marker that a record's value is, framed or not; None for any other record."""
+    if value is None or not value.startswith(_STARTS) or not (value := unframed(value)).startswith(_START):
         return None
     try:
         return _decode(value)
@@ -151,8 +153,8 @@ def erasure_of(value: bytes | None) -> UserErasure | None:
 
 
 def sealed_erasure_of(value: bytes | None) -> tuple[SealedErasure, bytes] | None:
-    """The sealed marker that a record's value is, with its associated data; None for any other record."""
-    if value is None or not value.startswith(START_SEALED):
+    """The sealed marker that a record's value is, framed or not, with its associated data; None for any other."""
+    if value is None or not value.startswith(_STARTS) or not (value := unframed(value)).startswith(START_SEALED):
         return None
     try:
         return _decode_sealed(value), value[: value.rindex(_SEALED)]

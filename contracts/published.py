@@ -67,18 +67,18 @@ def write_new(directory: Path = SCHEMAS) -> None:
 
 def _accepts_the_same(file: Path, schema: dict[str, Any]) -> bool:
     published, now = msgspec.json.decode(file.read_bytes()), msgspec.json.decode(rendered(schema))
-    return bool(_rules(published) == _rules(now))
+    return bool(without_words(published) == without_words(now))
 
 
-def _rules(schema: Any, *, names: bool = False) -> Any:
+def without_words(schema: Any, *, names: bool = False) -> Any:
     """A schema without its words. `names`: the keys are names of properties or definitions, not keywords."""
     if isinstance(schema, dict):
         return {
-            key: _rules(value, names=not names and key in ("properties", "$defs"))
+            key: without_words(value, names=not names and key in ("properties", "$defs"))
             for key, value in schema.items()
             if names or key not in WORDS
         }
-    return [_rules(each) for each in schema] if isinstance(schema, list) else schema
+    return [without_words(each) for each in schema] if isinstance(schema, list) else schema
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from brokers.registry.settings import WireSettings
 from brokers.settings import LOOPBACK, KafkaSettings
 from contracts.record import AUDIT_TOPIC, DEAD_LETTER_TOPIC, PARTITIONS
 from read_model.connecting.database_url import DatabaseUrlSetting
@@ -63,7 +64,7 @@ class RebuildSettings(KafkaSettings):
     database_url: DatabaseUrlSetting = Field(description="PostgreSQL URL of the database's owner.")
 
 
-class PrivacySettings(KafkaSettings):
+class PrivacySettings(KafkaSettings, WireSettings):
     """Settings of `footfall privacy`."""
 
     database_url: DatabaseUrlSetting = Field(

@@ -18,6 +18,7 @@ from contracts.validation.payloads import ValuesCheck, values_are_surely_valid
 from contracts.validation.rules import GROWTH
 from contracts.validation.times import surely_no_time_is_cut
 from contracts.versions import PUBLISHED, UserEventV1, at_full_width, upcast_v1
+from contracts.wire.frames import MAGIC, unframed
 
 # Values of these types are valid whatever they are.
 PLAIN = {str, bool, type(None)}
@@ -39,7 +40,14 @@ def validate_events_fast(values: Sequence[bytes | None]) -> ValidEvents | None:
     """What `validate_complete_user_event` makes of each value, if all are plainly valid and of version 1."""
     if None in values:
         return None
-    lines = objects_on_lines(values)  # type: ignore[arg-type]  # None was ruled out
+    found = _validated(values)  # type: ignore[arg-type]  # None was ruled out
+    if found is None and any(value.startswith(MAGIC) for value in values):  # type: ignore[union-attr]
+        return _validated([unframed(value) for value in values])  # type: ignore[arg-type]
+    return found
+
+
+def _validated(values: Sequence[bytes]) -> ValidEvents | None:
+    lines = objects_on_lines(values)
     if lines is None or lines.find(b"\\u0000") >= 0 or _is_long(values):
         return None
     written = _decoded(lines)
@@ -80,8 +88,8 @@ def objects_on_lines(values: Sequence[bytes]) -> bytes | None:
     return lines if lines.count(b"\n") == lines.count(b"}\n{") == len(values) - 1 else None
 
 
-def _is_long(values: Sequence[bytes | None]) -> bool:
-    return max(map(len, values)) > MAX_PAYLOAD_BYTES // GROWTH  # type: ignore[arg-type]
+def _is_long(values: Sequence[bytes]) -> bool:
+    return max(map(len, values)) > MAX_PAYLOAD_BYTES // GROWTH
 
 
 def _are_surely_valid(written: Sequence[UserEventV1], lines: bytes) -> bool:

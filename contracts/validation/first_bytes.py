@@ -1,5 +1,7 @@
 """What bytes that are no JSON are instead, where their beginning shows it: a diagnosis, never a way to accept them."""
 
+from contracts.wire.frames import LENGTH
+
 BEGINNINGS = {
     b"\xef\xbb\xbf": "a byte order mark (EF BB BF)",
     b"\xff\xfe\x00\x00": "the byte order mark of UTF-32",
@@ -25,7 +27,6 @@ BEGINNINGS = {
     b"<": "`<`, as XML and HTML do",
 }
 
-CONFLUENT = 5  # bytes before the data: 0, and the schema's id, big-endian (the Confluent Schema Registry's wire format)
 PROTOBUF_TEXT = 0x0A  # field 1, a text; in JSON a line feed
 
 
@@ -53,10 +54,10 @@ def _is_ascii_text(start: bytes, encoding: str) -> bool:
 
 
 def _framed(raw: bytes) -> str | None:
-    if len(raw) <= CONFLUENT or raw[0] != 0:
+    if len(raw) <= LENGTH or raw[0] != 0:
         return None
-    schema = int.from_bytes(raw[1:CONFLUENT], "big")
-    inside = "JSON" if raw[CONFLUENT:].lstrip()[:1] in (b"{", b"[") else "no JSON (Avro or Protobuf, perhaps)"
+    schema = int.from_bytes(raw[1:LENGTH], "big")
+    inside = "JSON" if raw[LENGTH:].lstrip()[:1] in (b"{", b"[") else "no JSON (Avro or Protobuf, perhaps)"
     return f"the magic byte 0 of Confluent's Schema Registry and schema id {schema}, before {inside}"
 
 

@@ -29,6 +29,7 @@ from contracts.validation.payloads import ValuesCheck, payload_problems, values_
 from contracts.validation.repeated_keys import repeated_key
 from contracts.validation.times import surely_no_time_is_cut, with_times_cut
 from contracts.versions import NEWEST, UserEventV1, UserEventV2, upcast_v1, upcast_v2
+from contracts.wire.frames import MAGIC, frame_of, unframed
 
 GROWTH = 4  # encoding makes JSON longer by less than this factor; `9e15` becomes 9000000000000000.0
 
@@ -87,10 +88,15 @@ _encode = msgspec.json.Encoder().encode
 
 
 def validate_complete_user_event(value: bytes) -> UserEvent | Problems:
-    """Validates a complete event of any version, as a record carries it; it comes back as the newest, in UTC."""
+    """Validates a complete event of any version, framed or not, as a record carries it.
+
+    It comes back as the newest, in UTC.
+    """
     try:
         event = upcast_v1(_v1_decoder.decode(value))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        if value.startswith(MAGIC) and frame_of(value):
+            return validate_complete_user_event(unframed(value))
         shorter = with_times_cut(value)
         return _validate_other_version(value) if shorter == value else validate_complete_user_event(shorter)
     if not surely_no_time_is_cut(value):

@@ -10,6 +10,7 @@ import msgspec
 from aiokafka import AIOKafkaProducer
 
 from brokers.diagnosis import with_reason
+from brokers.registry.registration import wire_format_of
 from contracts.erasure import (
     Fenced,
     UserErasure,
@@ -20,6 +21,7 @@ from contracts.erasure import (
     what_remains_sealed,
 )
 from contracts.record import PlacedRecord
+from contracts.wire.format import WireFormat
 from operations.audit.deed import ERRORS, audited, by_url
 from operations.settings import PrivacySettings
 from projector.sealed.keeper import keep_once
@@ -114,6 +116,8 @@ async def erase(
     Raises:
         KeysError: The key store cannot be used, so nothing was published.
         KafkaError: Kafka cannot be used, so nothing was published.
+        RegistryAwayError: Nor can the schema registry, whose id is needed; nothing was published.
+        RegistryRefusedError: It does not take the schema; nothing was published.
         UnknownErasureError: Some markers may be in the log; or all are, and the database does not say whether they are
             applied. To ask again does no harm.
         ValueError: Nobody can have such a tenant or id.
@@ -145,10 +149,11 @@ async def _erase(
         events: int = await connection.fetchval(EVENTS, [tenant for tenant, _ in users], [user for _, user in users])
         erasures = [new_erasure(*user) for user in users]
         await _check_rights(connection, settings.kafka_topic, erasures, actor)
+        wire = await wire_format_of(settings, settings.kafka_topic)
         # The rows of this command carry one pseudonym; of several users, projectors write one row each.
         fenced = {} if store is None else {one.erasure_id: await fence(store, one) for one in erasures}
         noted = actor if len(users) > 1 else ""
-        places = await _publish(settings, erasures, fenced, request_id, noted)
+        places = await _publish(settings, erasures, fenced, request_id, noted, wire)
         markers = dict(sorted(places))  # of each partition the last
         try:
             await _note(connection, erasures, actor, markers)
@@ -180,6 +185,7 @@ async def _publish(
     fenced: Mapping[UUID, Fenced],
     request_id: str,
     actor: str,
+    wire: WireFormat,
 ) -> list[Place]:
     places: list[Place] = []
     async with _producer(settings) as producer:
@@ -195,7 +201,7 @@ async def _publish(
                 )
             ]
             try:
-                places += await _sent(producer, settings.kafka_topic, records)
+                places += await _sent(producer, settings.kafka_topic, list(map(wire.written, records)))
             except ERRORS as error:  # some may be in the log, even of those whose answer did not come
                 raise UnknownErasureError(f"{UNKNOWN_MARKERS} ({type(error).__name__}).") from error
     return places

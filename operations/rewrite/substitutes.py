@@ -18,6 +18,8 @@ from contracts.erasure import ERASURE, HEADER_RECORD_KIND, UserErasure, encode_e
 from contracts.event import UserEvent
 from contracts.record import HEADER_EVENT_ID, HEADER_EVENT_TYPE, from_value, key_of
 from contracts.versions import encode_event
+from contracts.wire.cloud_events import renamed_headers
+from contracts.wire.frames import frame_of
 from projector.privacy.erased_users import User, user_of_key, users_of_record
 from read_model.pseudonyms import pseudonym
 
@@ -83,7 +85,7 @@ class Substitutes:
             return _same(record)
         name = self._name(user)
         value = _encode({"tenantId": user[0], "userId": name})  # set aside as the record was, until the marker
-        return self._kept(Copy("unreadable", key_of(user[0], name), value, [], _hour_of(record.timestamp)))
+        return self._kept(record, Copy("unreadable", key_of(user[0], name), value, [], _hour_of(record.timestamp)))
 
     def letter(self, record: SourceRecord) -> Copy:
         """The copy of a record of the dead-letter topic: headers say where the letter stood."""
@@ -103,9 +105,10 @@ class Substitutes:
         stub = msgspec.structs.replace(
             erasure, erasure_id=renamed, user_id=name, requested_at=_to_the_hour(erasure.requested_at)
         )
-        headers = [(HEADER_RECORD_KIND, ERASURE.encode()), (HEADER_EVENT_ID, str(renamed).encode())]
-        value = encode_erasure(stub)
-        return self._kept(Copy("marker", key_of(user[0], name), value, headers, _hour_of(record.timestamp)))
+        kind = (HEADER_RECORD_KIND, ERASURE.encode())
+        headers = _headers(record, kind, renamed, encode_erasure(stub))
+        copy = Copy("marker", key_of(user[0], name), encode_erasure(stub), headers, _hour_of(record.timestamp))
+        return self._kept(record, copy)
 
     def _event(self, record: SourceRecord, event: UserEvent) -> Copy:
         user = (event.tenant_id, event.user_id)
@@ -118,9 +121,10 @@ class Substitutes:
             timestamp=_to_the_hour(event.timestamp),
             payload={name: event.payload[name] for name in sorted(self._products & event.payload.keys())},
         )
-        headers = [(HEADER_EVENT_TYPE, stub.event_type.encode()), (HEADER_EVENT_ID, str(stub.event_id).encode())]
+        value = encode_event(stub)
+        headers = _headers(record, (HEADER_EVENT_TYPE, stub.event_type.encode()), stub.event_id, value)
         key = key_of(stub.tenant_id, stub.user_id)
-        return self._kept(Copy("event", key, encode_event(stub), headers, _hour_of(record.timestamp)))
+        return self._kept(record, Copy("event", key, value, headers, _hour_of(record.timestamp)))
 
     def _with_key_of(self, record: SourceRecord, event: UserEvent) -> Copy:
         """The record of somebody else; if its key names an erased user, with the key that it should have."""
@@ -129,8 +133,11 @@ class Substitutes:
             return _same(record)
         return Copy("key", key_of(event.tenant_id, event.user_id), record.value, record.headers, record.timestamp)
 
-    def _kept(self, stub: Copy) -> Copy:
-        return stub if self._keeps_counts else blank(stub.timestamp)
+    def _kept(self, record: SourceRecord, stub: Copy) -> Copy:
+        """The stub, or a blank; framed as the record was."""
+        copy = stub if self._keeps_counts else blank(stub.timestamp)
+        frame = frame_of(record.value or b"")
+        return msgspec.structs.replace(copy, value=frame + (copy.value or b"")) if frame else copy
 
     def _erased_among(self, users: Iterable[User], partition: int, offset: int) -> User | None:
         return next((user for user in users if self._is_erased(user, partition, offset)), None)
@@ -145,6 +152,12 @@ class Substitutes:
         """An id instead of one that was told; the same for the same, so that duplicates stay duplicates (UUIDv8)."""
         digest = hmac.digest(self._secret, b"%b\0%b" % (tenant_id.encode(), told.bytes), hashlib.sha256)[:16]
         return UUID(int=int.from_bytes(digest) & ~(0xF << 76 | 0x3 << 62) | 8 << 76 | 2 << 62)
+
+
+def _headers(record: SourceRecord, kind: tuple[str, bytes], event_id: UUID, value: bytes) -> Headers:
+    """Those of a stub; a CloudEvent's, too, if the record has them."""
+    told = str(event_id).encode()
+    return [kind, (HEADER_EVENT_ID, told), *renamed_headers(record.headers, told, kind[1], value)]
 
 
 def _same(record: SourceRecord) -> Copy:

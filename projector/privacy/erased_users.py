@@ -13,6 +13,7 @@ from contracts.event import DEFAULT_TENANT
 from contracts.record import TENANT_SEPARATOR, key_of
 from contracts.types import AS_NAMED, Catalogue
 from contracts.versions import encode_event
+from contracts.wire.frames import unframed
 from projector.writing.connection import Connection
 from projector.writing.rows import EventRow, KafkaRecord
 from read_model.pseudonyms import pseudonym, pseudonym_key
@@ -128,7 +129,7 @@ def user_of_key(key: bytes | None) -> User | None:
 def user_of_value(value: bytes | None) -> User | None:
     """The user that a value names, although it may be no event."""
     try:
-        fields = msgspec.json.decode(value or b"")
+        fields = msgspec.json.decode(unframed(value or b""))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     user = fields.get("userId") if isinstance(fields, dict) else None

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from contracts.erasure import START_SEALED, sealed_erasure_of
 from contracts.sealed.events import Cut, cut, decoded_v3, event_value, is_sealed, stub_value
+from contracts.wire.frames import MAGIC, unframed
 from projector.sealed.records import BROKEN, MALFORMED, OpenedErasure, OpenedRecord, as_in_the_log, opened_record
 from projector.sealed.register import erased_subjects
 from projector.writing.connection import Connection
@@ -60,7 +61,7 @@ class Opener:
         self, part: Mapping[Position, Sequence[KafkaRecord]], pool: Any
     ) -> Mapping[Position, Sequence[KafkaRecord]]:
         """The part with every sealed record opened. `pool`: of the read model. Raises KeysError, asyncpg's errors."""
-        records = [as_in_the_log(record) for found in part.values() for record in found]
+        records = _unframed([as_in_the_log(record) for found in part.values() for record in found])
         if not any(record.value is not None and record.value.startswith(SEALED) for record in records):
             return part
         cuts = _cuts(records)
@@ -77,6 +78,7 @@ class Opener:
         self, records: Sequence[KafkaRecord], connection: Connection | None = None
     ) -> list[KafkaRecord]:
         """As `opened_part`, of one topic. `connection`: to the read model; None: there is no register to ask."""
+        records = _unframed(records)
         cuts = _cuts(records)
         openings, unknown = self._remembered(cuts)
         if unknown:
@@ -217,3 +219,10 @@ UNSEALED = Unsealed()
 
 def _cuts(records: Sequence[KafkaRecord]) -> list[Cut | None]:
     return [cut(record.value) if record.value is not None and is_sealed(record.value) else None for record in records]
+
+
+def _unframed(records: Sequence[KafkaRecord]) -> Sequence[KafkaRecord]:
+    """The records with their JSON for their value, where a value is framed."""
+    if not any(record.value is not None and record.value.startswith(MAGIC) for record in records):
+        return records
+    return [opened_record(record, unframed(record.value)) if record.value else record for record in records]

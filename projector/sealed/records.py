@@ -48,7 +48,7 @@ def opened_record(
         record.key,
         value,
         record.headers,
-        record,
+        as_in_the_log(record),
         problem,
         erasure,
     )

@@ -31,10 +31,6 @@ NAMED = {
     "gzip": (gzip.compress(JSON), "the first bytes of gzip (1F 8B)"),
     "zlib": (zlib.compress(JSON), "the first bytes of zlib (deflate)"),
     "zstd": (b"\x28\xb5\x2f\xfd\x04\x00", "the first bytes of zstd"),
-    "a schema registry's JSON": (
-        struct.pack(">bI", 0, 7) + JSON,
-        "the magic byte 0 of Confluent's Schema Registry and schema id 7, before JSON",
-    ),
     "a schema registry's Avro": (
         struct.pack(">bI", 0, 100_001) + AVRO,
         f"the magic byte 0 of Confluent's Schema Registry and schema id 100001, before {NO_JSON}",
@@ -54,6 +50,14 @@ def test_what_the_first_bytes_show_is_named(raw: bytes, what: str) -> None:
     assert validate_user_event(raw) == from_value(raw) == Problems([sentence])
     if raw[:1] not in b"\n{":  # a batch sees first that it is no array
         assert items_of(raw, lines=False) == Problems([sentence])
+
+
+def test_a_schema_registrys_frame_is_named_in_a_post_and_read_in_a_record() -> None:
+    raw = struct.pack(">bI", 0, 7) + JSON
+    what = "the magic byte 0 of Confluent's Schema Registry and schema id 7, before JSON"
+    sentence = f"The JSON is not valid: it begins with {what}; it must be plain JSON in UTF-8."
+    assert validate_user_event(raw) == items_of(raw, lines=False) == Problems([sentence])
+    assert from_value(raw) == from_value(JSON)
 
 
 @pytest.mark.parametrize("raw", [json.dumps(JSON.decode()).encode(), json.dumps(f" [{JSON.decode()}]").encode()])

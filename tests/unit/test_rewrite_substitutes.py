@@ -6,10 +6,12 @@ from datetime import UTC, datetime
 import msgspec
 
 from contracts.blank import BLANK
-from contracts.erasure import encode_erasure, erasure_of, new_erasure
+from contracts.erasure import encode_erasure, erasure_of, erasure_records, new_erasure
 from contracts.event import UserEvent
-from contracts.record import from_value
+from contracts.record import from_value, to_record
 from contracts.versions import encode_event
+from contracts.wire.format import WireFormat
+from contracts.wire.frames import frame_for
 from operations.rewrite.substitutes import Substitutes
 from read_model.topic_names import names_before, next_name
 from tests.producing import an_event
@@ -110,3 +112,22 @@ def test_a_rewritten_topic_has_the_number_of_the_rewrite_and_knows_its_earlier_n
     assert next_name("events.2026", 1) == "events.2026.1"
     assert list(names_before("events.2")) == ["events.1", "events"]
     assert list(names_before("events")) == list(names_before("events.2026")) == []
+
+
+def test_what_stands_instead_of_a_framed_record_is_framed_and_a_cloud_event_if_it_was_one() -> None:
+    wire = WireFormat(frame=frame_for(7), cloud_events=True)
+    written = wire.written(to_record(EVENT, "from-alice"))
+    copy = MADE.event(Record(written.value, headers=written.headers))
+    assert copy.value is not None
+    assert copy.value[:5] == frame_for(7)
+    stub, headers = from_value(copy.value), dict(copy.headers)
+    assert isinstance(stub, UserEvent)
+    assert headers["ce_id"] == str(stub.event_id).encode() == headers["event-id"]
+    assert headers["ce_time"] == b"2026-03-01T12:00:00.000000Z"
+    assert "alice" not in str(copy)
+    assert NOTHING.event(Record(written.value)).value == frame_for(7) + BLANK
+    [marker] = erasure_records(new_erasure(*ALICE), "r", 1)
+    framed = wire.written(marker)
+    renamed = MADE.event(Record(framed.value, headers=framed.headers))
+    assert erasure_of(renamed.value) is not None
+    assert dict(renamed.headers)["ce_type"] == b"erasure"

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 import msgspec
 import rich_click as click
 
+from brokers.registry.errors import RegistryAwayError, RegistryRefusedError
 from contracts.event import is_tenant_id
 from contracts.validation.rules import is_user_id
 from footfall.cli.failures import fail, readable_failures
@@ -27,6 +28,7 @@ from read_model.wire_time import encoded
 from sealing.errors import KeysError
 
 SHOWN = 2_000  # characters of one value in a report
+REFUSALS = (AuditUnavailableError, UnknownErasureError, KeysError, RegistryAwayError, RegistryRefusedError)
 HEADINGS = {
     "activity": "What you did, in numbers",
     "activityOfType": "How often, by type",
@@ -47,7 +49,7 @@ def erase(tenant: str, users: list[str], actor: str | None, wait: float, *, ask:
     if ask:
         click.confirm(f"Erase {len(users):,} users of tenant {tenant} for ever?", abort=True, err=True)
     keys, whom = operator_keys(), [(tenant, user) for user in users]
-    with readable_failures("Not erased", refusals=(AuditUnavailableError, UnknownErasureError, KeysError)):
+    with readable_failures("Not erased", refusals=REFUSALS):
         report = asyncio.run(run_erase(settings, whom, actor or actor_name(), wait, keys))
     if as_json:
         told = {"done": report.done, **{name: getattr(report, name) for name in report.__struct_fields__}}

@@ -1,0 +1,1 @@
+"""How a value may travel: framed as Confluent's serializers do it, and with a CloudEvent's headers."""
