@@ -42,7 +42,7 @@ class UserErasure(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fi
 # Newer than any event's, too: releases that know no sealed log park it.
 START_SEALED = b'{"version":"3.1","recordKind":"erasure",'
 _SEALED = b',"sealed":"'
-_STARTS = (_START, START_SEALED, MAGIC)  # one look for the usual record, which is no marker
+_STARTS, _STARTS_SEALED = (_START, MAGIC), (START_SEALED, MAGIC)  # one look for the usual record, which is no marker
 
 
 class SealedErasure(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
@@ -154,7 +154,7 @@ def erasure_of(value: bytes | None) -> UserErasure | None:
 
 def sealed_erasure_of(value: bytes | None) -> tuple[SealedErasure, bytes] | None:
     """The sealed marker that a record's value is, framed or not, with its associated data; None for any other."""
-    if value is None or not value.startswith(_STARTS) or not (value := unframed(value)).startswith(START_SEALED):
+    if value is None or not value.startswith(_STARTS_SEALED) or not (value := unframed(value)).startswith(START_SEALED):
         return None
     try:
         return _decode_sealed(value), value[: value.rindex(_SEALED)]

@@ -29,7 +29,7 @@ from contracts.validation.payloads import ValuesCheck, payload_problems, values_
 from contracts.validation.repeated_keys import repeated_key
 from contracts.validation.times import surely_no_time_is_cut, with_times_cut
 from contracts.versions import NEWEST, UserEventV1, UserEventV2, upcast_v1, upcast_v2
-from contracts.wire.frames import MAGIC, frame_of, unframed
+from contracts.wire.frames import frame_of, unframed
 
 GROWTH = 4  # encoding makes JSON longer by less than this factor; `9e15` becomes 9000000000000000.0
 
@@ -95,8 +95,6 @@ def validate_complete_user_event(value: bytes) -> UserEvent | Problems:
     try:
         event = upcast_v1(_v1_decoder.decode(value))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        if value.startswith(MAGIC) and frame_of(value):
-            return validate_complete_user_event(unframed(value))
         shorter = with_times_cut(value)
         return _validate_other_version(value) if shorter == value else validate_complete_user_event(shorter)
     if not surely_no_time_is_cut(value):
@@ -110,7 +108,7 @@ def _validate_other_version(value: bytes) -> UserEvent | Problems:
     try:
         version = _version_decoder.decode(value).version
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return Problems(problems_of(value, RULES_V1))
+        return _validate_framed(value)
     if version is None:
         return Problems(problems_of(value, RULES_V1))
     if version == SEALED:
@@ -124,6 +122,11 @@ def _validate_other_version(value: bytes) -> UserEvent | Problems:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return Problems(problems_of(value, RULES_V2))
     return _validated(event, value, RULES_V2)
+
+
+def _validate_framed(value: bytes) -> UserEvent | Problems:
+    """What is no JSON: the JSON in a frame, or simply not valid."""
+    return validate_complete_user_event(unframed(value)) if frame_of(value) else Problems(problems_of(value, RULES_V1))
 
 
 def _is_newer(version: str) -> bool:

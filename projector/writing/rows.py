@@ -18,7 +18,7 @@ from contracts.record import from_value
 from contracts.validation.fast_events import validate_events_fast
 from contracts.validation.rules import Problems
 from contracts.versions import encode_event
-from contracts.wire.frames import MAGIC, unframed
+from contracts.wire.frames import unframed
 from projector.writing.failure import Cause, Diagnosis, NotOpenedError, storable_words
 
 COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
@@ -94,14 +94,12 @@ def to_row(record: KafkaRecord) -> EventRow | Diagnosis:
     problem = getattr(record, "problem", None)
     if problem is not None:
         return Diagnosis("poison", "InvalidSeal", problem)
-    if (
-        record.value is not None
-        and record.value.startswith((SEALED, MAGIC))
-        and unframed(record.value).startswith(SEALED)
-    ):
+    if record.value is not None and record.value.startswith(SEALED):
         raise NotOpenedError
     event = from_value(record.value)
     if isinstance(event, Problems):
+        if unframed(record.value or b"").startswith(SEALED):
+            raise NotOpenedError
         cause: Cause = "poison" if event.newer_version is None else "newer_version"
         return Diagnosis(cause, "InvalidEvent", storable_words(" ".join(event.sentences)))
     if not MIN_RECORDED_AT_MS <= record.timestamp <= MAX_RECORDED_AT_MS:

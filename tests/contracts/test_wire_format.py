@@ -21,6 +21,9 @@ from contracts.wire.format import WireFormat
 from contracts.wire.frames import frame_for, frame_of, unframed
 from contracts.wire.topic_schema import topic_schema
 from projector.privacy.erased_users import users_of_record
+from projector.writing.failure import NotOpenedError
+from projector.writing.rows import to_row
+from tests.drivers.records import Record
 
 FRAME = frame_for(7)
 GOLDEN = sorted((Path(__file__).parent / "golden").rglob("*.json"))
@@ -135,3 +138,11 @@ def test_an_event_with_a_derived_id_and_a_marker_are_cloud_events_too() -> None:
 def test_a_framed_cloud_event_does_not_say_that_it_is_json() -> None:
     written = WireFormat(frame=FRAME, cloud_events=True).written(a_record())
     assert dict(written.headers)[CONTENT_TYPE] == b"application/octet-stream"
+
+
+def test_a_framed_record_of_the_sealed_log_is_not_blamed_where_there_is_no_key() -> None:
+    golden = next(file for file in GOLDEN if file.name == "v3_view.json")
+    value = msgspec.json.decode(golden.read_bytes())["value"].encode()
+    for sealed in (value, FRAME + value):
+        with pytest.raises(NotOpenedError):
+            to_row(Record(sealed))
