@@ -145,4 +145,4 @@ def test_a_framed_record_of_the_sealed_log_is_not_blamed_where_there_is_no_key()
     value = msgspec.json.decode(golden.read_bytes())["value"].encode()
     for sealed in (value, FRAME + value):
         with pytest.raises(NotOpenedError):
-            to_row(Record(sealed))
+            to_row(Record(0, 0, sealed))
