@@ -38,6 +38,17 @@ from web.policies.principal import DEFAULT_TENANT
 # `merged`: merges the partitions by the records' times, as far as each partition's own order allows.
 PRODUCT_OF = """CASE WHEN e.meaning <> '' THEN nullif(e.product_id, '')
                     WHEN e.event_type = 'PRODUCT_VIEW' THEN e.payload ->> 'productId' END"""
+_LATE = f"""(SELECT l.number, l.kafka_offset, e.*
+         FROM ops.late_events AS l
+         {{joined}} JOIN LATERAL (
+             SELECT e.recorded_at, e.{{mine}} AS mine, e.tenant_id, e.user_id, e.event_type,
+                    {PRODUCT_OF} AS product_id, e.event_json
+             FROM {READ}.processed_events AS e
+             WHERE e.kafka_partition = l.partition AND e.kafka_offset = l.kafka_offset AND e.kafka_topic = $2{{only}}
+             LIMIT 1) AS e ON true
+         WHERE l.topic = $2 AND l.partition = log.partition{{whose}} AND l.number > log.late
+           AND l.number <= log.late_until AND l.kafka_offset < log.next_offset
+         ORDER BY l.number LIMIT $10)"""  # noqa: S608 - composed of constants
 _PAGE = f"""
 WITH reader AS (
     SELECT * FROM unnest($3::int[], $4::bigint[], $5::bigint[]) AS r(partition, next_offset, late)
@@ -60,17 +71,7 @@ WITH reader AS (
            max(came.recorded_at) OVER (PARTITION BY log.partition ORDER BY came.number NULLS LAST, came.kafka_offset)
                AS merge_key
     FROM log CROSS JOIN LATERAL (
-        (SELECT l.number, l.kafka_offset, e.*
-         FROM ops.late_events AS l
-         {{joined}} JOIN LATERAL (
-             SELECT e.recorded_at, e.{{mine}} AS mine, e.tenant_id, e.user_id, e.event_type,
-                    {PRODUCT_OF} AS product_id, e.event_json
-             FROM {READ}.processed_events AS e
-             WHERE e.kafka_partition = l.partition AND e.kafka_offset = l.kafka_offset AND e.kafka_topic = $2{{only}}
-             LIMIT 1) AS e ON true
-         WHERE l.topic = $2 AND l.partition = log.partition AND l.number > log.late
-           AND l.number <= log.late_until AND l.kafka_offset < log.next_offset
-         ORDER BY l.number LIMIT $10)
+        {{late}}
         UNION ALL
         (SELECT NULL, e.kafka_offset, e.recorded_at, e.{{mine}} AS mine, e.tenant_id, e.user_id, e.event_type,
                 {PRODUCT_OF} AS product_id, e.event_json
@@ -98,12 +99,16 @@ ORDER BY place
 """  # noqa: S608 - composed of constants
 
 # Of all tenants, what $1 lists of theirs is told; the rest of the log is passed over, entry by entry.
-PAGE = _PAGE.format(joined="LEFT", mine="tenant_id = ANY($1::text[])", only="")
-# Of one tenant that is not the default: the rows of others are not looked at, and their late events take no place of a
-# page. The second condition is the index's.
-PAGE_OF_TENANT = _PAGE.format(
-    joined="INNER", mine="tenant_id = $1", only=" AND e.tenant_id = $1 AND e.tenant_id <> 'default'"
-)
+_ANY = "tenant_id = ANY($1::text[])"
+PAGE = _PAGE.format(late=_LATE.format(joined="LEFT", mine=_ANY, only="", whose=""), mine=_ANY, only="")
+# Of one tenant that is not the default: rows and late events of others are not looked at. The condition on `default` is
+# the index's. Some late events are nobody's yet.
+_ONE, _ONLY = "tenant_id = $1", " AND e.tenant_id = $1 AND e.tenant_id <> 'default'"
+_LATE_OF_ONE = [
+    _LATE.format(joined="INNER", mine=_ONE, only=_ONLY, whose=whose)
+    for whose in (" AND l.tenant_id = $1", " AND l.tenant_id IS NULL")
+]
+PAGE_OF_TENANT = _PAGE.format(late="\n        UNION ALL\n        ".join(_LATE_OF_ONE), mine=_ONE, only=_ONLY)
 
 
 class LogEntry(NamedTuple):

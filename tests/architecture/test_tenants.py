@@ -35,6 +35,7 @@ EXCEPTIONS = {
 BUILT = {
     ("query_side/events/pages.py", "_sql_of_two_ranges"),
     ("query_side/events/pages.py", "_sql"),
+    ("query_side/feed/pages.py", "_LATE"),
     ("query_side/feed/pages.py", "_PAGE"),
 }
 
@@ -110,7 +111,8 @@ def test_the_feeds_statements_tell_only_rows_of_the_tenants_in_the_first_paramet
     assert all(f"CASE WHEN mine THEN {column} END" in told for column in columns)
     assert PAGE.count("e.tenant_id = ANY($1::text[]) AS mine") == len(reads_rows(PAGE)) == 2
     assert not leaks(PAGE_OF_TENANT)
-    assert PAGE_OF_TENANT.count("AND e.tenant_id = $1 AND e.tenant_id <> 'default'") == 2
+    assert PAGE_OF_TENANT.count("AND e.tenant_id = $1 AND e.tenant_id <> 'default'") == 3
+    assert PAGE_OF_TENANT.count("AND l.tenant_id = $1") == PAGE_OF_TENANT.count("AND l.tenant_id IS NULL") == 1
 
 
 @pytest.mark.parametrize(

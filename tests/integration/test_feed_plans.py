@@ -27,8 +27,10 @@ def database(new_database: Callable[[], Servers]) -> Servers:
     fill(servers.admin_url, COUNT)
     sql(servers, f"INSERT INTO read_g1.checkpoints (topic, partition, next_offset, epoch, owner) SELECT 't', p, "
         f"CASE p WHEN 0 THEN {COUNT} ELSE 0 END, 1, 'o' FROM generate_series(0, 5) AS p")  # fmt: skip
-    sql(servers, "INSERT INTO ops.late_events (topic, partition, number, kafka_offset) "
-        "SELECT 't', 0, n, n FROM generate_series(1, 50) AS n")  # fmt: skip
+    sql(servers, "INSERT INTO ops.late_events (topic, partition, number, kafka_offset, tenant_id) "
+        "SELECT 't', 0, n, n, 'default' FROM generate_series(1, 50) AS n")  # fmt: skip
+    sql(servers, "INSERT INTO ops.late_events (topic, partition, number, kafka_offset, tenant_id) "
+        "SELECT 'u', n % 6, n, n, 'tenant-' || n % 9 FROM generate_series(1, 20000) AS n")  # fmt: skip
     # Another tenant has one record in a hundred.
     columns = "kafka_offset, occurred_at, recorded_at, event_id, kafka_topic, user_id, event_type, payload, event_json"
     sql(servers, f"INSERT INTO read_g1.processed_events ({columns}, kafka_partition, tenant_id) "
@@ -88,3 +90,6 @@ async def test_every_statement_reads_by_index_and_only_its_own_rows(database: Se
             assert node["Index Name"] == "processed_events_by_tenant_position", node
             assert node.get("Rows Removed by Filter", 0) == 0
     assert sum(node["Actual Rows"] * node["Actual Loops"] for node in events) <= most + 1
+    late = [node for node in plan if node.get("Index Name") == "late_events_by_tenant"]
+    assert len(late) == (2 if statement == feed.PAGE_OF_TENANT else 0), "its own, and nobody's"
+    assert sum(node["Actual Rows"] + node.get("Rows Removed by Filter", 0) for node in late) == 0

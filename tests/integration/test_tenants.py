@@ -93,7 +93,10 @@ class Asking:
             self.foreign_cursor,
             self.foreign_position,
             self.foreign_tag,
+            self.stream,
+            self.sql,
         )
+        self._reporters = {name: reporter_url(world, mine, bound_to(name)) for name, mine in world.tenants.items()}
 
     def ask(self, mine: Tenant) -> None:
         """One request of any kind."""
@@ -228,6 +231,24 @@ class Asking:
         elif kind == "csv":
             assert answer.text.count("\r\n") == len(mine.events) + 1
 
+    def stream(self, mine: Tenant) -> None:
+        """The live stream, from the beginning, of one user."""
+        user = self._chance.choice(USERS)
+        wanted = mine.json_of(mine.of_user(user))
+        self.requests += 1
+        told = seen_on_stream(self._world, mine, len(wanted), since="beginning", userId=user)
+        assert mine.knows(told), f"{mine.tenant_id} was told of another tenant by a stream"
+        found = [json.loads(line[6:]) for line in told.decode().split("\n") if line.startswith("data: ")][1:]
+        assert sorted(found, key=id_of) == sorted(wanted, key=id_of)
+
+    def sql(self, mine: Tenant) -> None:
+        """A view, as the tenant's reporter reads it."""
+        view = self._chance.choice(sorted(VIEWS))
+        self.requests += 1
+        told = asyncio.run(rows_of(self._reporters[mine.tenant_id], view))
+        assert told
+        assert mine.knows(repr(told).encode()), f"{mine.tenant_id} was told of another tenant by {view}"
+
     def foreign_cursor(self, mine: Tenant) -> None:
         other = self.other(mine)
         if not other.cursors:
@@ -266,7 +287,7 @@ def test_no_answer_has_a_byte_of_another_tenant(world: World, client: httpx.Clie
     asking = Asking(world, client, chance)
     while asking.requests < REQUESTS:
         asking.ask(world.tenants[chance.choice(TENANTS)])
-    assert len(asking.kinds) == 13, asking.kinds
+    assert len(asking.kinds) == 15, asking.kinds
 
 
 def seen_on_stream(world: World, mine: Tenant, count: int, **parameters: str) -> bytes:
@@ -276,7 +297,7 @@ def seen_on_stream(world: World, mine: Tenant, count: int, **parameters: str) ->
         assert answer.status_code == 200
         for piece in answer.iter_raw():
             told += piece
-            if told.count(b"\ndata: ") > count:  # the first is the stream's beginning
+            if told.count(b"\ndata: ") > count and told.endswith(b"\n\n"):  # the first is the stream's beginning
                 return told
     raise AssertionError(f"the stream ended after {told[-200:]!r}")
 
@@ -398,6 +419,23 @@ def test_a_record_set_aside_at_a_named_position_is_told_to_its_tenant_alone(worl
         assert mine.knows(told.content)
 
 
+def id_of(event: dict[str, Any]) -> str:
+    return str(event["eventId"])
+
+
+def bound_to(tenant_id: str) -> str | None:
+    """The tenant that a reporter is granted; None: the default one."""
+    return None if tenant_id == "default" else tenant_id
+
+
+async def rows_of(url: str, view: str) -> list[asyncpg.Record]:
+    connection = await asyncpg.connect(url)
+    try:
+        return await connection.fetch(f"SELECT * FROM {view}")
+    finally:
+        await connection.close()
+
+
 async def told_in_sql(url: str) -> dict[str, list[asyncpg.Record]]:
     connection = await asyncpg.connect(url)
     try:
@@ -416,7 +454,7 @@ def reporter_url(world: World, mine: Tenant, bound: str | None) -> str:
 
 def test_a_reporter_sees_one_tenants_rows_in_every_view(world: World) -> None:
     for mine in world.tenants.values():
-        url = reporter_url(world, mine, None if mine.tenant_id == "default" else mine.tenant_id)
+        url = reporter_url(world, mine, bound_to(mine.tenant_id))
         told = asyncio.run(told_in_sql(url))
         assert told.keys() == VIEWS.keys()
         assert all(told.values()), "a view without rows proves nothing"
