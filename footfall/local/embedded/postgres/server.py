@@ -85,6 +85,9 @@ password_encryption = 'scram-sha-256'
 max_connections = 100
 wal_level = replica
 max_wal_size = '2GB'
+# The write-ahead log holds rows that were deleted. Its segments are deleted after use, and none is in use for long.
+wal_recycle = off
+archive_timeout = '5min'
 timezone = 'UTC'
 log_timezone = 'UTC'
 datestyle = 'iso, ymd'
