@@ -1,5 +1,6 @@
 """The fence of an erasure: the user's subjects are retired before the marker is written."""
 
+import asyncio
 from functools import partial
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -8,6 +9,8 @@ from contracts.erasure import Fenced, UserErasure
 from sealing.cipher import seal
 from sealing.errors import KeysError
 from sealing.store import KeyStore
+
+FENCE_TIMEOUT = 5.0  # seconds
 
 
 class StoreFences:
@@ -19,8 +22,9 @@ class StoreFences:
     async def fence(self, erasure: UserErasure) -> Fenced | None:
         """See `command_side.erasures.Fences`."""
         try:
-            return await fence(self._store, erasure)
-        except KeysError:
+            async with asyncio.timeout(FENCE_TIMEOUT):
+                return await fence(self._store, erasure)
+        except (KeysError, TimeoutError):
             return None
 
 

@@ -24,6 +24,7 @@ from telemetry.health import DependencyState
 
 WATCH = 2.0  # seconds between looks at what was retired
 RETRY = 0.5  # seconds
+LOOK_TIMEOUT = 5.0  # seconds that somebody waits for a key, whatever has to be asked for it
 AHEAD = timedelta(days=3)  # the next month's key is there before the month
 
 ProductOf = Callable[[bytes], bytes]  # JSON of what is to be sealed to the JSON of the product
@@ -93,7 +94,14 @@ class Sealer:
         return sealed_record(record, known.key, clear, nonce + cipher.encrypt(nonce, parts.secret, clear))
 
     async def learn(self, records: Sequence[EventRecord]) -> None:
-        """Learns what `sealed` needs for these records. Raises KeysError."""
+        """Learns what `sealed` needs for these records, or raises KeysError within `LOOK_TIMEOUT`."""
+        try:
+            async with asyncio.timeout(LOOK_TIMEOUT):
+                await self._learn(records)
+        except TimeoutError:
+            raise KeyStoreAwayError("The key store does not answer in time.") from None
+
+    async def _learn(self, records: Sequence[EventRecord]) -> None:
         keys = {record.key: user_of(record.key) for record in records if self._known.get(record.key) is None}
         await self._more_months(sorted({user_of(record.key)[0] for record in records}))
         found = await self._store.learn(list(keys.values())) if keys else {}

@@ -1,5 +1,6 @@
 """The key store: wrapped keys in a small database of their own. One statement answers for any number of users."""
 
+import asyncio
 import hmac
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -14,13 +15,13 @@ import msgspec
 
 from contracts.sealed.events import MONTH
 from read_model.connecting.database_url import Url
-from read_model.connecting.pool import connect, open_pool
+from read_model.connecting.pool import Connection, connect, open_pool
 from sealing import statements as sql
 from sealing.cipher import new_key
 from sealing.errors import KeysError, KeyStoreAwayError
 from sealing.tenant_keys import TenantKeys, Wrapped
 
-QUERY_TIMEOUT = 5.0  # seconds
+QUERY_TIMEOUT = 5.0  # seconds for a session and its statements
 RETIRED = "footfall_retired"  # the channel that tells of subjects nobody may seal for any more
 
 User = tuple[str, str]  # tenant and user id
@@ -81,7 +82,6 @@ class KeyStore:
                     application=self._application,
                     min_size=1,
                     max_size=4,
-                    query_timeout=QUERY_TIMEOUT,
                     stateless=True,
                 )
         await self.check()
@@ -155,7 +155,7 @@ class KeyStore:
         """The fence of an erasure: from now on nobody seals for these subjects, and the user gets a new one."""
         tenant_id, tag, key = user[0], await self._tag(user), new_key()
         wrapped = self._keys.wrap(tenant_id, f"erasure {erasure_id}", key)
-        async with _talking(), self._connected().acquire(timeout=QUERY_TIMEOUT) as connection, connection.transaction():
+        async with self._session() as connection, connection.transaction():
             await connection.execute(sql.RETIRE, tenant_id, tag)
             rows = await connection.fetch(sql.SUBJECTS_OF_USER, tenant_id, tag)
             names = [row["subject_id"] for row in rows]
@@ -237,13 +237,30 @@ class KeyStore:
         return hmac.digest(key, user_id.encode(), sha256)
 
     async def _fetch(self, statement: str, *arguments: object) -> Sequence[asyncpg.Record]:
-        async with _talking():
-            found: Sequence[asyncpg.Record] = await self._connected().fetch(statement, *arguments)
+        async with self._session() as connection:
+            found: Sequence[asyncpg.Record] = await connection.fetch(statement, *arguments)
             return found
 
     async def _execute(self, statement: str, *arguments: object) -> None:
-        async with _talking():
-            await self._connected().execute(statement, *arguments)
+        async with self._session() as connection:
+            await connection.execute(statement, *arguments)
+
+    @asynccontextmanager
+    async def _session(self) -> AsyncIterator[Connection]:
+        """A session, for `QUERY_TIMEOUT` at most. One that did not answer in time is ended at once.
+
+        To return it instead would wait for the answer to a request to cancel, which a store that hangs never gives.
+        """
+        pool = self._connected()
+        async with _talking(), asyncio.timeout(QUERY_TIMEOUT):
+            connection = await pool.acquire()
+            try:
+                yield connection
+            except (asyncio.CancelledError, TimeoutError):
+                connection.terminate()
+                raise
+            finally:
+                await pool.release(connection)
 
     def _connected(self) -> asyncpg.Pool:
         if self._pool is None:

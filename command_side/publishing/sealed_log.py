@@ -9,7 +9,18 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from command_side.publishing.event_log import BUSY, KEYS_AWAY, NOT_TAKEN, EventLog, NotTaken, Outcome, PendingPublish
+from command_side.publishing.event_log import (
+    BUSY,
+    FAILED,
+    KEYS_AWAY,
+    NOT_TAKEN,
+    UNKNOWN,
+    EventLog,
+    NotAcknowledged,
+    NotTaken,
+    Outcome,
+    PendingPublish,
+)
 from command_side.publishing.produce_round import COUNT_FAILURE
 from contracts.record import EventRecord
 from telemetry.health import DependencyState
@@ -39,13 +50,13 @@ class Seals(Protocol):
 
 
 class Waiting:
-    """A record whose user's key is being learned. See `PendingPublish`."""
+    """A record whose user's key is being learned. See `PendingPublish`. It is answered once, whatever raises."""
 
     __slots__ = ("_on_result", "_pending", "record")
 
     def __init__(self, record: EventRecord, on_result: Callable[[Outcome], None]) -> None:
         self.record = record
-        self._on_result: Callable[[Outcome], None] | None = on_result
+        self._on_result: Callable[[Outcome], None] | None = on_result  # None: called, or the publisher has left
         self._pending: PendingPublish | None = None
 
     def withdraw(self) -> None:
@@ -54,20 +65,46 @@ class Waiting:
         if self._pending is not None:
             self._pending.withdraw()
 
-    def publish(self, sealed: EventRecord | None, log: EventLog) -> None:
-        """Gives the sealed record to the log; None: it cannot be sealed."""
-        on_result = self._on_result
-        if on_result is None:
+    def end(self) -> None:
+        """The record will not be given to the log any more, unless it was already."""
+        if self._pending is None:
+            self._fail(FAILED)
+
+    def publish(self, seal: Callable[[EventRecord], EventRecord | None], log: EventLog) -> None:
+        """Gives the sealed record to the log, unless nobody waits for it any more."""
+        if self._on_result is None:
+            return
+        try:
+            sealed = seal(self.record)
+        except Exception as error:  # noqa: BLE001 - the others wait, too
+            self._raised(error, FAILED)
             return
         if sealed is None:
-            COUNT_FAILURE[type(KEYS_AWAY)](1)
-            on_result(KEYS_AWAY)
+            self._fail(KEYS_AWAY)
             return
-        pending = log.publish_nowait(sealed, on_result)
+        try:
+            pending = log.publish_nowait(sealed, self._answer)
+        except Exception as error:  # noqa: BLE001 - the others wait, too
+            self._raised(error, UNKNOWN)
+            return
         if isinstance(pending, NOT_TAKEN):
-            on_result(pending)
+            self._answer(pending)
         else:
             self._pending = pending
+
+    def _raised(self, error: Exception, outcome: NotAcknowledged) -> None:
+        get_logger("command_side").error("sealed_record_not_published", error=type(error).__name__)
+        self._fail(outcome)
+
+    def _fail(self, outcome: NotAcknowledged) -> None:
+        if self._on_result is not None:
+            COUNT_FAILURE[type(outcome)](1)
+            self._answer(outcome)
+
+    def _answer(self, outcome: Outcome) -> None:
+        on_result, self._on_result = self._on_result, None
+        if on_result is not None:
+            on_result(outcome)
 
 
 class SealedLog:
@@ -114,12 +151,23 @@ class SealedLog:
         return [KEYS_AWAY if one is None else next(coming) for one in sealed]
 
     async def _learn_waiting(self) -> None:
-        """Learns the keys of those who wait, all at once, until nobody waits. Nothing awaits between key and log."""
-        while self._waiting:
-            waiting, self._waiting = self._waiting, []
-            await self._learned([one.record for one in waiting])
-            for one in waiting:
-                one.publish(self._sealed(one.record), self._log)
+        """Learns the keys of those who wait, all at once, until nobody waits. Nothing awaits between key and log.
+
+        A look that fails answers also those who came meanwhile: so nobody waits longer than one look lasts.
+        """
+        waiting: list[Waiting] = []
+        try:
+            while self._waiting:
+                waiting, self._waiting = self._waiting, []
+                if not await self._learned([one.record for one in waiting]):
+                    waiting += self._waiting
+                    self._waiting = []
+                for one in waiting:
+                    one.publish(self._sealed, self._log)
+        finally:  # the process ends, perhaps
+            for one in (*waiting, *self._waiting):
+                one.end()
+            self._waiting = []
 
     async def _learned(self, records: Sequence[EventRecord]) -> bool:
         try:

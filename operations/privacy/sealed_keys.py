@@ -1,14 +1,17 @@
 """Destroys keys of the sealed log on purpose: those of old months, and those that are lost anyway."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from uuid import UUID
 
 from operations.audit.deed import audited, by_url
 from operations.settings import PrivacySettings
 from projector.sealed.keys import Keys, connected_store
 from sealing.errors import KeysError
+from sealing.store import month_of
 
 NO_STORE = "There is no key store here: KEY_STORE_URL is not set."
+STILL_SEALING = "Events are sealed by the key of this month, so it has to be kept: {} is too late a month to name."
 
 
 async def forget_months(
@@ -31,10 +34,14 @@ async def forget_months(
         AuditUnavailableError: The audit log cannot be written, so nothing was done.
     """
     write = by_url(settings.database_url.get_secret_value())
-    async with audited(write, "privacy forget-months", actor=actor, target=before, tenant_id=tenant_id) as deed:
+    async with audited(
+        write, "privacy forget-months", actor=actor, target=before, tenant_id=tenant_id, refusals=(KeysError,)
+    ) as deed:
         async with connected_store(keys) as store:
             if store is None:
                 raise KeysError(NO_STORE)
+            if before > month_of(datetime.now(UTC)):  # new events are sealed by it, and would be lost at once
+                raise KeysError(STILL_SEALING.format(before))
             found = await store.destroy_months(tenant_id, before)
         deed.target = f"{len(found)} months before {before}"
     return found
@@ -47,7 +54,10 @@ async def give_up(settings: PrivacySettings, keys: Keys | None, subject_ids: Seq
     """
     write = by_url(settings.database_url.get_secret_value())
     target = f"{len(subject_ids)} subjects"
-    async with audited(write, "privacy give-up", actor=actor, target=target), connected_store(keys) as store:
+    async with (
+        audited(write, "privacy give-up", actor=actor, target=target, refusals=(KeysError,)),
+        connected_store(keys) as store,
+    ):
         if store is None:
             raise KeysError(NO_STORE)
         await store.destroy(subject_ids)

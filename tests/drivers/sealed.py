@@ -4,6 +4,7 @@ import asyncio
 import base64
 import os
 import tempfile
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -11,8 +12,15 @@ from urllib.parse import quote
 import asyncpg
 from aiokafka.admin import AIOKafkaAdminClient
 
+from contracts.event import DEFAULT_TENANT
+from contracts.record import HEADER_EVENT_TYPE, EventRecord
 from sealing.schema import prepare
+from sealing.sealer import Sealer, product_reader
+from sealing.store import KeyStore
+from sealing.tenant_keys import parse_tenant_keys
 from tests.conftest import Footfall
+from tests.patience import PATIENCE
+from tests.producing import Raw
 from tests.servers import at_database
 
 LOGIN, PASSWORD = "footfall_sealer", "sealer"
@@ -28,6 +36,16 @@ class KeyStoreOfTest:
 
     def environment(self) -> dict[str, str]:
         return {"PRIVACY": "sealed", "KEY_STORE_URL": self.url, "TENANT_KEYS": self.tenant_keys}
+
+    def environment_with_command(self, command: str) -> dict[str, str]:
+        """The same, with the tenant keys from a command."""
+        found = {**self.environment(), "TENANT_KEYS_COMMAND": command}
+        del found["TENANT_KEYS"]
+        return found
+
+    def sealed(self, records: Iterable[Raw], months: Sequence[str] = ()) -> list[Raw]:
+        """Plain records of events, sealed past any command side. `months`: that are not this one."""
+        return asyncio.run(_sealed(self.admin_url, self, list(records), months))
 
     def sql(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
         return asyncio.run(_fetch(self.admin_url, statement, *arguments))
@@ -47,6 +65,26 @@ def key_store_of(footfall: Footfall) -> KeyStoreOfTest:
     asyncio.run(_run(url, f"GRANT footfall_keys TO {LOGIN}"))
     host = url.rpartition("@")[2]
     return KeyStoreOfTest(url, f"postgresql://{LOGIN}:{quote(PASSWORD)}@{host}", a_tenant_key())
+
+
+async def _sealed(url: str, keys: KeyStoreOfTest, records: Sequence[Raw], months: Sequence[str]) -> list[Raw]:
+    store = KeyStore(url, parse_tenant_keys(keys.tenant_keys), "footfall-test")
+    sealer = Sealer(store, {"PRODUCT_VIEW": product_reader("productId")}, 1000, PATIENCE)
+    await store.open()
+    try:
+        await store.months(DEFAULT_TENANT, months)
+        found = []
+        for raw in records:
+            assert raw.value
+            assert raw.key
+            record = EventRecord(raw.key, raw.value, [(HEADER_EVENT_TYPE, b"PRODUCT_VIEW")])
+            await sealer.learn([record])
+            sealed = sealer.sealed(record)
+            assert sealed
+            found.append(Raw(sealed.value, sealed.key))
+        return found
+    finally:
+        await store.close()
 
 
 async def _make(admin: str, name: str) -> None:

@@ -1,6 +1,8 @@
 """The sealed log: who acted and what is readable for who has the key, and for nobody once it is destroyed."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,12 +15,13 @@ from contracts.versions import encode_event
 from tests.conftest import Footfall
 from tests.drivers.erasure import assert_rebuilt_the_same, counts, hits
 from tests.drivers.privacy import privacy
-from tests.drivers.rebuilding import OLD, dlq
+from tests.drivers.rebuilding import NEW, OLD, dlq, rebuild, wait_until_done
 from tests.drivers.sealed import KeyStoreOfTest, a_tenant_key, in_segments, key_store_of
+from tests.feeds import stream
 from tests.patience import PATIENCE
 from tests.processes import Process, wait_until
-from tests.producing import Raw, an_event, produce, record_of, sql, start_projector
-from tests.tcp_proxy import tcp_proxy
+from tests.producing import Raw, an_event, checkpoints, produce, record_of, sql, start_projector
+from tests.tcp_proxy import TcpProxy, tcp_proxy
 
 CANARY = "alice+canary@example.com"
 SECRET = "payload-canary"
@@ -47,9 +50,12 @@ def stored(footfall: Footfall) -> int:
     return int(sql(footfall.servers, "SELECT count(*) FROM read_g1.processed_events")[0][0])
 
 
-def test_an_erased_user_is_nowhere_and_every_count_stays(footfall: Footfall, keys: KeyStoreOfTest) -> None:
+def test_an_erased_user_is_nowhere_and_every_count_stays(
+    footfall: Footfall, keys: KeyStoreOfTest, tmp_path: Path
+) -> None:
     front = start_front(footfall, keys)
-    projector = start_projector(footfall, **keys.environment())
+    (tmp_path / "keys").write_text(keys.tenant_keys)
+    projector = start_projector(footfall, **keys.environment_with_command(f"cat {tmp_path / 'keys'}"))
     posted = [post(front, CANARY, n, ("LOGIN", "PRODUCT_VIEW", "LOGOUT")[n % 3]) for n in range(9)]
     others = [post(front, f"user-{n % 3}", n) for n in range(6)]
     wait_until(lambda: stored(footfall) == 15, PATIENCE, "the rows")
@@ -59,6 +65,8 @@ def test_an_erased_user_is_nowhere_and_every_count_stays(footfall: Footfall, key
     lines = httpx.get(f"{front.url}/events/processed", params={"userId": CANARY, "format": "ndjson"}).text.splitlines()
     assert {json.loads(line)["eventId"] for line in lines} == {event["eventId"] for event in posted}
     assert CANARY in httpx.get(f"{front.url}/events/feed", params={"since": "beginning"}).text
+    streamed = streamed_from_the_beginning(front, 15)
+    assert {event["eventId"]: event for event in streamed} == {one["eventId"]: one for one in (*posted, *others)}
     assert hits(footfall, CANARY, OLD).keys() >= {"processed_events", "user_activity"}
     before = counts(footfall)
 
@@ -68,6 +76,7 @@ def test_an_erased_user_is_nowhere_and_every_count_stays(footfall: Footfall, key
     assert counts(footfall) == before
     assert len(keys.sql("SELECT FROM key_store.subjects")) == 3
     assert in_segments(footfall, footfall.topic, CANARY, SECRET) == set()
+    assert {event["userId"] for event in streamed_from_the_beginning(front, 6)} == {"user-0", "user-1", "user-2"}
 
     post(front, CANARY, 99)
     wait_until(lambda: stored(footfall) == 7, PATIENCE, "the user to be back, as a new one")
@@ -76,6 +85,13 @@ def test_an_erased_user_is_nowhere_and_every_count_stays(footfall: Footfall, key
     assert len(others) == 6
     assert CANARY not in projector.log_text() + front.log_text()
     assert "batch_failed" not in projector.log_text()
+
+
+def streamed_from_the_beginning(front: Process, count: int) -> list[dict[str, Any]]:
+    """What a stream of Server-Sent Events tells first, of so many events."""
+    with stream(front.url, since="beginning") as client:
+        told = client.read_until(lambda told: len(told.events) == count)
+    return [json.loads(data) for _, data in told.events]
 
 
 def test_letters_stay_sealed_and_are_redriven_and_plain_records_are_read_beside_sealed_ones(
@@ -153,8 +169,50 @@ def test_known_users_are_served_while_the_key_store_is_away_and_new_ones_are_tol
         proxy.mend()
         wait_until(lambda: posts(front, CANARY), PATIENCE, "new users to be served again")
         wait_until(lambda: stored(footfall) == 5, PATIENCE, "their rows")
+        assert_a_slow_store_is_waited_for_and_a_silent_one_is_not(footfall, keys, front, projector, proxy)
+        assert front.terminate() == 0
+    wait_until(lambda: len(undone(footfall)) == 1, PATIENCE, "the erasures that failed to be in the audit log")
+    assert undone(footfall) == [("failed", "the key store did not answer: 2")]
     assert not sql(footfall.servers, "SELECT FROM read_g1.dead_letters")
     assert in_segments(footfall, footfall.topic, CANARY, SECRET) == set()
+
+
+def undone(footfall: Footfall) -> list[tuple[str, str]]:
+    rows = sql(footfall.servers, "SELECT outcome, target FROM ops.audit WHERE action = 'privacy erase'")
+    return [tuple(row) for row in rows]
+
+
+def assert_a_slow_store_is_waited_for_and_a_silent_one_is_not(
+    footfall: Footfall, keys: KeyStoreOfTest, front: Process, projector: Process, proxy: TcpProxy
+) -> None:
+    """The connections of front and projector stay open, and nothing comes through them."""
+    with ThreadPoolExecutor() as pool:
+        proxy.freeze()
+        waiting = pool.submit(posts, front, "slow")
+        assert proxy.holding.wait(PATIENCE)
+        proxy.thaw()
+        assert waiting.result()
+    wait_until(lambda: stored(footfall) == 6, PATIENCE, "the row of who waited for a slow store")
+
+    proxy.freeze()
+    with ThreadPoolExecutor() as pool:  # more than the pool has connections
+        unknown = [pool.submit(posts, front, f"unknown-{n}") for n in range(6)]
+        gone = pool.submit(httpx.delete, f"{front.url}/users/known")
+        assert [one.result() for one in unknown] == [False] * 6
+        assert gone.result().status_code == 503
+    assert posts(front, "known")
+    wait_until(lambda: stored(footfall) == 7, PATIENCE, "the row of a known user")
+    produce(footfall, keys.sealed([record_of(an_event("other", {"note": SECRET}))]))
+    wait_until(lambda: "key store" in not_ready(projector), PATIENCE, "the projector to say what it waits for")
+    assert stored(footfall) == 7
+    proxy.thaw()
+    wait_until(lambda: stored(footfall) == 8, PATIENCE, "the row that waited")
+    wait_until(lambda: posts(front, "unknown-0"), PATIENCE, "new users to be served")
+
+
+def not_ready(process: Process) -> set[str]:
+    states = httpx.get(f"{process.url}/health/ready").json()["dependencies"]
+    return {name for name, state in states.items() if not state["ok"]}
 
 
 def posts(front: Process, user: str) -> bool:
@@ -184,15 +242,47 @@ def test_a_restored_key_store_brings_nobody_back_and_a_lost_key_is_no_erasure(
 
     assert projector.terminate() == 0
     post(front, "stays", 1)
+    known = {row["subject_id"] for row in keys.sql("SELECT subject_id FROM key_store.subjects")}
+    post(front, "lost", 5)
+    [lost] = {row["subject_id"] for row in keys.sql("SELECT subject_id FROM key_store.subjects")} - known
     keys.sql("DELETE FROM key_store.subjects")
     footfall.start("projector", ready=False, **keys.environment())
     wait_until(
         lambda: "restore a newer backup" in str(stops(footfall)), PATIENCE, "the partition to say what is missing"
     )
-    assert not sql(footfall.servers, "SELECT FROM read_g1.dead_letters")
+    assert "There is no key store here" in privacy(footfall, "give-up", str(lost), "--yes", code=1)
+    assert "1 subjects" in privacy(footfall, "give-up", str(lost), "--yes", keys=keys.environment())
     for row in backup:
         keys.sql("INSERT INTO key_store.subjects SELECT $1, $2, $3, $4, $5 ON CONFLICT DO NOTHING", *row.values())
-    wait_until(lambda: stored(footfall) == 2, PATIENCE, "the event whose key is back")
+    wait_until(lambda: stored(footfall) == 3, PATIENCE, "the event whose key is back, and the stub")
+    [(payload,)] = sql(
+        footfall.servers, f"SELECT payload FROM read_g1.processed_events WHERE user_id = 'erased-{lost}'"
+    )
+    assert json.loads(payload) == {"productId": "p-5"}
+    assert not sql(footfall.servers, "SELECT FROM read_g1.dead_letters")
+
+
+def test_a_forgotten_month_is_unreadable_and_a_rebuild_counts_it(footfall: Footfall, keys: KeyStoreOfTest) -> None:
+    old = datetime(2025, 1, 31, 23, tzinfo=UTC)
+    events = [an_event(CANARY, {"productId": "p-1", "note": SECRET}, timestamp=old), an_event(CANARY)]
+    produce(footfall, keys.sealed(map(record_of, events), months=("2025-01",)))
+    start_projector(footfall, **keys.environment())
+    wait_until(lambda: stored(footfall) == 2, PATIENCE, "the rows")
+    assert hits(footfall, SECRET, OLD)
+    before = counts(footfall)
+    forget = ("forget-months", "--yes", "--before")
+    next_month = f"{datetime.now(UTC) + timedelta(days=32):%Y-%m}"
+    assert "has to be kept" in privacy(footfall, *forget, next_month, code=1, keys=keys.environment())
+    assert "2025-01." in privacy(footfall, *forget, "2025-02", keys=keys.environment())
+    assert "none" in privacy(footfall, *forget, "2025-02", keys=keys.environment())
+
+    rebuild(footfall, "start")
+    wait_until_done(footfall, NEW, sum(row["next_offset"] for row in checkpoints(footfall).values()))
+    assert counts(footfall, NEW) == before
+    assert not hits(footfall, SECRET, NEW)
+    assert hits(footfall, CANARY, NEW)  # of this month
+    outcomes = sql(footfall.servers, "SELECT outcome FROM ops.audit WHERE action = 'privacy forget-months'")
+    assert sorted(row["outcome"] for row in outcomes) == ["begun"] * 3 + ["done", "done", "refused"]
 
 
 def stops(footfall: Footfall) -> list[Any]:

@@ -7,7 +7,16 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 
 import pytest
 
-from command_side.publishing.event_log import BUSY, KEYS_AWAY, Acknowledged, NotTaken, Outcome, PendingPublish
+from command_side.publishing.event_log import (
+    BUSY,
+    FAILED,
+    KEYS_AWAY,
+    UNKNOWN,
+    Acknowledged,
+    NotTaken,
+    Outcome,
+    PendingPublish,
+)
 from command_side.publishing.sealed_log import SealedLog
 from contracts.event import ActivityCommand
 from contracts.record import EventRecord, new_record
@@ -27,8 +36,11 @@ class Seals:
         self.looks: list[list[bytes]] = []
         self.may_learn = asyncio.Event()
         self.away = False
+        self.faulty = b""  # a value that cannot be sealed
 
     def sealed(self, record: EventRecord) -> EventRecord | None:
+        if record.value == self.faulty and record.key in self.known:
+            raise ValueError
         return EventRecord(b"sealed", record.value, record.headers) if record.key in self.known else None
 
     async def learn(self, records: Sequence[EventRecord]) -> None:
@@ -50,12 +62,15 @@ class Pending:
 
 
 class Log:
-    """Acknowledges everything, at once."""
+    """Acknowledges everything, at once; raises for records of `faulty`."""
 
-    def __init__(self) -> None:
+    def __init__(self, faulty: bytes = b"") -> None:
         self.values: list[bytes] = []
+        self.faulty = faulty
 
     def publish_nowait(self, record: EventRecord, on_result: Callable[[Outcome], None]) -> PendingPublish | NotTaken:
+        if record.value == self.faulty:
+            raise RuntimeError
         self._take(record)
         on_result(Acknowledged(0, len(self.values)))
         return Pending()
@@ -120,6 +135,44 @@ async def test_without_a_key_nothing_is_recorded_and_known_users_are() -> None:
     answer = await sealed.publish_all([of("known"), of("a"), of("known")])
     assert answer == [Acknowledged(0, 0), KEYS_AWAY, Acknowledged(0, 0)]
     assert len(log.values) == 3
+
+
+async def test_whatever_raises_everybody_who_waits_is_answered_once() -> None:
+    """What the log raised for is unknown; what could not be sealed, and what the log never got, is not recorded."""
+    records = [of("a"), of("b"), of("c")]
+    seals, log = Seals(), Log(faulty=records[0].value)
+    seals.faulty = records[1].value
+    sealed = SealedLog(log, seals, max_waiting=9)
+    outcomes: dict[bytes, list[Outcome]] = {record.key: [] for record in records}
+    for record in records:
+        sealed.publish_nowait(record, outcomes[record.key].append)
+    seals.may_learn.set()
+    await turns()
+    assert list(outcomes.values()) == [[UNKNOWN], [FAILED], [Acknowledged(0, 1)]]
+
+    ended: list[Outcome] = []
+    seals.may_learn.clear()
+    sealed.publish_nowait(of("d"), ended.append)
+    await turns()
+    sealed.publish_nowait(of("e"), ended.append)
+    [learning] = [task for task in asyncio.all_tasks() if task.get_name() == "learn-keys"]
+    learning.cancel()
+    await turns()
+    assert ended == [FAILED, FAILED]
+
+
+async def test_a_look_that_fails_answers_those_who_came_meanwhile() -> None:
+    seals, log = Seals(), Log()
+    seals.away = True
+    sealed = SealedLog(log, seals, max_waiting=9)
+    outcomes: list[Outcome] = []
+    sealed.publish_nowait(of("a"), outcomes.append)
+    await turns()
+    sealed.publish_nowait(of("b"), outcomes.append)
+    seals.may_learn.set()
+    await turns()
+    assert outcomes == [KEYS_AWAY, KEYS_AWAY]
+    assert seals.looks == [[b"a"]]
 
 
 def test_what_was_used_lately_is_remembered_within_the_limit() -> None:
