@@ -39,6 +39,7 @@ from contracts.validation.commands import CommandRules
 from telemetry.connections import once_there
 from telemetry.health import DependencyState
 from telemetry.metrics import REFUSAL_TALLY
+from telemetry.undone import UNDONE
 from web.asgi import App
 from web.policies.decisions import RequestPolicy
 from web.tenants.position_tokens import PositionTokens
@@ -73,7 +74,7 @@ class CommandSide:
         self._client_options = settings.client_options
         self._why_away = WhyAway(settings.client_options)
         self._types = catalogue.words()
-        self._refusals = RefusalNotes(settings.client_options(), settings.kafka_audit_topic, REFUSAL_TALLY)
+        self._refusals = RefusalNotes(settings.client_options(), settings.kafka_audit_topic, REFUSAL_TALLY, UNDONE)
         self._topic = TopicWatch(lambda: self._log.client, settings.kafka_topic)
         keys = RecentKeys(max_bytes=settings.idempotency_memory_bytes, window=settings.idempotency_window_ms / 1000)
         rules = CommandRules(catalogue)

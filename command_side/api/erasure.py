@@ -19,8 +19,9 @@ from command_side.erasures import Erasures, NotRequested, Requested
 from command_side.publishing.event_log import Away, Busy, Failed, KeysAway, TooLarge, Unknown
 from contracts.event import MAX_USER_ID_LENGTH
 from contracts.validation.rules import is_user_id
+from telemetry.undone import UNDONE, Undone
 from web.middleware import REQUEST_ID_KEY
-from web.policies.access import FORBIDDEN
+from web.policies.access import FORBIDDEN, note_refused_erasure
 from web.policies.decisions import Refuse
 from web.policies.passage import HEAD_KEY, refusal_body
 from web.policies.principal import AccessScope, Principal
@@ -39,6 +40,15 @@ REFUSALS: Mapping[type, Refuse] = {
     Busy: Refuse(503, "Too many records wait for Kafka; send the request again shortly.", RETRY_AFTER),
     Away: Refuse(503, "Kafka does not answer; send the request again shortly.", RETRY_AFTER),
     KeysAway: Refuse(503, "The key store does not answer; send the request again shortly.", RETRY_AFTER),
+}
+
+WHY_FAILED: Mapping[type, str] = {
+    Failed: "Kafka did not take it in every partition",
+    TooLarge: "Kafka did not take it in every partition",
+    Unknown: "unknown, some partitions may have it",
+    Busy: "too many records waited for Kafka",
+    Away: "Kafka did not answer",
+    KeysAway: "the key store did not answer",
 }
 
 
@@ -142,11 +152,16 @@ async def erased(
     scope: Any = request.scope
     principal = scope[HEAD_KEY].fact(Principal)
     if AccessScope.PRIVACY not in principal.scopes:  # a user may be called as a path of queries, which needs less
+        note_refused_erasure(principal)
         raise NotErasedError(FORBIDDEN[AccessScope.PRIVACY])
     user_id = checked_user(user)
     result = await erasures.request(principal.tenant_id, user_id, scope[REQUEST_ID_KEY], principal.subject)
     if not isinstance(result, Requested):
         outcome = result.outcome if isinstance(result, NotRequested) else result
+        UNDONE.note(
+            Undone(principal.subject, principal.tenant_id, "privacy erase", "failed", WHY_FAILED[type(outcome)]),
+            scope[REQUEST_ID_KEY],
+        )
         raise NotErasedError(REFUSALS[type(outcome)])
     erasure = result.erasure
     texts = [tokens.text(principal.tenant_id, each.partition, each.offset) for each in result.positions]

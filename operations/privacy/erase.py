@@ -128,7 +128,13 @@ async def erase(
     write, whose = by_url(settings.database_url.get_secret_value()), ", ".join(sorted(tenants))
     async with (
         audited(
-            write, "privacy erase", actor=actor, target=f"{len(users)} users", tenant_id=whose, user_id=user_id
+            write,
+            "privacy erase",
+            actor=actor,
+            target=f"{len(users)} users",
+            tenant_id=whose,
+            user_id=user_id,
+            refusals=(KeysError,),
         ) as deed,
         connected_store(keys) as store,
     ):

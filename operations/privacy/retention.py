@@ -12,7 +12,7 @@ import msgspec
 
 from operations.audit.deed import audited, by_url
 from operations.settings import PrivacySettings
-from projector.privacy.letters import EMPTIED
+from projector.privacy.letters import EMPTIED, TENANT_ONLY
 from read_model.connecting.pool import connect
 from read_model.generations.register import Connection, list_generations
 from read_model.generations.schema import tables_of
@@ -72,7 +72,7 @@ WITH emptied AS (
     UPDATE {{generation}}.dead_letters
     SET {EMPTIED}
     WHERE state = 'discarded' AND resolved_at < $2 AND {TENANT_OF_KEY} = $1
-      AND (record_key IS NOT NULL OR record_value IS NOT NULL)
+      AND (record_value IS NOT NULL OR record_key IS DISTINCT FROM {TENANT_ONLY})
     RETURNING 1
 )
 SELECT count(*) AS count FROM emptied

@@ -24,7 +24,13 @@ ORDER BY kafka_topic, kafka_partition, kafka_offset
 """
 AT_ONCE = 50  # letters that are read from the server at a time
 # That a record was set aside stays known, and nothing of it: a rebuild skips it, as the generation before did.
-EMPTIED = """record_key = NULL, record_value = NULL, header_names = ARRAY[]::text[], header_values = ARRAY[]::bytea[],
+# Its key keeps the tenant (`TENANT_OF_KEY`), and no user; a key that names what is no tenant goes as a whole.
+TENANT_ONLY = r"""CASE WHEN coalesce(position('\x1f'::bytea IN record_key), 0) = 0 THEN ''::bytea
+     WHEN encode(substring(record_key FROM 1 FOR position('\x1f'::bytea IN record_key) - 1), 'escape')
+          ~ '^[A-Za-z0-9._-]{{1,64}}$'
+     THEN substring(record_key FROM 1 FOR position('\x1f'::bytea IN record_key)) END"""
+EMPTIED = f"""record_key = {TENANT_ONLY}, record_value = NULL,
+    header_names = ARRAY[]::text[], header_values = ARRAY[]::bytea[],
     user_id = NULL, error_message = 'The record is erased.'"""
 EMPTY = f"""
 UPDATE {{generation}}.dead_letters AS letter

@@ -21,7 +21,7 @@ from read_model.tables.processed_events import metadata
 EVENT_ID = "left(encode(header_values[array_position(header_names, 'event-id')], 'escape'), 64)"
 
 # The tenant that a record's key names, before U+001F; a key without one is the default tenant's (contracts/record.py).
-# Of an erased user's letter that was discarded, neither key nor value is left: it is nobody's.
+# An emptied letter keeps that much of its key. Those that earlier releases emptied have no key: they are nobody's.
 TENANT_OF_KEY = r"""CASE WHEN record_key IS NULL AND record_value IS NULL THEN ''
      WHEN position('\x1f'::bytea IN record_key) > 0
      THEN encode(substring(record_key FROM 1 FOR position('\x1f'::bytea IN record_key) - 1), 'escape')

@@ -75,6 +75,26 @@ def test_who_erased_by_http_is_told_once_with_the_pseudonym(footfall: Footfall) 
     assert json.loads(ask(footfall, "audit", "verify", "--json"))["findings"] == []
 
 
+def test_erasures_that_were_not_allowed_or_failed_are_told_in_sum(footfall: Footfall) -> None:
+    keys: dict[str, Any] = {"KAFKA_KEYS_TOPIC": f"{footfall.topic}-keys"}
+    arguments = ("--kind", "secret", "--name", "reader", "--tenant", "acme", "--scope", "events:read", "--json")
+    reader = json.loads(ask(footfall, "keys", "create", *arguments, **keys))
+    start_projector(footfall)
+    front = footfall.start("front", AUTH="keys", **keys)
+    for path in ("/users/alice", "/users/bob", "/users/activity"):
+        answer = httpx.delete(f"{front.url}{path}", headers={"Authorization": f"Bearer {reader['key']}"})
+        assert answer.status_code in (403, 405), answer.text
+    assert httpx.delete(f"{front.url}/users/alice").status_code == 401  # counted as a refused sign-in
+    assert front.terminate() == 0
+
+    wait_until(lambda: len(listed(footfall)) > 0, PATIENCE, "the note to be written")
+    [row] = listed(footfall)
+    told = ("actor", "tenant_id", "outcome", "target", "subject", "request_id")
+    why = "scope privacy is missing: 2"
+    assert tuple(row[name] for name in told) == (f"key:{reader['keyId']}", "acme", "refused", why, None, "")
+    assert "alice" not in ask(footfall, "audit", "list", "--json")
+
+
 def test_a_command_that_erases_many_is_told_of_each(footfall: Footfall) -> None:
     start_projector(footfall)
     users = [f"user-{number}" for number in range(20)]

@@ -1,6 +1,7 @@
 """The policy behind identity: whether the principal may ask for this path. What was not declared is closed."""
 
 from telemetry.metrics import ACCESS_REFUSED
+from telemetry.undone import UNDONE, Undone
 from web.access import ACCESS, PUBLIC, needed_for
 from web.policies.decisions import ADMIT, Decision, Refuse
 from web.policies.identity import NOBODY, unauthenticated
@@ -31,7 +32,14 @@ def check_access(head: RequestHead) -> Decision:
     principal: Principal = head.facts[Principal]
     if needed is PUBLIC or needed in principal.scopes:
         return ADMIT
+    if needed is AccessScope.PRIVACY and head.method == "DELETE" and principal is not NOBODY:
+        note_refused_erasure(principal)
     return refusal(principal, needed)
+
+
+def note_refused_erasure(principal: Principal) -> None:
+    """For the audit log: who is known and may not erase has tried to."""
+    UNDONE.note(Undone(principal.subject, principal.tenant_id, "privacy erase", "refused", "scope privacy is missing"))
 
 
 def refusal(principal: Principal, needed: AccessScope | None) -> Decision:
