@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -34,7 +35,8 @@ def people_in_the_log(postgres: OwnPostgres) -> int:
 
 @pytest.mark.parametrize("by_default", [False, True], ids=["our settings", "PostgreSQL's default"])
 def test_segments_of_the_write_ahead_log_are_gone_after_their_use(by_default: bool) -> None:
-    with own_postgres(**({"wal_recycle": "on"} if by_default else {})) as postgres:
+    settings: dict[str, Any] = {"wal_recycle": "on"} if by_default else {}
+    with own_postgres(**settings) as postgres:
         everything(postgres, FILL)
         assert people_in_the_log(postgres) > PEOPLE / 10
         everything(postgres, ERASE)
