@@ -6,8 +6,8 @@ hour for each user to erase: 1,000 of 10,000 users took minutes, or a second, by
 
 from alembic import op
 
-revision = "0018"
-down_revision = "0017"
+revision = "0019"
+down_revision = "0018"
 branch_labels = None
 depends_on = None
 
