@@ -8,6 +8,7 @@ from rich.console import Console
 
 from bench import (
     batches,
+    console,
     drain,
     greedy,
     live,
@@ -20,6 +21,7 @@ from bench import (
     read,
     rebalance,
     report,
+    traces,
     visible,
 )
 from bench.result import Result
@@ -46,6 +48,8 @@ BENCHMARKS: dict[str, Callable[[Stage], list[Result]]] = {
     "read": read.read,
     "streams_1000": live.streams,
     "fresh_read": live.fresh_reads,
+    "console_64_viewers": console.console,
+    "traces": traces.traces,
 }
 
 

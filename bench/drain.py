@@ -8,7 +8,7 @@ it contains seek, first fetch, decoding and every transaction, but not the start
 import asyncio
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from urllib.parse import urlsplit, urlunsplit
 
@@ -20,7 +20,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from bench.bare_copy import BareCopy, Copied
 from bench.history import Filled, History
 from bench.result import Result, compared
-from bench.stage import Stage, StageError
+from bench.stage import NOTHING, Stage, StageError
 from read_model.names import GENERATION
 
 EVENTS = 300_000
@@ -88,9 +88,10 @@ def race(
     run: int,
     program: tuple[str, ...] = EVENTS_ONLY,
     events: int = EVENTS,
+    more: Mapping[str, str] = NOTHING,
 ) -> float:
     """Measures the rows/s of projector processes, see `drained`."""
-    return events / drained(stage, topic, processes, run, program, events).seconds
+    return events / drained(stage, topic, processes, run, program, events, more=more).seconds
 
 
 class Drained(msgspec.Struct, frozen=True):
@@ -100,7 +101,7 @@ class Drained(msgspec.Struct, frozen=True):
     cpu_seconds: float
 
 
-def drained(
+def drained(  # noqa: PLR0913 - each says what is drained, or by whom
     stage: Stage,
     topic: str,
     processes: int,
@@ -108,6 +109,8 @@ def drained(
     program: tuple[str, ...] = EVENTS_ONLY,
     events: int = EVENTS,
     partitions: int = PARTITIONS,
+    *,
+    more: Mapping[str, str] = NOTHING,
 ) -> Drained:
     """Drains a history with projector processes.
 
@@ -119,6 +122,7 @@ def drained(
         program: The module that runs a projector.
         events: Events in the history.
         partitions: Those of the topic.
+        more: Settings of the projectors.
     """
     admin_url = fresh_database(stage, stage.stack.admin_url)
     environment = {
@@ -126,6 +130,7 @@ def drained(
         "KAFKA_TOPIC": topic,
         "KAFKA_GROUP_ID": f"{topic}-{program[0]}-{processes}-{run}",
         "PROJECTOR_PORT": "0",
+        **more,
     }
     with ExitStack() as running:
 

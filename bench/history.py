@@ -11,15 +11,17 @@ from bench.traffic import events
 from command_side.app import producer_of
 from command_side.publishing.produce_round import partition_chooser
 from command_side.settings import CommandSettings
-from contracts.record import EventRecord, to_record
+from contracts.record import HEADER_TRACEPARENT, EventRecord, to_record
+from telemetry.traces.context import Context
 
 
 class History(msgspec.Struct, frozen=True):
-    """The topic, and how many events to write."""
+    """The topic, and how many events to write. `traced`: one in so many belongs to a sampled trace; 0: none."""
 
     topic: str
     count: int
     seed: int = 1
+    traced: int = 0
 
 
 class Filled(msgspec.Struct, frozen=True):
@@ -38,8 +40,10 @@ async def fill(history: History) -> Filled:
         partitions = await producer.partitions_for(history.topic)
         partition_of = partition_chooser(len(partitions))
         open_batches = {partition: producer.create_batch() for partition in partitions}
-        for event in events(history.seed, history.count):
+        for number, event in enumerate(events(history.seed, history.count)):
             record = to_record(event, str(event.event_id))
+            if history.traced and number % history.traced == 0:
+                record.headers.append((HEADER_TRACEPARENT, Context(number + 1, number + 1, True).header()))
             partition = partition_of(record.key)
             if not append(open_batches[partition], record):
                 await producer.send_batch(open_batches[partition], history.topic, partition=partition)

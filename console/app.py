@@ -28,6 +28,7 @@ from web.fast_handler import FastHandler
 from web.policies.decisions import RequestPolicy
 
 READ_ONLY = {"default_transaction_read_only": "on"}
+WITHHELD = "The role of DATABASE_URL may not read what this page shows: docs/settings.md says what it must be."
 AWAY_PAGE = "PostgreSQL does not answer now. The overview says more; this page works again when it does."
 
 
@@ -102,6 +103,7 @@ def error_pages(console: Console) -> dict[int | type[Exception], Any]:
 
     def away(request: AnyRequest, error: Exception) -> Response[bytes]:
         get_logger("console").warning("page_without_database", error=type(error).__name__)
-        return console.asking(request).page("error.html", 503, says=AWAY_PAGE, code=503)
+        says = WITHHELD if isinstance(error, asyncpg.InsufficientPrivilegeError) else AWAY_PAGE
+        return console.asking(request).page("error.html", 503, says=says, code=503)
 
     return {PageError: page_error, **dict.fromkeys(DATABASE_UNAVAILABLE, away)}

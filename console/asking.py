@@ -1,5 +1,6 @@
 """One request to the console: who asks, what for, and how it is answered."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
@@ -66,6 +67,7 @@ class Console:
         self.jobs = Jobs()
         self.history = History(settings, watch)
         self.now: tuple[int, bytes] = -1, b""  # the part of the overview that all see, and the look that it is of
+        self.searching = asyncio.Lock()  # of who searches the log
         self.pool: Callable[[], Any] = lambda: None  # reads as DATABASE_URL
         self.operators: Callable[[], Any] = lambda: None  # reads as OPERATOR_DATABASE_URL; None: it is not set
 

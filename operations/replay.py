@@ -138,7 +138,7 @@ async def replay(  # noqa: PLR0913 - each says what to read, or what to do with 
         Exception: Whatever `handle` raises.
     """
     tally = tally or Tally()
-    async with _consumer(settings) as consumer:
+    async with log_consumer(settings) as consumer:
         bounds = await _bounds(consumer, settings.kafka_topic, span)
         tally.truncated = _truncated(bounds, span)
         tally.total = sum(end - begin for begin, end in bounds.values())
@@ -224,7 +224,8 @@ async def _offsets_at(
 
 
 @contextlib.asynccontextmanager
-async def _consumer(settings: KafkaSettings) -> AsyncIterator[AIOKafkaConsumer]:
+async def log_consumer(settings: KafkaSettings) -> AsyncIterator[AIOKafkaConsumer]:
+    """A consumer of no group, which the caller assigns and seeks. Raises KafkaError."""
     options = settings.client_options()
     consumer = AIOKafkaConsumer(
         **options,

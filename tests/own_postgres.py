@@ -79,9 +79,9 @@ async def run(url: str, *statements: str) -> Any:
 
 
 @contextmanager
-def own_postgres(*, migrated: bool = True, **settings: str) -> Iterator[OwnPostgres]:
-    """A server with these settings for the body, with roles, database and schema."""
-    with tempfile.TemporaryDirectory(prefix="footfall-own-") as directory:
+def own_postgres(*, migrated: bool = True, within: Path | None = None, **settings: str) -> Iterator[OwnPostgres]:
+    """A server with these settings for the body, with roles, database and schema. `within`: where its files are."""
+    with tempfile.TemporaryDirectory(prefix="footfall-own-", dir=within) as directory:
         home = Path(directory) / "postgres"
         home.mkdir()
         found = OwnPostgres(open_cluster(home, PASSWORDS.superuser, False, Console(stderr=True)), free_port())

@@ -39,6 +39,7 @@ def make_topics(footfall: Footfall, partitions: int) -> dict[str, str]:
         kafka_bootstrap_servers=footfall.servers.kafka,
         kafka_topic=footfall.topic,
         kafka_dlq_topic=f"{footfall.topic}-dlq",
+        kafka_audit_topic=f"{footfall.topic}-audit",
         kafka_partitions=partitions,
     )
     return {topic: found.outcome for topic, found in create_topics(settings).items()}

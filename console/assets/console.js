@@ -32,10 +32,12 @@
     }));
   }
   function draw(figure, columns) {
-    const series = figure.dataset.names.split(","), unit = figure.dataset.unit, box = figure.querySelector(".canvas");
+    const series = figure.dataset.names ? figure.dataset.names.split(",") : Object.keys(columns).filter((name) => name !== "at"), unit = figure.dataset.unit, box = figure.querySelector(".canvas");
     const data = [columns.at, ...series.map((name) => columns[name])];
     if (!columns.at.length) { figure.querySelector(".now-values").textContent = "No numbers yet."; return; }
-    const before = box.plot;
+    let before = box.plot;
+    if (before && box.series !== series.join()) { before.destroy(); before = null; }
+    box.series = series.join();
     if (before) { before.setData(data); } else { box.plot = new uPlot(options(figure, box.clientWidth, series, unit), data, box); }
     values(figure, data, null, series, unit);
     box.setAttribute("aria-label", figure.querySelector("figcaption").textContent + ": now " + figure.querySelector(".now-values").textContent);

@@ -11,6 +11,7 @@ from typing import Any
 import asyncpg
 import msgspec
 
+from console.looking.joint_reads import JointReads
 from console.looking.watch import Seen, Watch
 from console.settings import ConsoleSettings
 from operations.doctor.examine import DATABASE_AWAY
@@ -27,19 +28,24 @@ COLUMNS = (
 WORST = frozenset({"lag", "lag_seconds", "post_p99", "visible_p99", "dead_letters"})  # of a longer time: the most
 RANGES = {"15m": (10, 900, 10), "6h": (10, 21_600, 60), "7d": (60, 604_800, 1_800)}  # rows of, seconds, step
 FRESH = 5.0  # seconds that a series is served again
+PARTITIONS = 100  # whose lag is kept; of a topic with more, only the sum
+SHOWN = 3  # lines of single partitions, those with the most lag
 
 _LIST = ", ".join(COLUMNS)
 _OVER = ", ".join(f"{'max' if name in WORST else 'avg'}({name}) AS {name}" for name in COLUMNS)
+_MINUTE = """seconds = 10 AND at > date_trunc('minute', $1::timestamptz) - interval '1 minute'
+  AND at <= date_trunc('minute', $1::timestamptz)"""
 INSERT = f"""
-INSERT INTO ops.history (seconds, at, {_LIST})
-VALUES (10, $1, {", ".join(f"${number + 2}" for number in range(len(COLUMNS)))}) ON CONFLICT DO NOTHING
+INSERT INTO ops.history (seconds, at, lags, {_LIST})
+VALUES (10, $1, $2, {", ".join(f"${number + 3}" for number in range(len(COLUMNS)))}) ON CONFLICT DO NOTHING
 """  # noqa: S608 - composed of constants
 MINUTE = f"""
-INSERT INTO ops.history (seconds, at, {_LIST})
-SELECT 60, date_trunc('minute', $1::timestamptz), {_OVER} FROM ops.history
-WHERE seconds = 10 AND at > date_trunc('minute', $1::timestamptz) - interval '1 minute'
-  AND at <= date_trunc('minute', $1::timestamptz)
-HAVING count(*) > 0 ON CONFLICT DO NOTHING
+INSERT INTO ops.history (seconds, at, lags, {_LIST})
+SELECT 60, date_trunc('minute', $1::timestamptz), (
+    SELECT array_agg(most ORDER BY number) FROM (
+        SELECT number, max(e.lag) AS most FROM ops.history CROSS JOIN unnest(lags) WITH ORDINALITY AS e (lag, number)
+        WHERE {_MINUTE} GROUP BY number) AS of_minute
+), {_OVER} FROM ops.history WHERE {_MINUTE} HAVING count(*) > 0 ON CONFLICT DO NOTHING
 """  # noqa: S608 - composed of constants
 FORGET = """
 DELETE FROM ops.history
@@ -51,6 +57,12 @@ SELECT extract(epoch FROM date_bin($3::int * interval '1 second', at, 'epoch')):
 FROM ops.history WHERE seconds = $1 AND at > now() - $2::int * interval '1 second'
 GROUP BY 1 ORDER BY 1
 """  # noqa: S608 - composed of constants
+LAGS = """
+SELECT extract(epoch FROM date_bin($3::int * interval '1 second', at, 'epoch'))::float8 AS at, number - 1 AS partition,
+       max(of_each.lag) AS lag
+FROM ops.history CROSS JOIN unnest(lags) WITH ORDINALITY AS of_each (lag, number)
+WHERE seconds = $1 AND at > now() - $2::int * interval '1 second' GROUP BY 1, 2 ORDER BY 1, 2
+"""
 # The last events of each partition, if they were projected a moment ago: a range of one index for each.
 VISIBLE = """
 SELECT percentile_cont(ARRAY[0.5, 0.99]) WITHIN GROUP (ORDER BY extract(epoch FROM projected_at - recorded_at)) AS found
@@ -68,7 +80,7 @@ class History:
         self._url = settings.operator_database_url if settings.may_act() else None
         self._topic, self._watch = settings.kafka_topic, watch
         self._before: Seen | None = None
-        self._series: dict[str, tuple[float, bytes]] = {}
+        self._read = JointReads(FRESH)
         self.last: Mapping[str, float | None] = {}
 
     @asynccontextmanager
@@ -79,14 +91,22 @@ class History:
 
     async def series(self, pool: Any, asked: str) -> bytes:
         """The columns of a range of `RANGES` as JSON, `at` first. Raises asyncpg.PostgresError, OSError."""
-        kept = self._series.get(asked)
-        if kept is not None and time.monotonic() - kept[0] < FRESH:
-            return kept[1]
-        rows = await pool.fetch(SERIES, *RANGES[asked])
-        found = {name: [rounded(row[name]) for row in rows] for name in ("at", *COLUMNS)}
-        body = msgspec.json.encode({**found, "step": RANGES[asked][2]})
-        self._series[asked] = time.monotonic(), body
-        return body
+
+        async def read() -> bytes:
+            rows = await pool.fetch(SERIES, *RANGES[asked])
+            found = {name: [rounded(row[name]) for row in rows] for name in ("at", *COLUMNS)}
+            return msgspec.json.encode({**found, "step": RANGES[asked][2]})
+
+        return await self._read.once(asked, read)
+
+    async def lags(self, pool: Any, asked: str) -> bytes:
+        """The same of the partitions that were furthest behind, and of all others together."""
+
+        async def read() -> bytes:
+            rows = await pool.fetch(LAGS, *RANGES[asked])
+            return msgspec.json.encode(furthest_behind([(row["at"], row["partition"], row["lag"]) for row in rows]))
+
+        return await self._read.once(f"lags {asked}", read)
 
     async def _run(self) -> None:
         while True:
@@ -114,18 +134,43 @@ class History:
             self.last = measured(self._before, now, visible)
             self._before = now if now.status is not None else self._before
             if connection is not None and writes:
-                await _write(connection, datetime.now(UTC), self.last)
+                await write(connection, datetime.now(UTC), self.last, lags_of(now))
 
     async def _visible(self, connection: asyncpg.Connection | None) -> Sequence[float | None]:
         found = None if connection is None else await connection.fetchval(VISIBLE, self._topic)
         return found or (None, None)
 
 
-async def _write(connection: asyncpg.Connection, at: datetime, found: Mapping[str, float | None]) -> None:
+async def write(
+    connection: asyncpg.Connection, at: datetime, found: Mapping[str, float | None], lags: Sequence[int] | None
+) -> None:
+    """Keeps one measurement, folds the minute before if it is over, and forgets what is too old."""
     async with connection.transaction():
-        await connection.execute(INSERT, at, *(found.get(name) for name in COLUMNS))
+        await connection.execute(INSERT, at, lags, *(found.get(name) for name in COLUMNS))
         await connection.execute(MINUTE, at)
         await connection.execute(FORGET, at)
+
+
+def lags_of(seen: Seen) -> list[int] | None:
+    """The lag of each partition, the first one first; None: not known, or of too many partitions."""
+    found = sorted(seen.partitions(), key=lambda each: each.partition)
+    return [each.lag for each in found] if 0 < len(found) <= PARTITIONS else None
+
+
+def furthest_behind(rows: Sequence[tuple[float, int, int]]) -> dict[str, list[float | None]]:
+    """Columns of moment, partition and lag: `SHOWN` partitions by name, and the most lag of all others."""
+    most: dict[int, int] = {}
+    moments: dict[float, dict[int, int]] = {}
+    for at, partition, lag in rows:
+        most[partition] = max(lag, most.get(partition, 0))
+        moments.setdefault(at, {})[partition] = lag
+    shown = sorted(sorted(most, key=lambda each: (-most[each], each))[:SHOWN])
+    others = [partition for partition in most if partition not in shown]
+    found: dict[str, list[float | None]] = {"at": list(moments)}
+    found |= {f"partition {each}": [lags.get(each) for lags in moments.values()] for each in shown}
+    if others:
+        found["others, at most"] = [max(lags.get(each, 0) for each in others) for lags in moments.values()]
+    return found
 
 
 def measured(before: Seen | None, now: Seen, visible: Sequence[float | None]) -> dict[str, float | None]:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 
@@ -13,7 +13,7 @@ from console.looking.scrape import ProcessSeen, Scraper
 from contracts.types import Catalogue
 from operations.doctor.examine import AWAY, examine, told
 from operations.doctor.findings import ORDER, Finding, Verdict, worst
-from operations.status import Observer, Status, observing
+from operations.status import GenerationStatus, Observer, PartitionStatus, Status, observing
 from projector.settings import ProjectorSettings
 from telemetry.background import running_beside
 from telemetry.logs import get_logger
@@ -58,10 +58,27 @@ class Seen(msgspec.Struct, frozen=True):
         letters = self.status.dead_letters if self.status else []
         return sum(each.count for each in letters if each.state == "parked")
 
-    def partitions(self) -> list:  # type: ignore[type-arg]  # of PartitionStatus
-        """Those of the active generation."""
+    def active(self) -> GenerationStatus | None:
+        """The generation that queries see; None while a server is away."""
         found = self.status.generations if self.status else []
-        return [each for generation in found if generation.state == "active" for each in generation.partitions]
+        return next((generation for generation in found if generation.state == "active"), None)
+
+    def partitions(self) -> Sequence[PartitionStatus]:
+        """Those of the active generation."""
+        found = self.active()
+        return found.partitions if found else ()
+
+
+class Pace(msgspec.Struct, frozen=True):
+    """How fast one partition is read, and how fast it grows, in events a second."""
+
+    projected: float
+    arrived: float
+
+    def left(self, lag: int) -> float | None:
+        """Seconds until nothing is left; None: it does not catch up at this pace."""
+        gain = self.projected - self.arrived
+        return 0.0 if not lag else lag / gain if gain > 0 else None
 
 
 NOTHING_YET = Seen(0, datetime.now(UTC), None, (), ())
@@ -78,7 +95,7 @@ class Watch:
         self._observer: Observer | None = None
         self._examined: tuple[float, datetime, list[Finding]] | None = None
         self.seen = NOTHING_YET
-        self.rates: dict[tuple[str, int], float] = {}  # events a second, by generation and partition
+        self.paces: dict[tuple[str, int], Pace] = {}  # by generation and partition
 
     def viewed(self) -> Seen:
         """What was seen last; from now on somebody watches."""
@@ -106,7 +123,7 @@ class Watch:
             self._examined = time.monotonic(), datetime.now(UTC), await examine(self._settings, self._catalogue)
         _, at, examined = self._examined or (0.0, None, [])
         findings = sorted([*absent(processes), *examined], key=lambda found: -ORDER.index(found.verdict))
-        self.rates = rates_between(self.seen, status, datetime.now(UTC), self.rates)
+        self.paces = paces_between(self.seen, status, datetime.now(UTC), self.paces)
         self.seen = Seen(self.seen.number + 1, datetime.now(UTC), status, processes, findings, at)
         return self.seen
 
@@ -164,20 +181,33 @@ def absent(processes: Sequence[ProcessSeen]) -> list[Finding]:
     ]
 
 
-def rates_between(
-    before: Seen, now: Status | None, at: datetime, known: dict[tuple[str, int], float]
-) -> dict[tuple[str, int], float]:
-    """How many events a second each partition was read on by, smoothed over some looks."""
+def paces_between(
+    before: Seen, now: Status | None, at: datetime, known: dict[tuple[str, int], Pace]
+) -> dict[tuple[str, int], Pace]:
+    """How fast each partition was read and grew between two looks, smoothed over some of them."""
     if now is None or before.status is None:
         return {}
     seconds = max(0.5, (at - before.at).total_seconds())
-    stood = {
-        (one.name, each.partition): each.checkpoint or 0 for one in before.status.generations for each in one.partitions
-    }
+    stood = {(one.name, each.partition): each for one in before.status.generations for each in one.partitions}
     found = {}
     for generation in now.generations:
         for each in generation.partitions:
             place = generation.name, each.partition
-            rate = max(0, (each.checkpoint or 0) - stood.get(place, each.checkpoint or 0)) / seconds
-            found[place] = 0.5 * rate + 0.5 * known.get(place, rate)
+            was = stood.get(place, each)
+            pace = Pace(
+                max(0, (each.checkpoint or 0) - (was.checkpoint or 0)) / seconds,
+                max(0, each.end_offset - was.end_offset) / seconds,
+            )
+            last = known.get(place, pace)
+            found[place] = Pace((pace.projected + last.projected) / 2, (pace.arrived + last.arrived) / 2)
     return found
+
+
+def time_left(
+    partitions: Sequence[PartitionStatus], generation: str, paces: Mapping[tuple[str, int], Pace]
+) -> float | None:
+    """Seconds until the slowest of these partitions has caught up: the others do not make it faster. None: never."""
+    still = Pace(0.0, 0.0)
+    lefts = [paces.get((generation, each.partition), still).left(each.lag) for each in partitions]
+    known = [left for left in lefts if left is not None]
+    return max(known, default=0.0) if len(known) == len(lefts) else None

@@ -7,6 +7,7 @@ from console.pages.generations import GENERATION_ROUTES
 from console.pages.in_force import SETTINGS_ROUTES
 from console.pages.jobs import JOB_ROUTES
 from console.pages.overview import OVERVIEW_ROUTES
+from console.pages.retention import RETENTION_ROUTES
 from console.pages.signing_in import SIGN_IN_ROUTES
 
 ROUTES = (
@@ -17,5 +18,6 @@ ROUTES = (
     *GENERATION_ROUTES,
     *FIND_ROUTES,
     *ACTIVITY_ROUTES,
+    *RETENTION_ROUTES,
     *SETTINGS_ROUTES,
 )

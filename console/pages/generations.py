@@ -6,6 +6,8 @@ from litestar import Response, get, post
 
 from console.actions.generations import ACTIONS, work_of
 from console.asking import MAX_FORM_BYTES, AnyRequest, Asking, PageError, TheConsole
+from console.looking.history import RANGES
+from console.looking.watch import time_left
 from console.pages.jobs import begun
 from operations.settings import RebuildSettings
 
@@ -26,7 +28,12 @@ async def rebuilds(request: AnyRequest, console: TheConsole) -> Response[bytes]:
     template = "rebuilds_part.html" if asking.is_partial else "rebuilds.html"
     can_start = not any(each.state in ("building", "paused", "standby") for each in generations)
     return asking.page(
-        template, generations=generations, rates=console.watch.rates, of_state=OF_STATE, can_start=can_start
+        template,
+        generations=generations,
+        paces=console.watch.paces,
+        left=time_left,
+        of_state=OF_STATE,
+        can_start=can_start,
     )
 
 
@@ -35,7 +42,11 @@ async def projectors(request: AnyRequest, console: TheConsole) -> Response[bytes
     """Each partition of each generation: owner, state, reason, pace; and the processes."""
     asking = console.asking(request)
     template = "projectors_part.html" if asking.is_partial else "projectors.html"
-    return asking.page(template, generations=seen_generations(asking), rates=console.watch.rates)
+    asked = asking.query.get("range", "15m")
+    asked = asked if asked in RANGES else "15m"
+    return asking.page(
+        template, generations=seen_generations(asking), paces=console.watch.paces, asked=asked, ranges=list(RANGES)
+    )
 
 
 @post("/console/generations/ask", include_in_schema=False, request_max_body_size=MAX_FORM_BYTES)

@@ -6,6 +6,7 @@ from litestar import Response, get
 
 from console.asking import HTML, AnyRequest, Asking, PageError, TheConsole
 from console.looking.history import RANGES
+from console.looking.watch import time_left
 from console.rendering import HEADERS
 
 GRAPHS = (
@@ -51,19 +52,26 @@ async def history(request: AnyRequest, console: TheConsole) -> Response[bytes]:
     return Response(body, media_type="application/json", headers=HEADERS)
 
 
+@get("/console/lags.json", include_in_schema=False)
+async def lags(request: AnyRequest, console: TheConsole) -> Response[bytes]:
+    """The columns of the graph of partitions."""
+    asked = console.asking(request).query.get("range", "15m")
+    if asked not in RANGES:
+        raise PageError(404, "There is no such range.")
+    console.watch.viewed()
+    body = await console.history.lags(console.pool(), asked)
+    return Response(body, media_type="application/json", headers=HEADERS)
+
+
 def now_of(asking: Asking) -> dict[str, Any]:
     """What the overview says about now."""
-    seen = asking.console.watch.viewed()
-    last = asking.console.history.last
-    projected, accepted = last.get("projected"), last.get("accepted")
-    gain = (projected or 0.0) - (accepted or 0.0)
-    lag = seen.lag()
+    seen, active = asking.console.watch.viewed(), asking.console.watch.seen.active()
     return {
         "bad": [found for found in seen.findings if found.verdict != "well"],
         "well": [found for found in seen.findings if found.verdict == "well"],
-        "last": last,
-        "lag": lag,
-        "left": 0.0 if not lag else lag / gain if gain > 0 else None,
+        "last": asking.console.history.last,
+        "lag": seen.lag(),
+        "left": None if active is None else time_left(active.partitions, active.name, asking.console.watch.paces),
         "skewed": skew(seen.partitions()),
     }
 
@@ -74,4 +82,4 @@ def skew(partitions: Any) -> list[Any]:
     return [each for each in partitions if lag > 1000 and each.lag * len(partitions) > 3 * lag]
 
 
-OVERVIEW_ROUTES = (overview, now, history)
+OVERVIEW_ROUTES = (overview, now, history, lags)

@@ -19,16 +19,21 @@ def up(options: RunOptions, console: Console) -> int:
     try:
         with running_footfall(options, console) as running:
             console.print(welcome(running), soft_wrap=True, highlight=False)
-            while not (ended := running.ended()):
-                if len(running.stack.kafka.brokers) > 1:
-                    for sentence in running.stack.kafka.restart_ended():
-                        console.print(sentence, style="yellow", markup=False)
-                time.sleep(WATCH)
-            console.print(f"[red]Ended by itself: {', '.join(ended)}; see the logs in {running.log_dir}.")
+            run_on(running, console)
             return 1
     except KeyboardInterrupt:
         console.print("Stopped.")
         return 0
+
+
+def run_on(running: Running, console: Console) -> None:
+    """Returns when something has ended by itself, and says what. One of several brokers is started again."""
+    while not (ended := running.ended()):
+        if len(running.stack.kafka.brokers) > 1:
+            for sentence in running.stack.kafka.restart_ended():
+                console.print(sentence, style="yellow", markup=False)
+        time.sleep(WATCH)
+    console.print(f"[red]Ended by itself: {', '.join(ended)}; see the logs in {running.log_dir}.")
 
 
 def end_on_signals() -> None:

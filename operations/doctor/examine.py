@@ -66,7 +66,10 @@ async def _kafka(settings: ProjectorSettings) -> list[Finding]:
         async with asyncio.timeout(PATIENCE):
             return await kafka_findings(settings, (settings.kafka_dlq_topic, settings.kafka_audit_topic))
     except (OSError, KafkaError) as error:  # TimeoutError is an OSError
-        remedy = "Check KAFKA_BOOTSTRAP_SERVERS and the security settings, and that a broker runs."
+        remedy = (
+            "Check KAFKA_BOOTSTRAP_SERVERS and the security settings, and that a broker runs; one that ended says why "
+            "in its own log, a full disk for example."
+        )
         return [Finding("Kafka", "problem", f"It cannot be used: {told(error)}.", remedy)]
 
 

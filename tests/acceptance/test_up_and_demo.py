@@ -49,7 +49,17 @@ def footfall(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "footfall", *arguments]
 
 
-def test_the_demo_accounts_for_every_event_and_ends_by_itself(state_dir: Path) -> None:
+def in_the_background(output: Path, *arguments: str) -> "subprocess.Popen[bytes]":
+    """As a script starts it with &: SIGINT is ignored."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with output.open("w") as file:
+            return subprocess.Popen(footfall(*arguments), stdout=file, stderr=subprocess.STDOUT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_the_demo_accounts_for_every_event_and_ends_by_itself_or_is_kept(state_dir: Path, tmp_path: Path) -> None:
     sizes = ("--events", "600", "--users", "40", "--connections", "16", "--seed", "7")
     run = subprocess.run(
         footfall("demo", "--state-dir", str(state_dir), "--port", str(free_port()), *sizes),
@@ -74,6 +84,32 @@ def test_the_demo_accounts_for_every_event_and_ends_by_itself(state_dir: Path) -
     ):
         assert re.search(line, run.stdout), f"{line}\n{run.stdout}"
     assert len(re.findall(r'^  \{"eventId":', run.stdout, re.MULTILINE)) == 3
+    assert "footfall demo --keep" in run.stdout
+    is_kept_until_ctrl_c(state_dir, tmp_path / "output")
+
+
+def is_kept_until_ctrl_c(state_dir: Path, output: Path) -> None:
+    """With the data of the day before and of this one, as the console shows."""
+    sizes = ("--events", "10", "--users", "3", "--connections", "2")
+    kept = in_the_background(
+        output, "demo", "--keep", "--state-dir", str(state_dir), "--port", str(free_port()), *sizes
+    )
+    try:
+        wait_until(lambda: "Ctrl-C" in output.read_text() or kept.poll() is not None, 90, "the demo to be kept")
+        said = output.read_text()
+        (console,) = re.findall(r"^Console (\S+)$", said, re.MULTILINE)
+        (front,) = re.findall(r"^Front (\S+)$", said, re.MULTILINE)
+        assert httpx.get(f"{front}/console").headers["location"] == console
+        assert "Users" in httpx.get(f"{console}/activity").text
+        assert len(httpx.get(f"{front}/events/processed").json()) == 610
+        family = psutil.Process(kept.pid).children(recursive=True)
+        kept.send_signal(signal.SIGINT)
+        assert kept.wait(PATIENCE) == 0, output.read_text()
+        assert output.read_text().endswith("Stopped.\n")
+        assert psutil.wait_procs(family, timeout=PATIENCE)[1] == []
+    finally:
+        kept.kill()
+        kept.wait(PATIENCE)
 
 
 def test_a_demo_that_misses_an_event_says_which_and_is_not_exact() -> None:
@@ -95,14 +131,7 @@ def test_up_prints_commands_that_work_and_ends_on_ctrl_c(state_dir: Path, tmp_pa
     output = tmp_path / "output"
     probes = free_port()
     ports = ("--port", str(free_port()), "--projector-port", str(probes))
-    with output.open("w") as file:
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a script starts it with &
-        up = subprocess.Popen(
-            footfall("up", "--state-dir", str(state_dir), *ports, "--projectors", "2"),
-            stdout=file,
-            stderr=subprocess.STDOUT,
-        )
-        signal.signal(signal.SIGINT, before)
+    up = in_the_background(output, "up", "--state-dir", str(state_dir), *ports, "--projectors", "2")
     try:
         wait_until(lambda: "/events/processed" in output.read_text() or up.poll() is not None, 90, "up to be ready")
         post, get = re.findall(r"^curl (?:.*\\\n)*.*$", output.read_text(), re.MULTILINE)

@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,11 +22,13 @@ from tests.processes import Process, wait_until
 from tests.producing import Raw, an_event, produce, record_of, sql, start_projector, wait_until_owning
 
 BROWSER = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") or ""
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+TRACEPARENT = f"00-{TRACE}-00f067aa0ba902b7-01".encode()
 HOSTILE = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">\u202egnp.exe"
 WIDTHS = (360, 1920)
 PAGES = (
     *("", "/live", "/find", "/find?q=user-1", "/activity", "/dead-letters", "/rebuilds", "/projectors", "/settings"),
-    *("/dead-letters/done",),
+    *("/dead-letters/done", "/retention", "/find?q=r-17&log=1"),
 )
 
 Found = TypeVar("Found")
@@ -47,6 +50,7 @@ def running(shared_footfall: Footfall) -> tuple[Footfall, Process, Process]:
     wait_until_owning(projector, 6)
     bad = [Raw(HOSTILE.encode(), b"bad-user", 0), Raw(HOSTILE.encode() + b"x" * 16_384, b"bad-user", 0)]
     good = [record_of(an_event(f"user-{n % 5}", {"productId": f"p-{n}", "note": HOSTILE}), 1) for n in range(40)]
+    good[7] = replace(good[7], headers=[("request-id", b"r-17"), ("traceparent", TRACEPARENT)])
     produce(shared_footfall, [*bad, *good])
     console = shared_footfall.start(
         "console",
@@ -164,11 +168,31 @@ def test_a_generation_is_started_paused_resumed_and_cancelled(watched: Watched) 
         ("resume", "is being built"),
         ("cancel", "is dropped"),
     ):
-        page = watched.open("/rebuilds")
-        page.get_by_role("button", name=what.capitalize(), exact=False).first.click()
-        assert page.locator("main form").count() == 1, "it asks before it changes anything"
-        page.get_by_role("button", name=what.capitalize(), exact=True).click()
-        page.locator("#job").get_by_text(says).wait_for()
+        do(watched, what, says)
+
+
+def test_a_generation_is_verified_promoted_rolled_back_and_dropped(watched: Watched) -> None:
+    do(watched, "start", "is being built")
+    page = watched.open("/rebuilds")
+    page.locator("section", has_text="building").locator("dd", has_text="100 %").wait_for()
+    for what, says in (
+        ("verify", "is verified: it equals read_g1"),
+        ("promote", "Queries see"),
+        ("rollback", "Queries see read_g1 now"),
+        ("drop", "is dropped"),
+    ):
+        do(watched, what, says)
+    assert watched.open("/rebuilds").locator("section").count() >= 1
+    watched.page.get_by_role("button", name="Start a rebuild").wait_for()
+
+
+def do(watched: Watched, what: str, says: str) -> None:
+    """As soon as the page offers it: says yes to what it asks, and waits until it has ended so."""
+    page = watched.open("/rebuilds")
+    page.get_by_role("button", name=what.capitalize(), exact=False).first.click()
+    assert page.locator("main form").count() == 1, "it asks before it changes anything"
+    page.get_by_role("button", name=what.capitalize(), exact=True).click()
+    page.locator("#job").get_by_text(says).wait_for()
 
 
 def test_a_partition_is_stopped_and_restarted(watched: Watched) -> None:
@@ -191,6 +215,20 @@ def test_one_box_finds_users_events_and_letters(watched: Watched, running: tuple
     assert HOSTILE[:8] in page.locator("pre").inner_text()
     assert "Nothing of the tenant" in watched.open("/find?q=nobody").locator("main").inner_text()
     assert "Dead letter 0-0" in watched.open("/find?q=0-0").locator("main").inner_text()
+    for named in ("r-17", TRACE):
+        page = watched.open(f"/find?q={named}")
+        page.get_by_role("link", name="Search the log").click()
+        page.get_by_role("link", name="1-7", exact=True).click()
+        assert (TRACE in (told := page.locator("main").inner_text()), "r-17" in told) == (True, True)
+
+
+def test_lag_has_a_graph_by_partition_and_who_came_back_a_table(watched: Watched) -> None:
+    page = watched.open("/projectors")
+    page.locator(".now-values", has_text="partition").wait_for()
+    assert page.locator(".canvas canvas").count() == 1
+    assert page.locator("thead", has_text="Caught up in").count() == 1
+    page = watched.open("/retention")
+    assert page.locator("tbody tr").first.locator("td").first.inner_text() == "5"
 
 
 def test_the_tail_shows_events_as_text(watched: Watched, running: tuple[Footfall, Process, Process]) -> None:
@@ -208,6 +246,7 @@ def test_ten_thousand_letters_are_paged(watched: Watched, running: tuple[Footfal
     page = watched.open("/dead-letters")
     assert "10,00" in page.locator(".lead").inner_text()
     page.get_by_role("link", name="Next page").click()
+    page.get_by_role("link", name="First page").wait_for()
     assert page.locator("table.letters tbody tr").count() == 50
     assert least_time(f"{console.url}/console/dead-letters") < MOST_TIMES * few
 

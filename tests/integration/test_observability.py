@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import httpx
+import psutil
 import pytest
 
 from tests.architecture.repository import ROOT
@@ -43,7 +44,8 @@ def watched(shared_footfall: Footfall, tmp_path_factory: pytest.TempPathFactory)
     produce(shared_footfall, [Raw(b"poison", b"user-0", 0)])
     processes = {
         "projector": start_projector(shared_footfall),
-        "command-side": shared_footfall.start("command-side", ready=False),
+        # uvicorn would take it for its own number of workers.
+        "command-side": shared_footfall.start("command-side", ready=False, WEB_CONCURRENCY="3"),
         "query-side": shared_footfall.start("query-side", ready=False),
     }
     wait_until(lambda: all(answers(process) for process in processes.values()), 30, "the processes")
@@ -108,6 +110,20 @@ def test_openmetrics_for_who_accepts_it(watched: Watched) -> None:
         answer = httpx.get(f"{process.url}/metrics", headers=accept, timeout=PATIENCE)
         assert answer.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
         assert answer.text.endswith("# EOF\n")
+
+
+def test_a_process_is_one_worker_and_what_it_counts_is_all_that_it_did(watched: Watched) -> None:
+    """More of them are more processes, each with a port and metrics of its own, which Prometheus adds."""
+    side = watched.processes["command-side"]
+    assert psutil.Process(side.popen.pid).children() == []
+
+    def published() -> float:
+        text = httpx.get(f"{side.url}/metrics", timeout=PATIENCE).text
+        return float(re.findall(r"^messages_published_total (\S+)$", text, re.MULTILINE)[0])
+
+    before = published()
+    asyncio.run(requests_to(side, [post(f"user-{n}") for n in range(20)]))
+    assert published() == before + 20
 
 
 def test_every_panel_shows_something(watched: Watched) -> None:

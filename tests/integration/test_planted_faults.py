@@ -15,7 +15,8 @@ from operations.doctor import database
 from tests.architecture.repository import ROOT
 from tests.conftest import Footfall
 from tests.drivers.commands import environment
-from tests.drivers.faults import World, faults
+from tests.drivers.faults.table import faults
+from tests.drivers.faults.world import World
 from tests.drivers.prometheus import shipped_rules
 from tests.patience import PATIENCE
 from tests.processes import Process, is_ready, wait_until
@@ -24,14 +25,12 @@ SOON = {"WATCHDOG_INTERVAL_MS": "2000", "KAFKA_SESSION_TIMEOUT_MS": "2000", "KAF
 LONG = "FOOTFALL_LONG" in os.environ
 FAULTS = faults()
 QUICK = ("wrong password", "certificate expired", "clock 10 minutes off", "out of connections", "poisoned user")
-# Faults that have proofs of their own, which the table on the page names.
-ELSEWHERE = {"broker slow", "PostgreSQL disk full", "topic recreated", "partition added", "runaway client"}
 
 
 @pytest.fixture(scope="module")
 def world(shared_footfall: Footfall, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    def start(waits: bool) -> Process:
-        projector = shared_footfall.start("projector", ready=False, **SOON)
+    def launch(footfall: Footfall, waits: bool) -> Process:
+        projector = footfall.start("projector", ready=False, **SOON)
         if waits:
             wait_until(lambda: owns(projector), 30, "a projector that owns every partition")
         return projector
@@ -39,7 +38,7 @@ def world(shared_footfall: Footfall, tmp_path_factory: pytest.TempPathFactory) -
     with pytest.MonkeyPatch.context() as patched:
         # The tests' own PostgreSQL does not wait for its disk, which is a finding of its own test.
         patched.setattr(database, "DURABILITY", "SELECT name FROM pg_settings WHERE false")
-        yield World(shared_footfall, start, tmp_path_factory.mktemp("faults"), start(True))
+        yield World(shared_footfall, launch, launch(shared_footfall, True), tmp_path_factory.mktemp("faults"))
 
 
 def owns(projector: Process) -> bool:
@@ -70,7 +69,7 @@ def test_a_planted_fault_is_named_and_its_remedy_heals_it(world: World, name: st
         found[:] = [each for each in everything if each["check"] == fault.check]
         # No other cause is named; what the projectors do is an effect.
         assert {each["check"] for each in everything if each["verdict"] == "problem"} <= {fault.check, "projecting"}
-        return any(fault.says in each["says"] for each in found)
+        return any(fault.says in each["says"] for each in found) or (not fault.check and not everything)
 
     with fault.plant(world) as follow:
         wait_until(is_named, 30, f"the doctor to name {name}")
@@ -78,17 +77,18 @@ def test_a_planted_fault_is_named_and_its_remedy_heals_it(world: World, name: st
         assert fault.remedy in words
         assert fault.logged in world.projector.log_text()
         follow(words)
-        wait_until(lambda: not not_well(world), 30, "nothing to be wrong any longer")
+        heals = {fault.check} if fault.stays else set()
+        wait_until(lambda: {each["check"] for each in not_well(world)} == heals, 30, "nothing else to be wrong")
 
 
 def test_the_page_has_every_fault_with_what_is_said_of_it() -> None:
     page = (ROOT / "docs" / "operations.md").read_text()
     rows = re.findall(r"^\| ([^|`]+?) \| (.+) \|$", page, re.MULTILINE)
     listed = {name: rest for name, rest in rows if name not in ("fault", "---")}
-    assert listed.keys() == FAULTS.keys() | ELSEWHERE
+    assert listed.keys() == FAULTS.keys()
     assert len(listed) >= 20
     for name, fault in FAULTS.items():
-        assert f"`{fault.check}`" in listed[name], name
+        assert (f"`{fault.check}`" if fault.check else "nothing") in listed[name], name
         assert fault.alert in listed[name], name
     assert set(re.findall(r"Footfall[A-Z]\w+", " ".join(listed.values()))) <= {
         rule["alert"] for rule in shipped_rules("alerts.yml")

@@ -96,6 +96,15 @@ def test_one_trace_tells_the_life_of_an_event(sides: tuple[Process, Process], re
     assert "p-secret" not in told
 
 
+def test_the_duration_of_a_request_that_is_recorded_has_its_trace_as_example(sides: tuple[Process, Process]) -> None:
+    trace = f"{11:032x}"
+    assert post(sides[0], "ann", traceparent=f"00-{trace}-00f067aa0ba902b7-01").status_code == 201
+    accept = {"Accept": "application/openmetrics-text; version=1.0.0"}
+    told = httpx.get(f"{sides[0].url}/metrics", headers=accept).text
+    assert [line for line in told.splitlines() if line.startswith("http_request_seconds_bucket") and trace in line]
+    assert trace not in httpx.get(f"{sides[0].url}/metrics").text, "the plain format has no examples"
+
+
 def test_a_dead_letter_and_its_redrive_are_in_the_trace_and_the_batch_links_its_events(
     shared_footfall: Footfall, sides: tuple[Process, Process], receiver: Receiver
 ) -> None:

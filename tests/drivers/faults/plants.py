@@ -1,22 +1,15 @@
-"""Faults planted into a running stack, and the remedies that the doctor shows, as an operator would follow them.
-
-Each fault is a context manager: it plants the fault, and its body calls what it yields to follow the remedy.
-"""
+"""Faults that need nothing but the servers that all tests share."""
 
 import asyncio
 import re
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, closing, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any
 from unittest.mock import patch
 from urllib.parse import urlsplit
 
-import asyncpg
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from cryptography import x509
@@ -26,80 +19,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from operations.settings import MigrateSettings
 from operations.setup import migrate
 from tests.conftest import Footfall
+from tests.drivers.faults.world import Follow, Session, World, ask
 from tests.drivers.rebuilding import dlq, rebuild
-from tests.patience import PATIENCE
-from tests.processes import Process, free_port
-from tests.producing import Raw, an_event, produce, record_of, some_records, sql
-from tests.servers import Servers, at_database
-
-Follow = Callable[[str], None]  # follows the remedy, of which it is given the words
-
-
-@dataclass
-class World:
-    """The stack under examination, and how the doctor is told to look at it."""
-
-    footfall: Footfall
-    start: Callable[[bool], Process]  # whether it is waited for until it owns every partition
-    home: Path
-    projector: Process
-    url: str = ""
-    environment: dict[str, str] = field(default_factory=dict)
-
-    def undo(self) -> None:
-        """Nothing of an earlier fault misleads the doctor; what it did to the servers stays."""
-        patch.stopall()
-        self.environment.clear()
-        self.url = ""
-
-    def restart(self) -> None:
-        """A new projector takes the place of the old one."""
-        self.projector.kill()
-        self.projector = self.start(True)
-
-
-@dataclass(frozen=True)
-class Fault:
-    """What is planted, and what the doctor, the metrics and the log say of it.
-
-    `alert`: "" if no alert is about it. `logged`: words in the projector's log; "" if it has none.
-    """
-
-    name: str
-    plant: Callable[[World], AbstractContextManager[Follow]]
-    check: str
-    says: str
-    remedy: str
-    alert: str = ""
-    logged: str = ""
-
-
-def ask(world: World, statement: str) -> Any:
-    return sql(world.footfall.servers, statement)
-
-
-class Session:
-    """One session of PostgreSQL that stays open between its statements."""
-
-    def __init__(self, servers: Servers) -> None:
-        self._loop = asyncio.new_event_loop()
-        named = {"application_name": "a-report"}
-        self._connection = self._loop.run_until_complete(asyncpg.connect(servers.admin_url, server_settings=named))
-
-    def run(self, statement: str) -> None:
-        self._loop.run_until_complete(self._connection.execute(statement))
-
-    def close(self) -> None:
-        self._loop.run_until_complete(self._end())
-        self._loop.close()
-
-    async def _end(self) -> None:
-        try:
-            async with asyncio.timeout(PATIENCE):
-                await self._connection.close()
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):  # the remedy has ended it
-            self._connection.terminate()
-        await asyncio.sleep(0.1)  # the transport is closed in a later turn of the loop
+from tests.processes import free_port
+from tests.producing import Raw, an_event, produce, record_of, some_records
+from tests.servers import at_database
 
 
 @contextmanager
@@ -277,50 +201,3 @@ def a_rebuild_without_projector(world: World) -> Iterator[Follow]:
 
     yield follow
     rebuild(world.footfall, "cancel")
-
-
-def faults() -> Mapping[str, Fault]:
-    """All of them, by name, in an order in which each leaves the stack well for the next."""
-    return {
-        each.name: each
-        for each in (
-            Fault("broker away", broker_away, "Kafka", "127.0.0.1:", "that a broker runs", "FootfallCircuitOpen"),
-            Fault(
-                "PostgreSQL away", postgresql_away, "PostgreSQL", "onnect", "that the server runs", "FootfallObstacle"
-            ),
-            Fault("wrong password", wrong_password, "PostgreSQL", "InvalidPassword", "Check DATABASE_URL"),
-            Fault("clock 10 minutes off", a_wrong_clock, "clock", "600.0 s", "NTP", "FootfallClockSkew"),
-            Fault("certificate expired", an_expired_certificate, "certificates", "expired", "Renew it"),
-            Fault("migration missing", a_missing_migration, "schema", "0013", "footfall migrate"),
-            Fault("out of connections", no_connections, "PostgreSQL", "TooManyConnections", "takes connections"),
-            Fault(
-                "poisoned user", a_poisoned_user, "dead letters", "2 events", "redrive or discard", "", "record_parked"
-            ),
-            Fault(
-                "retention shorter than lag", a_short_retention, "topic", "retention.ms is 3600000", "retention.ms=-1"
-            ),
-            Fault("two catalogues", two_catalogues, "event types", "another", "", "FootfallCataloguesDiffer"),
-            Fault("lock held on the table", a_lock, "projecting", "'a-report'", "", "FootfallStuck"),
-            Fault(
-                "PostgreSQL read-only",
-                read_only,
-                "writing",
-                "default_transaction_read_only",
-                "RESET",
-                "FootfallObstacle",
-            ),
-            Fault(
-                "defect in a projection",
-                a_defect,
-                "projecting",
-                "defect",
-                "",
-                "FootfallPartitionStopped",
-                "batch_failed",
-            ),
-            Fault("projector frozen", frozen, "projecting", "no projector is assigned", "", "FootfallDown"),
-            Fault(
-                "rebuild whose projector died", a_rebuild_without_projector, "rebuild", "no projector works", "Start"
-            ),
-        )
-    }
