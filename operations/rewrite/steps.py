@@ -61,7 +61,7 @@ async def plan(work: Work) -> Plan:
     copies.pop("", None)
     replaced = {name: await _counted(work, name, copy) for name, copy in copies.items()}
     records = {name: sum(sum(kinds.values()) for kinds in found.values()) for name, found in replaced.items()}
-    return Plan(topic, len(marked.until), marked.markers, records, replaced)
+    return Plan(topic, marked.users, marked.markers, records, replaced)
 
 
 async def _counted(work: Work, topic: str, copy: Substitute) -> dict[int, dict[str, int]]:

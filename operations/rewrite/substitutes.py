@@ -14,9 +14,18 @@ from uuid import UUID
 import msgspec
 
 from contracts.blank import BLANK, BLANK_HEADERS
-from contracts.erasure import ERASURE, HEADER_RECORD_KIND, UserErasure, encode_erasure, erasure_of
+from contracts.erasure import (
+    ERASURE,
+    HEADER_RECORD_KIND,
+    SealedErasure,
+    UserErasure,
+    encode_erasure,
+    erasure_of,
+    sealed_erasure_of,
+)
 from contracts.event import UserEvent
 from contracts.record import HEADER_EVENT_ID, HEADER_EVENT_TYPE, from_value, key_of
+from contracts.sealed.events import stub_name
 from contracts.versions import encode_event
 from contracts.wire.cloud_events import renamed_headers
 from contracts.wire.frames import frame_of
@@ -57,6 +66,28 @@ def blank(timestamp: int | None = None) -> Copy:
     return Copy("blank", None, BLANK, BLANK_HEADERS, timestamp)
 
 
+class SealedErasures(msgspec.Struct, frozen=True):
+    """Users whom markers of the sealed log erase: who they were is known by their pseudonyms only.
+
+    `secret`: of the pseudonyms. `until`: by pseudonym, the offset of the last marker in each partition. `names`: by
+    pseudonym, the name of stubs that the last marker deletes.
+    """
+
+    secret: bytes = b""
+    until: Mapping[bytes, Mapping[int, int]] = {}
+    names: Mapping[bytes, str] = {}
+
+    def of(self, user: User) -> bytes | None:
+        """The pseudonym of a user who is erased."""
+        if not self.until:
+            return None
+        found = pseudonym(self.secret, *user)
+        return found if found in self.until else None
+
+
+NOBODY_SEALED = SealedErasures()
+
+
 class Substitutes:
     """Makes the copies of records.
 
@@ -65,25 +96,36 @@ class Substitutes:
         until: For each erased user the offset of their last marker in each partition.
         products: Payload fields that name a product.
         keeps_counts: False: blanks stand in the place of stubs and markers, and counts shrink with the next rebuild.
+        sealed: Whom markers of the sealed log erase; of these, the log may have events from before it was sealed.
     """
 
     def __init__(
-        self, secret: bytes, until: Mapping[User, Mapping[int, int]], products: frozenset[str], *, keeps_counts: bool
+        self,
+        secret: bytes,
+        until: Mapping[User, Mapping[int, int]],
+        products: frozenset[str],
+        *,
+        keeps_counts: bool,
+        sealed: SealedErasures = NOBODY_SEALED,
     ) -> None:
         self._secret, self._until, self._products, self._keeps_counts = secret, until, products, keeps_counts
+        self._sealed = sealed
 
     def event(self, record: SourceRecord) -> Copy:
         """The copy of a record of the topic of events."""
         erasure = erasure_of(record.value)
         if erasure is not None:
             return self._marker(record, erasure)
+        sealed_erasure = sealed_erasure_of(record.value)
+        if sealed_erasure is not None:
+            return self._sealed_marker(record, sealed_erasure[0])
         event = from_value(record.value)
         if isinstance(event, UserEvent):
             return self._event(record, event)
         user = self._erased_among(users_of_record(record.key, record.value), record.partition, record.offset)
         if user is None:
             return _same(record)
-        name = self._name(user)
+        name = self._name(user, record.partition, record.offset)
         value = _encode({"tenantId": user[0], "userId": name})  # set aside as the record was, until the marker
         return self._kept(record, Copy("unreadable", key_of(user[0], name), value, [], _hour_of(record.timestamp)))
 
@@ -101,13 +143,27 @@ class Substitutes:
         user = (erasure.tenant_id, erasure.user_id)
         if record.offset > self._until.get(user, {}).get(record.partition, -1):
             return _same(record)
-        name, renamed = self._name(user), self._id(user[0], erasure.erasure_id)
+        name = self._name(user, record.partition, record.offset)
+        return self._marker_of_stub(record, erasure, name)
+
+    def _sealed_marker(self, record: SourceRecord, erasure: SealedErasure) -> Copy:
+        """A marker of the sealed log names nobody; one of no subject cannot delete stubs, so that of stubs can."""
+        name = stub_name(str(erasure.erasure_id))
+        if name not in self._sealed.names.values():
+            return _same(record)
+        told = UserErasure(
+            "2.1", ERASURE, erasure.erasure_id, erasure.tenant_id, name, _to_the_hour(erasure.requested_at)
+        )
+        return self._marker_of_stub(record, told, name)
+
+    def _marker_of_stub(self, record: SourceRecord, erasure: UserErasure, name: str) -> Copy:
+        tenant_id, renamed = erasure.tenant_id, self._id(erasure.tenant_id, erasure.erasure_id)
         stub = msgspec.structs.replace(
             erasure, erasure_id=renamed, user_id=name, requested_at=_to_the_hour(erasure.requested_at)
         )
         kind = (HEADER_RECORD_KIND, ERASURE.encode())
         headers = _headers(record, kind, renamed, encode_erasure(stub))
-        copy = Copy("marker", key_of(user[0], name), encode_erasure(stub), headers, _hour_of(record.timestamp))
+        copy = Copy("marker", key_of(tenant_id, name), encode_erasure(stub), headers, _hour_of(record.timestamp))
         return self._kept(record, copy)
 
     def _event(self, record: SourceRecord, event: UserEvent) -> Copy:
@@ -117,7 +173,7 @@ class Substitutes:
         stub = msgspec.structs.replace(
             event,
             event_id=self._id(event.tenant_id, event.event_id),
-            user_id=self._name(user),
+            user_id=self._name(user, record.partition, record.offset),
             timestamp=_to_the_hour(event.timestamp),
             payload={name: event.payload[name] for name in sorted(self._products & event.payload.keys())},
         )
@@ -143,9 +199,17 @@ class Substitutes:
         return next((user for user in users if self._is_erased(user, partition, offset)), None)
 
     def _is_erased(self, user: User, partition: int, offset: int) -> bool:
-        return offset < self._until.get(user, {}).get(partition, -1)
+        if offset < self._until.get(user, {}).get(partition, -1):
+            return True
+        sealed = self._sealed.of(user)
+        return sealed is not None and offset < self._sealed.until[sealed].get(partition, -1)
 
-    def _name(self, user: User) -> str:
+    def _name(self, user: User, partition: int, offset: int) -> str:
+        """What the stub of an erased user's record is called: what the marker behind it deletes."""
+        if offset > self._until.get(user, {}).get(partition, -1):
+            sealed = self._sealed.of(user)
+            if sealed is not None:
+                return self._sealed.names[sealed]
         return f"erased-{pseudonym(self._secret, *user).hex()[:32]}"
 
     def _id(self, tenant_id: str, told: UUID) -> UUID:

@@ -1,24 +1,28 @@
 """One operator at work on a rewrite: the database as its owner, Kafka's topics, and the erased users of the log."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from uuid import UUID
 
 import asyncpg
 import msgspec
 
-from contracts.erasure import erasure_of
+from contracts.erasure import SealedErasure, erasure_of, sealed_erasure_of
+from contracts.sealed.events import stub_name
 from contracts.types import Catalogue
 from operations.audit.deed import by_connection
 from operations.rewrite.copying import Substitute
 from operations.rewrite.reading import Reader
 from operations.rewrite.refusal import RefusedError
 from operations.rewrite.register import Rewrite, unfinished
-from operations.rewrite.substitutes import Substitutes
+from operations.rewrite.substitutes import NOBODY_SEALED, SealedErasures, Substitutes
 from operations.rewrite.topics import Topics, topics
 from operations.settings import RewriteSettings
+from projector.privacy.erase import PSEUDONYMS
 from projector.privacy.erased_users import User, product_fields
 from read_model.connecting import operators_lock
 from read_model.connecting.pool import connect
+from read_model.pseudonyms import pseudonym_key
 
 OnProgress = Callable[[str, int, int], None]  # what is done, how many offsets of it, of how many
 
@@ -27,11 +31,30 @@ TELL_EVERY = 10_000  # records
 NO_REWRITE = "No rewrite is under way. Begin with: footfall privacy rewrite copy"
 
 
+class SealedMarkers(msgspec.Struct):
+    """The markers of one erasure in the sealed log: the offset of each, by partition."""
+
+    erasure: SealedErasure
+    until: dict[int, int] = msgspec.field(default_factory=dict)
+
+    @property
+    def stub(self) -> str:
+        """A user id that the markers delete, as the projector reads them without any key."""
+        subjects = self.erasure.subject_ids
+        return stub_name(str(subjects[0] if subjects else self.erasure.erasure_id))
+
+
 class Marked(msgspec.Struct, frozen=True):
     """The erased users that a rewrite covers: the offset of the last marker of each, by partition."""
 
     until: dict[User, dict[int, int]]
     markers: int
+    sealed: SealedErasures = NOBODY_SEALED
+
+    @property
+    def users(self) -> int:
+        """How many users are erased. Who was erased before and after the log was sealed counts twice."""
+        return len(self.until) + len(self.sealed.until)
 
 
 class Work:
@@ -67,6 +90,7 @@ class Work:
     async def marked(self, topic: str, covered: dict[int, int]) -> Marked:
         """Reads which users the log erases before these offsets."""
         until: dict[User, dict[int, int]] = {}
+        sealed: dict[UUID, SealedMarkers] = {}
         passed = markers = 0
         total = sum(covered.values())
         for partition, end in covered.items():
@@ -78,11 +102,34 @@ class Work:
                 if erasure is not None:
                     markers += 1
                     until.setdefault((erasure.tenant_id, erasure.user_id), {})[partition] = record.offset
-        return Marked(until, markers)
+                elif (sealed_erasure := sealed_erasure_of(record.value)) is not None:
+                    markers += 1
+                    of_one = sealed.setdefault(sealed_erasure[0].erasure_id, SealedMarkers(sealed_erasure[0]))
+                    of_one.until[partition] = record.offset
+        return Marked(until, markers, await self._sealed(sealed) if sealed else NOBODY_SEALED)
+
+    async def _sealed(self, found: Mapping[UUID, SealedMarkers]) -> SealedErasures:
+        """Learns by which pseudonyms the users of sealed markers are known. Raises RefusedError if they are not yet."""
+        rows = await self.connection.fetch(PSEUDONYMS, list(found))
+        waiting = found.keys() - {row["erasure_id"] for row in rows}
+        if waiting:
+            raise RefusedError(
+                f"The log has {len(waiting)} erasures that no projector has applied, and only a projector can tell whom"
+                " they are of. Let one run; then try again."
+            )
+        until: dict[bytes, dict[int, int]] = {}
+        names: dict[bytes, str] = {}
+        for row in sorted(rows, key=lambda row: max(found[row["erasure_id"]].until.values())):
+            markers = found[row["erasure_id"]]
+            known = until.setdefault(row["pseudonym"], {})
+            for partition, offset in markers.until.items():
+                known[partition] = max(offset, known.get(partition, -1))
+            names[row["pseudonym"]] = markers.stub
+        return SealedErasures(await pseudonym_key(self.connection), until, names)
 
     def substitutes(self, secret: bytes, marked: Marked, *, keeps_counts: bool) -> Substitutes:
         """Returns what makes the copies."""
-        return Substitutes(secret, marked.until, self._products, keeps_counts=keeps_counts)
+        return Substitutes(secret, marked.until, self._products, keeps_counts=keeps_counts, sealed=marked.sealed)
 
     async def copies(self, rewrite: Rewrite) -> dict[str, Substitute]:
         """Returns, by old topic, what makes the copies of a rewrite that is under way."""

@@ -17,6 +17,7 @@ from tests.drivers.erasure import assert_rebuilt_the_same, counts
 from tests.drivers.privacy import privacy
 from tests.drivers.rebuilding import OLD, a_day, done
 from tests.drivers.rewriting import bytes_of, rewrite, rewrite_json
+from tests.drivers.sealed import key_store_of
 from tests.processes import wait_until
 from tests.producing import (
     Raw,
@@ -106,6 +107,36 @@ def test_killed_at_every_step_the_new_topic_is_the_log_without_the_erased(footfa
     assert "erased-" not in str([dict(row) for row in rows(footfall)])
     journal = [row["action"] for row in sql(footfall.servers, "SELECT action FROM ops.audit ORDER BY number")]
     assert Counter(journal)["privacy rewrite switch"] == 5
+
+
+def test_a_log_that_was_sealed_later_is_rewritten_without_those_erased_since(footfall: Footfall) -> None:
+    """Whom a sealed marker is of is known by the pseudonym that the projector noted; the key is destroyed by then."""
+    keys, old, new = key_store_of(footfall), footfall.topic, f"{footfall.topic}.1"
+    never_sealed = "never-sealed@example.com"
+    produce(footfall, [*of_canary(9), *a_day(20), record_of(an_event(never_sealed)), *letters()])
+    sealed = keys.sealed([*of_canary(3), record_of(an_event("neighbour"))])
+    produce(footfall, sealed)
+    users = (CANARY, never_sealed)
+    refused = privacy(footfall, "erase", *users, "--yes", "--wait", "0", code=1, keys=keys.environment())
+    assert "has not applied" in refused
+    assert "no projector has applied" in rewrite(footfall, "plan", code=1)
+    projector = start_projector(footfall, **keys.environment())
+    assert "No generation" in privacy(footfall, "erase", *users, "--yes", keys=keys.environment())
+    wait_until(lambda: not keys.sql("SELECT FROM key_store.erasures"), 30, "the keys to be destroyed")
+    before = counts(footfall)
+    assert rewrite_json(footfall, "plan")["users"] == 2
+    for step in (("copy",), ("switch", "--yes"), ("finish", "--yes")):
+        rewrite(footfall, *step)
+    assert projector.terminate() == 0
+
+    footfall.topic = new
+    told = bytes_of(footfall, new)
+    assert not any(user in str(told) for user in users)
+    assert {raw.value for raw in sealed} <= {value for _, value, *_ in told.values()}
+    start_projector(footfall, KAFKA_DLQ_TOPIC=f"{old}-dlq.1", KAFKA_AUDIT_TOPIC=f"{old}-audit", **keys.environment())
+    assert_rebuilt_the_same(footfall)
+    assert counts(footfall) == before
+    assert "erased-" not in str([dict(row) for row in rows(footfall)])
 
 
 def feed(url: str, since: str) -> tuple[int, str]:
