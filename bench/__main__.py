@@ -21,6 +21,7 @@ from bench import (
     read,
     rebalance,
     report,
+    sealed,
     traces,
     visible,
 )
@@ -43,6 +44,7 @@ BENCHMARKS: dict[str, Callable[[Stage], list[Result]]] = {
     "projector_drain": drain.drain,
     "projectors_scale": projectors_scale.projectors_scale,
     "rebalance": rebalance.rebalance,
+    "sealed": sealed.sealed,
     "visible_after_201": visible.visible,
     "a_million_events": million.million,
     "read": read.read,

@@ -215,12 +215,13 @@ def fresh_database(stage: Stage, admin_url: str) -> str:
     return stage.migrated(in_database(admin_url, "bench"))
 
 
-async def recreate(admin_url: str) -> None:
-    """Drops and creates database `bench`."""
+async def recreate(admin_url: str, database: str = "bench") -> None:
+    """Drops and creates a database."""
     connection = await asyncpg.connect(admin_url)
     try:
-        await connection.execute("DROP DATABASE IF EXISTS bench")  # PostgreSQL waits up to 5 s for ending sessions
-        await connection.execute("CREATE DATABASE bench STRATEGY FILE_COPY")
+        # PostgreSQL waits up to 5 s for ending sessions.
+        await connection.execute(f"DROP DATABASE IF EXISTS {database}")
+        await connection.execute(f"CREATE DATABASE {database} STRATEGY FILE_COPY")
     finally:
         await connection.close()
 

@@ -92,7 +92,7 @@ def drain(stage: Stage, topic: str, environment: Mapping[str, str], run: int) ->
     events = asyncio.run(length(stage, topic))
     if not events:
         raise StageError(f"{topic} is empty")
-    return 1e6 * drained(stage, topic, 1, run, EVERYTHING, events, environment=environment).seconds / events
+    return 1e6 * drained(stage, topic, 1, run, EVERYTHING, events, more=environment).seconds / events
 
 
 async def length(stage: Stage, topic: str) -> int:
