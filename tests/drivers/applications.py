@@ -14,6 +14,8 @@ from web.asgi import App, Message, Receive, Scope, Send, respond
 from web.health import only_probes
 from web.hot_routes import RawRoutes
 from web.middleware import Middleware
+from web.policies.passage import HEAD_KEY
+from web.policies.principal import Principal
 
 PROCESSES = {
     "command_side": "run_command_side",
@@ -82,8 +84,8 @@ def paths_of(app: Middleware) -> set[str]:
     return found
 
 
-def noting(ran: list[str]) -> App:
-    """An application that notes the paths that it is asked for, and answers 200."""
+def noting(ran: list[str], tenants: list[str] | None = None) -> App:
+    """An application that notes the paths that it is asked for, and for which tenants, and answers 200."""
 
     async def run(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -92,6 +94,8 @@ def noting(ran: list[str]) -> App:
             await send({"type": "lifespan.shutdown.complete"})
             return
         ran.append(scope["path"])
+        if tenants is not None:
+            tenants.append(scope[HEAD_KEY].fact(Principal).tenant_id)
         await respond(send, 200, b"{}", b"application/json")
 
     return run

@@ -1,4 +1,4 @@
-"""Every route of every process x {no key, wrong, expired, revoked, other scope, public} x both ways of a POST."""
+"""Every route x {no key, wrong, expired, revoked, other scope, public, other tenant} x both ways of a POST."""
 
 import asyncio
 from datetime import timedelta
@@ -14,9 +14,11 @@ from web.access import PUBLIC, READ, needed_for
 from web.fast_handler import BufferedRequest
 from web.middleware import Middleware
 from web.policies.access import check_access
-from web.policies.principal import AccessScope
+from web.policies.principal import AccessScope, Principal
 from web.policies.request_head import canonical
 
+OTHER = "acme"  # a tenant
+SAYING_DEFAULT = [(name, b"default") for name in (b"tenant", b"x-tenant-id", b"footfall-tenant")]
 READS = {READ, AccessScope.EXPORT}
 
 
@@ -42,10 +44,11 @@ def credentials(made: HandMadeRegister, needed: AccessScope | None) -> dict[str,
 
 async def test_no_path_lets_a_key_in_that_is_not_for_it(app: Middleware) -> None:
     ran: list[str] = []
+    tenants: list[str] = []
     made = HandMadeRegister()
     paths = {path for path in paths_of(app) if "?" not in path}
-    app.app = noting(ran)
-    app.direct_routes = dict.fromkeys(app.direct_routes, noting(ran))
+    app.app = noting(ran, tenants)
+    app.direct_routes = dict.fromkeys(app.direct_routes, noting(ran, tenants))
     app.policies = (made.identity, check_access)
     for path in sorted(paths):
         needed = needed_for(canonical(path.encode()))
@@ -57,9 +60,10 @@ async def test_no_path_lets_a_key_in_that_is_not_for_it(app: Middleware) -> None
                 assert answer[0] == status, (path, method, shown)
                 assert not ran
         if needed is not None:
-            right = made.key("operator", [needed])
-            assert (await ask(app, "GET", path, headers_with(right)))[0] == 200
-            assert ran.pop() == canonical(path.encode())
+            for tenant in ("default", OTHER):  # whatever else a request says, its key says whose it is
+                right = made.key("operator", [needed], tenant=tenant)
+                assert (await ask(app, "GET", path, [*headers_with(right), *SAYING_DEFAULT]))[0] == 200
+                assert (ran.pop(), tenants.pop()) == (canonical(path.encode()), tenant)
 
 
 async def test_a_public_key_reads_nothing(app: Middleware) -> None:
@@ -91,14 +95,17 @@ async def test_probes_tell_strangers_one_word_and_the_operator_the_rest(app: Mid
 
 
 async def test_both_ways_of_a_post_take_and_refuse_the_same_keys_with_the_same_bytes() -> None:
-    subjects: list[str] = []
+    asked: list[str] = []
+    tenants: list[str] = []
     made = HandMadeRegister()
 
     def handle(request: BufferedRequest) -> None:
-        subjects.append(request.head.path)
+        asked.append(request.head.path)
+        tenants.append(request.head.fact(Principal).tenant_id)
         request.answer(200, b"{}", b"application/json")
 
-    app = Middleware(noting(subjects), "test", {}, {}, {DIRECT.encode(): handle}, (made.identity, check_access))
+    behind = noting(asked, tenants)
+    app = Middleware(behind, "test", {}, {}, {DIRECT.encode(): handle}, (made.identity, check_access))
     shown: dict[str, tuple[list[str], int]] = {
         name: ([f"Authorization: Bearer {key}"] if key else [], status)
         for name, (key, status) in credentials(made, AccessScope.EVENTS_WRITE).items()
@@ -106,6 +113,7 @@ async def test_both_ways_of_a_post_take_and_refuse_the_same_keys_with_the_same_b
     public = f"Authorization: Bearer {made.key('public')}"
     shown |= {
         "right": ([f"Authorization: Bearer {made.key()}"], 200),
+        "other tenant": ([f"Authorization: Bearer {made.key(tenant=OTHER)}", "Tenant: default"], 200),
         "public": ([public, f"Origin: {ORIGIN}"], 200),
         "public elsewhere": ([public, "Origin: https://evil.example"], 403),
         "public nowhere": ([public], 403),
@@ -119,7 +127,8 @@ async def test_both_ways_of_a_post_take_and_refuse_the_same_keys_with_the_same_b
             if status != 200:
                 assert without_ids(answers[0]) == without_ids(answers[1]), name
         client.writer.close()
-    assert subjects == [DIRECT] * 4
+    assert asked == [DIRECT] * 6
+    assert tenants == [*["default"] * 2, *[OTHER] * 2, *["default"] * 2]
 
 
 def headers_with(key: str) -> list[tuple[bytes, bytes]]:
