@@ -35,7 +35,7 @@ unexport VIRTUAL_ENV
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check docs bench chaos containers screenshots sbom advisories clean
+.PHONY: help demo up test check docs bench chaos containers screenshots sbom advisories digests clean
 .DELETE_ON_ERROR:
 
 help:  ## Show this list
@@ -86,6 +86,9 @@ sbom: $(READY)  ## Write what a release is made of: build/sbom.cdx.json (Cyclone
 
 advisories: sbom  ## Compare what is locked with published advisories (ARGS=--online: by osv.dev, the jars too)
 	$(BIN)/python .ci/advisories.py $(ARGS)
+
+digests:  ## Write the images' digests into compose.yaml and Dockerfile (needs docker or skopeo; ARGS=--check compares)
+	deploy/pin-images $(ARGS)
 
 clean:  ## Remove the environment, the caches and the embedded servers' data
 	rm -rf .venv .tools .footfall .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist .coverage .coverage.* htmlcov

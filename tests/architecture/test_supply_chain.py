@@ -149,6 +149,17 @@ def test_images_are_pinned_by_the_digests_that_a_registry_tells(tmp_path: Path) 
         assert all(image.endswith(f"@{DIGEST}") for image in images)
         bases = re.findall(r"^FROM (\S+)( AS \w+)?$", (tmp_path / "Dockerfile").read_text(), re.MULTILINE)
         assert bases == [(f"python:3.13-slim@{DIGEST}", " AS builder"), (f"python:3.13-slim@{DIGEST}", "")]
+    checking = [tmp_path / "deploy" / "pin-images", "--check"]
+    assert run_script(checking, environment) == (0, "")
+    fake.write_text(f"#!/bin/sh\necho {DIGEST[:-1]}0\n")
+    code, told = run_script(checking, environment)
+    assert code == 1
+    assert told.count(f"is pinned to {DIGEST}, and the registry has {DIGEST[:-1]}0") == 6
     fake.write_text("#!/bin/sh\necho none\n")
-    failed = subprocess.run([tmp_path / "deploy" / "pin-images"], env=environment, check=False, timeout=PATIENCE)
-    assert failed.returncode == 1
+    assert run_script(checking[:1], environment)[0] == 1
+
+
+def run_script(command: list[Any], environment: dict[str, str]) -> tuple[int, str]:
+    """Its exit code, and what it says on standard error."""
+    done = subprocess.run(command, env=environment, check=False, timeout=PATIENCE, capture_output=True, text=True)
+    return done.returncode, done.stderr
