@@ -123,6 +123,7 @@ def what_remains(log: str) -> list[str]:
     """A sentence for each place that keeps bytes of a user after the erasure. `log`: what to call the log."""
     return [
         f"{log} keeps the bytes of the events, and of the request, until the topic is rewritten.",
+        "Archives of the log (footfall archive) keep the bytes of the events until these archives are deleted.",
         "Dead letters that were published to their topic stay there.",
         "A dead letter that has no key, and a value that is no JSON, cannot be found by its user.",
         "PostgreSQL's statistics (pg_stats) may quote values of deleted rows until the next ANALYZE.",
@@ -138,7 +139,8 @@ def what_remains_sealed() -> list[str]:
         "The user's keys are destroyed once every generation has passed the markers; then nobody can read the log.",
         "Events of the user that were written before the log was sealed stay readable in it until it is rewritten.",
         "Backups of the key store keep wrapped keys until they expire.",
-        *what_remains("")[3:],
+        "Archives (footfall archive) keep readable what was written before the log was sealed, until they are deleted.",
+        *what_remains("")[4:],
     ]
 
 

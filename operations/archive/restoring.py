@@ -7,7 +7,7 @@ import msgspec
 
 from operations.archive.files.manifest import sound_manifest
 from operations.archive.files.reading import Records
-from operations.archive.files.stores import Store, usable
+from operations.archive.files.stores import Store
 from operations.archive.filling import Filling
 from operations.archive.running import looking
 from operations.archive.seam import Seam, check_spans, prove
@@ -54,19 +54,16 @@ async def restore(
         ArchiveError: The archive is not whole, the seam is not proven, or a partition stopped.
         RefusedError: Projectors are building a generation.
     """
-    with usable(store):
-        manifest = await asyncio.to_thread(sound_manifest, store)
-        records = Records(store, manifest)
-        try:
-            async with looking(settings) as log:
-                seams = await prove(records, log, store.place)
-                building = await _paused_build(
-                    operator, {p: begin for p, (begin, _) in manifest.spans.items()}, max_rate
-                )
-                await filling.fill(building, records)
-                check_spans(manifest.spans, await log.spans())  # the topic may have forgotten more meanwhile
-        finally:
-            records.close()
+    manifest = await asyncio.to_thread(sound_manifest, store)
+    records = Records(store, manifest)
+    try:
+        async with looking(settings) as log:
+            seams = await prove(records, log, store.place)
+            building = await _paused_build(operator, {p: begin for p, (begin, _) in manifest.spans.items()}, max_rate)
+            await filling.fill(building, records)
+            check_spans(manifest.spans, await log.spans())  # the topic may have forgotten more meanwhile
+    finally:
+        records.close()
     await _give_to_projectors(operator, building, seams)
     return Restored(building.name, sum(entry.count for entry in manifest.entries), seams)
 

@@ -13,7 +13,7 @@ from operations.archive.files.digests import digest
 from operations.archive.files.entries import Entry
 from operations.archive.files.manifest import Manifest, sound_manifest
 from operations.archive.files.refusal import ArchiveError
-from operations.archive.files.stores import Store, usable
+from operations.archive.files.stores import Store
 from operations.archive.writing import NewFile, Source, Writer, day_of
 from operations.rewrite.reading import Reader
 from operations.settings import ArchiveSettings
@@ -102,16 +102,15 @@ async def run(settings: ArchiveSettings, store: Store, on_progress: OnProgress) 
         ArchiveError: The archive is not whole, not of this topic, or cannot be used.
         KafkaError: Kafka cannot be used.
     """
-    with usable(store):
-        manifest = await asyncio.to_thread(sound_manifest, store)
-        if not manifest.entries:
-            await asyncio.to_thread(store.check_exclusive)
-        async with looking(settings) as log:
-            source = await log.source()
-            why = foreign(manifest, source, store.place)
-            if why is not None:
-                raise ArchiveError(f"{why} Archive into another place.")
-            return await _Run(settings, store, manifest, log, source, on_progress).all()
+    manifest = await asyncio.to_thread(sound_manifest, store)
+    if not manifest.entries:
+        await asyncio.to_thread(store.check_exclusive)
+    async with looking(settings) as log:
+        source = await log.source()
+        why = foreign(manifest, source, store.place)
+        if why is not None:
+            raise ArchiveError(f"{why} Archive into another place.")
+        return await _Run(settings, store, manifest, log, source, on_progress).all()
 
 
 class _Run:

@@ -8,9 +8,9 @@ import msgspec
 
 from operations.archive.files.digests import digest_of_all
 from operations.archive.files.entries import Block, Entry
-from operations.archive.files.manifest import Fault, read_manifest
+from operations.archive.files.manifest import Fault, Manifest, read_manifest
 from operations.archive.files.record_files import UNREADABLE, ReadFile
-from operations.archive.files.stores import Store, usable
+from operations.archive.files.stores import Store
 from operations.archive.writing import AT_ONCE, DATA
 
 OnProgress = Callable[[int, int], None]  # how many records are verified, of how many
@@ -45,30 +45,31 @@ def verify(store: Store, on_progress: OnProgress, expected_head: str | None = No
     Raises:
         ArchiveError: The place cannot be used.
     """
-    with usable(store):
-        manifest = read_manifest(store)
-        faults = [*manifest.faults, *_faults_of_head(manifest.entries, manifest.head, expected_head)]
-        names = set(store.names(DATA))
-        total, done = sum(entry.count for entry in manifest.entries), 0
-        for entry in manifest.entries:
-            faults += _faults_of_file(store, entry)
-            done += entry.count
-            on_progress(done, total)
-        return Verified(
-            store.place,
-            total,
-            len(manifest.entries),
-            manifest.spans,
-            manifest.number,
-            manifest.head,
-            len(names - {entry.file for entry in manifest.entries}),
-            faults,
-        )
+    manifest = read_manifest(store)
+    faults = [*manifest.faults, *_faults_of_end(manifest, store.place, expected_head)]
+    names = set(store.names(DATA))
+    total, done = sum(entry.count for entry in manifest.entries), 0
+    for entry in manifest.entries:
+        faults += _faults_of_file(store, entry)
+        done += entry.count
+        on_progress(done, total)
+    return Verified(
+        store.place,
+        total,
+        len(manifest.entries),
+        manifest.spans,
+        manifest.number,
+        manifest.head,
+        len(names - {entry.file for entry in manifest.entries}),
+        faults,
+    )
 
 
-def _faults_of_head(entries: object, head: str, expected: str | None) -> Iterator[Fault]:
-    if expected is not None and head != expected:
-        yield Fault("cut off", "manifest", f"its last entry has the hash {head}, not {expected}")
+def _faults_of_end(manifest: Manifest, place: str, expected: str | None) -> Iterator[Fault]:
+    if not manifest.entries and not manifest.faults:
+        yield Fault("missing", "manifest", f"there is no archive at {place}")
+    if expected is not None and manifest.head != expected:
+        yield Fault("cut off", "manifest", f"its last entry has the hash {manifest.head}, not {expected}")
 
 
 def _faults_of_file(store: Store, entry: Entry) -> Iterator[Fault]:
@@ -79,6 +80,8 @@ def _faults_of_file(store: Store, entry: Entry) -> Iterator[Fault]:
                 yield Fault("changed", entry.file, f"its bytes are not those that were written: {_where(file, entry)}")
     except FileNotFoundError:
         yield Fault("missing", entry.file, f"partition {entry.partition}, offsets {entry.first} to {entry.last}")
+    except OSError as error:
+        yield Fault("unreadable", entry.file, error.strerror or type(error).__name__)
 
 
 def _hash(file: IO[bytes]) -> str:

@@ -16,7 +16,7 @@ from operations.archive.files.entries import FORMAT, Entry, encoded, hash_of, ha
 from operations.archive.files.manifest import Manifest
 from operations.archive.files.record_files import RecordFile
 from operations.archive.files.refusal import ArchiveError
-from operations.archive.files.stores import STAGING, Store
+from operations.archive.files.stores import STAGING, Store, at_place
 from projector.failpoints import reached
 
 DATA = "records/"
@@ -45,7 +45,7 @@ class NewFile:
 
     def __init__(self, store: Store, number: int, begin: int, first: ConsumerRecord) -> None:
         self.begin, self.day, self.first = begin, day_of(first), first
-        folder = f"{DATA}partition-{first.partition}/day={self.day}/"
+        folder = f"{DATA}topic_partition={first.partition}/day={self.day}/"
         self.name = f"{folder}{number:012d}-{first.offset:020d}-{secrets.token_hex(4)}.parquet"
         self.path = store.new_file(self.name)
         self.number = number
@@ -55,7 +55,10 @@ class NewFile:
 
     def add(self, record: ConsumerRecord) -> None:
         """Adds a record."""
-        self._file.add(record)
+        try:
+            self._file.add(record)
+        except OSError as error:  # such as a full disk
+            raise ArchiveError(f"{self.path} cannot be written: {error.strerror or error}.") from error
         self.last = record
         self.count += 1
 
@@ -121,10 +124,10 @@ class Writer:
         """Makes a file that covers the offsets up to `end` a part of the archive.
 
         Raises:
-            ArchiveError: Somebody else writes into the archive.
-            OSError: The place cannot be used.
+            ArchiveError: Somebody else writes into the archive, or the place cannot be used.
         """
-        file.close()
+        with at_place(self._store.place):
+            file.close()
         entry = await asyncio.to_thread(file.entry, self._source, end, self.head)
         stored = encoded(entry)
         await reached("archive_staged")

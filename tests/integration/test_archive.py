@@ -2,7 +2,9 @@
 
 import asyncio
 import os
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -12,10 +14,22 @@ from aiokafka.structs import ConsumerRecord
 
 from operations.archive.files import places
 from operations.archive.files.bucket import Bucket as S3Store
+from tests.architecture.repository import ROOT
 from tests.conftest import Footfall
 from tests.drivers.archiving import Bucket, a_bucket, archive, archive_json, archived, files, killed, started
+from tests.drivers.privacy import privacy
 from tests.drivers.rebuilding import NEW, OLD, a_day, rebuild, wait_until_done
-from tests.producing import Raw, delete_before, produce, produce_transactions, read_topic, start_projector
+from tests.producing import (
+    Raw,
+    an_event,
+    delete_before,
+    produce,
+    produce_transactions,
+    read_topic,
+    record_of,
+    sql,
+    start_projector,
+)
 
 FEW = {"ARCHIVE_FILE_RECORDS": "150"}
 
@@ -55,12 +69,14 @@ def assert_archived(footfall: Footfall, place: Path) -> int:
     return len(wanted)
 
 
-def test_each_record_is_archived_once_whatever_kills_the_command(footfall: Footfall, tmp_path: Path) -> None:
+def test_each_record_is_archived_once_whatever_kills_the_command(
+    footfall: Footfall, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     place = tmp_path / "archive"
     odd = [Raw(None, b"key", 1), Raw(b"", None, 1, 1, [("h", b""), ("h", b"\xff")]), Raw(b"x" * 400_000, b"k", 1)]
     produce(footfall, [*a_day(1_500), *odd])
     asyncio.run(produce_transactions(footfall.servers.kafka, footfall.topic, [(True, a_day(5)), (False, a_day(5))]))
-    for at in ("archive_staged=kill", "archive_written=kill@2", "archive_entered=kill@2", "archive_written=kill"):
+    for at in ("archive_staged=kill", "archive_written=kill@2", "archive_entered=kill@2"):
         killed(footfall, place, "run", at=at, given=FEW)
     assert archive_json(footfall, place, "run", given=FEW)["removed"] > 0
     assert assert_archived(footfall, place) == 1_508
@@ -71,6 +87,10 @@ def test_each_record_is_archived_once_whatever_kills_the_command(footfall: Footf
     found = archive_json(footfall, place, "verify")
     assert (found["sound"], found["records"], found["strangers"]) == (True, count, 0)
     assert not list((place / "staging").iterdir())
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "archive.md").read_text()
+    exec(page.partition("```python\n")[2].partition("```")[0], {})  # noqa: S102 - what the page tells analysts
+    assert "PRODUCT_VIEW" in capfd.readouterr().out
     assert {path.stat().st_mode & 0o077 for path in [place, *place.rglob("*")]} == {0}
 
 
@@ -138,7 +158,6 @@ def test_a_seam_that_is_not_proven_is_refused(
 
 def test_two_runs_at_a_time_leave_one_archive_in_a_bucket(footfall: Footfall, bucket: Bucket) -> None:
     produce(footfall, a_day(400))
-    killed(footfall, bucket.place, "run", at="archive_written=kill@2", given=bucket.settings | FEW)
     other: list[str] = []
 
     class Overtaken(S3Store):
@@ -162,7 +181,8 @@ def test_a_generation_from_archive_and_topic_equals_the_one_from_the_whole_topic
     place = bucket.place
     produce(footfall, a_day(3_000))
     projector = start_projector(footfall)
-    wait_until_done(footfall, OLD, 3_000)
+    assert "Archives of the log" in privacy(footfall, "erase", "user-7", "--yes")
+    wait_until_done(footfall, OLD, 3_006)
     archive(footfall, place, "run", given=bucket.settings | FEW)
     produce(footfall, a_day(40))
     for partition, (_, end) in archive_json(footfall, place, "verify", given=bucket.settings)["spans"].items():
@@ -172,7 +192,71 @@ def test_a_generation_from_archive_and_topic_equals_the_one_from_the_whole_topic
     found = archive_json(footfall, place, "restore", given=bucket.settings)
     assert found["generation"] == NEW
     assert {seam["compared"] for seam in found["seams"]} == {5}
-    wait_until_done(footfall, NEW, 3_040)
+    wait_until_done(footfall, NEW, 3_046)
     assert "is verified" in rebuild(footfall, "verify")
+    assert [row["n"] for row in sql(footfall.servers, OF_ERASED)] == [1]  # what came after the marker
     rebuild(footfall, "promote")
     assert projector.terminate() == 0
+
+
+OF_ERASED = f"SELECT count(*) AS n FROM {NEW}.processed_events WHERE user_id = 'user-7'"
+KINDS = ("LOGIN", "PRODUCT_VIEW", "PRODUCT_VIEW", "PRODUCT_VIEW", "LOGOUT")
+CHUNK = 50_000
+
+
+@pytest.mark.skipif("FOOTFALL_LONG" not in os.environ, reason="1,000,000 events; FOOTFALL_LONG=1")
+@pytest.mark.timeout(3_600)
+def test_a_million_events_of_which_the_topic_has_one_percent(footfall: Footfall, tmp_path: Path) -> None:
+    place, took = tmp_path / "archive", Took()
+    for begin in range(0, 1_000_000, CHUNK):
+        with took("produced"):
+            produce(footfall, [_event(n) for n in range(begin, begin + CHUNK)])
+    projector = start_projector(footfall)
+    with took("projected"):
+        wait_until_done(footfall, OLD, 1_000_000, 900)
+    with took("archived"):
+        ran = archive_json(footfall, place, "run")
+    assert ran["records"] == 1_000_000
+    with took("verified"):
+        verified = archive_json(footfall, place, "verify")
+    for partition, (_, end) in verified["spans"].items():
+        kept = end - end // 100
+        asyncio.run(delete_before(footfall.servers.kafka, footfall.topic, int(partition), kept))
+    with took("restored"):
+        found = archive_json(footfall, place, "restore")
+    assert 9_990 <= sum(seam["compared"] for seam in found["seams"]) <= 10_000
+    wait_until_done(footfall, NEW, 1_000_000, 900)
+    with took("compared"):
+        assert "is verified" in rebuild(footfall, "verify", "--wait", "900")
+    rebuild(footfall, "promote")
+    assert projector.terminate() == 0
+    for number in (0, len(files(place)) // 2, -1):
+        path = files(place)[number]
+        was = flip(path, path.stat().st_size // 2)
+        ((kind, file, what),) = faults(footfall, place)
+        assert (kind, file) == ("changed", path.relative_to(place).as_posix())
+        assert "offsets" in what
+        path.write_bytes(was)
+    print(took.seconds, ran["bytes"], len(files(place)))  # noqa: T201 - the figures of docs/performance.md
+
+
+def _event(number: int) -> Raw:
+    fields = {
+        "productId": f"p-{number % 997}",
+        "referrer": "https://example.com/search?q=shoes",
+        "position": number % 40,
+    }
+    return record_of(an_event(f"user-{number % 5_003}", fields, event_type=KINDS[number // 5_003 % 5]))
+
+
+class Took:
+    """Adds up how many seconds each part takes."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, what: str) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        self.seconds[what] = round(self.seconds.get(what, 0) + time.monotonic() - began, 1)

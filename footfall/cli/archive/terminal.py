@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 import time
+from contextlib import closing
 
 import msgspec
 import rich_click as click
@@ -37,12 +38,12 @@ def run(*, as_json: bool) -> None:
     failpoints.arm(os.environ)
 
     async def go() -> running.Ran:
-        store = open_store(settings)
         write = by_kafka(settings.client_options(), settings.kafka_audit_topic)
-        async with audited(write, "archive run", target=store.place, refusals=REFUSALS) as deed:
-            found = await running.run(settings, store, Progress("records archived"))
-            deed.target = f"{store.place}, entry {found.entries}, {found.head}"
-            return found
+        with closing(open_store(settings)) as store:
+            async with audited(write, "archive run", target=store.place, refusals=REFUSALS) as deed:
+                found = await running.run(settings, store, Progress("records archived"))
+                deed.target = f"{store.place}, entry {found.entries}, {found.head}"
+        return found
 
     with readable_failures("Not archived", refusals=REFUSALS, server="Kafka"):
         found = asyncio.run(go())
@@ -58,8 +59,10 @@ def run(*, as_json: bool) -> None:
 
 def verify(head: str | None, *, as_json: bool) -> None:
     """Verifies, and prints what is wrong. Exits 1 if anything is."""
-    with readable_failures("Not verified", refusals=REFUSALS):
-        found = verifying.verify(open_store(load_settings(ArchiveSettings)), Progress("records verified"), head)
+    settings = load_settings(ArchiveSettings)
+    refusals = readable_failures("Not verified", refusals=REFUSALS, server="The archive")
+    with refusals, closing(open_store(settings)) as place:
+        found = verifying.verify(place, Progress("records verified"), head)
     if as_json:
         click.echo(msgspec.json.encode({"sound": found.sound, **msgspec.to_builtins(found)}))
     else:
@@ -89,8 +92,9 @@ def restore(max_rate: int | None, *, as_json: bool) -> None:
     filling = Filling(projecting, catalogue, keys, Progress("offsets restored"))
 
     async def go() -> restoring.Restored:
-        async with operating(settings) as operator:
-            return await restoring.restore(operator, settings, open_store(settings), filling, max_rate)
+        with closing(open_store(settings)) as store:
+            async with operating(settings) as operator:
+                return await restoring.restore(operator, settings, store, filling, max_rate)
 
     with readable_failures("Not restored", refusals=(*REFUSALS, RefusedError, KeysError)):
         found = asyncio.run(go())

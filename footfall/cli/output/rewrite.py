@@ -96,6 +96,8 @@ def finish(actor: str | None, *, ask: bool) -> None:
         click.confirm("Delete the old topics for ever?", abort=True, err=True)
     found = _run(actor, steps.finish)
     click.echo(f"{' and '.join(source for source, _ in found.pairs)} deleted.")
+    click.echo(f"Archives of {found.topic} (footfall archive) still have the bytes. Archive {found.new_topic} into")
+    click.echo("another place, and delete them. See docs/archive.md.")
 
 
 def abandon(actor: str | None, *, ask: bool, force: bool) -> None:

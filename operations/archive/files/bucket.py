@@ -2,12 +2,14 @@
 
 import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 from urllib.parse import urlsplit
 
 from operations.archive.files.refusal import ArchiveError
+from operations.archive.files.stores import at_place
 from operations.settings import ArchiveSettings
 
 BLOCK_BYTES = 4 * 1024 * 1024  # that one request reads ahead
@@ -32,7 +34,7 @@ class Bucket:
 
     def names(self, prefix: str) -> list[str]:
         """Returns the names that begin with the prefix, in order."""
-        with _errors():
+        with self._errors():
             found = self._fs.find(f"{self._root}/{prefix}")
         return sorted(name.removeprefix(f"{self._root}/") for name in found)
 
@@ -40,15 +42,15 @@ class Bucket:
         """Returns the content of small files. Raises FileNotFoundError."""
         if not names:
             return []
-        with _errors():
+        with self._errors(FileNotFoundError):
             found = self._fs.cat([self._path(name) for name in names])
         return [found[self._path(name)] for name in names]
 
     def open(self, name: str) -> IO[bytes]:
         """Opens a file to read, at any position. Raises FileNotFoundError."""
-        with _errors():
-            file: IO[bytes] = self._fs.open(self._path(name), "rb", block_size=BLOCK_BYTES)
-        return file
+        with self._errors(FileNotFoundError):
+            file = self._fs.open(self._path(name), "rb", block_size=BLOCK_BYTES)
+        return cast(IO[bytes], _Named(file, self._errors))
 
     def new_file(self, name: str) -> Path:
         """Returns where to write a file before it is published: below TMPDIR, readable by its owner only."""
@@ -58,18 +60,18 @@ class Bucket:
 
     def publish(self, written: Path, name: str) -> None:
         """Sends the file; it is visible when all of it has arrived."""
-        with _errors():
+        with self._errors():
             self._fs.put_file(str(written), self._path(name))
-        written.unlink()
+            written.unlink()
 
     def create(self, name: str, content: bytes) -> None:
         """Writes a small file, whole. Raises FileExistsError if the name is taken."""
-        with _errors():
+        with self._errors(FileExistsError):
             self._fs.pipe_file(self._path(name), content, mode="create")
 
     def remove(self, name: str) -> None:
         """Removes a file, if it is there."""
-        with _errors():
+        with self._errors():
             self._fs.rm_file(self._path(name))
 
     def check_exclusive(self) -> None:
@@ -94,6 +96,39 @@ class Bucket:
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"
 
+    @contextlib.contextmanager
+    def _errors(self, *expected: type[OSError]) -> Iterator[None]:
+        """Names the place in whatever is wrong with it, the network or the credentials; it quotes no secret."""
+        from botocore.exceptions import BotoCoreError  # noqa: PLC0415 - an extra
+
+        with at_place(self.place, *expected):
+            try:
+                yield
+            except BotoCoreError as error:
+                raise OSError(f"{type(error).__name__}: {error}") from error
+
+
+class _Named:
+    """A file whose failed reads name the place: bytes that did not come are not bytes that were changed."""
+
+    def __init__(self, file: Any, errors: Callable[[], AbstractContextManager[None]]) -> None:
+        self._file, self._errors = file, errors
+
+    def __enter__(self) -> "_Named":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def read(self, size: int = -1) -> bytes:
+        """Returns so many bytes, or all."""
+        with self._errors():
+            found: bytes = self._file.read(size)
+        return found
+
 
 def _root_of(location: str) -> str:
     url = urlsplit(location)
@@ -116,14 +151,3 @@ def _filesystem(settings: ArchiveSettings) -> Any:
         skip_instance_cache=True,
         use_listings_cache=False,
     )
-
-
-@contextlib.contextmanager
-def _errors() -> Iterator[None]:
-    """Raises what is wrong with the network or the credentials as OSError; it quotes no secret."""
-    from botocore.exceptions import BotoCoreError  # noqa: PLC0415 - as above
-
-    try:
-        yield
-    except BotoCoreError as error:
-        raise OSError(f"{type(error).__name__}: {error}") from error

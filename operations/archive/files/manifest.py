@@ -57,7 +57,7 @@ class Manifest(msgspec.Struct, frozen=True):
 
 
 def read_manifest(store: Store) -> Manifest:
-    """Reads the manifest and checks the chain, not the files. Raises OSError."""
+    """Reads the manifest and checks the chain, not the files. Raises ArchiveError if the place cannot be used."""
     names = store.names(FOLDER)
     entries: list[Entry] = []
     faults: list[Fault] = []
@@ -66,6 +66,9 @@ def read_manifest(store: Store) -> Manifest:
         entry = _entry(stored)
         if name != entry_name(number):
             faults.append(Fault("missing", entry_name(number), f"the next entry is {name}"))
+            break
+        if entry is not None and entry.format != FORMAT:
+            faults.append(Fault("newer", name, f"it has format {entry.format}, and this Footfall reads {FORMAT}"))
             break
         if entry is None or entry.number != number or encoded(entry) != stored:
             faults.append(Fault("changed", name, "it is no entry that Footfall wrote"))
@@ -81,7 +84,7 @@ def read_manifest(store: Store) -> Manifest:
 
 
 def sound_manifest(store: Store) -> Manifest:
-    """Reads the manifest. Raises OSError, and ArchiveError if anything is wrong with it."""
+    """Reads the manifest. Raises ArchiveError if anything is wrong with it."""
     found = read_manifest(store)
     if found.faults:
         raise ArchiveError(
@@ -100,8 +103,6 @@ def _entry(stored: bytes) -> Entry | None:
 def _faults_of_spans(entries: Sequence[Entry]) -> Iterator[Fault]:
     reached: dict[int, int] = {}
     for entry in entries:
-        if entry.format != FORMAT:
-            yield Fault("newer", entry.name, f"it has format {entry.format}, and this Footfall reads {FORMAT}")
         if (entry.topic, entry.topic_id) != (entries[0].topic, entries[0].topic_id):
             yield Fault("foreign", entry.file, f"it is of topic {entry.topic} {entry.topic_id}, not of {_of(entries)}")
         at = reached.get(entry.partition, entry.begin)

@@ -15,7 +15,7 @@ STAGING = "staging"  # files that are being written, in a directory
 class Store(Protocol):
     """Named files that are written once. Names are relative paths with `/`.
 
-    Every method raises OSError if the place cannot be used.
+    Every method raises ArchiveError if the place cannot be used.
     """
 
     @property
@@ -69,48 +69,55 @@ class Directory:
 
     def names(self, prefix: str) -> list[str]:
         """Returns the names that begin with the prefix, in order."""
-        found = (path for path in (self._root / prefix).rglob("*") if path.is_file())
+        with at_place(self.place):
+            found = [path for path in (self._root / prefix).rglob("*") if path.is_file()]
         return sorted(path.relative_to(self._root).as_posix() for path in found)
 
     def read(self, names: list[str]) -> list[bytes]:
         """Returns the content of small files. Raises FileNotFoundError."""
-        return [(self._root / name).read_bytes() for name in names]
+        with at_place(self.place, FileNotFoundError):
+            return [(self._root / name).read_bytes() for name in names]
 
     def open(self, name: str) -> IO[bytes]:
         """Opens a file to read, at any position. Raises FileNotFoundError."""
-        return (self._root / name).open("rb")
+        with at_place(self.place, FileNotFoundError):
+            return (self._root / name).open("rb")
 
     def new_file(self, name: str) -> Path:
         """Returns where to write a file before it is published."""
         path = self._root / STAGING / name.rpartition("/")[2]
-        _make(path.parent)
+        with at_place(self.place):
+            _make(path.parent)
         return path
 
     def publish(self, written: Path, name: str) -> None:
         """Makes the written file visible: its bytes first, then its name."""
         target = self._root / name
-        _make(target.parent)
-        written.chmod(0o400)
-        _sync(written)
-        written.rename(target)
-        _sync(target.parent)
+        with at_place(self.place):
+            _make(target.parent)
+            written.chmod(0o400)
+            _sync(written)
+            written.rename(target)
+            _sync(target.parent)
 
     def create(self, name: str, content: bytes) -> None:
         """Writes a small file, whole. Raises FileExistsError if the name is taken."""
         written, target = self.new_file(f"{name}-{os.getpid()}"), self._root / name
-        _make(target.parent)
-        written.write_bytes(content)
-        written.chmod(0o400)
-        _sync(written)
-        try:
-            target.hardlink_to(written)  # unlike a rename, it never replaces
-        finally:
-            written.unlink()
-        _sync(target.parent)
+        with at_place(self.place, FileExistsError):
+            _make(target.parent)
+            written.write_bytes(content)
+            written.chmod(0o400)
+            _sync(written)
+            try:
+                target.hardlink_to(written)  # unlike a rename, it never replaces
+            finally:
+                written.unlink()
+            _sync(target.parent)
 
     def remove(self, name: str) -> None:
         """Removes a file, if it is there."""
-        (self._root / name).unlink(missing_ok=True)
+        with at_place(self.place):
+            (self._root / name).unlink(missing_ok=True)
 
     def check_exclusive(self) -> None:
         """Does nothing: a link never replaces a file, wherever links are known."""
@@ -137,12 +144,12 @@ def _sync(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def usable(store: Store) -> Iterator[None]:
-    """Names the place in the error, if it cannot be used in the body. Closes the store."""
+def at_place(place: str, *expected: type[OSError]) -> Iterator[None]:
+    """Turns an OSError of the body into an ArchiveError that names the place, unless it is expected."""
     try:
         yield
+    except expected:
+        raise
     except OSError as error:
         reason = error.strerror or str(error) or type(error).__name__
-        raise ArchiveError(f"The archive at {store.place} cannot be used: {reason}.") from error
-    finally:
-        store.close()
+        raise ArchiveError(f"The archive at {place} cannot be used: {reason}.") from error
