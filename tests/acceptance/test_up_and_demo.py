@@ -1,5 +1,6 @@
 """`footfall up` and `footfall demo` as a stranger runs them: whole programs, on real servers of their own."""
 
+import json
 import os
 import re
 import shlex
@@ -49,12 +50,13 @@ def footfall(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "footfall", *arguments]
 
 
-def in_the_background(output: Path, *arguments: str) -> "subprocess.Popen[bytes]":
+def in_the_background(output: Path, *arguments: str, **environment: str) -> "subprocess.Popen[bytes]":
     """As a script starts it with &: SIGINT is ignored."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with output.open("w") as file:
-            return subprocess.Popen(footfall(*arguments), stdout=file, stderr=subprocess.STDOUT)
+            settings = {**os.environ, **environment}
+            return subprocess.Popen(footfall(*arguments), stdout=file, stderr=subprocess.STDOUT, env=settings)
     finally:
         signal.signal(signal.SIGINT, before)
 
@@ -89,10 +91,10 @@ def test_the_demo_accounts_for_every_event_and_ends_by_itself_or_is_kept(state_d
 
 
 def is_kept_until_ctrl_c(state_dir: Path, output: Path) -> None:
-    """With the data of the day before and of this one, as the console shows."""
+    """With the data of the day before and of this one, as the console shows; this one's log is sealed."""
     sizes = ("--events", "10", "--users", "3", "--connections", "2")
     kept = in_the_background(
-        output, "demo", "--keep", "--state-dir", str(state_dir), "--port", str(free_port()), *sizes
+        output, "demo", "--keep", "--state-dir", str(state_dir), "--port", str(free_port()), *sizes, PRIVACY="sealed"
     )
     try:
         wait_until(lambda: "Ctrl-C" in output.read_text() or kept.poll() is not None, 90, "the demo to be kept")
@@ -102,6 +104,7 @@ def is_kept_until_ctrl_c(state_dir: Path, output: Path) -> None:
         assert httpx.get(f"{front}/console").headers["location"] == console
         assert "Users" in httpx.get(f"{console}/activity").text
         assert len(httpx.get(f"{front}/events/processed").json()) == 610
+        assert_sealed(state_dir, front)
         family = psutil.Process(kept.pid).children(recursive=True)
         kept.send_signal(signal.SIGINT)
         assert kept.wait(PATIENCE) == 0, output.read_text()
@@ -110,6 +113,34 @@ def is_kept_until_ctrl_c(state_dir: Path, output: Path) -> None:
     finally:
         kept.kill()
         kept.wait(PATIENCE)
+
+
+def assert_sealed(state_dir: Path, front: str) -> None:
+    """What is posted is answered as ever, stands sealed in the log, and its user is erased with the key."""
+    command = {"userId": "alice", "eventType": "LOGIN", "payload": {"note": "x"}}
+    event = httpx.post(f"{front}/events/generate", json=command).json()["event"]
+    assert {name: event[name] for name in command} == command
+    wait_until(lambda: httpx.get(f"{front}/users/alice/events").json() == [event], 20, "the event to be projected")
+    assert (state_dir / "tenant-keys").stat().st_mode & 0o077 == 0
+    told = json.loads(said(footfall("privacy", "erase", "alice", "--yes", "--json", "--state-dir", str(state_dir))))
+    assert told["done"]
+    assert any("keys are destroyed" in sentence for sentence in told["remains"])
+    assert httpx.get(f"{front}/users/alice/events").json() == []
+
+
+@pytest.mark.skipif(not os.environ.get("FOOTFALL_LONG"), reason="FOOTFALL_LONG=1: the demo seals in the same way")
+def test_up_seals_the_log_with_one_setting(state_dir: Path, tmp_path: Path) -> None:
+    output, port = tmp_path / "output", str(free_port())
+    ports = ("--port", port, "--projector-port", str(free_port()))
+    up = in_the_background(output, "up", "--state-dir", str(state_dir), *ports, PRIVACY="sealed")
+    try:
+        wait_until(lambda: "/events/processed" in output.read_text() or up.poll() is not None, 90, "up to be ready")
+        assert_sealed(state_dir, f"http://127.0.0.1:{port}")
+        up.send_signal(signal.SIGINT)
+        assert up.wait(PATIENCE) == 0, output.read_text()
+    finally:
+        up.kill()
+        up.wait(PATIENCE)
 
 
 def test_a_demo_that_misses_an_event_says_which_and_is_not_exact() -> None:

@@ -15,7 +15,10 @@ from aiokafka.admin import NewTopic
 from operations.settings import TopicSettings
 from operations.setup import create_topics
 from tests.conftest import Footfall
+from tests.drivers.erasure import assert_rebuilt_the_same
 from tests.drivers.every_command import footfall as command
+from tests.drivers.privacy import privacy
+from tests.drivers.rewriting import bytes_of, rewrite
 from tests.drivers.three_brokers import NODES, ThreeBrokers, three_brokers
 from tests.patience import PATIENCE
 from tests.processes import wait_until
@@ -34,6 +37,7 @@ from tests.producing import (
 from tests.servers import Servers
 
 PARTITIONS = 10
+GONE = "gone@example.com"
 
 
 @pytest.fixture(scope="module")
@@ -190,3 +194,35 @@ def put(footfall: Footfall, count: int) -> None:
 
 def stopped(footfall: Footfall) -> str:
     return str(checkpoints(footfall)[0]["stopped_reason"] or "")
+
+
+@pytest.mark.skipif("FOOTFALL_LONG" not in os.environ, reason="its short form has one broker (test_log_rewrite)")
+def test_a_log_of_many_leaders_is_rewritten_while_one_of_them_is_dead(
+    brokers: ThreeBrokers, new_database: Callable[[], Servers], tmp_path: Path
+) -> None:
+    footfall = Footfall(replace(new_database(), kafka=brokers.address), "many", tmp_path)
+    try:
+        create_topics(topic_settings(brokers, "many"))
+        brokers.wait_until_in_sync("many", 3)
+        assert {each["leader"] for each in brokers.partitions("many")} == set(NODES)
+        produce(footfall, [record_of(an_event(GONE if n % 5 == 0 else f"user-{n % 40}")) for n in range(200)])
+        projector = start_projector(footfall)
+        wait_until_processed(footfall, 200)
+        privacy(footfall, "erase", GONE, "--yes")
+        rewrite(footfall, "copy")
+        brokers.kill(NODES[0])
+        produce(footfall, [record_of(an_event(f"user-{n}")) for n in range(20)])
+        rewrite(footfall, "verify")
+        rewrite(footfall, "switch", "--yes")
+        brokers.start(NODES[0])
+        brokers.wait_until_in_sync("many.1", 3)
+        assert projector.terminate() == 0
+        rewrite(footfall, "finish", "--yes")
+        footfall.topic = "many.1"
+        told = bytes_of(footfall, "many.1")
+        assert GONE not in str(told)
+        assert len([key for key, *_ in told.values() if key and key.startswith(b"user-")]) == 180
+        start_projector(footfall, KAFKA_DLQ_TOPIC="many-dlq.1", KAFKA_AUDIT_TOPIC="many-audit")
+        assert_rebuilt_the_same(footfall)
+    finally:
+        footfall.close()
