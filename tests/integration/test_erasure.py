@@ -164,9 +164,10 @@ def test_letters_of_others_stay_and_an_escaped_id_is_found(footfall: Footfall) -
         Raw(b'{"userId":"userId","tenantId":"acme"}', None, 3),
     ]
     mine = [Raw(escaped, None, 0), Raw(b'{"userId":"userId","eventType":"wink","unheardOf":1}', None, 5)]
-    produce(footfall, [*others, *mine])
+    of_initech = Raw(b'{"userId":"userId","eventType":"wink"}', b"initech\x1fuserId")
+    produce(footfall, [*others, *mine, of_initech])
     start_projector(footfall)
-    wait_until_processed(footfall, 7)
+    wait_until_processed(footfall, 8)
     messages = "SELECT error_message FROM read_g1.dead_letters"
     assert "unheardOf" in str(sql(footfall.servers, messages))
     found = [json.loads(line) for line in privacy(footfall, "export", word).splitlines()]
@@ -175,9 +176,17 @@ def test_letters_of_others_stay_and_an_escaped_id_is_found(footfall: Footfall) -
     )
     assert json.loads(privacy(footfall, "erase", word, "--tenant", "globex", "--yes", "--json"))["done"]
     assert None not in letters(footfall)
+    assert json.loads(privacy(footfall, "erase", word, "--tenant", "initech", "--yes", "--json"))["done"]
+    emptied = (
+        "SELECT told.tenant_id, kept.user_id, kept.record_key FROM read_g1.dead_letters AS kept"
+        " JOIN read.dead_letters AS told USING (kafka_topic, kafka_partition, kafka_offset)"
+        " WHERE kept.record_value IS NULL"
+    )
+    assert [tuple(row) for row in sql(footfall.servers, emptied)] == [("initech", None, b"initech\x1f")]
     assert json.loads(privacy(footfall, "erase", word, "--yes", "--json"))["done"]
     kept = letters(footfall)
     assert sorted(filter(None, kept)) == sorted(record.value for record in others if record.value)
+    assert {row["tenant_id"] for row in sql(footfall.servers, emptied)} == {"initech", "default"}
     assert "unheardOf" not in str(sql(footfall.servers, messages))
 
 
