@@ -20,6 +20,7 @@ from telemetry.connections import ended_within
 
 Substitute = Callable[[ConsumerRecord], Copy]
 OnProgress = Callable[[int], None]  # is called with how many offsets were passed
+Ends = dict[str, Mapping[int, int]]  # where each new topic ended when this process had copied all
 
 IN_FLIGHT = 8  # batches that are on their way at the same time
 SETTLED = 1.0  # seconds in which the end of the new topic must not move: a killed copy's last request may be on its way
@@ -31,8 +32,8 @@ CLOSE_TIMEOUT = 2.0  # seconds; aiokafka's stop() can hang while the broker is d
 class Copier:
     """Copies topics over one producer."""
 
-    def __init__(self, reader: Reader, producer: AIOKafkaProducer, on_progress: OnProgress) -> None:
-        self._reader, self._producer, self._on_progress = reader, producer, on_progress
+    def __init__(self, reader: Reader, producer: AIOKafkaProducer, ends: Ends, on_progress: OnProgress) -> None:
+        self._reader, self._producer, self._ends, self._on_progress = reader, producer, ends, on_progress
 
     async def copy(self, source: str, target: str, substitute: Substitute) -> dict[int, int]:
         """Copies what the target lacks. Returns how far each partition is copied now.
@@ -47,10 +48,13 @@ class Copier:
             if begin > end:
                 raise RefusedError(_not_a_copy(target, partition))
             await self._copy_partition(source, target, partition, (begin, end), substitute)
+        self._ends[target] = dict(until)
         return dict(until)
 
     async def _where_it_ends(self, target: str) -> Mapping[int, int]:
         ends = (await self._reader.reach(target)).end
+        if ends == self._ends.get(target):  # this process has seen the end of its copies, and holds the operators' lock
+            return ends
         while any(ends.values()):
             await asyncio.sleep(SETTLED)
             now = (await self._reader.reach(target)).end
@@ -130,8 +134,8 @@ async def _with_blanks(
 
 
 @asynccontextmanager
-async def copying(options: Mapping[str, Any], on_progress: OnProgress) -> AsyncIterator[Copier]:
-    """Yields a copier."""
+async def copying(options: Mapping[str, Any], ends: Ends, on_progress: OnProgress) -> AsyncIterator[Copier]:
+    """Yields a copier. `ends`: of the copies that this process has made before; it is kept up."""
     producer = AIOKafkaProducer(
         **options,
         client_id="footfall-rewrite",
@@ -144,6 +148,6 @@ async def copying(options: Mapping[str, Any], on_progress: OnProgress) -> AsyncI
     )
     await with_reason(options, producer.start)
     try:
-        yield Copier(Reader(options), producer, on_progress)
+        yield Copier(Reader(options), producer, ends, on_progress)
     finally:
         await ended_within(CLOSE_TIMEOUT, producer.stop)

@@ -104,7 +104,7 @@ async def copy_rest(work: Work, rewrite: Rewrite, copies: Mapping[str, Substitut
         done += count
         work.on_progress("records copied", done, total)
 
-    async with copying(work.options, progress) as copier:
+    async with copying(work.options, work.ends, progress) as copier:
         return {source: await copier.copy(source, target, copies[source]) for source, target in rewrite.pairs}
 
 

@@ -11,7 +11,7 @@ from contracts.erasure import SealedErasure, erasure_of, sealed_erasure_of
 from contracts.sealed.events import stub_name
 from contracts.types import Catalogue
 from operations.audit.deed import by_connection
-from operations.rewrite.copying import Substitute
+from operations.rewrite.copying import Ends, Substitute
 from operations.rewrite.reading import Reader
 from operations.rewrite.refusal import RefusedError
 from operations.rewrite.register import Rewrite, unfinished
@@ -71,7 +71,7 @@ class Work:
     ) -> None:
         self.settings, self.connection, self.topics, self.actor = settings, connection, kafka, actor
         self.options = settings.client_options()
-        self.reader = Reader(self.options)
+        self.reader, self.ends = Reader(self.options), Ends()
         self.write_audit = by_connection(connection)
         self.on_progress = on_progress
         self._products = product_fields(catalogue)
