@@ -15,13 +15,38 @@ Connection = PoolConnectionProxy | asyncpg.Connection
 
 CONNECT_TIMEOUT = 10.0  # seconds, unless the URL names another timeout
 CLOSE_TIMEOUT = 5.0  # seconds; a silent connection would delay the close for ever
+RELEASE_TIMEOUT = 5.0  # seconds to return a connection, at most; likewise
 
 
 ENCODING = "UTF8"  # no other encoding can store every event; some valid events would look like poison events
 
 
+# What `asyncpg.create_pool` has for what is not named; its class has no defaults.
+ASYNCPGS_OWN: dict[str, Any] = {
+    "init_size": None,
+    "max_queries": 50_000,
+    "max_inactive_connection_lifetime": 300.0,
+    "loop": None,
+    "connect": None,
+    "connection_class": asyncpg.Connection,
+    "record_class": asyncpg.Record,
+}
+
+
 class UnfitDatabaseError(ValueError):
     """The database can be reached but not used. The text says why, and what to do."""
+
+
+class _Pool(asyncpg.Pool):
+    """A pool to which every connection returns, or is dropped, soon.
+
+    asyncpg waits for an answer of the server as long as the connection was waited for, and without a limit if none was
+    named: a session that went silent would hold up who asked, also while the process ends.
+    """
+
+    async def release(self, connection: Any, *, timeout: float | None = None) -> None:
+        named = connection._holder._timeout if timeout is None else timeout  # noqa: SLF001 - asyncpg's default
+        await super().release(connection, timeout=RELEASE_TIMEOUT if named is None else min(named, RELEASE_TIMEOUT))
 
 
 async def _check_encoding(connection: asyncpg.Connection) -> None:
@@ -97,8 +122,9 @@ async def open_pool(  # noqa: PLR0913 - each argument is one property of a pool
     sessions = await detect_sessions(url.driver())
     if sessions == "shared":
         raise SharedSessionsError
-    pool: asyncpg.Pool = await asyncpg.create_pool(
+    pool: asyncpg.Pool = await _Pool(
         url.driver(),
+        **ASYNCPGS_OWN,
         min_size=min_size,
         max_size=max_size,
         timeout=url.connect_timeout or CONNECT_TIMEOUT,
