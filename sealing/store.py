@@ -212,6 +212,10 @@ class KeyStore:
         [row] = await self._fetch("SELECT count(*) FROM key_store.destroyed")
         return int(row[0])
 
+    async def brought_back(self) -> list[UUID]:
+        """The destroyed subjects that have a key all the same: a backup was restored table by table."""
+        return [row["subject_id"] for row in await self._fetch(sql.BROUGHT_BACK)]
+
     @asynccontextmanager
     async def listening(self, heard: Heard) -> AsyncIterator[asyncpg.Connection]:
         """A connection of its own that calls `heard` with each subject that is retired."""

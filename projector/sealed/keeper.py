@@ -5,6 +5,7 @@ The projector that holds partition 0 of the active generation does it. Two at on
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 from uuid import UUID
@@ -16,6 +17,7 @@ from telemetry.background import running_beside
 from telemetry.logs import get_logger
 
 LOOK_INTERVAL = 2.0  # seconds
+COMPARE_INTERVAL = 10.0  # seconds between two comparisons of all keys with all destroyed subjects
 STEP_TIMEOUT = 15.0  # seconds
 AT_THE_LATEST = 3_600.0  # seconds after a request: then its keys go, though a generation has not passed the markers
 AT_ONCE = 10_000  # subjects in one statement
@@ -43,6 +45,7 @@ class SealedKeeper:
         self._pool = pool
         self._is_mine = is_mine
         self._log = get_logger("projector")
+        self._compared_at = float("-inf")
 
     @contextlib.asynccontextmanager
     async def keeping(self) -> AsyncIterator[None]:
@@ -57,8 +60,15 @@ class SealedKeeper:
                 if self._is_mine():
                     async with asyncio.timeout(STEP_TIMEOUT), self._pool.acquire(timeout=STEP_TIMEOUT) as connection:
                         await keep_once(self._store, connection)
+                        await self._compare()
             except Exception as error:  # noqa: BLE001 - it must never disturb projecting, and is tried again
                 self._log.warning("erased_keys_not_kept", error=type(error).__name__)
+
+    async def _compare(self) -> None:
+        """Destroys again the keys that came after the store knew of their end: a restore is not one transaction."""
+        if time.monotonic() - self._compared_at >= COMPARE_INTERVAL:
+            await _destroy_in_parts(self._store, await self._store.brought_back())
+            self._compared_at = time.monotonic()
 
 
 async def keep_once(store: KeyStore, connection: Connection) -> None:
@@ -72,10 +82,14 @@ async def keep_once(store: KeyStore, connection: Connection) -> None:
 async def _destroy_again(store: KeyStore, connection: Connection) -> None:
     """If the key store knows of fewer destroyed subjects than the register, it was restored: the register wins."""
     if await connection.fetchval(HOW_MANY) > await store.destroyed():
-        names = [row["subject_id"] for row in await connection.fetch(DESTROYED)]
-        for start in range(0, len(names), AT_ONCE):
-            await store.destroy(names[start : start + AT_ONCE])
-        get_logger("projector").warning("destroyed_keys_again", subjects=len(names))
+        await _destroy_in_parts(store, [row["subject_id"] for row in await connection.fetch(DESTROYED)])
+
+
+async def _destroy_in_parts(store: KeyStore, subject_ids: list[UUID]) -> None:
+    for start in range(0, len(subject_ids), AT_ONCE):
+        await store.destroy(subject_ids[start : start + AT_ONCE])
+    if subject_ids:
+        get_logger("projector").warning("destroyed_keys_again", subjects=len(subject_ids))
 
 
 async def _destroy(store: KeyStore, connection: Connection, subject_ids: list[UUID], erasure_ids: list[UUID]) -> None:

@@ -27,7 +27,6 @@ ASYNCPGS_OWN: dict[str, Any] = {
     "max_queries": 50_000,
     "max_inactive_connection_lifetime": 300.0,
     "loop": None,
-    "connect": None,
     "connection_class": asyncpg.Connection,
     "record_class": asyncpg.Record,
 }
