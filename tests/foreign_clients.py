@@ -1,10 +1,12 @@
 """Clients, proxies and a pooler of other people, as they are here; a run's header names those that are not."""
 
+import os
 import shutil
 import subprocess
 import sys
 from functools import cache
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
@@ -22,6 +24,9 @@ NPM_PACKAGES = (
 ASK_WITHIN = 20.0  # seconds for a tool to say what it can
 FETCH_WITHIN = 300.0  # seconds
 # The generators, and what the clients that they make import.
+HELM = "helm.sh/helm/v3/cmd/helm@v3.22.0"
+KUBERNETES_SCHEMAS = "kubernetes-validate==1.37.0"  # Kubernetes's JSON schemas, as a package
+BUILD_WITHIN = 1_200.0  # seconds
 GENERATORS = (
     "openapi-python-client==0.29.1",
     "openapi-generator-cli==7.26.0",
@@ -44,6 +49,7 @@ def lacking(client: str) -> str | None:
         "prometheus": _prometheus,
         "generators": _generators,
         "go": _go,
+        "helm": _helm,
     }[client]()
 
 
@@ -56,7 +62,9 @@ def needed(client: str) -> None:
 
 def header() -> str:
     """Who of them is lacking, for the header of a run. npm is not asked: that takes long."""
-    found = {name: lacking(name) for name in ("curl", "java", "go", "nginx", "pgbouncer", "prometheus", "chromium")}
+    found = {
+        name: lacking(name) for name in ("curl", "java", "go", "nginx", "pgbouncer", "prometheus", "chromium", "helm")
+    }
     absent = [f"{name} ({reason})" for name, reason in found.items() if reason is not None]
     return f"foreign clients lacking: {', '.join(absent) or 'none'}"
 
@@ -124,3 +132,36 @@ def _generators() -> str | None:
     install = (str(home / "bin" / "python"), "-m", "pip", "install", "--quiet", *GENERATORS)
     done = made and subprocess.run(install, capture_output=True, check=False, timeout=FETCH_WITHIN).returncode == 0
     return None if done else "pip cannot fetch them"
+
+
+def helm() -> str | None:
+    """Where it is: on PATH, or built from its module."""
+    built = INSTALLED / "go" / "helm"
+    return shutil.which("helm") or (str(built) if built.exists() else None)
+
+
+def kubernetes_schemas() -> ZipFile:
+    """The JSON schemas of Kubernetes's resources, by version: a package, which is read where it was downloaded."""
+    [found] = (INSTALLED / "kubernetes").glob("*.whl")
+    return ZipFile(found)
+
+
+def _helm() -> str | None:
+    """Building takes minutes, so only a long run does it."""
+    if helm() is None:
+        if not os.environ.get("FOOTFALL_LONG") or _go() is not None:
+            return "neither installed nor built before (FOOTFALL_LONG=1 and Go build it)"
+        environment = {**os.environ, "GOBIN": str(INSTALLED / "go")}
+        build = ("go", "install", "-ldflags", "-s -w", HELM)
+        done = subprocess.run(build, env=environment, capture_output=True, check=False, timeout=BUILD_WITHIN)
+        if done.returncode != 0:
+            return "its module cannot be built"
+    return None if list((INSTALLED / "kubernetes").glob("*.whl")) or _download_schemas() else "no schemas of Kubernetes"
+
+
+def _download_schemas() -> bool:
+    home = INSTALLED / "venv-kubernetes"
+    made = subprocess.run([sys.executable, "-m", "venv", str(home)], capture_output=True, check=False).returncode == 0
+    fetch = (str(home / "bin" / "python"), "-m", "pip", "download", "--quiet", "--no-deps", "--dest")
+    fetched = (*fetch, str(INSTALLED / "kubernetes"), KUBERNETES_SCHEMAS)
+    return made and subprocess.run(fetched, capture_output=True, check=False, timeout=FETCH_WITHIN).returncode == 0

@@ -20,6 +20,7 @@ from footfall.cli.rebuild import rebuild
 from footfall.cli.rights.audit import audit
 from footfall.cli.rights.keys import keys
 from footfall.cli.rights.reporting import grant_reporter, sql
+from footfall.cli.scaling.plan import plan
 from footfall.cli.sealed.commands import SEALED_COMMANDS
 from footfall.cli.status import replay, status
 from footfall.cli.topics import topics
@@ -254,6 +255,7 @@ cli.add_command(keys)
 for sealed_command in SEALED_COMMANDS:
     privacy.add_command(sealed_command)
 cli.add_command(privacy)
+cli.add_command(plan)
 cli.add_command(status)
 cli.add_command(doctor)
 cli.add_command(replay)

@@ -7,6 +7,7 @@ from footfall.cli.main import cli
 # What each command needs to be called at all. A new command belongs here, too: the first test says so.
 PROCESSES = ("command-side", "query-side", "front", "projector", "console")
 WHOLE_STACKS = ("up", "demo")
+ASKING_NOBODY = ("plan",)
 ARGUMENTS = {
     "dlq list": (),
     "dlq show": ("t", "0", "0"),

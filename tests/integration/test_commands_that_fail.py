@@ -12,6 +12,7 @@ import rich_click as click
 from footfall.cli.main import cli
 from tests.drivers.every_command import (
     ARGUMENTS,
+    ASKING_NOBODY,
     FIRST,
     KAFKA_ALONE,
     OPERATORS,
@@ -38,7 +39,7 @@ def leaves(group: click.Group, *path: str) -> Iterator[str]:
 
 
 def test_every_command_is_known_here() -> None:
-    assert set(leaves(cli)) == {*ARGUMENTS, *PROCESSES, *WHOLE_STACKS, *REPORTS}
+    assert set(leaves(cli)) == {*ARGUMENTS, *PROCESSES, *WHOLE_STACKS, *REPORTS, *ASKING_NOBODY}
 
 
 @pytest.mark.parametrize("command", WITH_DATABASE)

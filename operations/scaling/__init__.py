@@ -1,0 +1,1 @@
+"""From a rate of events to processes, partitions and disks."""

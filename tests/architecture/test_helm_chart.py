@@ -1,0 +1,181 @@
+"""The Helm chart: every values file gives resources that Kubernetes takes, with least rights and without a secret."""
+
+import re
+import subprocess
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+import msgspec
+import pytest
+from ruamel.yaml import YAML
+
+from footfall.processes.secrets.secret_files import secret_names
+from footfall.settings_page import READERS
+from tests import foreign_clients
+from tests.architecture.repository import ROOT
+from tests.patience import PATIENCE
+
+HELM = ROOT / "deploy" / "helm"
+CHART = HELM / "footfall"
+VALUES = sorted((HELM / "values").glob("*.yaml"))
+VERSIONS = ("v1.30.0", "v1.37.0")  # the oldest that the chart allows, and the newest
+CUSTOM = {"ScaledObject", "HTTPRoute"}  # of KEDA and the Gateway API: Kubernetes has no schema of them
+SETTINGS = {name.upper() for kind in READERS.values() for name in kind.model_fields} | {"ENVIRONMENT", "SECRETS_DIR"}
+SECRETS = {name.upper() for kind in READERS.values() for name in secret_names(kind)}
+ELSEWHERE = re.compile(rb'"(/api/)?_definitions\.json#')  # the schemas of a version refer to one file
+Resource = dict[str, Any]
+each_file = pytest.mark.parametrize("values", VALUES, ids=[file.stem for file in VALUES])
+
+
+def yaml(text: str) -> list[Any]:
+    return [document for document in YAML(typ="safe").load_all(text) if document]
+
+
+def merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """As Helm lays values over those of the chart."""
+    both = {name: merged(first[name], second[name]) for name in first if isinstance(second.get(name), dict)}
+    return {**first, **second, **both}
+
+
+@each_file
+def test_the_values_are_what_the_charts_schema_says(values: Path) -> None:
+    schema = msgspec.json.decode((CHART / "values.schema.json").read_bytes())
+    [shipped], [laid_over] = yaml((CHART / "values.yaml").read_text()), yaml(values.read_text())
+    errors = list(jsonschema_rs.validator_for(schema).iter_errors(merged(shipped, laid_over)))
+    assert not errors, [(str(error.message), error.instance_path) for error in errors]
+
+
+def test_the_charts_schema_refuses_a_secret_among_the_settings_and_unknown_names() -> None:
+    valid = jsonschema_rs.validator_for(msgspec.json.decode((CHART / "values.schema.json").read_bytes())).is_valid
+    assert valid({"environment": {"LOG_LEVEL": "INFO"}})
+    assert not valid({"replicas": 3})
+    for name in SECRETS:
+        assert not valid({"commandSide": {"environment": {name: "x"}}}), name
+
+
+def test_the_chart_is_of_this_release() -> None:
+    [chart] = yaml((CHART / "Chart.yaml").read_text())
+    project = (ROOT / "pyproject.toml").read_text()
+    assert f'version = "{chart["appVersion"]}"' in project
+    assert len(VALUES) == 6
+
+
+@each_file
+def test_helm_finds_nothing_to_say(values: Path) -> None:
+    foreign_clients.needed("helm")
+    told = helm("lint", "--strict", "--values", str(values), str(CHART))
+    assert "0 chart(s) failed" in told, told
+
+
+@each_file
+def test_kubernetes_takes_every_resource(values: Path) -> None:
+    found = rendered(values)
+    unknown = {each["kind"] for each in found if schema_of(VERSIONS[0], each) is None}
+    assert unknown <= CUSTOM
+    for version in VERSIONS:
+        for each in found:
+            validator = schema_of(version, each)
+            errors = [] if validator is None else [str(error) for error in validator.iter_errors(each)]
+            assert not errors, (version, each["kind"], each["metadata"]["name"], errors)
+
+
+@each_file
+def test_every_pod_may_do_the_least_and_holds_no_secret(values: Path) -> None:
+    for pod in pods(values):
+        spec = pod["spec"]
+        assert spec["automountServiceAccountToken"] is False
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        [container] = spec["containers"]
+        allowed = container["securityContext"]
+        assert (allowed["readOnlyRootFilesystem"], allowed["allowPrivilegeEscalation"]) == (True, False)
+        assert allowed["capabilities"] == {"drop": ["ALL"]}
+        assert "memory" in container["resources"]["limits"]
+        told = {variable["name"] for variable in container["env"]}
+        assert told <= SETTINGS, told - SETTINGS
+        assert not told & SECRETS
+        assert {"name": "SECRETS_DIR", "value": "/run/secrets/footfall"} in container["env"]
+        mounted = {mount["name"]: mount for mount in container["volumeMounts"]}
+        assert mounted["secrets"]["readOnly"] is True
+        assert len([volume for volume in spec["volumes"] if volume["name"] == "secrets"]) == 1
+
+
+def test_processes_reach_what_they_need_and_projectors_keep_their_names() -> None:
+    found = {(each["kind"], each["metadata"]["name"]): each for each in rendered(HELM / "values" / "production.yaml")}
+    reaches = {
+        name: {port["port"] for rule in each["spec"]["egress"] for port in rule["ports"]}
+        for (kind, name), each in found.items()
+        if kind == "NetworkPolicy"
+    }
+    assert reaches == {
+        "it-command-side": {53, 9093},
+        "it-query-side": {53, 5432, 9093},  # the register of keys
+        "it-projector": {53, 5432, 9093},
+        "it-migrate": {53, 5432},
+        "it-topics": {53, 9093},
+    }
+    [container] = found["StatefulSet", "it-projector"]["spec"]["template"]["spec"]["containers"]
+    named = {variable["name"]: variable.get("valueFrom") for variable in container["env"]}
+    assert named["KAFKA_GROUP_INSTANCE_ID"] == {"fieldRef": {"fieldPath": "metadata.name"}}
+    assert found["StatefulSet", "it-projector"]["spec"]["replicas"] == 3
+    for side in ("it-command-side", "it-query-side"):
+        assert "replicas" not in found["Deployment", side]["spec"], "the autoscaler decides"
+        assert {("HorizontalPodAutoscaler", side), ("PodDisruptionBudget", side)} <= found.keys()
+    sealed = rendered(HELM / "values" / "sealed.yaml")
+    [policy] = [
+        each for each in sealed if (each["kind"], each["metadata"]["name"]) == ("NetworkPolicy", "it-command-side")
+    ]
+    assert {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]} == {53, 9093, 5432}
+
+
+def test_keda_scales_projectors_by_the_lag_of_their_group() -> None:
+    found = rendered(HELM / "values" / "autoscaled.yaml")
+    [scaled] = [each["spec"] for each in found if each["kind"] == "ScaledObject"]
+    assert scaled["scaleTargetRef"] == {"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "it-projector"}
+    [trigger] = scaled["triggers"]
+    assert trigger["metadata"]["consumerGroup"] == "user-activity-consumer-group"
+    assert trigger["metadata"]["lagThreshold"] == "20000"
+
+
+def helm(*arguments: str) -> str:
+    program = foreign_clients.helm()
+    assert program is not None
+    done = subprocess.run([program, *arguments], capture_output=True, text=True, check=False, timeout=PATIENCE)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@cache
+def rendered(values: Path) -> list[Resource]:
+    """The resources that the chart makes with these values, as release `it`."""
+    foreign_clients.needed("helm")
+    return yaml(helm("template", "it", str(CHART), "--values", str(values)))
+
+
+def pods(values: Path) -> Iterator[Resource]:
+    found = [each["spec"]["template"] for each in rendered(values) if "template" in each["spec"]]
+    assert len(found) >= 4
+    yield from found
+
+
+@cache
+def all_schemas(version: str) -> dict[str, Any]:
+    home = f"kubernetes_validate/kubernetes-json-schema/{version}-local-strict/"
+    with foreign_clients.kubernetes_schemas() as packed:
+        return {
+            name.removeprefix(home): msgspec.json.decode(ELSEWHERE.sub(b'"#', packed.read(name)))
+            for name in packed.namelist()
+            if name.startswith(home)
+        }
+
+
+def schema_of(version: str, resource: Resource) -> Any:
+    """The validator of a resource; None: Kubernetes has no schema of its kind."""
+    group, _, api = resource["apiVersion"].rpartition("/")
+    named = "-".join(filter(None, (resource["kind"].lower(), group.split(".")[0], api)))
+    schema = all_schemas(version).get(f"{named}.json")
+    if schema is None:
+        return None
+    return jsonschema_rs.validator_for({**all_schemas(version)["_definitions.json"], **schema})
