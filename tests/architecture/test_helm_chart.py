@@ -22,6 +22,7 @@ HELM = ROOT / "deploy" / "helm"
 CHART = HELM / "footfall"
 VALUES = sorted((HELM / "values").glob("*.yaml"))
 VERSIONS = ("v1.30.0", "v1.37.0")  # the oldest that the chart allows, and the newest
+KUBERNETES = ("--kube-version", VERSIONS[1].removeprefix("v"))
 CUSTOM = {"ScaledObject", "HTTPRoute"}  # of KEDA and the Gateway API: Kubernetes has no schema of them
 SETTINGS = {name.upper() for kind in READERS.values() for name in kind.model_fields} | {"ENVIRONMENT", "SECRETS_DIR"}
 SECRETS = {name.upper() for kind in READERS.values() for name in secret_names(kind)}
@@ -66,7 +67,7 @@ def test_the_chart_is_of_this_release() -> None:
 @each_file
 def test_helm_finds_nothing_to_say(values: Path) -> None:
     foreign_clients.needed("helm")
-    told = helm("lint", "--strict", "--values", str(values), str(CHART))
+    told = helm("lint", "--strict", "--values", str(values), str(CHART), *KUBERNETES)
     assert "0 chart(s) failed" in told, told
 
 
@@ -82,6 +83,15 @@ def test_kubernetes_takes_every_resource(values: Path) -> None:
             assert not errors, (version, each["kind"], each["metadata"]["name"], errors)
 
 
+def test_the_schemas_see_a_field_that_kubernetes_does_not_know() -> None:
+    [found] = [each for each in rendered(VALUES[0]) if each["kind"] == "StatefulSet"]
+    for version in VERSIONS:
+        broken = msgspec.json.decode(msgspec.json.encode(found))
+        assert schema_of(version, broken).is_valid(broken)
+        broken["spec"]["template"]["spec"]["containers"][0]["imagePolicy"] = "Always"
+        assert not schema_of(version, broken).is_valid(broken)
+
+
 @each_file
 def test_every_pod_may_do_the_least_and_holds_no_secret(values: Path) -> None:
     for pod in pods(values):
@@ -93,6 +103,9 @@ def test_every_pod_may_do_the_least_and_holds_no_secret(values: Path) -> None:
         assert (allowed["readOnlyRootFilesystem"], allowed["allowPrivilegeEscalation"]) == (True, False)
         assert allowed["capabilities"] == {"drop": ["ALL"]}
         assert "memory" in container["resources"]["limits"]
+        assert container.get("lifecycle") in (None, {"preStop": {"sleep": {"seconds": 5}}}), (
+            "none of 0: new clusters only"
+        )
         told = {variable["name"] for variable in container["env"]}
         assert told <= SETTINGS, told - SETTINGS
         assert not told & SECRETS
@@ -151,7 +164,7 @@ def helm(*arguments: str) -> str:
 def rendered(values: Path) -> list[Resource]:
     """The resources that the chart makes with these values, as release `it`."""
     foreign_clients.needed("helm")
-    return yaml(helm("template", "it", str(CHART), "--values", str(values)))
+    return yaml(helm("template", "it", str(CHART), "--values", str(values), *KUBERNETES))
 
 
 def pods(values: Path) -> Iterator[Resource]:

@@ -162,9 +162,11 @@ spec:
         periodSeconds: 10
         timeoutSeconds: 5
         failureThreshold: 3
+      {{- if .drain }}
       lifecycle:
         preStop:
           sleep: {seconds: {{ .drain }}}  # until no proxy sends requests here; then it drains within 10 s
+      {{- end }}
       resources:
         {{- toYaml .of.resources | nindent 8 }}
       securityContext:
