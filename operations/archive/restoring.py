@@ -9,6 +9,7 @@ from operations.archive.files.manifest import sound_manifest
 from operations.archive.files.reading import Records
 from operations.archive.files.stores import Store
 from operations.archive.filling import Filling
+from operations.archive.known_ends import check_end
 from operations.archive.running import looking
 from operations.archive.seam import Seam, check_spans, prove
 from operations.rebuild.lifecycle import start
@@ -51,10 +52,12 @@ async def restore(
         max_rate: Events a second; None: no cap. Projectors keep it afterwards.
 
     Raises:
-        ArchiveError: The archive is not whole, the seam is not proven, or a partition stopped.
+        ArchiveError: The archive is not whole, or not the one that the audit log knows; the seam is not proven; or a
+            partition stopped.
         RefusedError: Projectors are building a generation.
     """
     manifest = await asyncio.to_thread(sound_manifest, store)
+    await check_end(operator.connection, manifest, store.place)
     records = Records(store, manifest)
     try:
         async with looking(settings) as log:

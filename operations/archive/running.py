@@ -17,6 +17,7 @@ from operations.archive.files.stores import Store
 from operations.archive.writing import NewFile, Source, Writer, day_of
 from operations.rewrite.reading import Reader
 from operations.settings import ArchiveSettings
+from projector.consuming.fetch import UNREADABLE
 from projector.consuming.log_probe import LogProbe
 from projector.generations.history import HistoryCheck
 
@@ -127,6 +128,7 @@ class _Run:
         self._manifest, self._writer = manifest, Writer(store, manifest, source)
         self._on_progress, self._passed, self._total = on_progress, 0, 0
         self._problems: list[str] = []
+        self._unreadable: set[int] = set()  # partitions with bytes that nobody can read
 
     async def all(self) -> Ran:
         """Archives every partition."""
@@ -165,7 +167,7 @@ class _Run:
 
     async def _partition(self, partition: int, begin: int, end: int) -> None:
         file: NewFile | None = None
-        async for record in self._log.reader.records(self._source.topic, partition, begin, end, all_of_them=True):
+        async for record in self._records(partition, begin, end):
             if file is not None and self._is_full(file, record):
                 await self._publish(file, record.offset)
                 begin, file = record.offset, None
@@ -176,7 +178,18 @@ class _Run:
             if self._passed % TELL_EVERY == 0:
                 self._on_progress(self._passed, self._total)
         if file is not None:
-            await self._publish(file, end)
+            unreadable = partition in self._unreadable
+            await self._publish(file, file.last.offset + 1 if unreadable else end)
+
+    async def _records(self, partition: int, begin: int, end: int) -> AsyncIterator[ConsumerRecord]:
+        """Yields the records that can be read; a producer's whole batch cannot, or all of it can."""
+        try:
+            async for record in self._log.reader.records(self._source.topic, partition, begin, end, all_of_them=True):
+                begin = record.offset
+                yield record
+        except UNREADABLE as error:
+            self._unreadable.add(partition)
+            self._problems.append(_unreadable(partition, begin, type(error).__name__))
 
     def _is_full(self, file: NewFile, record: ConsumerRecord) -> bool:
         """A file ends with its day; records that come late stay in the file of a later day."""
@@ -217,6 +230,13 @@ def _trimmed(partition: int, archived: int, begin: int | None) -> str:
     return (
         f"Partition {partition} of the topic no longer holds {gone}, which were not archived. The archive never has a "
         "gap: archive into another place, more often than the topic forgets."
+    )
+
+
+def _unreadable(partition: int, offset: int, error: str) -> str:
+    return (
+        f"Partition {partition} of the topic cannot be read beyond about offset {offset} ({error}), so it is archived "
+        "up to there at most. Projectors stop at the same place. See docs/stops.md"
     )
 
 

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -89,6 +89,13 @@ class Bucket:
         """The objects below a folder of the archive."""
         found: list[str] = self._fs.find(f"{self.place}/{folder}")
         return found
+
+    def hide_newest_entry(self) -> Callable[[], None]:
+        """Removes the last entry of the manifest; what it returns puts it back."""
+        name = self.names("manifest")[-1]
+        was = self._fs.cat_file(name)
+        self._fs.rm_file(name)
+        return lambda: self._fs.pipe_file(name, was)
 
 
 @contextmanager

@@ -19,6 +19,8 @@ from tests.conftest import Footfall
 from tests.drivers.archiving import Bucket, a_bucket, archive, archive_json, archived, files, killed, started
 from tests.drivers.privacy import privacy
 from tests.drivers.rebuilding import NEW, OLD, a_day, rebuild, wait_until_done
+from tests.patience import PATIENCE
+from tests.processes import wait_until
 from tests.producing import (
     Raw,
     an_event,
@@ -81,7 +83,8 @@ def test_each_record_is_archived_once_whatever_kills_the_command(
     assert archive_json(footfall, place, "run", given=FEW)["removed"] > 0
     assert assert_archived(footfall, place) == 1_508
     produce(footfall, a_day(200))
-    archive(footfall, place, "run")
+    archive(footfall, place, "run", "--metrics-file", str(tmp_path / "archive.prom"))
+    assert "archive_partitions_refused 0.0" in (tmp_path / "archive.prom").read_text()
     assert archive_json(footfall, place, "run")["files"] == 0
     count = assert_archived(footfall, place)
     found = archive_json(footfall, place, "verify")
@@ -189,14 +192,25 @@ def test_a_generation_from_archive_and_topic_equals_the_one_from_the_whole_topic
         asyncio.run(delete_before(footfall.servers.kafka, footfall.topic, int(partition), end - 5))
     assert "no longer holds" in rebuild(footfall, "start", code=1)
     killed(footfall, place, "restore", at="after_commit=kill@2", given=bucket.settings)
+    wait_until(lambda: noted(footfall, "archive run") == ["begun", "done"], PATIENCE, "the audit log to have the run")
+    newest = bucket.hide_newest_entry()
+    assert "not the one that was written" in archive(footfall, place, "restore", code=1, given=bucket.settings)
+    newest()
     found = archive_json(footfall, place, "restore", given=bucket.settings)
     assert found["generation"] == NEW
+    assert noted(footfall, "archive restore") == ["begun", "begun", "failed", "begun", "done"]
     assert {seam["compared"] for seam in found["seams"]} == {5}
     wait_until_done(footfall, NEW, 3_046)
     assert "is verified" in rebuild(footfall, "verify")
     assert [row["n"] for row in sql(footfall.servers, OF_ERASED)] == [1]  # what came after the marker
     rebuild(footfall, "promote")
     assert projector.terminate() == 0
+
+
+def noted(footfall: Footfall, action: str) -> list[str]:
+    """How what was done ended, as the audit log has it."""
+    found = sql(footfall.servers, f"SELECT outcome FROM ops.audit WHERE action = '{action}' ORDER BY number")
+    return [row["outcome"] for row in found]
 
 
 OF_ERASED = f"SELECT count(*) AS n FROM {NEW}.processed_events WHERE user_id = 'user-7'"

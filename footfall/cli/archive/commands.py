@@ -1,5 +1,7 @@
 """`footfall archive`: its commands and options (docs/archive.md)."""
 
+from pathlib import Path
+
 import rich_click as click
 
 from footfall.cli.options import state_dir_option
@@ -24,8 +26,13 @@ def archive() -> None:
 
 @archive.command()
 @state_dir_option
+@click.option(
+    "--metrics-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write metrics into this file, for the node exporter's textfile collector.",
+)
 @json_option
-def run(as_json: bool) -> None:
+def run(metrics_file: Path | None, as_json: bool) -> None:
     """Archive every record up to where the topic ends now. A record is archived once, whatever kills this command.
 
     It needs READ and DESCRIBE on the topic and WRITE on KAFKA_AUDIT_TOPIC, and no database.
@@ -37,7 +44,7 @@ def run(as_json: bool) -> None:
     """
     from footfall.cli.archive.terminal import run as go
 
-    go(as_json=as_json)
+    go(metrics_file, as_json=as_json)
 
 
 @archive.command()

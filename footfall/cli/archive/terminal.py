@@ -5,11 +5,13 @@ import os
 import sys
 import time
 from contextlib import closing
+from pathlib import Path
 
 import msgspec
 import rich_click as click
 
 from contracts.event import PERSONAL_FIELDS
+from footfall.cli.archive.metrics import write_metrics
 from footfall.cli.called_as import as_called
 from footfall.cli.failures import readable_failures
 from footfall.cli.sealed.key_store import operator_keys
@@ -19,6 +21,7 @@ from operations.archive import restoring, running, verifying
 from operations.archive.files.places import open_store
 from operations.archive.files.refusal import ArchiveError
 from operations.archive.filling import Filling
+from operations.archive.known_ends import noted
 from operations.audit.deed import audited, by_kafka
 from operations.rebuild.operator import RefusedError, operating
 from operations.settings import ArchiveSettings, RestoreSettings
@@ -32,7 +35,7 @@ REFUSALS = (ArchiveError, AuditUnavailableError)
 PROGRESS_EVERY = 1.0  # seconds
 
 
-def run(*, as_json: bool) -> None:
+def run(metrics_file: Path | None, *, as_json: bool) -> None:
     """Archives, and prints what was archived. Exits 1 if a partition was not."""
     settings = operator_settings(ArchiveSettings, "owner")
     failpoints.arm(os.environ)
@@ -42,11 +45,13 @@ def run(*, as_json: bool) -> None:
         with closing(open_store(settings)) as store:
             async with audited(write, "archive run", target=store.place, refusals=REFUSALS) as deed:
                 found = await running.run(settings, store, Progress("records archived"))
-                deed.target = f"{store.place}, entry {found.entries}, {found.head}"
+                deed.target = noted(store.place, found.entries, found.head)
         return found
 
     with readable_failures("Not archived", refusals=REFUSALS, server="Kafka"):
         found = asyncio.run(go())
+        if metrics_file is not None:
+            write_metrics(metrics_file, found)
     if as_json:
         click.echo(msgspec.json.encode(found))
     else:

@@ -35,6 +35,12 @@ class Manifest(msgspec.Struct, frozen=True):
         """The number of the last entry; 0: there is none."""
         return self.entries[-1].number if self.entries else 0
 
+    def hash_of(self, number: int) -> str | None:
+        """Returns the hash of an entry; None: there is no such entry."""
+        if number == self.number:
+            return self.head
+        return self.entries[number].previous if 0 < number < self.number else None
+
     def of(self, partition: int) -> list[Entry]:
         """Returns the entries of one partition."""
         return [entry for entry in self.entries if entry.partition == partition]
