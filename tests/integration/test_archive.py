@@ -1,7 +1,10 @@
 """`footfall archive`: each record once whatever dies, every change named, and a generation from archive and topic."""
 
 import asyncio
+import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,12 +26,10 @@ from tests.patience import PATIENCE
 from tests.processes import wait_until
 from tests.producing import (
     Raw,
-    an_event,
     delete_before,
     produce,
     produce_transactions,
     read_topic,
-    record_of,
     sql,
     start_projector,
 )
@@ -214,17 +215,14 @@ def noted(footfall: Footfall, action: str) -> list[str]:
 
 
 OF_ERASED = f"SELECT count(*) AS n FROM {NEW}.processed_events WHERE user_id = 'user-7'"
-KINDS = ("LOGIN", "PRODUCT_VIEW", "PRODUCT_VIEW", "PRODUCT_VIEW", "LOGOUT")
-CHUNK = 50_000
 
 
 @pytest.mark.skipif("FOOTFALL_LONG" not in os.environ, reason="1,000,000 events; FOOTFALL_LONG=1")
 @pytest.mark.timeout(3_600)
 def test_a_million_events_of_which_the_topic_has_one_percent(footfall: Footfall, tmp_path: Path) -> None:
     place, took = tmp_path / "archive", Took()
-    for begin in range(0, 1_000_000, CHUNK):
-        with took("produced"):
-            produce(footfall, [_event(n) for n in range(begin, begin + CHUNK)])
+    history = [sys.executable, "-m", "bench.history", json.dumps({"topic": footfall.topic, "count": 1_000_000})]
+    subprocess.run(history, env={**os.environ, **footfall.environment()}, check=True, timeout=900)
     projector = start_projector(footfall)
     with took("projected"):
         wait_until_done(footfall, OLD, 1_000_000, 900)
@@ -252,15 +250,6 @@ def test_a_million_events_of_which_the_topic_has_one_percent(footfall: Footfall,
         assert "offsets" in what
         path.write_bytes(was)
     print(took.seconds, ran["bytes"], len(files(place)))  # noqa: T201 - the figures of docs/performance.md
-
-
-def _event(number: int) -> Raw:
-    fields = {
-        "productId": f"p-{number % 997}",
-        "referrer": "https://example.com/search?q=shoes",
-        "position": number % 40,
-    }
-    return record_of(an_event(f"user-{number % 5_003}", fields, event_type=KINDS[number // 5_003 % 5]))
 
 
 class Took:
