@@ -211,7 +211,8 @@ class _OneByOne:
         self._erased_users.update((tenant_id, name) for name in names)
         for name in (*names, *marker.subject_ids):
             key = key_of(tenant_id, name)
-            self._parked = self._found.parked_after[self._partition] = self._parked.without(key)
+            if key in self._parked.count:  # to copy what is parked for each marker would cost as much as the rest
+                self._parked = self._found.parked_after[self._partition] = self._parked.without(key)
             self._erased_keys.add(key)
 
     def _is_of_erased(self, record: KafkaRecord, outcome: EventRow | Diagnosis) -> bool:

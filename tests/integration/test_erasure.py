@@ -162,12 +162,19 @@ def test_letters_of_others_stay_and_an_escaped_id_is_found(footfall: Footfall) -
         Raw(b'{"userId":1}', None, 2),
         Raw(b'{"userId":"userId"}', b"globex\x1fcarol"),
         Raw(b'{"userId":"userId","tenantId":"acme"}', None, 3),
+        Raw(b'{"userId":"userId', b"carol"),
+        Raw(b'{"payload":{"userId":"userId"},"userId":"bob"}', None, 4),
     ]
-    mine = [Raw(escaped, None, 0), Raw(b'{"userId":"userId","eventType":"wink","unheardOf":1}', None, 5)]
+    mine = [
+        Raw(b'{"userId": "userId","eventType":"wink"}', None, 1),
+        Raw(b'{"payload":{"userId":"bob"},"userId":"userId"}', None, 2),
+        Raw(escaped, None, 0),
+        Raw(b'{"userId":"userId","eventType":"wink","unheardOf":1}', None, 5),
+    ]
     of_initech = Raw(b'{"userId":"userId","eventType":"wink"}', b"initech\x1fuserId")
     produce(footfall, [*others, *mine, of_initech])
     start_projector(footfall)
-    wait_until_processed(footfall, 8)
+    wait_until_processed(footfall, 12)
     messages = "SELECT error_message FROM read_g1.dead_letters"
     assert "unheardOf" in str(sql(footfall.servers, messages))
     found = [json.loads(line) for line in privacy(footfall, "export", word).splitlines()]
