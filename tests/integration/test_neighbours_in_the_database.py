@@ -176,7 +176,7 @@ def test_a_full_queue_of_notifications_fails_no_batch_and_hides_nothing(
                 fresh = {"footfall-position": answer.headers["footfall-position"], "prefer": "wait=30"}
                 assert client.get(answer.headers["location"], headers=fresh).status_code == 200
         operator = {**instance.environment(), "DATABASE_URL": servers.admin_url}
-        for arguments in (("rebuild", "start"), ("rebuild", "promote", "--force")):
+        for arguments in (("migrate",), ("rebuild", "start"), ("rebuild", "promote", "--force")):
             run = footfall(*arguments, **operator)
             assert run.exit_code == 0, run.output
         said = projector.log_text()
