@@ -32,6 +32,7 @@ class Load(msgspec.Struct, frozen=True):
     items: int = 1  # commands in a request; more than one make a JSON array
     refused_wait: float | None = None  # seconds that a client waits after a 503; None: a 503 is an error
     gets: list[str] = []  # paths to GET in turn (expected: 200), instead of POSTs (expected: 201)
+    key: str = ""  # to show with each GET
 
 
 class Measured(msgspec.Struct, frozen=True):
@@ -127,7 +128,8 @@ def is_complete(answer: bytes) -> bool:
 def rendered(load: Load) -> list[bytes]:
     """Renders complete HTTP requests."""
     if load.gets:
-        head = f"HTTP/1.1\r\nhost: 127.0.0.1:{load.port}\r\naccept: */*\r\n\r\n"
+        shown = f"authorization: Bearer {load.key}\r\n" if load.key else ""
+        head = f"HTTP/1.1\r\nhost: 127.0.0.1:{load.port}\r\naccept: */*\r\n{shown}\r\n"
         return [f"GET {path} {head}".encode() for path in load.gets]
     return [
         b"POST %b HTTP/1.1\r\nhost: 127.0.0.1:%d\r\naccept: */*\r\ncontent-type: application/json\r\n"

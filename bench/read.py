@@ -95,10 +95,10 @@ def array(stage: Stage, ours: int, bare: int) -> list[Result]:
 
 
 @contextmanager
-def query_side(stage: Stage) -> Iterator[tuple[int, int]]:
+def query_side(stage: Stage, **settings: str) -> Iterator[tuple[int, int]]:
     """Runs one worker of the query side during the body; yields its port and process id."""
     port = free_port()
-    environment = {"DATABASE_URL": in_database(stage.stack.query_url, "bench")}
+    environment = {"DATABASE_URL": in_database(stage.stack.query_url, "bench"), **settings}
     with stage.process(
         "query-side", "footfall", "query-side", "--port", str(port), port=port, environment=environment
     ) as process:

@@ -35,6 +35,8 @@ from telemetry.traces.tracing import TRACING
 from web.asgi import App
 from web.documents import document_route
 from web.fast_handler import FastHandler
+from web.policies.decisions import RequestPolicy
+from web.policies.limits.turns import Turns
 from web.tenants.position_tokens import PositionTokens
 
 # Every hot query walks one range of one index in its order and stops early. What the planner would rather do, to gather
@@ -70,7 +72,8 @@ class QuerySide:
         self.fast_handlers: dict[bytes, FastHandler] = {}
         # Past what else is before the routes.
         self.direct_routes: dict[str, App] = {PROCESSED: self.raw_routes[PROCESSED]}
-        self.policies = [self._live.policy]
+        # Who waits for a position has no turn yet.
+        self.policies: list[RequestPolicy] = [self._live.policy, Turns(settings.query_pool_size)]
         self.probes = {"postgres": self._postgres_state}
         self.documents = {DOCUMENT: partial(document, catalogue)}
 
