@@ -65,7 +65,7 @@ class CommandSide:
         positions = PositionTokens(settings.position_secret.get_secret_value())
         self._startup_timeout = settings.startup_timeout_ms / 1000  # seconds
         self._log = KafkaEventLog(
-            lambda: producer_of(settings),
+            lambda: producer_of(settings, sealed=sealing is not None),
             settings.kafka_topic,
             timeout=settings.publish_timeout_ms / 1000,
             retries=settings.publish_retries,
@@ -157,7 +157,15 @@ def command_policies(settings: CommandSettings, quota: Sequence[RequestPolicy] =
     return [CommandHeads(heads), *quota, in_flight]
 
 
-def producer_of(settings: CommandSettings) -> AIOKafkaProducer:
+def compression_of(settings: CommandSettings, *, sealed: bool) -> str | None:
+    """The compression that the settings name. What is sealed looks random, and gzip spends long on that in vain."""
+    named = settings.kafka_compression
+    if sealed and "kafka_compression" not in settings.model_fields_set:
+        named = "zstd"
+    return None if named == "none" else named
+
+
+def producer_of(settings: CommandSettings, *, sealed: bool = False) -> AIOKafkaProducer:
     """An idempotent producer with acks=all; see libraries' defaults in docs/decisions/0005."""
     return AIOKafkaProducer(
         **settings.client_options(),
@@ -165,7 +173,7 @@ def producer_of(settings: CommandSettings) -> AIOKafkaProducer:
         acks="all",
         enable_idempotence=True,
         linger_ms=0,
-        compression_type=None if settings.kafka_compression == "none" else settings.kafka_compression,
+        compression_type=compression_of(settings, sealed=sealed),
         max_batch_size=262_144,
         max_request_size=1_048_576,
         request_timeout_ms=min(settings.publish_timeout_ms, ANSWER_TIMEOUT_MS),

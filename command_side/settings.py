@@ -19,7 +19,11 @@ class CommandSettings(KafkaSettings, WireSettings, ServingSettings):
     kafka_audit_topic: str = Field(
         default=AUDIT_TOPIC, description="Topic of the audit log's anchors, and of notes for it."
     )
-    kafka_compression: Compression = Field(default="gzip", description="Compression of record batches.")
+    kafka_compression: Compression = Field(
+        default="gzip",
+        description="Compression of record batches. Unset with PRIVACY=sealed: `zstd`, which costs a tenth of the CPU"
+        " there.",
+    )
     publish_timeout_ms: int = Field(
         default=30_000,
         ge=100,

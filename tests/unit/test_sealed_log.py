@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 
 import pytest
 
+from command_side.app import compression_of
 from command_side.publishing.event_log import (
     BUSY,
     FAILED,
@@ -18,6 +19,7 @@ from command_side.publishing.event_log import (
     PendingPublish,
 )
 from command_side.publishing.sealed_log import SealedLog
+from command_side.settings import CommandSettings
 from contracts.event import ActivityCommand
 from contracts.record import EventRecord, new_record
 from sealing.errors import KeyStoreAwayError, WrongTenantKeysError
@@ -173,6 +175,13 @@ async def test_a_look_that_fails_answers_those_who_came_meanwhile() -> None:
     await turns()
     assert outcomes == [KEYS_AWAY, KEYS_AWAY]
     assert seals.looks == [[b"a"]]
+
+
+def test_what_is_sealed_is_compressed_by_zstd_unless_a_setting_says_otherwise() -> None:
+    assert compression_of(CommandSettings(), sealed=False) == "gzip"
+    assert compression_of(CommandSettings(), sealed=True) == "zstd"
+    assert compression_of(CommandSettings(kafka_compression="gzip"), sealed=True) == "gzip"
+    assert compression_of(CommandSettings(kafka_compression="none"), sealed=True) is None
 
 
 def test_what_was_used_lately_is_remembered_within_the_limit() -> None:
