@@ -26,6 +26,7 @@ from bench import (
     sealed,
     traces,
     visible,
+    wire_formats,
 )
 from bench.result import Result
 from bench.stage import Stage, StageError, stage
@@ -49,6 +50,7 @@ BENCHMARKS: dict[str, Callable[[Stage], list[Result]]] = {
     "plan_points": plan_points.plan_points,
     "rebalance": rebalance.rebalance,
     "sealed": sealed.sealed,
+    "wire_formats": wire_formats.wire_formats,
     "visible_after_201": visible.visible,
     "a_million_events": million.million,
     "read": read.read,

@@ -39,8 +39,7 @@ class RegistryClient:
 
     def __init__(self, settings: WireSettings) -> None:
         self.url = settings.schema_registry_url.rstrip("/")
-        name, password = settings.schema_registry_username, settings.schema_registry_password.get_secret_value()
-        self._login = (name, password) if name else None
+        self._name, self._password = settings.schema_registry_username, settings.schema_registry_password
         self._files = TlsFiles(settings.schema_registry_ca_file)
 
     async def ask(self, method: str, *path: str, body: object = None) -> Answer:
@@ -48,9 +47,10 @@ class RegistryClient:
         target = "/".join((self.url, *(quote(part, safe="") for part in path)))
         content = None if body is None else msgspec.json.encode(body)
         try:
+            login = (self._name, self._password.get_secret_value()) if self._name else None  # it may be in a new file
             verify = client_context(self._files) if self.url.startswith("https:") else True
             async with (
-                httpx.AsyncClient(timeout=TIMEOUT, verify=verify, auth=self._login, trust_env=False) as client,
+                httpx.AsyncClient(timeout=TIMEOUT, verify=verify, auth=login, trust_env=False) as client,
                 client.stream(
                     method, target, content=content, headers={"content-type": MEDIA_TYPE, "accept": MEDIA_TYPE}
                 ) as response,

@@ -40,9 +40,10 @@ def validate_events_fast(values: Sequence[bytes | None]) -> ValidEvents | None:
     """What `validate_complete_user_event` makes of each value, if all are plainly valid and of version 1."""
     if None in values:
         return None
-    found = _validated(values)  # type: ignore[arg-type]  # None was ruled out
-    if found is None and any(value.startswith(MAGIC) for value in values):  # type: ignore[union-attr]
-        return _validated([unframed(value) for value in values])  # type: ignore[arg-type]
+    present = cast("Sequence[bytes]", values)
+    found = None if present[0].startswith(MAGIC) else _validated(present)
+    if found is None and any(value.startswith(MAGIC) for value in present):
+        return _validated(list(map(unframed, present)))
     return found
 
 

@@ -12,8 +12,11 @@ import msgspec
 import pytest
 from ruamel.yaml import YAML
 
+from brokers.rights import AUDIT, DEAD_LETTERS, EVENTS, GROUP, KEYS, least_rights
+from contracts.record import AUDIT_TOPIC, CONSUMER_GROUP, DEAD_LETTER_TOPIC, TOPIC
 from footfall.processes.secrets.secret_files import secret_names
 from footfall.settings_page import READERS
+from identity.settings import KeySettings
 from tests import foreign_clients
 from tests.architecture.repository import ROOT
 from tests.patience import PATIENCE
@@ -150,6 +153,33 @@ def test_keda_scales_projectors_by_the_lag_of_their_group() -> None:
     [trigger] = scaled["triggers"]
     assert trigger["metadata"]["consumerGroup"] == "user-activity-consumer-group"
     assert trigger["metadata"]["lagThreshold"] == "20000"
+
+
+PARTS = {
+    "footfall-command-side": ("command side", "every process with AUTH=keys"),
+    "footfall-query-side": ("every process with AUTH=keys",),
+    "footfall-projector": ("projector", "every process with AUTH=keys"),
+    "footfall-topics": ("`topics create`",),
+    "footfall-operator": ("`keys`",),
+}
+
+
+def test_the_users_of_the_example_for_strimzi_have_the_least_rights() -> None:
+    names = {EVENTS: TOPIC, DEAD_LETTERS: DEAD_LETTER_TOPIC, AUDIT: AUDIT_TOPIC, GROUP: CONSUMER_GROUP}
+    names[KEYS] = KeySettings.model_fields[KEYS.lower()].default
+    documents = yaml((HELM / "examples" / "strimzi.yaml").read_text())
+    users = {each["metadata"]["name"]: each["spec"] for each in documents if each["kind"] == "KafkaUser"}
+    assert users.keys() == PARTS.keys()
+    for user, parts in PARTS.items():
+        given = {
+            (re.sub(r"(?<!^)(?=[A-Z])", "_", operation).upper(), acl["resource"]["type"], acl["resource"]["name"])
+            for acl in users[user]["authorization"]["acls"]
+            for operation in acl["operations"]
+        }
+        needed = {
+            (right.operation, right.resource, right.name) for part in parts for right in least_rights(part, names)
+        }
+        assert given == needed, user
 
 
 def helm(*arguments: str) -> str:
