@@ -136,7 +136,7 @@ class _Run:
         todo = {
             partition: (last[partition].end if partition in last else begin, end)
             for partition, (begin, end) in found.items()
-            if await self._continues(partition, last.get(partition), begin, end)
+            if await self._continues(partition, last.get(partition), (begin, end))
         }
         self._total = sum(end - begin for begin, end in todo.values())
         for partition, (begin, end) in sorted(todo.items()):
@@ -147,16 +147,17 @@ class _Run:
         removed = await asyncio.to_thread(self._writer.remove_leftovers)
         return self._told(removed)
 
-    async def _continues(self, partition: int, last: Entry | None, begin: int, end: int) -> bool:
+    async def _continues(self, partition: int, last: Entry | None, span: tuple[int, int]) -> bool:
         """Returns whether the partition's log goes on where the archive ends."""
         if last is None:
             return True
+        (begin, end), written = span, self._manifest.last_with_records.get(partition)
         if end < last.end:
             self._problems.append(_cut(partition, last.end, end))
         elif begin > last.end:
             self._problems.append(_trimmed(partition, last.end, begin))
-        elif begin <= last.last and not await self._has(partition, last):
-            self._problems.append(_differs(partition, last.last))
+        elif written is not None and begin <= written.last and not await self._has(partition, written):
+            self._problems.append(_differs(partition, written.last))
         else:
             return True
         return False
@@ -180,6 +181,9 @@ class _Run:
         if file is not None:
             unreadable = partition in self._unreadable
             await self._publish(file, file.last.offset + 1 if unreadable else end)
+        elif begin < end and partition not in self._unreadable:
+            await self._check_topic()
+            await self._writer.cover(partition, begin, end)
 
     async def _records(self, partition: int, begin: int, end: int) -> AsyncIterator[ConsumerRecord]:
         """Yields the records that can be read; a producer's whole batch cannot, or all of it can."""
@@ -198,9 +202,12 @@ class _Run:
         return full or day_of(record) > file.day
 
     async def _publish(self, file: NewFile, end: int) -> None:
+        await self._check_topic()
+        await self._writer.publish(file, end)
+
+    async def _check_topic(self) -> None:
         if await self._log.source() != self._source:
             raise ArchiveError(f"{self._source.topic} was made anew meanwhile. What was archived before is whole.")
-        await self._writer.publish(file, end)
 
     def _told(self, removed: int) -> Ran:
         written, writer = self._writer.written, self._writer
@@ -208,7 +215,7 @@ class _Run:
         return Ran(
             self._store.place,
             sum(entry.count for entry in written),
-            len(written),
+            sum(bool(entry.file) for entry in written),
             sum(entry.bytes for entry in written),
             now.spans,
             writer.number,

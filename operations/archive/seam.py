@@ -95,4 +95,4 @@ def _differs(partition: int, offset: int) -> SeamError:
 
 def ends_of_records(manifest: Manifest) -> dict[int, int]:
     """Returns, by partition, the offset after the last archived record."""
-    return {partition: entry.last + 1 for partition, entry in manifest.last.items()}
+    return {partition: entry.last + 1 for partition, entry in manifest.last_with_records.items()}

@@ -47,20 +47,21 @@ def verify(store: Store, on_progress: OnProgress, expected_head: str | None = No
     """
     manifest = read_manifest(store)
     faults = [*manifest.faults, *_faults_of_end(manifest, store.place, expected_head)]
-    names = set(store.names(DATA))
-    total, done = sum(entry.count for entry in manifest.entries), 0
-    for entry in manifest.entries:
+    written = [entry for entry in manifest.entries if entry.file]
+    strangers = set(store.names(DATA)) - {entry.file for entry in written}
+    total, done = sum(entry.count for entry in written), 0
+    for entry in written:
         faults += _faults_of_file(store, entry)
         done += entry.count
         on_progress(done, total)
     return Verified(
         store.place,
         total,
-        len(manifest.entries),
+        len(written),
         manifest.spans,
         manifest.number,
         manifest.head,
-        len(names - {entry.file for entry in manifest.entries}),
+        len(strangers),
         faults,
     )
 

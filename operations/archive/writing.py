@@ -92,8 +92,13 @@ class NewFile:
             records=hash_of_blocks(self._file.blocks),
             last_record=digest(self.last),
             blocks=self._file.blocks,
-            written_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            written_at=now(),
         )
+
+
+def now() -> str:
+    """Returns the time, as entries tell it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def file_hash(path: Path) -> str:
@@ -120,6 +125,31 @@ class Writer:
         """Begins a file that covers the offsets from `begin` on."""
         return NewFile(self._store, self._number + 1, begin, first)
 
+    async def cover(self, partition: int, begin: int, end: int) -> Entry:
+        """Covers offsets that have no record. Raises ArchiveError as `publish`."""
+        entry = Entry(
+            format=FORMAT,
+            number=self._number + 1,
+            previous=self.head,
+            topic=self._source.topic,
+            topic_id=self._source.topic_id,
+            partition=partition,
+            begin=begin,
+            end=end,
+            first=begin,
+            last=begin - 1,
+            count=0,
+            day="",
+            file="",
+            bytes=0,
+            sha256="",
+            records=hash_of_blocks([]),
+            last_record="",
+            blocks=[],
+            written_at=now(),
+        )
+        return await self._enter(entry)
+
     async def publish(self, file: NewFile, end: int) -> Entry:
         """Makes a file that covers the offsets up to `end` a part of the archive.
 
@@ -129,16 +159,20 @@ class Writer:
         with at_place(self._store.place):
             file.close()
         entry = await asyncio.to_thread(file.entry, self._source, end, self.head)
-        stored = encoded(entry)
         await reached("archive_staged")
         await asyncio.to_thread(self._store.publish, file.path, file.name)
         await reached("archive_written")
+        return await self._enter(entry)
+
+    async def _enter(self, entry: Entry) -> Entry:
+        stored = encoded(entry)
         try:
             await asyncio.to_thread(self._store.create, entry.name, stored)
         except FileExistsError:
             if await asyncio.to_thread(self._store.read, [entry.name]) == [stored]:  # ours, and its answer was lost
                 return self._entered(entry, stored)
-            await asyncio.to_thread(self._store.remove, file.name)
+            if entry.file:
+                await asyncio.to_thread(self._store.remove, entry.file)
             raise ArchiveError(
                 f"Another run writes into the archive at {self._store.place} at this moment; what this one wrote "
                 "before is a part of it. Let one run at a time."

@@ -22,7 +22,8 @@ class Block(msgspec.Struct, frozen=True, rename="camel"):
 class Entry(msgspec.Struct, frozen=True, rename="camel"):
     """One file. It covers the offsets from `begin` up to `end`, some of which may have no record.
 
-    Transaction markers and records of aborted transactions have offsets, and are not archived.
+    Transaction markers and records of aborted transactions have offsets, and are not archived. An entry that covers
+    nothing else has no file.
 
     `sha256`, `bytes`: of the file. `records`: the hash of its blocks' hashes. `last_record`: that of the last record.
     `previous`: the hash of the entry before, as it is stored. `check`: the hash of this one without it.

@@ -51,6 +51,11 @@ class Manifest(msgspec.Struct, frozen=True):
         return {entry.partition: entry for entry in self.entries}
 
     @property
+    def last_with_records(self) -> dict[int, Entry]:
+        """The last entry of each partition that has a file."""
+        return {entry.partition: entry for entry in self.entries if entry.file}
+
+    @property
     def topic_id(self) -> UUID | None:
         """The topic's id, as the first entry has it."""
         return self.entries[0].topic_id if self.entries else None
@@ -126,6 +131,8 @@ def _of(entries: Sequence[Entry]) -> str:
 
 
 def _is_in_order(entry: Entry) -> bool:
+    if not entry.file:
+        return entry.begin < entry.end and not entry.blocks and not entry.count
     edges = [entry.begin, *(edge for block in entry.blocks for edge in (block.first, block.last + 1)), entry.end]
     return (
         bool(entry.blocks)
