@@ -37,7 +37,7 @@ LONGEST = (
     *("test_dead_letters", "test_server_failures_are_not_the_records", "test_drain", "test_projector", "test_gaps"),
     *("test_broker_gone", "test_watchdog", "test_status", "test_what_was_seen_stays_seen", "test_read_model_schema"),
     *("test_feed_proof", "test_query_side", "test_query_openapi", "test_topic_promises", "test_partitions_added"),
-    "test_three_brokers",
+    *("test_three_brokers", "test_archive"),
 )
 QUERY_TIMEOUT_MS = str(int(PATIENCE * 1000))  # no query is too slow unless a test is about that
 

@@ -7,21 +7,27 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import httpx
 import pytest
 from aiokafka.structs import ConsumerRecord
 
 from operations.archive.files import places
 from operations.archive.files.bucket import Bucket as S3Store
+from operations.archive.files.manifest import sound_manifest
+from operations.archive.files.reading import Place, Records
+from operations.archive.files.refusal import ArchiveError
+from operations.archive.files.stores import Directory
 from tests.architecture.repository import ROOT
 from tests.conftest import Footfall
 from tests.drivers.archiving import Bucket, a_bucket, archive, archive_json, archived, files, killed, started
 from tests.drivers.privacy import privacy
 from tests.drivers.rebuilding import NEW, OLD, a_day, rebuild, wait_until_done
+from tests.drivers.sealed import key_store_of
 from tests.patience import PATIENCE
 from tests.processes import wait_until
 from tests.producing import (
@@ -118,12 +124,19 @@ def test_verify_names_what_is_not_as_it_was_written(footfall: Footfall, tmp_path
     produce(footfall, [Raw(os.urandom(60), b"k", 0) for _ in range(700)])
     head = archive_json(footfall, place, "run", given=FEW)["head"]
     first, second, *_ = files(place)
+    manifest = sound_manifest(Directory(place))
     named = [path.relative_to(place).as_posix() for path in (first, second)]
     for at, told_of in ((5_000, "partition 0, offsets 150 to 299"), (-2, "no Parquet file"), (-20, "")):
         was = flip(second, at)
         ((kind, file, what),) = faults(footfall, place)
         assert (kind, file) == ("changed", named[1])
         assert told_of in what
+        if told_of:
+            with (
+                closing(Records(Directory(place), manifest)) as records,
+                pytest.raises(ArchiveError, match="is not as it was written"),
+            ):
+                records.load(Place(manifest.entries[1], 0))
         second.write_bytes(was)
     first.rename(tmp_path / "away")
     assert [fault[:2] for fault in faults(footfall, place)] == [("missing", named[0])]
@@ -217,6 +230,29 @@ def noted(footfall: Footfall, action: str) -> list[str]:
 
 
 OF_ERASED = f"SELECT count(*) AS n FROM {NEW}.processed_events WHERE user_id = 'user-7'"
+
+
+@pytest.mark.skipif("FOOTFALL_LONG" not in os.environ, reason="a key store and a front of its own; FOOTFALL_LONG=1")
+def test_the_archive_of_a_sealed_log_is_ciphertext_and_builds_a_generation(footfall: Footfall, tmp_path: Path) -> None:
+    keys, place = key_store_of(footfall), tmp_path / "archive"
+    given = dict(keys.environment())
+    start: Any = footfall.start
+    front = start("front", **given)
+    projector = start_projector(footfall, **given)
+    for n in range(60):
+        command = {"userId": f"canary-{n % 3}", "eventType": "PRODUCT_VIEW", "payload": {"note": "secret"}}
+        assert httpx.post(f"{front.url}/events/generate", json=command).status_code == 201
+    wait_until_done(footfall, OLD, 60)
+    assert httpx.delete(f"{front.url}/users/canary-1").status_code == 202
+    wait_until_done(footfall, OLD, 66)
+    for partition, (_, end) in archive_json(footfall, place, "run")["spans"].items():
+        asyncio.run(delete_before(footfall.servers.kafka, footfall.topic, int(partition), end))
+    values = b"".join(row["value"] + (row["key"] or b"") for row in archived(place))
+    assert b"canary" not in values
+    assert b"secret" not in values
+    assert archive_json(footfall, place, "restore", given=given)["records"] == 66
+    assert "is verified" in rebuild(footfall, "verify")
+    assert projector.terminate() == front.terminate() == 0
 
 
 @pytest.mark.skipif("FOOTFALL_LONG" not in os.environ, reason="1,000,000 events; FOOTFALL_LONG=1")

@@ -1,6 +1,7 @@
 """Reads archived records in order, and proves each block by its hash before anybody sees a record of it."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import IO
 
@@ -28,6 +29,7 @@ class Records:
     def __init__(self, store: Store, manifest: Manifest) -> None:
         self._store, self.manifest = store, manifest
         self._open: dict[int, tuple[str, IO[bytes], ReadFile]] = {}  # by partition: the file that was read last
+        self._reading = threading.Lock()  # blocks are loaded in threads, and a file has one position
 
     def places(self, partition: int, offset: int) -> Iterator[Place]:
         """Yields the blocks that have records at or after an offset."""
@@ -41,7 +43,8 @@ class Records:
         """Returns the records of a block. Raises ArchiveError if they are not those that were archived."""
         entry, block = place.entry, place.entry.blocks[place.block]
         try:
-            records = self._file(entry).block(place.block)
+            with self._reading:
+                records = self._file(entry).block(place.block)
         except UNREADABLE as error:
             raise ArchiveError(_changed(entry.file, type(error).__name__)) from error
         if digest_of_all(records) != block.sha256:
@@ -68,8 +71,13 @@ class Records:
             if found is not None:
                 found[2].close()
                 found[1].close()
+                del self._open[entry.partition]
             file = self._store.open(entry.file)
-            found = self._open[entry.partition] = (entry.file, file, ReadFile(file, entry.topic))
+            try:
+                found = self._open[entry.partition] = (entry.file, file, ReadFile(file, entry.topic))
+            except BaseException:
+                file.close()
+                raise
         return found[2]
 
 
