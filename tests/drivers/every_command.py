@@ -8,6 +8,7 @@ from footfall.cli.main import cli
 PROCESSES = ("command-side", "query-side", "front", "projector", "console")
 WHOLE_STACKS = ("up", "demo")
 ASKING_NOBODY = ("plan",)
+ARCHIVE = ("archive restore", "archive run", "archive verify")  # without one, they end before all else
 ARGUMENTS = {
     "dlq list": (),
     "dlq show": ("t", "0", "0"),

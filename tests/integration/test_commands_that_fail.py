@@ -11,6 +11,7 @@ import rich_click as click
 
 from footfall.cli.main import cli
 from tests.drivers.every_command import (
+    ARCHIVE,
     ARGUMENTS,
     ASKING_NOBODY,
     FIRST,
@@ -39,7 +40,7 @@ def leaves(group: click.Group, *path: str) -> Iterator[str]:
 
 
 def test_every_command_is_known_here() -> None:
-    assert set(leaves(cli)) == {*ARGUMENTS, *PROCESSES, *WHOLE_STACKS, *REPORTS, *ASKING_NOBODY}
+    assert set(leaves(cli)) == {*ARGUMENTS, *PROCESSES, *WHOLE_STACKS, *REPORTS, *ASKING_NOBODY, *ARCHIVE}
 
 
 @pytest.mark.parametrize("command", WITH_DATABASE)
@@ -118,6 +119,11 @@ def test_without_postgresql_it_is_one_sentence(database: Servers, command: str) 
 def test_without_kafka_it_is_one_sentence(database: Servers, command: str) -> None:
     environment = {**urls(database.admin_url), "KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{free_port()}"}
     assert_a_sentence(footfall(command, **environment), "Kafka")
+
+
+@pytest.mark.parametrize("command", ARCHIVE)
+def test_without_an_archive_it_is_one_sentence(command: str) -> None:
+    assert_a_sentence(footfall(command, **urls(f"postgresql://user:{FIRST}@127.0.0.1/x")), "ARCHIVE_LOCATION")
 
 
 @pytest.fixture(scope="module")
