@@ -47,7 +47,8 @@ SESSION = {"default_transaction_read_only": "on", "enable_bitmapscan": "off", "m
 class QuerySide:
     """Everything of the query side that an application needs."""
 
-    def __init__(self, settings: QuerySettings, catalogue: Catalogue) -> None:
+    def __init__(self, settings: QuerySettings, catalogue: Catalogue, identity: RequestPolicy) -> None:
+        """`identity`: of the process; what lasts asks it again whether its client may still ask."""
         self._settings = settings
         self._catalogue, event_types = catalogue, catalogue.names
         self._opened: asyncpg.Pool | None = None
@@ -60,7 +61,7 @@ class QuerySide:
         tokens = PositionTokens(
             settings.position_secret.get_secret_value(), settings.position_secret_also.get_secret_value()
         )
-        self._live = LiveReads(self._pool, self._cursors, tokens, settings, waiting, event_types)
+        self._live = LiveReads(self._pool, self._cursors, tokens, settings, waiting, event_types, identity)
         events = EventRoutes(self._pool, pages, timeout)
         given = dependencies_of(self._pool, self._cursors, lambda: self._live.statuses, tokens, timeout)
         typed = reading_router([*ACTIVITY_ROUTES, event_status], given, waiting, event_types)

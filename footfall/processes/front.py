@@ -48,7 +48,7 @@ def run_front(port: int | None) -> int:
     sealing = load_sealing(catalogue, settings.startup_timeout_ms)
     configure_logs(settings.log_level, PERSONAL_FIELDS | catalogue.personal_fields)
     require_own_sessions(settings.database_url.get_secret_value(), settings.replica_database_url.get_secret_value())
-    queries = QuerySide(settings, catalogue)
+    queries = QuerySide(settings, catalogue, door.policy)
     limits = limit_side(
         settings,
         is_open=door.is_open(),

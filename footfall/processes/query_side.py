@@ -19,7 +19,7 @@ def run_query_side(port: int | None) -> int:
     catalogue = load_catalogue(settings.event_types_file)
     configure_logs(settings.log_level, PERSONAL_FIELDS | catalogue.personal_fields)
     require_own_sessions(settings.database_url.get_secret_value(), settings.replica_database_url.get_secret_value())
-    side = QuerySide(settings, catalogue)
+    side = QuerySide(settings, catalogue, door.policy)
     connections = settings.max_connections
     limits = limit_side(settings, is_open=door.is_open(), commands=connections, requests=connections)
     return serve_sides("query-side", settings, door, limits, transport, side, on_exit=side.end_streams)

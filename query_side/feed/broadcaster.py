@@ -26,7 +26,7 @@ MAX_QUEUED = 1_000  # pieces in one subscriber's queue, because each piece costs
 PATIENCE = 1.0  # seconds that the next read waits for subscribers to empty their queues
 RETRY = 0.5  # seconds before the next attempt while the database is unavailable
 
-End = Literal["slow", "shutdown", "history"]
+End = Literal["slow", "shutdown", "history", "credentials"]
 
 
 class Filter(msgspec.Struct, frozen=True):
@@ -71,10 +71,14 @@ class Subscriber:
         return True
 
     def end(self, why: End) -> None:
-        """Ends the stream. For a slow client it drops the queue; the client gets these events after it reconnects."""
+        """Ends the stream.
+
+        For a slow client it drops the queue; the client gets these events after it reconnects. Whoever has lost the
+        right to them gets nothing that is queued, either.
+        """
         if self.ended is None:
             self.ended = why
-            if why == "slow":
+            if why in ("slow", "credentials"):
                 self._queue.clear()
                 self._queued = 0
             self.drained.set()
@@ -261,6 +265,7 @@ def end_event(why: End) -> bytes:
         "slow": "Client too slow; reconnect with Last-Event-ID.",
         "history": "The log was replaced, so this id is no longer valid. Start again with since=beginning.",
         "shutdown": "The server is shutting down; reconnect with Last-Event-ID.",
+        "credentials": "The credentials that began this stream are not accepted any more.",
     }
     data = msgspec.json.encode({"reason": why, "message": reasons[why]})
     return b"event: end\ndata: " + data + b"\n\n"

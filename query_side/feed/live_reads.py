@@ -18,6 +18,7 @@ from query_side.log_positions.progress import Progress
 from query_side.log_positions.read_your_writes import ReadYourWrites
 from query_side.settings import QuerySettings
 from web.asgi import App
+from web.policies.decisions import RequestPolicy
 from web.policies.limits.shares import Share
 from web.tenants.position_tokens import PositionTokens
 
@@ -33,9 +34,10 @@ class LiveReads:
         settings: QuerySettings,
         waiting: WaitingBytes,
         event_types: Sequence[str],
+        identity: RequestPolicy,
     ) -> None:
         topic, heartbeat = settings.kafka_topic, settings.stream_heartbeat_ms / 1000
-        self._cursors_of = cursors_of
+        self._cursors_of, self._identity = cursors_of, identity
         self._loop: asyncio.AbstractEventLoop | None = None
         self._progress = Progress(settings.database_url, pool_of, topic, on_replica=settings.on_replica())
         self._broadcaster = Broadcaster(self._progress, pool_of, topic, heartbeat)
@@ -82,3 +84,4 @@ class LiveReads:
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(self._progress.run())
                     tasks.create_task(self._broadcaster.run(self._cursors_of()))
+                    tasks.create_task(self._streams.watch_credentials(self._identity))

@@ -25,7 +25,10 @@ from query_side.log_positions.served_history import UNTAGGED, AnotherHistoryErro
 from read_model.connecting.unavailable import DATABASE_UNAVAILABLE
 from telemetry.logs import get_logger
 from web.asgi import Receive, Scope, Send
+from web.policies.decisions import Admit, NeedsIO, RequestPolicy
 from web.policies.limits.shares import Share
+from web.policies.passage import HEAD_KEY
+from web.policies.request_head import RequestHead
 
 CATCH_UP_LIMIT = 500  # entries in one read for one client
 FIRST_CATCH_UP = 10  # entries in the first read, while the size of the events is unknown
@@ -33,6 +36,7 @@ CATCH_UP_BYTES = 65_536  # of events in one read: a client that does not receive
 MAX_CATCHING_UP = 8  # clients that read from the database at once; others wait for their turn
 SEND_SIZE = 65_536  # bytes that are sent at once: a slow client cannot receive a whole burst within SEND_TIMEOUT
 SEND_TIMEOUT = 30.0  # seconds in which a client must receive at least a part of what was sent
+CHECK_CREDENTIALS = 1.0  # seconds between two looks at the credentials of streams
 BUSY = "Too many streams are open; try again shortly."
 LAST_ID = "lastEventId"  # the parameter that event-source-polyfill sends instead of the header `Last-Event-ID`
 NOTHING = {"type": "http.response.body", "body": b"", "more_body": True}
@@ -60,7 +64,7 @@ class Streams:
         self._places, self._share = Places(share.places, BUSY), share
         self._heartbeat = heartbeat
         self._catching_up = asyncio.Semaphore(MAX_CATCHING_UP)
-        self._subscribers: set[Subscriber] = set()
+        self._subscribers: dict[Subscriber, RequestHead] = {}
         self._ending = False
 
     def end_all(self) -> None:
@@ -84,12 +88,24 @@ class Streams:
             await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
             await send({"type": "http.response.body", "body": b""})
             return
-        await self._streamed(Subscriber(wants), since, receive, send)
+        subscriber = Subscriber(wants)
+        self._subscribers[subscriber] = scope[HEAD_KEY]
+        await self._streamed(subscriber, since, receive, send)
+
+    async def watch_credentials(self, identity: RequestPolicy) -> None:
+        """Ends, for ever, the streams whose key was revoked, or whose token has expired, since they began."""
+        while True:
+            await asyncio.sleep(CHECK_CREDENTIALS)
+            for subscriber, head in [*self._subscribers.items()]:
+                decision = identity(head)
+                if isinstance(decision, NeedsIO):
+                    decision = await decision.ask()
+                if not isinstance(decision, Admit):
+                    subscriber.end("credentials")
 
     async def _streamed(
         self, subscriber: Subscriber, since: ReaderPosition | None, receive: Receive, send: Send
     ) -> None:
-        self._subscribers.add(subscriber)
         if self._ending:  # since it was tested
             subscriber.end("shutdown")
         gone = asyncio.create_task(until_disconnect(receive))
@@ -99,7 +115,7 @@ class Streams:
                 await asyncio.wait([gone, work], return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._broadcaster.unsubscribe(subscriber)
-            self._subscribers.discard(subscriber)
+            del self._subscribers[subscriber]
             gone.cancel()
             work.cancel()
             await asyncio.wait([work])

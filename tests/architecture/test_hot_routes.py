@@ -14,6 +14,7 @@ from command_side.settings import CommandSettings
 from query_side.app import QuerySide
 from query_side.openapi.document import document as queries
 from query_side.settings import QuerySettings
+from tests.drivers.identity import OPEN
 from tests.shipped_types import SHIPPED
 from web.application import Side
 from web.hot_routes import HOT
@@ -24,7 +25,7 @@ NOT_A_PATH = "/users//{what}"  # an empty user id: refused in the words of the r
 @pytest.fixture(scope="module")
 def sides() -> list[Side]:
     queries_settings = QuerySettings(database_url="postgresql://u@h/d")  # type: ignore[arg-type]
-    return [CommandSide(CommandSettings(), SHIPPED), QuerySide(queries_settings, SHIPPED)]
+    return [CommandSide(CommandSettings(), SHIPPED), QuerySide(queries_settings, SHIPPED, OPEN)]
 
 
 def test_what_is_plain_asgi_is_in_the_list_and_nothing_else(sides: list[Side]) -> None:

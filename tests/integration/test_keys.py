@@ -22,6 +22,7 @@ from identity.keys.topic import RegisterTopic, ensure_topic, opened
 from tests.conftest import Footfall
 from tests.drivers.own_broker import OwnBroker
 from tests.drivers.raw_http import until
+from tests.patience import PATIENCE
 from tests.processes import wait_until
 from tests.servers import Servers
 from tests.topic_reader import records_of
@@ -181,7 +182,12 @@ def test_processes_open_to_keys_and_to_nothing_else(footfall: Footfall) -> None:
     assert [asked(front.url, "/events/processed", shown) for shown in (narrow, key)] == [403, 200], "all is an export"
     metrics = httpx.get(f"{front.url}/metrics", headers={"Authorization": f"Bearer {operator}"}).text
     assert f'key_last_use_seconds{{key="{created["keyId"]}"}}' in metrics
-    keys("revoke", created["keyId"])
+    shown = {"Authorization": f"Bearer {key}"}
+    with httpx.stream("GET", f"{front.url}/events/stream", headers=shown, timeout=PATIENCE) as answer:
+        told = answer.iter_text()
+        assert "event: begin" in next(told)
+        keys("revoke", created["keyId"])
+        assert '"reason":"credentials"' in "".join(told), "the stream ended, and said why"
     for process in processes:
         wait_until(lambda at=process.url: asked(at, "/metrics", key) == 401, 10, "the revocation")  # type: ignore[misc]
         assert key not in process.log_text()
