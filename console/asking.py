@@ -66,7 +66,7 @@ class Console:
         self.sessions, self.watch = sessions, watch
         self.jobs = Jobs()
         self.history = History(settings, watch)
-        self.now: tuple[int, bytes] = -1, b""  # the part of the overview that all see, and the look that it is of
+        self.now: tuple[tuple[int, int], bytes] = (-1, 0), b""  # what all see of the overview; of which look and time
         self.searching = asyncio.Lock()  # of who searches the log
         self.pool: Callable[[], Any] = lambda: None  # reads as DATABASE_URL
         self.operators: Callable[[], Any] = lambda: None  # reads as OPERATOR_DATABASE_URL; None: it is not set

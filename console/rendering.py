@@ -1,5 +1,7 @@
 """Templates, and how values look in them."""
 
+import html
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache
@@ -41,6 +43,8 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     filters: dict[str, Callable[..., str]] = {
+        "prose": prose,
+        "stamp": stamp,
         "count": count,
         "ago": ago,
         "span": span,
@@ -88,6 +92,16 @@ def ago(at: datetime | None) -> str:
 def moment(at: datetime | None) -> str:
     """A moment in UTC."""
     return "–" if at is None else at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def prose(text: str) -> str:
+    """A sentence of ours as HTML, what it quotes in backticks as code; whatever else is in it is text."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(visible(text)))
+
+
+def stamp(text: str | None) -> str:
+    """A moment as JSON has it, to the second, as `moment` shows it."""
+    return "–" if text is None else text[:19].replace("T", " ")
 
 
 def size(number: float | None) -> str:

@@ -3,7 +3,7 @@
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const shown = (value, unit) => {
     if (value === null || value === undefined) return "–";
-    if (unit === "s" && value < 1) return (value * 1000).toPrecision(3).replace(/\.?0+$/, "") + " ms";
+    if (unit === "s" && value < 1) return +(value * 1000).toPrecision(3) + " ms";
     const text = value >= 100 ? Math.round(value).toLocaleString("en") : String(+value.toPrecision(3));
     return unit === "/s" ? text + "/s" : unit ? text + " " + unit : text;
   };
@@ -15,7 +15,7 @@
     return {
       width, height: 150, legend: { show: false }, cursor: { y: false, points: { size: 6 }, drag: { x: false, y: false } },
       scales: { y: { range: (_, low, high) => [Math.min(0, low || 0), high > 0 ? high * 1.1 : 1] } },
-      axes: [{ ...axis, space: 70, values: (_, ticks) => ticks.map((tick) => new Date(tick * 1000).toISOString().slice(...(ticks[ticks.length - 1] - ticks[0] > 172800 ? [5, 10] : ticks[1] - ticks[0] < 60 ? [11, 19] : [11, 16]))) }, { ...axis, size: 52, values: (_, ticks) => ticks.map((tick) => shown(tick, unit === "/s" ? "" : unit)) }],
+      axes: [{ ...axis, size: 28, space: 70, values: (_, ticks) => ticks.map((tick) => new Date(tick * 1000).toISOString().slice(...(ticks[ticks.length - 1] - ticks[0] > 172800 ? [5, 10] : ticks[1] - ticks[0] < 60 ? [11, 19] : [11, 16]))) }, { ...axis, size: 52, values: (_, ticks) => ticks.map((tick) => shown(tick, unit === "/s" ? "" : unit)) }],
       series: [{}, ...series.map((name, number) => ({ label: name, stroke: css("--c" + number), width: 2, spanGaps: false, points: { show: false },
         fill: series.length === 1 ? css("--c" + number) + "22" : undefined }))],
       hooks: { setCursor: [(plot) => values(figure, plot.data, plot.cursor.idx, series, unit)] },
@@ -27,7 +27,7 @@
     line.replaceChildren(...series.map((name, number) => {
       const span = document.createElement("span"), key = document.createElement("i");
       key.className = "key k" + number;
-      span.append(key, (names[name] || name) + " " + shown(data[number + 1][at], unit));
+      span.append(key, (names[name] || name) + ": " + shown(data[number + 1][at], unit));
       return span;
     }));
   }

@@ -1,12 +1,13 @@
 """`/console`: is everything all right, and if not, what is wrong and what to do; and the last days as graphs."""
 
+import time
 from typing import Any
 
 from litestar import Response, get
 
 from console.asking import HTML, AnyRequest, Asking, PageError, TheConsole
 from console.looking.history import RANGES
-from console.looking.watch import time_left
+from console.looking.watch import LOOK, time_left
 from console.rendering import HEADERS
 
 GRAPHS = (
@@ -26,19 +27,13 @@ async def overview(request: AnyRequest, console: TheConsole) -> Response[bytes]:
     asking = console.asking(request)
     asked = asking.query.get("range", "15m")
     asked = asked if asked in RANGES else "15m"
-    return asking.page("overview.html", **now_of(asking), asked=asked, ranges=list(RANGES), graphs=GRAPHS)
+    return asking.page("overview.html", now=now_shown(asking).decode(), asked=asked, ranges=list(RANGES), graphs=GRAPHS)
 
 
 @get("/console/now", include_in_schema=False)
 async def now(request: AnyRequest, console: TheConsole) -> Response[bytes]:
     """The part of the overview that changes all the time, the same for all who look."""
-    asking = console.asking(request)
-    seen = console.watch.viewed()
-    number, body = console.now
-    if number != seen.number:
-        body = asking.text("now.html", **now_of(asking)).encode()
-        console.now = seen.number, body
-    return Response(body, media_type=HTML, headers=HEADERS)
+    return Response(now_shown(console.asking(request)), media_type=HTML, headers=HEADERS)
 
 
 @get("/console/history.json", include_in_schema=False)
@@ -61,6 +56,16 @@ async def lags(request: AnyRequest, console: TheConsole) -> Response[bytes]:
     console.watch.viewed()
     body = await console.history.lags(console.pool(), asked)
     return Response(body, media_type="application/json", headers=HEADERS)
+
+
+def now_shown(asking: Asking) -> bytes:
+    """`now.html`, made once for each look, whoever asks; and again where it is long since, for it says how long."""
+    console, at = asking.console, (asking.console.watch.viewed().number, int(time.monotonic() / LOOK))
+    made, body = console.now
+    if made != at:
+        body = asking.text("now.html", **now_of(asking)).encode()
+        console.now = at, body
+    return body
 
 
 def now_of(asking: Asking) -> dict[str, Any]:

@@ -37,13 +37,15 @@ async def retention(request: AnyRequest, console: TheConsole) -> Response[bytes]
     async with pool.acquire() as connection:
         rows = await connection.fetch(RETENTION, tenant, datetime(since.year, since.month, since.day, tzinfo=UTC))
     cohorts = by_cohort((row["cohort"], row["number"], row["users"]) for row in rows)
+    drawn = columns(cohorts)
     return asking.page(
         "retention.html",
+        drawn=bool(drawn["at"]),
         tenant=tenant,
         cohorts=cohorts,
         weeks=WEEKS,
         lines=[label(number) for number in LINES],
-        columns=msgspec.json.encode(columns(cohorts)).decode(),
+        columns=msgspec.json.encode(drawn).decode(),
         sql=RETENTION.strip(),
     )
 

@@ -12,6 +12,7 @@ from console.looking.joint_reads import JointReads
 from console.looking.scrape import ProcessSeen, samples_of
 from console.looking.watch import NOTHING_YET, Pace, Seen, paces_between, time_left
 from console.pages.retention import by_cohort, columns, label
+from console.rendering import prose, stamp
 from operations.misplaced_records import Misplaced
 from operations.status import GenerationStatus, PartitionStatus, Status
 
@@ -104,6 +105,12 @@ async def test_viewers_share_one_read_and_its_failure() -> None:
     assert [type(each) for each in await asyncio.gather(*failing, return_exceptions=True)] == [OSError] * 2
     with pytest.raises(OSError):  # noqa: PT011 - it has no text
         await shared.once("7d", fail)
+
+
+def test_a_sentence_is_text_but_for_the_commands_that_it_quotes() -> None:
+    assert prose("See `footfall dlq list`, <b>\u202e`") == "See <code>footfall dlq list</code>, &lt;b&gt;\\u202e`"
+    assert prose("`<script>`") == "<code>&lt;script&gt;</code>"
+    assert stamp("2026-11-26T12:43:52.137492Z") == "2026-11-26 12:43:52"
 
 
 def test_a_cohort_is_plotted_only_where_the_week_is_over() -> None:
