@@ -1,8 +1,8 @@
 """What can be wrong with Kafka. Each check describes, joins no group, and changes nothing."""
 
 import time
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Awaitable, Iterable, Sequence
+from typing import Any, TypeVar
 
 from aiokafka.admin import AIOKafkaAdminClient
 
@@ -14,6 +14,8 @@ from projector.consuming.topic_description import describe_with
 
 SLOW = 1.0  # seconds for one question
 
+Answer = TypeVar("Answer")
+
 
 async def kafka_findings(settings: KafkaSettings, others: Sequence[str] = ()) -> list[Finding]:
     """Brokers, the topic's promises, its copies, and `others`. Raises KafkaError when no broker answers."""
@@ -21,25 +23,33 @@ async def kafka_findings(settings: KafkaSettings, others: Sequence[str] = ()) ->
     admin = AIOKafkaAdminClient(**options)
     await with_reason(options, admin.start)
     try:
-        began = time.monotonic()
-        cluster = await admin.describe_cluster()
-        found = [answered(len(cluster["brokers"]), time.monotonic() - began)]
-        (topic,) = await admin.describe_topics([settings.kafka_topic])
+        cluster, slowest = await timed(admin.describe_cluster())
+        (topic,), took = await timed(admin.describe_topics([settings.kafka_topic]))
         if not topic["partitions"]:
             says = f"There is no topic {settings.kafka_topic}."
-            return [*found, Finding("topic", "problem", says, "Run `footfall topics create`.")]
-        described = await describe_with(admin, settings.kafka_topic)
+            lead = answered(len(cluster["brokers"]), max(slowest, took))
+            return [lead, Finding("topic", "problem", says, "Run `footfall topics create`.")]
+        described, described_in = await timed(describe_with(admin, settings.kafka_topic))
+        topics, listed_in = await timed(admin.list_topics())
+        found = [answered(len(cluster["brokers"]), max(slowest, took, described_in, listed_in))]
         broken = [Finding("topic", "warning", sentence) for sentence in broken_promises(described)]
         found += well_unless("topic", broken, "It keeps its promises.")
         least = described.configs.get("min.insync.replicas", "")
         found += copies(topic["partitions"], int(least) if least.isdigit() else 1)
-        return [*found, *other_topics(await admin.list_topics(), others)]
+        return [*found, *other_topics(topics, others)]
     finally:
         await admin.close()
 
 
+async def timed(question: Awaitable[Answer]) -> tuple[Answer, float]:
+    """An answer, and the seconds that it took."""
+    began = time.monotonic()
+    answer = await question
+    return answer, time.monotonic() - began
+
+
 def answered(brokers: int, seconds: float) -> Finding:
-    """Kafka answers, and within a time in which clients can wait for it."""
+    """Kafka answers, and within a time in which clients can wait for it. `seconds`: for the slowest question."""
     says = f"{brokers} brokers answer."
     if seconds < SLOW:
         return Finding("Kafka", "well", says)

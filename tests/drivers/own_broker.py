@@ -31,6 +31,9 @@ class OwnBroker:
     def pid(self) -> int:
         return self._child.process.pid
 
+    def runs(self) -> bool:
+        return self._child.process.poll() is None
+
     def send_signal(self, name: signal.Signals) -> None:
         self._child.process.send_signal(name)
 

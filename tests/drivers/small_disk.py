@@ -4,7 +4,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,8 @@ import pytest
 
 SIZE = 1 << 30  # bytes; those that are not used are nobody's memory
 SPARED = (0, 100_000, 1_000_000, 4_000_000)  # bytes left: it cannot shrink below what servers write meanwhile
+
+FILLER = "filler"
 
 
 @dataclass(frozen=True)
@@ -21,12 +23,16 @@ class SmallDisk:
     path: Path
 
     def fill(self) -> None:
-        """Nothing more can be written."""
+        """Not a page more can be written."""
         assert any(_resize(self.path, shutil.disk_usage(self.path).used + spared) for spared in SPARED)
+        with suppress(OSError), (self.path / FILLER).open("wb", buffering=0) as filler:
+            while filler.write(bytes(4096)):
+                pass
 
     def extend(self) -> None:
         """There is room again."""
         assert _resize(self.path, SIZE)
+        (self.path / FILLER).unlink()
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Faults of servers that a test has for itself, or that it slows down: full disks, a slow broker, a topic changed."""
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from tests.processes import wait_until
 from tests.producing import an_event, produce, record_of, some_records
 from tests.topics import add_partitions, make_anew
 
-FROZEN, RUNNING = 1.5, 0.2  # seconds of a slow broker, in turn
+FROZEN, RUNNING = 1.5, 0.05  # seconds of a slow broker, in turn
 
 
 @contextmanager
@@ -45,9 +46,10 @@ def kafka_disk_full(world: World) -> Iterator[Follow]:
         broker = OwnBroker(disk.path)
         try:
             with world.on(replace(world.footfall.servers, kafka=broker.address)):
+                front = world.footfall.start("command-side")
+                assert answered(front.url) == 201
                 disk.fill()
-                front = world.footfall.start("command-side", ready=False)
-                wait_until(lambda: refused(front.url) and not psutil.pid_exists(broker.pid), 60, "the broker to end")
+                wait_until(lambda: answered(front.url) == 503 and not broker.runs(), 60, "the broker to end")
 
                 def follow(words: str) -> None:
                     assert "a full disk" in words
@@ -59,13 +61,10 @@ def kafka_disk_full(world: World) -> Iterator[Follow]:
             broker.stop()
 
 
-def refused(url: str) -> bool:
-    """Whether a command is answered 503: nothing was recorded, or nobody knows."""
-    body = {"userId": "user-1", "eventType": "LOGIN", "payload": {"text": "x" * 4000}}
-    try:
-        return httpx.post(f"{url}/events/generate", json=body, timeout=PATIENCE).status_code == 503
-    except httpx.TransportError:  # it is not there yet
-        return False
+def answered(url: str) -> int:
+    """The status of a command. 503: nothing was recorded, or nobody knows."""
+    body = {"userId": "user-1", "eventType": "LOGIN", "payload": {"text": os.urandom(4000).hex()}}
+    return httpx.post(f"{url}/events/generate", json=body, timeout=PATIENCE).status_code
 
 
 @contextmanager

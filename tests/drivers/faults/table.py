@@ -99,7 +99,7 @@ def faults() -> Mapping[str, Fault]:
                 partitions_added,
                 "projecting",
                 "partitions were added",
-                logged="partitions_added",
+                logged="records_misplaced",
                 stays=True,
             ),
         )
