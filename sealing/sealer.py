@@ -52,6 +52,8 @@ class Sealer:
         self._store = store
         self._products = {name.encode(): product_of for name, product_of in products.items()}
         self._known: Remembered[bytes, Known] = Remembered(limit)
+        self._limit = limit
+        self._keys: dict[str, bytes] = {}  # the records' key of each subject that is remembered, and perhaps of others
         self._months: dict[str, dict[bytes, bytes]] = {}
         self._startup_timeout = startup_timeout
         self._nonces = nonces()
@@ -106,7 +108,13 @@ class Sealer:
         await self._more_months(sorted({user_of(record.key)[0] for record in records}))
         found = await self._store.learn(list(keys.values())) if keys else {}
         for key, user in keys.items():
-            self._known.put(key, Known(found[user]))
+            self._remember(key, Known(found[user]))
+
+    def _remember(self, key: bytes, known: Known) -> None:
+        self._known.put(key, known)
+        self._keys[known.subject.subject_id] = key
+        if len(self._keys) > 2 * self._limit:
+            self._keys = {known.subject.subject_id: key for key, known in self._known.items()}
 
     async def _more_months(self, tenants: Sequence[str]) -> None:
         now = datetime.now(UTC)
@@ -133,10 +141,11 @@ class Sealer:
         self._forget({subject_id})
 
     def _forget(self, gone: set[str]) -> None:
-        if gone:
-            for key, known in self._known.items():
-                if known.subject.subject_id in gone:
-                    self._known.drop(key)
+        for subject_id in gone:
+            key = self._keys.pop(subject_id, None)
+            known = None if key is None else self._known.get(key)
+            if key is not None and known is not None and known.subject.subject_id == subject_id:
+                self._known.drop(key)
 
 
 def user_of(key: bytes) -> User:

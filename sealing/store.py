@@ -22,6 +22,7 @@ from sealing.errors import KeysError, KeyStoreAwayError
 from sealing.tenant_keys import TenantKeys, Wrapped
 
 QUERY_TIMEOUT = 5.0  # seconds for a session and its statements
+SESSIONS = 4  # at the same time
 RETIRED = "footfall_retired"  # the channel that tells of subjects nobody may seal for any more
 
 User = tuple[str, str]  # tenant and user id
@@ -81,7 +82,7 @@ class KeyStore:
                     self._url,
                     application=self._application,
                     min_size=1,
-                    max_size=4,
+                    max_size=SESSIONS,
                     stateless=True,
                 )
         await self.check()

@@ -38,7 +38,7 @@ from read_model.generations.register import (
 from read_model.pseudonyms import pseudonym, pseudonym_key
 from sealing.errors import KeysError
 from sealing.fences import fence
-from sealing.store import KeyStore
+from sealing.store import SESSIONS, KeyStore
 from telemetry.connections import ended_within
 
 POLL = 0.1  # seconds
@@ -157,7 +157,7 @@ async def _erase(
         await _check_rights(connection, settings.kafka_topic, erasures, actor)
         wire = await wire_format_of(settings, settings.kafka_topic)
         # The rows of this command carry one pseudonym; of several users, projectors write one row each.
-        fenced = {} if store is None else {one.erasure_id: await fence(store, one) for one in erasures}
+        fenced = {} if store is None else await _fenced(store, erasures)
         noted = actor if len(users) > 1 else ""
         places = await _publish(settings, erasures, fenced, request_id, noted, wire)
         markers = dict(sorted(places))  # of each partition the last
@@ -172,6 +172,16 @@ async def _erase(
         await connection.close()
     remains = what_remains(f"Topic {settings.kafka_topic}") if store is None else what_remains_sealed()
     return ErasureReport(erasures, events, markers, behind, remains, time.monotonic() - began)
+
+
+async def _fenced(store: KeyStore, erasures: Sequence[UserErasure]) -> dict[UUID, Fenced]:
+    """Retires the users' subjects, as many at a time as the key store has sessions for us. Raises KeysError."""
+    found: dict[UUID, Fenced] = {}
+    for start in range(0, len(erasures), SESSIONS):
+        some = erasures[start : start + SESSIONS]
+        fences = await asyncio.gather(*(fence(store, one) for one in some))
+        found |= {one.erasure_id: fenced for one, fenced in zip(some, fences, strict=True)}
+    return found
 
 
 async def _check_rights(connection: Connection, topic: str, erasures: Sequence[UserErasure], actor: str) -> None:

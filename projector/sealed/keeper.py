@@ -6,7 +6,7 @@ The projector that holds partition 0 of the active generation does it. Two at on
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -22,11 +22,12 @@ STEP_TIMEOUT = 15.0  # seconds
 AT_THE_LATEST = 3_600.0  # seconds after a request: then its keys go, though a generation has not passed the markers
 AT_ONCE = 10_000  # subjects in one statement
 
-MARKERS = "SELECT partition, kafka_offset, topic FROM ops.erasures WHERE erasure_id = $1"
+# Of erasures, those whose markers some generation has applied, and in which topic.
+MARKED = "SELECT DISTINCT erasure_id, topic FROM ops.erasures WHERE erasure_id = ANY ($1::uuid[])"
 BEHIND = """
-SELECT EXISTS (
+SELECT asked.erasure_id FROM unnest($1::uuid[]) AS asked(erasure_id) WHERE EXISTS (
     SELECT FROM {generation}.checkpoints AS here LEFT JOIN ops.erasures AS marker
-        ON marker.topic = here.topic AND marker.partition = here.partition AND marker.erasure_id = $1
+        ON marker.topic = here.topic AND marker.partition = here.partition AND marker.erasure_id = asked.erasure_id
     WHERE here.topic = $2 AND (marker.kafka_offset IS NULL OR here.next_offset <= marker.kafka_offset)
 )
 """
@@ -74,9 +75,10 @@ class SealedKeeper:
 async def keep_once(store: KeyStore, connection: Connection) -> None:
     """Destroys what is due. Raises KeysError and asyncpg's errors."""
     await _destroy_again(store, connection)
-    for pending in await store.pending(AT_THE_LATEST):
-        if await _is_due(connection, pending):
-            await _destroy(store, connection, pending.subject_ids, [pending.erasure_id])
+    due = await _due(connection, await store.pending(AT_THE_LATEST))
+    if due:
+        subject_ids = [subject_id for one in due for subject_id in one.subject_ids]
+        await _destroy(store, connection, subject_ids, [one.erasure_id for one in due])
 
 
 async def _destroy_again(store: KeyStore, connection: Connection) -> None:
@@ -98,15 +100,20 @@ async def _destroy(store: KeyStore, connection: Connection, subject_ids: list[UU
     await store.destroy(subject_ids, erasure_ids)
 
 
-async def _is_due(connection: Connection, pending: Pending) -> bool:
-    """Whether every generation has passed every marker; or some generation one of them, and the request is old."""
-    markers = await connection.fetch(MARKERS, pending.erasure_id)
-    if not markers or pending.is_old:
-        return bool(markers)
-    topic = markers[0]["topic"]
+async def _due(connection: Connection, pending: Sequence[Pending]) -> list[Pending]:
+    """Those whose markers every generation has passed; or some generation one of them, and the request is old.
+
+    However many are pending, it is a few statements: one that waits for long never keeps the others waiting.
+    """
+    if not pending:
+        return []
+    marked = await connection.fetch(MARKED, [one.erasure_id for one in pending])
+    behind: set[UUID] = set()
     for generation in await list_generations(connection):
-        if generation.state != "dropping" and await connection.fetchval(
-            BEHIND.format(generation=generation.name), pending.erasure_id, topic
-        ):
-            return False
-    return True
+        if generation.state != "dropping":
+            for topic in {row["topic"] for row in marked}:
+                wanted = [row["erasure_id"] for row in marked if row["topic"] == topic]
+                rows = await connection.fetch(BEHIND.format(generation=generation.name), wanted, topic)
+                behind.update(row["erasure_id"] for row in rows)
+    known = {row["erasure_id"] for row in marked}
+    return [one for one in pending if one.erasure_id in known and (one.is_old or one.erasure_id not in behind)]

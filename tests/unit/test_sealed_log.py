@@ -2,8 +2,10 @@
 
 import asyncio
 import base64
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
+from typing import cast
+from uuid import uuid4
 
 import pytest
 
@@ -24,6 +26,8 @@ from contracts.event import ActivityCommand
 from contracts.record import EventRecord, new_record
 from sealing.errors import KeyStoreAwayError, WrongTenantKeysError
 from sealing.remembered import Remembered
+from sealing.sealer import Sealer, user_of
+from sealing.store import KeyStore, Subject, User
 from sealing.tenant_keys import Wrapped, output_of, parse_tenant_keys
 from telemetry.health import DependencyState
 
@@ -175,6 +179,33 @@ async def test_a_look_that_fails_answers_those_who_came_meanwhile() -> None:
     await turns()
     assert outcomes == [KEYS_AWAY, KEYS_AWAY]
     assert seals.looks == [[b"a"]]
+
+
+class Store:
+    """A key store that answers at once, as much of one as a sealer asks."""
+
+    def __init__(self) -> None:
+        self.made: dict[User, Subject] = {}
+
+    async def learn(self, users: Sequence[User]) -> dict[User, Subject]:
+        self.made |= {user: Subject(str(uuid4()), user[0], b"k" * 32) for user in users}
+        return self.made
+
+    async def months(self, _tenant_id: str, wanted: Iterable[str]) -> dict[str, bytes | None]:
+        return dict.fromkeys(wanted, b"m" * 32)
+
+
+async def test_of_many_remembered_users_exactly_the_retired_are_forgotten() -> None:
+    store = Store()
+    sealer = Sealer(cast(KeyStore, store), {}, limit=20, startup_timeout=1)
+    records = [of(f"user-{number}") for number in range(100)]
+    for record in records:  # most of them are forgotten again: there is room for 20
+        await sealer.learn([record])
+    remembered = [record for record in records if sealer.sealed(record) is not None]
+    assert 10 <= len(remembered) <= 20
+    gone = remembered[::2]
+    sealer._forget({store.made[user_of(record.key)].subject_id for record in [*gone, records[0]]})
+    assert [record for record in records if sealer.sealed(record) is not None] == remembered[1::2]
 
 
 def test_what_is_sealed_is_compressed_by_zstd_unless_a_setting_says_otherwise() -> None:
