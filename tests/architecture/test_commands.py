@@ -27,6 +27,7 @@ def test_make_help_lists_every_command() -> None:
         "screenshots",
         "sbom",
         "advisories",
+        "digests",
         "clean",
     ]
 
