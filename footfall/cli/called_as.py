@@ -7,7 +7,10 @@ import sys
 from pathlib import Path
 
 # Matches a command in a text, such as `footfall rebuild start`, and not a role or a path named footfall.
-NAMES = "up|demo|console|status|doctor|audit|keys|replay|rebuild|dlq|gaps|privacy|sql|migrate|topics|grant-reporter"
+NAMES = (
+    "up|demo|console|status|doctor|archive|plan|audit|keys|replay|rebuild|dlq|gaps|privacy|sql|migrate|topics"
+    "|grant-reporter"
+)
 COMMAND = re.compile(rf"(?<![\w./-])footfall (?=({NAMES})\b)")
 
 

@@ -16,7 +16,7 @@ from footfall.cli.rights.sql_prompt import SqlSettings
 from footfall.processes.environment import load_settings
 from footfall.processes.front import FrontSettings
 from identity.settings import IdentitySettings, KeySettings
-from operations.settings import MigrateSettings, TopicSettings
+from operations.settings import ArchiveSettings, MigrateSettings, TopicSettings
 from projector.settings import ProjectorSettings
 from query_side.settings import QuerySettings
 from sealing.settings import SealingSettings
@@ -34,6 +34,7 @@ CLASSES: list[type[BaseSettings]] = [
     ProjectorSettings,
     MigrateSettings,
     TopicSettings,
+    ArchiveSettings,
     SqlSettings,
     OwnSettings,
     FrontSettings,
@@ -165,7 +166,7 @@ def documented() -> list[tuple[str, str, str]]:
     """(variable, value, comment above it) of each entry in `.env.example`."""
     found, comment = [], ""
     for line in (REPOSITORY / ".env.example").read_text().splitlines():
-        if match := re.fullmatch(r"#?([A-Z_]+)=(.*)", line):
+        if match := re.fullmatch(r"#?([A-Z0-9_]+)=(.*)", line):
             found.append((match[1], match[2], comment))
             comment = ""
         else:
@@ -193,7 +194,7 @@ def test_env_example_documents_nothing_that_is_not_read() -> None:
 
 def test_env_example_is_a_usable_env_file(clean: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = (REPOSITORY / ".env.example").read_text().splitlines()
-    (clean / ".env").write_text("\n".join(re.sub(r"^#(?=[A-Z_]+=)", "", line) for line in lines))
+    (clean / ".env").write_text("\n".join(re.sub(r"^#(?=[A-Z0-9_]+=)", "", line) for line in lines))
     monkeypatch.setenv("ENVIRONMENT", "development")
     for kind in CLASSES:
         assert load_settings(kind)
