@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+from click.testing import CliRunner
 from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.json_schema import JSONDeserializer
 from confluent_kafka.serialization import MessageField, SerializationContext
@@ -23,8 +24,8 @@ from brokers.registry.settings import WireSettings
 from command_side.topic_format import TopicFormat
 from contracts.wire.frames import frame_for
 from contracts.wire.topic_schema import topic_schema
+from footfall.cli.main import cli
 from tests.conftest import Footfall
-from tests.drivers.commands import owners_command
 from tests.drivers.privacy import privacy
 from tests.drivers.schema_registry import Registry, apicurio, apicurio_home, registry
 from tests.drivers.sealed import key_store_of
@@ -90,8 +91,10 @@ def test_framed_records_are_read_by_confluents_client_and_by_everyone_here(footf
     assert set(events) <= {record.value[5:] for record in others}
     found = read_by_confluents_client(holds.url, footfall.topic, [record.value for record in others])
     assert [one["eventId"] for one in found] == [dict(record.headers)["ce_id"].decode() for record in others]
-    replayed = owners_command(footfall, "replay", "--format", "json")
-    assert len(replayed.stdout.splitlines()) == 7, replayed.stderr
+    replayed = CliRunner().invoke(
+        cli, ["replay", "--format", "json"], env={"ENVIRONMENT": "test", **footfall.environment()}
+    )
+    assert len(replayed.stdout.splitlines()) == 7, replayed.output
 
     assert httpx.delete(f"{front.url}/users/user-1").status_code == 202
     wait_until(lambda: stored(footfall) == 4, PATIENCE, "the erasure")
