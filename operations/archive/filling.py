@@ -29,6 +29,21 @@ from read_model.generations.register import Generation, positions, projector_nam
 LOOK_INTERVAL = 0.1  # seconds between two looks at how far it is
 
 
+class OwnProcess(GenerationLimits):
+    """The limits of a generation that a process of its own fills: it need not rest for an active one beside it.
+
+    `--max-rate` leaves the servers room for queries.
+    """
+
+    def records_at_once(self, usual: int) -> int:
+        """Returns the maximum number of records in one fetch."""
+        return usual
+
+    def rest(self, _spent: float) -> float:
+        """Returns how many seconds to rest after a batch."""
+        return 0
+
+
 class Filling:
     """Fills one generation from an archive, from its checkpoints on: after a kill it goes on where it was."""
 
@@ -55,7 +70,7 @@ class Filling:
                 ownership,
                 GenerationWriter(generation.name, self._catalogue),
                 self._settings,
-                GenerationLimits(generation),
+                OwnProcess(generation),
                 opener,
             )
             try:
