@@ -11,6 +11,7 @@ from chaos.containers.composition import Composition
 from chaos.containers.engine import Engine, EngineError, obstacles
 from chaos.containers.images import describe, make_images
 from chaos.containers.proof import LostError, account_for
+from chaos.containers.unread import UnboundedError
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -33,7 +34,7 @@ def main(events: int, home: Path) -> None:
     \b
     Exit codes:
       0  every event is accounted for
-      1  an event is missing, doubled or invented, or a container failed
+      1  an event is missing, doubled or invented, a container failed, or unread answers took too much memory
       2  containers cannot be run here
     """
     console = Console(stderr=True, highlight=False)
@@ -48,7 +49,7 @@ def main(events: int, home: Path) -> None:
         composition = Composition(engine, home.resolve(), console.print)
         with composition.running():
             account = asyncio.run(account_for(composition, events, console.print))
-    except (EngineError, LostError) as error:
+    except (EngineError, LostError, UnboundedError) as error:
         console.print(f"FAILED: {error}", markup=False)
         sys.exit(1)
     print(

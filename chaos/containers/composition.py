@@ -87,6 +87,10 @@ class Composition:
         os.kill(state["Pid"], signal.SIGKILL)
         self._until(f"{name} was started again", lambda: self._started_since(name, state["StartedAt"]))
 
+    def state_of(self, service: str) -> dict[str, Any]:
+        """Returns Podman's description of a service's first container."""
+        return self._engine.inspect(self.containers(service)[0])
+
     def until_healthy(self, service: str) -> None:
         """Waits until each container of a service passes its health check in compose.yaml."""
         for name in self.containers(service):

@@ -10,6 +10,7 @@ import aiohttp
 import msgspec
 
 from chaos.containers.composition import PORT, Composition
+from chaos.containers.unread import hold_unread
 from footfall.local.demo.traffic import Activity, a_day_of_traffic
 
 FRONT = f"http://127.0.0.1:{PORT}"
@@ -20,6 +21,8 @@ USERS = 200
 SEED = 2026
 PATIENCE = 300.0  # seconds until one command is accepted, and until all events are visible
 AGAIN = 0.5  # seconds between two tries of one command
+LARGE = 16_000  # bytes of a payload
+LARGE_EVENTS = 600  # so that a page of events is as large as it may be
 PAUSE = 0.5  # seconds between two batches of a worker, so that the load lasts as long as the kills
 
 Say = Callable[[str], None]
@@ -62,8 +65,14 @@ async def account_for(composition: Composition, events: int, say: Say) -> Accoun
             for worker in range(WORKERS):
                 tasks.create_task(_post(http, worker, events // WORKERS, killed, account))
             tasks.create_task(_kill_each(composition, killed, say))
+        await _post_large(http, account)
         say(f"{len(account.acknowledged)} events acknowledged; {account.refused} tries were refused and repeated")
         await _until_all_are_visible(http, account)
+        held = await hold_unread(composition)
+        say(
+            f"{held.answered} answers unread and {held.refused} clients refused at the same time: {held.added:.0f} MiB "
+            f"more in a container of {held.limit:.0f} MiB"
+        )
     account.took = time.monotonic() - began
     return account
 
@@ -94,6 +103,17 @@ async def _post(http: aiohttp.ClientSession, worker: int, least: int, killed: as
             await asyncio.sleep(PAUSE)
             if posted >= least and killed.is_set():
                 return
+
+
+async def _post_large(http: aiohttp.ClientSession, account: Account) -> None:
+    for number in range(0, LARGE_EVENTS, 50):
+        bodies = [
+            {"userId": f"large-{n}", "eventType": "LOGIN", "payload": {"text": "x" * LARGE}}
+            for n in range(number, number + 50)
+        ]
+        answer = await _insist(http, "/events/generate/batch", f"large-{number}", msgspec.json.encode(bodies), account)
+        for result in answer["results"]:
+            _note(result, account)
 
 
 async def _post_part(http: aiohttp.ClientSession, key: str, part: list[Activity], account: Account) -> None:
