@@ -1,6 +1,5 @@
 """The projector's settings, read from the environment once at start."""
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -8,16 +7,14 @@ from pydantic import Field
 from brokers.settings import KafkaSettings
 from contracts.record import AUDIT_TOPIC, CONSUMER_GROUP, DEAD_LETTER_TOPIC
 from read_model.connecting.database_url import DatabaseUrlSetting
+from telemetry.process_settings import ProcessSettings
 
 
-class ProjectorSettings(KafkaSettings):
+class ProjectorSettings(KafkaSettings, ProcessSettings):
     """Settings of one projector process. Every default is the safe one."""
 
     database_url: DatabaseUrlSetting = Field(
         description="PostgreSQL URL of a role that is a member of footfall_writer."
-    )
-    event_types_file: Path | None = Field(
-        default=None, description="Catalogue of event types, a TOML file; unset: the one that Footfall is shipped with."
     )
     kafka_group_id: str = Field(default=CONSUMER_GROUP, description="Consumer group of the projectors.")
     kafka_session_timeout_ms: int = Field(
@@ -63,12 +60,4 @@ class ProjectorSettings(KafkaSettings):
         ge=200,
         le=3_600_000,
         description="The watchdog ends a projector that makes no progress for this time although there is work, ms.",
-    )
-    startup_timeout_ms: int = Field(
-        default=60_000,
-        ge=0,
-        description="How long a starting process waits for a server that is away before it exits, ms; 0: not at all.",
-    )
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        default="INFO", description="Lowest level that is logged."
     )

@@ -1,17 +1,15 @@
 """What every process that serves requests reads from the environment, once."""
 
-from pathlib import Path
-from typing import Literal
-
 from pydantic import Field, SecretStr, field_validator
 
+from telemetry.process_settings import ProcessSettings
 from web.policies.limits.settings import LimitSettings
 from web.tenants.position_tokens import DESCRIPTION as POSITION_SECRET
 from web.tenants.position_tokens import checked_secret
 
 
-class ServingSettings(LimitSettings):
-    """Where a process listens, how long it waits for its servers, and what positions are sealed with."""
+class ServingSettings(ProcessSettings, LimitSettings):
+    """Where a process listens, and what positions are sealed with."""
 
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     max_connections: int = Field(
@@ -19,18 +17,7 @@ class ServingSettings(LimitSettings):
         ge=1,
         description="Open connections of one process. For one more, the longest idle is closed, or 503.",
     )
-    event_types_file: Path | None = Field(
-        default=None, description="Catalogue of event types, a TOML file; unset: the one that Footfall is shipped with."
-    )
     position_secret: SecretStr = Field(default=SecretStr(""), description=POSITION_SECRET)
-    startup_timeout_ms: int = Field(
-        default=60_000,
-        ge=0,
-        description="How long a starting process waits for a server that is away before it exits, ms; 0: not at all.",
-    )
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        default="INFO", description="Lowest level that is logged."
-    )
 
     @field_validator("position_secret")
     @classmethod

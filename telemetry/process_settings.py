@@ -1,0 +1,23 @@
+"""What every process reads from the environment, once."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings
+
+
+class ProcessSettings(BaseSettings):
+    """What events mean, how long a starting process waits for its servers, and what it logs."""
+
+    event_types_file: Path | None = Field(
+        default=None, description="Catalogue of event types, a TOML file; unset: the one that Footfall is shipped with."
+    )
+    startup_timeout_ms: int = Field(
+        default=60_000,
+        ge=0,
+        description="How long a starting process waits for a server that is away before it exits, ms; 0: not at all.",
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", description="Lowest level that is logged."
+    )
