@@ -174,9 +174,9 @@ def record(n: int) -> EventRecord:
     return EventRecord(f"user-{n % 5}".encode(), b"%d" % n, [])
 
 
-async def started_log(real_servers: Servers, topic: str) -> KafkaEventLog:
+async def started_log(real_servers: Servers, topic: str, timeout: float = 20.0) -> KafkaEventLog:
     settings = CommandSettings(kafka_bootstrap_servers=real_servers.kafka, kafka_topic=topic)
-    log = KafkaEventLog(lambda: producer_of(settings), topic, timeout=20.0, retries=3, max_pending=10_000)
+    log = KafkaEventLog(lambda: producer_of(settings), topic, timeout=timeout, retries=3, max_pending=10_000)
     await log.start()
     return log
 
@@ -200,24 +200,32 @@ async def test_a_producer_out_of_sequence_is_replaced_and_nobody_notices(real_se
 async def test_a_round_that_kafka_answers_bit_by_bit_opens_no_circuit(
     real_servers: Servers, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each producer that a refusal costs takes a while here; together they take longer than a silence may."""
-    monkeypatch.setattr(kafka_event_log, "PATIENCE", 0.5)  # three make a silence
-    renew, renewed = kafka_producer.KafkaProducer.renew, list[float]()
+    """Each producer that a refusal costs takes a while here; together they take longer than a silence may.
+
+    The clock of the loop is moved on instead of waiting, so that a slow machine's own time is nothing beside it.
+    """
+    patience = kafka_event_log.PATIENCE * 20
+    monkeypatch.setattr(kafka_event_log, "PATIENCE", patience)  # three make a silence
+    loop, moved, renewed = asyncio.get_running_loop(), 0.0, list[float]()
+    real_time, renew = loop.time, kafka_producer.KafkaProducer.renew
+    monkeypatch.setattr(loop, "time", lambda: real_time() + moved)
 
     async def slow_renew(self: kafka_producer.KafkaProducer, spoiled: AIOKafkaProducer) -> None:
-        await asyncio.sleep(0.6)
+        nonlocal moved
+        moved += 1.2 * patience
+        await asyncio.sleep(0.2)  # the log looks at the clock meanwhile
         await renew(self, spoiled)
-        renewed.append(time.monotonic())
+        renewed.append(loop.time())
 
     monkeypatch.setattr(kafka_producer.KafkaProducer, "renew", slow_renew)
-    log = await started_log(real_servers, topic)
+    log = await started_log(real_servers, topic, timeout=100 * patience)
     too_large = EventRecord(b"user-1", random.Random(1).randbytes(2_000_000), [])  # compression must not help
     outcomes = await asyncio.gather(
         publish(log, too_large), *(publish(log, record(n)) for n in range(15)), return_exceptions=True
     )
     assert outcomes.pop(0) == TOO_LARGE
     assert all(isinstance(outcome, Acknowledged) for outcome in outcomes)
-    assert renewed[-1] - renewed[0] > 1.5
+    assert renewed[-1] - renewed[0] > 3 * patience
     assert log.circuit_state == "closed"
     await log.close()
 
