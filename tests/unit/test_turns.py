@@ -116,6 +116,15 @@ async def test_a_read_that_takes_long_loses_its_turn_and_not_its_place(reads: Re
     await asyncio.wait_for(refused, 5)
 
 
+async def test_who_waits_behind_long_reads_goes_on_although_nothing_ends(reads: Reads) -> None:
+    assert all(reads.begins(tenant) for tenant in ("acme", "bolt") * (AT_ONCE // 2))
+    waiting = reads.waits("acme")
+    await asyncio.sleep(2 * LONGEST)
+    assert not waiting.done(), "by the clock of the reads, nothing has taken long yet"
+    reads.now += 2 * LONGEST
+    await asyncio.wait_for(waiting, 5)
+
+
 async def test_who_leaves_while_waiting_leaves_nothing_behind(reads: Reads) -> None:
     assert all(reads.begins("acme") for _ in range(AT_ONCE))
     assert reads.begins("bolt")

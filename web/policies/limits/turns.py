@@ -57,6 +57,7 @@ class Turns:
         self._lines: OrderedDict[str, Line] = OrderedDict()  # by tenant; who read last is last
         self._begun: dict[Turn, None] = {}  # the oldest is first
         self._at_work = 0
+        self._looking: asyncio.TimerHandle | None = None
 
     def __call__(self, head: RequestHead) -> Decision:
         """See `RequestPolicy`."""
@@ -140,8 +141,15 @@ class Turns:
                 self._end_turn(turn)
 
     def _look_again(self) -> None:
-        """Looks for turns that are over although nothing has ended."""
-        asyncio.get_running_loop().call_later(LONGEST, self._next)
+        """While somebody waits, looks for turns that are over although nothing has ended."""
+        if self._looking is None:
+            self._looking = asyncio.get_running_loop().call_later(LONGEST, self._look)
+
+    def _look(self) -> None:
+        self._looking = None
+        self._next()
+        if any(line.waiting for line in self._lines.values()):
+            self._look_again()
 
     def _next(self) -> None:
         """Gives turns to those who wait, as long as there are any."""
