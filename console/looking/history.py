@@ -95,7 +95,7 @@ class History:
         async def read() -> bytes:
             rows = await pool.fetch(SERIES, *RANGES[asked])
             found = {name: [rounded(row[name]) for row in rows] for name in ("at", *COLUMNS)}
-            return msgspec.json.encode({**found, "step": RANGES[asked][2]})
+            return msgspec.json.encode(with_gaps(found, RANGES[asked][2]))
 
         return await self._read.once(asked, read)
 
@@ -104,7 +104,8 @@ class History:
 
         async def read() -> bytes:
             rows = await pool.fetch(LAGS, *RANGES[asked])
-            return msgspec.json.encode(furthest_behind([(row["at"], row["partition"], row["lag"]) for row in rows]))
+            found = furthest_behind([(row["at"], row["partition"], row["lag"]) for row in rows])
+            return msgspec.json.encode(with_gaps(found, RANGES[asked][2]))
 
         return await self._read.once(f"lags {asked}", read)
 
@@ -139,6 +140,26 @@ class History:
     async def _visible(self, connection: asyncpg.Connection | None) -> Sequence[float | None]:
         found = None if connection is None else await connection.fetchval(VISIBLE, self._topic)
         return found or (None, None)
+
+
+def with_gaps(columns: Mapping[str, Sequence[float | None]], step: int) -> dict[str, list[float | None]]:
+    """The same with a moment of which nothing is known wherever nobody measured: no line is drawn over it.
+
+    Args:
+        columns: `at` first, the moments in order.
+        step: Seconds between two of them. One that is missing is a look that came a little late.
+    """
+    found: dict[str, list[float | None]] = {name: [] for name in columns}
+    last: float | None = None
+    for row in zip(*columns.values(), strict=True):
+        at = row[0] or 0.0
+        if last is not None and at - last > 2.5 * step:
+            for name, values in found.items():
+                values.append(last + step if name == "at" else None)
+        for name, value in zip(found, row, strict=True):
+            found[name].append(value)
+        last = at
+    return found
 
 
 async def write(

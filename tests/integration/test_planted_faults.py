@@ -75,7 +75,7 @@ def test_a_planted_fault_is_named_and_its_remedy_heals_it(world: World, name: st
         wait_until(is_named, 30, f"the doctor to name {name}")
         words = " ".join(f"{each['says']} {each['remedy']}".strip() for each in found if fault.says in each["says"])
         assert fault.remedy in words
-        assert fault.logged in world.projector.log_text()
+        wait_until(lambda: fault.logged in world.projector.log_text(), 30, f"the projector to log {fault.logged}")
         follow(words)
         heals = {fault.check} if fault.stays else set()
         wait_until(lambda: {each["check"] for each in not_well(world)} == heals, 30, "nothing else to be wrong")

@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 import msgspec
 import pytest
 
-from console.looking.history import furthest_behind, lags_of, measured
+from console.looking.history import furthest_behind, lags_of, measured, with_gaps
 from console.looking.joint_reads import JointReads
 from console.looking.scrape import ProcessSeen, samples_of
 from console.looking.watch import NOTHING_YET, Pace, Seen, paces_between, time_left
@@ -66,6 +66,14 @@ def test_what_is_not_known_is_not_measured_as_nothing() -> None:
     assert (without["streams"], without["refused"], without["post_p99"], without["lag"]) == (None, None, None, 50)
     anew = measured(now, looked(3, 20, [0], [5]), (None, None))
     assert (anew["accepted"], anew["projected"]) == (None, None), "it fell: both count in different histories"
+
+
+def test_no_line_is_drawn_over_time_that_nobody_measured() -> None:
+    assert with_gaps({"at": [10.0, 20.0, 40.0, 90.0], "lag": [1, 2, 3, 4]}, 10) == {
+        "at": [10.0, 20.0, 40.0, 50.0, 90.0],
+        "lag": [1, 2, 3, None, 4],
+    }
+    assert with_gaps({"at": [], "lag": []}, 10) == {"at": [], "lag": []}
 
 
 def test_the_furthest_behind_have_lines_of_their_own() -> None:
