@@ -64,6 +64,12 @@
   });
   document.querySelectorAll(".plot[data-columns]").forEach((figure) => draw(figure, JSON.parse(figure.dataset.columns)));
 
+  // Nobody is disturbed while typing: the next look brings what this one would have.
+  document.body.addEventListener("htmx:beforeSwap", (event) => {
+    const at = document.activeElement;
+    if (at && at.matches("input,select,textarea") && event.detail.target.contains(at)) event.detail.shouldSwap = false;
+  });
+
   // What is shown is old when the server does not answer: say so instead of showing it as if it were now.
   const now = document.getElementById("now");
   if (now) {

@@ -26,7 +26,7 @@ async def rebuilds(request: AnyRequest, console: TheConsole) -> Response[bytes]:
     asking = console.asking(request)
     generations = seen_generations(asking)
     template = "rebuilds_part.html" if asking.is_partial else "rebuilds.html"
-    can_start = not any(each.state in ("building", "paused", "standby") for each in generations)
+    can_start = bool(generations) and not any(each.state in ("building", "paused", "standby") for each in generations)
     return asking.page(
         template,
         generations=generations,
