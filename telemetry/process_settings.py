@@ -4,11 +4,13 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
-from pydantic_settings import BaseSettings
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class ProcessSettings(BaseSettings):
     """What events mean, how long a starting process waits for its servers, and what it logs."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore")
 
     event_types_file: Path | None = Field(
         default=None, description="Catalogue of event types, a TOML file; unset: the one that Footfall is shipped with."
