@@ -7,7 +7,7 @@ from pydantic import Field
 from brokers.settings import KafkaSettings
 from contracts.record import AUDIT_TOPIC, CONSUMER_GROUP, DEAD_LETTER_TOPIC
 from read_model.connecting.database_url import DatabaseUrlSetting
-from telemetry.process_settings import ProcessSettings
+from telemetry.settings import ProcessSettings
 
 
 class ProjectorSettings(KafkaSettings, ProcessSettings):

@@ -2,7 +2,7 @@
 
 from pydantic import Field, SecretStr, field_validator
 
-from telemetry.process_settings import ProcessSettings
+from telemetry.settings import ProcessSettings
 from web.policies.limits.settings import LimitSettings
 from web.tenants.position_tokens import DESCRIPTION as POSITION_SECRET
 from web.tenants.position_tokens import checked_secret
