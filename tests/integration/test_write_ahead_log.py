@@ -11,13 +11,12 @@ from tests.own_postgres import OwnPostgres, own_postgres
 
 PERSON = re.compile(rb"person-\d{6}")
 PEOPLE = 50_000  # whose rows fill several segments
-FILL = (
-    f"""INSERT INTO read_g1.user_activity (tenant_id, user_id, kafka_partition, first_seen, last_seen, logins, logouts,
+FILL = f"""
+    INSERT INTO read_g1.user_activity (tenant_id, user_id, kafka_partition, first_seen, last_seen, logins, logouts,
         product_views, last_product_id)
     SELECT 'default', 'person-' || lpad(n::text, 6, '0'), 0, now(), now(), 0, 0, 0, repeat('x', 200)
-    FROM generate_series(1, {PEOPLE}) AS n""",
-    "CHECKPOINT",
-)
+    FROM generate_series(1, {PEOPLE}) AS n
+"""
 ERASE = (
     f"""SELECT ops.erase_users('read_g1', array_fill('default'::text, ARRAY[{PEOPLE}]),
         ARRAY(SELECT user_id FROM read_g1.user_activity), array_fill(0, ARRAY[{PEOPLE}]),
@@ -37,8 +36,9 @@ def people_in_the_log(postgres: OwnPostgres) -> int:
 def test_segments_of_the_write_ahead_log_are_gone_after_their_use(by_default: bool) -> None:
     settings: dict[str, Any] = {"wal_recycle": "on"} if by_default else {}
     with own_postgres(**settings) as postgres:
-        everything(postgres, FILL)
-        assert people_in_the_log(postgres) > PEOPLE / 10
+        postgres.run(FILL)
+        assert people_in_the_log(postgres) > 0
+        postgres.run("CHECKPOINT")
         everything(postgres, ERASE)
         assert postgres.run("SELECT count(*) FROM read_g1.user_activity") == 0
         assert (people_in_the_log(postgres) > 0) == by_default
