@@ -1,5 +1,6 @@
 """Measures what 64 viewers of the console wait for its overview, and what they cost those who post meanwhile."""
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -14,7 +15,8 @@ from bench.stage import Stage, free_port
 from bench.viewers import Viewers
 
 VIEWERS = 64
-SECONDS = 6.5  # longer than the POSTs beside them, which begin a second later
+LEAD = 4.0  # seconds in which the viewers' own process starts, and pays for that, before anybody posts
+SECONDS = 8.0  # that count: as long as the POSTs beside them, with their warm-up
 LONGEST = 30  # times a POST: 0.3 s where one takes 10 ms beside 63 others
 
 
@@ -54,15 +56,17 @@ def console(stage: Stage) -> list[Result]:
         for run in range(stage.runs):
             alone.append(load(stage, side, connections=64, seed=run))
             before = cpu_of(process)
-            looking = thread.submit(stage.work, "bench.viewers", Viewers(port, VIEWERS, SECONDS), Answered)
+            looking = thread.submit(stage.work, "bench.viewers", Viewers(port, VIEWERS, SECONDS, LEAD), Answered)
+            time.sleep(LEAD)
             beside.append(load(stage, side, connections=64, seed=run))
             answers.append(looking.result())
             spent = cpu_of(process) - before
+            alone.append(load(stage, side, connections=64, seed=run))  # before and after: the machine drifts
             quiet.append(stage.work("bench.viewers", Viewers(port, VIEWERS, SECONDS), Answered))
             stage.say(
                 f"{VIEWERS} viewers, run {run + 1}/{stage.runs}: p99 {answers[-1].p99:.0f} ms beside POSTs, "
                 f"{quiet[-1].p99:.0f} alone, {spent:.1f} s of CPU; POST {beside[-1].per_second:,.0f} requests/s, "
-                f"{alone[-1].per_second:,.0f} without viewers"
+                f"{alone[-2].per_second:,.0f} and {alone[-1].per_second:,.0f} without viewers"
             )
     posts = "POSTs of 64 connections beside them"
     return [
