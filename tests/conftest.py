@@ -22,6 +22,7 @@ from operations.settings import MigrateSettings, TopicSettings
 from operations.setup import create_topics, migrate
 from tests import foreign_clients, processes
 from tests.architecture.repository import files_beside_git
+from tests.open_connections import pytest_runtest_teardown  # noqa: F401 (pytest finds the hook here)
 from tests.patience import PATIENCE
 from tests.processes import Process
 from tests.secured_broker import SecuredBroker, secured_broker
