@@ -1,4 +1,4 @@
-"""Footfall's processes as the tests run them: real subprocesses, ready when they say so."""
+"""Footfall's processes as the tests run them: real processes, ready when they say so."""
 
 import os
 import random
@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 
 from footfall.local.embedded import spawn_child
+from tests.forking import can_fork, fork
 from tests.patience import PATIENCE, patient
 
 POLL, POLL_SELDOM = 0.02, 0.1  # seconds: a look costs what it looks at CPU, so the longer a wait is, the rarer they are
@@ -72,12 +73,12 @@ def start(
     `module`: of another program than `footfall`, which takes the same arguments.
     """
     port = free_port()
-    popen = spawn_child(
-        [sys.executable, "-m", module, command, "--port", str(port)],
-        death_signal=signal.SIGKILL,
-        env={**os.environ, "ENVIRONMENT": "test", **environment},
-        log_path=log,
-    )
+    arguments, added = [command, "--port", str(port)], {"ENVIRONMENT": "test", **environment}
+    if can_fork(added):
+        popen: subprocess.Popen[bytes] = fork(module, arguments, {**os.environ, **added}, log)
+    else:
+        argv = [sys.executable, "-m", module, *arguments]
+        popen = spawn_child(argv, death_signal=signal.SIGKILL, env={**os.environ, **added}, log_path=log)
     process = Process(popen, f"http://127.0.0.1:{port}", log)
     if ready:
         wait_until(lambda: is_ready(process), 30, f"{command} to be ready; its log: {log}")
