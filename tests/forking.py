@@ -6,7 +6,7 @@ import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,27 @@ def can_fork(environment: Mapping[str, str]) -> bool:
     return sys.platform == "linux" and not needs_start
 
 
-def fork(module: str, arguments: list[str], environment: Mapping[str, str], log: Path) -> Forked:
-    """Starts `python -m <module> <arguments>`; its output is appended to the log."""
-    return forker().fork(Wanted(module, arguments, dict(environment), str(Path.cwd()), str(log)))
+def fork(
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    *,
+    output: Path,
+    errors: Path | None = None,
+    answers: Path | None = None,
+    module: str = "footfall",
+    cwd: Path | None = None,
+) -> Forked:
+    """Starts `python -m <module> <arguments>`.
+
+    Args:
+        arguments: Of the module.
+        environment: All of it.
+        output: Standard output is appended to this file.
+        errors: Standard error is appended to this file; None: to that of the output.
+        answers: The standard input; None: it is at its end.
+        module: What to run.
+        cwd: The working directory; None: ours.
+    """
+    output.touch(mode=0o600)  # a test may look before the process has begun
+    files = (str(answers or os.devnull), str(output), str(errors or output))
+    return forker().fork(Wanted(module, list(arguments), dict(environment), str(cwd or Path.cwd()), *files))

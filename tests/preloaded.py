@@ -24,13 +24,15 @@ PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """A process to fork: `python -m <module> <arguments>`."""
+    """A process to fork: `python -m <module> <arguments>`. What it writes is appended to the files."""
 
     module: str
     arguments: list[str]
     environment: dict[str, str]
     directory: str
-    log: str
+    input: str
+    output: str
+    errors: str
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -99,11 +101,15 @@ def become(wanted: Wanted) -> None:
     for default in (signal.SIGCHLD, signal.SIGQUIT, signal.SIGTERM):
         signal.signal(default, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    for number, flags, path in ((0, os.O_RDONLY, os.devnull), (1, os.O_WRONLY | os.O_APPEND | os.O_CREAT, wanted.log)):
+    written = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+    for number, path, flags in (
+        (0, wanted.input, os.O_RDONLY),
+        (1, wanted.output, written),
+        (2, wanted.errors, written),
+    ):
         opened = os.open(path, flags, 0o600)
         os.dup2(opened, number)
         os.close(opened)
-    os.dup2(1, 2)
     os.environ.clear()
     os.environ.update(wanted.environment)
     os.chdir(wanted.directory)

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from tests.forking import can_fork, fork
 from tests.patience import PATIENCE, patient
 
 POLL, POLL_SELDOM = 0.02, 0.1  # seconds: a look costs what it looks at CPU, so the longer a wait is, the rarer they are
+
+REPOSITORY = Path(__file__).resolve().parents[1]
 
 # Below the ephemeral ranges: no outgoing connection takes a port while its server starts, which may last half a minute.
 SPARE_PORTS = range(22_000, 32_000)
@@ -75,7 +78,7 @@ def start(
     port = free_port()
     arguments, added = [command, "--port", str(port)], {"ENVIRONMENT": "test", **environment}
     if can_fork(added):
-        popen: subprocess.Popen[bytes] = fork(module, arguments, {**os.environ, **added}, log)
+        popen: subprocess.Popen[bytes] = fork(arguments, {**os.environ, **added}, output=log, module=module)
     else:
         argv = [sys.executable, "-m", module, *arguments]
         popen = spawn_child(argv, death_signal=signal.SIGKILL, env={**os.environ, **added}, log_path=log)
@@ -83,6 +86,47 @@ def start(
     if ready:
         wait_until(lambda: is_ready(process), 30, f"{command} to be ready; its log: {log}")
     return process
+
+
+def run_to_end(
+    *arguments: str,
+    environment: Mapping[str, str],
+    module: str = "footfall",
+    cwd: Path = REPOSITORY,
+    answers: str = "",
+) -> "subprocess.CompletedProcess[str]":
+    """Runs `footfall <arguments>` to its end, as an operator does.
+
+    Args:
+        arguments: Of the command.
+        environment: What differs from ours.
+        module: Another program than `footfall`.
+        cwd: The working directory.
+        answers: The standard input.
+    """
+    everything = {**os.environ, "ENVIRONMENT": "test", **environment}
+    argv = [sys.executable, "-m", module, *arguments]
+    if not can_fork(environment):
+        return subprocess.run(
+            argv,
+            cwd=cwd,
+            env={"PYTHONPATH": str(REPOSITORY), **everything},
+            input=answers,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE,
+        )
+    with tempfile.TemporaryDirectory(prefix="footfall-run-") as directory:
+        given, output, errors = (Path(directory) / name for name in ("given", "output", "errors"))
+        given.write_text(answers)
+        started = fork(arguments, everything, output=output, errors=errors, answers=given, module=module, cwd=cwd)
+        try:
+            code = started.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            started.kill()
+            raise
+        return subprocess.CompletedProcess(argv, code, output.read_text(), errors.read_text())
 
 
 def is_ready(process: Process) -> bool:

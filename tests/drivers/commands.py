@@ -1,38 +1,26 @@
 """Footfall's commands as an operator runs them, and what they print."""
 
 import json
-import os
 import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 from click.testing import CliRunner
 
 from footfall.cli.main import cli
 from tests.conftest import Footfall
-from tests.patience import PATIENCE
-
-REPOSITORY = Path(__file__).resolve().parents[2]
+from tests.processes import run_to_end
 
 
 def environment(footfall: Footfall, url: str, **more: str) -> dict[str, str]:
-    return {**os.environ, "ENVIRONMENT": "test", **footfall.environment(), "DATABASE_URL": url, **more}
+    return {"ENVIRONMENT": "test", **footfall.environment(), "DATABASE_URL": url, **more}
 
 
 def status(
     footfall: Footfall, *arguments: str, url: str | None = None, **more: str
 ) -> "subprocess.CompletedProcess[str]":
     """`footfall status <arguments>`, as a reader unless another URL is given."""
-    return subprocess.run(
-        [sys.executable, "-m", "footfall", "status", *arguments],
-        cwd=REPOSITORY,
-        env=environment(footfall, url or footfall.servers.query_url, COLUMNS="200", **more),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PATIENCE,
-    )
+    variables = environment(footfall, url or footfall.servers.query_url, COLUMNS="200", **more)
+    return run_to_end("status", *arguments, environment=variables)
 
 
 def status_here(
@@ -40,9 +28,9 @@ def status_here(
 ) -> "subprocess.CompletedProcess[str]":
     """The same in this process, for tests that ask again and again: a process of its own costs half a second of CPU."""
     variables = environment(footfall, url or footfall.servers.query_url, COLUMNS="200", **more)
-    run = CliRunner().invoke(cli, ["status", *arguments], env=variables)
-    assert run.exception is None or isinstance(run.exception, SystemExit), repr(run.exception)
-    return subprocess.CompletedProcess(["status", *arguments], run.exit_code, run.stdout, run.stderr)
+    ended = CliRunner().invoke(cli, ["status", *arguments], env=variables)
+    assert ended.exception is None or isinstance(ended.exception, SystemExit), repr(ended.exception)
+    return subprocess.CompletedProcess(["status", *arguments], ended.exit_code, ended.stdout, ended.stderr)
 
 
 def as_json(run: "subprocess.CompletedProcess[str]") -> dict[str, Any]:
@@ -58,14 +46,4 @@ def active(found: dict[str, Any]) -> list[dict[str, Any]]:
 
 def owners_command(footfall: Footfall, *arguments: str, answer: str = "") -> "subprocess.CompletedProcess[str]":
     """`footfall <arguments>` with the owner's role."""
-    environment = {"ENVIRONMENT": "test", **footfall.environment(), "DATABASE_URL": footfall.servers.admin_url}
-    return subprocess.run(
-        [sys.executable, "-m", "footfall", *arguments],
-        cwd=REPOSITORY,
-        env={**os.environ, **environment},
-        input=answer,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PATIENCE,
-    )
+    return run_to_end(*arguments, environment=environment(footfall, footfall.servers.admin_url), answers=answer)

@@ -1,10 +1,7 @@
 """`footfall privacy rewrite` as an operator runs it, and killed in the middle."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,7 +9,7 @@ from click.testing import CliRunner
 
 from footfall.cli.main import cli
 from tests.conftest import Footfall
-from tests.patience import PATIENCE
+from tests.processes import run_to_end
 from tests.producing import committed_records
 
 
@@ -21,22 +18,15 @@ def rewrite(footfall: Footfall, *arguments: str, code: int = 0, killed_at: str =
     role = {"ENVIRONMENT": "test", "DATABASE_URL": footfall.servers.admin_url, **footfall.environment()}
     if killed_at:
         return _killed(role, arguments, killed_at)
-    run = CliRunner().invoke(cli, ["privacy", "rewrite", *arguments], env=role)
-    assert run.exit_code == code, f"{run.output}{run.exception!r}"
-    return run.output if code else run.stdout
+    ended = CliRunner().invoke(cli, ["privacy", "rewrite", *arguments], env=role)
+    assert ended.exit_code == code, f"{ended.output}{ended.exception!r}"
+    return ended.output if code else ended.stdout
 
 
 def _killed(role: Mapping[str, str], arguments: Sequence[str], point: str) -> str:
-    run = subprocess.run(
-        [sys.executable, "-m", "footfall", "privacy", "rewrite", *arguments],
-        env={**os.environ, **role, "FOOTFALL_FAILPOINTS": f"{point}=kill"},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
-    assert run.returncode == -signal.SIGKILL, run.stdout + run.stderr
-    return run.stdout
+    ended = run_to_end("privacy", "rewrite", *arguments, environment={**role, "FOOTFALL_FAILPOINTS": f"{point}=kill"})
+    assert ended.returncode == -signal.SIGKILL, ended.stdout + ended.stderr
+    return ended.stdout
 
 
 def rewrite_json(footfall: Footfall, *arguments: str) -> dict[str, Any]:

@@ -23,26 +23,17 @@ from query_side.openapi.document import document as query_document
 from tests.conftest import Footfall
 from tests.docs_pages import assert_docs_show
 from tests.patience import PATIENCE
-from tests.processes import free_port, is_ready, wait_until
+from tests.processes import free_port, is_ready, run_to_end, wait_until
 from tests.servers import Servers, at_database
 from tests.shipped_types import SHIPPED
 from tests.tcp_proxy import tcp_proxy
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 SECRET = "hunter2"
 
 
 def footfall(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
     """`footfall <arguments>`, run to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "footfall", *arguments],
-        cwd=REPOSITORY,
-        env={**os.environ, "ENVIRONMENT": "test", **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PATIENCE,
-    )
+    return run_to_end(*arguments, environment=environment)
 
 
 def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

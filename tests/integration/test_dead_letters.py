@@ -23,7 +23,7 @@ from footfall.cli.output import dead_letters as dlq_terminal
 from projector.liveness.stops import Stop, StopCause
 from tests.conftest import Footfall
 from tests.patience import PATIENCE
-from tests.processes import Process, wait_until
+from tests.processes import Process, run_to_end, wait_until
 from tests.producing import (
     Raw,
     an_event,
@@ -99,14 +99,7 @@ def dlq(footfall: Footfall, *arguments: str, code: int = 0) -> Any:
 
 def dlq_process(footfall: Footfall, *arguments: str) -> "subprocess.CompletedProcess[str]":
     """`footfall dlq ..` as an operator runs it."""
-    return subprocess.run(
-        [sys.executable, "-m", "footfall", "dlq", *arguments],
-        env={**os.environ, "ENVIRONMENT": "test", "DATABASE_URL": footfall.servers.projector_url, "COLUMNS": "160"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PATIENCE,
-    )
+    return run_to_end("dlq", *arguments, environment={"DATABASE_URL": footfall.servers.projector_url, "COLUMNS": "160"})
 
 
 def outcomes(answer: Any) -> list[tuple[int, str]]:

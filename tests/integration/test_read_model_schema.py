@@ -1,11 +1,8 @@
 """The migrations are the schema's only author, and they say what `read_model/tables/processed_events.py` declares."""
 
 import asyncio
-import os
 import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -18,9 +15,8 @@ from read_model.generations.schema import create_like
 from read_model.names import GENERATION
 from read_model.tables.reporting import VIEWS, Column, ReportingView
 from tests.drivers.schema_differences import schema_differences
+from tests.processes import run_to_end
 from tests.servers import Servers
-
-REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 async def tables_of(url: str) -> set[str]:
@@ -35,20 +31,13 @@ async def tables_of(url: str) -> set[str]:
 
 def alembic(url: str, *arguments: str) -> str:
     """`alembic` as an operator runs it by hand, from the repository; it must succeed."""
-    run = run_alembic(url, *arguments)
-    assert run.returncode == 0, run.stderr
-    return run.stdout
+    ended = run_alembic(url, *arguments)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
 
 
 def run_alembic(url: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "alembic", *arguments],
-        cwd=REPOSITORY,
-        env={**os.environ, "DATABASE_URL": url},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return run_to_end(*arguments, module="alembic", environment={"DATABASE_URL": url})
 
 
 def test_migrated_schema_equals_declared_schema(new_database: Callable[[], Servers]) -> None:

@@ -16,10 +16,9 @@ from click.testing import CliRunner, Result
 
 from footfall.cli.main import cli
 from tests.patience import PATIENCE
-from tests.processes import free_port, wait_until
+from tests.processes import free_port, run_to_end, wait_until
 from tests.servers import Servers
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 PASSWORD = "not-a-secret-here"
 
 
@@ -238,16 +237,7 @@ def test_grant_reporter_asks_for_the_schema_where_it_is_missing(new_database: Ca
 
 def sql(url: str, *arguments: str, stdin: str = "", **environment: str) -> "subprocess.CompletedProcess[str]":
     """`footfall sql <arguments>`, which becomes psql."""
-    return subprocess.run(
-        [sys.executable, "-m", "footfall", "sql", *arguments],
-        env={**os.environ, "ENVIRONMENT": "test", "REPORTING_DATABASE_URL": url, **environment},
-        cwd=REPOSITORY,
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
+    return run_to_end("sql", *arguments, environment={"REPORTING_DATABASE_URL": url, **environment}, answers=stdin)
 
 
 def test_footfall_sql_runs_commands_files_and_a_prompt(database: Servers, tmp_path: Path) -> None:

@@ -1,10 +1,8 @@
 """Schema `reporting` on events that came the whole way: exact numbers, documented answers, a promotion, DuckDB."""
 
 import asyncio
-import os
 import re
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.resources import files
@@ -22,7 +20,7 @@ from footfall.cli.main import cli
 from operations.reporters import grant
 from read_model.tables.reporting import VIEWS
 from tests.conftest import Footfall
-from tests.patience import PATIENCE
+from tests.processes import run_to_end
 from tests.producing import produce, sql, start_projector, wait_until_processed
 from tests.reporting_history import SPREAD, a_history, records_of_history
 from tests.reporting_oracle import Rows, reports
@@ -121,15 +119,7 @@ def test_the_history_has_what_could_be_counted_wrongly(shop: Shop) -> None:
 
 
 def footfall_sql(url: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "footfall", "sql", *arguments],
-        cwd=REPOSITORY,
-        env={**os.environ, "ENVIRONMENT": "test", "REPORTING_DATABASE_URL": url, "PAGER": "cat"},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
+    return run_to_end("sql", *arguments, environment={"REPORTING_DATABASE_URL": url, "PAGER": "cat"})
 
 
 def test_the_page_answers_twelve_questions_with_what_psql_prints(shop: Shop) -> None:

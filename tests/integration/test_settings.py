@@ -1,9 +1,7 @@
 """Settings: all problems at once, one line each, exit 1, nothing secret; `.env` in development only."""
 
-import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -21,7 +19,7 @@ from projector.settings import ProjectorSettings
 from query_side.settings import QuerySettings
 from sealing.settings import SealingSettings
 from telemetry.traces.settings import TraceSettings
-from tests.patience import PATIENCE
+from tests.processes import run_to_end
 from web.transport.settings import TlsSettings
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -62,15 +60,7 @@ def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def footfall(*arguments: str, cwd: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "footfall", *arguments],
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PATIENCE,
-    )
+    return run_to_end(*arguments, environment=environment, cwd=cwd)
 
 
 def test_up_tells_what_is_wrong_with_the_catalogue_before_it_starts_a_server(clean: Path) -> None:

@@ -28,7 +28,7 @@ from operations.reporters import grant
 from read_model.tables.reporting import VIEWS
 from tests.conftest import Footfall
 from tests.drivers.rebuilding import dlq
-from tests.processes import Process
+from tests.processes import Process, run_to_end
 from tests.producing import produce, sql, start_projector, wait_until_processed
 from tests.tenant_world import MARKS, NOON, PRODUCTS, TENANTS, TYPES, USERS, Tenant, a_tenant, event_id, records
 from web.tenants.position_tokens import PositionTokens
@@ -517,15 +517,12 @@ async def _execute(url: str, statement: str) -> None:
 
 
 def test_an_operator_lists_dead_letters_of_one_tenant(world: World) -> None:
-    shown = subprocess.run(
-        [sys.executable, "-m", "footfall", "dlq", "list", "--tenant", "acme", "--json"],
-        env={**os.environ, "DATABASE_URL": world.footfall.servers.projector_url, "ENVIRONMENT": "test"},
-        capture_output=True,
-        check=True,
-    )
+    role = {"DATABASE_URL": world.footfall.servers.projector_url}
+    shown = run_to_end("dlq", "list", "--tenant", "acme", "--json", environment=role)
+    assert shown.returncode == 0, shown.stderr
     letters = json.loads(shown.stdout)["letters"]
     assert {letter["user_id"] for letter in letters} == {f"lost-{COUNT + n}" for n in range(3)}
-    assert world.tenants["acme"].knows(shown.stdout)
+    assert world.tenants["acme"].knows(shown.stdout.encode())
 
 
 def test_a_late_event_is_told_to_readers_of_its_tenant_alone(world: World, client: httpx.Client) -> None:
