@@ -39,8 +39,8 @@ class OwnProcess(GenerationLimits):
         """Returns the maximum number of records in one fetch."""
         return usual
 
-    def rest(self, _spent: float) -> float:
-        """Returns how many seconds to rest after a batch."""
+    def rest(self, spent: float) -> float:
+        """Returns how many seconds to rest after a batch: none, however long it took."""
         return 0
 
 
