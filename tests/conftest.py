@@ -20,9 +20,8 @@ from pydantic import SecretStr
 from footfall.local.embedded.paths import cache_root
 from operations.settings import MigrateSettings, TopicSettings
 from operations.setup import create_topics, migrate
-from tests import foreign_clients, processes
+from tests import foreign_clients, open_connections, processes
 from tests.architecture.repository import files_beside_git
-from tests.open_connections import pytest_runtest_teardown  # noqa: F401 (pytest finds the hook here)
 from tests.patience import PATIENCE
 from tests.processes import Process
 from tests.secured_broker import SecuredBroker, secured_broker
@@ -68,6 +67,10 @@ for _module in (httpx._config, httpx._transports.default):
 # Set by CI, where nobody edits files meanwhile. Taken away: a test may run pytest in a tree that is no repository.
 WATCHES_TREE = os.environ.pop("FOOTFALL_WATCH_TREE", None) is not None
 _in_tree: set[str] = set()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(open_connections)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
