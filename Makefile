@@ -48,7 +48,7 @@ up: $(READY)  ## Run everything on port 3000 until Ctrl-C (ARGS="--help" for opt
 	$(BIN)/footfall up $(ARGS)
 
 test: $(READY)  ## Run every test against the real servers (ARGS="-k name" to choose)
-	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/pytest -n 6 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(READY)  ## Check format, lint, types, import contracts, dependencies, documents and the documentation site
 	$(BIN)/ruff format --check .

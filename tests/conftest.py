@@ -30,14 +30,16 @@ from tests.servers import Servers, at_database, chosen, servers
 TEMPLATE = "footfall_template"
 # Modules that take long begin first: at the end no worker is alone with one of them.
 LONGEST = (
-    *("test_generated_clients", "test_projector_failures", "test_up_and_demo", "test_projection_guide"),
-    *("test_tenants", "test_secrets", "test_up_secure", "test_rights", "test_replica", "test_round_trip"),
-    *("test_retention", "test_settings", "test_stream_ends", "test_replay", "test_reporting", "test_shared_rates"),
-    *("test_is_projecting", "test_rebuild", "test_embedded_stack", "test_a_position_belongs_to_one_history"),
-    *("test_dead_letters", "test_server_failures_are_not_the_records", "test_drain", "test_projector", "test_gaps"),
-    *("test_broker_gone", "test_watchdog", "test_status", "test_what_was_seen_stays_seen", "test_read_model_schema"),
-    *("test_feed_proof", "test_query_side", "test_query_openapi", "test_topic_promises", "test_partitions_added"),
-    *("test_three_brokers", "test_archive"),
+    *("test_projector_failures", "test_rebuild", "test_log_rewrite", "test_console", "test_whole_requests"),
+    *("test_watchdog", "test_projection_guide", "test_sealed_log", "test_up_and_demo", "test_generated_clients"),
+    *("test_server_failures_are_not_the_records", "test_least_rights", "test_commands_that_fail", "test_is_projecting"),
+    *("test_a_position_belongs_to_one_history", "test_archive", "test_dead_letters", "test_replay"),
+    *("test_three_brokers", "test_embedded_stack", "test_projector", "test_tenants", "test_keys", "test_up_secure"),
+    *("test_drain", "test_erasure", "test_what_was_seen_stays_seen", "test_secrets", "test_broker_gone", "test_cli"),
+    *("test_event_pages", "test_kafka_security", "test_commit", "test_foreign_http_clients", "test_framing"),
+    *("test_query_side", "test_read_model_schema", "test_status", "test_kafka_gone_beside_a_projector"),
+    *("test_query_openapi", "test_command_side", "test_retention", "test_connection_poolers", "test_fresh_reads"),
+    *("test_partitions_added", "test_hostile_clients", "test_who_follows", "test_command_openapi"),
 )
 QUERY_TIMEOUT_MS = str(int(PATIENCE * 1000))  # no query is too slow unless a test is about that
 
