@@ -1,4 +1,4 @@
-"""Two changes to the connections of aiokafka 0.14; in another release everything stays as it is.
+"""Three changes to the connections of aiokafka 0.14; in another release everything stays as it is.
 
 - A connection that just closed is taken for what it is: a connection to a broker that is gone. uvloop refuses to write
   to a closed transport with a RuntimeError, where asyncio only warns. aiokafka expects an OSError there. The other one
@@ -6,8 +6,10 @@
   was killed at the wrong moment.
 - Each new connection uses the password and the certificates that their files hold now. aiokafka keeps what a client was
   made with: after a rotation, a projector that had to open another connection stood still until it was restarted.
+- A start that is cancelled closes the connection that it asks for the brokers. aiokafka leaves it to the collector.
 """
 
+import asyncio
 from functools import wraps
 from importlib.metadata import version
 from typing import Any
@@ -23,11 +25,13 @@ def change_connections() -> bool:
     """Changes how aiokafka's connections are opened and written to, once; returns whether they are changed."""
     if not version("aiokafka").startswith(KNOWN_RELEASE):
         return False
-    from aiokafka.conn import AIOKafkaConnection  # noqa: PLC0415 - settings are read without a client
+    from aiokafka.client import AIOKafkaClient  # noqa: PLC0415 - settings are read without a client
+    from aiokafka.conn import AIOKafkaConnection  # noqa: PLC0415
 
     if not getattr(AIOKafkaConnection, _DONE, False):
         AIOKafkaConnection.send = _expecting_closed_transports(AIOKafkaConnection.send)
         AIOKafkaConnection.connect = _reading_files_again(AIOKafkaConnection.connect)
+        AIOKafkaClient.bootstrap = _closing_what_it_opened(AIOKafkaClient.bootstrap)
         setattr(AIOKafkaConnection, _DONE, True)
     return True
 
@@ -55,3 +59,31 @@ def _reading_files_again(plain: Any) -> Any:
         return await plain(self)
 
     return connect
+
+
+def _closing_what_it_opened(plain: Any) -> Any:
+    from aiokafka import client  # noqa: PLC0415
+
+    opened: dict[Any, list[Any]] = {}  # by the task that starts a client
+    open_one = client.create_conn
+
+    async def create_conn(*arguments: Any, **options: Any) -> Any:
+        connection = await open_one(*arguments, **options)
+        opened.get(asyncio.current_task(), []).append(connection)
+        return connection
+
+    @wraps(plain)
+    async def bootstrap(self: Any) -> None:
+        task = asyncio.current_task()
+        opened[task] = []
+        try:
+            await plain(self)
+        except asyncio.CancelledError:
+            for connection in opened[task]:
+                connection.close()
+            raise
+        finally:
+            del opened[task]
+
+    client.create_conn = create_conn
+    return bootstrap

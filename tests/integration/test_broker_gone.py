@@ -11,10 +11,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.conn import AIOKafkaConnection
+from aiokafka.protocol.metadata import MetadataRequest
 
 from command_side.app import producer_of
 from command_side.publishing import kafka_event_log, kafka_producer
@@ -247,3 +250,28 @@ async def test_a_producer_that_hangs_though_kafka_answers_is_replaced(
         assert isinstance(await publish(log, record(3)), Acknowledged)
         hanging._sender.sender_task.cancel()  # it would wait for ever
         await log.close()
+
+
+async def test_a_start_that_is_cancelled_leaves_no_connection_open(
+    real_servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = CommandSettings(kafka_bootstrap_servers=real_servers.kafka)
+    producer, asked, send = producer_of(settings), asyncio.Event(), AIOKafkaConnection.send
+    connections = list[AIOKafkaConnection]()
+
+    def unanswered(self: AIOKafkaConnection, request: Any, expect_response: bool = True) -> Any:
+        if not isinstance(request, MetadataRequest):
+            return send(self, request, expect_response)
+        connections.append(self)
+        asked.set()
+        return asyncio.get_running_loop().create_future()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AIOKafkaConnection, "send", unanswered)
+        start = asyncio.create_task(producer.start())
+        await asked.wait()
+        start.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await start
+    await producer.stop()
+    assert [connection.connected() for connection in connections] == [False]
