@@ -107,13 +107,11 @@ async def _post(http: aiohttp.ClientSession, worker: int, least: int, killed: as
 
 async def _post_large(http: aiohttp.ClientSession, account: Account) -> None:
     for number in range(0, LARGE_EVENTS, 50):
-        bodies = [
-            {"userId": f"large-{n}", "eventType": "LOGIN", "payload": {"text": "x" * LARGE}}
+        items = [
+            {"userId": f"u-{n}", "eventType": "LOGIN", "payload": {"text": "x" * LARGE}, "idempotencyKey": f"large-{n}"}
             for n in range(number, number + 50)
         ]
-        answer = await _insist(http, "/events/generate/batch", f"large-{number}", msgspec.json.encode(bodies), account)
-        for result in answer["results"]:
-            _note(result, account)
+        await _post_batch(http, items, account)
 
 
 async def _post_part(http: aiohttp.ClientSession, key: str, part: list[Activity], account: Account) -> None:
@@ -122,6 +120,10 @@ async def _post_part(http: aiohttp.ClientSession, key: str, part: list[Activity]
         answer = await _insist(http, "/events/generate", f"{key}-{index}", activity.body, account)
         _note(answer, account)
     items = [dict(msgspec.json.decode(each.body), idempotencyKey=f"{key}-b{index}") for index, each in enumerate(rest)]
+    await _post_batch(http, items, account)
+
+
+async def _post_batch(http: aiohttp.ClientSession, items: list[dict[str, Any]], account: Account) -> None:
     waiting = items
     while waiting:
         answer = await _insist(http, "/events/generate/batch", None, msgspec.json.encode(waiting), account)
