@@ -4,7 +4,8 @@ import asyncio
 import socket
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
+
+import psutil
 
 from chaos.containers.composition import Composition
 
@@ -13,6 +14,7 @@ CONNECTIONS = 200
 REQUEST = b"GET /events/processed?limit=1000 HTTP/1.1\r\nHost: here\r\n\r\n"
 RECEIVE_BUFFER = 8_192  # bytes that the kernel reads for one client
 MOST = 128  # MiB that all of them may add
+LEAST = 30  # MiB of a query side that does nothing
 PATIENCE = 120.0  # seconds until an answer has begun
 
 
@@ -38,6 +40,8 @@ async def hold_unread(composition: Composition) -> Held:
     loop = asyncio.get_running_loop()
     with ExitStack() as open_ones:
         before = most = resident(pid)
+        if before < LEAST:
+            raise UnboundedError(f"the container of {SERVICE} seems to use {before:.0f} MiB: that is not its process")
         statuses: list[int] = []
         clients = [open_ones.enter_context(socket.socket()) for _ in range(CONNECTIONS)]
         for client in clients:
@@ -57,6 +61,6 @@ async def hold_unread(composition: Composition) -> Held:
 
 
 def resident(pid: int) -> float:
-    """Returns the resident memory of a process in MiB."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:")) / 1024
+    """Returns the resident memory of a container's processes in MiB; the first one may only watch over the others."""
+    first = psutil.Process(pid)
+    return float(sum(each.memory_info().rss for each in (first, *first.children(recursive=True)))) / 2**20
