@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import asyncpg
@@ -40,12 +40,14 @@ class _Pool(asyncpg.Pool):
     """A pool to which every connection returns, or is dropped, soon.
 
     asyncpg waits for an answer of the server as long as the connection was waited for, and without a limit if none was
-    named: a session that went silent would hold up who asked, also while the process ends.
+    named: a session that went silent would hold up who asked, also while the process ends. Its TimeoutError says only
+    that the connection was dropped; instead of a CancelledError on its way it would be the end of a cancellation.
     """
 
     async def release(self, connection: Any, *, timeout: float | None = None) -> None:
         named = connection._holder._timeout if timeout is None else timeout  # noqa: SLF001 - asyncpg's default
-        await super().release(connection, timeout=RELEASE_TIMEOUT if named is None else min(named, RELEASE_TIMEOUT))
+        with suppress(TimeoutError):
+            await super().release(connection, timeout=RELEASE_TIMEOUT if named is None else min(named, RELEASE_TIMEOUT))
 
 
 async def _check_encoding(connection: asyncpg.Connection) -> None:
