@@ -132,7 +132,6 @@ class Generations:
             await self._cancel_all()
 
     async def _read_register(self) -> list[Generation]:
-        # The timeout of `acquire` also bounds the release, which would otherwise wait for ever on a silent connection.
         async with asyncio.timeout(REGISTER_TIMEOUT), self._pool.acquire(timeout=REGISTER_TIMEOUT) as connection:
             return await list_generations(connection)
 

@@ -10,13 +10,13 @@ from asyncpg.pool import PoolConnectionProxy
 
 from read_model.connecting.database_url import Url, parse_now
 from read_model.connecting.pooler import SharedSessionsError, detect_sessions
+from read_model.connecting.unavailable import DATABASE_UNAVAILABLE
 
 Connection = PoolConnectionProxy | asyncpg.Connection
 
 CONNECT_TIMEOUT = 10.0  # seconds, unless the URL names another timeout
 CLOSE_TIMEOUT = 5.0  # seconds; a silent connection would delay the close for ever
-RELEASE_TIMEOUT = 5.0  # seconds to return a connection, at most; likewise
-
+RELEASE_TIMEOUT = 5.0  # seconds to return a connection, at most
 
 ENCODING = "UTF8"  # no other encoding can store every event; some valid events would look like poison events
 
@@ -39,14 +39,17 @@ class UnfitDatabaseError(ValueError):
 class _Pool(asyncpg.Pool):
     """A pool to which every connection returns, or is dropped, soon.
 
-    asyncpg waits for an answer of the server as long as the connection was waited for, and without a limit if none was
-    named: a session that went silent would hold up who asked, also while the process ends. Its TimeoutError says only
-    that the connection was dropped; instead of a CancelledError on its way it would be the end of a cancellation.
+    asyncpg waits for the server's answer as long as `acquire` was allowed to wait, and for ever if it named no limit: a
+    session that went silent would hold up its user, and the end of the process.
+
+    `release` raises no error of a connection that is lost: asyncpg has dropped that connection, and its user is done.
+    Raised while a task is being cancelled, the error would replace the CancelledError; a loop that catches errors of
+    the database would then go on, and whoever waits for its end would wait for ever.
     """
 
     async def release(self, connection: Any, *, timeout: float | None = None) -> None:
         named = connection._holder._timeout if timeout is None else timeout  # noqa: SLF001 - asyncpg's default
-        with suppress(TimeoutError):
+        with suppress(*DATABASE_UNAVAILABLE):
             await super().release(connection, timeout=RELEASE_TIMEOUT if named is None else min(named, RELEASE_TIMEOUT))
 
 
