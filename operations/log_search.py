@@ -14,7 +14,7 @@ from aiokafka.structs import ConsumerRecord
 from brokers.settings import KafkaSettings
 from contracts.record import HEADER_EVENT_ID, HEADER_REQUEST_ID, HEADER_TRACEPARENT
 from operations.replay import log_consumer
-from projector.consuming.log_probe import LogProbe
+from projector.consuming.log_probe import LogProbe, loaded_partitions
 from telemetry.traces.context import parse
 
 NEWEST = 50_000  # records that one search looks at, over all partitions
@@ -91,8 +91,7 @@ async def search(settings: KafkaSettings, text: str, patience: float, newest: in
 
 async def _ends(consumer: AIOKafkaConsumer, topic: str) -> dict[TopicPartition, int]:
     await consumer.topics()
-    await consumer.beginning_offsets([TopicPartition(topic, 0)])  # the client loads a topic's partitions on use
-    known = [TopicPartition(topic, partition) for partition in sorted(consumer.partitions_for_topic(topic) or ())]
+    known = await loaded_partitions(consumer, topic)
     return dict(await consumer.end_offsets(known)) if known else {}
 
 

@@ -3,12 +3,13 @@
 import asyncio
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaTimeoutError, UnknownTopicOrPartitionError
 
 from brokers.diagnosis import with_reason
 from contracts.audit_records import AuditAnchor, decode_audit_record
 from operations.settings import AuditSettings
+from projector.consuming.log_probe import loaded_partitions
 from telemetry.connections import ended_within
 
 CLOSE_TIMEOUT = 2.0  # seconds
@@ -42,8 +43,7 @@ async def read_anchors(settings: AuditSettings) -> Anchors:
 
 
 async def _read(consumer: AIOKafkaConsumer, topic: str) -> Anchors:
-    await consumer.beginning_offsets([TopicPartition(topic, 0)])  # the client loads a topic's partitions on use
-    partitions = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ()]
+    partitions = await loaded_partitions(consumer, topic)
     ends = await consumer.end_offsets(partitions)
     consumer.assign(partitions)
     await consumer.seek_to_beginning(*partitions)

@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaTimeoutError, OffsetOutOfRangeError
 from aiokafka.structs import ConsumerRecord
 
 from brokers.diagnosis import with_reason
+from projector.consuming.log_probe import loaded_partitions
 from telemetry.connections import ended_within
 
 FETCH_MS = 200  # milliseconds that one fetch waits for records
@@ -66,8 +67,7 @@ class Reader:
     async def _ends(self, topic: str, isolation: str) -> dict[int, int]:
         async with self._consumer(isolation) as consumer:
             await consumer.topics()
-            await consumer.beginning_offsets([TopicPartition(topic, 0)])  # the client loads a topic on use
-            known = [TopicPartition(topic, each) for each in sorted(consumer.partitions_for_topic(topic) or ())]
+            known = await loaded_partitions(consumer, topic)
             return {tp.partition: end for tp, end in (await consumer.end_offsets(known)).items()}
 
     @asynccontextmanager

@@ -90,8 +90,7 @@ class LogProbe:
         consumer = await self._committed_consumer()
         if topic not in await consumer.topics():
             return []
-        await consumer.beginning_offsets([TopicPartition(topic, 0)])  # the client loads a topic's partitions on use
-        return [TopicPartition(topic, partition) for partition in sorted(consumer.partitions_for_topic(topic) or ())]
+        return await loaded_partitions(consumer, topic)
 
     async def first_records(
         self, positions: Mapping[TopicPartition, int], patience: float
@@ -167,3 +166,9 @@ async def _first_records(
     finally:
         consumer.unsubscribe()
     return found
+
+
+async def loaded_partitions(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:
+    """Returns the partitions of a topic that exists, in order. The client loads a topic's partitions on use."""
+    await consumer.beginning_offsets([TopicPartition(topic, 0)])
+    return [TopicPartition(topic, partition) for partition in sorted(consumer.partitions_for_topic(topic) or ())]
