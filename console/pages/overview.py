@@ -39,23 +39,24 @@ async def now(request: AnyRequest, console: TheConsole) -> Response[bytes]:
 @get("/console/history.json", include_in_schema=False)
 async def history(request: AnyRequest, console: TheConsole) -> Response[bytes]:
     """The columns of the graphs."""
-    asked = console.asking(request).query.get("range", "15m")
-    if asked not in RANGES:
-        raise PageError(404, "There is no such range.")
-    console.watch.viewed()
-    body = await console.history.series(console.pool(), asked)
+    body = await console.history.series(console.pool(), range_viewed(request, console))
     return Response(body, media_type="application/json", headers=HEADERS)
 
 
 @get("/console/lags.json", include_in_schema=False)
 async def lags(request: AnyRequest, console: TheConsole) -> Response[bytes]:
     """The columns of the graph of partitions."""
+    body = await console.history.lags(console.pool(), range_viewed(request, console))
+    return Response(body, media_type="application/json", headers=HEADERS)
+
+
+def range_viewed(request: AnyRequest, console: TheConsole) -> str:
+    """The range that is asked for; somebody watches now. Raises PageError if there is no such range."""
     asked = console.asking(request).query.get("range", "15m")
     if asked not in RANGES:
         raise PageError(404, "There is no such range.")
     console.watch.viewed()
-    body = await console.history.lags(console.pool(), asked)
-    return Response(body, media_type="application/json", headers=HEADERS)
+    return asked
 
 
 def now_shown(asking: Asking) -> bytes:
