@@ -12,7 +12,7 @@ from brokers.changed_aiokafka import change_connections
 from brokers.credentials import Password, TokenEndpoint
 from brokers.tls import TlsError, TlsFiles, client_context
 from brokers.token_provider import token_provider
-from contracts.record import TOPIC
+from contracts.record import AUDIT_TOPIC, TOPIC
 
 SASL = ("SASL_PLAINTEXT", "SASL_SSL")
 TLS = ("SSL", "SASL_SSL")
@@ -149,3 +149,11 @@ class KafkaSettings(BaseSettings):
                 self.kafka_sasl_token_ca_file,
             )
         )
+
+
+class AuditTopicSettings(KafkaSettings):
+    """Kafka, and the topic that the audit log has there."""
+
+    kafka_audit_topic: str = Field(
+        default=AUDIT_TOPIC, description="Topic of the audit log's anchors, and of notes for it."
+    )

@@ -5,20 +5,16 @@ from typing import Literal
 from pydantic import Field
 
 from brokers.registry.settings import WireSettings
-from brokers.settings import KafkaSettings
-from contracts.record import AUDIT_TOPIC
+from brokers.settings import AuditTopicSettings
 from web.serving_settings import ServingSettings
 
 Compression = Literal["gzip", "zstd", "lz4", "snappy", "none"]
 
 
-class CommandSettings(KafkaSettings, WireSettings, ServingSettings):
+class CommandSettings(AuditTopicSettings, WireSettings, ServingSettings):
     """Settings of one command-side process. Every default is the safe one."""
 
     port: int = Field(default=3001, ge=0, le=65_535, description="Port to listen on.")
-    kafka_audit_topic: str = Field(
-        default=AUDIT_TOPIC, description="Topic of the audit log's anchors, and of notes for it."
-    )
     kafka_compression: Compression = Field(
         default="gzip",
         description="Compression of record batches. Unset with PRIVACY=sealed: `zstd`, which costs a tenth of the CPU"

@@ -5,8 +5,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from brokers.settings import KafkaSettings
-from contracts.record import AUDIT_TOPIC
+from brokers.settings import AuditTopicSettings
 from identity.tokens.settings import TokenSettings, listed
 from web.policies.hosts import is_host_name
 from web.policies.origins import is_origin
@@ -105,13 +104,10 @@ class IdentitySettings(TokenSettings):
         return "certificates" in self.auth.split(",")
 
 
-class KeySettings(KafkaSettings):
+class KeySettings(AuditTopicSettings):
     """Settings of who checks keys, which are read if AUTH names them, and of `footfall keys`."""
 
     kafka_keys_topic: str = Field(default=KEYS_TOPIC, description="Compacted topic of the register of keys.")
-    kafka_audit_topic: str = Field(
-        default=AUDIT_TOPIC, description="Topic of the audit log's anchors, and of notes for it."
-    )
     kafka_replication_factor: int = Field(
         default=1, ge=1, le=10, description="Copies of each partition; 3 in production."
     )

@@ -7,8 +7,8 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from brokers.registry.settings import WireSettings
-from brokers.settings import LOOPBACK, KafkaSettings
-from contracts.record import AUDIT_TOPIC, DEAD_LETTER_TOPIC, PARTITIONS
+from brokers.settings import LOOPBACK, AuditTopicSettings, KafkaSettings
+from contracts.record import DEAD_LETTER_TOPIC, PARTITIONS
 from read_model.connecting.database_url import DatabaseUrlSetting
 
 
@@ -22,13 +22,10 @@ class MigrateSettings(BaseSettings):
     )
 
 
-class TopicSettings(KafkaSettings):
+class TopicSettings(AuditTopicSettings):
     """Settings of `footfall topics create`."""
 
     kafka_dlq_topic: str = Field(default=DEAD_LETTER_TOPIC, description="Topic of the dead letters.")
-    kafka_audit_topic: str = Field(
-        default=AUDIT_TOPIC, description="Topic of the audit log's anchors, and of notes for it."
-    )
     kafka_partitions: int = Field(
         default=PARTITIONS, ge=1, le=10_000, description="Partitions of a topic that is created."
     )
@@ -82,16 +79,13 @@ class RewriteSettings(KafkaSettings):
     )
 
 
-class AuditSettings(KafkaSettings):
+class AuditSettings(AuditTopicSettings):
     """Settings of `footfall audit`."""
 
     database_url: DatabaseUrlSetting = Field(description="PostgreSQL URL of the database's owner.")
-    kafka_audit_topic: str = Field(
-        default=AUDIT_TOPIC, description="Topic of the audit log's anchors, and of notes for it."
-    )
 
 
-class ArchiveSettings(KafkaSettings):
+class ArchiveSettings(AuditTopicSettings):
     """Settings of `footfall archive`."""
 
     archive_location: str = Field(
@@ -106,9 +100,6 @@ class ArchiveSettings(KafkaSettings):
     )
     archive_s3_secret_access_key: SecretStr = Field(
         default=SecretStr(""), description="Secret of ARCHIVE_S3_ACCESS_KEY_ID."
-    )
-    kafka_audit_topic: str = Field(
-        default=AUDIT_TOPIC, description="Topic of the audit log's anchors, and of notes for it."
     )
     archive_file_records: int = Field(
         default=500_000, ge=1, le=10_000_000, description="Records in one file of the archive, at most."

@@ -4,13 +4,13 @@ from typing import Literal
 
 from pydantic import Field
 
-from brokers.settings import KafkaSettings
-from contracts.record import AUDIT_TOPIC, CONSUMER_GROUP, DEAD_LETTER_TOPIC
+from brokers.settings import AuditTopicSettings
+from contracts.record import CONSUMER_GROUP, DEAD_LETTER_TOPIC
 from read_model.connecting.database_url import DatabaseUrlSetting
 from telemetry.settings import ProcessSettings
 
 
-class ProjectorSettings(KafkaSettings, ProcessSettings):
+class ProjectorSettings(AuditTopicSettings, ProcessSettings):
     """Settings of one projector process. Every default is the safe one."""
 
     database_url: DatabaseUrlSetting = Field(
@@ -41,9 +41,6 @@ class ProjectorSettings(KafkaSettings, ProcessSettings):
         default=100, ge=1, le=10_000, description="Longest wait of a fetch for new records, ms."
     )
     kafka_dlq_topic: str = Field(default=DEAD_LETTER_TOPIC, description="Topic of the dead letters.")
-    kafka_audit_topic: str = Field(
-        default=AUDIT_TOPIC, description="Topic of the audit log's anchors, and of notes for it."
-    )
     max_parked_of_one_key: int = Field(
         default=1_000, ge=1, description="Dead letters of one key, at most; with more, its partition stops."
     )
