@@ -80,7 +80,7 @@ def _network_told(error: BaseException) -> Told:
     if isinstance(error, OSError):
         reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
         return Trouble.UNREACHABLE, f"it cannot be reached: {reason or type(error).__name__}"
-    return Trouble.UNKNOWN, f"it cannot be used: {type(error).__name__}"
+    return Trouble.UNKNOWN, f"it was not asked, by a fault of this program: {type(error).__name__}"
 
 
 def _kafka_told(error: KafkaError, options: Mapping[str, Any]) -> Told:

@@ -21,6 +21,7 @@ from sealing.store import KeyStore, Subject, User, month_of
 from telemetry.background import running_beside
 from telemetry.connections import once_there
 from telemetry.health import DependencyState
+from telemetry.logs import get_logger
 
 WATCH = 2.0  # seconds between looks at what was retired
 RETRY = 0.5  # seconds
@@ -57,6 +58,7 @@ class Sealer:
         self._months: dict[str, dict[bytes, bytes]] = {}
         self._startup_timeout = startup_timeout
         self._nonces = nonces()
+        self._log = get_logger("sealing")
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -95,13 +97,18 @@ class Sealer:
         clear, nonce = clear_part(parts, known.named, product), next(self._nonces)
         return sealed_record(record, known.key, clear, nonce + cipher.encrypt(nonce, parts.secret, clear))
 
-    async def learn(self, records: Sequence[EventRecord]) -> None:
-        """Learns what `sealed` needs for these records, or raises KeysError within `LOOK_TIMEOUT`."""
+    async def learn(self, records: Sequence[EventRecord]) -> bool:
+        """Learns what `sealed` needs for these records. Returns False within `LOOK_TIMEOUT` if the store does not tell.
+
+        Raises what is a fault of this program.
+        """
         try:
             async with asyncio.timeout(LOOK_TIMEOUT):
                 await self._learn(records)
-        except TimeoutError:
-            raise KeyStoreAwayError("The key store does not answer in time.") from None
+        except (KeysError, TimeoutError) as error:
+            self._log.error("keys_not_learned", error=type(error).__name__, events=len(records))
+            return False
+        return True
 
     async def _learn(self, records: Sequence[EventRecord]) -> None:
         keys = {record.key: user_of(record.key) for record in records if self._known.get(record.key) is None}

@@ -53,8 +53,5 @@ WITH gone AS (DELETE FROM key_store.subjects WHERE subject_id = ANY ($1::uuid[])
 INSERT INTO key_store.destroyed (subject_id) SELECT unnest($1::uuid[]) ON CONFLICT DO NOTHING
 """
 BROUGHT_BACK = "SELECT subject_id FROM key_store.subjects JOIN key_store.destroyed USING (subject_id)"
-FORGET_ERASURES = """
-DELETE FROM key_store.erasures AS asked WHERE NOT EXISTS (
-    SELECT FROM unnest(asked.subject_ids) AS named(subject_id) JOIN key_store.subjects USING (subject_id)
-) AND (cardinality(asked.subject_ids) > 0 OR asked.erasure_id = ANY ($1::uuid[]))
-"""
+# Only those whose markers were passed: another erasure of the same subjects still needs its key to say whom to erase.
+FORGET_ERASURES = "DELETE FROM key_store.erasures WHERE erasure_id = ANY ($1::uuid[])"

@@ -16,9 +16,10 @@ import msgspec
 from contracts.sealed.events import MONTH
 from read_model.connecting.database_url import Url
 from read_model.connecting.pool import Connection, connect, open_pool
+from read_model.connecting.unavailable import OF_POSTGRESQL
 from sealing import statements as sql
 from sealing.cipher import new_key
-from sealing.errors import KeysError, KeyStoreAwayError
+from sealing.errors import KeyStoreAwayError
 from sealing.tenant_keys import TenantKeys, Wrapped
 
 QUERY_TIMEOUT = 5.0  # seconds for a session and its statements
@@ -194,7 +195,7 @@ class KeyStore:
         return [Pending(*row.values()) for row in rows]
 
     async def destroy(self, subject_ids: Sequence[UUID], erasure_ids: Sequence[UUID] = ()) -> None:
-        """Destroys keys of subjects, and those of the erasures that have none left. Again does no harm."""
+        """Destroys keys of subjects, and those of erasures. Again does no harm."""
         await self._execute(sql.DESTROY, list(subject_ids))
         await self._execute(sql.FORGET_ERASURES, list(erasure_ids))
 
@@ -275,12 +276,15 @@ class KeyStore:
 
 @asynccontextmanager
 async def _talking() -> AsyncIterator[None]:
-    """Whatever the store or its driver raises means that it cannot be used now. Its text may quote values."""
+    """What the store or its driver raises means that it cannot be used now. Its text may quote values.
+
+    Anything else, also a value that the driver does not take, is a fault of this program, and no word of the store's.
+    """
     try:
         yield
-    except KeysError:
-        raise
-    except Exception as error:
+    except OF_POSTGRESQL as error:
+        if isinstance(error, ValueError):
+            raise
         code = getattr(error, "sqlstate", None)
         name = f"{type(error).__name__} {code}" if code else type(error).__name__
         raise KeyStoreAwayError(f"The key store does not answer or refuses: {name}.") from error

@@ -16,6 +16,8 @@ from command_side.publishing.event_log import (
     NOT_TAKEN,
     UNKNOWN,
     EventLog,
+    Failed,
+    KeysAway,
     NotAcknowledged,
     NotTaken,
     Outcome,
@@ -36,8 +38,8 @@ class Seals(Protocol):
         """The record, sealed; None: what seals it has to be learned first."""
         ...
 
-    async def learn(self, records: Sequence[EventRecord]) -> None:
-        """Learns what seals these records. Raises whatever the key store does."""
+    async def learn(self, records: Sequence[EventRecord]) -> bool:
+        """Learns what seals these records. Returns False if the key store does not tell; raises what is our fault."""
         ...
 
     async def state(self) -> DependencyState:
@@ -70,8 +72,10 @@ class Waiting:
         if self._pending is None:
             self._fail(FAILED)
 
-    def publish(self, seal: Callable[[EventRecord], EventRecord | None], log: EventLog) -> None:
-        """Gives the sealed record to the log, unless nobody waits for it any more."""
+    def publish(
+        self, seal: Callable[[EventRecord], EventRecord | None], log: EventLog, without_key: NotAcknowledged
+    ) -> None:
+        """Gives the sealed record to the log, unless nobody waits for it any more. `without_key`: the answer then."""
         if self._on_result is None:
             return
         try:
@@ -80,7 +84,7 @@ class Waiting:
             self._raised(error, FAILED)
             return
         if sealed is None:
-            self._fail(KEYS_AWAY)
+            self._fail(without_key)
             return
         try:
             pending = log.publish_nowait(sealed, self._answer)
@@ -137,18 +141,21 @@ class SealedLog:
     async def publish_all(self, records: Sequence[EventRecord]) -> list[Outcome] | NotTaken:
         """See `EventLog`. What cannot be sealed now fails, and the rest is published."""
         sealed = list(map(self._sealed, records))
+        told = True
+        without_key: KeysAway | Failed = KEYS_AWAY
         for _ in range(LOOKS):
             unknown = [record for record, one in zip(records, sealed, strict=True) if one is None]
-            if not unknown or not await self._learned(unknown):
+            if not unknown or not told:
                 break
+            told, without_key = await self._learned(unknown)
             sealed = [one or self._sealed(record) for record, one in zip(records, sealed, strict=True)]
         ready = [one for one in sealed if one is not None]
         if len(ready) == len(records):
             return await self._log.publish_all(ready)
-        COUNT_FAILURE[type(KEYS_AWAY)](len(records) - len(ready))
+        COUNT_FAILURE[type(without_key)](len(records) - len(ready))
         outcomes = await self._log.publish_all(ready)
         coming = iter([outcomes] * len(ready) if isinstance(outcomes, NOT_TAKEN) else outcomes)
-        return [KEYS_AWAY if one is None else next(coming) for one in sealed]
+        return [without_key if one is None else next(coming) for one in sealed]
 
     async def _learn_waiting(self) -> None:
         """Learns the keys of those who wait, all at once, until nobody waits. Nothing awaits between key and log.
@@ -159,20 +166,21 @@ class SealedLog:
         try:
             while self._waiting:
                 waiting, self._waiting = self._waiting, []
-                if not await self._learned([one.record for one in waiting]):
+                told, without_key = await self._learned([one.record for one in waiting])
+                if not told:
                     waiting += self._waiting
                     self._waiting = []
                 for one in waiting:
-                    one.publish(self._sealed, self._log)
+                    one.publish(self._sealed, self._log, without_key)
         finally:  # the process ends, perhaps
             for one in (*waiting, *self._waiting):
                 one.end()
             self._waiting = []
 
-    async def _learned(self, records: Sequence[EventRecord]) -> bool:
+    async def _learned(self, records: Sequence[EventRecord]) -> tuple[bool, KeysAway | Failed]:
+        """Whether the store told, and the answer for records without a key: a fault of ours is not the store's."""
         try:
-            await self._seals.learn(records)
+            return await self._seals.learn(records), KEYS_AWAY
         except Exception as error:  # noqa: BLE001 - whatever it is, nothing is written unsealed
             get_logger("command_side").error("keys_not_learned", error=type(error).__name__, events=len(records))
-            return False
-        return True
+            return False, FAILED

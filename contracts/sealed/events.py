@@ -181,11 +181,13 @@ class _Stub(msgspec.Struct, frozen=True, rename="camel"):
     payload: dict[str, str]
 
 
-def stub_value(event: UserEventV3, product_field: str | None) -> bytes:
-    """The value of the same event without a name, whose payload has nothing but the product: its key is gone."""
+def stub_value(event: UserEventV3, product_field: str | None, name: str | None = None) -> bytes:
+    """The value of the same event without a name, whose payload has nothing but the product: its key is gone.
+
+    `name`: the user id of the stub; None: that of its subject.
+    """
     payload = {} if event.product is None or product_field is None else {product_field: event.product}
-    name = stub_name(str(event.subject_id))
-    stub = _Stub(event.event_id, name, event.event_type, event.timestamp, payload)
+    stub = _Stub(event.event_id, name or stub_name(str(event.subject_id)), event.event_type, event.timestamp, payload)
     value = _encode(stub)
     if event.tenant_id == DEFAULT_TENANT:
         return value
@@ -194,6 +196,6 @@ def stub_value(event: UserEventV3, product_field: str | None) -> bytes:
     return written.replace(_PAYLOAD, _METADATA + b"{" + _METADATA_OF_V2 + _PAYLOAD, 1)
 
 
-def stub_name(subject_id: str) -> str:
-    """The user id of stubs of a subject whose key is gone."""
-    return f"erased-{subject_id}"
+def stub_name(told: str) -> str:
+    """The user id of stubs. `told`: the user's pseudonym, or a subject of whose user nobody knows one."""
+    return f"erased-{told}"

@@ -16,7 +16,7 @@ from brokers.diagnosis import BrokersUnusableError, with_reason
 from identity.keys.register import Register
 from telemetry.background import running_beside
 from telemetry.connections import ended_within
-from telemetry.health import DependencyState
+from telemetry.health import DependencyState, trouble_of
 from telemetry.logs import get_logger
 from telemetry.metrics import KEY_CHANGE_SECONDS
 
@@ -96,7 +96,7 @@ class RegisterReader:
             await asyncio.sleep(RETRY)
 
     def _note(self, error: Exception) -> None:
-        why = str(error) if isinstance(error, BrokersUnusableError) else type(error).__name__
+        why = str(error) if isinstance(error, BrokersUnusableError) else trouble_of(error)
         self._trouble = f"topic {self._topic.topic}: {why}"
         now = time.monotonic()
         if now - self._logged_at > LOG_EVERY:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from identity.tokens.key_set import KeySet
 from identity.tokens.provider import ProviderError
-from telemetry.health import DependencyState
+from telemetry.health import DependencyState, trouble_of
 from telemetry.logs import get_logger
 from telemetry.metrics import TOKEN_KEY_AGE, TOKEN_KEY_FETCHES
 
@@ -76,7 +76,7 @@ class KnownKeys:
         except (ProviderError, ValueError) as error:
             self._failed(str(error))
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody has got keys
-            self._failed(type(error).__name__)
+            self._failed(trouble_of(error))
         else:
             self._fetched(keys)
         finally:

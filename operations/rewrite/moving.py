@@ -61,7 +61,7 @@ WITH gone AS (
     WHERE known.topic = $1 AND known.partition = covered.partition AND known.kafka_offset < covered.until
       AND known.kafka_offset >= 0
     RETURNING known.*
-), one AS (SELECT DISTINCT ON (erasure_id) * FROM gone ORDER BY erasure_id)
+), one AS (SELECT DISTINCT ON (erasure_id) * FROM gone ORDER BY erasure_id, applied_at)
 INSERT INTO ops.erasures (topic, topic_id, partition, kafka_offset, erasure_id, tenant_id, pseudonym, requested_at,
                           applied_at)
 SELECT topic, topic_id, -1, -row_number() OVER (ORDER BY random()), erasure_id, tenant_id, pseudonym, requested_at,

@@ -18,8 +18,8 @@ from operations.rewrite.register import Rewrite, unfinished
 from operations.rewrite.substitutes import NOBODY_SEALED, SealedErasures, Substitutes
 from operations.rewrite.topics import Topics, topics
 from operations.settings import RewriteSettings
-from projector.privacy.erase import PSEUDONYMS
 from projector.privacy.erased_users import User, product_fields
+from projector.sealed.register import pseudonyms_of
 from read_model.connecting import operators_lock
 from read_model.connecting.pool import connect
 from read_model.pseudonyms import pseudonym_key
@@ -39,9 +39,8 @@ class SealedMarkers(msgspec.Struct):
 
     @property
     def stub(self) -> str:
-        """A user id that the markers delete, as the projector reads them without any key."""
-        subjects = self.erasure.subject_ids
-        return stub_name(str(subjects[0] if subjects else self.erasure.erasure_id))
+        """A user id that markers of no subject delete, as the projector reads them without any key."""
+        return stub_name(str(self.erasure.erasure_id))
 
 
 class Marked(msgspec.Struct, frozen=True):
@@ -110,8 +109,8 @@ class Work:
 
     async def _sealed(self, found: Mapping[UUID, SealedMarkers]) -> SealedErasures:
         """Learns by which pseudonyms the users of sealed markers are known. Raises RefusedError if they are not yet."""
-        rows = await self.connection.fetch(PSEUDONYMS, list(found))
-        waiting = found.keys() - {row["erasure_id"] for row in rows}
+        known = await pseudonyms_of(self.connection, list(found))
+        waiting = found.keys() - {erasure_id for erasure_id, _ in known}
         if waiting:
             raise RefusedError(
                 f"The log has {len(waiting)} erasures that no projector has applied, and only a projector can tell whom"
@@ -119,12 +118,13 @@ class Work:
             )
         until: dict[bytes, dict[int, int]] = {}
         names: dict[bytes, str] = {}
-        for row in sorted(rows, key=lambda row: max(found[row["erasure_id"]].until.values())):
-            markers = found[row["erasure_id"]]
-            known = until.setdefault(row["pseudonym"], {})
+        for erasure_id, pseudonym in sorted(known, key=lambda one: max(found[one[0]].until.values())):
+            markers = found[erasure_id]
+            last = until.setdefault(pseudonym, {})
             for partition, offset in markers.until.items():
-                known[partition] = max(offset, known.get(partition, -1))
-            names[row["pseudonym"]] = markers.stub
+                last[partition] = max(offset, last.get(partition, -1))
+            by_subject = bool(markers.erasure.subject_ids) or names.get(pseudonym) == stub_name(pseudonym.hex())
+            names[pseudonym] = stub_name(pseudonym.hex()) if by_subject else markers.stub
         return SealedErasures(await pseudonym_key(self.connection), until, names)
 
     def substitutes(self, secret: bytes, marked: Marked, *, keeps_counts: bool) -> Substitutes:

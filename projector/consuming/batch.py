@@ -9,7 +9,6 @@ import msgspec
 from contracts.blank import is_blank
 from contracts.erasure import erasure_of
 from contracts.record import key_of
-from contracts.sealed.events import stub_name
 from projector.dead_letters.parking import Caps, DeadLetter, Parked
 from projector.liveness.stops import Stop
 from projector.privacy.erased_users import ErasedUsers, stub_id
@@ -207,7 +206,7 @@ class _OneByOne:
     def _erase(self, marker: Marker) -> None:
         self._found.batch.markers.append(marker)
         tenant_id, user_id = marker.user
-        names = [user_id, stub_id(self._erased.secret, marker.user), *map(stub_name, marker.subject_ids)]
+        names = [user_id, stub_id(self._erased.secret, marker.user), *marker.stubs]
         self._erased_users.update((tenant_id, name) for name in names)
         for name in (*names, *marker.subject_ids):
             key = key_of(tenant_id, name)

@@ -6,7 +6,6 @@ rebuild counts the same.
 
 from collections.abc import Sequence
 
-from contracts.sealed.events import stub_name
 from projector.privacy.audit_rows import write_audit_rows
 from projector.privacy.erased_users import stub_id
 from projector.privacy.letters import erase_letters
@@ -25,7 +24,6 @@ SELECT $1, coalesce(here.topic_id, '00000000-0000-0000-0000-000000000000'), mark
 JOIN {generation}.checkpoints AS here ON here.topic = $1 AND here.partition = marker.partition
 ON CONFLICT DO NOTHING
 """
-PSEUDONYMS = "SELECT DISTINCT erasure_id, pseudonym FROM ops.erasures WHERE erasure_id = ANY ($1::uuid[])"
 
 
 async def erase(connection: Connection, generation: str, markers: Sequence[Marker]) -> bool:
@@ -46,8 +44,8 @@ async def erase(connection: Connection, generation: str, markers: Sequence[Marke
     topic = markers[0].topic
     secret = await pseudonym_key(connection)
     # A rebuild knows users that are erased already by their stubs.
-    gone = [(user, m) for m in markers for user in (m.user, (m.user[0], stub_id(secret, m.user)))]
-    gone += await _stubs_of_sealed(connection, markers)
+    named = [(m, dict.fromkeys((m.user[1], stub_id(secret, m.user), *m.stubs))) for m in markers]
+    gone = [((m.user[0], name), m) for m, names in named for name in names]
     await connection.execute(
         ERASE,
         generation,
@@ -66,22 +64,9 @@ async def erase(connection: Connection, generation: str, markers: Sequence[Marke
         [m.offset for m in markers],
         [m.erasure.erasure_id for m in markers],
         [m.user[0] for m in markers],
-        [pseudonym(secret, *m.user) for m in markers],
+        [m.pseudonym or pseudonym(secret, *m.user) for m in markers],
         [m.erasure.requested_at for m in markers],
     )
     await note_subjects(connection, markers)
     await write_audit_rows(connection, markers)  # last: it takes the lock of the audit log
     return emptied
-
-
-async def _stubs_of_sealed(connection: Connection, markers: Sequence[Marker]) -> list[tuple[tuple[str, str], Marker]]:
-    """The stubs of markers of the sealed log: by subject, and by pseudonym for what was written before."""
-    sealed = [marker for marker in markers if marker.subject_ids]
-    if not sealed:
-        return []
-    found = [((m.user[0], stub_name(subject)), m) for m in sealed for subject in m.subject_ids]
-    rows = await connection.fetch(PSEUDONYMS, [m.erasure.erasure_id for m in sealed])
-    for marker in sealed:
-        names = [f"erased-{row['pseudonym'].hex()}" for row in rows if row["erasure_id"] == marker.erasure.erasure_id]
-        found += [((marker.user[0], name), marker) for name in names]
-    return found

@@ -13,4 +13,4 @@ def sealed_marker(found: OpenedErasure, record: KafkaRecord) -> Marker:
     subjects = tuple(str(each) for each in erasure.subject_ids)
     user_id = found.user_id or stub_name(subjects[0] if subjects else str(erasure.erasure_id))
     of_user = UserErasure("2.1", "erasure", erasure.erasure_id, erasure.tenant_id, user_id, erasure.requested_at)
-    return marker_of(of_user, record, subjects)
+    return marker_of(of_user, record, subjects, found.pseudonym)

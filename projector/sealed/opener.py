@@ -2,23 +2,26 @@
 
 A record becomes a stub (`stub_value`) when its key is destroyed, and when its user is erased: after
 the marker always, and before it if the marker was applied in this partition before the subject was learned. So a
-rebuild meets all records of an erased user as stubs.
+rebuild meets all records of an erased user as stubs. They are called by the user's pseudonym, as stubs of events from
+before the log was sealed are (`projector/privacy/erased_users.py`): in statistics both are one user.
 """
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
+from uuid import UUID
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from contracts.erasure import START_SEALED, sealed_erasure_of
-from contracts.sealed.events import Cut, cut, decoded_v3, event_value, is_sealed, stub_value
+from contracts.erasure import START_SEALED, SealedErasure, sealed_erasure_of
+from contracts.sealed.events import Cut, cut, decoded_v3, event_value, is_sealed, stub_name, stub_value
 from contracts.wire.frames import MAGIC, unframed
 from projector.sealed.records import BROKEN, MALFORMED, OpenedErasure, OpenedRecord, as_in_the_log, opened_record
-from projector.sealed.register import erased_subjects
+from projector.sealed.register import erased_subjects, pseudonyms_of
 from projector.writing.connection import Connection
 from projector.writing.rows import SEALED, KafkaRecord
+from read_model.pseudonyms import pseudonym, pseudonym_key
 from sealing.cipher import cipher_of, opened
 from sealing.errors import KeysMissingError
 from sealing.remembered import Remembered
@@ -34,13 +37,29 @@ is_subject = re.compile(rb"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
 class Opening:
     """What is known of one subject. `gone`: by partition, the offset from which on its records are stubs."""
 
-    __slots__ = ("ciphers", "gone", "subject")
+    __slots__ = ("ciphers", "gone", "pseudonym", "subject")
 
-    def __init__(self, subject: Subject | None, erased_in: Iterable[int]) -> None:
-        """`subject`: None: its key is destroyed."""
+    def __init__(self, subject: Subject | None, erased_in: Iterable[int], pseudonym: bytes | None) -> None:
+        """`subject`: None: its key is destroyed. `pseudonym`: of a user who is erased; names the stubs."""
         self.subject = subject
         self.ciphers: dict[bytes, AESGCM | None] = {}  # by month; None: the month's key is destroyed
         self.gone = dict.fromkeys(erased_in, -1)
+        self.pseudonym = pseudonym
+
+    @property
+    def stub_name(self) -> str | None:
+        """The user id of the stubs; None: that of the subject."""
+        return None if self.pseudonym is None else stub_name(self.pseudonym.hex())
+
+
+class Erased(NamedTuple):
+    """Whom a marker names, and the user's pseudonym; None: unknown."""
+
+    user_id: str | None
+    pseudonym: bytes | None
+
+
+NOBODY_KNOWN = Erased(None, None)
 
 
 Openings = dict[bytes, Opening]  # by subject; what is no subject id is not in it
@@ -55,7 +74,8 @@ class Opener:
         self._products = products
         self._known: Remembered[bytes, Opening] = Remembered(limit)
         self._months: dict[str, dict[bytes, bytes | None]] = {}
-        self._users_of_markers: Remembered[str, str] = Remembered(MARKERS)
+        self._erased: Remembered[UUID, Erased] = Remembered(MARKERS)  # by erasure
+        self._secret: bytes | None = None  # of the pseudonyms
 
     async def opened_part(
         self, part: Mapping[Position, Sequence[KafkaRecord]], pool: Any
@@ -66,11 +86,12 @@ class Opener:
             return part
         cuts = _cuts(records)
         openings, unknown = self._remembered(cuts)
-        if unknown:
+        markers = _markers(records)
+        if unknown or markers:
             async with pool.acquire() as connection:
                 await self._learn(openings, unknown, records[0].topic, connection)
+                await self._learn_markers(markers, connection)
         await self._prepare(openings, cuts)
-        await self._learn_markers(records)
         done = iter(self._all_opened(records, cuts, openings))
         return {position: list(islice(done, len(found))) for position, found in part.items()}
 
@@ -81,8 +102,7 @@ class Opener:
         records = _unframed(records)
         cuts = _cuts(records)
         openings, unknown = self._remembered(cuts)
-        if unknown:
-            await self._learn(openings, unknown, records[0].topic, connection)
+        await self._learn(openings, unknown, records[0].topic if records else "", connection)
         await self._prepare(openings, cuts)
         return self._all_opened(records, cuts, openings)
 
@@ -102,6 +122,8 @@ class Opener:
         self, openings: Openings, unknown: Sequence[str], topic: str, connection: Connection | None
     ) -> None:
         """Learns subjects, in one statement for all. Raises KeysMissingError."""
+        if not unknown:
+            return
         keys = await self._store.keys_of(unknown)
         erased = {} if connection is None else await erased_subjects(connection, topic, unknown)
         missing = [each for each in unknown if each not in keys and not (each in erased and erased[each].destroyed)]
@@ -114,7 +136,11 @@ class Opener:
             key, of_register = keys.get(name), erased.get(name)
             is_gone = key is None or isinstance(key, Destroyed) or (of_register is not None and of_register.destroyed)
             subject = key if isinstance(key, Subject) and not is_gone else None
-            opening = Opening(subject, () if of_register is None else of_register.partitions)
+            opening = Opening(
+                subject,
+                () if of_register is None else of_register.partitions,
+                None if of_register is None else of_register.pseudonym,
+            )
             openings[name.encode()] = opening
             self._known.put(name.encode(), opening)
 
@@ -138,16 +164,22 @@ class Opener:
         key = of_tenant[month]
         return None if key is None else cipher_of(subject.key, key)
 
-    async def _learn_markers(self, records: Sequence[KafkaRecord]) -> None:
-        found = [marker for record in records if (marker := sealed_erasure_of(record.value)) is not None]
-        if not found:
+    async def _learn_markers(self, found: Sequence[tuple[SealedErasure, bytes]], connection: Connection) -> None:
+        """Learns whom markers are of: by their keys; by the register where those are destroyed."""
+        new = {erasure.erasure_id: (erasure, clear) for erasure, clear in found}
+        if not new:
             return
-        keys = await self._store.erasure_keys({str(erasure.erasure_id) for erasure, _ in found})
-        for erasure, clear in found:
-            key = keys.get(str(erasure.erasure_id))
+        keys = await self._store.erasure_keys(map(str, new))
+        registered = dict(await pseudonyms_of(connection, list(new)))
+        self._secret = self._secret or await pseudonym_key(connection)
+        for erasure_id, (erasure, clear) in new.items():
+            key = keys.get(str(erasure_id))
             user = None if key is None else opened(AESGCM(key), erasure.sealed, clear)
             if user is not None:
-                self._users_of_markers.put(str(erasure.erasure_id), user.decode())
+                user_id = user.decode()
+                self._erased.put(erasure_id, Erased(user_id, pseudonym(self._secret, erasure.tenant_id, user_id)))
+            elif self._erased.get(erasure_id) is None:
+                self._erased.put(erasure_id, Erased(None, registered.get(erasure_id)))
 
     def _all_opened(
         self, records: Sequence[KafkaRecord], cuts: Sequence[Cut | None], openings: Openings
@@ -172,30 +204,31 @@ class Opener:
         gone = opening.gone.get(record.partition) if opening.gone else None
         cipher = opening.ciphers.get(found.month)
         if cipher is None or (gone is not None and record.offset > gone):
-            return self._stub(record)
+            return self._stub(record, opening.stub_name)
         secret = opened(cipher, found.sealed, found.clear)
         if secret is None:
             return opened_record(record, b"", BROKEN)
         return opened_record(record, event_value(found, secret))
 
-    def _stub(self, record: KafkaRecord) -> KafkaRecord:
+    def _stub(self, record: KafkaRecord, name: str | None) -> KafkaRecord:
         event = decoded_v3(record.value or b"")
         if event is None:
             return opened_record(record, b"", MALFORMED)
-        return opened_record(record, stub_value(event, self._products.get(event.event_type)))
+        return opened_record(record, stub_value(event, self._products.get(event.event_type), name))
 
     def _marker(self, record: KafkaRecord, openings: Openings) -> OpenedRecord:
         found = sealed_erasure_of(record.value)
         if found is None:
             return opened_record(record, b"", MALFORMED)
         erasure, _ = found
+        erased = self._erased.get(erasure.erasure_id) or NOBODY_KNOWN
         for subject_id in erasure.subject_ids:
             name = str(subject_id).encode()
             opening = openings.get(name) or self._known.get(name)
             if opening is not None:
                 opening.gone[record.partition] = min(record.offset, opening.gone.get(record.partition, record.offset))
-        user_id = self._users_of_markers.get(str(erasure.erasure_id))
-        return opened_record(record, b"", erasure=OpenedErasure(erasure, user_id))
+                opening.pseudonym = opening.pseudonym or erased.pseudonym
+        return opened_record(record, b"", erasure=OpenedErasure(erasure, *erased))
 
 
 class Unsealed:
@@ -219,6 +252,10 @@ UNSEALED = Unsealed()
 
 def _cuts(records: Sequence[KafkaRecord]) -> list[Cut | None]:
     return [cut(record.value) if record.value is not None and is_sealed(record.value) else None for record in records]
+
+
+def _markers(records: Sequence[KafkaRecord]) -> list[tuple[SealedErasure, bytes]]:
+    return [marker for record in records if (marker := sealed_erasure_of(record.value)) is not None]
 
 
 def _unframed(records: Sequence[KafkaRecord]) -> Sequence[KafkaRecord]:

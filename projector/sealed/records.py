@@ -12,10 +12,14 @@ MALFORMED = "The record says that it is sealed, and is not written as version 3 
 
 
 class OpenedErasure(msgspec.Struct, frozen=True):
-    """A sealed marker. `user_id`: whom it names; None: its key is destroyed, for no row of the user is left."""
+    """A sealed marker. `user_id`: whom it names; None: its key is destroyed, for no row of the user is left.
+
+    `pseudonym`: the user's; None: nobody knows it any more.
+    """
 
     erasure: SealedErasure
     user_id: str | None
+    pseudonym: bytes | None
 
 
 class OpenedRecord(msgspec.Struct):

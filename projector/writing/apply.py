@@ -24,6 +24,7 @@ from projector.failpoints import reached
 from projector.generations.progress import count_commit
 from projector.liveness.stops import Stop, StopCause
 from projector.sealed.opener import UNSEALED, Opener, Unsealed
+from projector.sealed.parts import opened_part
 from projector.tracing import BatchTrace
 from projector.writing.claims import RELEASE_TIMEOUT
 from projector.writing.commit import Committed, Fenced, GenerationWriter
@@ -84,10 +85,9 @@ Verdict = Done | GoOn | Retry | RetrySmaller | Bisect | Park | StopPartitions
 
 
 class Applier:
-    """Applies parts of fetches for the lanes of one generation.
+    """Applies parts of fetches for the lanes of one generation. `trace_of` is called with each part before its commit.
 
-    `letters_parked` is set after a commit with letters; `on_commit` is called after each, `on_stored` with its rows,
-    and `trace_of` with each part before its commit.
+    `letters_parked` is set after a commit with letters; `on_commit` is called after each, `on_stored` with its rows.
     """
 
     def __init__(
@@ -184,7 +184,7 @@ class Applier:
 
     async def _attempt(self, part: Part, why: Diagnosis | None) -> Verdict:
         try:
-            opened = await self._opener.opened_part(part, self._pool)
+            opened = await opened_part(self._opener, part, self._pool)
             assembled = assemble(opened, self._ownership.parked, self._caps, why)
             await reached("after_assemble")
             with COMMIT_SECONDS.time():
@@ -277,7 +277,7 @@ class Applier:
     async def _try_alone(self, part: Part) -> Verdict:
         """Tries the record and then other users' events on a new connection. Raises errors that no record causes."""
         await self._pool.expire_connections()
-        opened = await self._opener.opened_part(part, self._pool)
+        opened = await opened_part(self._opener, part, self._pool)
         async with asyncio.timeout(DATABASE_TIMEOUT), connected(self._pool, RELEASE_TIMEOUT) as connection:
             try:
                 return await self._write(connection, part, assemble(opened, self._ownership.parked, self._caps))

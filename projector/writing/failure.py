@@ -9,6 +9,7 @@ import asyncpg
 import msgspec
 from aiokafka.errors import KafkaError
 
+from read_model.connecting.unavailable import OF_POSTGRESQL
 from sealing.errors import KeysError, KeyStoreAwayError
 
 MAX_MESSAGE_LENGTH = 1_000  # characters
@@ -45,19 +46,19 @@ class NotOpenedError(Exception):
         super().__init__("The log has sealed records, and this process has no key store: set KEY_STORE_URL.")
 
 
+class OpenerFaultError(Exception):
+    """Sealed records could not be opened by a fault of this program; `__cause__` has it. No record is blamed."""
+
+    def __str__(self) -> str:
+        return f"sealed records could not be opened: {type(self.__cause__).__name__}"
+
+
 class NotConnectedError(Exception):
     """No connection to PostgreSQL is available. `__cause__` has the reason, which never lies in a record."""
 
 
 # All errors of PostgreSQL, its driver and the network. Background tasks log them and try again.
-DATABASE_ERRORS = (
-    NotConnectedError,
-    OSError,  # connection refused, reset, broken; TimeoutError
-    EOFError,  # asyncio.IncompleteReadError
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,  # the driver raises this for a lost connection
-    asyncpg.InternalClientError,
-)
+DATABASE_ERRORS: tuple[type[Exception], ...] = (NotConnectedError, *OF_POSTGRESQL)
 
 # Errors of the driver that blame the database or our settings.
 DRIVER_SERVER = (
@@ -146,8 +147,8 @@ def kind_of(error: BaseException) -> Failure:
         code = getattr(error, "sqlstate", None) or "XX000"
         # An unknown code shows that something is wrong, but not that a record is.
         return CODES.get(code) or CLASSES.get(code[:2], Failure.SERVER)
-    if isinstance(error, NotConnectedError | KeyStoreAwayError):
-        return Failure.TRANSIENT
+    if isinstance(error, NotConnectedError | KeyStoreAwayError | OpenerFaultError):
+        return Failure.DEFECT if isinstance(error, OpenerFaultError) else Failure.TRANSIENT
     if isinstance(error, TimeoutError | MemoryError):
         return Failure.TOO_MUCH
     if isinstance(error, SERVER_ERRORS):
@@ -188,7 +189,7 @@ def describe_error(error: BaseException) -> str:
 
 def name_of(error: Exception) -> str:
     """Names an error as the reason of a stop: its class and SQLSTATE, or a sentence of ours."""
-    if isinstance(error, KeysError | NotOpenedError):
+    if isinstance(error, KeysError | NotOpenedError | OpenerFaultError):
         return str(error)
     code = getattr(error, "sqlstate", None)
     return f"{type(error).__name__} {code}" if code else type(error).__name__

@@ -7,6 +7,16 @@ import asyncio
 
 import asyncpg
 
+# All errors of PostgreSQL, its driver and the network: any other is a fault of the program that uses them.
+OF_POSTGRESQL: tuple[type[Exception], ...] = (
+    OSError,  # connection refused, reset, broken; TimeoutError
+    EOFError,  # asyncio.IncompleteReadError
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,  # the driver raises this for a lost connection
+    asyncpg.InternalClientError,
+    asyncio.InvalidStateError,  # from the driver: the connection ended between two of its own steps
+)
+
 # The server or the network is not available yet, or no longer.
 NOT_YET_THERE: tuple[type[Exception], ...] = (
     OSError,  # connection refused, reset, broken; no such host

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
+from uuid import UUID
 
 import asyncpg
 from aiokafka.admin import AIOKafkaAdminClient
@@ -47,6 +48,10 @@ class KeyStoreOfTest:
         """Plain records of events, sealed past any command side. `months`: that are not this one."""
         return asyncio.run(_sealed(self.admin_url, self, list(records), months))
 
+    def destroy(self, subject_ids: Sequence[UUID], erasure_ids: Sequence[UUID]) -> None:
+        """Destroys keys, as the projector that keeps them does."""
+        asyncio.run(_destroyed(self, subject_ids, erasure_ids))
+
     def sql(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
         return asyncio.run(_fetch(self.admin_url, statement, *arguments))
 
@@ -83,6 +88,15 @@ async def _sealed(url: str, keys: KeyStoreOfTest, records: Sequence[Raw], months
             assert sealed
             found.append(Raw(sealed.value, sealed.key))
         return found
+    finally:
+        await store.close()
+
+
+async def _destroyed(keys: KeyStoreOfTest, subject_ids: Sequence[UUID], erasure_ids: Sequence[UUID]) -> None:
+    store = KeyStore(keys.admin_url, parse_tenant_keys(keys.tenant_keys), "footfall-test")
+    await store.open()
+    try:
+        await store.destroy(subject_ids, erasure_ids)
     finally:
         await store.close()
 

@@ -11,11 +11,13 @@ import httpx
 import msgspec
 import pytest
 
+from contracts.erasure import erasure_records, new_erasure
+from contracts.event import DEFAULT_TENANT
 from contracts.versions import encode_event
 from tests.conftest import Footfall
 from tests.drivers.erasure import assert_rebuilt_the_same, counts, hits
 from tests.drivers.privacy import privacy
-from tests.drivers.rebuilding import NEW, OLD, dlq, rebuild, wait_until_done
+from tests.drivers.rebuilding import NEW, OLD, dlq, done, rebuild, wait_until_done
 from tests.drivers.sealed import KeyStoreOfTest, a_tenant_key, in_segments, key_store_of
 from tests.feeds import stream
 from tests.patience import PATIENCE
@@ -25,6 +27,7 @@ from tests.tcp_proxy import TcpProxy, tcp_proxy
 
 CANARY = "alice+canary@example.com"
 SECRET = "payload-canary"
+BACK = "back+canary@example.com"
 
 
 @pytest.fixture
@@ -97,9 +100,7 @@ def streamed_from_the_beginning(front: Process, count: int) -> list[dict[str, An
 def test_letters_stay_sealed_and_are_redriven_and_plain_records_are_read_beside_sealed_ones(
     footfall: Footfall, keys: KeyStoreOfTest, tmp_path: Path
 ) -> None:
-    # In one hour and partition, a rebuild would count the erased user's plain and sealed events as those of two.
-    plain = an_event(CANARY, {"productId": "p-plain"}, timestamp=datetime.now(UTC) - timedelta(days=1))
-    produce(footfall, [record_of(an_event("before")), record_of(plain)])
+    produce(footfall, [record_of(an_event("before")), *plain_and_sealed_in_one_hour(keys)])
     v2 = msgspec.structs.replace(an_event("of-acme"), tenant_id="acme")
     produce(footfall, [Raw(encode_event(v2), b"acme\x1fof-acme")])
     front = start_front(footfall, keys)
@@ -122,20 +123,46 @@ def test_letters_stay_sealed_and_are_redriven_and_plain_records_are_read_beside_
     assert {row["error_class"] for row in letters(footfall)} == {"CheckViolationError", "InvalidSeal"}
     sql(footfall.servers, "ALTER TABLE read_g1.processed_events DROP CONSTRAINT refused")
     dlq(footfall, "redrive", keys=keys.environment())
-    wait_until(lambda: stored(footfall) == 5, PATIENCE, "the rows")
+    wait_until(lambda: stored(footfall) == 7, PATIENCE, "the rows")
     page = httpx.get(f"{front.url}/events/processed", params={"userId": CANARY}).json()
-    assert sorted(event["payload"]["productId"] for event in page) == ["p-1", "p-plain"]
+    assert sorted(event["payload"]["productId"] for event in page) == ["p-1", "p-plain", "p-sealed"]
     assert [row["state"] for row in letters(footfall)] == ["redriven", "redriven", "parked", "parked"]
 
     told = [json.loads(line) for line in privacy(footfall, "export", CANARY, keys=keys.environment()).splitlines()]
     assert [f"{SECRET} 1" in one["value"] for one in told if one["kind"] == "deadLetter"] == [True]
-    out = json.loads(privacy(footfall, "erase", CANARY, "--yes", "--json", keys=keys.environment()))
+    out = json.loads(privacy(footfall, "erase", CANARY, BACK, "--yes", "--json", keys=keys.environment()))
     assert out["done"], out
     assert len(keys.sql("SELECT FROM key_store.subjects")) == 1
-    assert hits(footfall, CANARY, OLD) == {} == hits(footfall, f"{SECRET} 1", OLD)
+    assert hits(footfall, CANARY, OLD) == {} == hits(footfall, BACK, OLD) == hits(footfall, f"{SECRET} 1", OLD)
     assert in_segments(footfall, f"{footfall.topic}-dlq", SECRET) == set()
     assert_rebuilt_the_same(footfall)
     assert CANARY not in projector.log_text()
+
+
+def plain_and_sealed_in_one_hour(keys: KeyStoreOfTest) -> list[Raw]:
+    """Events of two users in one partition. One of them was erased, and came back, as the log was being sealed."""
+    moment = datetime.now(UTC).replace(minute=0) - timedelta(days=1)
+    users, months = (CANARY, BACK), (f"{moment:%Y-%m}",)
+    plain = [record_of(an_event(user, {"productId": "p-plain"}, timestamp=moment)) for user in users]
+    sealed = [record_of(an_event(user, {"productId": "p-sealed"}, timestamp=moment)) for user in users]
+    gone = erasure_records(new_erasure(DEFAULT_TENANT, BACK), "r", 1)
+    markers = [Raw(marker.value, marker.key) for marker in gone]
+    return [Raw(raw.value, raw.key, 1) for raw in (*plain, *markers, *keys.sealed(sealed, months))]
+
+
+def test_an_erasure_can_be_read_until_its_own_markers_are_passed(footfall: Footfall, keys: KeyStoreOfTest) -> None:
+    """Another erasure of the same user may be done before, and then destroys the keys of the user's events."""
+    produce(footfall, keys.sealed([record_of(an_event(CANARY))]))
+    for _ in range(2):
+        produce(footfall, [record_of(an_event(CANARY, {"note": "plain"}))])
+        privacy(footfall, "erase", CANARY, "--yes", "--wait", "0", code=1, keys=keys.environment())
+    first, last = keys.sql("SELECT erasure_id, subject_ids FROM key_store.erasures ORDER BY requested_at")
+    assert first["subject_ids"] == last["subject_ids"]
+    keys.destroy(first["subject_ids"], [first["erasure_id"]])
+    start_projector(footfall, **keys.environment())
+    wait_until(lambda: done(footfall, OLD) == 3 + 2 * 6, PATIENCE, "events and markers to be passed")
+    wait_until(lambda: not keys.sql("SELECT FROM key_store.erasures"), PATIENCE, "the last key to be destroyed")
+    assert hits(footfall, CANARY, OLD) == {}
 
 
 def letters(footfall: Footfall) -> list[Any]:

@@ -27,7 +27,9 @@ async def test_each_dependency_tells_its_own_state(monkeypatch: pytest.MonkeyPat
     states = await check({"a": ok, "b": broken, "c": hanging, "d": hanging})
     assert states == {
         "a": DependencyState(ok=True, detail="3 held"),
-        "b": DependencyState(ok=False, detail="LookupError"),  # the name of the error, never its text
+        "b": DependencyState(
+            ok=False, detail="a fault of this program (LookupError)"
+        ),  # the name of the error, never its text
         "c": DependencyState(ok=False, detail="no answer within 0.1 s"),
         "d": DependencyState(ok=False, detail="no answer within 0.1 s"),
     }

@@ -24,7 +24,7 @@ from command_side.publishing.sealed_log import SealedLog
 from command_side.settings import CommandSettings
 from contracts.event import ActivityCommand
 from contracts.record import EventRecord, new_record
-from sealing.errors import KeyStoreAwayError, WrongTenantKeysError
+from sealing.errors import WrongTenantKeysError
 from sealing.remembered import Remembered
 from sealing.sealer import Sealer, user_of
 from sealing.store import KeyStore, Subject, User
@@ -41,7 +41,7 @@ class Seals:
         self.known: set[bytes] = set()
         self.looks: list[list[bytes]] = []
         self.may_learn = asyncio.Event()
-        self.away = False
+        self.away = self.broken = False
         self.faulty = b""  # a value that cannot be sealed
 
     def sealed(self, record: EventRecord) -> EventRecord | None:
@@ -49,12 +49,14 @@ class Seals:
             raise ValueError
         return EventRecord(b"sealed", record.value, record.headers) if record.key in self.known else None
 
-    async def learn(self, records: Sequence[EventRecord]) -> None:
+    async def learn(self, records: Sequence[EventRecord]) -> bool:
         self.looks.append([record.key for record in records])
         await self.may_learn.wait()
-        if self.away:
-            raise KeyStoreAwayError
-        self.known.update(record.key for record in records)
+        if self.broken:
+            raise TypeError
+        if not self.away:
+            self.known.update(record.key for record in records)
+        return not self.away
 
     async def state(self) -> DependencyState:
         return DependencyState(ok=True)
@@ -141,6 +143,18 @@ async def test_without_a_key_nothing_is_recorded_and_known_users_are() -> None:
     answer = await sealed.publish_all([of("known"), of("a"), of("known")])
     assert answer == [Acknowledged(0, 0), KEYS_AWAY, Acknowledged(0, 0)]
     assert len(log.values) == 3
+
+
+async def test_a_fault_of_the_program_is_not_called_one_of_the_key_store() -> None:
+    seals = Seals()
+    outcomes: list[Outcome] = []
+    seals.broken = True
+    seals.may_learn.set()
+    sealed = SealedLog(Log(), seals, max_waiting=9)
+    sealed.publish_nowait(of("a"), outcomes.append)
+    await turns()
+    assert outcomes == [FAILED]
+    assert await sealed.publish_all([of("b")]) == [FAILED]
 
 
 async def test_whatever_raises_everybody_who_waits_is_answered_once() -> None:
