@@ -29,6 +29,8 @@ CREATE ROLE footfall_query     LOGIN            PASSWORD :'query_password'     I
 GRANT footfall_writer, footfall_reader TO footfall WITH ADMIN TRUE, INHERIT FALSE, SET FALSE;
 
 ALTER ROLE footfall_query SET default_transaction_read_only = on;
+-- Disk space that one session's queries may use at once; the role cannot change it for itself.
+ALTER ROLE footfall_query SET temp_file_limit = '1GB';
 
 ALTER DATABASE :"database" OWNER TO footfall;
 REVOKE ALL ON DATABASE :"database" FROM PUBLIC;

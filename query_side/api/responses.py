@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+import asyncpg
+
 from read_model.connecting.unavailable import ANOTHER_SCHEMA, DATABASE_UNAVAILABLE
 from telemetry.logs import get_logger
 from web import envelope
@@ -15,6 +17,7 @@ from web.policies.passage import refusal_body
 JSON = b"application/json"
 NOT_FOUND = "Not found"
 NOT_MIGRATED = "The database's schema is not the one that this version needs; /health/ready says which it is."
+TOO_MUCH_SPACE = "The query needs more temporary disk space than one may use here; ask for less at a time."
 UNAVAILABLE = "The read model is not available; try again shortly."
 
 
@@ -67,6 +70,9 @@ def refusal_for(error: Exception, path: str) -> Refuse:
     if isinstance(error, ANOTHER_SCHEMA):
         log.error("another_schema", error=type(error).__name__)
         return Refuse(503, NOT_MIGRATED, ((b"retry-after", b"30"),))
+    if isinstance(error, asyncpg.ConfigurationLimitExceededError):
+        log.warning("query_needs_too_much_space", error=type(error).__name__)
+        return Refuse(503, TOO_MUCH_SPACE)  # the same again would meet the same limit
     if isinstance(error, DATABASE_UNAVAILABLE):
         log.warning("read_model_unavailable", error=type(error).__name__)
         return Refuse(503, UNAVAILABLE, ((b"retry-after", b"2"),))

@@ -113,7 +113,10 @@ def test_a_reporters_locks_sorts_and_transactions_hold_up_no_event(
 ) -> None:
     servers = postgres.servers(real_servers.kafka)
     url = local_reporter_url(servers.admin_url)
-    assert postgres.run("SHOW temp_file_limit", url=url) == "1GB"
+    for bounded in (url, servers.query_url):
+        assert postgres.run("SHOW temp_file_limit", url=bounded) == "1GB"
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            postgres.run("SET temp_file_limit = -1", url=bounded)
     postgres.run("ALTER ROLE footfall_report SET temp_file_limit = '1MB'", "SELECT 1")
     ours = ", ".join(f"pg_advisory_lock({number})" for number in (*range(10), *(0xF007FA11 + n for n in range(3))))
     instance = Footfall(servers, new_topic(2), tmp_path)

@@ -7,6 +7,7 @@ import asyncpg
 import pytest
 
 from projector.writing.failure import Failure, kind_of
+from query_side.api.responses import refusal_for
 from read_model.connecting.unavailable import ANOTHER_SCHEMA, DATABASE_UNAVAILABLE
 from telemetry.connections import ended_within, once_there
 from telemetry.log_throttle import LogThrottle
@@ -30,6 +31,13 @@ def test_what_is_the_servers_fault_when_writing_is_no_500_when_reading() -> None
     assert [
         type(error).__name__ for error in blamed if not isinstance(error, (*DATABASE_UNAVAILABLE, *ANOTHER_SCHEMA))
     ] == []
+
+
+def test_a_query_that_meets_its_bound_of_temporary_files_is_told_to_ask_for_less() -> None:
+    answer = refusal_for(asyncpg.ConfigurationLimitExceededError("temp_file_limit (1GB)"), "/events/processed")
+    assert (answer.status, answer.headers) == (503, ())
+    assert "ask for less" in answer.error
+    assert refusal_for(asyncpg.DiskFullError("x"), "/events/processed").headers == ((b"retry-after", b"2"),)
 
 
 async def test_a_client_that_lets_out_its_own_cancellation_does_not_cancel_us() -> None:

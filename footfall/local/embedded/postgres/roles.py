@@ -102,6 +102,7 @@ ALTER ROLE {OWNER} LOGIN CREATEROLE CREATEDB PASSWORD '{passwords.owner}';
 ALTER ROLE {PROJECTOR} LOGIN PASSWORD '{passwords.projector}';
 ALTER ROLE {QUERY} LOGIN PASSWORD '{passwords.query}';
 ALTER ROLE {QUERY} SET default_transaction_read_only = on;
+ALTER ROLE {QUERY} SET temp_file_limit = '1GB';
 -- Migrations grant table privileges to these two groups; the owner may also add members.
 GRANT footfall_writer, footfall_reader TO {OWNER} WITH ADMIN OPTION;
 GRANT footfall_writer TO {PROJECTOR};
