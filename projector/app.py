@@ -20,6 +20,7 @@ from projector.liveness.ending_note import ending_note
 from projector.liveness.partition_monitor import PartitionMonitor
 from projector.liveness.rights_watch import Missing, RightsWatch
 from projector.liveness.watchdog import Watchdog
+from projector.privacy.retention_keeper import RetentionKeeper
 from projector.sealed.keeper import SealedKeeper
 from projector.sealed.keys import Keys
 from projector.settings import ProjectorSettings
@@ -76,6 +77,7 @@ async def run_projector(
             watchdog.watching(),
             keeper.keeping(),
             facts.reporting(),
+            RetentionKeeper(settings, loops.has_the_first_partition).keeping(),
             nullcontext() if keys is None else SealedKeeper(keys.store, pool, loops.has_the_first_partition).keeping(),
         ):
             await Generations(pool, loops.project).run(stop)

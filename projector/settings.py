@@ -58,3 +58,15 @@ class ProjectorSettings(AuditTopicSettings, ProcessSettings):
         le=3_600_000,
         description="The watchdog ends a projector that makes no progress for this time although there is work, ms.",
     )
+    retention_days: int | None = Field(
+        default=None,
+        ge=1,
+        le=36_500,
+        description="Days that the read model keeps events of tenants without a line of their own; unset: for ever.",
+    )
+    retention_counts_days: int | None = Field(
+        default=None,
+        ge=1,
+        le=36_500,
+        description="Days that it keeps counts by hour, at least as long as events; unset: for ever.",
+    )

@@ -110,8 +110,9 @@ def privacy_export(
 def retention() -> None:
     """Keep events and dead letters for so many days, and no longer.
 
-    DATABASE_URL must name the database's owner. Without a line for a tenant, everything of it is kept. Setting a line
-    deletes nothing; `run` does, in every generation: run it once a day.
+    DATABASE_URL must name the database's owner. A tenant without a line keeps events for RETENTION_DAYS, a setting of
+    the projectors, or for ever. Setting a line deletes nothing; `run` does, in every generation: run it once a day.
+    Projectors with RETENTION_DAYS do it each hour, but for dead letters.
 
     \b
     Examples:
@@ -127,6 +128,7 @@ what_options = (
     click.option(
         "--dead-letters", is_flag=True, help="Dead letters that were redriven or discarded, instead of events."
     ),
+    click.option("--counts", is_flag=True, help="Counts by hour, instead of events; they stay as long as events do."),
 )
 
 
@@ -142,11 +144,11 @@ def _what(command: Callable[..., None]) -> Callable[..., None]:
 @_what
 @click.option("--days", type=click.IntRange(1, 36_500), required=True, help="For how many days.")
 @actor_option
-def retention_set(tenant: str, event_type: str, dead_letters: bool, days: int, actor: str | None) -> None:
+def retention_set(tenant: str, event_type: str, dead_letters: bool, counts: bool, days: int, actor: str | None) -> None:
     """Set for how many days something is kept."""
     from footfall.cli.output.retention import set_line
 
-    set_line(tenant, event_type, days, actor, dead_letters=dead_letters)
+    set_line(tenant, event_type, days, actor, dead_letters=dead_letters, counts=counts)
 
 
 @retention.command("remove")
@@ -154,11 +156,11 @@ def retention_set(tenant: str, event_type: str, dead_letters: bool, days: int, a
 @tenant_option
 @_what
 @actor_option
-def retention_remove(tenant: str, event_type: str, dead_letters: bool, actor: str | None) -> None:
+def retention_remove(tenant: str, event_type: str, dead_letters: bool, counts: bool, actor: str | None) -> None:
     """Keep it for ever again. Exits 1 if there was no such line."""
     from footfall.cli.output.retention import remove_line
 
-    remove_line(tenant, event_type, actor, dead_letters=dead_letters)
+    remove_line(tenant, event_type, actor, dead_letters=dead_letters, counts=counts)
 
 
 @retention.command("list")

@@ -17,6 +17,7 @@ from operations.doctor.findings import Finding, well_unless
 from operations.doctor.kafka import kafka_findings
 from operations.doctor.keys import key_findings
 from operations.doctor.projectors import builds, group_findings, history_findings
+from operations.doctor.retention import retention_findings
 from operations.status import Status, observing
 from projector.sealed.keys import Keys
 from projector.settings import ProjectorSettings
@@ -34,7 +35,7 @@ async def examine(settings: ProjectorSettings, catalogue: Catalogue | None, keys
     if any(finding.verdict == "problem" and finding.check in ("PostgreSQL", "Kafka") for finding in found):
         says = "What the projectors do cannot be known while a server is away."
         return [*found, Finding("projecting", "unknown", says)]
-    return [*found, *await _projecting(settings, catalogue)]
+    return [*found, *await _retention(settings), *await _projecting(settings, catalogue)]
 
 
 async def _database(settings: ProjectorSettings) -> list[Finding]:
@@ -75,6 +76,18 @@ async def _kafka(settings: ProjectorSettings) -> list[Finding]:
 
 async def _keys(keys: Keys | None) -> list[Finding]:
     return [] if keys is None else await key_findings(keys)
+
+
+async def _retention(settings: ProjectorSettings) -> list[Finding]:
+    try:
+        async with asyncio.timeout(PATIENCE):
+            connection = await connect(settings.database_url.get_secret_value(), "footfall-doctor")
+            try:
+                return await retention_findings(settings, connection)
+            finally:
+                connection.terminate()
+    except AWAY as error:
+        return [Finding("retention", "unknown", f"It could not be looked at: {told(error)}.")]
 
 
 async def _projecting(settings: ProjectorSettings, catalogue: Catalogue | None) -> list[Finding]:

@@ -1,10 +1,10 @@
 """Deletes what is older than a tenant keeps it: events, sessions and hours of users, dead letters that are settled.
 
-Counts by hour and product stay, and so do the counts of each user. Each transaction deletes a bounded number of rows,
-in every generation. A rebuild replays the whole log; before it is compared or promoted, it forgets the same.
+Counts by hour and product stay unless they have a line, and the counts of each user stay. Each transaction deletes a
+bounded number of rows, in every generation. A rebuild replays the whole log; before it is compared or promoted, it
+forgets the same.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -13,15 +13,14 @@ import msgspec
 from operations.audit.deed import audited, by_url
 from operations.settings import PrivacySettings
 from projector.privacy.letters import EMPTIED, TENANT_ONLY
+from projector.privacy.retention import forget_old
 from read_model.connecting.pool import connect
 from read_model.generations.register import Connection, list_generations
 from read_model.generations.schema import tables_of
 from read_model.tables.dead_letters import TENANT_OF_KEY
 
 CHUNK = 5_000  # rows at most in one transaction
-EVENTS, DEAD_LETTERS = "events", "dead_letters"
-EVERY_OTHER_TYPE = ""
-FIRST_MOMENT = datetime.min.replace(tzinfo=UTC)
+EVENTS, COUNTS, DEAD_LETTERS = "events", "counts", "dead_letters"
 
 LINES = "SELECT tenant_id, what, event_type, days FROM ops.retention ORDER BY tenant_id, what, event_type"
 SET = """
@@ -30,33 +29,6 @@ ON CONFLICT (tenant_id, what, event_type) DO UPDATE SET days = excluded.days, se
 """
 REMOVE = "DELETE FROM ops.retention WHERE tenant_id = $1 AND what = $2 AND event_type = $3 RETURNING days"
 
-# One range of the index by time. The next chunk begins where this one ended.
-DELETE_EVENTS = """
-WITH old AS (
-    SELECT ctid, occurred_at FROM {generation}.processed_events
-    WHERE tenant_id = $1 AND occurred_at >= $2 AND occurred_at < $3
-      AND CASE WHEN $4::text = '' THEN event_type <> ALL ($5::text[]) ELSE event_type = $4 END
-    ORDER BY occurred_at, event_id LIMIT $6
-), gone AS (
-    DELETE FROM {generation}.processed_events AS event USING old WHERE event.ctid = old.ctid RETURNING event.occurred_at
-)
-SELECT count(*) AS count, max(occurred_at) AS last FROM gone
-"""
-# Tables of users by hour, and ended sessions: of a tenant that keeps events of no type for ever.
-DELETE_ROWS = """
-WITH old AS (
-    SELECT ctid FROM {generation}.{table} WHERE tenant_id = $1 AND {moment} < $2 LIMIT $3
-), gone AS (
-    DELETE FROM {generation}.{table} AS stored USING old WHERE stored.ctid = old.ctid RETURNING 1
-)
-SELECT count(*) AS count FROM gone
-"""
-BY_MOMENT = {
-    "activity_hourly_users": "hour",
-    "activity_hourly_type_users": "hour",
-    "product_views_users": "hour",
-    "user_sessions": "ended_at",
-}
 # Of a discarded letter its place is kept: a rebuild skips the record. `set` and `run` need the database's owner.
 DELETE_LETTERS = f"""
 WITH old AS (
@@ -84,7 +56,11 @@ WHERE state = 'parked' AND parked_at < $2 AND {TENANT_OF_KEY} = $1
 
 
 class Line(msgspec.Struct, frozen=True):
-    """What a tenant keeps for how long. `event_type` empty: every type without a line of its own."""
+    """What a tenant keeps for how long.
+
+    `event_type` empty: every type without a line of its own. `tenant_id` empty: every tenant without a line of its own,
+    as projectors declare it (RETENTION_DAYS).
+    """
 
     tenant_id: str
     what: str
@@ -167,49 +143,24 @@ async def refresh_statistics(connection: Connection, generations: Sequence[str])
 
 async def forget(connection: Connection, generations: Sequence[str]) -> dict[str, Forgotten]:
     """Deletes what is too old now from generations, up to the same moments in each."""
+    rows = await forget_old(connection, generations)
     now = datetime.now(UTC)
-    by_tenant: dict[str, list[Line]] = defaultdict(list)
-    for line in await lines(connection):
-        by_tenant[line.tenant_id].append(line)
-    found = {name: Forgotten() for name in generations}
+    found = {name: Forgotten(dict(counts)) for name, counts in rows.items()}
+    of_letters = [line for line in await lines(connection) if line.what == DEAD_LETTERS]
     for name in generations:
-        for tenant_id, of_tenant in by_tenant.items():
-            await _forget_events(connection, name, tenant_id, of_tenant, now, found[name])
-            await _forget_letters(connection, name, tenant_id, of_tenant, now, found[name])
+        await _forget_letters(connection, name, of_letters, now, found[name])
     return found
 
 
-async def _forget_events(
-    connection: Connection, generation: str, tenant_id: str, of_tenant: Iterable[Line], now: datetime, found: Forgotten
-) -> None:
-    days = {line.event_type: line.days for line in of_tenant if line.what == EVENTS}
-    named = [name for name in days if name != EVERY_OTHER_TYPE]
-    for event_type, kept in days.items():
-        after, until, count = FIRST_MOMENT, now - timedelta(days=kept), CHUNK
-        while count == CHUNK:
-            arguments = (tenant_id, after, until, event_type, named, CHUNK)
-            [(count, last)] = await connection.fetch(DELETE_EVENTS.format(generation=generation), *arguments)
-            after = last or until
-            found.add("processed_events", count)
-    if EVERY_OTHER_TYPE in days:
-        oldest = now - timedelta(days=max(days.values()))
-        for table, moment in BY_MOMENT.items():
-            statement = DELETE_ROWS.format(generation=generation, table=table, moment=moment)
-            found.add(table, await _in_chunks(connection, statement, tenant_id, oldest - timedelta(hours=1)))
-
-
 async def _forget_letters(
-    connection: Connection, generation: str, tenant_id: str, of_tenant: Iterable[Line], now: datetime, found: Forgotten
+    connection: Connection, generation: str, of_letters: Iterable[Line], now: datetime, found: Forgotten
 ) -> None:
-    for line in of_tenant:
-        if line.what == DEAD_LETTERS:
-            until = now - timedelta(days=line.days)
-            deleted = DELETE_LETTERS.format(generation=generation)
-            count = await _in_chunks(connection, deleted, tenant_id, until)
-            count += await connection.fetchval(EMPTY_LETTERS.format(generation=generation), tenant_id, until)
-            found.add("dead_letters", count)
-            parked = STILL_PARKED.format(generation=generation)
-            found.still_parked += await connection.fetchval(parked, tenant_id, until)
+    for line in of_letters:
+        of_tenant = (line.tenant_id, now - timedelta(days=line.days))
+        count = await _in_chunks(connection, DELETE_LETTERS.format(generation=generation), *of_tenant)
+        count += await connection.fetchval(EMPTY_LETTERS.format(generation=generation), *of_tenant)
+        found.add("dead_letters", count)
+        found.still_parked += await connection.fetchval(STILL_PARKED.format(generation=generation), *of_tenant)
 
 
 async def _in_chunks(connection: Connection, statement: str, tenant_id: str, until: datetime) -> int:

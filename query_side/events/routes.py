@@ -10,6 +10,7 @@ from query_side.api.asking import tenant_of
 from query_side.api.parameters import DOT_SEGMENTS, Parameters, event_id_of, user_id_of
 from query_side.api.responses import JSON, RefusedError, guarded, header
 from query_side.events import queries
+from query_side.events.forgotten import Forgotten, forgotten
 from query_side.events.responses import EventPages
 from web import envelope
 from web.asgi import App, Receive, Scope, Send, respond
@@ -66,8 +67,9 @@ class EventRoutes:
             Parameters(scope["query_string"], ()).check()
         async with self._pool_of().acquire(timeout=self._query_timeout) as connection:
             found = await queries.get_event_by_id(connection, tenant_of(scope), event_id)
+            gone = None if found else await forgotten(connection, tenant_of(scope), event_id)
         if found is None:
-            raise RefusedError(404, "No such event in the read model (it may not be projected yet).")
+            raise _not_there(gone)
         body = found.encode()
         tag = entity_tag(body)
         if matches(header(scope, b"if-none-match"), tag):
@@ -75,6 +77,14 @@ class EventRoutes:
             await send({"type": "http.response.body", "body": b""})
         else:
             await respond(send, 200, body, JSON, (b"etag", tag))
+
+
+def _not_there(gone: Forgotten | None) -> RefusedError:
+    if gone is None:
+        return RefusedError(404, "No such event in the read model (it may not be projected yet).")
+    if gone.surely:
+        return RefusedError(410, f"The read model keeps no event of that time. {gone.sentence}")
+    return RefusedError(404, f"No such event in the read model (it may not be projected yet). {gone.sentence}")
 
 
 def entity_tag(body: bytes) -> bytes:

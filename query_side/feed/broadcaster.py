@@ -26,7 +26,7 @@ MAX_QUEUED = 1_000  # pieces in one subscriber's queue, because each piece costs
 PATIENCE = 1.0  # seconds that the next read waits for subscribers to empty their queues
 RETRY = 0.5  # seconds before the next attempt while the database is unavailable
 
-End = Literal["slow", "shutdown", "history", "credentials"]
+End = Literal["slow", "shutdown", "history", "expired", "credentials"]
 
 
 class Filter(msgspec.Struct, frozen=True):
@@ -263,6 +263,7 @@ def end_event(why: End) -> bytes:
     """Renders the last event of a stream that we end. It has no id, so the client resumes after the last real event."""
     reasons: Mapping[End, str] = {
         "slow": "Client too slow; reconnect with Last-Event-ID.",
+        "expired": "Events after this id were deleted because of their age. Start again with since=beginning.",
         "history": "The log was replaced, so this id is no longer valid. Start again with since=beginning.",
         "shutdown": "The server is shutting down; reconnect with Last-Event-ID.",
         "credentials": "The credentials that began this stream are not accepted any more.",

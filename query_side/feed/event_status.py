@@ -8,6 +8,7 @@ import asyncpg
 import msgspec
 
 from query_side.api.responses import RefusedError
+from query_side.events.forgotten import forgotten, is_forgotten_at
 from query_side.events.queries import Connection
 from query_side.log_positions.bounded_waits import BoundedWaits
 from query_side.log_positions.positions import Position, TenantPositions
@@ -32,7 +33,9 @@ WHERE tenant_id = $1 AND kafka_topic = $2 AND kafka_partition = $3 AND kafka_off
 """  # noqa: S608 - composed of constants
 CHECKPOINT = f"SELECT next_offset FROM {READ}.checkpoints WHERE topic = $1 AND partition = $2"  # noqa: S608
 
-Life = Literal["accepted", "projected", "duplicate", "parked", "dead", "unknown"]
+GONE = "What there was at this position is older than what the read model keeps."
+# expired: what there was at that time, or at that position, is deleted because of its age.
+Life = Literal["accepted", "projected", "duplicate", "parked", "dead", "expired", "unknown"]
 
 
 class Status(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True):
@@ -94,7 +97,7 @@ class Statuses:
             return projected_status(mine, event_id, row)
         letter = await connection.fetchrow(LETTERS_OF_EVENT, mine.tenant_id, str(event_id), self._topic)
         if letter is None:
-            return Status(event_id=event_id, status="unknown")
+            return await self._not_there(connection, mine, event_id)
         return dead_letter_status(mine, event_id, letter)
 
     async def _of_record(
@@ -117,7 +120,20 @@ class Statuses:
         if row is not None:
             stored_at = mine.text(position_of(row))
             return Status(event_id=event_id, status="duplicate", position=mine.text(at), stored_at=stored_at)
-        return Status(event_id=event_id, status="unknown", position=mine.text(at))
+        if await is_forgotten_at(connection, mine.tenant_id, *at):
+            return Status(event_id=event_id, status="expired", position=mine.text(at), reason=GONE)
+        return await self._not_there(connection, mine, event_id, at)
+
+    async def _not_there(
+        self, connection: Connection, mine: TenantPositions, event_id: UUID, at: Position | None = None
+    ) -> Status:
+        gone = await forgotten(connection, mine.tenant_id, event_id)
+        return Status(
+            event_id=event_id,
+            status="expired" if gone is not None and gone.surely else "unknown",
+            position=None if at is None else mine.text(at),
+            reason=None if gone is None else gone.sentence,
+        )
 
 
 def projected_status(mine: TenantPositions, event_id: UUID, row: asyncpg.Record) -> Status:

@@ -5,13 +5,14 @@ that ends at a checkpoint or before it skips nothing. Redriven events appear bel
 events lists them in commit order, and a cursor also says how far it has read the ledger (docs/decisions/0016).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import asyncpg
 import msgspec
 
 from query_side.api.pending_bytes import PAGE_BYTES, UNMEASURED, further, size_of
+from query_side.api.responses import RefusedError
 from query_side.log_positions.positions import (
     ORIGIN,
     PartitionProgress,
@@ -62,7 +63,9 @@ WITH reader AS (
                (SELECT min(l.number) - 1 FROM ops.late_events AS l
                 WHERE l.topic = $2 AND l.partition = c.partition AND l.number > coalesce(r.late, 0)
                   AND l.kafka_offset >= c.next_offset AND l.kafka_offset < r.next_offset)) AS late_until,
-           {HISTORY_ID}, history.ids, history.number AS history_number
+           {HISTORY_ID}, history.ids, history.number AS history_number,
+           (SELECT max(f.until_offset) FROM {READ}.forgotten AS f
+            WHERE f.{{mine}} AND f.kafka_partition = c.partition) AS forgotten
     FROM {READ}.checkpoints AS c {HISTORY_OF_CHECKPOINT}
     LEFT JOIN reader AS r USING (partition) LEFT JOIN bound AS b USING (partition)
     WHERE c.topic = $2
@@ -88,12 +91,12 @@ WITH reader AS (
 )
 SELECT partition, NULL::bigint AS number, until AS kafka_offset, late_until, NULL::text AS event_json,
        NULL::text AS tenant_id, NULL::text AS user_id, NULL::text AS event_type, NULL::text AS product_id, 0 AS place,
-       topic_id, ids, history_number
+       topic_id, ids, history_number, forgotten
 FROM log
 UNION ALL
 SELECT partition, number, kafka_offset, late_until, CASE WHEN mine THEN event_json END,
        CASE WHEN mine THEN tenant_id END, user_id, event_type, product_id, place,
-       NULL, NULL, NULL
+       NULL, NULL, NULL, NULL
 FROM merged
 ORDER BY place
 """  # noqa: S608 - composed of constants
@@ -109,6 +112,19 @@ _LATE_OF_ONE = [
     for whose in (" AND l.tenant_id = $1", " AND l.tenant_id IS NULL")
 ]
 PAGE_OF_TENANT = _PAGE.format(late="\n        UNION ALL\n        ".join(_LATE_OF_ONE), mine=_ONE, only=_ONLY)
+
+FORGOTTEN_UNTIL = f"SELECT kafka_partition, until_offset FROM {READ}.forgotten WHERE tenant_id = $1"  # noqa: S608
+FORGOTTEN = (
+    "Events after this cursor were deleted because of their age, so going on from it would miss them. "
+    "Start again with since=beginning, since=now or a time."
+)
+
+
+class ForgottenError(RefusedError):
+    """A cursor from before events that were deleted because of their age: who goes on from it would miss them."""
+
+    def __init__(self) -> None:
+        super().__init__(410, FORGOTTEN)
 
 
 class LogEntry(NamedTuple):
@@ -134,6 +150,7 @@ class Page(msgspec.Struct, frozen=True):
     end: ProgressByPartition
     more: bool
     history: ServedHistory = ServedHistory()
+    forgotten: Mapping[int, int] = msgspec.field(default_factory=dict)  # by partition: the end of what was deleted
 
     def walk(self) -> Iterator[tuple[LogEntry, ProgressByPartition]]:
         """Yields each entry that is an event, with the reader's progress after it, which the next step changes."""
@@ -180,10 +197,29 @@ async def read_page(
     limit: int,
     until: ProgressByPartition | None = None,
 ) -> Page:
-    """Reads a page of the log for one tenant: see `read_page_of_all`."""
+    """Reads a page of the log for one tenant: see `read_page_of_all`.
+
+    Raises:
+        AnotherHistoryError: the snapshot belongs to another history than `since`.
+        ForgottenError: events behind `since` were deleted because of their age.
+    """
     if tenant_id == DEFAULT_TENANT:
-        return await read_page_of_all(pool, [tenant_id], topic, since, limit, until)
-    return await _read(pool, PAGE_OF_TENANT, tenant_id, topic, since, limit, until)
+        page = await read_page_of_all(pool, [tenant_id], topic, since, limit, until)
+    else:
+        page = await _read(pool, PAGE_OF_TENANT, tenant_id, topic, since, limit, until)
+    refuse_forgotten(since, page.forgotten)
+    return page
+
+
+async def check_kept(pool: asyncpg.Pool, tenant_id: str, since: ReaderPosition) -> None:
+    """Raises ForgottenError if events of the tenant behind a cursor were deleted because of their age."""
+    refuse_forgotten(since, {row[0]: row[1] for row in await pool.fetch(FORGOTTEN_UNTIL, tenant_id)})
+
+
+def refuse_forgotten(since: ReaderPosition, forgotten: Mapping[int, int]) -> None:
+    """Raises ForgottenError. `forgotten`: by partition, the end of what was deleted."""
+    if since.tag is not None and any(reached.next_offset < forgotten.get(p, 0) for p, reached in since.at.items()):
+        raise ForgottenError
 
 
 async def read_page_of_all(
@@ -234,7 +270,8 @@ async def _read(
         entries.append(LogEntry(row["partition"], reached, *texts))
     if len(entries) < limit:  # every partition is read to its end
         at.update((p, _later(end, at.get(p, ORIGIN))) for p, end in ends.items())
-    return Page(since.at, entries, at, len(entries) == limit, history)
+    forgotten = {row["partition"]: row["forgotten"] for row in rows[: len(ends)] if row["forgotten"]}
+    return Page(since.at, entries, at, len(entries) == limit, history, forgotten)
 
 
 def _progress_after(row: asyncpg.Record, before: PartitionProgress) -> PartitionProgress:

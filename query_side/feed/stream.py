@@ -11,7 +11,7 @@ from query_side.api.responses import RefusedError, header, until_disconnect
 from query_side.api.shares import Places, held
 from query_side.feed.broadcaster import RETRY, Broadcaster, Filter, Subscriber, end_event, heartbeat_comment, sse_event
 from query_side.feed.feed_cursors import cursor_of, position_of_cursor
-from query_side.feed.pages import Page, read_page
+from query_side.feed.pages import ForgottenError, Page, check_kept, read_page
 from query_side.feed.start_position import NOW, start_position
 from query_side.log_positions.cursors import Cursors
 from query_side.log_positions.positions import (
@@ -84,6 +84,7 @@ class Streams:
         wants, since = await self._filter_and_start(scope)
         if since is not None and since.tag is not None:
             check(since.tag, (await read_model_state(self._pool_of(), self._topic)).history)
+            await check_kept(self._pool_of(), wants.tenant_id, since)
         if scope["method"] == "HEAD":
             await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
             await send({"type": "http.response.body", "body": b""})
@@ -167,6 +168,8 @@ class Streams:
                     yield piece
             except AnotherHistoryError:
                 subscriber.end("history")
+            except ForgottenError:
+                subscriber.end("expired")
         while piece := await subscriber.next_piece():
             yield piece
 

@@ -99,7 +99,9 @@ FURTHER_FORMATS: Json = {
     PARQUET: TEXT,
 }
 OF_ANOTHER_HISTORY = refused(
-    "The cursor belongs to another history of the log, which was replaced since: begin again.", GONE
+    "The cursor belongs to another history of the log, or events after it were deleted because of their age: "
+    "begin again.",
+    GONE,
 )
 
 get_events = partial(
@@ -174,6 +176,10 @@ async def events_of_user(  # noqa: PLR0913, PLR0917 - as many as there are
         404: refused(
             "There is no such event, or not yet.",
             "No such event in the read model (it may not be projected yet).",
+        ),
+        410: refused(
+            "The id was made at a time of which the read model keeps nothing.",
+            "The read model keeps no event of that time. Events from before 2026-01-31T12:00:00Z may be deleted.",
         ),
     },
     opt={

@@ -45,7 +45,7 @@ def test_where_nothing_is_wrong_everything_was_looked_at(footfall: Footfall) -> 
     looked_at = {each["check"] for each in found}
     assert looked_at == {
         *(*database.CHECKS, "settings", "certificates", "Kafka", "topic", "copies", "other topics"),
-        *("projecting", "group", "rebuild", "history", "dead letters", "event types"),
+        *("projecting", "group", "rebuild", "history", "dead letters", "event types", "retention"),
     }
     table = CliRunner().invoke(cli, ["doctor"], env=environment(footfall, footfall.servers.admin_url, COLUMNS="200"))
     assert "ok" in table.stdout

@@ -2,13 +2,18 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+import httpx
 
 from contracts.versions import encode_event
 from tests.conftest import Footfall
 from tests.drivers.erasure import assert_rebuilt_the_same, hits
 from tests.drivers.privacy import privacy
 from tests.drivers.rebuilding import NEW, OLD, dlq, rebuild, wait_until_done
+from tests.processes import wait_until
 from tests.producing import Raw, an_event, checkpoints, produce, record_of, sql, start_projector, wait_until_processed
 
 NOW = datetime.now(UTC)
@@ -24,6 +29,14 @@ def a_history() -> list[Raw]:
         for user in range(3)
         for number, kind in enumerate(KINDS)
     ]
+
+
+def of_age(days: int, number: int) -> Raw:
+    """A record of so many days ago, whose event's id was made then."""
+    moment = NOW - timedelta(days=days, minutes=30 - number)
+    made = UUID(int=round(moment.timestamp() * 1000) << 80 | 7 << 76 | 2 << 62 | number)
+    event = an_event(f"user-{number % 3}", event_id=made, timestamp=moment)
+    return replace(record_of(event, partition=0), timestamp_ms=round(moment.timestamp() * 1000))
 
 
 def kept(footfall: Footfall, schema: str) -> Counter[tuple[str, int]]:
@@ -118,3 +131,33 @@ def test_settled_dead_letters_go_and_what_was_discarded_stays_discarded(footfall
         ("parked", "user-2", False),
     ]
     assert [row["error_message"] == "The record is erased." for row in letters] == [True, False, False]
+
+
+def test_a_projector_forgets_by_its_setting_and_readers_are_told(footfall: Footfall) -> None:
+    ages = [days for days in (100, 40, 0) for _ in range(3)]
+    produce(footfall, [of_age(days, number) for number, days in enumerate(ages)])
+    projector = start_projector(footfall)
+    wait_until_processed(footfall, 9)
+    query_side = footfall.start("query-side", ready=True)
+    page = httpx.get(f"{query_side.url}/events/feed", params={"since": "beginning", "limit": 2})
+    stale, follower = page.headers["footfall-cursor"], httpx.get(f"{query_side.url}/events/feed").headers
+    old = page.json()[0]["eventId"]
+    assert httpx.get(f"{query_side.url}/events/{old}").status_code == 200
+    projector.terminate()
+
+    start_projector(footfall, RETENTION_DAYS="60", RETENTION_COUNTS_DAYS="30")
+    wait_until(lambda: len(kept(footfall, OLD)) == 2, 60, "the oldest events to go")
+    assert {age for _, age in kept(footfall, OLD)} == {0, 40}
+    counts = "SELECT sum(events) FROM read_g1.activity_hourly"
+    wait_until(lambda: total(footfall, counts) == 6, 60, "counts to go, but none of which events are kept")
+    answer = httpx.get(f"{query_side.url}/events/{old}")
+    assert (answer.status_code, "keeps no event of that time" in answer.text) == (410, True)
+    assert httpx.get(f"{query_side.url}/events/{uuid4()}").status_code == 404
+    status = httpx.get(f"{query_side.url}/events/{old}/status").json()
+    assert (status["status"], "may be deleted" in status["reason"]) == ("expired", True)
+    for path in ("feed", "stream"):
+        assert httpx.get(f"{query_side.url}/events/{path}", params={"since": stale}).status_code == 410
+    gone_on = httpx.get(f"{query_side.url}/events/feed", params={"since": follower["footfall-cursor"]})
+    assert (gone_on.status_code, gone_on.json()) == (200, [])
+    assert len(httpx.get(f"{query_side.url}/events/feed").json()) == 6
+    assert "of every tenant without a line" in privacy(footfall, "retention", "list")

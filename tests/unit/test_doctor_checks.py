@@ -5,11 +5,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from pydantic import SecretStr
 
+from contracts.topic_promises import topic_told
 from operations.doctor.certificates import judged
 from operations.doctor.configured import settings_findings
 from operations.doctor.findings import Finding, worst
 from operations.doctor.kafka import answered, copies, other_topics
 from operations.doctor.projectors import at_risk, builds, members
+from operations.doctor.retention import A_DAY_MS, Kept, not_declared, overdue, shorter_topic
 from operations.status import GenerationStatus, PartitionStatus
 from projector.consuming.consumer_group import CLIENT_ID, GroupDescription, Member
 from projector.settings import ProjectorSettings
@@ -54,6 +56,24 @@ def test_a_lag_that_nears_the_retention_is_a_problem() -> None:
     assert found.verdict == "problem"
     assert found.says.startswith("Partition 1 is 400 s behind")
     assert "retention.ms=-1" in found.remedy
+
+
+def test_a_topic_that_forgets_before_the_read_model_does_is_told() -> None:
+    kept = [Kept("", 30), Kept("acme", 5)]
+    topic = topic_told("t", {"retention.ms": str(7 * A_DAY_MS)})
+    found = only(shorter_topic(topic, kept))
+    assert (found.verdict, "(RETENTION_DAYS) for 30 days" in found.says) == ("warning", True)
+    assert "at most 7 days" in found.remedy
+    assert shorter_topic(topic_told("t", {"retention.ms": "-1"}), kept) == []
+    assert shorter_topic(topic_told("t", {}), kept) == []  # the check of the topic says that it is not known
+
+
+def test_a_setting_that_no_projector_declared_and_events_that_should_be_gone_are_told() -> None:
+    settings = ProjectorSettings(database_url=URL, retention_days=30)
+    assert not_declared(settings, [Kept("", 30), Kept("acme", 5)]) == []
+    assert only(not_declared(settings, [Kept("acme", 30)])).says.endswith("the projectors have declared none.")
+    assert not_declared(ProjectorSettings(database_url=URL), [Kept("", 30)]) == []
+    assert "2026-11-26" in only(overdue([("acme", NOW)])).says
 
 
 def test_a_topic_that_takes_no_events_and_topics_that_are_not_there() -> None:
