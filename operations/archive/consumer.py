@@ -1,14 +1,14 @@
 """An archive that a projector reads as it reads Kafka: the part of aiokafka's consumer that its loop uses."""
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 from uuid import UUID
 
 from aiokafka import TopicPartition
 from aiokafka.structs import ConsumerRecord
 
-from operations.archive.files.reading import Place, Records
+from operations.archive.files.reading import Records
 from projector.consuming.topic_metadata import TopicMetadata
 from projector.generations.history import PartitionLog, Verdict, compare
 from projector.writing.checkpoints import StoredCheckpoint
@@ -17,15 +17,25 @@ from projector.writing.checkpoints import StoredCheckpoint
 class _Partition:
     """Where one partition is read."""
 
-    def __init__(self, places: Iterator[Place], offset: int) -> None:
-        self.places, self.offset = places, offset
-        self.waiting: list[ConsumerRecord] = []
-        self.loading: asyncio.Task[list[ConsumerRecord]] | None = None
+    def __init__(self, records: Records, partition: int, offset: int) -> None:
+        self._records, self._places, self._offset = records, records.places(partition, offset), offset
+        self._waiting: list[ConsumerRecord] = []
+        self._loading: asyncio.Task[list[ConsumerRecord]] | None = None
 
-    def taken(self, count: int) -> list[ConsumerRecord]:
-        taken, self.waiting = self.waiting[:count], self.waiting[count:]
-        if taken:
-            self.offset = taken[-1].offset + 1
+    def begin(self) -> asyncio.Task[list[ConsumerRecord]] | None:
+        """Loads the next block in the background, unless records wait or none is left; returns what loads."""
+        if self._loading is None and not self._waiting:
+            place = next(self._places, None)
+            if place is not None:
+                self._loading = asyncio.create_task(asyncio.to_thread(self._records.load, place))
+        return self._loading
+
+    def take(self, count: int) -> list[ConsumerRecord]:
+        """Returns at most `count` of the records that are loaded."""
+        if self._loading is not None and self._loading.done():
+            loaded, self._loading = self._loading.result(), None
+            self._waiting = [record for record in loaded if record.offset >= self._offset]
+        taken, self._waiting = self._waiting[:count], self._waiting[count:]
         return taken
 
 
@@ -50,35 +60,34 @@ class ArchiveConsumer:
 
     def seek(self, tp: TopicPartition, offset: int) -> None:
         """Reads a partition from this offset on."""
-        self._at[tp] = _Partition(self._records.places(tp.partition, offset), offset)
+        self._at[tp] = _Partition(self._records, tp.partition, offset)
 
     async def getmany(
         self, *partitions: TopicPartition, timeout_ms: int = 0, max_records: int | None = None
     ) -> dict[TopicPartition, list[ConsumerRecord]]:
-        """Returns records of the partitions that have some left; waits as long as told if there is none."""
+        """Returns records of the partitions that have some left; waits as long as told if there is none.
+
+        A fetch that is given up takes nothing, as with aiokafka: it waits before it takes the first record, never
+        between two. What it began to load is there for the next one, so that a slow place is read, too.
+        """
+        loading = [task for tp in partitions if tp in self._at and (task := self._at[tp].begin())]
+        found = self._taken(partitions, max_records or 1)
+        if found:
+            return found
+        if loading:
+            await asyncio.wait(loading, timeout=timeout_ms / 1000, return_when=asyncio.FIRST_COMPLETED)
+        else:
+            await asyncio.sleep(timeout_ms / 1000)
+        return self._taken(partitions, max_records or 1)
+
+    def _taken(self, partitions: Iterable[TopicPartition], room: int) -> dict[TopicPartition, list[ConsumerRecord]]:
         found: dict[TopicPartition, list[ConsumerRecord]] = {}
-        room = max_records or 1
         for tp in partitions:
-            records = await self._next(self._at[tp], room) if room and tp in self._at else []
+            records = self._at[tp].take(room) if room and tp in self._at else []
             if records:
                 found[tp] = records
                 room -= len(records)
-        if not found:
-            await asyncio.sleep(timeout_ms / 1000)
         return found
-
-    async def _next(self, at: _Partition, room: int) -> list[ConsumerRecord]:
-        while not at.waiting:
-            if at.loading is None:
-                place = next(at.places, None)
-                if place is None:
-                    return []
-                at.loading = asyncio.create_task(asyncio.to_thread(self._records.load, place))
-            # Shielded: a fetch that is given up after its time must not lose the block, or a slow place is never read.
-            records = await asyncio.shield(at.loading)
-            at.loading = None
-            at.waiting = [record for record in records if record.offset >= at.offset]
-        return at.taken(room)
 
     async def commit(self, _offsets: Mapping[TopicPartition, int]) -> None:
         """Does nothing: no lag tool looks at an archive."""
