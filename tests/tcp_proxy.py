@@ -80,7 +80,7 @@ class TcpProxy:
     def lose_answer_to(self, marker: bytes, after: bytes = b"") -> None:
         """Delivers the next request that contains `marker`, swallows its answer, and ends that connection.
 
-        `after`: only on a connection that has sent this before, where several do the same.
+        `after`: only on a connection that sends this from now on and then the marker, where several do the same.
         """
         self.answer_lost.clear()
         self._after = after
@@ -121,15 +121,16 @@ class TcpProxy:
             self._start(self._carry_answers, server, client)
 
     def _carry_requests(self, client: socket.socket, server: socket.socket) -> None:
-        is_meant = False
+        sent: bytes | None = None  # the newest `after` that this connection has sent since it was asked for
         with suppress(OSError):
             while chunk := client.recv(CHUNK):
-                is_meant = is_meant or self._after in chunk
+                if self._after in chunk:
+                    sent = self._after
                 if self._freezing_at is not None and self._freezing_at in chunk:
                     self._freezing_at = None
                     self._requests_flow.clear()
                 self._wait_for(self._requests_flow)
-                if is_meant and self._marker is not None and self._marker in chunk:
+                if sent == self._after and self._marker is not None and self._marker in chunk:
                     self._marker = None
                     self._losing.add(server)
                 if client not in self._forgotten:
