@@ -8,6 +8,7 @@ import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import httpx
@@ -16,6 +17,7 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from hypothesis.configuration import set_hypothesis_home_dir
 from pydantic import SecretStr
+from xdist.scheduler import LoadFileScheduling
 
 from footfall.local.embedded.paths import cache_root
 from operations.settings import MigrateSettings, TopicSettings
@@ -41,6 +43,8 @@ LONGEST = (
     *("test_query_openapi", "test_command_side", "test_retention", "test_connection_poolers", "test_fresh_reads"),
     *("test_partitions_added", "test_hostile_clients", "test_who_follows", "test_command_openapi"),
 )
+# They ask for `secured`, which costs 8 s of CPU for each worker that starts one.
+ON_ONE_BROKER = ("test_least_rights", "test_secrets", "test_kafka_security", "test_security_headers")
 QUERY_TIMEOUT_MS = str(int(PATIENCE * 1000))  # no query is too slow unless a test is about that
 
 set_hypothesis_home_dir(cache_root() / "hypothesis")
@@ -93,6 +97,18 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     rank = {name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
+
+
+class ByServer(LoadFileScheduling):
+    """Gives each worker whole modules, and all modules of `ON_ONE_BROKER` to one worker, which starts one broker."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        module = super()._split_scope(nodeid)
+        return ON_ONE_BROKER[0] if Path(module).stem in ON_ONE_BROKER else module
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByServer:
+    return ByServer(config, log)
 
 
 def pytest_report_header() -> list[str]:
