@@ -30,21 +30,22 @@ from tests.secured_broker import SecuredBroker, secured_broker
 from tests.servers import Servers, at_database, chosen, servers
 
 TEMPLATE = "footfall_template"
+# They ask for `secured`: one worker runs them all, because each that starts it spends 8 to 17 s of CPU.
+ON_ONE_BROKER = ("test_least_rights", "test_secrets", "test_kafka_security")
 # Modules that take long begin first: at the end no worker is alone with one of them.
 LONGEST = (
+    *ON_ONE_BROKER,
     *("test_projector_failures", "test_rebuild", "test_log_rewrite", "test_console", "test_whole_requests"),
     *("test_watchdog", "test_projection_guide", "test_sealed_log", "test_up_and_demo", "test_generated_clients"),
-    *("test_server_failures_are_not_the_records", "test_least_rights", "test_commands_that_fail", "test_is_projecting"),
+    *("test_server_failures_are_not_the_records", "test_commands_that_fail", "test_is_projecting"),
     *("test_a_position_belongs_to_one_history", "test_archive", "test_dead_letters", "test_replay"),
     *("test_three_brokers", "test_embedded_stack", "test_projector", "test_tenants", "test_keys", "test_up_secure"),
-    *("test_drain", "test_erasure", "test_what_was_seen_stays_seen", "test_secrets", "test_broker_gone", "test_cli"),
-    *("test_event_pages", "test_kafka_security", "test_commit", "test_foreign_http_clients", "test_framing"),
+    *("test_drain", "test_erasure", "test_what_was_seen_stays_seen", "test_broker_gone", "test_cli"),
+    *("test_event_pages", "test_commit", "test_foreign_http_clients", "test_framing"),
     *("test_query_side", "test_read_model_schema", "test_status", "test_kafka_gone_beside_a_projector"),
     *("test_query_openapi", "test_command_side", "test_retention", "test_connection_poolers", "test_fresh_reads"),
     *("test_partitions_added", "test_hostile_clients", "test_who_follows", "test_command_openapi"),
 )
-# They ask for `secured`, which costs 8 s of CPU for each worker that starts one.
-ON_ONE_BROKER = ("test_least_rights", "test_secrets", "test_kafka_security", "test_security_headers")
 QUERY_TIMEOUT_MS = str(int(PATIENCE * 1000))  # no query is too slow unless a test is about that
 
 set_hypothesis_home_dir(cache_root() / "hypothesis")
@@ -99,7 +100,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
 
 
-class ByServer(LoadFileScheduling):
+class ByServer(LoadFileScheduling):  # type: ignore[misc]
     """Gives each worker whole modules, and all modules of `ON_ONE_BROKER` to one worker, which starts one broker."""
 
     def _split_scope(self, nodeid: str) -> str:

@@ -83,8 +83,8 @@ async def test_a_fetch_that_is_given_up_at_any_moment_loses_nothing(records: Slo
         for _ in range(turns):
             await asyncio.sleep(0)
         fetch.cancel()
-        (ended,) = await asyncio.gather(fetch, return_exceptions=True)
-        before = 0 if isinstance(ended, BaseException) else sum(map(len, ended.values()))
+        await asyncio.wait([fetch])
+        before = 0 if fetch.cancelled() else sum(map(len, fetch.result().values()))
         async with asyncio.timeout(PATIENCE):
             left = await offsets(consumer, 12 - before)
         assert len(left) == 12 - before
