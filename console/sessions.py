@@ -4,6 +4,7 @@ The policy of identity then sees what a program would have sent, at every reques
 that has expired, opens nothing more. The credentials stay in this process's memory; the cookie is only a random name.
 """
 
+import contextlib
 import hashlib
 import hmac
 import secrets
@@ -14,17 +15,23 @@ from http.cookies import CookieError, SimpleCookie
 import msgspec
 
 from web.policies.decisions import ADMIT, Admit, Answer, Decision, NeedsIO, Refuse, RequestPolicy
+from web.policies.principal import Principal
 from web.policies.request_head import RequestHead
 
 COOKIE = "footfall-console"
+SECURE_COOKIE = f"__Host-{COOKIE}"  # where the browser speaks TLS: nobody on another host or in plain can set it
 LASTS = 12 * 3600.0  # seconds after the last request
+LONGEST = 24 * 3600.0  # seconds after the sign-in, whatever is asked
 MOST = 1_000  # sessions; the one unused for longest goes
+MOST_OF_ONE = 20  # sessions of one key or token
 SIGN_IN = "/console/sign-in"
 WITHOUT = (SIGN_IN, "/console/assets")  # pages that nobody has to be signed in for
 
 
 class _Session(msgspec.Struct):
     credentials: bytes
+    cookie: str  # the only cookie that may show it
+    began: float
     used: float
 
 
@@ -42,7 +49,7 @@ class Sessions:
         if any(name == b"authorization" for name, _ in head.headers):
             return ADMIT
         is_console = head.path == "/console" or head.path.startswith("/console/")
-        session = self._find(cookie_of(head))
+        session = self._find(head)
         if session is not None and (is_console or head.method in ("GET", "HEAD")):
             shown = with_credentials(head, session.credentials)
             if not isinstance(self._identity(shown), Refuse):
@@ -53,17 +60,20 @@ class Sessions:
             return ADMIT
         return Answer(303, ((b"location", SIGN_IN.encode()),))
 
-    async def admits(self, head: RequestHead, credentials: bytes) -> bool:
-        """Whether these credentials are somebody's."""
+    async def owner_of(self, head: RequestHead, credentials: bytes) -> Principal | None:
+        """Whose these credentials are; None: nobody's."""
         decision = self._identity(with_credentials(head, credentials))
         if isinstance(decision, NeedsIO):
             decision = await decision.ask()
-        return isinstance(decision, Admit)
+        return decision.fact if isinstance(decision, Admit) and isinstance(decision.fact, Principal) else None
 
-    def open(self, credentials: str) -> str:
-        """Begins a session; returns the cookie's value."""
-        name = secrets.token_urlsafe(32)
-        self._known[name] = _Session(credentials.encode(), time.monotonic())
+    def open(self, credentials: str, *, cookie: str = COOKIE) -> str:
+        """Begins a session, which only this cookie shows; returns the cookie's value."""
+        name, shown, now = secrets.token_urlsafe(32), credentials.encode(), time.monotonic()
+        of_one = [known for known, session in self._known.items() if session.credentials == shown]
+        for too_many in of_one[: max(0, len(of_one) - MOST_OF_ONE + 1)]:
+            self.close(too_many)
+        self._known[name] = _Session(shown, cookie, now, now)
         while len(self._known) > MOST:
             self._known.popitem(last=False)
         return name
@@ -80,12 +90,15 @@ class Sessions:
         """Whether a form brought back what this session was given."""
         return hmac.compare_digest(given.encode(), self.token(head).encode())
 
-    def _find(self, name: str) -> _Session | None:
-        found = self._known.get(name)
-        if found is None or time.monotonic() - found.used > LASTS:
+    def _find(self, head: RequestHead) -> _Session | None:
+        cookie, name = _shown(head)
+        found, now = self._known.get(name), time.monotonic()
+        if found is None or found.cookie != cookie:
+            return None
+        if now - found.used > LASTS or now - found.began > LONGEST:
             self.close(name)
             return None
-        found.used = time.monotonic()
+        found.used = now
         self._known.move_to_end(name)
         return found
 
@@ -98,12 +111,16 @@ def with_credentials(head: RequestHead, credentials: bytes) -> RequestHead:
 
 def cookie_of(head: RequestHead) -> str:
     """The value of our cookie; empty if there is none."""
+    return _shown(head)[1]
+
+
+def _shown(head: RequestHead) -> tuple[str, str]:
+    """Name and value of our cookie. That of TLS comes first: a neighbour may have set the other one."""
+    found: dict[str, str] = {}
     for name, value in head.headers:
         if name == b"cookie":
-            try:
-                found = SimpleCookie(value.decode("latin-1")).get(COOKIE)
-            except CookieError:
-                continue
-            if found is not None:
-                return found.value
-    return ""
+            with contextlib.suppress(CookieError):
+                cookies = SimpleCookie(value.decode("latin-1"))
+                found |= {each: cookies[each].value for each in (SECURE_COOKIE, COOKIE) if each in cookies}
+    cookie = SECURE_COOKIE if SECURE_COOKIE in found else COOKIE
+    return cookie, found.get(cookie, "")

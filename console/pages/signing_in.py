@@ -3,7 +3,8 @@
 from litestar import Response, get, post
 
 from console.asking import MAX_FORM_BYTES, AnyRequest, TheConsole, to
-from console.sessions import COOKIE, SIGN_IN, cookie_of
+from console.sessions import COOKIE, SECURE_COOKIE, SIGN_IN, cookie_of
+from telemetry.logs import get_logger
 
 LONGEST = 16_384  # characters of a token
 
@@ -21,23 +22,31 @@ async def sign_in(request: AnyRequest, console: TheConsole) -> Response[bytes]:
     asking = console.asking(request)
     key = (await asking.submitted()).get("key", "").strip()
     fits = 0 < len(key) <= LONGEST and key.isascii() and key.isprintable() and " " not in key
-    if not fits or not await console.sessions.admits(asking.head, key.encode()):
+    owner = await console.sessions.owner_of(asking.head, key.encode()) if fits else None
+    if owner is None:
         return asking.page("sign_in.html", 403, problem="That key or token opens nothing here.")
-    name = console.sessions.open(key)
-    secure = "; Secure" if is_https(asking.head.scheme, dict(asking.head.headers)) else ""
+    is_secure = is_https(asking.head.scheme, dict(asking.head.headers))
+    cookie, secure = (SECURE_COOKIE, "; Secure") if is_secure else (COOKIE, "")
+    console.sessions.close(cookie_of(asking.head))
+    name = console.sessions.open(key, cookie=cookie)
+    get_logger("console").info("signed_in", subject=owner.subject)
     answer = to("/console")
-    answer.headers["set-cookie"] = f"{COOKIE}={name}; Path=/; HttpOnly; SameSite=Strict{secure}"
+    answer.headers["set-cookie"] = f"{cookie}={name}; Path=/; HttpOnly; SameSite=Strict{secure}"
     return answer
 
 
 @post("/console/sign-out", include_in_schema=False, request_max_body_size=MAX_FORM_BYTES)
 async def sign_out(request: AnyRequest, console: TheConsole) -> Response[bytes]:
-    """Ends the session."""
+    """Ends the session. What is left of the cookie opens nothing; the browser forgets it, and what it kept of pages."""
     asking = console.asking(request)
     await asking.submitted()
     console.sessions.close(cookie_of(asking.head))
+    get_logger("console").info("signed_out", subject=asking.principal.subject)
     answer = to(SIGN_IN)
-    answer.headers["set-cookie"] = f"{COOKIE}=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0"
+    is_secure = is_https(asking.head.scheme, dict(asking.head.headers))
+    cookie, secure = (SECURE_COOKIE, "; Secure") if is_secure else (COOKIE, "")
+    answer.headers["set-cookie"] = f"{cookie}=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0{secure}"
+    answer.headers["clear-site-data"] = '"cache", "storage"'
     return answer
 
 

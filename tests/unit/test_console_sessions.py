@@ -1,33 +1,23 @@
 """A cookie of the console stands for a key while the key is good, and for nothing that changes data elsewhere."""
 
-from console.sessions import COOKIE, SIGN_IN, Sessions
-from web.policies.decisions import ADMIT, Admit, Answer, Decision
-from web.policies.identity import NOBODY, UNKNOWN_KIND
-from web.policies.principal import AccessScope, Principal
+import base64
+import time
+
+import pytest
+
+from console.sessions import COOKIE, LASTS, LONGEST, MOST_OF_ONE, SECURE_COOKIE, SIGN_IN, Sessions
+from tests.drivers.identity import OPERATOR, OneKey
+from web.policies.decisions import ADMIT, Answer
 from web.policies.request_head import RequestHead
 
-OPERATOR = Principal("default", "key:1", frozenset(AccessScope))
 
-
-def head_of(path: str, cookie: str = "", method: str = "GET") -> RequestHead:
-    headers = [(b"cookie", f"other=1; {COOKIE}={cookie}".encode())] if cookie else []
+def head_of(path: str, cookie: str = "", method: str = "GET", named: str = COOKIE) -> RequestHead:
+    headers = [(b"cookie", f"other=1; {named}={cookie}".encode())] if cookie else []
     return RequestHead(method, path, path.encode(), b"", headers, None, "http")
 
 
-class Door:
-    """An identity policy that knows one key until it is revoked."""
-
-    revoked = False
-
-    def __call__(self, head: RequestHead) -> Decision:
-        shown = dict(head.headers).get(b"authorization")
-        if shown is None:
-            return Admit(NOBODY)
-        return Admit(OPERATOR) if shown == b"Bearer good" and not self.revoked else UNKNOWN_KIND
-
-
 def test_whoever_is_not_signed_in_is_led_to_the_form() -> None:
-    sessions = Sessions(Door(), is_open=False)
+    sessions = Sessions(OneKey(), is_open=False)
     for cookie in ("", "guessed"):
         assert sessions(head_of("/console", cookie)) == Answer(303, ((b"location", SIGN_IN.encode()),))
     assert sessions(head_of(SIGN_IN)) is ADMIT
@@ -35,7 +25,7 @@ def test_whoever_is_not_signed_in_is_led_to_the_form() -> None:
 
 
 def test_a_session_shows_its_key_to_the_console_and_to_what_only_reads() -> None:
-    sessions = Sessions(Door(), is_open=False)
+    sessions = Sessions(OneKey(), is_open=False)
     name = sessions.open("good")
     for path, method, shows in (
         ("/console/dead-letters/redrive", "POST", True),
@@ -49,7 +39,7 @@ def test_a_session_shows_its_key_to_the_console_and_to_what_only_reads() -> None
 
 
 def test_a_revoked_key_ends_its_session_at_once() -> None:
-    door = Door()
+    door = OneKey()
     sessions = Sessions(door, is_open=False)
     name = sessions.open("good")
     door.revoked = True
@@ -59,10 +49,52 @@ def test_a_revoked_key_ends_its_session_at_once() -> None:
 
 
 async def test_only_good_credentials_are_admitted_and_a_form_is_bound_to_its_session() -> None:
-    sessions = Sessions(Door(), is_open=False)
-    assert await sessions.admits(head_of(SIGN_IN), b"good")
-    assert not await sessions.admits(head_of(SIGN_IN), b"bad")
+    sessions = Sessions(OneKey(), is_open=False)
+    assert await sessions.owner_of(head_of(SIGN_IN), b"good") == OPERATOR
+    assert await sessions.owner_of(head_of(SIGN_IN), b"bad") is None
     mine, theirs = head_of("/console", sessions.open("good")), head_of("/console", sessions.open("good"))
     assert sessions.is_token(mine, sessions.token(mine))
     assert not sessions.is_token(mine, sessions.token(theirs))
     assert not sessions.is_token(mine, "ü")
+
+
+def is_in(sessions: Sessions, name: str, named: str = COOKIE) -> bool:
+    return sessions(head_of("/console", name, named=named)) is ADMIT
+
+
+def test_a_session_ends_unused_and_in_any_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, sessions = time.monotonic(), Sessions(OneKey(), is_open=False)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    unused, used = sessions.open("good"), sessions.open("good")
+    now += LASTS - 1
+    assert is_in(sessions, used)
+    now += 2
+    assert [is_in(sessions, name) for name in (unused, used)] == [False, True]
+    now += LONGEST - LASTS - 2
+    assert is_in(sessions, used)
+    now += 2
+    assert not is_in(sessions, used)
+    now -= 2
+    assert not is_in(sessions, used), "it is forgotten, not asleep"
+
+
+def test_a_session_has_a_random_name_of_256_bits_that_only_its_own_cookie_shows() -> None:
+    sessions = Sessions(OneKey(), is_open=False)
+    names = {sessions.open("good", cookie=SECURE_COOKIE) for _ in range(MOST_OF_ONE)}
+    assert len(names) == MOST_OF_ONE
+    assert {len(base64.urlsafe_b64decode(f"{name}=")) * 8 for name in names} == {256}
+    assert all(is_in(sessions, name, SECURE_COOKIE) for name in names)
+    assert not any(is_in(sessions, name) for name in names), "a cookie that a neighbour may set shows none of TLS"
+    head = head_of("/console", min(names), named=SECURE_COOKIE)
+    head.headers.insert(0, (b"cookie", f"{COOKIE}=planted".encode()))
+    assert sessions(head) is ADMIT
+
+
+def test_one_key_has_so_many_sessions_and_the_one_unused_for_longest_goes() -> None:
+    sessions = Sessions(OneKey(), is_open=False)
+    first, second = sessions.open("good"), sessions.open("good")
+    for _ in range(MOST_OF_ONE - 2):
+        sessions.open("good")
+    assert is_in(sessions, first)
+    sessions.open("good")
+    assert [is_in(sessions, name) for name in (first, second)] == [True, False]

@@ -1,0 +1,97 @@
+"""Signing in at the console and out again, as a browser does it: the cookie, the form, and what is left afterwards."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.cookies import SimpleCookie
+
+import httpx
+import pytest
+from structlog.testing import capture_logs
+
+import footfall.processes.console
+from console.sessions import COOKIE, SECURE_COOKIE, SIGN_IN
+from footfall.processes.identity import Door
+from tests.architecture.repository import ROOT
+from tests.drivers.applications import application_of
+from tests.drivers.identity import OneKey
+from web.middleware import Middleware
+
+
+@pytest.fixture
+def app(monkeypatch: pytest.MonkeyPatch) -> Middleware:
+    """The console, whose door knows one key."""
+    with monkeypatch.context() as patched:
+        patched.setattr(footfall.processes.console, "load_identity", lambda _: Door(OneKey()))
+        return application_of("console", patched)
+
+
+@contextmanager
+def browser(app: Middleware, scheme: str = "http") -> Iterator[httpx.AsyncClient]:
+    yield httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url=f"{scheme}://console.test")
+
+
+async def form_token(client: httpx.AsyncClient, path: str = SIGN_IN) -> str:
+    [found, *_] = re.findall(r'name="token" value="([0-9a-f]{64})"', (await client.get(path)).text)
+    return str(found)
+
+
+async def signed_in(client: httpx.AsyncClient, key: str = "good") -> httpx.Response:
+    return await client.post(SIGN_IN, data={"key": key, "token": await form_token(client)})
+
+
+@pytest.mark.parametrize(("scheme", "name"), [("http", COOKIE), ("https", SECURE_COOKIE)])
+async def test_a_cookie_is_kept_from_scripts_other_sites_and_plain_connections(
+    app: Middleware, scheme: str, name: str
+) -> None:
+    with browser(app, scheme) as client, capture_logs() as logs:
+        answer = await signed_in(client)
+        assert (answer.status_code, answer.headers["location"]) == (303, "/console")
+        [cookie] = SimpleCookie(answer.headers["set-cookie"]).values()
+        assert cookie.key == name
+        assert (cookie["httponly"], cookie["samesite"], cookie["path"]) == (True, "Strict", "/")
+        assert cookie["domain"] == cookie["max-age"] == cookie["expires"] == ""
+        assert bool(cookie["secure"]) is (scheme == "https")
+        assert "good" not in answer.headers["set-cookie"]
+        assert next(log for log in logs if log["event"] == "signed_in")["subject"] == "key:1"
+        assert (await client.get("/console")).status_code == 200
+
+
+async def test_signing_out_ends_the_session_and_so_does_signing_in_again(app: Middleware) -> None:
+    with browser(app, "https") as client:
+        await signed_in(client)
+        first = dict(client.cookies)
+        await signed_in(client)
+        assert dict(client.cookies) != first
+        assert (await client.get("/console", cookies=None)).status_code == 200
+        with browser(app, "https") as other:
+            other.cookies.update(first)
+            assert (await other.get("/console")).headers["location"] == SIGN_IN
+        last = dict(client.cookies)
+        page = (await client.get("/console")).text
+        assert re.search(r'<form method="post" action="/console/sign-out">', page)
+        assert (await client.post("/console/sign-out", data={"token": "f" * 64})).status_code == 403
+        answer = await client.post("/console/sign-out", data={"token": await form_token(client, "/console")})
+        assert (answer.status_code, answer.headers["location"]) == (303, SIGN_IN)
+        assert answer.headers["clear-site-data"] == '"cache", "storage"'
+        assert SECURE_COOKIE not in client.cookies
+        with browser(app, "https") as other:
+            other.cookies.update(last)
+            assert (await other.get("/console")).headers["location"] == SIGN_IN
+
+
+async def test_what_opens_nothing_gets_no_cookie_and_the_field_for_it_shows_nothing(app: Middleware) -> None:
+    with browser(app) as client:
+        assert re.search(r'<input id="key" name="key" type="password"', (await client.get(SIGN_IN)).text)
+        for key in ("bad", "", "good good", "x" * 20_000):
+            answer = await signed_in(client, key)
+            assert answer.status_code == 403
+            assert "set-cookie" not in answer.headers
+        answer = await client.post(SIGN_IN, data={"key": "good"})
+        assert (answer.status_code, "set-cookie" in answer.headers) == (403, False)
+
+
+def test_the_pages_keep_nothing_in_the_browser() -> None:
+    ours = (ROOT / "console" / "assets" / "console.js").read_text()
+    assert not re.search(r"localStorage|sessionStorage|indexedDB|document\.cookie|caches\b", ours)
+    assert '"historyCacheSize":0' in (ROOT / "console" / "templates" / "base.html").read_text()
