@@ -95,10 +95,12 @@ def race(
 
 
 class Drained(msgspec.Struct, frozen=True):
-    """From the last claim of a partition to the last commit: seconds, and seconds of CPU of all projectors."""
+    """Seconds from the last claim of a partition to the last commit; CPU of projectors and of PostgreSQL; events."""
 
     seconds: float
     cpu_seconds: float
+    server_cpu_seconds: float
+    events: int
 
 
 def drained(  # noqa: PLR0913 - each says what is drained, or by whom
@@ -163,25 +165,34 @@ async def timed(
         # A claim that met the lock is repeated a little later; the time counts from the last successful claim.
         while await watch.fetchval(UNCLAIMED, topic):  # noqa: ASYNC110 - what is awaited happens in another process
             await asyncio.sleep(POLL)
-        started, cpu_before = time.perf_counter(), cpu_of(projectors)
+        started, cpu_before, server_before = time.perf_counter(), cpu_of(projectors), server_cpu(stage)
         while await watch.fetchval(PROGRESS, topic) < events:
             if any(p.poll() is not None for p in projectors) or time.perf_counter() - started > DRAINED_WITHIN:
                 raise StageError(f"a projector ended, or {events:,} events took more than {DRAINED_WITHIN:g} s")
             await asyncio.sleep(POLL)
         elapsed, cpu = time.perf_counter() - started, cpu_of(projectors) - cpu_before
+        served = server_cpu(stage) - server_before
         stored = await watch.fetchval(STORED)
     finally:
         await locker.close()
         await watch.close()
     if stored != events:
         raise StageError(f"{stored:,} of {events:,} events are stored")
-    return Drained(elapsed, cpu)
+    return Drained(elapsed, cpu, served, events)
 
 
 def cpu_of(processes: "Iterable[subprocess.Popen[bytes]]") -> float:
     """Returns the seconds of CPU that the processes have used until now, in user and system mode."""
     times = [psutil.Process(process.pid).cpu_times() for process in processes]
     return float(sum(found.user + found.system for found in times))
+
+
+def server_cpu(stage: Stage) -> float:
+    """Returns the seconds of CPU that PostgreSQL has used until now, with those of sessions that ended."""
+    server = psutil.Process(stage.stack.postgres_pid)
+    ended = server.cpu_times()
+    running = [child.cpu_times() for child in server.children(recursive=True)]
+    return float(ended.children_user + ended.children_system + sum(one.user + one.system for one in running))
 
 
 async def wait_until_all_wait_for_the_lock(stage: Stage, watch: asyncpg.Connection, processes: int, group: str) -> None:

@@ -50,6 +50,7 @@ def lacking(client: str) -> str | None:
         "generators": _generators,
         "go": _go,
         "helm": _helm,
+        "kafka connect": _kafka_connect,
     }[client]()
 
 
@@ -62,9 +63,8 @@ def needed(client: str) -> None:
 
 def header() -> str:
     """Who of them is lacking, for the header of a run. npm is not asked: that takes long."""
-    found = {
-        name: lacking(name) for name in ("curl", "java", "go", "nginx", "pgbouncer", "prometheus", "chromium", "helm")
-    }
+    named = ("curl", "java", "go", "nginx", "pgbouncer", "prometheus", "chromium", "helm", "kafka connect")
+    found = {name: lacking(name) for name in named}
     absent = [f"{name} ({reason})" for name, reason in found.items() if reason is not None]
     return f"foreign clients lacking: {', '.join(absent) or 'none'}"
 
@@ -157,6 +157,10 @@ def _helm() -> str | None:
         if done.returncode != 0:
             return "its module cannot be built"
     return None if list((INSTALLED / "kubernetes").glob("*.whl")) or _download_schemas() else "no schemas of Kubernetes"
+
+
+def _kafka_connect() -> str | None:
+    return None if os.environ.get("FOOTFALL_LONG") else "FOOTFALL_LONG=1 fetches and runs it"
 
 
 def _download_schemas() -> bool:

@@ -1,0 +1,1 @@
+"""Programs of other people that do what Footfall does, to be measured and tested beside it."""
