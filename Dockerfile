@@ -13,11 +13,11 @@ WORKDIR /src
 
 # The libraries first: this layer changes only with the lock.
 COPY pyproject.toml uv.lock ./
-RUN --mount=type=cache,target=/root/.cache/uv uv sync --frozen --no-dev --extra s3 --no-install-project
+RUN --mount=type=cache,target=/root/.cache/uv uv sync --frozen --no-dev --extra s3 --extra duckdb --no-install-project
 
 # Then the rooms, as an installed distribution. Without the extra `embedded`: the servers are containers here.
 COPY . .
-RUN --mount=type=cache,target=/root/.cache/uv uv sync --frozen --no-dev --extra s3 --no-editable
+RUN --mount=type=cache,target=/root/.cache/uv uv sync --frozen --no-dev --extra s3 --extra duckdb --no-editable
 
 
 FROM python:3.13-slim

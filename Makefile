@@ -13,7 +13,7 @@ endif
 
 BIN := .venv/bin
 READY := .venv/.ready
-ROOMS := bench brokers chaos command_side console contracts footfall identity migrations operations projector query_side read_model sealing telemetry web
+ROOMS := bench brokers chaos command_side console contracts footfall identity migrations operations projector query_side read_model sealing sinks telemetry web
 
 # Shell text that sets $$python to the first interpreter that is new enough, or ends with what to do about it.
 define find_python

@@ -29,6 +29,7 @@ from operations.settings import (
 from projector.settings import ProjectorSettings
 from query_side.settings import QuerySettings
 from sealing.settings import SealingSettings
+from sinks.settings import SinkSettings
 from telemetry.traces.settings import TraceSettings
 from web.transport.settings import TlsSettings
 
@@ -57,6 +58,7 @@ READERS: dict[str, type[BaseSettings]] = {
     "`rebuild`": RebuildSettings,
     "`archive`": ArchiveSettings,
     "`archive restore`": RestoreSettings,
+    "`sink`": SinkSettings,
     "`grant-reporter`": GrantReporterSettings,
     "`audit`": AuditSettings,
     "`sql`": SqlSettings,

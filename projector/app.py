@@ -54,18 +54,22 @@ async def run_projector(
             failed.
     """
     loops = Loops(settings, catalogue, keys)
-    async with _register(settings) as pool, _key_store(keys, settings):
-        monitor = PartitionMonitor(settings, pool, loops.active, _log_probe(settings, "outlook"))
+    async with register(settings) as pool, _key_store(keys, settings):
+        monitor = PartitionMonitor(settings, pool, loops.active, log_probe(settings, "outlook"))
         watchdog = Watchdog(
             loops.watched,
-            _log_probe(settings, "watchdog"),
+            log_probe(settings, "watchdog"),
             settings.watchdog_interval_ms / 1000,
             verdicts=lambda: monitor.verdicts,
             note=ending_note(settings.database_url, owner_name()),
         )
         rights = RightsWatch(settings)
-        kafka = _kafka_probe(settings, loops, monitor, rights)
-        probes = _probes(catalogue, pool, loops, monitor, kafka) | {LIVENESS: watchdog.liveness}
+        probes = {
+            "kafka": kafka_probe(settings, loops.active, monitor, rights),
+            "postgres": postgres_probe(catalogue, pool),
+            "partitions": partitions_probe(loops.active, monitor),
+            LIVENESS: watchdog.liveness,
+        }
         facts = FactsReporter(settings, loops.generation_with_the_first_partition)
         if keys is not None:
             probes["key store"] = keys.state
@@ -123,7 +127,7 @@ class Loops:
 
 
 @asynccontextmanager
-async def _register(settings: ProjectorSettings) -> AsyncIterator[Any]:
+async def register(settings: ProjectorSettings) -> AsyncIterator[Any]:
     """Opens a pool of two connections beside those of the loops: one reads the generation register, one is for probes.
 
     Waits up to `startup_timeout_ms` for PostgreSQL.
@@ -152,17 +156,24 @@ async def _key_store(keys: Keys | None, settings: ProjectorSettings) -> AsyncIte
         await keys.store.close()
 
 
-def _log_probe(settings: ProjectorSettings, purpose: str) -> LogProbe:
+def log_probe(settings: ProjectorSettings, purpose: str) -> LogProbe:
+    """Returns what asks Kafka about the log, over a connection of its own."""
     return LogProbe(settings.client_options(), f"footfall-{purpose}-{owner_name()}")
 
 
-def _kafka_probe(settings: ProjectorSettings, loops: Loops, monitor: PartitionMonitor, rights: RightsWatch) -> Probe:
+def kafka_probe(
+    settings: ProjectorSettings,
+    active: Callable[[], GenerationLoop | None],
+    monitor: PartitionMonitor,
+    rights: RightsWatch,
+) -> Probe:
+    """Returns a probe: whether Kafka answers, and lets us do what we must."""
     why_away = WhyAway(settings.client_options)
 
     async def kafka() -> DependencyState:
         if isinstance(rights.found, Missing):
             return DependencyState(ok=False, detail=str(rights.found))
-        loop = loops.active()
+        loop = active()
         if loop is None or loop.consumer is None:
             return DependencyState(ok=False, detail=await why_away.said() or "not connected yet")
         try:
@@ -174,7 +185,8 @@ def _kafka_probe(settings: ProjectorSettings, loops: Loops, monitor: PartitionMo
     return kafka
 
 
-def _probes(catalogue: Catalogue, pool: Any, loops: Loops, monitor: PartitionMonitor, kafka: Probe) -> dict[str, Probe]:
+def postgres_probe(catalogue: Catalogue, pool: Any) -> Probe:
+    """Returns a probe: whether PostgreSQL has the schema that we write, and others project the same event types."""
     wanted = newest_migration()
 
     async def postgres() -> DependencyState:
@@ -183,8 +195,14 @@ def _probes(catalogue: Catalogue, pool: Any, loops: Loops, monitor: PartitionMon
             others = await event_types_in_use(connection) if schema.usable else set[str]()
         return DependencyState(schema.usable, "; ".join(filter(None, (schema.detail, catalogue.words(others)))))
 
+    return postgres
+
+
+def partitions_probe(active: Callable[[], GenerationLoop | None], monitor: PartitionMonitor) -> Probe:
+    """Returns a probe: whether every partition that we answer for goes on."""
+
     async def partitions() -> DependencyState:
-        loop = loops.active()
+        loop = active()
         if loop is None or loop.ownership is None:
             return DependencyState(ok=False, detail="not connected yet")
         stopped = loop.ownership.stopped
@@ -204,4 +222,4 @@ def _probes(catalogue: Catalogue, pool: Any, loops: Loops, monitor: PartitionMon
             return DependencyState(ok=False, detail="; ".join(found))
         return DependencyState(ok=True, detail=f"{len(loop.ownership.held)} held")
 
-    return {"kafka": kafka, "postgres": postgres, "partitions": partitions}
+    return partitions

@@ -206,8 +206,9 @@ class Footfall:
 
     def start(self, command: str, *, ready: bool = True, module: str = "footfall", **environment: str) -> Process:
         """Starts `footfall <command>` with its own role; it ends with the test."""
-        url = self.servers.projector_url if command == "projector" else self.servers.query_url
-        log = self._log_dir / f"{command}-{len(self._processes)}.log"
+        writes = command == "projector" or command.startswith("sink ")
+        url = self.servers.projector_url if writes else self.servers.query_url
+        log = self._log_dir / f"{command.replace(' ', '-')}-{len(self._processes)}.log"
         settings = {"DATABASE_URL": url, "QUERY_TIMEOUT_MS": QUERY_TIMEOUT_MS, **self.environment(), **environment}
         process = processes.start(command, settings, log, ready=ready, module=module)
         self._processes.append(process)

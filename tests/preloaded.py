@@ -18,8 +18,8 @@ from collections.abc import Iterator
 
 import msgspec
 
-IMPORTED = ("command_side.app", "query_side.app", "projector.app", "console.app", "footfall.cli.main")
-IMPORTED_LATER = ("front", "command_side", "query_side", "projector", "console")  # of footfall.processes
+IMPORTED = ("command_side.app", "query_side.app", "projector.app", "console.app", "sinks.app", "footfall.cli.main")
+IMPORTED_LATER = ("front", "command_side", "query_side", "projector", "console", "sink")  # of footfall.processes
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
 

@@ -76,7 +76,7 @@ def start(
     `module`: of another program than `footfall`, which takes the same arguments.
     """
     port = free_port()
-    arguments, added = [command, "--port", str(port)], {"ENVIRONMENT": "test", **environment}
+    arguments, added = [*command.split(), "--port", str(port)], {"ENVIRONMENT": "test", **environment}
     if can_fork(added):
         popen: subprocess.Popen[bytes] = fork(arguments, {**os.environ, **added}, output=log, module=module)
     else:

@@ -19,7 +19,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.records_to_delete import RecordsToDelete
 from aiokafka.structs import ConsumerRecord
 
-from contracts.event import UserEvent
+from contracts.event import DEFAULT_TENANT, UserEvent
 from contracts.record import from_value
 from contracts.versions import encode_event
 from tests.conftest import Footfall
@@ -46,6 +46,7 @@ def an_event(user: str = "user-1", payload: dict[str, Any] | None = None, **fiel
         user_id=user,
         event_type=fields.get("event_type", "PRODUCT_VIEW"),
         timestamp=fields.get("timestamp") or datetime.now(UTC),
+        tenant_id=fields.get("tenant_id", DEFAULT_TENANT),
         payload=payload if payload is not None else {"productId": "p-1"},
     )
 

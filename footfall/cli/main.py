@@ -22,6 +22,7 @@ from footfall.cli.rights.keys import keys
 from footfall.cli.rights.reporting import grant_reporter, sql
 from footfall.cli.scaling.plan import plan
 from footfall.cli.sealed.commands import SEALED_COMMANDS
+from footfall.cli.sinks.command import sink
 from footfall.cli.status import replay, status
 from footfall.cli.topics import topics
 
@@ -260,6 +261,7 @@ cli.add_command(status)
 cli.add_command(doctor)
 cli.add_command(replay)
 cli.add_command(rebuild)
+cli.add_command(sink)
 cli.add_command(grant_reporter)
 cli.add_command(sql)
 cli.add_command(topics)

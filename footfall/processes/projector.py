@@ -4,24 +4,23 @@ import asyncio
 import os
 import signal
 import traceback
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 import uvloop
 from aiokafka.errors import KafkaError
 
 from contracts.event import PERSONAL_FIELDS
-from contracts.types import Catalogue
 from footfall.processes.environment import load_catalogue, load_settings, tracing
 from footfall.processes.identity import Door, load_identity
 from footfall.processes.own_sessions import require_own_sessions
 from footfall.processes.sealing import load_keys
 from footfall.processes.transport import load_transport
 from projector import failpoints
-from projector.app import run_projector
+from projector.app import ServeProbes, run_projector
 from projector.consuming.loop_guard import EXIT_STUCK
 from projector.liveness.watchdog import StuckError
-from projector.sealed.keys import Keys
 from projector.settings import ProjectorSettings
 from projector.writing.failure import DATABASE_ERRORS, describe_error, leaves
 from telemetry.health import Probe
@@ -45,14 +44,28 @@ def run_projector_process(port: int | None) -> int:
     keys = load_keys()
     configure_logs(settings.log_level, PERSONAL_FIELDS | catalogue.personal_fields)
     require_own_sessions(settings.database_url.get_secret_value())
+    with tracing("projector"):
+        return exit_code_of(
+            "projector",
+            serving(
+                "projector",
+                (settings.projector_host, settings.projector_port),
+                door,
+                transport,
+                lambda stop, probes: run_projector(settings, catalogue, stop, probes, keys),
+            ),
+        )
+
+
+def exit_code_of(name: str, work: Coroutine[Any, Any, None]) -> int:
+    """Runs a process that writes what it reads from the log; returns the exit code, and logs what ended it."""
     code = 0
     try:
-        with tracing("projector"):
-            uvloop.run(_projecting(settings, catalogue, door, transport, keys))
+        uvloop.run(work)
     except* StuckError:  # the watchdog has logged why
         code = EXIT_STUCK
     except* Exception as group:  # noqa: BLE001 - every error is logged
-        get_logger("projector").critical("projector_failed", error=describe_error(group), where=_where(group))
+        get_logger(name).critical(f"{name}_failed", error=describe_error(group), where=_where(group))
         code = code or 1
     return code
 
@@ -63,9 +76,19 @@ def _where(group: BaseExceptionGroup) -> list[str]:
     return [line for error in ours for line in traceback.format_tb(error.__traceback__)]
 
 
-async def _projecting(
-    settings: ProjectorSettings, catalogue: Catalogue, door: Door, transport: Transport, keys: Keys | None
-) -> None:
+Running = Callable[[asyncio.Event, ServeProbes], Coroutine[Any, Any, None]]
+
+
+async def serving(name: str, address: tuple[str, int], door: Door, transport: Transport, running: Running) -> None:
+    """Runs a process that writes what it reads from the log, until a signal, and serves its probes.
+
+    Args:
+        name: Of the process.
+        address: Host and port of health and metrics.
+        door: Who may ask for them.
+        transport: TLS of the port.
+        running: Runs until the event is set; it is given what serves probes.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     work = asyncio.current_task()
@@ -75,11 +98,9 @@ async def _projecting(
         stop.set()
         loop.call_later(DRAIN_DEADLINE, work.cancel)
 
-    for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, drain)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, drain)
     tune_garbage_collection()
-
-    address = settings.projector_host, settings.projector_port
 
     @asynccontextmanager
     async def probes(found: Mapping[str, Probe]) -> AsyncIterator[None]:
@@ -88,13 +109,13 @@ async def _projecting(
                 await stack.enter_async_context(side.lifespan(None))
                 found = {**found, **side.probes}
             await stack.enter_async_context(
-                serving_probes("projector", address, door.policy, found, [*door.proxies, *door.first], transport)
+                serving_probes(name, address, door.policy, found, [*door.proxies, *door.first], transport)
             )
             yield
 
     try:
-        await run_projector(settings, catalogue, stop, probes, keys)
+        await running(stop, probes)
     except asyncio.CancelledError:
         if not stop.is_set():
             raise
-        get_logger("projector").warning("drain_deadline_passed", seconds=DRAIN_DEADLINE)
+        get_logger(name).warning("drain_deadline_passed", seconds=DRAIN_DEADLINE)

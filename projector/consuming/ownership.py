@@ -18,7 +18,7 @@ from projector.liveness.stop_retries import StopRetries
 from projector.liveness.stops import Stop
 from projector.writing.checkpoints import StoredCheckpoint
 from projector.writing.claims import Claimed, Claims
-from projector.writing.failure import DATABASE_ERRORS, describe_error
+from projector.writing.failure import DATABASE_ERRORS, OutsideError, describe_error
 from telemetry.logs import get_logger
 from telemetry.metrics import PARTITIONS_OWNED, PARTITIONS_PROBED, PARTITIONS_STOPPED
 
@@ -103,7 +103,7 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
 
     def _is_worth_a_retry(self, error: Exception) -> bool:
         self.heartbeats.failed(error, CLAIM)
-        return isinstance(error, (*DATABASE_ERRORS, KafkaError))
+        return isinstance(error, (*DATABASE_ERRORS, KafkaError, OutsideError))
 
     async def _claim(self, assigned: frozenset[int]) -> None:
         retrying = self._stop_retries.retrying()

@@ -30,7 +30,7 @@ from projector.liveness.heartbeat import Membership
 from projector.privacy.erased_users import product_fields
 from projector.projections.projection import PLAN_SETTINGS
 from projector.sealed.keys import Keys
-from projector.sealed.opener import UNSEALED
+from projector.sealed.opener import UNSEALED, Opener, Unsealed
 from projector.settings import ProjectorSettings
 from projector.writing.checkpoints import Checkpoints
 from projector.writing.claims import Claims
@@ -90,26 +90,13 @@ class GenerationLoop:
             _consumer(settings, self._name) as consumer,
             _history(settings, self._name) as history,
         ):
-            checkpoints = Checkpoints(self._name, settings.kafka_topic, self._catalogue.digest)
-            # A build starts at the beginning of the log, wherever the first generation started.
-            start_from = settings.start_from if self._name == GENERATION else "earliest"
-            claims = Claims(
-                consumer,
-                pool,
-                checkpoints,
-                history,
-                owner=owner_name(),
-                start_from=start_from,
-                products=product_fields(self._catalogue),
-            )
-            ownership = Ownership(consumer, claims, self.membership)
+            ownership = Ownership(consumer, self._claims(consumer, pool, history), self.membership)
             self.consumer, self.ownership = consumer, ownership
             self.limits.changed = ownership.wake
             progress = asyncio.create_task(self._report_progress(consumer, pool))
             try:
-                writer = GenerationWriter(self._name, self._catalogue)
-                opener = UNSEALED if self._keys is None else self._keys.opener(self._catalogue)
-                await Projector(consumer, pool, ownership, writer, settings, self.limits, opener).run(stop)
+                projector = Projector(consumer, pool, ownership, self._writer(), settings, self.limits, self._opener())
+                await projector.run(stop)
             except* MembershipLostError:
                 get_logger("projector").error("membership_lost", generation=self._name)
                 lost = True
@@ -118,6 +105,25 @@ class GenerationLoop:
                 ownership.release_all()
                 self.consumer = self.ownership = None
         return lost
+
+    def _claims(self, consumer: AIOKafkaConsumer, pool: Any, history: HistoryCheck) -> Claims:
+        settings = self._settings
+        return Claims(
+            consumer,
+            pool,
+            Checkpoints(self._name, settings.kafka_topic, self._catalogue.digest),
+            history,
+            owner=owner_name(),
+            # A build starts at the beginning of the log, wherever the first generation started.
+            start_from=settings.start_from if self._name == GENERATION else "earliest",
+            products=product_fields(self._catalogue),
+        )
+
+    def _writer(self) -> GenerationWriter:
+        return GenerationWriter(self._name, self._catalogue)
+
+    def _opener(self) -> Opener | Unsealed:
+        return UNSEALED if self._keys is None else self._keys.opener(self._catalogue)
 
     async def _report_progress(self, consumer: AIOKafkaConsumer, pool: Any) -> None:
         while True:

@@ -18,7 +18,7 @@ from projector.writing.connection import Connection
 from projector.writing.rows import EventRow, KafkaRecord
 from read_model.pseudonyms import pseudonym, pseudonym_key
 
-# Erasures that the log has ahead of a generation. One that came after the generation began is no reason to stub: then
+# Erasures that the log has ahead of a generation or a sink. One that came after that began is no reason to stub: then
 # some of the user's records may be rows already, and the user would count twice.
 AHEAD = """
 SELECT erased.partition, erased.pseudonym, max(erased.kafka_offset) AS until
@@ -26,7 +26,10 @@ FROM ops.erasures AS erased
 JOIN {generation}.checkpoints AS here ON here.topic = erased.topic AND here.partition = erased.partition
 WHERE erased.topic = $1 AND erased.partition = ANY ($2::int[]) AND erased.kafka_offset >= here.next_offset
   AND erased.topic_id = coalesce(here.topic_id, '00000000-0000-0000-0000-000000000000')
-  AND erased.applied_at < (SELECT created_at FROM ops.generations WHERE name = '{generation}')
+  AND erased.applied_at < (
+      SELECT created_at FROM ops.generations WHERE name = '{generation}'
+      UNION ALL SELECT created_at FROM ops.sinks WHERE name = '{generation}'
+  )
 GROUP BY erased.partition, erased.pseudonym
 """
 # All of one partition, for letters that are redriven.

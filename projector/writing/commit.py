@@ -77,7 +77,7 @@ class Fenced(msgspec.Struct, frozen=True):
     """Another owner holds a partition of the batch or moved it; nothing was stored."""
 
 
-class _FencedError(Exception):
+class FencedError(Exception):
     """Leaves the transaction block of a fenced batch, so that the transaction is rolled back."""
 
 
@@ -225,7 +225,7 @@ class GenerationWriter:
                     await connection.execute(self._project, *changes)
                 await reached("after_projections")
                 await reached("before_commit")
-        except _FencedError:
+        except FencedError:
             return Fenced()
         return _all_stored(batch)
 
@@ -240,7 +240,7 @@ class GenerationWriter:
                 await park(connection, self.generation, batch.letters)
                 emptied = await erase(connection, self.generation, batch.markers)
                 await reached("before_commit")
-        except _FencedError:
+        except FencedError:
             return Fenced()
         all_stored = _all_stored(batch)
         stored, duplicates = all_stored.stored - len(known), all_stored.duplicates + len(known)
@@ -267,7 +267,7 @@ class GenerationWriter:
     async def _advance_checkpoints(self, connection: Connection, batch: Batch) -> None:
         moved = await connection.fetch(self._advance, *_advances(batch))
         if len(moved) != len(batch.advances):
-            raise _FencedError
+            raise FencedError
 
     async def _adjust_counts(self, connection: Connection, known: Sequence[EventRow]) -> None:
         if not known:

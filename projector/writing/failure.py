@@ -53,6 +53,12 @@ class OpenerFaultError(Exception):
         return f"sealed records could not be opened: {type(self.__cause__).__name__}"
 
 
+class OutsideError(Exception):
+    """An error of a place outside PostgreSQL that rows are written to; it knows its kind. Its text may be logged."""
+
+    kind = Failure.TRANSIENT
+
+
 class NotConnectedError(Exception):
     """No connection to PostgreSQL is available. `__cause__` has the reason, which never lies in a record."""
 
@@ -68,6 +74,13 @@ DRIVER_SERVER = (
 )
 
 SERVER_ERRORS = (*DRIVER_SERVER, KeysError, NotOpenedError)
+
+KINDS: tuple[tuple[tuple[type[BaseException], ...], Failure], ...] = (
+    ((OpenerFaultError,), Failure.DEFECT),
+    ((NotConnectedError, KeyStoreAwayError), Failure.TRANSIENT),
+    ((TimeoutError, MemoryError), Failure.TOO_MUCH),
+    (SERVER_ERRORS, Failure.SERVER),
+)
 
 # Every class of SQLSTATE codes in PostgreSQL's appendix A, by its first two characters.
 CLASSES = {
@@ -143,16 +156,16 @@ CODES = {
 
 def kind_of(error: BaseException) -> Failure:
     """Returns the kind of an error that a batch failed with."""
+    if isinstance(error, OutsideError):
+        return error.kind
     if isinstance(error, asyncpg.PostgresError):
         code = getattr(error, "sqlstate", None) or "XX000"
         # An unknown code shows that something is wrong, but not that a record is.
         return CODES.get(code) or CLASSES.get(code[:2], Failure.SERVER)
-    if isinstance(error, NotConnectedError | KeyStoreAwayError | OpenerFaultError):
-        return Failure.DEFECT if isinstance(error, OpenerFaultError) else Failure.TRANSIENT
-    if isinstance(error, TimeoutError | MemoryError):
-        return Failure.TOO_MUCH
-    if isinstance(error, SERVER_ERRORS):
-        return Failure.SERVER
+    return next((kind for errors, kind in KINDS if isinstance(error, errors)), None) or _kind_of_driver_error(error)
+
+
+def _kind_of_driver_error(error: BaseException) -> Failure:
     if isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError):
         return Failure.SUSPECT  # the driver refused to encode a value
     return Failure.TRANSIENT if isinstance(error, DATABASE_ERRORS) else Failure.SUSPECT
@@ -182,14 +195,14 @@ def describe_error(error: BaseException) -> str:
         return f"not connected to PostgreSQL: {describe_error(error.__cause__)}"
     code = getattr(error, "sqlstate", None)
     words = f"{type(error).__name__} {code}" if code else type(error).__name__
-    may_quote = kind_of(error) is Failure.SUSPECT and not isinstance(error, KafkaError)
+    may_quote = kind_of(error) is Failure.SUSPECT and not isinstance(error, KafkaError | OutsideError)
     told = "" if may_quote else str(error).partition("\n")[0]
     return f"{words}: {told}" if told else words
 
 
 def name_of(error: Exception) -> str:
     """Names an error as the reason of a stop: its class and SQLSTATE, or a sentence of ours."""
-    if isinstance(error, KeysError | NotOpenedError | OpenerFaultError):
+    if isinstance(error, KeysError | NotOpenedError | OpenerFaultError | OutsideError):
         return str(error)
     code = getattr(error, "sqlstate", None)
     return f"{type(error).__name__} {code}" if code else type(error).__name__

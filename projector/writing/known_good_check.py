@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Protocol, runtime_checkable
 from uuid import UUID
 
 import msgspec
@@ -10,7 +11,6 @@ import uuid_utils
 from contracts.event import UserEvent
 from contracts.record import from_value, partition_key
 from contracts.versions import encode_event
-from projector.writing.commit import GenerationWriter
 from projector.writing.connection import Connection
 from projector.writing.rows import EventRow, KafkaRecord
 
@@ -24,11 +24,33 @@ ORDER BY tenant_id DESC, occurred_at DESC, event_id DESC LIMIT 200
 ARTIFICIAL_USER = "footfall-control"  # the user of an artificial event, when there is no stored event to copy
 
 
+class AppliesRows(Protocol):
+    """What a check tries: a writer of rows into one generation."""
+
+    @property
+    def generation(self) -> str:
+        """The generation's schema."""
+        ...
+
+    async def apply(self, connection: Connection, rows: Sequence[EventRow]) -> list[EventRow]:
+        """Stores rows in the connection's transaction; returns those that were stored before."""
+        ...
+
+
+@runtime_checkable
+class KnowsGood(Protocol):
+    """A writer whose rows are not in PostgreSQL, which knows how to try one that is stored."""
+
+    async def stored_row_fails(self) -> Exception | None:
+        """Returns why a stored row could not be written now; None: it could."""
+        ...
+
+
 class _RollbackError(Exception):
     """Leaves the transaction of the check, so that it is rolled back."""
 
 
-async def known_good_fails(connection: Connection, writer: GenerationWriter, suspect: KafkaRecord) -> Exception | None:
+async def known_good_fails(connection: Connection, writer: AppliesRows, suspect: KafkaRecord) -> Exception | None:
     """Applies copies of events that were applied before, and rolls them back.
 
     It tries up to `CANDIDATES` events of different users, if possible from the suspect's partition. It leaves out the
@@ -37,6 +59,8 @@ async def known_good_fails(connection: Connection, writer: GenerationWriter, sus
     Returns:
         None if a copy can be applied; else the error of the last attempt.
     """
+    if isinstance(writer, KnowsGood):
+        return await writer.stored_row_fails()
     failed: Exception | None = None
     try:
         for event in await _known_good(connection, writer.generation, suspect):
@@ -76,7 +100,7 @@ def _row_of(event: UserEvent, suspect: KafkaRecord) -> EventRow:
     return EventRow(copy, suspect.topic, suspect.partition, suspect.offset, now_ms, encode_event(copy), payload)
 
 
-async def _try(connection: Connection, writer: GenerationWriter, row: EventRow) -> Exception | None:
+async def _try(connection: Connection, writer: AppliesRows, row: EventRow) -> Exception | None:
     try:
         async with connection.transaction():
             await writer.apply(connection, [row])

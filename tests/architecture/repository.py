@@ -17,6 +17,7 @@ ROOMS = (
     "query_side",
     "read_model",
     "sealing",
+    "sinks",
     "telemetry",
     "web",
 )

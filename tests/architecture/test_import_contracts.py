@@ -28,6 +28,7 @@ VIOLATIONS = {
     "sealing": ("sealing", "import aiokafka"),
     "operations": ("operations", "import footfall"),
     "console": ("console", "import command_side"),
+    "sinks": ("sinks", "import operations"),
     "migrations": ("migrations", "import read_model"),
     "footfall": ("footfall", "import bench"),
 }

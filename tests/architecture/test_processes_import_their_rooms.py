@@ -12,6 +12,7 @@ RUNS = {
     "command_side": {"command_side", "contracts"},
     "query_side": {"query_side", "read_model", "contracts"},  # which fields are personal data, for the logs
     "projector": {"projector", "contracts", "read_model", "sealing"},
+    "sink": {"sinks", "projector", "contracts", "read_model", "sealing"},
     "console": {"console", "contracts", "operations", "projector", "query_side", "read_model", "sealing"},
     "front": {"command_side", "contracts", "query_side", "read_model"},
 }

@@ -5,8 +5,9 @@ from click.testing import CliRunner, Result
 from footfall.cli.main import cli
 
 # What each command needs to be called at all. A new command belongs here, too: the first test says so.
-PROCESSES = ("command-side", "query-side", "front", "projector", "console")
+PROCESSES = ("command-side", "query-side", "front", "projector", "console", "sink")
 WHOLE_STACKS = ("up", "demo")
+OF_PROCESSES = {"sink": ("duckdb",)}  # what a process needs to be called at all
 ASKING_NOBODY = ("plan",)
 ARCHIVE = ("archive restore", "archive run", "archive verify")  # without one, they end before all else
 ARGUMENTS = {
@@ -72,7 +73,7 @@ FIRST, SECOND = "Sesame1", "Sesame2"  # the pieces of a password, on both sides 
 
 def footfall(command: str, *options: str, **environment: str) -> Result:
     """One command in this process, without anything of ours in its environment but this."""
-    arguments = [*command.split(), *ARGUMENTS.get(command, ()), *options]
+    arguments = [*command.split(), *{**ARGUMENTS, **OF_PROCESSES}.get(command, ()), *options]
     return CliRunner().invoke(cli, arguments, env={"ENVIRONMENT": "test", "STARTUP_TIMEOUT_MS": "0", **environment})
 
 

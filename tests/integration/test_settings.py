@@ -18,6 +18,7 @@ from operations.settings import ArchiveSettings, MigrateSettings, TopicSettings
 from projector.settings import ProjectorSettings
 from query_side.settings import QuerySettings
 from sealing.settings import SealingSettings
+from sinks.settings import SinkSettings
 from telemetry.traces.settings import TraceSettings
 from tests.processes import run_to_end
 from web.transport.settings import TlsSettings
@@ -38,6 +39,7 @@ CLASSES: list[type[BaseSettings]] = [
     FrontSettings,
     TraceSettings,
     SealingSettings,
+    SinkSettings,
 ]
 SECRET = "hunter2"
 COMMANDS = {

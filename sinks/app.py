@@ -1,0 +1,80 @@
+"""The composition root of a sink: builds everything, runs it, closes it in order."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+from contracts.types import Catalogue
+from projector.app import kafka_probe, log_probe, partitions_probe, postgres_probe, register
+from projector.generations.loop import owner_name
+from projector.liveness.ending_note import ending_note
+from projector.liveness.partition_monitor import PartitionMonitor
+from projector.liveness.rights_watch import RightsWatch
+from projector.liveness.watchdog import Watchdog
+from sinks.loop import SinkLoop, open_sink
+from sinks.settings import SinkSettings
+from sinks.target import Target, TargetAwayError
+from telemetry.connections import once_there
+from telemetry.health import LIVENESS, Probe
+from telemetry.logs import get_logger
+
+ServeProbes = Callable[[Mapping[str, Probe]], AbstractAsyncContextManager[None]]
+
+
+async def run_sink(
+    settings: SinkSettings,
+    catalogue: Catalogue,
+    name: str,
+    target: Target,
+    stop: asyncio.Event,
+    serve_probes: ServeProbes,
+    *,
+    anew: bool,
+) -> None:
+    """Writes the log into a target until `stop` is set, and ends after the batch in hand.
+
+    Args:
+        settings: Of the sink.
+        catalogue: The event types.
+        name: The schema of the sink's checkpoints.
+        target: What to write to.
+        stop: Ends it.
+        serve_probes: Serves health and metrics.
+        anew: Begin at the beginning of the log.
+
+    Raises:
+        Exception: A server cannot be reached within `startup_timeout_ms`, or the sink's loop failed.
+    """
+    async with register(settings) as pool, _opened(target, settings) as target_id:
+        if await open_sink(pool, name, target_id, anew=anew):
+            get_logger("sink").info("sink_begins", sink=name, target=str(target_id))
+        loop = SinkLoop(settings, catalogue, name, target)
+        monitor = PartitionMonitor(settings, pool, lambda: loop, log_probe(settings, "outlook"))
+        watchdog = Watchdog(
+            lambda: [loop.ownership] if loop.ownership is not None else [],
+            log_probe(settings, "watchdog"),
+            settings.watchdog_interval_ms / 1000,
+            verdicts=lambda: monitor.verdicts,
+            note=ending_note(settings.database_url, owner_name()),
+        )
+        rights = RightsWatch(settings)
+        probes = {
+            "kafka": kafka_probe(settings, lambda: loop, monitor, rights),
+            "postgres": postgres_probe(catalogue, pool),
+            "partitions": partitions_probe(lambda: loop, monitor),
+            LIVENESS: watchdog.liveness,
+        }
+        async with serve_probes(probes), monitor.running(), rights.running(), watchdog.watching():
+            await loop.run(stop)
+    get_logger("sink").info("stopped")
+
+
+@asynccontextmanager
+async def _opened(target: Target, settings: SinkSettings) -> AsyncIterator[Any]:
+    """Opens the target, and waits up to `startup_timeout_ms` for it."""
+    found = await once_there("the target", target.open, (TargetAwayError,), settings.startup_timeout_ms / 1000)
+    try:
+        yield found
+    finally:
+        await target.close()

@@ -1,0 +1,1 @@
+"""The engines that a sink can write to: one module or folder for each."""

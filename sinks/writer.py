@@ -1,0 +1,119 @@
+"""Commits a batch to a sink: checkpoints and dead letters in PostgreSQL, and within that transaction the target.
+
+The transaction locks the checkpoints first, so an owner that lost its partition writes nothing. The target is written
+before the commit. If the commit fails, the same events come again, and the target knows them by their ids.
+"""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from contracts.types import Catalogue
+from projector.dead_letters.parking import park
+from projector.failpoints import reached
+from projector.privacy.erased_users import stub_id
+from projector.privacy.letters import erase_letters
+from projector.privacy.marker import Marker
+from projector.sealed.register import pseudonyms_of
+from projector.writing.commit import Batch, Committed, Fenced, FencedError, GenerationWriter
+from projector.writing.connection import Connection
+from projector.writing.failure import OutsideError
+from projector.writing.rows import UNIX_EPOCH, EventRow
+from read_model.pseudonyms import pseudonym, pseudonym_key
+from sinks.sealed import subject_name
+from sinks.target import Document, Gone, Target
+
+STUB = subject_name("")  # how the names of users of the sealed log begin
+
+
+class ErasureNotAppliedError(OutsideError):
+    """Nobody knows yet whom a sealed marker names: the read model has not met it."""
+
+    def __init__(self) -> None:
+        super().__init__("The sink waits until the read model has applied an erasure of the sealed log.")
+
+
+class SinkWriter(GenerationWriter):
+    """Commits batches to one sink: the schema named `generation`, and its target."""
+
+    def __init__(self, name: str, catalogue: Catalogue, target: Target, tenants: frozenset[str]) -> None:
+        """`tenants`: whose events are written; empty: everybody's."""
+        super().__init__(name, catalogue, projections=())
+        self._target, self._tenants = target, tenants
+
+    async def _store(self, connection: Connection, batch: Batch) -> Committed | Fenced:
+        positions = {advance.partition: advance.new_offset for advance in batch.advances}
+        rows = [row for row in batch.rows if not self._tenants or row.event.tenant_id in self._tenants]
+        try:
+            async with connection.transaction():
+                await self._advance_checkpoints(connection, batch)
+                await reached("after_checkpoint")
+                stored = await self._target.write(list(map(document_of, rows)), positions)
+                await reached("after_rows")
+                known = [row for row in rows if (row.event.tenant_id, row.event.event_id) in stored]
+                await self._adjust_counts(connection, known)
+                await park(connection, self.generation, batch.letters)
+                emptied = bool(batch.markers) and await self._erase(connection, batch.markers)
+                await reached("before_commit")
+        except FencedError:
+            return Fenced()
+        repeats = sum(advance.duplicates for advance in batch.advances)
+        return Committed(len(rows) - len(known), repeats + len(known), letters_emptied=emptied)
+
+    async def apply(self, connection: Connection, rows: Sequence[EventRow]) -> list[EventRow]:
+        """Writes rows, as `GenerationWriter.apply`; returns those that were stored before. It moves no position."""
+        stored = await self._target.write(list(map(document_of, rows)), {})
+        return [row for row in rows if (row.event.tenant_id, row.event.event_id) in stored]
+
+    async def stored_row_fails(self) -> Exception | None:
+        """Returns why a document that is stored already could not be written now; None: it could."""
+        try:
+            return await self._target.known_good_fails()
+        except OutsideError as error:
+            return error
+
+    async def _erase(self, connection: Connection, markers: Sequence[Marker]) -> bool:
+        """Deletes the users of markers from the target, and empties their letters. Returns whether there were any."""
+        secret = await pseudonym_key(connection)
+        erased = [(m, await self._names(connection, secret, m)) for m in markers]
+        await self._target.erase([Gone(m.user[0], tuple(sorted(names)), m.partition, m.offset) for m, names in erased])
+        await reached("after_projections")
+        gone = [((m.user[0], name), m.partition, m.offset) for m, names in erased for name in (*names, *m.subject_ids)]
+        return await erase_letters(connection, self.generation, markers[0].topic, gone)
+
+    async def _names(self, connection: Connection, secret: bytes, marker: Marker) -> set[str]:
+        """Returns every name under which the user of a marker may be stored."""
+        names = {marker.user[1], stub_id(secret, marker.user), *map(subject_name, marker.subject_ids)}
+        return names | await self._plain_names(connection, secret, marker) if marker.subject_ids else names
+
+    async def _plain_names(self, connection: Connection, secret: bytes, marker: Marker) -> set[str]:
+        """Returns the names under which a user of the sealed log is stored, from before the log was sealed.
+
+        A sink opens nothing, so a sealed marker does not tell it whom it names. The read model's register has the
+        pseudonym of whom it names.
+
+        Raises:
+            ErasureNotAppliedError: The register does not have the erasure yet.
+        """
+        plain = [name for name in await self._target.users(marker.user[0]) if not name.startswith(STUB)]
+        if not plain:
+            return set()
+        wanted = {found for _, found in await pseudonyms_of(connection, [marker.erasure.erasure_id])}
+        if not wanted:
+            raise ErasureNotAppliedError
+        return {name for name in plain if pseudonym(secret, marker.user[0], name) in wanted}
+
+
+def document_of(row: EventRow) -> Document:
+    """Returns the document of a row."""
+    event = row.event
+    return Document(
+        event.tenant_id,
+        event.event_id,
+        event.user_id,
+        event.event_type,
+        event.timestamp,
+        UNIX_EPOCH + timedelta(milliseconds=row.recorded_at_ms),
+        row.payload,
+        row.partition,
+        row.offset,
+    )
