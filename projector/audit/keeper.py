@@ -13,6 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka.errors import UnknownTopicOrPartitionError
 
 from contracts.audit_records import AuditAnchor, AuditNote, decode_audit_record, encode_audit_record
 from projector.settings import ProjectorSettings
@@ -21,7 +22,8 @@ from telemetry.connections import ended_within
 from telemetry.logs import get_logger
 from telemetry.metrics import AUDIT_ANCHORED
 
-LOOK_INTERVAL = 5.0  # seconds between two looks at the topic, and after a failure
+LOOK_INTERVAL = 5.0  # seconds between two looks at the topic
+RETRY_DELAY = 30.0  # seconds before the next try after a failure
 ANCHOR_INTERVAL = 60.0  # seconds between two anchors of a head that changes
 ANCHOR_ANYWAY = 3_600.0  # seconds after which a head that did not change is anchored again
 STEP_TIMEOUT = 15.0  # seconds for one statement, or one answer of Kafka
@@ -63,7 +65,9 @@ class AuditKeeper:
                     await self._keep_while_mine()
             except Exception as error:  # noqa: BLE001 - it must never disturb projecting; the log waits in the topic
                 self._log.warning("audit_log_not_kept", topic=self._topic.topic, error=type(error).__name__)
-            await asyncio.sleep(LOOK_INTERVAL)
+                await asyncio.sleep(RETRY_DELAY)
+            else:
+                await asyncio.sleep(LOOK_INTERVAL)
 
     async def _keep_while_mine(self) -> None:
         async with _consumer(self._options, self._topic) as consumer:
@@ -176,7 +180,10 @@ async def _consumer(options: dict[str, Any], topic: TopicPartition) -> AsyncIter
     try:
         async with asyncio.timeout(STEP_TIMEOUT):
             await consumer.start()
-            await consumer.beginning_offsets([topic])  # the client loads a topic's partitions on use
+            # Else the client, which loads a topic's partitions on use, asks for this one ten times a second.
+            if topic.topic not in await consumer.topics():
+                raise UnknownTopicOrPartitionError(topic.topic)
+            await consumer.beginning_offsets([topic])
         consumer.assign([topic])
         yield consumer
     finally:

@@ -12,11 +12,14 @@ import pytest
 from click.testing import CliRunner, Result
 from prometheus_client import Counter
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 
 from command_side.refusal_notes import RefusalNotes
 from contracts.audit_records import AuditNote, encode_audit_record, new_entry_id
 from contracts.record import key_of
 from footfall.cli.main import cli
+from operations.settings import TopicSettings
+from operations.setup import create_topics
 from projector.audit import keeper
 from projector.audit.keeper import AuditKeeper
 from projector.settings import ProjectorSettings
@@ -27,7 +30,7 @@ from tests.conftest import Footfall
 from tests.own_postgres import OwnPostgres, own_postgres
 from tests.patience import PATIENCE
 from tests.processes import wait_until
-from tests.producing import Raw, produce, send
+from tests.producing import Raw, committed_records, produce, send
 from tests.servers import Servers
 
 ROLES = ("admin_url", "projector_url", "query_url")
@@ -82,12 +85,12 @@ async def append(url: str, *entries: AuditEntry) -> None:
 
 
 @asynccontextmanager
-async def kept(instance: Footfall) -> AsyncIterator[None]:
+async def kept(instance: Footfall, topic: str | None = None) -> AsyncIterator[None]:
     """A projector that keeps the log does, during the body, and at once what it does every minute otherwise."""
     settings = ProjectorSettings(
         database_url=SecretStr(instance.servers.projector_url),
         kafka_bootstrap_servers=instance.servers.kafka,
-        kafka_audit_topic=f"{instance.topic}-audit",
+        kafka_audit_topic=topic or f"{instance.topic}-audit",
     )
     async with (
         asyncpg.create_pool(instance.servers.projector_url, min_size=1, max_size=2) as pool,
@@ -106,6 +109,7 @@ async def keep_until(instance: Footfall, row: int) -> None:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keeper, "LOOK_INTERVAL", 0.1)
+    monkeypatch.setattr(keeper, "RETRY_DELAY", 0.1)
     monkeypatch.setattr(keeper, "ANCHOR_INTERVAL", 0.0)
 
 
@@ -253,6 +257,21 @@ def test_notes_that_come_by_kafka_are_written_once(instance: Footfall, impatient
     assert {row["role"] for row in rows} == {"footfall_projector"}
     found = verified(instance)
     assert (found["findings"], found["unreadable"]) == ([], 3)
+
+
+async def test_a_topic_that_is_not_there_is_named_and_kept_once_it_is(instance: Footfall, impatient: None) -> None:
+    kafka, topic = instance.servers.kafka, f"{instance.topic}-later"
+    with capture_logs() as lines:
+        async with kept(instance, topic), asyncio.timeout(PATIENCE):
+            while len(lines) < 2:  # noqa: ASYNC110 - what another task logs
+                await asyncio.sleep(0.1)
+            assert {line["error"] for line in lines} == {"UnknownTopicOrPartitionError"}
+            settings = TopicSettings(
+                kafka_bootstrap_servers=kafka, kafka_topic=f"{topic}-events", kafka_audit_topic=topic
+            )
+            await asyncio.to_thread(create_topics, settings)
+            while not await asyncio.to_thread(committed_records, kafka, topic):  # noqa: ASYNC110 - as above
+                await asyncio.sleep(0.1)  # it will have an anchor
 
 
 FORGED = "SET session_replication_role = replica"  # triggers do not fire for a superuser who says so
