@@ -123,7 +123,7 @@ def what_remains(log: str) -> list[str]:
     """A sentence for each place that keeps bytes of a user after the erasure. `log`: what to call the log."""
     return [
         f"{log} keeps the bytes of the events, and of the request, until the topic is rewritten.",
-        "Archives of the log (footfall archive) keep the bytes of the events until these archives are deleted.",
+        "Archives of the log keep the bytes of the events until footfall archive rewrite, or until they are deleted.",
         "Dead letters that were published to their topic stay there.",
         "A dead letter that has no key, and a value that is no JSON, cannot be found by its user.",
         "PostgreSQL's statistics (pg_stats) may quote values of deleted rows until the next ANALYZE.",
@@ -139,7 +139,7 @@ def what_remains_sealed() -> list[str]:
         "The user's keys are destroyed once every generation has passed the markers; then nobody can read the log.",
         "Events of the user that were written before the log was sealed stay readable in it until it is rewritten.",
         "Backups of the key store keep wrapped keys until they expire.",
-        "Archives (footfall archive) keep readable what was written before the log was sealed, until they are deleted.",
+        "Archives keep readable what was written before the log was sealed, until footfall archive rewrite.",
         *what_remains("")[4:],
     ]
 

@@ -15,6 +15,7 @@ from footfall.cli.rights.sql_prompt import SqlSettings
 from footfall.processes.secrets.secret_files import is_secret
 from identity.settings import IdentitySettings, KeySettings
 from operations.settings import (
+    ArchiveRewriteSettings,
     ArchiveSettings,
     AuditSettings,
     DlqSettings,
@@ -58,6 +59,7 @@ READERS: dict[str, type[BaseSettings]] = {
     "`rebuild`": RebuildSettings,
     "`archive`": ArchiveSettings,
     "`archive restore`": RestoreSettings,
+    "`archive rewrite`": ArchiveRewriteSettings,
     "`sink`": SinkSettings,
     "`grant-reporter`": GrantReporterSettings,
     "`audit`": AuditSettings,

@@ -122,3 +122,11 @@ class ArchiveSettings(AuditTopicSettings):
 
 class RestoreSettings(ArchiveSettings, RebuildSettings):
     """Settings of `footfall archive restore`."""
+
+
+class ArchiveRewriteSettings(RestoreSettings):
+    """Settings of `footfall archive rewrite`."""
+
+    event_types_file: Path | None = Field(
+        default=None, description="Catalogue of event types, a TOML file; unset: the one that Footfall is shipped with."
+    )

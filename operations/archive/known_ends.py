@@ -8,7 +8,7 @@ from read_model.connecting.pool import Connection
 
 LAST_RUN = """
 SELECT target FROM ops.audit
-WHERE action = 'archive run' AND outcome = 'done' AND starts_with(target, $1)
+WHERE action IN ('archive run', 'archive rewrite') AND outcome = 'done' AND starts_with(target, $1)
 ORDER BY number DESC LIMIT 1
 """
 
@@ -16,7 +16,7 @@ _told = re.compile(r".*, entry (?P<number>[0-9]+), (?P<hash>[0-9a-f]{64})", re.D
 
 
 def noted(place: str, number: int, head: str) -> str:
-    """Returns what a run writes into the audit log: where, how many entries, and the hash of the last."""
+    """Returns what a run or a rewrite writes into the audit log: where, how many entries, and the hash of the last."""
     return f"{place}, entry {number}, {head}"
 
 

@@ -68,7 +68,7 @@ async def restore(
     finally:
         records.close()
     await _give_to_projectors(operator, building, seams)
-    return Restored(building.name, sum(entry.count for entry in manifest.entries), seams)
+    return Restored(building.name, sum(entry.count for entry in manifest.current), seams)
 
 
 async def _paused_build(operator: Operator, begins: Mapping[int, int], max_rate: int | None) -> Generation:

@@ -1,14 +1,16 @@
 """The seam between archive and topic: proves that nothing is missing, nothing is twice, and both tell the same."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 
 import msgspec
+from aiokafka.structs import ConsumerRecord
 
 from operations.archive.files.digests import record_bytes
 from operations.archive.files.manifest import Manifest
 from operations.archive.files.reading import Records
 from operations.archive.files.refusal import ArchiveError
 from operations.archive.running import Log, foreign
+from operations.archive.substitution import stands_for
 
 Spans = Mapping[int, tuple[int, int]]
 
@@ -74,16 +76,24 @@ async def prove(records: Records, log: Log, place: str) -> list[Seam]:
 async def _proved(records: Records, log: Log, partition: int, span: tuple[int, int]) -> Seam:
     end, begin = records.manifest.spans[partition][1], span[0]
     archived = aiter(records.after(partition, begin))
+    replaced = {offset for entry in records.manifest.of(partition) for offset in entry.replaced_offsets}
     compared = 0
     async for record in log.reader.records(log.topic, partition, begin, end, all_of_them=True):
         other = await anext(archived, None)
-        if other is None or other.offset != record.offset or record_bytes(other) != record_bytes(record):
+        if other is None or other.offset != record.offset or not _is_same(record, other, replaced):
             raise _differs(partition, record.offset if other is None else min(record.offset, other.offset))
         compared += 1
     left = await anext(archived, None)
     if left is not None:
         raise _differs(partition, left.offset)
     return Seam(partition, end, compared)
+
+
+def _is_same(record: ConsumerRecord, archived: ConsumerRecord, replaced: Set[int]) -> bool:
+    """Whether the archive has the record, or what stands for that of an erased user."""
+    if record.offset in replaced:
+        return stands_for(archived, record)
+    return record_bytes(archived) == record_bytes(record)
 
 
 def _differs(partition: int, offset: int) -> SeamError:

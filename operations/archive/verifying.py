@@ -13,6 +13,8 @@ from operations.archive.files.record_files import UNREADABLE, ReadFile
 from operations.archive.files.stores import Store
 from operations.archive.writing import AT_ONCE, DATA
 
+REPLACED = "it was replaced, and is still there with what was to go; remove it by: footfall archive rewrite"
+
 OnProgress = Callable[[int, int], None]  # how many records are verified, of how many
 
 
@@ -47,8 +49,10 @@ def verify(store: Store, on_progress: OnProgress, expected_head: str | None = No
     """
     manifest = read_manifest(store)
     faults = [*manifest.faults, *_faults_of_end(manifest, store.place, expected_head)]
-    written = [entry for entry in manifest.entries if entry.file]
+    written = [entry for entry in manifest.current if entry.file]
     strangers = set(store.names(DATA)) - {entry.file for entry in written}
+    replaced = {entry.file for entry in manifest.entries} & strangers
+    faults += [Fault("left", file, REPLACED) for file in sorted(replaced)]
     total, done = sum(entry.count for entry in written), 0
     for entry in written:
         faults += _faults_of_file(store, entry)
@@ -61,7 +65,7 @@ def verify(store: Store, on_progress: OnProgress, expected_head: str | None = No
         manifest.spans,
         manifest.number,
         manifest.head,
-        len(strangers),
+        len(strangers - replaced),
         faults,
     )
 

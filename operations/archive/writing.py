@@ -12,7 +12,7 @@ import msgspec
 from aiokafka.structs import ConsumerRecord
 
 from operations.archive.files.digests import digest
-from operations.archive.files.entries import FORMAT, Entry, encoded, hash_of, hash_of_blocks
+from operations.archive.files.entries import FORMAT, REPLACING, Entry, Replaced, encoded, hash_of, hash_of_blocks
 from operations.archive.files.manifest import Manifest
 from operations.archive.files.record_files import RecordFile
 from operations.archive.files.refusal import ArchiveError
@@ -113,7 +113,7 @@ class Writer:
     def __init__(self, store: Store, manifest: Manifest, source: Source) -> None:
         self._store, self._source = store, source
         self._number, self.head = manifest.number, manifest.head
-        self._files = {entry.file for entry in manifest.entries}
+        self._files = {entry.file for entry in manifest.current}
         self.written: list[Entry] = []
 
     @property
@@ -156,9 +156,23 @@ class Writer:
         Raises:
             ArchiveError: Somebody else writes into the archive, or the place cannot be used.
         """
+        return await self._publish(file, await self._closed(file, end))
+
+    async def replace(self, file: NewFile, old: Entry, why: Replaced) -> Entry:
+        """Makes a file stand for that of another entry, and then removes the other file. Raises as `publish`."""
+        entry = await self._closed(file, old.end)
+        told = msgspec.structs.replace(entry, format=REPLACING, last_record=old.last_record, replaces=why)
+        entered = await self._publish(file, told)
+        self._files.discard(old.file)
+        await asyncio.to_thread(self._store.remove, old.file)
+        return entered
+
+    async def _closed(self, file: NewFile, end: int) -> Entry:
         with at_place(self._store.place):
             file.close()
-        entry = await asyncio.to_thread(file.entry, self._source, end, self.head)
+        return await asyncio.to_thread(file.entry, self._source, end, self.head)
+
+    async def _publish(self, file: NewFile, entry: Entry) -> Entry:
         await reached("archive_staged")
         await asyncio.to_thread(self._store.publish, file.path, file.name)
         await reached("archive_written")

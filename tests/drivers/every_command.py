@@ -9,7 +9,13 @@ PROCESSES = ("command-side", "query-side", "front", "projector", "console", "sin
 WHOLE_STACKS = ("up", "demo")
 OF_PROCESSES = {"sink": ("duckdb",)}  # what a process needs to be called at all
 ASKING_NOBODY = ("plan",)
-ARCHIVE = ("archive restore", "archive run", "archive verify")  # without one, they end before all else
+# Without an archive, these end before all else.
+ARCHIVE = (
+    "archive restore",
+    "archive rewrite",
+    "archive run",
+    "archive verify",
+)
 ARGUMENTS = {
     "dlq list": (),
     "dlq show": ("t", "0", "0"),
@@ -65,7 +71,7 @@ KAFKA_ALONE = (
     "topics create",
     *(name for name in ARGUMENTS if name.startswith("keys ")),
 )
-KEY_STORE = ("privacy forget-months", "privacy give-up", "privacy prepare")  # without one, they end before all else
+KEY_STORE = ("privacy forget-months", "privacy give-up", "privacy prepare")
 WITH_DATABASE = [name for name in (*ARGUMENTS, *PROCESSES) if name not in (*KAFKA_ALONE, "privacy prepare")]
 OPERATORS = [name for name in ARGUMENTS if name not in (*KAFKA_ALONE, *KEY_STORE)]
 FIRST, SECOND = "Sesame1", "Sesame2"  # the pieces of a password, on both sides of a character

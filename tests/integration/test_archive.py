@@ -32,10 +32,12 @@ from tests.patience import PATIENCE
 from tests.processes import wait_until
 from tests.producing import (
     Raw,
+    an_event,
     delete_before,
     produce,
     produce_transactions,
     read_topic,
+    record_of,
     sql,
     start_projector,
 )
@@ -230,6 +232,60 @@ def noted(footfall: Footfall, action: str) -> list[str]:
 
 
 OF_ERASED = f"SELECT count(*) AS n FROM {NEW}.processed_events WHERE user_id = 'user-7'"
+
+
+CANARY = "alice+canary@example.com"
+
+
+def of_canary(count: int) -> list[Raw]:
+    payloads = [{"productId": f"p-{n % 3}", "mail": f"{CANARY} {n}"} for n in range(count)]
+    return [record_of(an_event(CANARY, payload)) for payload in payloads]
+
+
+def test_erased_users_are_taken_out_of_an_archive_whatever_kills_the_command(
+    footfall: Footfall, tmp_path: Path
+) -> None:
+    place = tmp_path / "archive"
+    mixed = Raw(record_of(an_event("neighbour")).value, CANARY.encode(), 2)
+    broken = Raw(b'{"userId":"alice+canary@example.com","eventType":"wink"}', CANARY.encode(), 2)
+    produce(footfall, [*a_day(300), *of_canary(9), mixed, broken, *a_day(300), *of_canary(9), *a_day(100)])
+    projector = start_projector(footfall)
+    privacy(footfall, "erase", CANARY, "--yes")
+    produce(footfall, of_canary(2))  # the user is back
+    wait_until_done(footfall, OLD, 720 + 6 + 2)
+    few = {"ARCHIVE_FILE_RECORDS": "40"}
+    ran = archive_json(footfall, place, "run", given=few)
+    was = {told_by(row)[:2]: told_by(row) for row in archived(place)}
+    untouched = {path: path.read_bytes() for path in files(place)}
+    for at in ("archive_written=kill@2", "archive_entered=kill"):
+        killed(footfall, place, "rewrite", "--yes", at=at)
+    assert {fault[0] for fault in faults(footfall, place)} == {"left"}, "the file of a killed rewrite says that it is"
+    found = archive_json(footfall, place, "rewrite", "--yes")
+    assert found["removed"] > 0
+    verified = archive_json(footfall, place, "verify", "--head", found["head"])
+    assert (verified["sound"], verified["strangers"], verified["spans"]) == (True, 0, ran["spans"])
+    now = {told_by(row)[:2]: told_by(row) for row in archived(place)}
+    assert now.keys() == was.keys()
+    changed = {at for at in now if now[at] != was[at]}
+    assert len(changed) == 18 + 1 + 1 + 6
+    assert all(CANARY in str(was[at]) for at in changed)
+    left = [at for at in now if CANARY in str(now[at])]
+    assert len(left) == 2, "what came after the marker stays"
+    assert CANARY.encode() not in b"".join(path.read_bytes() for path in place.rglob("*.json"))
+    assert not (place / "rewriting").exists()
+    kept = [path for path in untouched if path.exists()]
+    assert 0 < len(kept) < len(untouched)
+    assert all(path.read_bytes() == untouched[path] for path in kept)
+    again = archive_json(footfall, place, "rewrite", "--yes")
+    assert (again["files"], again["users"], again["head"]) == (0, 0, found["head"])
+    produce(footfall, a_day(20))
+    archive(footfall, place, "run", given=few)  # it goes on, although the topic still has the erased records
+    restored = archive_json(footfall, place, "restore")
+    assert sum(seam["compared"] for seam in restored["seams"]) == len(was) + 20
+    wait_until_done(footfall, NEW, 748)
+    assert "is verified" in rebuild(footfall, "verify")
+    assert projector.terminate() == 0
+    assert noted(footfall, "archive rewrite")[-4:] == ["begun", "done"] * 2
 
 
 @pytest.mark.skipif("FOOTFALL_LONG" not in os.environ, reason="a key store and a front of its own; FOOTFALL_LONG=1")

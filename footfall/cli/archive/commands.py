@@ -21,6 +21,7 @@ def archive() -> None:
       footfall archive run          archive what is new; once an hour, by your scheduler
       footfall archive verify       is every file as it was written?
       footfall archive restore      a new generation from the archive and then the topic
+      footfall archive rewrite      take erased users out of the files
     """
 
 
@@ -83,3 +84,23 @@ def restore(max_rate: int | None, as_json: bool) -> None:
     from footfall.cli.archive.terminal import restore as go
 
     go(max_rate, as_json=as_json)
+
+
+@archive.command()
+@state_dir_option
+@click.option("--yes", is_flag=True, help="Do not ask. The bytes of erased users cannot be brought back.")
+@json_option
+def rewrite(yes: bool, as_json: bool) -> None:
+    """Take erased users out of the archive: in the place of their records stand stubs, which keep the counts.
+
+    Whoever the archive has an erasure marker of is taken out, so archive first what is new. Files without such records
+    stay as they are. Killed, the same command goes on where it was. DATABASE_URL must name the database's owner.
+
+    \b
+    Exit codes:
+      0  no file of the archive has a record of an erased user
+      1  the archive is not whole, or something failed; a sentence says what
+    """
+    from footfall.cli.archive.terminal import rewrite as go
+
+    go(yes=yes, as_json=as_json)

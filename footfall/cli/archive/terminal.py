@@ -17,21 +17,25 @@ from footfall.cli.failures import readable_failures
 from footfall.cli.sealed.key_store import operator_keys
 from footfall.cli.settings import operator_settings
 from footfall.processes.environment import load_catalogue, load_settings
-from operations.archive import restoring, running, verifying
+from operations.archive import restoring, rewriting, running, verifying
 from operations.archive.files.places import open_store
 from operations.archive.files.refusal import ArchiveError
 from operations.archive.filling import Filling
 from operations.archive.known_ends import noted
-from operations.audit.deed import audited, by_kafka
+from operations.audit.deed import audited, by_kafka, by_url
 from operations.rebuild.operator import RefusedError, operating
-from operations.settings import ArchiveSettings, RestoreSettings
+from operations.rewrite.refusal import RefusedError as RewriteRefusedError
+from operations.settings import ArchiveRewriteSettings, ArchiveSettings, RestoreSettings
 from projector import failpoints
+from projector.privacy.erased_users import product_fields
 from projector.settings import ProjectorSettings
 from read_model.audit import AuditUnavailableError
+from read_model.connecting.pool import connect
 from sealing.errors import KeysError
 from telemetry.logs import configure_logs
 
 REFUSALS = (ArchiveError, AuditUnavailableError)
+REWRITE_REFUSALS = (*REFUSALS, RewriteRefusedError)
 PROGRESS_EVERY = 1.0  # seconds
 
 
@@ -112,6 +116,35 @@ def restore(max_rate: int | None, *, as_json: bool) -> None:
             f"  partition {seam.partition}: at offset {seam.at}; {seam.compared:,} records are in both, and equal"
         )
     click.echo(as_called("Follow it: footfall rebuild status --watch"))
+
+
+def rewrite(*, yes: bool, as_json: bool) -> None:
+    """Rewrites, and prints what was taken out."""
+    settings = operator_settings(ArchiveRewriteSettings, "owner")
+    failpoints.arm(os.environ)
+    products = product_fields(load_catalogue(settings.event_types_file))
+    if not yes:
+        click.confirm("The bytes of erased users are removed from the archive for ever. Go on?", abort=True, err=True)
+
+    async def go() -> rewriting.Rewritten:
+        url = settings.database_url.get_secret_value()
+        with closing(open_store(settings)) as store:
+            async with audited(by_url(url), "archive rewrite", target=store.place, refusals=REWRITE_REFUSALS) as deed:
+                connection = await connect(url, "footfall-archive")
+                try:
+                    found = await rewriting.rewrite(connection, store, products, Progress("records looked at"))
+                finally:
+                    await connection.close()
+                deed.target = noted(store.place, found.entries, found.head)
+        return found
+
+    with readable_failures("Not rewritten", refusals=REWRITE_REFUSALS, server="PostgreSQL"):
+        found = asyncio.run(go())
+    if as_json:
+        click.echo(msgspec.json.encode(found))
+        return
+    click.echo(f"{found.records:,} records of {found.users:,} erased users, in {found.files:,} files, are stubs now.")
+    click.echo(f"The archive has {found.entries:,} entries; the hash of the last is {found.head}")
 
 
 class Progress:

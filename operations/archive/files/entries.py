@@ -8,6 +8,7 @@ import msgspec
 
 FIRST = "0" * 64  # the `previous` of the first entry
 FORMAT = 1  # of the files and of the entries
+REPLACING = 2  # of an entry that replaces another
 
 
 class Block(msgspec.Struct, frozen=True, rename="camel"):
@@ -19,13 +20,22 @@ class Block(msgspec.Struct, frozen=True, rename="camel"):
     sha256: str
 
 
+class Replaced(msgspec.Struct, frozen=True, rename="camel"):
+    """What an entry replaces: the number of another, why, and the offsets of the records that are others now."""
+
+    number: int
+    why: str
+    offsets: list[int]
+
+
 class Entry(msgspec.Struct, frozen=True, rename="camel"):
     """One file. It covers the offsets from `begin` up to `end`, some of which may have no record.
 
     Transaction markers and records of aborted transactions have offsets, and are not archived. An entry that covers
     nothing else has no file.
 
-    `sha256`, `bytes`: of the file. `records`: the hash of its blocks' hashes. `last_record`: that of the last record.
+    `sha256`, `bytes`: of the file. `records`: the hash of its blocks' hashes. `last_record`: that of the last record,
+    as it was in the topic when it was archived. `replaces`: the entry whose file this one's stands for.
     `previous`: the hash of the entry before, as it is stored. `check`: the hash of this one without it.
     """
 
@@ -49,6 +59,12 @@ class Entry(msgspec.Struct, frozen=True, rename="camel"):
     blocks: list[Block]
     written_at: str
     check: str = ""
+    replaces: Replaced | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def replaced_offsets(self) -> list[int]:
+        """The offsets of its records that are others than the topic had."""
+        return self.replaces.offsets if isinstance(self.replaces, Replaced) else []
 
     @property
     def name(self) -> str:

@@ -5,7 +5,18 @@ from uuid import UUID
 
 import msgspec
 
-from operations.archive.files.entries import FIRST, FORMAT, Entry, decoded, encoded, entry_name, hash_of, hash_of_blocks
+from operations.archive.files.entries import (
+    FIRST,
+    FORMAT,
+    REPLACING,
+    Entry,
+    Replaced,
+    decoded,
+    encoded,
+    entry_name,
+    hash_of,
+    hash_of_blocks,
+)
 from operations.archive.files.refusal import ArchiveError
 from operations.archive.files.stores import Store
 
@@ -41,19 +52,34 @@ class Manifest(msgspec.Struct, frozen=True):
             return self.head
         return self.entries[number].previous if 0 < number < self.number else None
 
+    @property
+    def current(self) -> list[Entry]:
+        """The entries that hold: in the place of one that was replaced stands what replaced it."""
+        found: list[Entry] = []
+        places: dict[int, int] = {}
+        for entry in self.entries:
+            place = places.get(entry.replaces.number) if isinstance(entry.replaces, Replaced) else None
+            if place is None:
+                places[entry.number] = len(found)
+                found.append(entry)
+            else:
+                places[entry.number] = place
+                found[place] = entry
+        return found
+
     def of(self, partition: int) -> list[Entry]:
         """Returns the entries of one partition."""
-        return [entry for entry in self.entries if entry.partition == partition]
+        return [entry for entry in self.current if entry.partition == partition]
 
     @property
     def last(self) -> dict[int, Entry]:
         """The last entry of each partition."""
-        return {entry.partition: entry for entry in self.entries}
+        return {entry.partition: entry for entry in self.current}
 
     @property
     def last_with_records(self) -> dict[int, Entry]:
         """The last entry of each partition that has a file."""
-        return {entry.partition: entry for entry in self.entries if entry.file}
+        return {entry.partition: entry for entry in self.current if entry.file}
 
     @property
     def topic_id(self) -> UUID | None:
@@ -63,7 +89,7 @@ class Manifest(msgspec.Struct, frozen=True):
     @property
     def spans(self) -> dict[int, tuple[int, int]]:
         """By partition, the offsets that it covers: from the first up to the second."""
-        first = {entry.partition: entry.begin for entry in reversed(self.entries)}
+        first = {entry.partition: entry.begin for entry in reversed(self.current)}
         return {partition: (first[partition], entry.end) for partition, entry in sorted(self.last.items())}
 
 
@@ -78,8 +104,8 @@ def read_manifest(store: Store) -> Manifest:
         if name != entry_name(number):
             faults.append(Fault("missing", entry_name(number), f"the next entry is {name}"))
             break
-        if entry is not None and entry.format != FORMAT:
-            faults.append(Fault("newer", name, f"it has format {entry.format}, and this Footfall reads {FORMAT}"))
+        if entry is not None and entry.format not in (FORMAT, REPLACING):
+            faults.append(Fault("newer", name, f"it has format {entry.format}, and this Footfall reads {REPLACING}"))
             break
         if entry is None or entry.number != number or encoded(entry) != stored:
             faults.append(Fault("changed", name, "it is no entry that Footfall wrote"))
@@ -113,9 +139,15 @@ def _entry(stored: bytes) -> Entry | None:
 
 def _faults_of_spans(entries: Sequence[Entry]) -> Iterator[Fault]:
     reached: dict[int, int] = {}
+    held: dict[int, Entry] = {}  # by number, those that nothing has replaced yet
     for entry in entries:
+        held[entry.number] = entry
         if (entry.topic, entry.topic_id) != (entries[0].topic, entries[0].topic_id):
             yield Fault("foreign", entry.file, f"it is of topic {entry.topic} {entry.topic_id}, not of {_of(entries)}")
+        if isinstance(entry.replaces, Replaced):
+            if not _stands_for(entry, held.pop(entry.replaces.number, None)):
+                yield Fault("changed", entry.name, f"it does not fit entry {entry.replaces.number}, which it replaces")
+            continue
         at = reached.get(entry.partition, entry.begin)
         if entry.begin > at:
             yield Fault("gap", entry.file, f"partition {entry.partition} lacks the offsets {at} to {entry.begin - 1}")
@@ -124,6 +156,16 @@ def _faults_of_spans(entries: Sequence[Entry]) -> Iterator[Fault]:
         if not _is_in_order(entry):
             yield Fault("changed", entry.name, "its offsets do not follow each other")
         reached[entry.partition] = entry.end
+
+
+def _stands_for(entry: Entry, replaced: Entry | None) -> bool:
+    """Whether both are of the same records: each offset keeps a record."""
+    if replaced is None or not _is_in_order(entry):
+        return False
+    return all(
+        getattr(entry, field) == getattr(replaced, field)
+        for field in ("partition", "begin", "end", "first", "last", "count", "last_record")
+    )
 
 
 def _of(entries: Sequence[Entry]) -> str:
