@@ -10,6 +10,7 @@ from litestar import Litestar
 from litestar.types import ControllerRouterHandler
 
 from contracts.types import Catalogue
+from query_side.activity.kept_answers import KeptAnswers, cache_of
 from query_side.activity.routes import ACTIVITY_ROUTES
 from query_side.api.dependencies import dependencies_of
 from query_side.api.pending_bytes import WaitingBytes
@@ -63,7 +64,9 @@ class QuerySide:
         )
         self._live = LiveReads(self._pool, self._cursors, tokens, settings, waiting, event_types, identity)
         events = EventRoutes(self._pool, pages, timeout)
-        given = dependencies_of(self._pool, self._cursors, lambda: self._live.statuses, tokens, timeout)
+        self._cache = cache_of(settings)
+        kept = KeptAnswers(self._cache, settings.kafka_topic)
+        given = dependencies_of(self._pool, self._cursors, lambda: self._live.statuses, tokens, kept, timeout)
         typed = reading_router([*ACTIVITY_ROUTES, event_status], given, waiting, event_types)
         self.route_handlers: list[ControllerRouterHandler] = [
             typed,
@@ -93,6 +96,8 @@ class QuerySide:
                 yield
         finally:
             self._opened.terminate()
+            if self._cache is not None:
+                await self._cache.close()
 
     async def _open(self) -> asyncpg.Pool:
         return await open_pool(

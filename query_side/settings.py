@@ -3,6 +3,7 @@
 from pydantic import Field, SecretStr, field_validator
 
 from read_model.connecting.database_url import DatabaseUrlSetting, OptionalDatabaseUrlSetting
+from web.policies.limits.settings import of_valkey
 from web.serving_settings import ServingSettings
 from web.tenants.position_tokens import checked_secret
 
@@ -23,6 +24,17 @@ class QuerySettings(ServingSettings):
         default=10, ge=2, le=100, description="Database connections for queries; each export uses one more."
     )
     query_timeout_ms: int = Field(default=5_000, ge=10, description="Time limit of a single query, ms.")
+    cache_url: SecretStr = Field(
+        default=SecretStr(""),
+        description="Valkey or Redis that keeps answers of /products/top and /activity/hourly (`valkeys://..`: with "
+        "TLS); empty: each is computed.",
+    )
+    cache_max_age_ms: int = Field(
+        default=5_000,
+        ge=100,
+        le=60_000,
+        description="How old a kept answer may be, ms; one to a query with a position has always seen that position.",
+    )
     max_exports: int = Field(
         default=4, ge=1, description="Exports that may run at the same time; more are answered 503."
     )
@@ -68,6 +80,11 @@ class QuerySettings(ServingSettings):
     def _cannot_be_guessed(cls, secret: SecretStr) -> SecretStr:
         checked_secret(secret.get_secret_value())
         return secret
+
+    @field_validator("cache_url")
+    @classmethod
+    def _is_of_valkey(cls, url: SecretStr) -> SecretStr:
+        return of_valkey(url)
 
     def reading_url(self) -> SecretStr:
         """Where queries read."""

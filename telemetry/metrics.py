@@ -83,6 +83,13 @@ REFUSAL_TALLY = RefusalTally(ACCESS_REFUSED)  # for the audit log
 PROCESSED_EVENTS = Gauge(
     "processed_events", "Events in the read model, as the checkpoints count them (query side).", registry=REGISTRY
 )
+KEPT_ANSWERS = Counter(
+    "kept_answers",
+    "Answers that CACHE_URL is asked for: `kept`, `joined` (one that was being computed), `computed`; and how often "
+    "Valkey was `away`.",
+    ["outcome"],
+    registry=REGISTRY,
+)
 EVENTS_PROJECTED = Counter("events_projected", "Events this projector stored.", ["generation"], registry=REGISTRY)
 DUPLICATES_SKIPPED = Counter(
     "duplicates_skipped",

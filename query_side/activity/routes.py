@@ -13,9 +13,16 @@ from litestar import Response, get
 
 from query_side.activity import queries as projections
 from query_side.activity.hour_range import full_hours, within
-from query_side.activity.queries import HourlyActivity, TopProducts, UserActivity, UserSession
+from query_side.activity.queries import (
+    HourlyActivity,
+    HourOfActivity,
+    ProductViews,
+    TopProducts,
+    UserActivity,
+    UserSession,
+)
 from query_side.api.declared import AnyUserId, Cursor, From, OfTypes, To, UserId, at_most
-from query_side.api.dependencies import Connected, TheCursors, TheTenant
+from query_side.api.dependencies import Connected, TheCursors, TheKeptAnswers, TheTenant
 from query_side.api.described import LINK, NEGOTIATED, refused
 from query_side.api.parameters import DOT_SEGMENTS
 from query_side.api.responses import RefusedError
@@ -148,11 +155,17 @@ async def sessions_of(
     opt={CHECKED_TOGETHER: [within(USUAL_RANKING, MAX_RANKING)]},
 )
 async def top_products(
-    connection: Connected, tenant: TheTenant, since: From = None, until: To = None, limit: Products = DEFAULT_PRODUCTS
+    connection: Connected,
+    tenant: TheTenant,
+    kept: TheKeptAnswers,
+    since: From = None,
+    until: To = None,
+    limit: Products = DEFAULT_PRODUCTS,
 ) -> TopProducts:
     """The most viewed products of a span of hours."""
     begin, end = full_hours(since, until, USUAL_RANKING)
-    found = await projections.top_products(connection, tenant, begin, end, limit)
+    ask = partial(projections.top_products, connection, tenant, begin, end, limit)
+    found = await kept.of(connection, tenant, ("top products", begin, end, limit), list[ProductViews], ask)
     return TopProducts(wire_time(begin), wire_time(end), found)
 
 
@@ -168,11 +181,17 @@ async def top_products(
     opt={CHECKED_TOGETHER: [within(USUAL_ACTIVITY, MAX_ACTIVITY)]},
 )
 async def activity_hourly(
-    connection: Connected, tenant: TheTenant, since: From = None, until: To = None, event_types: OfTypes = ()
+    connection: Connected,
+    tenant: TheTenant,
+    kept: TheKeptAnswers,
+    since: From = None,
+    until: To = None,
+    event_types: OfTypes = (),
 ) -> HourlyActivity:
     """Events of each type in each hour of a span."""
     begin, end = full_hours(since, until, USUAL_ACTIVITY)
-    found = await projections.activity_hourly(connection, tenant, begin, end, event_types)
+    ask = partial(projections.activity_hourly, connection, tenant, begin, end, event_types)
+    found = await kept.of(connection, tenant, ("hours", begin, end, *event_types), list[HourOfActivity], ask)
     return HourlyActivity(wire_time(begin), wire_time(end), found)
 
 

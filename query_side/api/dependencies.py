@@ -8,6 +8,7 @@ from litestar import Request
 from litestar.di import NamedDependency, Provide
 from litestar.params import SkipValidation
 
+from query_side.activity.kept_answers import KeptAnswers
 from query_side.api.asking import tenant_of
 from query_side.events.queries import Connection
 from query_side.feed.event_status import Statuses
@@ -16,6 +17,7 @@ from web.tenants.position_tokens import PositionTokens
 
 Connected = NamedDependency[SkipValidation[Connection]]
 TheTenant = NamedDependency[SkipValidation[str]]
+TheKeptAnswers = NamedDependency[SkipValidation[KeptAnswers]]
 TheCursors = NamedDependency[SkipValidation[Cursors]]
 
 
@@ -24,6 +26,7 @@ def dependencies_of(
     cursors_of: Callable[[], Cursors],
     statuses_of: Callable[[], Statuses],
     tokens: PositionTokens,
+    kept: KeptAnswers,
     timeout: float,
 ) -> dict[str, Provide]:
     """`pool_of()` and `cursors_of()` give what the lifespan has opened; `timeout`: seconds to wait for a connection."""
@@ -46,6 +49,7 @@ def dependencies_of(
         "connection": Provide(connection),
         "cursors": Provide(cursors, sync_to_thread=False),
         "statuses": Provide(statuses, sync_to_thread=False),
+        "kept": Provide(lambda: kept, sync_to_thread=False),
         "tokens": Provide(lambda: tokens, sync_to_thread=False),
         "tenant": Provide(tenant, sync_to_thread=False),
     }

@@ -49,6 +49,12 @@ class Asked(NamedTuple):
 _asked: ContextVar[Asked | None] = ContextVar("asked", default=None)  # of the current request
 
 
+def asked_positions() -> Sequence[Position]:
+    """The positions that the current request names."""
+    asked = _asked.get()
+    return () if asked is None else asked.positions
+
+
 class ReadYourWrites:
     """Lets a query through once the read model has passed the positions that it names."""
 

@@ -13,6 +13,7 @@ from litestar.openapi.spec import License
 
 from contracts.documented_types import with_types_of
 from contracts.types import Catalogue
+from query_side.activity.kept_answers import KeptAnswers
 from query_side.activity.routes import ACTIVITY_ROUTES
 from query_side.api.declared import OF_EVERY_ROUTE
 from query_side.api.dependencies import dependencies_of
@@ -38,10 +39,13 @@ INFO = OpenAPIConfig(
 
 def document(catalogue: Catalogue) -> Json:
     """The OpenAPI 3.1 document, with the event types of the catalogue."""
+    nothing_kept = KeptAnswers(None, "")
     routes = Router(
         "/",
         route_handlers=[*DECLARED, *ACTIVITY_ROUTES, event_status],
-        dependencies=dependencies_of(nothing_is_open, nothing_is_open, nothing_is_open, PositionTokens(""), 0.0),
+        dependencies=dependencies_of(
+            nothing_is_open, nothing_is_open, nothing_is_open, PositionTokens(""), nothing_kept, 0.0
+        ),
         parameters=OF_EVERY_ROUTE,
     )
     return with_types_of(catalogue, generated(INFO, [routes], components(), HEADERS))

