@@ -7,7 +7,7 @@ from footfall.cli.main import cli
 # What each command needs to be called at all. A new command belongs here, too: the first test says so.
 PROCESSES = ("command-side", "query-side", "front", "projector", "console", "sink")
 WHOLE_STACKS = ("up", "demo")
-OF_PROCESSES = {"sink": ("duckdb",)}  # what a process needs to be called at all
+OF_OTHERS = {"sink": ("duckdb",), "archive rewrite": ("--yes",)}  # what these need to be called at all
 ASKING_NOBODY = ("plan",)
 # Without an archive, these end before all else.
 ARCHIVE = (
@@ -78,9 +78,13 @@ FIRST, SECOND = "Sesame1", "Sesame2"  # the pieces of a password, on both sides 
 
 
 def footfall(command: str, *options: str, **environment: str) -> Result:
-    """One command in this process, without anything of ours in its environment but this."""
-    arguments = [*command.split(), *{**ARGUMENTS, **OF_PROCESSES}.get(command, ()), *options]
-    return CliRunner().invoke(cli, arguments, env={"ENVIRONMENT": "test", "STARTUP_TIMEOUT_MS": "0", **environment})
+    """One command in this process, without anything of ours in its environment but this.
+
+    Kafka's usual port is not left to the default: another test's `up` may be there.
+    """
+    nowhere = {"ENVIRONMENT": "test", "STARTUP_TIMEOUT_MS": "0", "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
+    arguments = [*command.split(), *{**ARGUMENTS, **OF_OTHERS}.get(command, ()), *options]
+    return CliRunner().invoke(cli, arguments, env=nowhere | environment)
 
 
 def urls(url: str) -> dict[str, str]:
