@@ -53,4 +53,14 @@ def _duckdb(settings: SinkSettings) -> Target:
     return DuckDbFile(settings.sink_duckdb_file)
 
 
-KINDS: dict[str, Callable[[SinkSettings], Target]] = {"duckdb": _duckdb}
+def _search(settings: SinkSettings) -> Target:
+    from sinks.targets.search.cluster import SearchCluster  # noqa: PLC0415 - only what runs is imported
+
+    return SearchCluster(settings)
+
+
+KINDS: dict[str, Callable[[SinkSettings], Target]] = {
+    "duckdb": _duckdb,
+    "elasticsearch": _search,
+    "opensearch": _search,
+}

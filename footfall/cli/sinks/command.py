@@ -4,7 +4,7 @@ import sys
 
 import rich_click as click
 
-NAMES = ("duckdb",)
+NAMES = ("duckdb", "elasticsearch", "opensearch")
 
 
 @click.command()
@@ -27,6 +27,8 @@ def sink(name: str, port: int | None, *, anew: bool) -> None:
     \b
     Engines:
       duckdb          the file SINK_DUCKDB_FILE (pip install 'footfall[duckdb]')
+      elasticsearch   data streams at SINK_URL, as SINK_USER with SINK_PASSWORD
+      opensearch      the same
 
     \b
     Examples:

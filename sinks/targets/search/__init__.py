@@ -1,0 +1,1 @@
+"""Elasticsearch and OpenSearch as targets: a data stream for each tenant."""

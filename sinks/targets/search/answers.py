@@ -1,0 +1,99 @@
+"""Reads what Elasticsearch and OpenSearch answer, and blames nobody wrongly: a record last."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from projector.writing.failure import OutsideError
+from sinks.target import DocumentRefusedError, TargetAwayError, TargetRefusesError, TooMuchError
+
+CONFLICT = 409
+# Errors of one document. Any other, and any that nobody knows, is the server's.
+OF_DOCUMENTS = frozenset(
+    {"mapper_parsing_exception", "document_parsing_exception", "illegal_argument_exception", "parse_exception"}
+)
+TOO_LARGE = 413
+AWAY = frozenset({408, 429, 500, 502, 503, 504})
+
+
+class ItemError(msgspec.Struct):
+    """Why one item of a bulk failed. Its reason may quote the document, so nobody repeats it."""
+
+    type: str = ""
+
+
+class Item(msgspec.Struct):
+    """What became of one document."""
+
+    status: int
+    error: ItemError | None = None
+    index: str = msgspec.field(default="", name="_index")
+
+
+class Bulk(msgspec.Struct):
+    """The answer to a bulk: one item for each document, in order."""
+
+    items: Sequence[Mapping[str, Item]]
+
+
+_decode = msgspec.json.Decoder(Bulk).decode
+
+
+def sound_items(answer: bytes, count: int) -> list[Item]:
+    """Returns what became of each document of a bulk: it was created, or was there before (`CONFLICT`).
+
+    Raises:
+        DocumentRefusedError: One is refused for what it is.
+        TargetAwayError: Some were not taken now, for whatever reason that is not theirs.
+        TargetRefusesError: The server refuses some for a reason that is not theirs, or answers something else.
+    """
+    try:
+        found = [item for each in _decode(answer).items for item in each.values()]
+    except msgspec.DecodeError as error:
+        raise TargetAwayError("The server's answer to a bulk is none.") from error
+    if len(found) != count:
+        raise TargetAwayError(f"The server told of {len(found)} documents of {count}.")
+    failed = [item for item in found if item.status >= 300 and item.status != CONFLICT]
+    if failed:
+        raise max((_error_of(item) for item in failed), key=_weight)
+    return found
+
+
+def _error_of(item: Item) -> OutsideError:
+    name = item.error.type if item.error is not None else ""
+    words = f"{item.status} {name}".strip()
+    if item.status == 400 and name in OF_DOCUMENTS:
+        return DocumentRefusedError(f"The server refuses the document: {words}")
+    return error_of(item.status, words)
+
+
+def error_of(status: int, words: str) -> OutsideError:
+    """Returns the error that a status stands for."""
+    if status == TOO_LARGE:
+        return TooMuchError(f"The server takes no request of this size: {words}")
+    if status in AWAY:
+        return TargetAwayError(f"The server does not take it now: {words}")
+    return TargetRefusesError(f"The server refuses: {words}")
+
+
+def _weight(error: OutsideError) -> int:
+    """A server that fails some documents is to be waited for, before any document is blamed."""
+    kinds = (DocumentRefusedError, TooMuchError, TargetRefusesError, TargetAwayError)
+    return kinds.index(type(error))
+
+
+def checked(status: int, body: bytes) -> bytes:
+    """Returns the body of an answer that is well. Raises OutsideError for another."""
+    if status < 300:
+        return body
+    raise error_of(status, f"{status} {_type_of(body)}".strip())
+
+
+def _type_of(body: bytes) -> str:
+    """Returns the type of an error, which quotes nothing."""
+    try:
+        found: Any = msgspec.json.decode(body)
+        return str(found["error"]["type"])[:100]
+    except (msgspec.DecodeError, KeyError, TypeError):
+        return ""
