@@ -27,10 +27,10 @@ FROM generate_series($1::int, $2::int - 1) AS n,
 
 def fill(admin_url: str, first: int, end: int) -> None:
     """Stores events `first` to `end` - 1, and runs VACUUM ANALYZE."""
-    asyncio.run(_fill(admin_url, first, end))
+    asyncio.run(filled(admin_url, first, end))
 
 
-async def _fill(admin_url: str, first: int, end: int) -> None:
+async def filled(admin_url: str, first: int, end: int) -> None:
     connection = await asyncpg.connect(admin_url)
     try:
         await connection.execute(INSERT, first, end, timeout=200)

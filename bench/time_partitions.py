@@ -12,7 +12,7 @@ import asyncpg
 from bench.drain import fresh_database
 from bench.result import Result, compared
 from bench.stage import Stage
-from bench.stored import USERS, _fill
+from bench.stored import USERS, filled
 
 EVENTS = 1_000_000  # one a second: 46 partitions of six hours
 ROUNDS, BATCH = 60, 1_000
@@ -60,7 +60,7 @@ def time_partitions(stage: Stage) -> list[Result]:
 
 
 async def measured(stage: Stage, url: str) -> list[Result]:
-    await _fill(url, 0, EVENTS)
+    await filled(url, 0, EVENTS)
     connection = await asyncpg.connect(url, command_timeout=600)
     try:
         await connection.execute(PARTITIONED)

@@ -61,7 +61,8 @@ class Flight:
     at: ProgressByPartition
     began: float = field(default_factory=time.monotonic)
     done: asyncio.Event = field(default_factory=asyncio.Event)
-    body: bytes | None = None  # None at the end: it failed
+    body: bytes | None = None  # None at the end: it failed, or its client is gone
+    failed: bool = False
 
 
 _encode, _decode = msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder(Kept).decode
@@ -116,6 +117,8 @@ class KeptAnswers:
             if flight.body is not None:
                 KEPT_ANSWERS.labels("joined").inc()
                 return flight.body
+            if flight.failed:
+                break  # each finds out by itself: to wait for one after the other would take too long
         flight = Flight(now)
         body = await self._computed(key, flight, compute)
         if len(body) <= MAX_BYTES:
@@ -127,6 +130,9 @@ class KeptAnswers:
         self._flights[key] = flight
         try:
             flight.body = body = msgspec.json.encode(await compute())
+        except Exception:
+            flight.failed = True
+            raise
         finally:
             flight.done.set()
             if self._flights.get(key) is flight:
