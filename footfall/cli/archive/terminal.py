@@ -123,6 +123,8 @@ def rewrite(*, yes: bool, as_json: bool) -> None:
     settings = operator_settings(ArchiveRewriteSettings, "owner")
     failpoints.arm(os.environ)
     products = product_fields(load_catalogue(settings.event_types_file))
+    with readable_failures("Not rewritten", refusals=REFUSALS, server="The archive"):
+        open_store(settings).close()
     if not yes:
         click.confirm("The bytes of erased users are removed from the archive for ever. Go on?", abort=True, err=True)
 
