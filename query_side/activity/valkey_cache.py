@@ -11,7 +11,7 @@ from valkey.exceptions import ValkeyError
 from telemetry.logs import get_logger
 from telemetry.metrics import KEPT_ANSWERS
 
-TIMEOUT = 0.1  # seconds for one answer of Valkey
+TIMEOUT = 0.5  # seconds for one answer of Valkey
 REST = 1.0  # seconds in which it is not asked again after it failed
 PREFIX = "footfall:answer:"
 
