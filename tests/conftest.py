@@ -38,7 +38,7 @@ LONGEST = (
     *("test_projector_failures", "test_rebuild", "test_log_rewrite", "test_console", "test_whole_requests"),
     *("test_watchdog", "test_projection_guide", "test_sealed_log", "test_up_and_demo", "test_generated_clients"),
     *("test_server_failures_are_not_the_records", "test_commands_that_fail", "test_is_projecting"),
-    *("test_a_position_belongs_to_one_history", "test_archive", "test_dead_letters", "test_replay"),
+    *("test_a_position_belongs_to_one_history", "test_archive", "test_sinks", "test_dead_letters", "test_replay"),
     *("test_three_brokers", "test_embedded_stack", "test_projector", "test_tenants", "test_keys", "test_up_secure"),
     *("test_drain", "test_erasure", "test_what_was_seen_stays_seen", "test_broker_gone", "test_cli"),
     *("test_event_pages", "test_commit", "test_foreign_http_clients", "test_framing"),

@@ -18,6 +18,7 @@ from operations.doctor.kafka import kafka_findings
 from operations.doctor.keys import key_findings
 from operations.doctor.projectors import builds, group_findings, history_findings
 from operations.doctor.retention import retention_findings
+from operations.doctor.sinks import sink_findings
 from operations.status import Status, observing
 from projector.sealed.keys import Keys
 from projector.settings import ProjectorSettings
@@ -83,7 +84,7 @@ async def _retention(settings: ProjectorSettings) -> list[Finding]:
         async with asyncio.timeout(PATIENCE):
             connection = await connect(settings.database_url.get_secret_value(), "footfall-doctor")
             try:
-                return await retention_findings(settings, connection)
+                return [*await retention_findings(settings, connection), *await sink_findings(connection)]
             finally:
                 connection.terminate()
     except AWAY as error:

@@ -198,7 +198,9 @@ def _erased(connection: duckdb.DuckDBPyConnection, gone: Sequence[Gone]) -> None
 def _tried(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("BEGIN")
     try:
-        connection.execute("INSERT INTO events SELECT * REPLACE (gen_random_uuid() AS event_id) FROM events LIMIT 1")
+        again = "INSERT INTO events SELECT * REPLACE (gen_random_uuid() AS event_id) FROM events LIMIT 1 RETURNING 1"
+        if not connection.execute(again).fetchall():
+            raise TargetRefusesError("The file refuses an event, and there is none yet to compare it with.")
     finally:
         connection.execute("ROLLBACK")
 

@@ -1,25 +1,69 @@
 """`footfall sink`: each event once in the engine, whatever dies; erasures reach it; records are parked, never lost."""
 
+import asyncio
+import contextlib
 import os
+import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+import asyncpg
+import duckdb
+import httpx
 
 from contracts.record import key_of
 from contracts.versions import encode_event
+from operations.doctor.findings import Finding
+from operations.doctor.sinks import sink_findings
+from sinks.targets.duckdb_file import CREATE
 from tests.conftest import Footfall
 from tests.drivers.privacy import privacy
 from tests.drivers.sealed import key_store_of
 from tests.drivers.sinks import killed_sink, start_sink, told, told_by_duckdb, wait_for_sink
-from tests.processes import Process
+from tests.processes import Process, wait_until
 from tests.producing import Raw, an_event, produce, record_of, some_records, sql, start_projector
 
+REFUSED = "refused"
 KILLS = ("after_checkpoint", "after_rows", "after_commit")
 IF_LONG = ("before_transaction", "before_commit") if os.environ.get("FOOTFALL_LONG") else ()
 
 
 def of_tenant(tenant: str, user: str) -> Raw:
     return Raw(encode_event(an_event(user, {"of": tenant}, tenant_id=tenant)), key_of(tenant, user))
+
+
+@contextlib.contextmanager
+def duckdb_opened(file: Path) -> Iterator[None]:
+    """Reads the file, once the sink has closed it."""
+    found: list[duckdb.DuckDBPyConnection] = []
+
+    def opened() -> bool:
+        with contextlib.suppress(duckdb.IOException):
+            found.append(duckdb.connect(str(file), read_only=True))
+        return bool(found)
+
+    wait_until(opened, 30, "the sink to close its file")
+    with found[0]:
+        yield
+
+
+def retries(sink: Process) -> float:
+    metrics = httpx.get(f"{sink.url}/metrics").text
+    return float(re.findall(r"^projection_retries_total (\S+)$", metrics, re.MULTILINE)[0])
+
+
+def findings(footfall: Footfall) -> list[Finding]:
+    """What `footfall doctor` says of sinks, as the projector's role sees it."""
+
+    async def asked() -> list[Finding]:
+        connection = await asyncpg.connect(footfall.servers.projector_url)
+        try:
+            return await sink_findings(connection)
+        finally:
+            await connection.close()
+
+    return asyncio.run(asked())
 
 
 def run_sink(footfall: Footfall, settings: Mapping[str, str]) -> Process:
@@ -35,14 +79,26 @@ def test_duckdb_has_each_event_once_whatever_kills_the_sink(footfall: Footfall, 
     records = some_records(600)
     again = [Raw(record.value, b"elsewhere") for record in records[:40]]  # the same events at other offsets
     odd = [Raw(b"no event", b"user-2"), record_of(an_event("user-2", {"after": "the poison"}))]
-    produce(footfall, [*records, *again, *odd, of_tenant("acme", "user-1")])
+    produce(footfall, [*records, *again, *odd, of_tenant("acme", "user-1"), record_of(an_event(REFUSED))])
+    with duckdb.connect(str(file)) as connection:  # whoever owns the file may refuse what we would not
+        connection.execute(CREATE[1].replace("PRIMARY KEY", f"CHECK (user_id <> '{REFUSED}'), PRIMARY KEY"))
     for at in (*KILLS, *IF_LONG):
         killed_sink(footfall, "duckdb", at, settings)
-    assert run_sink(footfall, settings).terminate() == 0
-    assert told_by_duckdb(file) == told(footfall)
-    assert len(told(footfall)) == 602
-    letters = sql(footfall.servers, "SELECT cause, record_value FROM sink_duckdb.dead_letters")
-    assert [tuple(row) for row in letters] == [("poison", b"no event")]
+    sink = run_sink(footfall, settings)
+    with duckdb_opened(file):  # the sink has closed it, and waits for who reads it
+        produce(footfall, [record_of(an_event(f"user-{n}", {"late": n})) for n in range(9)])
+        wait_until(lambda: retries(sink) > 0, 30, "a batch that cannot be written now")
+    wait_for_sink(footfall, "sink_duckdb")
+    assert sink.terminate() == 0
+    wanted = {name: event for name, event in told(footfall).items() if event[0] != REFUSED}
+    assert told_by_duckdb(file) == wanted
+    assert len(wanted) == 611
+    letters = sql(footfall.servers, "SELECT error_class, cause FROM sink_duckdb.dead_letters")
+    assert {tuple(row) for row in letters} == {("InvalidEvent", "poison"), ("DocumentRefusedError", "poison")}
+    assert len(letters) == 2
+    assert [finding.verdict for finding in findings(footfall)] == ["well"]
+    sql(footfall.servers, "UPDATE sink_duckdb.checkpoints SET stopped_reason = 'server: ..' WHERE partition = 3")
+    assert [finding.verdict for finding in findings(footfall)] == ["problem"]
 
 
 def test_an_erasure_reaches_a_sink_and_a_file_that_comes_back_from_a_backup(footfall: Footfall, tmp_path: Path) -> None:
