@@ -9,7 +9,7 @@ from pathlib import Path
 # Matches a command in a text, such as `footfall rebuild start`, and not a role or a path named footfall.
 NAMES = (
     "up|demo|console|status|doctor|archive|plan|audit|keys|replay|rebuild|dlq|gaps|privacy|sql|migrate|topics"
-    "|grant-reporter"
+    "|grant-reporter|sink"
 )
 COMMAND = re.compile(rf"(?<![\w./-])footfall (?=({NAMES})\b)")
 
