@@ -12,6 +12,7 @@ from bench import (
     drain,
     drain_peers,
     greedy,
+    growth,
     hot_reads,
     live,
     million,
@@ -25,6 +26,7 @@ from bench import (
     read,
     rebalance,
     report,
+    retention,
     sealed,
     time_partitions,
     traces,
@@ -60,11 +62,15 @@ BENCHMARKS: dict[str, Callable[[Stage], list[Result]]] = {
     "read": read.read,
     "hot_reads": hot_reads.hot_reads,
     "time_partitions": time_partitions.time_partitions,
+    "growth": growth.growth,
+    "retention": retention.retention,
     "streams_1000": live.streams,
     "fresh_read": live.fresh_reads,
     "console_64_viewers": console.console,
     "traces": traces.traces,
 }
+
+ONLY_NAMED = ("growth", "retention")  # they take half an hour and 25 GB of disk
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -78,11 +84,18 @@ BENCHMARKS: dict[str, Callable[[Stage], list[Result]]] = {
 @click.option(
     "--runs", default=3, show_default=True, type=click.IntRange(1, 20), help="Runs of which each figure is the median."
 )
+@click.option(
+    "--events",
+    multiple=True,
+    type=click.IntRange(10_000, 100_000_000),
+    help="Stored events of the benchmarks `growth` and `retention`; may be repeated.",
+)
 @click.option("--list", "list_only", is_flag=True, help="List the benchmarks and what each measures.")
-def main(only: tuple[str, ...], runs: int, list_only: bool) -> None:
+def main(only: tuple[str, ...], runs: int, events: tuple[int, ...], list_only: bool) -> None:
     """Measure each performance goal beside the bare work that it is compared with.
 
-    It starts its own Kafka and PostgreSQL. Progress goes to standard error, the figures to bench/results/latest.json.
+    It starts its own Kafka and PostgreSQL. `growth` and `retention`, which need half an hour and 25 GB, run only
+    if they are named. Progress goes to standard error, the figures to bench/results/latest.json.
 
     \b
     Exit codes:
@@ -92,23 +105,24 @@ def main(only: tuple[str, ...], runs: int, list_only: bool) -> None:
     Examples:
       python -m bench --list
       python -m bench --only post_64_connections --only read --runs 1
+      python -m bench --only growth --events 100000 --events 400000
     """
     if list_only:
         for name, benchmark in BENCHMARKS.items():
             click.echo(f"{name:<24} {benchmark.__doc__}")
         return
-    results = measure(only or tuple(BENCHMARKS), runs)
+    results = measure(only or tuple(name for name in BENCHMARKS if name not in ONLY_NAMED), runs, events)
     report.write(results)
     report.show(results, Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH))
     sys.exit(1 if report.missed(results) else 0)
 
 
-def measure(names: tuple[str, ...], runs: int) -> list[Result]:
+def measure(names: tuple[str, ...], runs: int, sizes: tuple[int, ...] = ()) -> list[Result]:
     """Runs the benchmarks one after another on the same servers."""
     console = Console(stderr=True)
     results: list[Result] = []
     try:
-        with stage(runs, console) as at:
+        with stage(runs, console, sizes) as at:
             post.warm_up(at)
             for number, name in enumerate(names, 1):
                 at.say(f"[bold]{name}[/bold] ({number} of {len(names)})")

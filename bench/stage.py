@@ -38,12 +38,16 @@ class StageError(Exception):
 
 @dataclass(frozen=True)
 class Stage:
-    """The servers, the directory for logs, the number of runs for each figure, and the console for progress."""
+    """The servers, the directory for logs, the number of runs for each figure, and the console for progress.
+
+    `sizes`: numbers of stored events that the benchmarks of growth are asked for; empty: their own.
+    """
 
     stack: StackAddresses
     directory: Path
     runs: int
     console: Console
+    sizes: tuple[int, ...] = ()
 
     def say(self, text: str) -> None:
         """Prints one line of progress."""
@@ -103,12 +107,12 @@ class Stage:
 
 
 @contextmanager
-def stage(runs: int, console: Console) -> Iterator[Stage]:
+def stage(runs: int, console: Console, sizes: tuple[int, ...] = ()) -> Iterator[Stage]:
     """Runs Kafka and PostgreSQL with durable settings on new state during the body; removes everything afterwards."""
     directory = Path(tempfile.mkdtemp(prefix="footfall-bench-"))
     try:
         with embedded_stack(StackOptions(directory / "state", free_port(), free_port()), console) as stack:
-            yield Stage(stack, directory, runs, console)
+            yield Stage(stack, directory, runs, console, sizes)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 

@@ -1,13 +1,16 @@
 """The projector's settings, read from the environment once at start."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from brokers.settings import AuditTopicSettings
 from contracts.record import CONSUMER_GROUP, DEAD_LETTER_TOPIC
 from read_model.connecting.database_url import DatabaseUrlSetting
 from telemetry.settings import ProcessSettings
+
+# Compose files pass a variable that is not set as an empty one.
+Days = Annotated[int | None, BeforeValidator(lambda given: None if given == "" else given)]
 
 
 class ProjectorSettings(AuditTopicSettings, ProcessSettings):
@@ -58,13 +61,13 @@ class ProjectorSettings(AuditTopicSettings, ProcessSettings):
         le=3_600_000,
         description="The watchdog ends a projector that makes no progress for this time although there is work, ms.",
     )
-    retention_days: int | None = Field(
+    retention_days: Days = Field(
         default=None,
         ge=1,
         le=36_500,
         description="Days that the read model keeps events of tenants without a line of their own; unset: for ever.",
     )
-    retention_counts_days: int | None = Field(
+    retention_counts_days: Days = Field(
         default=None,
         ge=1,
         le=36_500,

@@ -1,12 +1,15 @@
 """Retention: what is older than a tenant keeps it goes from every generation, and a rebuild does not bring it back."""
 
+import asyncio
 import json
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
+import asyncpg
 import httpx
+import pytest
 
 from contracts.versions import encode_event
 from tests.conftest import Footfall
@@ -161,3 +164,34 @@ def test_a_projector_forgets_by_its_setting_and_readers_are_told(footfall: Footf
     assert (gone_on.status_code, gone_on.json()) == (200, [])
     assert len(httpx.get(f"{query_side.url}/events/feed").json()) == 6
     assert "of every tenant without a line" in privacy(footfall, "retention", "list")
+    asyncio.run(assert_no_more_than_the_lines_say(footfall))
+    assert sum(kept(footfall, OLD).values()) == 6
+
+
+async def assert_no_more_than_the_lines_say(footfall: Footfall) -> None:
+    """The projector's role deletes by the functions only, and they know no moment but today."""
+    events = "SELECT deleted FROM ops.forget_events('read_g1', 'default', '', '2099-01-01', '-infinity', $1, 1000)"
+    refused = {
+        "DELETE FROM read_g1.processed_events": asyncpg.InsufficientPrivilegeError,
+        "DELETE FROM read_g1.activity_hourly": asyncpg.InsufficientPrivilegeError,
+        "INSERT INTO ops.retention (tenant_id, what, days) VALUES ('acme', 'events', 1)": (
+            asyncpg.InsufficientPrivilegeError
+        ),
+        "SELECT ops.declare_retention(0, NULL)": asyncpg.CheckViolationError,
+        "SELECT ops.forget_hours('read_g1', 'default', 'user_activity', now(), 10)": asyncpg.RaiseError,
+        "SELECT ops.forget_hours('pg_catalog', 'default', 'activity_hourly', now(), 10)": asyncpg.RaiseError,
+    }
+    connection = await asyncpg.connect(footfall.servers.projector_url)
+    try:
+        assert await connection.fetchval(events, UUID(int=0)) == 0
+        for statement, error in refused.items():
+            with pytest.raises(error):
+                await connection.execute(statement)
+    finally:
+        await connection.close()
+    reading = await asyncpg.connect(footfall.servers.query_url)
+    try:
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await reading.fetchval(events, UUID(int=0))
+    finally:
+        await reading.close()
