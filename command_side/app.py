@@ -26,7 +26,7 @@ from command_side.publishing.counted_log import CountedLog, DayOfTenants
 from command_side.publishing.event_log import EventLog
 from command_side.publishing.kafka_event_log import KafkaEventLog
 from command_side.publishing.kafka_producer import BROKERS_AWAY
-from command_side.publishing.quick_gzip import use_quick_gzip
+from command_side.publishing.quick_codecs import use_quick_codecs
 from command_side.publishing.sealed_log import SealedLog, Seals
 from command_side.publishing.topic_watch import TopicWatch
 from command_side.publishing.wire_log import WireLog
@@ -60,7 +60,7 @@ class CommandSide:
 
     def __init__(self, settings: CommandSettings, catalogue: Catalogue, sealing: Sealing | None = None) -> None:
         """`sealing`: None: events are written as they are."""
-        use_quick_gzip()
+        use_quick_codecs()
         self._sealing = sealing
         positions = PositionTokens(settings.position_secret.get_secret_value())
         self._startup_timeout = settings.startup_timeout_ms / 1000  # seconds

@@ -356,9 +356,11 @@ async def test_every_codec_is_read_back(codec: str, compressed_topic: tuple[str,
     )
     app = web_app("command-side", OPEN, side)
     async with side.lifespan(None), asgi_client(app) as asgi:  # type: ignore[arg-type]
-        answer = await asgi.post(GENERATE, json={**COMMAND, "payload": {"codec": codec, "x": "y" * 2_000}})
-    assert answer.status_code == 201
-    assert answer.json()["event"] in [json.loads(record.value) for record in await read_topic(bootstrap, topic)]
+        payloads = [{"codec": codec, "x": "y" * length} for length in (2_000, 300, 1)]
+        answers = [await asgi.post(GENERATE, json={**COMMAND, "payload": payload}) for payload in payloads]
+    assert [answer.status_code for answer in answers] == [201] * 3
+    found = [json.loads(record.value) for record in await read_topic(bootstrap, topic)]
+    assert all(answer.json()["event"] in found for answer in answers)
 
 
 @pytest.fixture(scope="module")
