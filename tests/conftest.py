@@ -28,6 +28,7 @@ from tests.patience import PATIENCE
 from tests.processes import Process
 from tests.secured_broker import SecuredBroker, secured_broker
 from tests.servers import Servers, at_database, chosen, servers
+from tests.shared_kafka import ADDRESS, SharedKafka, beside_shared_kafka
 
 TEMPLATE = "footfall_template"
 # They ask for `secured`: one worker runs them all, because each that starts it spends 8 to 17 s of CPU.
@@ -108,8 +109,21 @@ class ByServer(LoadFileScheduling):  # type: ignore[misc]
         return ON_ONE_BROKER[0] if Path(module).stem in ON_ONE_BROKER else module
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByServer:
     return ByServer(config, log)
+
+
+_kafka = SharedKafka()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes() -> None:
+    _kafka.start()
+
+
+def pytest_unconfigure() -> None:
+    _kafka.end()
 
 
 def pytest_report_header() -> list[str]:
@@ -122,7 +136,7 @@ def real_servers() -> Iterator[Servers]:
     # Not below pytest's own directory, which another run closes to other users: as root, PostgreSQL is one.
     with (
         tempfile.TemporaryDirectory(prefix="footfall-tests-") as directory,
-        servers(Path(directory) / "state") as found,
+        (beside_shared_kafka if ADDRESS in os.environ else servers)(Path(directory) / "state") as found,
     ):
         asyncio.run(_run_sql(found.admin_url, f"DROP DATABASE IF EXISTS {TEMPLATE}", f"CREATE DATABASE {TEMPLATE}"))
         migrate(MigrateSettings(database_url=SecretStr(at_database(found.admin_url, TEMPLATE))))

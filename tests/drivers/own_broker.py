@@ -16,7 +16,8 @@ class OwnBroker:
     """A broker that may be frozen, stopped, killed and started again."""
 
     def __init__(self, home: Path) -> None:
-        self._broker = KafkaBroker(home, ensure_kafka_jars(Console(quiet=True)), free_port(), free_port(), brief=True)
+        self.jars = ensure_kafka_jars(Console(quiet=True))
+        self._broker = KafkaBroker(home, self.jars, free_port(), free_port(), brief=True)
         self.address = self._broker.bootstrap
         formatting = begin_format(self._broker)
         assert formatting is not None

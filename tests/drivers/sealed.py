@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,6 @@ from urllib.parse import quote
 from uuid import UUID
 
 import asyncpg
-from aiokafka.admin import AIOKafkaAdminClient
 
 from contracts.event import DEFAULT_TENANT
 from contracts.record import HEADER_EVENT_TYPE, EventRecord
@@ -129,20 +127,9 @@ async def _fetch(url: str, statement: str, *arguments: object) -> list[asyncpg.R
 
 
 def segments(footfall: Footfall, topic: str) -> list[Path]:
-    """The files in which the embedded Kafka keeps a topic. Other runs may have topics of the same name."""
-    cluster = asyncio.run(_cluster_id(footfall.servers.kafka))
-    metas = Path(tempfile.gettempdir()).glob("footfall-tests-*/state/**/meta.properties")
-    ours = [meta.parent for meta in metas if cluster in meta.read_text()]
-    return [file for directory in ours for file in directory.glob(f"{topic}-[0-9]*/*.log")]
-
-
-async def _cluster_id(kafka: str) -> str:
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
-    await admin.start()
-    try:
-        return str((await admin.describe_cluster())["cluster_id"])
-    finally:
-        await admin.close()
+    """The files in which the embedded Kafka keeps a topic."""
+    assert footfall.servers.files is not None, "the servers run elsewhere"
+    return list((footfall.servers.files / "kafka" / "data").glob(f"{topic}-[0-9]*/*.log"))
 
 
 def in_segments(footfall: Footfall, topic: str, *needles: str) -> set[str]:
