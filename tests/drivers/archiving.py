@@ -20,7 +20,7 @@ from s3fs import S3FileSystem
 from footfall.cli.archive import terminal
 from footfall.cli.main import cli
 from tests.conftest import Footfall
-from tests.patience import PATIENCE
+from tests.processes import run_to_end
 
 Given = Mapping[str, str] | None  # more settings
 
@@ -59,9 +59,8 @@ def started(
 
 def killed(footfall: Footfall, place: Path | str, *arguments: str, at: str, given: Given = None) -> None:
     """Runs it as a process of its own that is killed at a failpoint."""
-    run = started(footfall, place, *arguments, at=at, given=given)
-    told = run.communicate(timeout=PATIENCE)
-    assert run.returncode == -signal.SIGKILL, told
+    run = run_to_end("archive", *arguments, environment={**_role(footfall, place, given), "FOOTFALL_FAILPOINTS": at})
+    assert run.returncode == -signal.SIGKILL, run
 
 
 class Bucket:

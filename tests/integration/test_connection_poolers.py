@@ -5,7 +5,6 @@ import pwd
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +21,7 @@ from read_model.connecting.pooler import REFUSED, SharedSessionsError, detect_se
 from tests.conftest import Footfall
 from tests.foreign_clients import needed, pgbouncer
 from tests.patience import PATIENCE
-from tests.processes import free_port, start, wait_until
+from tests.processes import free_port, run_to_end, start, wait_until
 from tests.producing import produce, some_records, wait_until_processed
 from tests.servers import Servers
 
@@ -93,15 +92,8 @@ def answers(port: int) -> bool:
 
 
 def run(command: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    arguments = ["footfall", command] if command == "migrate" else ["footfall", command, "--port", str(free_port())]
-    return subprocess.run(
-        [sys.executable, "-m", *arguments],
-        env={**os.environ, "ENVIRONMENT": "test", **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PATIENCE,
-    )
+    port = [] if command == "migrate" else ["--port", str(free_port())]
+    return run_to_end(command, *port, environment=environment)
 
 
 @pytest.mark.parametrize("mode", ["transaction", "statement"])

@@ -16,7 +16,7 @@ import pytest
 from contracts.versions import encode_event
 from tests.conftest import Footfall
 from tests.patience import PATIENCE
-from tests.processes import free_port, wait_until
+from tests.processes import free_port, run_to_end, wait_until
 from tests.producing import Raw, an_event, checkpoints, produce, record_of
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -71,10 +71,7 @@ def environment(log: Footfall, **more: str) -> dict[str, str]:
 
 
 def replay(log: Footfall, *arguments: str, cwd: Path = REPOSITORY, **more: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        command(*arguments), cwd=cwd, env=environment(log, **more), capture_output=True, text=True, check=False,
-        timeout=PATIENCE,
-    )  # fmt: skip
+    return run_to_end("replay", *arguments, environment={**log.environment(), **more}, cwd=cwd)
 
 
 def lines(run: "subprocess.CompletedProcess[str]") -> list[dict[str, Any]]:
