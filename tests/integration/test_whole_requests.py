@@ -118,7 +118,11 @@ async def side(real_servers: Servers, topic: str, monkeypatch: pytest.MonkeyPatc
 async def serving_side(
     identity: RequestPolicy, real_servers: Servers, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Side]:
-    settings = CommandSettings(kafka_bootstrap_servers=real_servers.kafka, kafka_topic=topic)
+    # What the gate holds back is not given up, however long it takes to connect all who wait behind it.
+    patience_ms = round(PATIENCE * 1000)
+    settings = CommandSettings(
+        kafka_bootstrap_servers=real_servers.kafka, kafka_topic=topic, publish_timeout_ms=patience_ms
+    )
     gate = Gate(monkeypatch)
     async with served(web_app("command-side", identity, CommandSide(settings, SHIPPED))) as server:
         found = Side(port_of(server), gate, server, real_servers.kafka, topic)
