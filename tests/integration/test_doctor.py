@@ -9,19 +9,21 @@ import pytest
 from click.testing import CliRunner
 
 from footfall.cli.main import cli
-from operations.doctor import database
+from operations.doctor import database, kafka
 from operations.doctor.findings import Finding, worst
 from operations.doctor.kafka import copies
 from tests.conftest import Footfall
 from tests.drivers.commands import environment
+from tests.patience import PATIENCE
 from tests.processes import free_port
 from tests.producing import Raw, produce, sql, start_projector, wait_until_owning, wait_until_processed
 
 
 @pytest.fixture(autouse=True)
-def durable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tests' own PostgreSQL does not wait for its disk, which is a finding of its own test."""
+def servers_of_a_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests' own servers do not wait for a disk, and may be slow: findings that have tests of their own."""
     monkeypatch.setattr(database, "DURABILITY", "SELECT name FROM pg_settings WHERE false")
+    monkeypatch.setattr(kafka, "SLOW", PATIENCE)
 
 
 def doctor(

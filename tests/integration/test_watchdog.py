@@ -52,9 +52,13 @@ SPAN = 2.6  # seconds
 FETCH = 0.3  # seconds of a fetch in vain: whatever else a turn of a lane takes has the rest of a span
 
 
+# A projector that ends as stuck does not wait for aiokafka to close: the collector closes the rest, now or then.
+pytestmark = pytest.mark.filterwarnings("ignore:Unclosed AIOKafka:ResourceWarning")
+
+
 @pytest.fixture(autouse=True)
 def _collected() -> Iterator[None]:
-    """A projector that ends as stuck does not wait for aiokafka to close: the collector closes the rest, here."""
+    """What a test left is collected with it."""
     yield
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
