@@ -30,6 +30,7 @@ from footfall.local.embedded import (
     spawn_child,
 )
 from footfall.local.embedded.kafka.broker import MOST_COPIES
+from footfall.local.last_words import ended_process
 from footfall.local.reporter import grant_local
 from footfall.local.sealed import prepare_key_store
 from footfall.local.secured import Door, prepare_door
@@ -92,11 +93,7 @@ class Running:
             servers = {"Kafka": self.stack.kafka_pid, **servers}
         return [
             *(f"{name} (pid {pid})" for name, pid in servers.items() if not runs(pid)),
-            *(
-                f"a process of Footfall (pid {process.pid}, exit code {process.returncode})"
-                for process in self.processes
-                if process.poll() is not None
-            ),
+            *(ended_process(process, self.log_dir) for process in self.processes if process.poll() is not None),
         ]
 
 

@@ -33,7 +33,7 @@ def run_on(running: Running, console: Console) -> None:
             for sentence in running.stack.kafka.restart_ended():
                 console.print(sentence, style="yellow", markup=False)
         time.sleep(WATCH)
-    console.print(f"[red]Ended by itself: {', '.join(ended)}; see the logs in {running.log_dir}.")
+    console.print(f"Ended by itself: {', '.join(ended)}; see the logs in {running.log_dir}.", style="red", markup=False)
 
 
 def end_on_signals() -> None:
