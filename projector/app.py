@@ -55,30 +55,12 @@ async def run_projector(
     """
     loops = Loops(settings, catalogue, keys)
     async with register(settings) as pool, _key_store(keys, settings):
-        monitor = PartitionMonitor(settings, pool, loops.active, log_probe(settings, "outlook"))
-        watchdog = Watchdog(
-            loops.watched,
-            log_probe(settings, "watchdog"),
-            settings.watchdog_interval_ms / 1000,
-            verdicts=lambda: monitor.verdicts,
-            note=ending_note(settings.database_url, owner_name()),
-        )
-        rights = RightsWatch(settings)
-        probes = {
-            "kafka": kafka_probe(settings, loops.active, monitor, rights),
-            "postgres": postgres_probe(catalogue, pool),
-            "partitions": partitions_probe(loops.active, monitor),
-            LIVENESS: watchdog.liveness,
-        }
         facts = FactsReporter(settings, loops.generation_with_the_first_partition)
-        if keys is not None:
-            probes["key store"] = keys.state
         keeper = AuditKeeper(settings, pool, loops.has_the_first_partition)
         async with (
-            serve_probes(probes),
-            monitor.running(),
-            rights.running(),
-            watchdog.watching(),
+            watched(
+                settings, catalogue, pool, loops.active, serve_probes, {} if keys is None else {"key store": keys.state}
+            ),
             keeper.keeping(),
             facts.reporting(),
             RetentionKeeper(settings, loops.has_the_first_partition).keeping(),
@@ -86,6 +68,45 @@ async def run_projector(
         ):
             await Generations(pool, loops.project).run(stop)
     get_logger("projector").info("stopped")
+
+
+@asynccontextmanager
+async def watched(
+    settings: ProjectorSettings,
+    catalogue: Catalogue,
+    pool: Any,
+    active: Callable[[], GenerationLoop | None],
+    serve_probes: ServeProbes,
+    more_probes: Mapping[str, Probe],
+) -> AsyncIterator[None]:
+    """Watches the loop that `active` returns during the body, and serves its health.
+
+    The watchdog ends the process if that loop is stuck. A build that is stuck is no reason to; `footfall rebuild
+    status` shows it.
+    """
+
+    def ownerships() -> list[Ownership]:
+        loop = active()
+        return [loop.ownership] if loop is not None and loop.ownership is not None else []
+
+    monitor = PartitionMonitor(settings, pool, active, log_probe(settings, "outlook"))
+    watchdog = Watchdog(
+        ownerships,
+        log_probe(settings, "watchdog"),
+        settings.watchdog_interval_ms / 1000,
+        verdicts=lambda: monitor.verdicts,
+        note=ending_note(settings.database_url, owner_name()),
+    )
+    rights = RightsWatch(settings)
+    probes = {
+        "kafka": kafka_probe(settings, active, monitor, rights),
+        "postgres": postgres_probe(catalogue, pool),
+        "partitions": partitions_probe(active, monitor),
+        LIVENESS: watchdog.liveness,
+        **more_probes,
+    }
+    async with serve_probes(probes), monitor.running(), rights.running(), watchdog.watching():
+        yield
 
 
 class Loops:
@@ -116,14 +137,6 @@ class Loops:
         loop = self.active()
         held = loop is not None and loop.ownership is not None and 0 in loop.ownership.held
         return loop.limits.name if loop is not None and held else None
-
-    def watched(self) -> list[Ownership]:
-        """Returns what the watchdog watches: the partitions of the active generation.
-
-        A stuck build is no reason to end the process; `footfall rebuild status` shows it.
-        """
-        loop = self.active()
-        return [loop.ownership] if loop is not None and loop.ownership is not None else []
 
 
 @asynccontextmanager

@@ -1,25 +1,17 @@
 """The composition root of a sink: builds everything, runs it, closes it in order."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from contracts.types import Catalogue
-from projector.app import kafka_probe, log_probe, partitions_probe, postgres_probe, register
-from projector.generations.loop import owner_name
-from projector.liveness.ending_note import ending_note
-from projector.liveness.partition_monitor import PartitionMonitor
-from projector.liveness.rights_watch import RightsWatch
-from projector.liveness.watchdog import Watchdog
+from projector.app import ServeProbes, register, watched
 from sinks.loop import SinkLoop, open_sink
 from sinks.settings import SinkSettings
 from sinks.target import Target, TargetAwayError
 from telemetry.connections import once_there
-from telemetry.health import LIVENESS, Probe
 from telemetry.logs import get_logger
-
-ServeProbes = Callable[[Mapping[str, Probe]], AbstractAsyncContextManager[None]]
 
 
 async def run_sink(
@@ -50,22 +42,7 @@ async def run_sink(
         if await open_sink(pool, name, target_id, anew=anew):
             get_logger("sink").info("sink_begins", sink=name, target=str(target_id))
         loop = SinkLoop(settings, catalogue, name, target)
-        monitor = PartitionMonitor(settings, pool, lambda: loop, log_probe(settings, "outlook"))
-        watchdog = Watchdog(
-            lambda: [loop.ownership] if loop.ownership is not None else [],
-            log_probe(settings, "watchdog"),
-            settings.watchdog_interval_ms / 1000,
-            verdicts=lambda: monitor.verdicts,
-            note=ending_note(settings.database_url, owner_name()),
-        )
-        rights = RightsWatch(settings)
-        probes = {
-            "kafka": kafka_probe(settings, lambda: loop, monitor, rights),
-            "postgres": postgres_probe(catalogue, pool),
-            "partitions": partitions_probe(lambda: loop, monitor),
-            LIVENESS: watchdog.liveness,
-        }
-        async with serve_probes(probes), monitor.running(), rights.running(), watchdog.watching():
+        async with watched(settings, catalogue, pool, lambda: loop, serve_probes, {}):
             await loop.run(stop)
     get_logger("sink").info("stopped")
 
