@@ -4,7 +4,7 @@ The transaction locks the checkpoints first, so an owner that lost its partition
 before the commit. If the commit fails, the same events come again, and the target knows them by their ids.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 from contracts.types import Catalogue
@@ -74,19 +74,23 @@ class SinkWriter(GenerationWriter):
     async def _erase(self, connection: Connection, markers: Sequence[Marker]) -> bool:
         """Deletes the users of markers from the target, and empties their letters. Returns whether there were any."""
         secret = await pseudonym_key(connection)
-        erased = [(m, await self._names(connection, secret, m)) for m in markers]
+        sealed = {marker.user[0] for marker in markers if marker.subject_ids}
+        plain = {tenant: await self._plain_users(secret, tenant) for tenant in sealed}
+        erased = [(m, await self._names(connection, secret, m, plain)) for m in markers]
         await self._target.erase([Gone(m.user[0], tuple(sorted(names)), m.partition, m.offset) for m, names in erased])
         await reached("after_projections")
         gone = [((m.user[0], name), m.partition, m.offset) for m, names in erased for name in (*names, *m.subject_ids)]
         return await erase_letters(connection, self.generation, markers[0].topic, gone)
 
-    async def _names(self, connection: Connection, secret: bytes, marker: Marker) -> set[str]:
-        """Returns every name under which the user of a marker may be stored."""
-        names = {marker.user[1], stub_id(secret, marker.user), *map(subject_name, marker.subject_ids)}
-        return names | await self._plain_names(connection, secret, marker) if marker.subject_ids else names
+    async def _plain_users(self, secret: bytes, tenant_id: str) -> dict[bytes, str]:
+        """Returns the users of a tenant who are stored by name, from before the log was sealed, by pseudonym."""
+        names = await self._target.users(tenant_id)
+        return {pseudonym(secret, tenant_id, name): name for name in names if not name.startswith(STUB)}
 
-    async def _plain_names(self, connection: Connection, secret: bytes, marker: Marker) -> set[str]:
-        """Returns the names under which a user of the sealed log is stored, from before the log was sealed.
+    async def _names(
+        self, connection: Connection, secret: bytes, marker: Marker, plain: Mapping[str, Mapping[bytes, str]]
+    ) -> set[str]:
+        """Returns every name under which the user of a marker may be stored.
 
         A sink opens nothing, so a sealed marker does not tell it whom it names. The read model's register has the
         pseudonym of whom it names.
@@ -94,13 +98,14 @@ class SinkWriter(GenerationWriter):
         Raises:
             ErasureNotAppliedError: The register does not have the erasure yet.
         """
-        plain = [name for name in await self._target.users(marker.user[0]) if not name.startswith(STUB)]
-        if not plain:
-            return set()
+        names = {marker.user[1], stub_id(secret, marker.user), *map(subject_name, marker.subject_ids)}
+        by_pseudonym = plain[marker.user[0]] if marker.subject_ids else {}
+        if not by_pseudonym:
+            return names
         wanted = {found for _, found in await pseudonyms_of(connection, [marker.erasure.erasure_id])}
         if not wanted:
             raise ErasureNotAppliedError
-        return {name for name in plain if pseudonym(secret, marker.user[0], name) in wanted}
+        return names | {name for each, name in by_pseudonym.items() if each in wanted}
 
 
 def document_of(row: EventRow) -> Document:
