@@ -1,10 +1,12 @@
 """What a process of Footfall was, and what it said last: for whoever reads that everything ended."""
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
 LONGEST_LINE = 300  # characters that are shown
+MOST_BYTES = 65_536  # of the end of a log, which may have grown for months
 
 
 def ended_process(process: "subprocess.Popen[bytes]", log_dir: Path) -> str:
@@ -24,7 +26,9 @@ def ended_process(process: "subprocess.Popen[bytes]", log_dir: Path) -> str:
 def last_line(log: Path) -> str:
     """Returns the last line of a log, of JSON what happened and why. Empty: there is none, or no such log."""
     try:
-        lines = log.read_text(errors="replace").strip().splitlines()
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - MOST_BYTES))
+            lines = file.read().decode(errors="replace").strip().splitlines()
     except OSError:
         return ""
     line = lines[-1] if lines else ""
