@@ -6,6 +6,7 @@ from datetime import datetime
 import asyncpg
 import msgspec
 
+from contracts.event import DEFAULT_TENANT
 from contracts.topic_promises import FOR_EVER, Topic
 from operations.doctor.findings import Finding, well_unless
 from projector.consuming.topic_description import describe_topic
@@ -24,7 +25,6 @@ SELECT kept.tenant_id, oldest FROM unnest($1::text[], $2::int[]) AS kept(tenant_
     WHERE e.tenant_id = kept.tenant_id ORDER BY e.tenant_id, e.occurred_at, e.event_id LIMIT 1) AS first
 WHERE oldest < now() - (kept.days + 2) * interval '1 day'
 """
-DEFAULT_TENANT = "default"
 
 
 class Kept(msgspec.Struct, frozen=True):
