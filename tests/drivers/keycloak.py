@@ -1,14 +1,11 @@
 """A real Keycloak on the Java runtime that Footfall brings, with a realm whose access tokens are those of RFC 9068."""
 
 import asyncio
-import hashlib
 import json
 import os
 import shutil
 import signal
 import subprocess
-import tarfile
-import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +13,7 @@ from typing import Any
 
 import httpx
 
+from tests.drivers import distributions
 from tests.patience import patient
 from tests.processes import free_port
 
@@ -104,25 +102,7 @@ class Keycloak:
 
 def distribution() -> Path | None:
     """`KEYCLOAK_HOME`; with FOOTFALL_LONG=1 the archive of Maven Central; otherwise None."""
-    home = os.environ.get("KEYCLOAK_HOME")
-    if home:
-        return Path(home)
-    return _fetched() if os.environ.get("FOOTFALL_LONG") else None
-
-
-def _fetched() -> Path:
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "footfall-tests"
-    home = cache / f"keycloak-{VERSION}"
-    if not home.exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        archive = cache / f"keycloak-{VERSION}.tar.gz"
-        with urllib.request.urlopen(URL) as answer, archive.open("wb") as file:  # noqa: S310 - a constant
-            shutil.copyfileobj(answer, file)
-        if hashlib.sha256(archive.read_bytes()).hexdigest() != SHA256:
-            raise ValueError(f"{archive} is not the Keycloak that was expected")
-        with tarfile.open(archive) as packed:
-            packed.extractall(cache, filter="data")
-    return home
+    return distributions.distribution(f"keycloak-{VERSION}", URL, SHA256)
 
 
 @asynccontextmanager

