@@ -54,6 +54,19 @@ async def _add_partitions(kafka: str, topic: str, total: int) -> None:
         await admin.close()
 
 
+async def _led_partitions(kafka: str, topic: str) -> int:
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await admin.start()
+    try:
+        (found,) = await admin.describe_topics([topic])
+    finally:
+        await admin.close()
+    return sum(partition["leader"] >= 0 for partition in found["partitions"])
+
+
 def add_partitions(footfall: Footfall, total: int) -> None:
-    """Lets the topic have so many partitions."""
-    asyncio.run(_add_partitions(footfall.servers.kafka, footfall.topic, total))
+    """Lets the topic have so many partitions; returns when whoever asks the broker is told of all of them."""
+    kafka, topic = footfall.servers.kafka, footfall.topic
+    asyncio.run(_add_partitions(kafka, topic, total))
+    # The controller has them before the broker tells anybody, and a producer that was not told refuses to send there.
+    wait_until(lambda: asyncio.run(_led_partitions(kafka, topic)) == total, 30, "the added partitions")

@@ -1,12 +1,10 @@
 """Partitions that were added, and producers with librdkafka's own partitioner: a user's sessions are still theirs."""
 
-import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 
 import confluent_kafka
 import httpx
-from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from click.testing import CliRunner
 
 from contracts.event import UserEvent
@@ -16,6 +14,7 @@ from tests.conftest import Footfall
 from tests.patience import PATIENCE
 from tests.processes import wait_until
 from tests.producing import an_event, metric, produce, record_of, sql, start_projector, wait_until_processed
+from tests.topics import add_partitions
 
 NEW = "read_g2"
 USERS = [f"user-{n}" for n in range(12)]
@@ -34,24 +33,6 @@ def produce_by_librdkafka(footfall: Footfall, events: list[UserEvent], **options
     for event in events:
         producer.produce(footfall.topic, encode_event(event), event.user_id.encode())
     assert producer.flush(60) == 0
-
-
-def add_partitions(footfall: Footfall, total: int) -> None:
-    async def add() -> None:
-        admin = AIOKafkaAdminClient(bootstrap_servers=footfall.servers.kafka)
-        await admin.start()
-        try:
-            await admin.create_partitions({footfall.topic: NewPartitions(total_count=total)})
-        finally:
-            await admin.close()
-
-    asyncio.run(add())
-    producer = confluent_kafka.Producer({"bootstrap.servers": footfall.servers.kafka})
-    wait_until(
-        lambda: len(producer.list_topics(footfall.topic, 10).topics[footfall.topic].partitions) == total,
-        60,
-        "partitions",
-    )
 
 
 def footfall_command(footfall: Footfall, *arguments: str) -> str:
