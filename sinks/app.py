@@ -1,12 +1,14 @@
 """The composition root of a sink: builds everything, runs it, closes it in order."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
 from contracts.types import Catalogue
 from projector.app import ServeProbes, register, watched
+from read_model.connecting.unavailable import NOT_YET_THERE
+from sinks.holder import Holder, SinkTakenError, holding
 from sinks.loop import SinkLoop, open_sink
 from sinks.settings import SinkSettings
 from sinks.target import Target, TargetAwayError
@@ -36,15 +38,44 @@ async def run_sink(
         anew: Begin at the beginning of the log.
 
     Raises:
+        SinkTakenError: Another process writes the sink, and goes on.
+        AnotherTargetError: Another process writes the sink of this name into another target.
         Exception: A server cannot be reached within `startup_timeout_ms`, or the sink's loop failed.
     """
-    async with register(settings) as pool, _opened(target, settings) as target_id:
+    async with (
+        register(settings) as pool,
+        _held(settings, name, target) as holder,
+        _opened(target, settings) as target_id,
+    ):
+        await holder.opened(target_id, anew=anew)
         if await open_sink(pool, name, target_id, anew=anew):
             get_logger("sink").info("sink_begins", sink=name, target=str(target_id))
-        loop = SinkLoop(settings, catalogue, name, target)
-        async with watched(settings, catalogue, pool, lambda: loop, serve_probes, {}):
+        await holder.let_others()
+        loop = SinkLoop(settings, catalogue, name, target, target_id)
+        async with (
+            watched(settings, catalogue, pool, lambda: loop, serve_probes, {}),
+            _during(holder.watch(target_id)),
+        ):
             await loop.run(stop)
     get_logger("sink").info("stopped")
+
+
+@asynccontextmanager
+async def _held(settings: SinkSettings, name: str, target: Target) -> AsyncIterator[Holder]:
+    """Holds the sink, and waits up to `startup_timeout_ms` for a process that has it."""
+    async with holding(settings.database_url, name, one_only=target.one_only) as holder:
+        away: tuple[type[Exception], ...] = (SinkTakenError, *NOT_YET_THERE)
+        await once_there("the sink", holder.take, away, settings.startup_timeout_ms / 1000)
+        yield holder
+
+
+@asynccontextmanager
+async def _during(watch: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Runs `watch` during the body; its error ends the body."""
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(watch)
+        yield
+        task.cancel()
 
 
 @asynccontextmanager

@@ -56,9 +56,11 @@ class SinkLimits(GenerationLimits):
 class SinkLoop(GenerationLoop):
     """Writes the log into one target."""
 
-    def __init__(self, settings: SinkSettings, catalogue: Catalogue, name: str, target: Target) -> None:
+    def __init__(
+        self, settings: SinkSettings, catalogue: Catalogue, name: str, target: Target, target_id: UUID
+    ) -> None:
         super().__init__(settings, catalogue, SinkLimits(name, target.lanes))
-        self._target, self._tenants = target, settings.tenants
+        self._target, self._target_id, self._tenants = target, target_id, settings.tenants
 
     def _claims(self, consumer: AIOKafkaConsumer, pool: Any, history: HistoryCheck) -> Claims:
         return SinkClaims(
@@ -73,7 +75,7 @@ class SinkLoop(GenerationLoop):
         )
 
     def _writer(self) -> GenerationWriter:
-        return SinkWriter(self._name, self._catalogue, self._target, self._tenants)
+        return SinkWriter(self._name, self._catalogue, self._target, self._target_id, self._tenants)
 
     def _opener(self) -> Opener | Unsealed:
         return Stubs(self._catalogue.product_fields)

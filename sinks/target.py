@@ -71,6 +71,7 @@ class Target(Protocol):
     """An engine that events are written to. Errors are those of this module."""
 
     lanes: int  # writes at the same time, at most
+    one_only: bool  # whether it takes one process at a time
 
     async def open(self) -> UUID:
         """Connects, makes what is missing, and returns what names this target until somebody makes it anew."""

@@ -6,6 +6,7 @@ before the commit. If the commit fails, the same events come again, and the targ
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from uuid import UUID
 
 from contracts.types import Catalogue
 from projector.dead_letters.parking import park
@@ -19,6 +20,7 @@ from projector.writing.connection import Connection
 from projector.writing.failure import OutsideError
 from projector.writing.rows import UNIX_EPOCH, EventRow
 from read_model.pseudonyms import pseudonym, pseudonym_key
+from sinks.holder import TARGET, AnotherTargetError
 from sinks.sealed import subject_name
 from sinks.target import Document, Gone, Target
 
@@ -35,10 +37,12 @@ class ErasureNotAppliedError(OutsideError):
 class SinkWriter(GenerationWriter):
     """Commits batches to one sink: the schema named `generation`, and its target."""
 
-    def __init__(self, name: str, catalogue: Catalogue, target: Target, tenants: frozenset[str]) -> None:
+    def __init__(
+        self, name: str, catalogue: Catalogue, target: Target, target_id: UUID, tenants: frozenset[str]
+    ) -> None:
         """`tenants`: whose events are written; empty: everybody's."""
         super().__init__(name, catalogue, projections=())
-        self._target, self._tenants = target, tenants
+        self._target, self._target_id, self._tenants = target, target_id, tenants
 
     async def _store(self, connection: Connection, batch: Batch) -> Committed | Fenced:
         positions = {advance.partition: advance.new_offset for advance in batch.advances}
@@ -46,6 +50,8 @@ class SinkWriter(GenerationWriter):
         try:
             async with connection.transaction():
                 await self._advance_checkpoints(connection, batch)
+                if await connection.fetchval(TARGET, self.generation) != self._target_id:
+                    raise AnotherTargetError(self.generation)
                 await reached("after_checkpoint")
                 stored = await self._target.write(list(map(document_of, rows)), positions)
                 await reached("after_rows")

@@ -22,7 +22,7 @@ from projector.app import ServeProbes, run_projector
 from projector.consuming.loop_guard import EXIT_STUCK
 from projector.liveness.watchdog import StuckError
 from projector.settings import ProjectorSettings
-from projector.writing.failure import DATABASE_ERRORS, describe_error, leaves
+from projector.writing.failure import DATABASE_ERRORS, OutsideError, describe_error, leaves
 from telemetry.health import Probe
 from telemetry.logs import configure_logs, get_logger
 from web.server import serving_probes, tune_garbage_collection
@@ -71,8 +71,8 @@ def exit_code_of(name: str, work: Coroutine[Any, Any, None]) -> int:
 
 
 def _where(group: BaseExceptionGroup) -> list[str]:
-    """Returns the traceback lines of each error that is not a known error of a server or the network."""
-    ours = [error for error in leaves(group) if not isinstance(error, (*DATABASE_ERRORS, KafkaError))]
+    """Returns the traceback lines of each error that is not a known error of a server, a target or the network."""
+    ours = [error for error in leaves(group) if not isinstance(error, (*DATABASE_ERRORS, KafkaError, OutsideError))]
     return [line for error in ours for line in traceback.format_tb(error.__traceback__)]
 
 

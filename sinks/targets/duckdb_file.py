@@ -72,6 +72,7 @@ class DuckDbFile:
     """One DuckDB database file. One thread does all its work: a call that is given up ends before the next begins."""
 
     lanes = 1
+    one_only = True
 
     def __init__(self, path: Path) -> None:
         self._path = path

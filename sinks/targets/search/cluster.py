@@ -31,6 +31,7 @@ class SearchCluster:
     """One cluster, and the streams of the tenants in it."""
 
     lanes = 3
+    one_only = False
 
     def __init__(self, settings: SinkSettings) -> None:
         password = settings.sink_password.get_secret_value()
