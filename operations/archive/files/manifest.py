@@ -143,16 +143,26 @@ def _faults_of_spans(entries: Sequence[Entry]) -> Iterator[Fault]:
     for entry in entries:
         held[entry.number] = entry
         if (entry.topic, entry.topic_id) != (entries[0].topic, entries[0].topic_id):
-            yield Fault("foreign", entry.file, f"it is of topic {entry.topic} {entry.topic_id}, not of {_of(entries)}")
+            yield Fault(
+                "foreign",
+                entry.file or entry.name,
+                f"it is of topic {entry.topic} {entry.topic_id}, not of {_of(entries)}",
+            )
         if isinstance(entry.replaces, Replaced):
             if not _stands_for(entry, held.pop(entry.replaces.number, None)):
                 yield Fault("changed", entry.name, f"it does not fit entry {entry.replaces.number}, which it replaces")
             continue
         at = reached.get(entry.partition, entry.begin)
         if entry.begin > at:
-            yield Fault("gap", entry.file, f"partition {entry.partition} lacks the offsets {at} to {entry.begin - 1}")
+            yield Fault(
+                "gap",
+                entry.file or entry.name,
+                f"partition {entry.partition} lacks the offsets {at} to {entry.begin - 1}",
+            )
         elif entry.begin < at:
-            yield Fault("overlap", entry.file, f"partition {entry.partition} has offset {entry.begin} twice")
+            yield Fault(
+                "overlap", entry.file or entry.name, f"partition {entry.partition} has offset {entry.begin} twice"
+            )
         if not _is_in_order(entry):
             yield Fault("changed", entry.name, "its offsets do not follow each other")
         reached[entry.partition] = entry.end

@@ -1,0 +1,81 @@
+"""A chain of whole entries that are not of one log: `footfall archive verify` names the file, and what is wrong."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from unittest.mock import patch
+from uuid import UUID
+
+import pytest
+from click.testing import CliRunner
+from msgspec.structs import replace
+
+from footfall.cli.archive import terminal
+from footfall.cli.main import cli
+from operations.archive.files.entries import FIRST, FORMAT, Entry, encoded, hash_of
+
+TOPIC, ANEW = UUID(int=1), UUID(int=2)
+# Of offsets without a record, so that the archive needs no file: partition, begin, end.
+SPANS = ((0, 0, 10), (1, 0, 7), (0, 10, 25), (0, 25, 30))
+Change = Callable[[list[Entry]], None]
+
+
+def entries() -> list[Entry]:
+    return [
+        Entry(
+            FORMAT, n, FIRST, "t", TOPIC, *span, -1, -1, 0, "", "", 0, "", hash_of(b""), "", [], "2026-11-26T12:00:00Z"
+        )
+        for n, span in enumerate(SPANS, 1)
+    ]
+
+
+def verified(place: Path, change: Change) -> tuple[int, list[tuple[str, str, str]]]:
+    """Stores the entries as a chain whose hashes fit; returns the exit code and the faults that `verify` names."""
+    chain, before = entries(), FIRST
+    change(chain)
+    (place / "manifest").mkdir()
+    for entry in chain:
+        stored = encoded(replace(entry, previous=before))
+        (place / entry.name).write_bytes(stored)
+        before = hash_of(stored)
+    environment = {"ENVIRONMENT": "test", "ARCHIVE_LOCATION": str(place)}
+    with patch.object(terminal, "configure_logs"):  # this process has its own
+        run = CliRunner().invoke(cli, ["archive", "verify", "--json"], env=environment)
+    found = json.loads(run.stdout.splitlines()[-1])["faults"]
+    return run.exit_code, [(fault["kind"], fault["file"], fault["what"]) for fault in found]
+
+
+def changed(number: int, **fields: object) -> Change:
+    def change(chain: list[Entry]) -> None:
+        chain[number - 1] = replace(chain[number - 1], **fields)
+
+    return change
+
+
+def without(number: int) -> Change:
+    """Removes an entry and numbers those behind it anew, as somebody would who wants nobody to see it."""
+
+    def change(chain: list[Entry]) -> None:
+        del chain[number - 1]
+        chain[:] = [replace(entry, number=place) for place, entry in enumerate(chain, 1)]
+
+    return change
+
+
+def test_a_chain_of_one_log_is_sound(tmp_path: Path) -> None:
+    assert verified(tmp_path, lambda _: None) == (0, [])
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "number", "what"),
+    [
+        (without(3), "gap", 3, "partition 0 lacks the offsets 10 to 24"),
+        (changed(3, begin=12), "gap", 3, "partition 0 lacks the offsets 10 to 11"),
+        (changed(4, begin=20), "overlap", 4, "partition 0 has offset 20 twice"),
+        (changed(4, topic_id=ANEW), "foreign", 4, f"it is of topic t {ANEW}, not of t {TOPIC}"),
+        (changed(4, topic="u"), "foreign", 4, f"it is of topic u {TOPIC}, not of t {TOPIC}"),
+    ],
+    ids=["an entry was removed", "gap", "overlap", "made anew", "another topic"],
+)
+def test_what_does_not_follow_is_named(tmp_path: Path, change: Change, kind: str, number: int, what: str) -> None:
+    assert verified(tmp_path, change) == (1, [(kind, f"manifest/{number:012d}.json", what)])
