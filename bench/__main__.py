@@ -8,9 +8,11 @@ from rich.console import Console
 
 from bench import (
     batches,
+    burst,
     console,
     drain,
     drain_peers,
+    failover,
     greedy,
     growth,
     hot_reads,
@@ -53,8 +55,10 @@ BENCHMARKS: dict[str, Callable[[Stage], list[Result]]] = {
     "projector_drain": drain.drain,
     "drain_peers": drain_peers.drain_peers,
     "projectors_scale": projectors_scale.projectors_scale,
+    "burst": burst.burst,
     "plan_points": plan_points.plan_points,
     "rebalance": rebalance.rebalance,
+    "failover": failover.failover,
     "sealed": sealed.sealed,
     "wire_formats": wire_formats.wire_formats,
     "visible_after_201": visible.visible,
@@ -70,7 +74,7 @@ BENCHMARKS: dict[str, Callable[[Stage], list[Result]]] = {
     "traces": traces.traces,
 }
 
-ONLY_NAMED = ("growth", "retention")  # they take half an hour and 25 GB of disk
+ONLY_NAMED = ("growth", "retention", "failover")  # half an hour and 25 GB of disk; four brokers for ten minutes
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -94,8 +98,9 @@ ONLY_NAMED = ("growth", "retention")  # they take half an hour and 25 GB of disk
 def main(only: tuple[str, ...], runs: int, events: tuple[int, ...], list_only: bool) -> None:
     """Measure each performance goal beside the bare work that it is compared with.
 
-    It starts its own Kafka and PostgreSQL. `growth` and `retention`, which need half an hour and 25 GB, run only
-    if they are named. Progress goes to standard error, the figures to bench/results/latest.json.
+    It starts its own Kafka and PostgreSQL. `growth` and `retention`, which need half an hour and 25 GB, and
+    `failover`, which needs four brokers, run only if they are named. Progress goes to standard error,
+    the figures to bench/results/latest.json.
 
     \b
     Exit codes:

@@ -71,10 +71,19 @@ def drain(stage: Stage) -> list[Result]:
     ]
 
 
-def bare_copy(stage: Stage, topic: str, connections: int, _run: int, *, durable: bool = True) -> float:
+def bare_copy(
+    stage: Stage,
+    topic: str,
+    connections: int,
+    _run: int,
+    *,
+    durable: bool = True,
+    partitions: int = PARTITIONS,
+    events: int = EVENTS,
+) -> float:
     """Measures the rows/s of COPY alone, in a separate process."""
     url = fresh_database(stage, stage.stack.admin_url)
-    copied = stage.work("bench.bare_copy", BareCopy(topic, PARTITIONS, EVENTS, url, connections, durable), Copied)
+    copied = stage.work("bench.bare_copy", BareCopy(topic, partitions, events, url, connections, durable), Copied)
     return copied.rows / copied.seconds
 
 

@@ -31,7 +31,9 @@ class ProjectorSettings(AuditTopicSettings, ProcessSettings):
         description="Name of this projector in its group that stays over restarts (static membership); empty: none.",
     )
     kafka_heartbeat_interval_ms: int = Field(
-        default=3_000, ge=100, description="Interval of heartbeats to the group, ms."
+        default=300,
+        ge=100,
+        description="Interval of heartbeats to the group, ms: how long one projector may not know of a rebalance.",
     )
     start_from: Literal["earliest", "latest"] = Field(
         default="earliest", description="Where a partition without a checkpoint begins."

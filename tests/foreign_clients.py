@@ -27,6 +27,8 @@ FETCH_WITHIN = 300.0  # seconds
 HELM = "helm.sh/helm/v3/cmd/helm@v3.22.0"
 KUBERNETES_SCHEMAS = "kubernetes-validate==1.37.0"  # Kubernetes's JSON schemas, as a package
 BUILD_WITHIN = 1_200.0  # seconds
+# Engines of analysts, each in an environment of its own. Spark's package is 430 MB.
+ENGINES = {"iceberg": ("pyiceberg[pyarrow,sql-sqlite]==0.12.0",), "spark": ("setuptools", "pyspark==4.3.0")}
 GENERATORS = (
     "openapi-python-client==0.29.1",
     "openapi-generator-cli==7.26.0",
@@ -50,7 +52,9 @@ def lacking(client: str) -> str | None:
         "generators": _generators,
         "go": _go,
         "helm": _helm,
+        "iceberg": _iceberg,
         "kafka connect": _kafka_connect,
+        "spark": _spark,
     }[client]()
 
 
@@ -157,6 +161,33 @@ def _helm() -> str | None:
         if done.returncode != 0:
             return "its module cannot be built"
     return None if list((INSTALLED / "kubernetes").glob("*.whl")) or _download_schemas() else "no schemas of Kubernetes"
+
+
+def python_of(engine: str) -> Path:
+    """The interpreter of an engine's environment."""
+    return INSTALLED / f"venv-{engine}" / "bin" / "python"
+
+
+def _iceberg() -> str | None:
+    return _engine("iceberg")
+
+
+def _spark() -> str | None:
+    return _engine("spark") if shutil.which("java") else "no Java"
+
+
+def _engine(engine: str) -> str | None:
+    if not os.environ.get("FOOTFALL_LONG"):
+        return "FOOTFALL_LONG=1 fetches it"
+    home = INSTALLED / f"venv-{engine}"
+    if (home / "complete").exists():
+        return None
+    made = subprocess.run([sys.executable, "-m", "venv", str(home)], capture_output=True, check=False).returncode == 0
+    install = (str(python_of(engine)), "-m", "pip", "install", "--quiet", *ENGINES[engine])
+    done = made and subprocess.run(install, capture_output=True, check=False, timeout=BUILD_WITHIN).returncode == 0
+    if done:
+        (home / "complete").touch()
+    return None if done else "pip cannot fetch it"
 
 
 def _kafka_connect() -> str | None:

@@ -24,7 +24,7 @@ from telemetry.metrics import PARTITIONS_OWNED, PARTITIONS_PROBED, PARTITIONS_ST
 
 SETTLE_TIMEOUT = 5.0  # seconds that a rebalance waits for batches in progress; after that the fence protects us
 DATABASE_TIMEOUT = 60.0  # seconds for one attempt at a transaction; a connection silent for longer is lost
-RECLAIM_DELAY = 3.0  # seconds before a fenced owner claims again, if still assigned: one heartbeat interval
+RECLAIM_DELAY = 3.0  # seconds before a fenced owner claims again, if still assigned: time for the group to move it
 CHECK_INTERVAL = 2.0  # seconds between two comparisons of held positions with the checkpoints, and with the topic
 TOPIC_TIMEOUT = 10.0  # seconds for Kafka to describe the topic
 REVERIFY_DELAY = 0.5  # seconds before a position that Kafka could not serve is claimed again

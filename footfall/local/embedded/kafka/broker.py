@@ -28,6 +28,8 @@ FORMAT_PATIENCE_SECONDS = 240.0
 PROBE_TIMEOUT_SECONDS = 2.0
 METADATA_API_KEY, METADATA_VERSION = 3, 1
 MOST_COPIES = 3  # of each partition, however many brokers there are
+# After a kill the controller waits this long before others lead, and before it accepts the restarted broker.
+SESSION_MS, KAFKAS_SESSION_MS = 3_000, 9_000  # ours, and Kafka's default
 
 # Kafka's own start script uses these collector settings.
 JVM_FLAGS = [
@@ -68,6 +70,7 @@ class KafkaBroker:
     security: BrokerSecurity | None = None  # None: everybody on this machine may do everything
     node: int = 1
     controllers: tuple[int, ...] = ()
+    session_ms: int = SESSION_MS
 
     @property
     def bootstrap(self) -> str:
@@ -208,8 +211,7 @@ share.coordinator.state.topic.replication.factor={copies}
 share.coordinator.state.topic.num.partitions=5
 share.coordinator.state.topic.min.isr={least}
 
-# After a kill the controller waits this long before it accepts the restarted broker (default 9 s).
-broker.session.timeout.ms=3000
+broker.session.timeout.ms={broker.session_ms}
 initial.broker.registration.timeout.ms={int(READY_PATIENCE_SECONDS * 1000)}
 broker.heartbeat.interval.ms=500
 
