@@ -8,6 +8,7 @@ from typing import Any
 from contracts.types import Catalogue
 from projector.app import ServeProbes, register, watched
 from read_model.connecting.unavailable import NOT_YET_THERE
+from sinks.guarded import Guarded
 from sinks.holder import Holder, SinkTakenError, holding
 from sinks.loop import SinkLoop, open_sink
 from sinks.settings import SinkSettings
@@ -42,6 +43,7 @@ async def run_sink(
         AnotherTargetError: Another process writes the sink of this name into another target.
         Exception: A server cannot be reached within `startup_timeout_ms`, or the sink's loop failed.
     """
+    target = Guarded(target)
     async with (
         register(settings) as pool,
         _held(settings, name, target) as holder,

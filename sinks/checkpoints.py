@@ -20,7 +20,7 @@ FROM {generation}.checkpoints WHERE topic = $1 AND partition = ANY($2::int[])
 # Without `last_record` nothing was committed, so nothing can be missing.
 WRITTEN = """
 SELECT partition, next_offset FROM {generation}.checkpoints
-WHERE topic = $1 AND partition = ANY($2::int[]) AND last_record IS NOT NULL
+WHERE topic = $1 AND last_record IS NOT NULL
 """
 BACK = """
 UPDATE {generation}.checkpoints AS c SET next_offset = w.next_offset, last_record = NULL, epoch = c.epoch + 1
@@ -68,9 +68,9 @@ class SinkCheckpoints(Checkpoints):
             await connection.execute(self._sql(BACK), self.topic, *at)
             await connection.execute(self._sql(FORGET_LETTERS), self.topic, *at)
 
-    async def written(self, connection: Connection, partitions: Iterable[int]) -> dict[int, int]:
+    async def written(self, connection: Connection) -> dict[int, int]:
         """Returns the next offset of each partition of which something was committed."""
-        rows = await connection.fetch(self._sql(WRITTEN), self.topic, list(partitions))
+        rows = await connection.fetch(self._sql(WRITTEN), self.topic)
         return {row["partition"]: row["next_offset"] for row in rows}
 
 
@@ -92,18 +92,21 @@ class SinkClaims(Claims):
 
     async def claim(self, wanted: list[int], retrying: Set[int] = frozenset()) -> Claimed:
         """Claims partitions, as `Claims.claim`. Raises OutsideError too."""
-        await self._go_back(wanted)
+        await self._go_back()
         claimed = await super().claim(wanted, retrying)
         parked = {partition: unordered(found) for partition, found in claimed.parked.items()}
         return Claimed(claimed.positions, dict(parked), claimed.stops)
 
-    async def _go_back(self, wanted: list[int]) -> None:
-        """Moves checkpoints back that are ahead of what the target has. Between looks, the target only gains."""
-        kept = await self._target.positions()
-        if kept is None:
-            return
+    async def _go_back(self) -> None:
+        """Moves all checkpoints back that are ahead of what the target has; who holds one notices, and claims it again.
+
+        The checkpoints are read first: what another lane writes meanwhile, the target has before its checkpoint moves.
+        """
         async with self._pool.acquire(timeout=RELEASE_TIMEOUT) as connection:
-            written = await self._of_sink.written(connection, wanted)
+            written = await self._of_sink.written(connection)
+            kept = await self._target.positions()
+            if kept is None:
+                return
             behind = {p: kept[p] for p, offset in written.items() if p in kept and kept[p] < offset}
             behind |= await self._beginnings([p for p in written if p not in kept])
             if behind:

@@ -55,6 +55,10 @@ class TargetRefusesError(OutsideError):
     kind = Failure.SERVER
 
 
+class TargetIsOlderError(OutsideError):
+    """The target has less than this process wrote: it was restored from a backup, or made anew, meanwhile."""
+
+
 class TooMuchError(OutsideError):
     """The batch is more than the target takes at once."""
 
@@ -82,7 +86,10 @@ class Target(Protocol):
         ...
 
     async def positions(self) -> Mapping[int, int] | None:
-        """Returns the next offset of each partition as the data has it; None if the target keeps none."""
+        """Returns the next offset of each partition as the data has it; None if the target keeps none.
+
+        After TargetIsOlderError every other call fails with it until this one tells what there is.
+        """
         ...
 
     async def write(self, documents: Sequence[Document], positions: Mapping[int, int]) -> set[Identity]:

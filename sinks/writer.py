@@ -22,7 +22,7 @@ from projector.writing.rows import UNIX_EPOCH, EventRow
 from read_model.pseudonyms import pseudonym, pseudonym_key
 from sinks.holder import TARGET, AnotherTargetError
 from sinks.sealed import subject_name
-from sinks.target import Document, Gone, Target
+from sinks.target import Document, Gone, Target, TargetIsOlderError
 
 STUB = subject_name("")  # how the names of users of the sealed log begin
 
@@ -60,7 +60,7 @@ class SinkWriter(GenerationWriter):
                 await park(connection, self.generation, batch.letters)
                 emptied = bool(batch.markers) and await self._erase(connection, batch.markers)
                 await reached("before_commit")
-        except FencedError:
+        except (FencedError, TargetIsOlderError):  # the claim that follows moves the checkpoints back to what it has
             return Fenced()
         repeats = sum(advance.duplicates for advance in batch.advances)
         return Committed(len(rows) - len(known), repeats + len(known), letters_emptied=emptied)

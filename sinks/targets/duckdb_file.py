@@ -23,6 +23,7 @@ from sinks.target import (
     Gone,
     Identity,
     TargetAwayError,
+    TargetIsOlderError,
     TargetRefusesError,
     TooMuchError,
 )
@@ -78,11 +79,17 @@ class DuckDbFile:
         self._path = path
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="duckdb")
         self._connection: duckdb.DuckDBPyConnection | None = None
+        self._target: UUID | None = None
+        self._known: dict[
+            int, int
+        ] = {}  # the positions that the file must have, whoever replaced it while it was closed
+        self._is_older = False
         self._closing: asyncio.TimerHandle | None = None
 
     async def open(self) -> UUID:
         """Creates the file if it is missing, and returns the id that was given to it then."""
-        return await self._do(_prepared)
+        self._target = await self._do(_prepared)
+        return self._target
 
     async def close(self) -> None:
         """Closes the file."""
@@ -93,13 +100,19 @@ class DuckDbFile:
 
     async def positions(self) -> Mapping[int, int]:
         """Returns the next offset of each partition."""
-        return dict(
-            await self._do(lambda c: c.execute("SELECT kafka_partition, next_offset FROM positions").fetchall())
-        )
+        return await self._do(self._told_positions, looks_back=True)
+
+    def _told_positions(self, connection: duckdb.DuckDBPyConnection) -> dict[int, int]:
+        self._known, self._is_older = _positions(connection), False
+        return dict(self._known)
 
     async def write(self, documents: Sequence[Document], positions: Mapping[int, int]) -> set[Identity]:
         """Stores documents and positions in one transaction."""
-        return await self._do(lambda c: _written(c, documents, positions))
+        return await self._do(lambda c: self._and_known(_written(c, documents, positions), positions))
+
+    def _and_known(self, stored: set[Identity], positions: Mapping[int, int]) -> set[Identity]:
+        self._known.update(positions)
+        return stored
 
     async def erase(self, gone: Sequence[Gone]) -> None:
         """Deletes users, and lets the file forget the blocks that they were in."""
@@ -118,20 +131,35 @@ class DuckDbFile:
             return error
         return None
 
-    async def _do(self, work: "Callable[[duckdb.DuckDBPyConnection], Result]") -> Result:
+    async def _do(self, work: "Callable[[duckdb.DuckDBPyConnection], Result]", *, looks_back: bool = False) -> Result:
         if self._closing is not None:
             self._closing.cancel()
         loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(self._thread, self._done, work)
+            return await loop.run_in_executor(self._thread, self._done, work, looks_back)
         finally:
             self._closing = loop.call_later(CLOSE_AFTER, self._thread.submit, self._closed)
 
-    def _done(self, work: "Callable[[duckdb.DuckDBPyConnection], Result]") -> Result:
+    def _done(self, work: "Callable[[duckdb.DuckDBPyConnection], Result]", looks_back: bool) -> Result:
         with self._told_errors():
             if self._connection is None:
-                self._connection = duckdb.connect(str(self._path))
+                self._connection = self._opened()
+            if self._is_older and not looks_back:
+                raise TargetIsOlderError(f"{self._path} lacks what was written: it was restored, or made anew.")
             return work(self._connection)
+
+    def _opened(self) -> duckdb.DuckDBPyConnection:
+        """Opens the file. While it was closed, anybody may have put another in its place."""
+        connection = duckdb.connect(str(self._path))
+        try:
+            if self._target is not None and _prepared(connection, self._target) != self._target:
+                raise TargetRefusesError(f"{self._path} is another sink's now. Restart this one to begin in it.")
+            found = _positions(connection) if self._known else {}
+        except BaseException:
+            connection.close()
+            raise
+        self._is_older |= any(found.get(partition, -1) < offset for partition, offset in self._known.items())
+        return connection
 
     def _closed(self) -> None:
         connection, self._connection = self._connection, None
@@ -158,18 +186,23 @@ class DuckDbFile:
             raise TargetRefusesError(f"{self._path} cannot be written: {type(error).__name__}") from error
 
 
-def _prepared(connection: duckdb.DuckDBPyConnection) -> UUID:
+def _prepared(connection: duckdb.DuckDBPyConnection, target: UUID | None = None) -> UUID:
+    """Makes what the file lacks, and returns the id that it has. `target`: the id of a new file; None: any."""
     with _transaction(connection):
         for statement in CREATE:
             connection.execute(statement)
         found = connection.execute("SELECT target, format FROM footfall_sink").fetchone()
         if found is None:
-            found = (UUID(int=uuid_utils.uuid7().int), FORMAT)
+            found = (target or UUID(int=uuid_utils.uuid7().int), FORMAT)
             connection.execute("INSERT INTO footfall_sink VALUES (?, ?)", list(found))
     if found[1] != FORMAT:
         raise TargetRefusesError(f"The file has format {found[1]}, and this release writes {FORMAT}.")
-    target: UUID = found[0]
-    return target
+    target_id: UUID = found[0]
+    return target_id
+
+
+def _positions(connection: duckdb.DuckDBPyConnection) -> dict[int, int]:
+    return dict(connection.execute("SELECT kafka_partition, next_offset FROM positions").fetchall())
 
 
 def _written(

@@ -5,7 +5,7 @@ import contextlib
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import asyncpg
@@ -123,7 +123,18 @@ def test_an_erasure_reaches_a_sink_and_a_file_that_comes_back_from_a_backup(foot
     assert [row["record_value"] for row in sql(footfall.servers, letters)] == [None]
 
     shutil.copy(backup, file)  # it is older than the checkpoints now, and has eve again
-    assert run_sink(footfall, settings).terminate() == 0
+    sink = run_sink(footfall, settings)
+    while_it_is_closed: list[Callable[[], object]] = [lambda: backup.replace(file), file.unlink]
+    for number, replaced in enumerate(while_it_is_closed):
+        with duckdb_opened(file):
+            assert told_by_duckdb(file) == after
+            replaced()
+        late = an_event("user-1", {"late": number})
+        produce(footfall, [record_of(late)])
+        wait_for_sink(footfall, "sink_duckdb")
+        name = (late.tenant_id, str(late.event_id))
+        after[name] = told(footfall)[name]
+    assert sink.terminate() == 0
     assert told_by_duckdb(file) == after
 
     file.unlink()  # a new one begins at the beginning, and never meets her

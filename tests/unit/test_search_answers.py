@@ -1,11 +1,21 @@
 """What Elasticsearch and OpenSearch answer to a bulk: each item is read, and a record is blamed last."""
 
 import json
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import cast
+from uuid import UUID
 
+import httpx
 import pytest
+from pydantic import SecretStr
 
 from projector.writing.failure import Failure, OutsideError, kind_of
-from sinks.targets.search.answers import CONFLICT, checked, sound_items
+from sinks.guarded import Guarded
+from sinks.settings import SinkSettings
+from sinks.target import Document, Gone, Target, TargetAwayError
+from sinks.targets.search.answers import CONFLICT, checked, known_documents, sound_items
+from sinks.targets.search.cluster import SearchCluster
 from sinks.targets.search.templates import stream_of, template
 from tests.architecture.repository import ROOT
 
@@ -83,3 +93,51 @@ def test_the_saved_dashboard_names_only_fields_and_objects_that_there_are() -> N
     names = {reference["name"] for reference in objects["dashboard", "footfall"]["references"]}
     assert {panel["panelRefName"] for panel in panels} == names
     assert len(panels) == 4
+
+
+@pytest.mark.parametrize("page", [b"<html>please wait</html>", b"", b"[]", b'{"items":', b'{"_shards":{"failed":1}}'])
+async def test_what_a_proxy_says_or_half_a_cluster_is_waited_for(page: bytes) -> None:
+    """A user who is not found is not erased, and a document that is not found is written twice."""
+    cluster = SearchCluster(SinkSettings(database_url=SecretStr("postgresql://")))
+    cluster._client = httpx.AsyncClient(base_url="http://search", transport=httpx.MockTransport(answering(page)))
+    asked = [cluster.write([DOCUMENT], {}), cluster.users("default"), cluster.erase([Gone("default", ("eve",), 0, 9)])]
+    for each in asked:
+        with pytest.raises(TargetAwayError):
+            await each
+    await cluster.close()
+
+
+def answering(page: bytes) -> Callable[[httpx.Request], httpx.Response]:
+    """A cluster with an older index, that answers so what it is asked then."""
+    indices = [{"index_name": "1"}, {"index_name": "2"}]
+    streams = json.dumps({"data_streams": [{"name": "footfall-events", "indices": indices}]}).encode()
+    return lambda request: httpx.Response(200, content=streams if "_data_stream" in request.url.path else page)
+
+
+DOCUMENT = Document("default", UUID(int=1), "eve", "LOGIN", datetime.now(UTC), datetime.now(UTC), b"{}", 0, 0)
+
+
+@pytest.mark.parametrize("docs", [[], [{"_id": "1", "error": {"type": "no_shard_available_action_exception"}}]])
+def test_a_document_of_which_nobody_knows_is_not_taken_for_missing(docs: list[object]) -> None:
+    with pytest.raises(TargetAwayError):
+        known_documents(json.dumps({"docs": docs}).encode(), 1)
+
+
+class Broken:
+    """A target that fails in its own way."""
+
+    lanes, one_only = 1, False
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[object]]:
+        async def fails(*_: object) -> object:
+            raise {"open": KeyError(), "write": ValueError("Jane"), "erase": RuntimeError()}.get(name, TypeError())
+
+        return fails
+
+
+async def test_an_error_of_a_target_that_nobody_foresaw_blames_no_record() -> None:
+    target = Guarded(cast(Target, Broken()))
+    for asked in (target.open(), target.write([], {}), target.erase([]), target.users(""), target.known_good_fails()):
+        with pytest.raises(OutsideError, match=r"does not know: [A-Z][A-Za-z]+$") as raised:
+            await asked
+        assert kind_of(raised.value) is Failure.SERVER

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Protocol
@@ -102,7 +103,8 @@ class Directory:
 
     def create(self, name: str, content: bytes) -> None:
         """Writes a small file, whole. Raises FileExistsError if the name is taken."""
-        written, target = self.new_file(f"{name}-{os.getpid()}"), self._root / name
+        # A random name: two containers that share the file system may have the same process id.
+        written, target = self.new_file(f"{name}-{secrets.token_hex(8)}"), self._root / name
         with at_place(self.place, FileExistsError):
             _make(target.parent)
             written.write_bytes(content)

@@ -40,6 +40,33 @@ class Bulk(msgspec.Struct):
 _decode = msgspec.json.Decoder(Bulk).decode
 
 
+def told(body: bytes) -> dict[str, Any]:
+    """Returns what a server told, an object. Raises TargetAwayError for anything else, such as a proxy's page."""
+    try:
+        found = msgspec.json.decode(body)
+    except msgspec.DecodeError:
+        found = None
+    if not isinstance(found, dict):
+        raise TargetAwayError("The server's answer is no JSON object.")
+    return found
+
+
+def whole(body: bytes) -> dict[str, Any]:
+    """Returns what a server told of all its shards. Raises TargetAwayError if some of them said nothing."""
+    found = told(body)
+    if found.get("_shards", {}).get("failed") or found.get("timed_out"):
+        raise TargetAwayError("Not every shard answered.")
+    return found
+
+
+def known_documents(body: bytes, count: int) -> list[Any]:
+    """Returns what is known of each document of a multi-get. Raises TargetAwayError if of some nobody knows."""
+    found = told(body).get("docs", [])
+    if len(found) != count or any("error" in each for each in found):
+        raise TargetAwayError("The server does not know of every document whether it has it.")
+    return list(found)
+
+
 def sound_items(answer: bytes, count: int) -> list[Item]:
     """Returns what became of each document of a bulk: it was created, or was there before (`CONFLICT`).
 
@@ -93,7 +120,6 @@ def checked(status: int, body: bytes) -> bytes:
 def _type_of(body: bytes) -> str:
     """Returns the type of an error, which quotes nothing."""
     try:
-        found: Any = msgspec.json.decode(body)
-        return str(found["error"]["type"])[:100]
-    except (msgspec.DecodeError, KeyError, TypeError):
+        return str(told(body)["error"]["type"])[:100]
+    except (TargetAwayError, KeyError, TypeError):
         return ""

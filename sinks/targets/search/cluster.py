@@ -15,7 +15,7 @@ import uuid_utils
 from projector.writing.failure import OutsideError
 from sinks.settings import SinkSettings
 from sinks.target import Document, DocumentRefusedError, Gone, Identity, TargetAwayError, TargetRefusesError
-from sinks.targets.search.answers import CONFLICT, checked, sound_items
+from sinks.targets.search.answers import CONFLICT, checked, known_documents, sound_items, told, whole
 from sinks.targets.search.templates import STREAM, stream_of, template
 
 TIMEOUT = 30.0  # seconds; a batch has 60
@@ -24,7 +24,6 @@ PAGE = 1_000  # users in one answer
 NDJSON = {"Content-Type": "application/x-ndjson"}
 Indices = Mapping[str, Sequence[str]]  # of each stream, the newest last
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder().decode
 
 
 class SearchCluster:
@@ -45,8 +44,8 @@ class SearchCluster:
 
     async def open(self) -> UUID:
         """Makes the template and the default tenant's stream if they are missing; returns the id that they have."""
-        told = _decode(await self._ask("GET", "/"))
-        flat = "flat_object" if told.get("version", {}).get("distribution") == "opensearch" else "flattened"
+        server = told(await self._ask("GET", "/"))
+        flat = "flat_object" if server.get("version", {}).get("distribution") == "opensearch" else "flattened"
         found = await self._identity()
         target = found or UUID(int=uuid_utils.uuid7().int)
         await self._ask("PUT", f"/_index_template/{STREAM}", _encode(template(flat, str(target))))
@@ -57,10 +56,10 @@ class SearchCluster:
 
     async def _identity(self) -> UUID | None:
         answer = await self._ask("GET", f"/{STREAM}/_mapping", accept=(404,))
-        for index in _decode(answer).values():
-            told = index.get("mappings", {}).get("_meta", {}).get("footfall_sink") if isinstance(index, dict) else None
-            if told:
-                return UUID(told)
+        for index in told(answer).values():
+            found = index.get("mappings", {}).get("_meta", {}).get("footfall_sink") if isinstance(index, dict) else None
+            if found:
+                return UUID(found)
         return None
 
     async def close(self) -> None:
@@ -115,12 +114,13 @@ class SearchCluster:
         for tenant, wanted in ids.items():
             for index in indices.get(stream_of(tenant), ()):
                 answer = await self._ask("POST", f"/{index}/_mget?_source=false", _encode({"ids": wanted}))
-                found |= {(tenant, UUID(each["_id"])) for each in _decode(answer)["docs"] if each.get("found")}
+                there = [each for each in known_documents(answer, len(wanted)) if each.get("found")]
+                found |= {(tenant, UUID(each["_id"])) for each in there}
         return found
 
     async def _indices(self) -> dict[str, list[str]]:
         """Returns the backing indices of each stream, the newest last: only that one is written."""
-        answer = _decode(await self._ask("GET", f"/_data_stream/{STREAM}*", accept=(404,)))
+        answer = told(await self._ask("GET", f"/_data_stream/{STREAM}*", accept=(404,)))
         return {
             each["name"]: [index["index_name"] for index in each["indices"]] for each in answer.get("data_streams", ())
         }
@@ -132,7 +132,7 @@ class SearchCluster:
             stream = stream_of(tenant)
             if stream not in there:
                 continue
-            await self._ask("POST", f"/{stream}/_refresh")
+            whole(await self._ask("POST", f"/{stream}/_refresh"))
             query = {"bool": {"should": [_query(each) for each in gone if each.tenant_id == tenant]}}
             answer = await self._ask(
                 "POST",
@@ -140,8 +140,8 @@ class SearchCluster:
                 _encode({"query": query}),
                 timeout=ERASE_TIMEOUT,
             )
-            told = _decode(answer)
-            if told.get("failures") or told.get("version_conflicts") or told.get("timed_out"):
+            found = told(answer)
+            if found.get("failures") or found.get("version_conflicts") or found.get("timed_out"):
                 raise TargetAwayError("Not every document of an erased user could be deleted: it is tried again.")
 
     async def users(self, tenant_id: str) -> set[str]:
@@ -149,11 +149,11 @@ class SearchCluster:
         found: set[str] = set()
         after: dict[str, Any] = {}
         stream = stream_of(tenant_id)
-        await self._ask("POST", f"/{stream}/_refresh", accept=(404,))
+        whole(await self._ask("POST", f"/{stream}/_refresh", accept=(404,)))
         while True:
             source = {"size": PAGE, "sources": [{"user": {"terms": {"field": "user_id"}}}], **after}
             body = {"size": 0, "aggs": {"users": {"composite": source}}}
-            answer = _decode(await self._ask("POST", f"/{stream}/_search", _encode(body), accept=(404,)))
+            answer = whole(await self._ask("POST", f"/{stream}/_search", _encode(body), accept=(404,)))
             page = answer.get("aggregations", {}).get("users", {"buckets": ()})
             found |= {bucket["key"]["user"] for bucket in page["buckets"]}
             if not page.get("after_key"):
@@ -163,7 +163,7 @@ class SearchCluster:
     async def known_good_fails(self) -> OutsideError | None:
         """Creates a document again that is there. Its fields are looked at before its id is known."""
         body = _encode({"size": 1, "query": {"match_all": {}}, "sort": [{"@timestamp": "desc"}]})
-        hits = _decode(await self._ask("POST", f"/{STREAM},{STREAM}.*/_search", body))["hits"]["hits"]
+        hits = told(await self._ask("POST", f"/{STREAM},{STREAM}.*/_search", body))["hits"]["hits"]
         if not hits:
             raise TargetRefusesError("The server refuses a document, and there is none yet to compare it with.")
         hit = hits[0]
