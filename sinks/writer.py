@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from uuid import UUID
 
+from contracts.sealed.events import stub_name
 from contracts.types import Catalogue
 from projector.dead_letters.parking import park
 from projector.failpoints import reached
@@ -111,7 +112,8 @@ class SinkWriter(GenerationWriter):
         wanted = {found for _, found in await pseudonyms_of(connection, [marker.erasure.erasure_id])}
         if not wanted:
             raise ErasureNotAppliedError
-        return names | {name for each, name in by_pseudonym.items() if each in wanted}
+        stubs = {stub_name(each.hex()) for each in wanted}  # in a log that was rewritten, and sealed before
+        return names | stubs | {name for each, name in by_pseudonym.items() if each in wanted}
 
 
 def document_of(row: EventRow) -> Document:

@@ -10,6 +10,7 @@ from projector.privacy.audit_rows import write_audit_rows
 from projector.privacy.erased_users import stub_id
 from projector.privacy.letters import erase_letters
 from projector.privacy.marker import Marker
+from projector.privacy.unnamed import users_unnamed
 from projector.sealed.register import note_subjects
 from projector.writing.connection import Connection
 from read_model.pseudonyms import pseudonym, pseudonym_key
@@ -44,7 +45,8 @@ async def erase(connection: Connection, generation: str, markers: Sequence[Marke
     topic = markers[0].topic
     secret = await pseudonym_key(connection)
     # A rebuild knows users that are erased already by their stubs.
-    named = [(m, dict.fromkeys((m.user[1], stub_id(secret, m.user), *m.stubs))) for m in markers]
+    unnamed = await users_unnamed(connection, generation, secret, markers)
+    named = [(m, {m.user[1], stub_id(secret, m.user), *m.stubs, *unnamed.get(m, ())}) for m in markers]
     gone = [((m.user[0], name), m) for m, names in named for name in names]
     await connection.execute(
         ERASE,

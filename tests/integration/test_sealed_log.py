@@ -165,6 +165,32 @@ def test_an_erasure_can_be_read_until_its_own_markers_are_passed(footfall: Footf
     assert hits(footfall, CANARY, OLD) == {}
 
 
+def test_a_generation_that_paused_until_the_key_was_destroyed_forgets_the_user(
+    footfall: Footfall, keys: KeyStoreOfTest
+) -> None:
+    """It has rows of the user by name, plain and opened ones, and the marker names nobody any more."""
+    unfit = Raw(b'{"userId":"%b","eventType":"wink"}' % CANARY.encode(), CANARY.encode(), 2)
+    plain = [record_of(an_event(user, {"productId": "p-1"})) for user in (CANARY, "stays")]
+    produce(footfall, [*plain, unfit, *keys.sealed([record_of(an_event(CANARY, {"note": SECRET}))])])
+    projector = start_projector(footfall, **keys.environment())
+    wait_until_done(footfall, OLD, 4)
+    rebuild(footfall, "start")
+    wait_until_done(footfall, NEW, 4)
+    assert projector.terminate() == 0
+    rebuild(footfall, "pause")
+    start_projector(footfall, **keys.environment())
+    assert hits(footfall, CANARY, NEW).keys() >= {"processed_events", "user_activity", "dead_letters"}
+    privacy(footfall, "erase", CANARY, "--yes", "--wait", "0", code=1, keys=keys.environment())
+    wait_until_done(footfall, OLD, 10)
+    keys.sql("UPDATE key_store.erasures SET requested_at = now() - interval '2 hours'")
+    wait_until(lambda: not keys.sql("SELECT FROM key_store.erasures"), PATIENCE, "the key to be destroyed")
+    rebuild(footfall, "resume")
+    wait_until_done(footfall, NEW, 10)
+    assert hits(footfall, CANARY, NEW) == {} == hits(footfall, SECRET, NEW)
+    users = sql(footfall.servers, f"SELECT user_id FROM {NEW}.user_activity")
+    assert [row["user_id"] for row in users] == ["stays"]
+
+
 def letters(footfall: Footfall) -> list[Any]:
     return sql(footfall.servers, "SELECT * FROM read_g1.dead_letters ORDER BY parked_at, kafka_offset")
 
