@@ -57,7 +57,7 @@ class Sealer:
         self._keys: dict[str, bytes] = {}  # the records' key of each subject that is remembered, and perhaps of others
         self._months: dict[str, dict[bytes, bytes]] = {}
         self._startup_timeout = startup_timeout
-        self._nonces = nonces()
+        self._next_nonce = nonces().__next__
         self._log = get_logger("sealing")
 
     @asynccontextmanager
@@ -84,18 +84,18 @@ class Sealer:
         known = self._known.get(record.key)
         if known is None:
             return None
-        parts = unsealed_parts(record.value)
+        event_id, month, middle, secret = unsealed_parts(record.value)
         cipher = known.cipher
-        if known.month != parts.month or cipher is None:
-            month_key = self._months.get(known.subject.tenant_id, {}).get(parts.month)
+        if known.month != month or cipher is None:
+            month_key = self._months.get(known.subject.tenant_id, {}).get(month)
             if month_key is None:
                 return None
-            known.month, known.cipher = parts.month, cipher_of(known.subject.key, month_key)
+            known.month, known.cipher = month, cipher_of(known.subject.key, month_key)
             cipher = known.cipher
         product_of = self._products.get(record.headers[0][1])
-        product = NO_PRODUCT if product_of is None else product_of(parts.secret)
-        clear, nonce = clear_part(parts, known.named, product), next(self._nonces)
-        return sealed_record(record, known.key, clear, nonce + cipher.encrypt(nonce, parts.secret, clear))
+        product = NO_PRODUCT if product_of is None else product_of(secret)
+        clear, nonce = clear_part(event_id, known.named, middle, product), self._next_nonce()
+        return sealed_record(record, known.key, clear, nonce + cipher.encrypt(nonce, secret, clear))
 
     async def learn(self, records: Sequence[EventRecord]) -> bool:
         """Learns what `sealed` needs for these records. Returns False within `LOOK_TIMEOUT` if the store does not tell.

@@ -26,6 +26,7 @@ _METADATA_OF_V2 = b'"schema_version":"2.0","migrated_at":null}'
 # What stands between the values of version 3, from one quotation mark to the next.
 _TENANT, _SUBJECT, _KIND = b'","tenantId":"', b'","subjectId":"', b'","eventType":"'
 _TIME, _PRODUCT, _SEALED = b'","timestamp":"', b'","product":', b',"sealed":"'
+_START_V1, _PRODUCT_OF = b'{"eventId":"', b',"product":'
 _ID_LENGTH = 36
 USUAL_HEADERS = 3
 MONTH = 7  # characters of a time that name its month: 2026-11
@@ -67,27 +68,21 @@ class UserEventV3(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fi
 _decode = msgspec.json.Decoder(UserEventV3).decode
 
 
-class Unsealed(msgspec.Struct, frozen=True, gc=False):
-    """A plain record's value in parts."""
+def unsealed_parts(value: bytes) -> tuple[bytes, bytes, bytes, bytes]:
+    """Cuts a value of version 1 or 2 as `encode_new_event` wrote it.
 
-    event_id: bytes
-    month: bytes
-    middle: bytes  # type and time, as the value has them
-    secret: bytes  # what is to be sealed: JSON of `userId` and `payload`
-
-
-def unsealed_parts(value: bytes) -> Unsealed:
-    """Cuts a value of version 1 or 2 as `encode_new_event` wrote it."""
-    is_v1 = value.startswith(b'{"eventId":"')
+    Returns:
+        The event id; the month; type and time as the value has them; and what is to be sealed: JSON of `userId` and
+        `payload`. A tuple, as every sealed event pays for it.
+    """
+    is_v1 = value.startswith(_START_V1)
     event_id = _ID_V1 if is_v1 else _ID_V2
     user = event_id.stop + 2 if is_v1 else value.index(_USER, event_id.stop)
     kind = value.index(_TYPE, user)
-    quote = value.index(b'"', kind + len(_TYPE))  # after the type
-    time = quote + len(_TIME)
+    time = value.index(b'"', kind + len(_TYPE)) + len(_TIME)
     end = value.index(b'"', time) + 1
     payload = end if is_v1 else value.index(_PAYLOAD, end)
-    secret = b"{" + value[user:kind] + value[payload:]
-    return Unsealed(value[event_id], value[time : time + MONTH], value[kind:end], secret)
+    return value[event_id], value[time : time + MONTH], value[kind:end], b"{" + value[user:kind] + value[payload:]
 
 
 def naming(tenant_id: str, subject_id: str) -> bytes:
@@ -95,14 +90,21 @@ def naming(tenant_id: str, subject_id: str) -> bytes:
     return b'%b%b%b%b"' % (_TENANT, tenant_id.encode(), _SUBJECT, subject_id.encode())
 
 
-def clear_part(parts: Unsealed, named: bytes, product: bytes) -> bytes:
-    """The value before its seal: the associated data. `named`: see `naming`. `product`: JSON, a string or null."""
-    return b'%b%b%b%b,"product":%b' % (START_V3, parts.event_id, named, parts.middle, product)
+def clear_part(event_id: bytes, named: bytes, middle: bytes, product: bytes) -> bytes:
+    """The value before its seal: the associated data.
+
+    Args:
+        event_id: See `unsealed_parts`, as `middle`.
+        named: See `naming`.
+        middle: Type and time.
+        product: JSON, a string or null.
+    """
+    return START_V3 + event_id + named + middle + _PRODUCT_OF + product  # formatting takes a third longer
 
 
 def sealed_record(record: EventRecord, key: bytes, clear: bytes, sealed: bytes) -> EventRecord:
     """The record for Kafka. `key`: of the subject. No header tells what is sealed."""
-    value = b'%b,"sealed":"%b"}' % (clear, binascii.b2a_base64(sealed, newline=False))
+    value = clear + _SEALED + binascii.b2a_base64(sealed, newline=False) + b'"}'
     headers = record.headers
     if len(headers) > USUAL_HEADERS:
         headers = [header for header in headers if header[0] != HEADER_FINGERPRINT]

@@ -43,9 +43,9 @@ hard_texts = texts | st.sampled_from(
 
 
 def sealed(record: EventRecord, tenant: str) -> EventRecord:
-    parts = unsealed_parts(record.value)
-    clear = clear_part(parts, naming(tenant, SUBJECT), PRODUCT(parts.secret))
-    return sealed_record(record, key_of(tenant, SUBJECT), clear, seal(CIPHER, parts.secret, clear))
+    event_id, _, middle, secret = unsealed_parts(record.value)
+    clear = clear_part(event_id, naming(tenant, SUBJECT), middle, PRODUCT(secret))
+    return sealed_record(record, key_of(tenant, SUBJECT), clear, seal(CIPHER, secret, clear))
 
 
 def value_inside(value: bytes) -> bytes | None:
