@@ -54,4 +54,16 @@ def _from_running_stack(kind: type[BaseSettings], login: Login, variable: str | 
     found: dict[str, Any] = {} if variable is None else {variable: SecretStr(running.url(login))}
     if "kafka_bootstrap_servers" in kind.model_fields:
         found["kafka_bootstrap_servers"] = running.kafka
+        found |= _shape_of_several(kind, found, len(running.kafka.split(",")))
     return found
+
+
+def _shape_of_several(kind: type[BaseSettings], found: dict[str, Any], brokers: int) -> dict[str, Any]:
+    """Returns the shape that `footfall up` gives topics on several brokers, but for what the environment names."""
+    if brokers == 1:
+        return {}
+    from footfall.local.running import shape_of_topics
+
+    named = load_settings(kind, **found).model_fields_set
+    shape = shape_of_topics(brokers, None)
+    return {name: number for name, number in shape.items() if name in kind.model_fields and name not in named}

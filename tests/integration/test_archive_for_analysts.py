@@ -43,7 +43,7 @@ def test_spark_reads_the_archive(footfall: Footfall, tmp_path: Path) -> None:
     produce(footfall, a_day(1_000))
     archive(footfall, tmp_path / "archive", "run", given=FEW)
     told = printed("spark", SESSION + lines_for("spark.read"), tmp_path)
-    counts = [(kind, int(count)) for kind, count in re.findall(r"\|(\w+)\s*\|\s*(\d+)\|\n", told)]
+    counts = [(kind, int(count)) for kind, count in re.findall(r"\|\s*(\w+)\|\s*(\d+)\|\n", told)]
     assert sum(count for _, count in counts) == 1_000
     assert {kind for kind, _ in counts} == {"LOGIN", "PRODUCT_VIEW", "LOGOUT"}
 
