@@ -31,6 +31,9 @@ GRANT footfall_writer, footfall_reader TO footfall WITH ADMIN TRUE, INHERIT FALS
 ALTER ROLE footfall_query SET default_transaction_read_only = on;
 -- Disk space that one session's queries may use at once; the role cannot change it for itself.
 ALTER ROLE footfall_query SET temp_file_limit = '1GB';
+-- For sessions whose process is gone without a word: longer than any query (EXPORT_TIMEOUT_MS) or transaction of ours.
+ALTER ROLE footfall_query SET statement_timeout = '30min';
+ALTER ROLE footfall_query SET idle_in_transaction_session_timeout = '60s';
 
 ALTER DATABASE :"database" OWNER TO footfall;
 REVOKE ALL ON DATABASE :"database" FROM PUBLIC;

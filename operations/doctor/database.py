@@ -6,6 +6,7 @@ import asyncpg
 
 from operations.doctor.certificates import of_postgresql
 from operations.doctor.findings import Check, Finding, well_unless
+from operations.doctor.role_limits import role_limits
 from operations.doctor.writing import grants, writable
 from read_model.tables.schema_version import newest_migration, schema_state
 
@@ -209,5 +210,6 @@ CHECKS: dict[str, Check[asyncpg.Connection]] = {
     "clock": clock,
     "writing": writable,
     "grants": grants,
+    "limits of roles": role_limits,
     "PostgreSQL's certificate": of_postgresql,
 }

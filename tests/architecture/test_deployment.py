@@ -14,7 +14,9 @@ from ruamel.yaml import YAML
 
 from command_side.settings import CommandSettings
 from footfall.local.embedded.kafka.jars import KAFKA_VERSION
+from footfall.local.embedded.postgres.roles import Passwords, roles_sql
 from identity.settings import IdentitySettings
+from operations.doctor.role_limits import LIMITS
 from projector.settings import ProjectorSettings
 from query_side.settings import QuerySettings
 from tests.architecture.repository import ROOMS, ROOT
@@ -144,6 +146,14 @@ def test_each_process_has_a_role_of_its_own() -> None:
     created = (ROOT / "deploy" / "postgres" / "10-roles.sh").read_text()
     assert all(re.search(rf"CREATE ROLE {role}\s+LOGIN", created) for role in roles.values())
     assert "ALTER ROLE footfall_query SET default_transaction_read_only = on;" in created
+
+
+def test_the_query_sides_role_is_bounded_alike_wherever_it_is_made() -> None:
+    """The projector's is not: its transactions may rest while a sink writes, and what was cut off comes again."""
+    wanted = {"default_transaction_read_only": "on", **LIMITS}
+    made_by = ("deploy/postgres/10-roles.sh", "deploy/helm/examples/cloudnative-pg.yaml")
+    for text in (*((ROOT / name).read_text() for name in made_by), roles_sql(Passwords("a", "b", "c", "d"))):
+        assert dict(re.findall(r"ALTER ROLE footfall_query SET (\w+) = '?(\w+)'?", text)) == wanted
 
 
 @pytest.mark.parametrize(

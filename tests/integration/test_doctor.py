@@ -12,6 +12,7 @@ from footfall.cli.main import cli
 from operations.doctor import database, kafka
 from operations.doctor.findings import Finding, worst
 from operations.doctor.kafka import copies
+from operations.doctor.role_limits import role_limits
 from tests.conftest import Footfall
 from tests.drivers.commands import environment
 from tests.patience import PATIENCE
@@ -95,6 +96,28 @@ def test_a_server_that_is_away_hides_only_what_it_alone_can_tell(footfall: Footf
     verdicts = {each["check"]: each["verdict"] for each in found}
     assert (verdicts[server], verdicts[other], verdicts["projecting"]) == ("problem", "well", "unknown")
     assert "s3cret" not in json.dumps(found)
+
+
+async def test_a_role_that_only_reads_and_has_no_limits_is_named(footfall: Footfall) -> None:
+    connection = await asyncpg.connect(footfall.servers.admin_url)
+    limits = "statement_timeout = '1h'", "idle_in_transaction_session_timeout = 0"
+    transaction = connection.transaction()  # roles are the whole server's, which other tests use, too
+    await transaction.start()
+    try:
+        for role, group in (("unbounded", "footfall_reader"), ("writes", "footfall_writer")):
+            await connection.execute(f"CREATE ROLE {role} LOGIN IN ROLE {group}")
+        for limit in limits:
+            await connection.execute(f"ALTER ROLE unbounded SET {limit}")
+        says = {each.says: each.remedy for each in await role_limits(connection)}
+        (said,) = [each for each in says if "unbounded" in each]
+        assert "no idle_in_transaction_session_timeout, temp_file_limit:" in said
+        assert not [each for each in says if "writes" in each or "footfall_query" in each]
+        for statement in says[said].removeprefix("As a superuser: ").split("; "):
+            await connection.execute(statement)
+        assert not [each for each in await role_limits(connection) if "unbounded" in each.says]
+    finally:
+        await transaction.rollback()
+        await connection.close()
 
 
 async def test_thresholds(footfall: Footfall, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -103,6 +103,8 @@ ALTER ROLE {PROJECTOR} LOGIN PASSWORD '{passwords.projector}';
 ALTER ROLE {QUERY} LOGIN PASSWORD '{passwords.query}';
 ALTER ROLE {QUERY} SET default_transaction_read_only = on;
 ALTER ROLE {QUERY} SET temp_file_limit = '1GB';
+ALTER ROLE {QUERY} SET statement_timeout = '30min';
+ALTER ROLE {QUERY} SET idle_in_transaction_session_timeout = '60s';
 -- Migrations grant table privileges to these two groups; the owner may also add members.
 GRANT footfall_writer, footfall_reader TO {OWNER} WITH ADMIN OPTION;
 GRANT footfall_writer TO {PROJECTOR};
