@@ -89,6 +89,15 @@ class Bucket:
         found: list[str] = self._fs.find(f"{self.place}/{folder}")
         return found
 
+    def bytes(self) -> bytes:
+        """Whatever the archive's objects hold."""
+        return b"".join(self._fs.cat_file(name) for name in self.names(""))
+
+    def archived(self) -> list[dict[str, Any]]:
+        """See `archived`."""
+        tables = (pq.read_table(name, filesystem=self._fs, partitioning=None) for name in self.names("records"))
+        return [row for table in tables for row in table.to_pylist()]
+
     def hide_newest_entry(self) -> Callable[[], None]:
         """Removes the last entry of the manifest; what it returns puts it back."""
         name = self.names("manifest")[-1]

@@ -288,6 +288,42 @@ def test_erased_users_are_taken_out_of_an_archive_whatever_kills_the_command(
     assert noted(footfall, "archive rewrite")[-4:] == ["begun", "done"] * 2
 
 
+def test_an_archive_in_a_bucket_of_a_log_that_was_sealed_later_is_rewritten(footfall: Footfall, bucket: Bucket) -> None:
+    """The key of the marker is destroyed: users of plain events are found by the pseudonyms that projectors noted."""
+    keys, place, given = key_store_of(footfall), bucket.place, {"ARCHIVE_FILE_RECORDS": "20", **bucket.settings}
+    sealed = keys.sealed([record_of(an_event(user)) for user in (CANARY, "stays")])
+    produce(footfall, [*a_day(60), *of_canary(5), *sealed])
+    privacy(footfall, "erase", CANARY, "--yes", "--wait", "0", code=1, keys=keys.environment())
+    assert "no projector has applied" in rewritten_before(footfall, bucket, given)
+    projector = start_projector(footfall, **keys.environment())
+    wait_until(lambda: not keys.sql("SELECT FROM key_store.erasures"), PATIENCE, "the keys to be destroyed")
+    was = {told_by(row)[:2]: told_by(row) for row in bucket.archived()}
+    if "FOOTFALL_LONG" in os.environ:
+        killed(footfall, place, "rewrite", "--yes", at="archive_entered=kill", given=given)
+    found = archive_json(footfall, place, "rewrite", "--yes", given=given)
+    verified = archive_json(footfall, place, "verify", "--head", found["head"], given=given)
+    assert (verified["sound"], verified["strangers"], found["users"]) == (True, 0, 1)
+    now = {told_by(row)[:2]: told_by(row) for row in bucket.archived()}
+    changed = {at for at in now if now[at] != was[at]}
+    assert now.keys() == was.keys()
+    assert changed == {at for at in was if CANARY in str(was[at])}, "sealed records and markers stay as they are"
+    assert len(changed) == 5
+    assert not [name for name in bucket.names("") if "rewriting" in name]
+    assert CANARY.encode() not in bucket.bytes()
+    if "FOOTFALL_LONG" in os.environ:
+        given = {**given, **keys.environment()}
+        assert archive_json(footfall, place, "restore", given=given)["generation"] == NEW
+        wait_until_done(footfall, NEW, 73)
+        assert "is verified" in rebuild(footfall, "verify")
+    assert projector.terminate() == 0
+
+
+def rewritten_before(footfall: Footfall, bucket: Bucket, given: dict[str, str]) -> str:
+    """What a rewrite says that is too early."""
+    archive(footfall, bucket.place, "run", given=given)
+    return archive(footfall, bucket.place, "rewrite", "--yes", code=1, given=given)
+
+
 @pytest.mark.skipif("FOOTFALL_LONG" not in os.environ, reason="a key store and a front of its own; FOOTFALL_LONG=1")
 def test_the_archive_of_a_sealed_log_is_ciphertext_and_builds_a_generation(footfall: Footfall, tmp_path: Path) -> None:
     keys, place = key_store_of(footfall), tmp_path / "archive"
