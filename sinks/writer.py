@@ -17,6 +17,7 @@ from projector.privacy.letters import erase_letters
 from projector.privacy.marker import Marker
 from projector.sealed.register import pseudonyms_of
 from projector.writing.commit import Batch, Committed, Fenced, FencedError, GenerationWriter
+from projector.writing.conflicts import count_as_duplicates
 from projector.writing.connection import Connection
 from projector.writing.failure import OutsideError
 from projector.writing.rows import UNIX_EPOCH, EventRow
@@ -57,14 +58,15 @@ class SinkWriter(GenerationWriter):
                 stored = await self._target.write(list(map(document_of, rows)), positions)
                 await reached("after_rows")
                 known = [row for row in rows if (row.event.tenant_id, row.event.event_id) in stored]
-                await self._adjust_counts(connection, known)
+                known += batch.repeats  # a target forgets nothing for its age
+                await count_as_duplicates(connection, self.generation, known)
                 await park(connection, self.generation, batch.letters)
                 emptied = bool(batch.markers) and await self._erase(connection, batch.markers)
                 await reached("before_commit")
         except (FencedError, TargetIsOlderError):  # the claim that follows moves the checkpoints back to what it has
             return Fenced()
         repeats = sum(advance.duplicates for advance in batch.advances)
-        return Committed(len(rows) - len(known), repeats + len(known), letters_emptied=emptied)
+        return Committed(len(rows) + len(batch.repeats) - len(known), repeats + len(known), letters_emptied=emptied)
 
     async def apply(self, connection: Connection, rows: Sequence[EventRow]) -> list[EventRow]:
         """Writes rows, as `GenerationWriter.apply`; returns those that were stored before. It moves no position."""

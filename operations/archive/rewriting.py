@@ -15,6 +15,7 @@ import asyncpg
 import msgspec
 from aiokafka.structs import ConsumerRecord
 
+from operations.archive.coverage import Coverage
 from operations.archive.files.entries import Entry, Replaced
 from operations.archive.files.manifest import sound_manifest
 from operations.archive.files.reading import Place, Records
@@ -32,7 +33,10 @@ WHY = "erasure"
 
 
 class Rewritten(msgspec.Struct, frozen=True, rename="camel"):
-    """What a rewrite did. `users`: erased since the last one; `removed`: files that killed commands had left."""
+    """What a rewrite did. `users`: erased since the last one; `removed`: files that killed commands had left.
+
+    `problems`: a sentence for each partition that may still have records of erased users.
+    """
 
     place: str
     users: int
@@ -41,6 +45,7 @@ class Rewritten(msgspec.Struct, frozen=True, rename="camel"):
     entries: int
     head: str
     removed: int
+    problems: list[str]
 
 
 async def rewrite(
@@ -75,7 +80,9 @@ async def rewrite(
     await asyncio.to_thread(store.remove, UNDER_WAY)
     written = writer.written
     changed = sum(len(entry.replaced_offsets) for entry in written) - work.before
-    return Rewritten(store.place, marked.users, changed, len(written), writer.number, writer.head, removed)
+    return Rewritten(
+        store.place, marked.users, changed, len(written), writer.number, writer.head, removed, work.coverage.problems()
+    )
 
 
 def _secret(store: Store) -> bytes:
@@ -91,6 +98,7 @@ class _Work:
         self._store, self._records, self._writer, self._on_progress = store, records, writer, on_progress
         self._entries = [entry for entry in records.manifest.current if entry.file]
         self._total, self._passed = 2 * sum(entry.count for entry in self._entries), 0
+        self.coverage = Coverage()
         self.before = 0  # records that were replaced before, in files that are rewritten
 
     async def marked(self, connection: asyncpg.Connection) -> Marked:
@@ -99,6 +107,7 @@ class _Work:
         for entry in self._entries:
             replaced = frozenset(entry.replaced_offsets)
             async for record in self._of(entry):
+                self.coverage.add(record, was_replaced=record.offset in replaced)
                 if record.offset not in replaced:
                     found.add(record)
         return await found.marked(connection)

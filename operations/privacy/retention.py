@@ -5,7 +5,7 @@ bounded number of rows, in every generation. A rebuild replays the whole log; be
 forgets the same.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -13,7 +13,7 @@ import msgspec
 from operations.audit.deed import audited, by_url
 from operations.settings import PrivacySettings
 from projector.privacy.letters import EMPTIED, TENANT_ONLY
-from projector.privacy.retention import forget_old
+from projector.privacy.retention import forget_as_it_was, forget_old
 from read_model.connecting.pool import connect
 from read_model.generations.register import Connection, list_generations
 from read_model.generations.schema import tables_of
@@ -122,8 +122,9 @@ async def run(settings: PrivacySettings, actor: str) -> dict[str, Forgotten]:
     async with audited(by_url(url), "privacy retention run", actor=actor) as deed:
         connection = await connect(url, "footfall-privacy")
         try:
-            names = [each.name for each in await list_generations(connection) if each.state != "dropping"]
-            found = await forget(connection, names)
+            there = [each for each in await list_generations(connection) if each.state != "dropping"]
+            names = [each.name for each in there]
+            found = await _and_letters(connection, names, await forget_as_it_was(connection, there))
             await refresh_statistics(connection, names)
         finally:
             await connection.close()
@@ -143,9 +144,14 @@ async def refresh_statistics(connection: Connection, generations: Sequence[str])
 
 async def forget(connection: Connection, generations: Sequence[str]) -> dict[str, Forgotten]:
     """Deletes what is too old now from generations, up to the same moments in each."""
-    rows = await forget_old(connection, generations)
+    return await _and_letters(connection, generations, await forget_old(connection, generations))
+
+
+async def _and_letters(
+    connection: Connection, generations: Sequence[str], rows: Mapping[str, Mapping[str, int]]
+) -> dict[str, Forgotten]:
     now = datetime.now(UTC)
-    found = {name: Forgotten(dict(counts)) for name, counts in rows.items()}
+    found = {name: Forgotten(dict(rows.get(name, {}))) for name in generations}
     of_letters = [line for line in await lines(connection) if line.what == DEAD_LETTERS]
     for name in generations:
         await _forget_letters(connection, name, of_letters, now, found[name])

@@ -1,8 +1,6 @@
 """Turns fetched records into batches that are ready to commit."""
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from uuid import UUID
 
 import msgspec
 
@@ -16,7 +14,7 @@ from projector.privacy.marker import Marker, marker_of
 from projector.sealed.markers import sealed_marker
 from projector.sealed.records import OpenedRecord, as_in_the_log
 from projector.writing.commit import Advance, Batch
-from projector.writing.conflicts import differ
+from projector.writing.conflicts import distinct
 from projector.writing.failure import Diagnosis
 from projector.writing.fingerprint import fingerprint
 from projector.writing.rows import EventRow, KafkaRecord, to_row, to_rows
@@ -236,17 +234,10 @@ class _OneByOne:
 
 def _drop_duplicates(batch: Batch) -> None:
     """Keeps the first row of each event and counts the others as duplicates of their partition."""
-    first: dict[tuple[str, UUID], EventRow] = {}
-    repeats: Counter[int] = Counter()
-    for row in batch.rows:
-        kept = first.setdefault((row.event.tenant_id, row.event.event_id), row)
-        if kept is not row:
-            repeats[row.partition] += 1
-            if differ(kept.event, row.event):
-                batch.conflicts.append(row)
-    batch.rows[:] = first.values()
+    found = distinct(batch.rows)
+    batch.rows[:], batch.repeats[:], batch.conflicts[:] = found.rows, found.repeats, found.conflicts
     batch.advances[:] = [
-        msgspec.structs.replace(advance, duplicates=repeats[advance.partition]) for advance in batch.advances
+        msgspec.structs.replace(advance, duplicates=found.duplicates[advance.partition]) for advance in batch.advances
     ]
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from projector.writing.connection import Connection
+from read_model.generations.register import BUILT, Generation
 
 AT_ONCE = 2_000  # rows that a step looks at
 FIRST_MOMENT = datetime.min.replace(tzinfo=UTC)  # which asyncpg sends as -infinity
@@ -44,6 +45,18 @@ DECLARE = "SELECT ops.declare_retention($1, $2)"
 EVENTS = "SELECT * FROM ops.forget_events($1, $2, $3, $4, $5, $6, $7)"
 SESSIONS = "SELECT * FROM ops.forget_sessions($1, $2, $3, $4, $5, $6, $7)"
 HOURS = "SELECT ops.forget_hours($1, $2, $3, $4, $5)"
+# How far a build is in time: of the partition that is furthest behind, when the last stored record was made. Null: that
+# is not known of some partition that is behind the serving generation.
+CLOCK = """
+SELECT CASE WHEN bool_and(moment IS NOT NULL) THEN min(moment) END FROM (
+    SELECT CASE WHEN here.next_offset >= there.next_offset THEN $1::timestamptz ELSE (
+               SELECT recorded_at FROM {built}.processed_events AS e
+               WHERE e.kafka_topic = here.topic AND e.kafka_partition = here.partition
+               ORDER BY e.kafka_offset DESC LIMIT 1) END AS moment
+    FROM {serving}.checkpoints AS there
+    LEFT JOIN {built}.checkpoints AS here ON (here.topic, here.partition) = (there.topic, there.partition)
+) AS partitions
+"""
 
 
 class Forgetting:
@@ -51,12 +64,12 @@ class Forgetting:
 
     def __init__(self, connection: Connection, generation: str, as_of: datetime, *, rest: float = 0.0) -> None:
         """`rest`: seconds of rest for each second of work."""
-        self._connection, self._generation, self._as_of, self._rest = connection, generation, as_of, rest
+        self._connection, self.generation, self._as_of, self._rest = connection, generation, as_of, rest
         self.rows: Counter[str] = Counter()
 
     async def all_tenants(self) -> None:
         """Deletes of every tenant. Raises asyncpg's errors; what was deleted until then stays deleted."""
-        for row in await self._connection.fetch(TENANTS.format(generation=self._generation)):
+        for row in await self._connection.fetch(TENANTS.format(generation=self.generation)):
             await self._of_tenant(row["tenant_id"])
 
     async def _of_tenant(self, tenant_id: str) -> None:
@@ -93,7 +106,7 @@ class Forgetting:
 
     async def _step(self, statement: str, *arguments: object) -> Any:
         began = time.monotonic()
-        [row] = await self._connection.fetch(statement, self._generation, *arguments, AT_ONCE)
+        [row] = await self._connection.fetch(statement, self.generation, *arguments, AT_ONCE)
         await asyncio.sleep(self._rest * (time.monotonic() - began))
         return row
 
@@ -103,11 +116,32 @@ async def forget_old(
 ) -> dict[str, Counter[str]]:
     """Deletes from generations what is too old now, up to the same moments in each. Returns rows by table."""
     now = datetime.now(UTC)
-    found = {name: Forgetting(connection, name, now, rest=rest) for name in generations}
+    return await _forgotten(connection, [Forgetting(connection, name, now, rest=rest) for name in generations])
+
+
+async def forget_as_it_was(
+    connection: Connection, generations: Sequence[Generation], *, rest: float = 0.0
+) -> dict[str, Counter[str]]:
+    """As `forget_old`; but a build forgets only what was too old when the last of its records were made.
+
+    What came twice must find the first one there, in a rebuild too: else it would be counted twice.
+    """
+    now, found = datetime.now(UTC), []
+    serving = next(each.name for each in generations if each.state == "active")
+    for each in generations:
+        as_of = now
+        if each.state in BUILT:
+            as_of = await connection.fetchval(CLOCK.format(serving=serving, built=each.name), now)
+        if as_of is not None:
+            found.append(Forgetting(connection, each.name, as_of, rest=rest))
+    return await _forgotten(connection, found)
+
+
+async def _forgotten(connection: Connection, found: Sequence[Forgetting]) -> dict[str, Counter[str]]:
     if await connection.fetchval(ANY_LINE):
-        for each in found.values():
+        for each in found:
             await each.all_tenants()
-    return {name: each.rows for name, each in found.items()}
+    return {each.generation: each.rows for each in found}
 
 
 async def declare(connection: Connection, event_days: int | None, count_days: int | None) -> None:

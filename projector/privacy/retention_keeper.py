@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from projector.privacy.retention import declare, forget_old
+from projector.privacy.retention import declare, forget_as_it_was
 from projector.settings import ProjectorSettings
 from read_model.connecting.pool import connect
 from read_model.generations.register import list_generations
@@ -59,8 +59,8 @@ class RetentionKeeper:
             await declare(connection, self._settings.retention_days, self._settings.retention_counts_days)
             if self._settings.retention_days is None:
                 return
-            names = [each.name for each in await list_generations(connection) if each.state != "dropping"]
-            found = await forget_old(connection, names, rest=REST)
+            there = [each for each in await list_generations(connection) if each.state != "dropping"]
+            found = await forget_as_it_was(connection, there, rest=REST)
         finally:
             connection.terminate()
         for generation, rows in found.items():

@@ -23,7 +23,7 @@ from projector.projections import PROJECTIONS
 from projector.projections.event_batch import event_batch_of
 from projector.projections.meanings import Meanings
 from projector.projections.projection import Projection, arguments, ctes, statement
-from projector.writing.conflicts import conflicting
+from projector.writing.conflicts import conflicting, count_as_duplicates, forget_repeated, identity, in_turns
 from projector.writing.connection import Connection
 from projector.writing.rows import COLUMN_TYPES, COLUMNS, EventRow, Stored, column_arrays, copy_bytes
 
@@ -59,10 +59,11 @@ class Batch(msgspec.Struct, frozen=True):
     letters: list[DeadLetter] = msgspec.field(default_factory=list)
     conflicts: list[EventRow] = msgspec.field(default_factory=list)  # repeats within the batch that differ
     markers: list[Marker] = msgspec.field(default_factory=list)  # of users to erase, after all else is stored
+    repeats: list[EventRow] = msgspec.field(default_factory=list)  # of the same events, perhaps new (`Distinct`)
 
 
 class Committed(msgspec.Struct, frozen=True):
-    """The batch is stored. `stored` + `duplicates` = the batch's rows plus the duplicates within the batch.
+    """The batch is stored. `stored` + `duplicates` = its rows and repeats, plus the duplicates within the batch.
 
     `conflicts`: duplicates that differ from the stored event of the same id. `letters_emptied`: those of erased users.
     """
@@ -100,12 +101,6 @@ SET next_offset = w.new_offset, stored = c.stored + w.stored, duplicates = c.dup
 FROM wanted AS w
 WHERE c.topic = w.topic AND c.partition = w.partition AND c.next_offset = w.old_offset AND c.epoch = w.epoch
 RETURNING c.partition, {durability}
-"""
-
-ADJUST = """
-UPDATE {generation}.checkpoints AS c SET stored = c.stored - w.known, duplicates = c.duplicates + w.known
-FROM unnest($1::text[], $2::int[], $3::bigint[]) AS w(topic, partition, known)
-WHERE c.topic = w.topic AND c.partition = w.partition
 """
 
 # `held` locks the checkpoints. Unless it finds every partition of the batch, neither rows nor checkpoints change.
@@ -158,7 +153,6 @@ class GenerationWriter:
         parts = ctes(projections, first=after_positions, guard="(SELECT yes FROM allowed)", generation=generation)
         durability = DURABILITY.format(generation=generation)
         self._advance = ADVANCE.format(generation=generation, durability=durability)
-        self._adjust = ADJUST.format(generation=generation)
         self._in_one = IN_ONE_STATEMENT.format(
             generation=generation,
             columns=columns,
@@ -185,7 +179,7 @@ class GenerationWriter:
         return outcome
 
     async def _store(self, connection: Connection, batch: Batch) -> Committed | Fenced:
-        if batch.letters or batch.markers:
+        if batch.letters or batch.markers or batch.repeats:
             return await self._skipping_stored(connection, batch)
         try:
             if len(batch.rows) < COPY_FROM_ROWS:
@@ -235,8 +229,10 @@ class GenerationWriter:
                 await self._advance_checkpoints(connection, batch)
                 await reached("after_checkpoint")
                 known = await self.apply(connection, batch.rows)
+                for repeats in in_turns(batch.repeats):
+                    known += await self.apply(connection, repeats)
                 differing = await conflicting(connection, self.generation, known)
-                await self._adjust_counts(connection, known)
+                await count_as_duplicates(connection, self.generation, known)
                 await park(connection, self.generation, batch.letters)
                 emptied = await erase(connection, self.generation, batch.markers)
                 await reached("before_commit")
@@ -249,14 +245,25 @@ class GenerationWriter:
     async def apply(self, connection: Connection, rows: Sequence[EventRow]) -> list[EventRow]:
         """Stores those of the rows whose event is new, and projects them; returns the others.
 
+        New is, too, whose stored event was too old to be kept when the record was made, whether it has gone yet or not.
         Moves no checkpoint: the caller holds the partition, in the transaction that the connection is in.
+
+        `rows`: of distinct events.
         """
+        known = await self._apply_new(connection, rows)
+        too_old = await forget_repeated(connection, self.generation, known)
+        if not too_old:
+            return known
+        await self._apply_new(connection, [row for row in known if identity(row) in too_old])
+        return [row for row in known if identity(row) not in too_old]
+
+    async def _apply_new(self, connection: Connection, rows: Sequence[EventRow]) -> list[EventRow]:
         returned = await connection.fetch(self._insert_new, *self._columns(rows))
         new = {(row["tenant_id"], row["event_id"]) for row in returned}
-        fresh = [row for row in rows if (row.event.tenant_id, row.event.event_id) in new]
+        fresh = [row for row in rows if identity(row) in new]
         if fresh and self._projections:
             await connection.execute(self._project, *arguments(self._projections, event_batch_of(fresh, self.meanings)))
-        return [row for row in rows if (row.event.tenant_id, row.event.event_id) not in new]
+        return [row for row in rows if identity(row) not in new]
 
     def _columns(self, rows: Sequence[EventRow]) -> tuple[Sequence[object], ...]:
         return column_arrays(rows, self._stored(rows))
@@ -269,22 +276,16 @@ class GenerationWriter:
         if len(moved) != len(batch.advances):
             raise FencedError
 
-    async def _adjust_counts(self, connection: Connection, known: Sequence[EventRow]) -> None:
-        if not known:
-            return
-        counts = Counter((row.topic, row.partition) for row in known)
-        topics, partitions = zip(*counts, strict=True)
-        await connection.execute(self._adjust, list(topics), list(partitions), list(counts.values()))
-
 
 def _all_stored(batch: Batch) -> Committed:
     duplicates = sum(advance.duplicates for advance in batch.advances)
-    return Committed(len(batch.rows), duplicates, len(batch.conflicts))
+    return Committed(len(batch.rows) + len(batch.repeats), duplicates, len(batch.conflicts))
 
 
 def _advances(batch: Batch) -> tuple[list[object], ...]:
     advances = batch.advances
     stored = Counter([row.partition for row in batch.rows])
+    stored.update(row.partition for row in batch.repeats)
     return (
         [advance.topic for advance in advances],
         [advance.partition for advance in advances],

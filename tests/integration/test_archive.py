@@ -22,6 +22,7 @@ from operations.archive.files.manifest import sound_manifest
 from operations.archive.files.reading import Place, Records
 from operations.archive.files.refusal import ArchiveError
 from operations.archive.files.stores import Directory
+from operations.archive.running import Log
 from tests.architecture.repository import ROOT
 from tests.conftest import Footfall
 from tests.drivers.archiving import Bucket, a_bucket, archive, archive_json, archived, files, killed, started
@@ -254,6 +255,18 @@ def test_erased_users_are_taken_out_of_an_archive_whatever_kills_the_command(
     produce(footfall, of_canary(2))  # the user is back
     wait_until_done(footfall, OLD, 720 + 6 + 2)
     few = {"ARCHIVE_FILE_RECORDS": "40"}
+    spans, partial = Log.spans, tmp_path / "partial"
+
+    async def without_an_end(log: Log) -> dict[int, tuple[int, int]]:
+        return {p: (begin, 5 if p == 5 else end) for p, (begin, end) in (await spans(log)).items()}
+
+    with patch.object(Log, "spans", without_an_end):  # as a run that is killed, or refuses a partition
+        archive(footfall, partial, "run")
+    assert "Partition 5 of the archive has records from before 1 erasures" in archive(
+        footfall, partial, "rewrite", "--yes", code=1
+    )
+    archive(footfall, partial, "run")
+    archive(footfall, partial, "rewrite", "--yes")
     ran = archive_json(footfall, place, "run", given=few)
     was = {told_by(row)[:2]: told_by(row) for row in archived(place)}
     untouched = {path: path.read_bytes() for path in files(place)}

@@ -8,10 +8,11 @@ from datetime import datetime
 import asyncpg
 import httpx
 import pytest
+from msgspec.msgpack import encode
 from pydantic import SecretStr
 from valkey.asyncio import Valkey
 
-from query_side.activity.kept_answers import KeptAnswers
+from query_side.activity.kept_answers import Kept, KeptAnswers
 from query_side.activity.queries import ProductViews, top_products
 from query_side.activity.valkey_cache import PREFIX, ValkeyCache
 from query_side.log_positions import read_your_writes
@@ -140,7 +141,12 @@ async def test_what_somebody_else_wrote_into_valkey_is_no_answer(world: World, v
         assert await world.views("acme") == 0
         mine, theirs = [key async for key in client.scan_iter(match=f"{PREFIX}*")]
         swapped = [await client.get(theirs), await client.get(mine)]
-        for values in (swapped, [b"", b""], [b"rubbish", b"\x93\xa1k\x80\xa2[]"]):
+        bodies = (b'[{"product":"p-1"}]', b"[")  # an answer as another release keeps it, and half of one
+        others = [
+            encode(Kept(key.removeprefix(PREFIX.encode()).decode(), {0: (5, 0)}, body))
+            for key, body in zip((mine, theirs), bodies, strict=True)
+        ]
+        for values in (swapped, [b"", b""], [b"rubbish", b"\x93\xa1k\x80\xa2[]"], others):
             for key, value in zip((mine, theirs), values, strict=True):
                 await client.set(key, value, px=MINUTE)
             assert [await world.views(), await world.views("acme")] == [1, 0]

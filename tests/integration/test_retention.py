@@ -168,6 +168,41 @@ def test_a_projector_forgets_by_its_setting_and_readers_are_told(footfall: Footf
     assert sum(kept(footfall, OLD).values()) == 6
 
 
+def used_twice(partition: int, first: int, again: int) -> list[Raw]:
+    """Two records of one id, so many days ago."""
+    made = UUID(int=8 << 76 | 2 << 62 | partition)
+    moments = [NOW - timedelta(days=days) for days in (first, again)]
+    events = [record_of(an_event(event_id=made, timestamp=moment), partition) for moment in moments]
+    return [replace(each, timestamp_ms=round(at.timestamp() * 1000)) for each, at in zip(events, moments, strict=True)]
+
+
+def test_a_rebuild_tells_a_repeat_from_a_new_event_as_the_running_generation_did(footfall: Footfall) -> None:
+    privacy(footfall, "retention", "set", "--days", "60")
+    (gone, new), (kept_then, repeat) = used_twice(0, 100, 2), used_twice(1, 62, 58)
+    produce(footfall, [gone, kept_then, repeat])
+    projector = start_projector(footfall)
+    wait_until_processed(footfall, 3)
+    privacy(footfall, "retention", "run")
+    produce(footfall, [new])
+    wait_until_processed(footfall, 4)
+    assert kept(footfall, OLD) == {("PRODUCT_VIEW", 2): 1}
+    projector.terminate()
+
+    rebuild(footfall, "start")
+    holds = f"""UPDATE ops.generations SET holds = '{{"1": 1}}', held_until = now() + '1 hour' WHERE name = '{NEW}'"""
+    sql(footfall.servers, holds)
+    start_projector(footfall)
+    wait_until_done(footfall, NEW, 3)
+    privacy(footfall, "retention", "run")  # the first of the two waits for its repeat
+    sql(footfall.servers, "UPDATE ops.generations SET holds = NULL, held_until = NULL")
+    wait_until_done(footfall, NEW, 4)
+    found = rebuild(footfall, "verify", "--json")
+    assert json.loads(found)["equal"], found
+    assert kept(footfall, NEW) == {("PRODUCT_VIEW", 2): 1}
+    counted = [total(footfall, f"SELECT sum(events) FROM {each}.activity_hourly") for each in (OLD, NEW)]
+    assert counted == [3, 3]
+
+
 async def assert_no_more_than_the_lines_say(footfall: Footfall) -> None:
     """The projector's role deletes by the functions only, and they know no moment but today."""
     events = "SELECT deleted FROM ops.forget_events('read_g1', 'default', '', '2099-01-01', '-infinity', $1, 1000)"

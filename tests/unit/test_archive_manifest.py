@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from footfall.cli.archive import terminal
 from footfall.cli.main import cli
 from operations.archive.files.entries import FIRST, FORMAT, Entry, encoded, hash_of
+from operations.archive.files.stores import Directory
 
 TOPIC, ANEW = UUID(int=1), UUID(int=2)
 # Of offsets without a record, so that the archive needs no file: partition, begin, end.
@@ -79,3 +80,18 @@ def test_a_chain_of_one_log_is_sound(tmp_path: Path) -> None:
 )
 def test_what_does_not_follow_is_named(tmp_path: Path, change: Change, kind: str, number: int, what: str) -> None:
     assert verified(tmp_path, change) == (1, [(kind, f"manifest/{number:012d}.json", what)])
+
+
+def test_of_two_who_create_a_name_at_once_one_is_refused_whatever_their_process_ids(tmp_path: Path) -> None:
+    """In containers that share the place, every run may be process 1."""
+    link, name = Path.hardlink_to, "manifest/000000000001.json"
+
+    def overtaken(self: Path, target: Path) -> None:
+        with patch.object(Path, "hardlink_to", link):
+            Directory(tmp_path).create(name, b"theirs")
+        link(self, target)
+
+    with patch.object(Path, "hardlink_to", overtaken), pytest.raises(FileExistsError):
+        Directory(tmp_path).create(name, b"ours")
+    assert (tmp_path / name).read_bytes() == b"theirs"
+    assert Directory(tmp_path).names("staging/") == []

@@ -119,7 +119,7 @@ def restore(max_rate: int | None, *, as_json: bool) -> None:
 
 
 def rewrite(*, yes: bool, as_json: bool) -> None:
-    """Rewrites, and prints what was taken out."""
+    """Rewrites, and prints what was taken out. Exits 1 if erased users may be left."""
     settings = operator_settings(ArchiveRewriteSettings, "owner")
     failpoints.arm(os.environ)
     products = product_fields(load_catalogue(settings.event_types_file))
@@ -144,9 +144,12 @@ def rewrite(*, yes: bool, as_json: bool) -> None:
         found = asyncio.run(go())
     if as_json:
         click.echo(msgspec.json.encode(found))
-        return
-    click.echo(f"{found.records:,} records of {found.users:,} erased users, in {found.files:,} files, are stubs now.")
-    click.echo(f"The archive has {found.entries:,} entries; the hash of the last is {found.head}")
+    else:
+        click.echo(f"{found.records:,} records of {found.users:,} erased users, in {found.files:,} files, are stubs.")
+        click.echo(f"The archive has {found.entries:,} entries; the hash of the last is {found.head}")
+    for problem in found.problems:
+        click.echo(problem, err=True)
+    sys.exit(1 if found.problems else 0)
 
 
 class Progress:
