@@ -22,7 +22,8 @@ RUN --mount=type=cache,target=/root/.cache/uv uv sync --frozen --no-dev --extra 
 
 FROM python:3.13-slim
 RUN groupadd --system --gid 10001 footfall \
- && useradd --system --uid 10001 --gid footfall --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin footfall
+ && useradd --system --uid 10001 --gid footfall --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin footfall \
+ && install --directory --owner=10001 --group=10001 /data
 COPY --from=builder /app/.venv /app/.venv
 COPY alembic.ini /app/
 COPY migrations /app/migrations

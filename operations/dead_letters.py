@@ -1,4 +1,7 @@
-"""Lists, shows, redrives and discards dead letters of the active generation: the work behind `footfall dlq`."""
+"""Lists, shows, redrives and discards dead letters: the work behind `footfall dlq`.
+
+They are those of the active generation, or of the sink whose schema is named.
+"""
 
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -15,8 +18,10 @@ from operations.settings import DlqSettings
 from projector.dead_letters.letter_filter import MATCHES, LetterFilter
 from projector.dead_letters.parking import header_name
 from projector.dead_letters.redrive import LetterOutcome, Options, Redrive, active_generation
+from projector.dead_letters.redrive_attempt import RedriveError
 from projector.projections.projection import PLAN_SETTINGS
 from projector.sealed.keys import Keys, opening
+from projector.sealed.opener import Unsealed
 from projector.writing.commit import GenerationWriter
 from read_model.audit import AuditEntry, write_entry
 from read_model.connecting.pool import Connection, connect
@@ -52,6 +57,7 @@ SELECT kafka_topic, kafka_partition, behind_offset, count(*) AS letters, min(par
 FROM read.dead_letters WHERE {OF_VIEW} AND behind_offset IS NOT NULL
 GROUP BY kafka_topic, kafka_partition, behind_offset ORDER BY letters DESC, kafka_partition, behind_offset LIMIT 20
 """  # noqa: S608 - composed of constants
+SINKS = "SELECT name FROM ops.sinks ORDER BY name"
 FIRST = ("", -1, -1)  # before every letter
 
 SHOW = f"""
@@ -61,27 +67,40 @@ FROM {{generation}}.dead_letters WHERE kafka_topic = $1 AND kafka_partition = $2
 
 
 @asynccontextmanager
-async def _connected(settings: DlqSettings) -> AsyncIterator[tuple[asyncpg.Connection, str]]:
-    """Yields a connection and the name of the generation that is active now."""
+async def _connected(settings: DlqSettings, sink: str | None) -> AsyncIterator[tuple[asyncpg.Connection, str]]:
+    """Yields a connection and whose letters are meant: of the sink, or of the generation that is active now."""
     connection = await connect(settings.database_url.get_secret_value(), "footfall-dlq", settings=PLAN_SETTINGS)
     try:
-        yield connection, await active_generation(connection)
+        yield connection, await (active_generation(connection) if sink is None else _known(connection, sink))
     finally:
         await connection.close()
 
 
-async def list_letters(settings: DlqSettings, chosen: LetterFilter, limit: int) -> tuple[list[dict[str, Any]], int]:
+async def _known(connection: asyncpg.Connection, sink: str) -> str:
+    names = [row["name"] for row in await connection.fetch(SINKS)]
+    if sink not in names:
+        raise RedriveError(f"There is no {sink} in this database. Its sinks: {', '.join(names) or 'none'}.")
+    return sink
+
+
+async def list_letters(
+    settings: DlqSettings, chosen: LetterFilter, limit: int, sink: str | None = None
+) -> tuple[list[dict[str, Any]], int]:
     """Lists the letters that the filter matches.
 
     Args:
         settings: Names the database.
         chosen: The filter.
         limit: Rows at most.
+        sink: The schema of a sink; None: the active generation.
 
     Returns:
         The rows in the order of topic, partition and offset, and how many letters match without the limit.
+
+    Raises:
+        RedriveError: There is no such sink.
     """
-    async with _connected(settings) as (connection, generation):
+    async with _connected(settings, sink) as (connection, generation):
         rows = await connection.fetch(LIST.format(generation=generation), *chosen.arguments(), limit)
         count = await connection.fetchval(COUNT.format(generation=generation), *chosen.arguments())
     return [dict(row) for row in rows], count
@@ -108,14 +127,22 @@ async def waiting_letters(connection: Connection, chosen: LetterFilter) -> list[
 
 
 async def show_letter(
-    settings: DlqSettings, topic: str, partition: int, offset: int, *, raw: bool, actor: str = ""
+    settings: DlqSettings,
+    topic: str,
+    partition: int,
+    offset: int,
+    *,
+    raw: bool,
+    actor: str = "",
+    sink: str | None = None,
 ) -> dict[str, Any] | None:
     """Returns all columns of the letter at one log position, or None if there is none.
 
     The record's value is included only with `raw`: as text if it is UTF-8, otherwise as hexadecimal digits. The audit
     log has who opened it, before anything of it is returned. `actor`: who, if it is not this terminal's user.
+    `sink`: as of `list_letters`.
     """
-    async with _connected(settings) as (connection, generation):
+    async with _connected(settings, sink) as (connection, generation):
         row = await connection.fetchrow(SHOW.format(generation=generation), topic, partition, offset)
         if row is None:
             return None
@@ -165,9 +192,28 @@ async def redrive_letters(
         KeysError: The key store cannot be used.
         RedriveError: The redrive is not possible; the text says why.
     """
-    async with _connected(settings) as (connection, generation), opening(keys, catalogue) as opener:
+    async with _connected(settings, None) as (connection, generation), opening(keys, catalogue) as opener:
         redrive = Redrive(connection, GenerationWriter(generation, catalogue), options, opener)
         async with _audited(connection, "dlq redrive", chosen, options) as deed:
+            return _counted(deed, await redrive.redrive(chosen, progress))
+
+
+async def redrive_of_sink(
+    settings: DlqSettings,
+    chosen: LetterFilter,
+    options: Options,
+    progress: Callable[[int], None],
+    writer: GenerationWriter,
+    opener: Unsealed,
+) -> list[LetterOutcome]:
+    """Writes the matching letters of a sink into its engine.
+
+    Arguments, result and errors are those of `redrive_letters`, and these: `writer`, into the sink; `opener`, which
+    makes of a sealed record what the sink has of it.
+    """
+    async with _connected(settings, writer.generation) as (connection, _):
+        redrive = Redrive(connection, writer, options, opener)
+        async with _audited(connection, f"dlq redrive {writer.generation}", chosen, options) as deed:
             return _counted(deed, await redrive.redrive(chosen, progress))
 
 
@@ -183,9 +229,33 @@ async def discard_letters(
 
     Arguments, result and errors are those of `redrive_letters`.
     """
-    async with _connected(settings) as (connection, generation):
-        redrive = Redrive(connection, GenerationWriter(generation, catalogue), options)
-        async with _audited(connection, "dlq discard", chosen, options) as deed:
+    return await _discard(settings, catalogue, chosen, options, progress, None)
+
+
+async def discard_of_sink(
+    settings: DlqSettings,
+    catalogue: Catalogue,
+    chosen: LetterFilter,
+    options: Options,
+    progress: Callable[[int], None],
+    sink: str,
+) -> list[LetterOutcome]:
+    """Discards the matching letters of a sink, as `discard_letters`; `sink`: its schema."""
+    return await _discard(settings, catalogue, chosen, options, progress, sink)
+
+
+async def _discard(
+    settings: DlqSettings,
+    catalogue: Catalogue,
+    chosen: LetterFilter,
+    options: Options,
+    progress: Callable[[int], None],
+    sink: str | None,
+) -> list[LetterOutcome]:
+    async with _connected(settings, sink) as (connection, found):
+        redrive = Redrive(connection, GenerationWriter(found, catalogue), options)
+        action = "dlq discard" if sink is None else f"dlq discard {sink}"
+        async with _audited(connection, action, chosen, options) as deed:
             return _counted(deed, await redrive.discard(chosen, progress))
 
 

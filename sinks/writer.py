@@ -39,6 +39,8 @@ class ErasureNotAppliedError(OutsideError):
 class SinkWriter(GenerationWriter):
     """Commits batches to one sink: the schema named `generation`, and its target."""
 
+    ordered = False
+
     def __init__(
         self, name: str, catalogue: Catalogue, target: Target, target_id: UUID, tenants: frozenset[str]
     ) -> None:
@@ -52,8 +54,7 @@ class SinkWriter(GenerationWriter):
         try:
             async with connection.transaction():
                 await self._advance_checkpoints(connection, batch)
-                if await connection.fetchval(TARGET, self.generation) != self._target_id:
-                    raise AnotherTargetError(self.generation)
+                await self._check_target(connection)
                 await reached("after_checkpoint")
                 stored = await self._target.write(list(map(document_of, rows)), positions)
                 await reached("after_rows")
@@ -70,8 +71,15 @@ class SinkWriter(GenerationWriter):
 
     async def apply(self, connection: Connection, rows: Sequence[EventRow]) -> list[EventRow]:
         """Writes rows, as `GenerationWriter.apply`; returns those that were stored before. It moves no position."""
-        stored = await self._target.write(list(map(document_of, rows)), {})
-        return [row for row in rows if (row.event.tenant_id, row.event.event_id) in stored]
+        await self._check_target(connection)
+        wanted = [row for row in rows if not self._tenants or row.event.tenant_id in self._tenants]
+        stored = await self._target.write(list(map(document_of, wanted)), {})
+        return [row for row in wanted if (row.event.tenant_id, row.event.event_id) in stored]
+
+    async def _check_target(self, connection: Connection) -> None:
+        """Raises AnotherTargetError if the register says that the sink has another target."""
+        if await connection.fetchval(TARGET, self.generation) != self._target_id:
+            raise AnotherTargetError(self.generation)
 
     async def stored_row_fails(self) -> Exception | None:
         """Returns why a document that is stored already could not be written now; None: it could."""

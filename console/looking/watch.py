@@ -13,7 +13,8 @@ from console.looking.scrape import ProcessSeen, Scraper
 from contracts.types import Catalogue
 from operations.doctor.examine import AWAY, examine, told
 from operations.doctor.findings import ORDER, Finding, Verdict, worst
-from operations.status import GenerationStatus, Observer, PartitionStatus, Status, observing
+from operations.status.observer import Observer, observing
+from operations.status.report import GenerationStatus, PartitionStatus, SinkStatus, Status
 from projector.settings import ProjectorSettings
 from telemetry.background import running_beside
 from telemetry.logs import get_logger
@@ -188,11 +189,13 @@ def paces_between(
     if now is None or before.status is None:
         return {}
     seconds = max(0.5, (at - before.at).total_seconds())
-    stood = {(one.name, each.partition): each for one in before.status.generations for each in one.partitions}
+    ones: list[GenerationStatus | SinkStatus] = [*before.status.generations, *before.status.sinks]
+    stood = {(one.name, each.partition): each for one in ones for each in one.partitions}
     found = {}
-    for generation in now.generations:
-        for each in generation.partitions:
-            place = generation.name, each.partition
+    seen: list[GenerationStatus | SinkStatus] = [*now.generations, *now.sinks]
+    for one in seen:
+        for each in one.partitions:
+            place = one.name, each.partition
             was = stood.get(place, each)
             pace = Pace(
                 max(0, (each.checkpoint or 0) - (was.checkpoint or 0)) / seconds,

@@ -45,7 +45,12 @@ async def projectors(request: AnyRequest, console: TheConsole) -> Response[bytes
     asked = asking.query.get("range", "15m")
     asked = asked if asked in RANGES else "15m"
     return asking.page(
-        template, generations=seen_generations(asking), paces=console.watch.paces, asked=asked, ranges=list(RANGES)
+        template,
+        generations=seen_generations(asking),
+        sinks=seen_sinks(asking),
+        paces=console.watch.paces,
+        asked=asked,
+        ranges=list(RANGES),
     )
 
 
@@ -82,6 +87,12 @@ def chosen(form: dict[str, str]) -> str:
 def back_of(what: str) -> str:
     """The page that the action is on."""
     return "/console/projectors" if what in ("stop", "restart") else "/console/rebuilds"
+
+
+def seen_sinks(asking: Asking) -> list[Any]:
+    """The sinks that the last look saw; nothing while a server is away."""
+    status = asking.console.watch.viewed().status
+    return list(status.sinks) if status else []
 
 
 def seen_generations(asking: Asking) -> list[Any]:

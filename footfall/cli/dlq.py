@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import rich_click as click
 
 from footfall.cli.options import state_dir_option
+from footfall.cli.sinks.command import NAMES
 
 STATES = ("parked", "redriven", "discarded")
 CAUSES = ("poison", "newer_version", "behind")
@@ -66,6 +67,12 @@ FILTERS = (
     click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output."),
 )
 
+SINK = click.option(
+    "--sink",
+    type=click.Choice(NAMES),
+    help="Letters of this sink, with the settings of `footfall sink`, SINK_NAME too.  [default: the read model's]",
+)
+
 RUN = (
     click.option("--rate", type=click.FloatRange(0.1), help="Letters a second at most.  [default: no bound]"),
     click.option("--dry-run", is_flag=True, help="Do everything in a transaction, roll it back, and print the result."),
@@ -91,11 +98,13 @@ def dlq() -> None:
       footfall dlq redrive --cause newer_version         after an upgrade that knows the version
       footfall dlq redrive --user u-17 --dry-run         what would happen
       footfall dlq discard --user u-17 --offset 40-44    never apply these
+      footfall dlq list --sink duckdb                    what a sink has set aside
     """
 
 
 @dlq.command("list")
 @state_dir_option
+@SINK
 @_with(*FILTERS)
 @click.option(
     "--state",
@@ -104,7 +113,7 @@ def dlq() -> None:
     show_default=True,
     help="parked: still waiting; redriven: applied later; discarded: given up.",
 )
-def dlq_list(limit: int, as_json: bool, state: str, **chosen: Any) -> None:
+def dlq_list(limit: int, as_json: bool, state: str, sink: str | None, **chosen: Any) -> None:
     """List dead letters by partition and offset, without the records' values.
 
     \b
@@ -114,17 +123,18 @@ def dlq_list(limit: int, as_json: bool, state: str, **chosen: Any) -> None:
     """
     from footfall.cli.output.dead_letters import filter_of, print_letters
 
-    print_letters(filter_of(state=None if state == "all" else state, **chosen), limit, as_json=as_json)
+    print_letters(filter_of(state=None if state == "all" else state, **chosen), limit, as_json=as_json, sink=sink)
 
 
 @dlq.command("show")
 @state_dir_option
+@SINK
 @click.argument("topic")
 @click.argument("partition", type=click.IntRange(0))
 @click.argument("offset", type=click.IntRange(0))
 @click.option("--raw", is_flag=True, help="Show the record's value, too. It may hold personal data.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
-def dlq_show(topic: str, partition: int, offset: int, raw: bool, as_json: bool) -> None:
+def dlq_show(topic: str, partition: int, offset: int, raw: bool, as_json: bool, sink: str | None) -> None:
     """Show the dead letter of the record at TOPIC, PARTITION and OFFSET: headers, error, times.
 
     Exits 1 if there is none.
@@ -135,17 +145,26 @@ def dlq_show(topic: str, partition: int, offset: int, raw: bool, as_json: bool) 
     """
     from footfall.cli.output.dead_letters import print_letter
 
-    print_letter(topic, partition, offset, raw=raw, as_json=as_json)
+    print_letter(topic, partition, offset, raw=raw, as_json=as_json, sink=sink)
 
 
 @dlq.command("redrive")
 @state_dir_option
+@SINK
 @_with(*FILTERS, *RUN)
-def dlq_redrive(limit: int, as_json: bool, rate: float | None, dry_run: bool, actor: str | None, **chosen: Any) -> None:
+def dlq_redrive(
+    limit: int,
+    as_json: bool,
+    rate: float | None,
+    dry_run: bool,
+    actor: str | None,
+    sink: str | None,
+    **chosen: Any,
+) -> None:
     """Process dead letters again, in order, together with the letters parked behind them.
 
     Without a filter it takes every parked letter. A letter that still cannot be applied stays parked, and so do the
-    letters behind it. A letter is never applied twice.
+    letters behind it. A letter is never applied twice. Letters of a sink have no order: none waits for another.
 
     \b
     Examples:
@@ -155,15 +174,25 @@ def dlq_redrive(limit: int, as_json: bool, rate: float | None, dry_run: bool, ac
     """
     from footfall.cli.output.dead_letters import filter_of, options_of, redrive
 
-    redrive(filter_of(**chosen), options_of(actor, limit, rate, dry_run=dry_run), as_json=as_json)
+    if sink is not None and dry_run:
+        raise click.UsageError("A sink's engine cannot take a letter and forget it again: leave --dry-run away.")
+    redrive(filter_of(**chosen), options_of(actor, limit, rate, dry_run=dry_run), as_json=as_json, sink=sink)
 
 
 @dlq.command("discard")
 @state_dir_option
+@SINK
 @_with(*FILTERS, *RUN)
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def dlq_discard(
-    limit: int, as_json: bool, rate: float | None, dry_run: bool, actor: str | None, yes: bool, **chosen: Any
+    limit: int,
+    as_json: bool,
+    rate: float | None,
+    dry_run: bool,
+    actor: str | None,
+    yes: bool,
+    sink: str | None,
+    **chosen: Any,
 ) -> None:
     """Discard dead letters: their events will never be applied. At least one filter is needed.
 
@@ -180,4 +209,4 @@ def dlq_discard(
     if all(value is None for value in chosen.values()):
         raise click.UsageError("Say which letters to discard: at least one filter.")
     options = options_of(actor, limit, rate, dry_run=dry_run)
-    discard(filter_of(**chosen), options, as_json=as_json, ask=not yes and not dry_run)
+    discard(filter_of(**chosen), options, as_json=as_json, ask=not yes and not dry_run, sink=sink)

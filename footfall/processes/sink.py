@@ -25,7 +25,7 @@ def run_sink_process(kind: str, port: int | None, *, anew: bool) -> int:
         anew: Begin at the beginning of the log.
     """
     settings = load_settings(SinkSettings, sink_port=port)
-    name = f"sink_{settings.sink_name or kind}"
+    name = schema_of(kind, settings)
     address = settings.projector_host, settings.sink_port
     door, transport = load_identity(settings.projector_host), load_transport()
     failpoints.arm(os.environ)
@@ -43,6 +43,11 @@ def run_sink_process(kind: str, port: int | None, *, anew: bool) -> int:
             lambda stop, probes: run_sink(settings, catalogue, name, target, stop, probes, anew=anew),
         ),
     )
+
+
+def schema_of(kind: str, settings: SinkSettings) -> str:
+    """Returns the schema with the checkpoints and dead letters of a sink."""
+    return f"sink_{settings.sink_name or kind}"
 
 
 def _duckdb(settings: SinkSettings) -> Target:

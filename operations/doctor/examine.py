@@ -19,7 +19,8 @@ from operations.doctor.keys import key_findings
 from operations.doctor.projectors import builds, group_findings, history_findings
 from operations.doctor.retention import retention_findings
 from operations.doctor.sinks import sink_findings
-from operations.status import Status, observing
+from operations.status.observer import observing
+from operations.status.report import Status, standing
 from projector.sealed.keys import Keys
 from projector.settings import ProjectorSettings
 from read_model.connecting.pool import connect
@@ -84,7 +85,7 @@ async def _retention(settings: ProjectorSettings) -> list[Finding]:
         async with asyncio.timeout(PATIENCE):
             connection = await connect(settings.database_url.get_secret_value(), "footfall-doctor")
             try:
-                return [*await retention_findings(settings, connection), *await sink_findings(connection)]
+                return await retention_findings(settings, connection)
             finally:
                 connection.terminate()
     except AWAY as error:
@@ -98,7 +99,8 @@ async def _projecting(settings: ProjectorSettings, catalogue: Catalogue | None) 
             around = await _around(settings, status)
     except AWAY as error:
         return [Finding("projecting", "unknown", f"It could not be looked at: {told(error)}.")]
-    return [*_partitions(status), *around, *_letters(status), *_catalogues(status.event_types, catalogue)]
+    of_sinks = sink_findings(status.sinks)
+    return [*_partitions(status), *around, *of_sinks, *_letters(status), *_catalogues(status.event_types, catalogue)]
 
 
 async def _around(settings: ProjectorSettings, status: Status) -> list[Finding]:
@@ -112,7 +114,8 @@ async def _around(settings: ProjectorSettings, status: Status) -> list[Finding]:
 
 
 def _partitions(status: Status) -> list[Finding]:
-    found = [Finding("projecting", "problem", sentence) for sentence in status.problems]
+    of_sinks = {sentence for each in status.sinks for sentence in standing(each.name, each.partitions, alone=False)}
+    found = [Finding("projecting", "problem", each) for each in status.problems if each not in of_sinks]
     sentence = status.misplaced.sentence()
     if sentence is not None:
         found.append(Finding("projecting", "warning", sentence))

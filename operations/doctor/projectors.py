@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from brokers.settings import KafkaSettings
 from operations.doctor.findings import Finding, well_unless
-from operations.status import GenerationStatus, PartitionStatus
+from operations.status.report import GenerationStatus, PartitionStatus
 from projector.consuming.consumer_group import GroupDescription, describe_group
 from projector.consuming.topic_description import describe_topic
 from projector.generations.loop import group_of

@@ -5,8 +5,6 @@ fences the owner's batch in progress, so nobody else writes rows of this partiti
 letters again. The letters then go through the same code as a batch.
 """
 
-import asyncio
-import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Literal, TypeAlias
@@ -20,6 +18,7 @@ from contracts.event import DEFAULT_TENANT
 from projector.dead_letters import redrive_statements as sql
 from projector.dead_letters.letter_filter import LetterFilter
 from projector.dead_letters.redrive_attempt import Attempts, Letter, RedriveError, attempt_letters, letter_of
+from projector.dead_letters.redrive_rate import RedriveRate
 from projector.dead_letters.tracing import RedriveTrace
 from projector.privacy.erased_users import erased_in, users_of_record
 from projector.privacy.letters import empty_letters
@@ -114,9 +113,7 @@ class Redrive:
                 found = await connection.fetch(self._sql(sql.CHOSEN_KEYS), *here.arguments())
                 keys[partition] = {row["key"]: row["first"] for row in found}
             first = keys[partition]
-            rows = await connection.fetch(
-                self._sql(sql.NEXT_OF_CHOSEN_KEYS), *here.arguments(), list(first), list(first.values()), after, size
-            )
+            rows = await self._next(connection, here, first, after, size)
             raw = self._trace.began([letter_of(row) for row in rows])
             letters = await opened_letters(self._opener, raw, connection)
             erased = await self._erased(connection, partition, letters)
@@ -125,6 +122,15 @@ class Redrive:
             return sorted([*done, *gone], key=lambda outcome: outcome.offset)
 
         return await self._run("dlq redrive", chosen, chunk, progress)
+
+    async def _next(
+        self, connection: Connection, here: LetterFilter, first: dict[bytes, int], after: int, size: int
+    ) -> list[Any]:
+        """Returns the next letters that are chosen and, if they have an order, those that wait behind them."""
+        if not self._writer.ordered:
+            return list(await connection.fetch(self._sql(sql.NEXT_CHOSEN), *here.arguments(), after, size))
+        keys = list(first), list(first.values())
+        return list(await connection.fetch(self._sql(sql.NEXT_OF_CHOSEN_KEYS), *here.arguments(), *keys, after, size))
 
     async def discard(self, chosen: LetterFilter, progress: Progress = lambda _: None) -> Outcomes:
         """Discards the chosen letters. The letters behind them stay parked until they are redriven.
@@ -182,7 +188,7 @@ class Redrive:
         filters = {"run": self._trace.run_id, "generation": self._writer.generation, "filter": named}
         await self._journal(action, {**filters, "limit": self._options.limit, "rate": self._options.rate})
         partitions = await self._connection.fetch(self._sql(sql.WHERE_CHOSEN), *chosen.arguments())
-        rate = _RedriveRate(self._options.rate)
+        rate = RedriveRate(self._options.rate, CHUNK)
         outcomes: Outcomes = []
         for partition in ((row["topic"], row["partition"]) for row in partitions):
             after = -1
@@ -202,7 +208,7 @@ class Redrive:
                 await self._throttle(rate, len(outcomes))
         return outcomes
 
-    async def _throttle(self, rate: "_RedriveRate", done: int) -> None:
+    async def _throttle(self, rate: RedriveRate, done: int) -> None:
         if not self._options.dry_run:
             await rate.throttle(done)
 
@@ -229,12 +235,7 @@ class Redrive:
     async def _apply(
         self, connection: Connection, partition: Partition, letters: list[Letter], chosen: dict[bytes, int]
     ) -> Outcomes:
-        keys = {letter.key for letter in letters if letter.key}
-        found = await connection.fetch(self._sql(sql.FIRST_PARKED), *partition, list(keys))
-        parked = {row["record_key"]: row["first"] for row in found}
-        # The first parked letter of a key is either in this chunk, or it blocks the later letters of the key.
-        here = {letter.offset for letter in letters}
-        stuck = {key: first for key, first in parked.items() if first not in here}
+        stuck = await self._stuck(connection, partition, letters) if self._writer.ordered else None
         outcomes = await attempt_letters(connection, self._writer, letters, stuck)
         await self._store(connection, partition, outcomes)
         return [
@@ -244,13 +245,22 @@ class Redrive:
             for letter, outcome in outcomes
         ]
 
+    async def _stuck(self, connection: Connection, partition: Partition, letters: list[Letter]) -> dict[bytes, int]:
+        """Returns the keys that wait for a letter that is not among these, with its offset."""
+        keys = {letter.key for letter in letters if letter.key}
+        found = await connection.fetch(self._sql(sql.FIRST_PARKED), *partition, list(keys))
+        # The first parked letter of a key is either in this chunk, or it blocks the later letters of the key.
+        here = {letter.offset for letter in letters}
+        return {row["record_key"]: row["first"] for row in found if row["first"] not in here}
+
     async def _store(self, connection: Connection, partition: Partition, outcomes: Attempts) -> None:
         applied = [letter for letter, outcome in outcomes if isinstance(outcome, str)]
         failed = [(letter, why) for letter, why in outcomes if isinstance(why, Diagnosis)]
         offsets = [letter.offset for letter in applied]
         await connection.execute(self._sql(sql.RESOLVE), *partition, offsets, "redriven", self._options.actor, 1)
         stored = [letter.offset for letter, outcome in outcomes if outcome == "stored"]
-        await connection.execute(self._sql(late_events.ADD), *partition, stored)
+        if self._writer.ordered:  # else nobody reads what it writes by its place in the log
+            await connection.execute(self._sql(late_events.ADD), *partition, stored)
         # A letter with a cause of its own keeps that cause while it waits behind another letter.
         diagnosed = [(letter, why) for letter, why in failed if why.cause != "behind" or letter.cause == "behind"]
         await connection.execute(
@@ -266,19 +276,6 @@ class Redrive:
         malformed = sum(letter.cause == "behind" and why.cause != "behind" for letter, why in failed)
         malformed -= sum(letter.cause != "behind" for letter in applied)
         await connection.execute(self._sql(sql.COUNT), *partition, len(stored), len(applied) - len(stored), malformed)
-
-
-class _RedriveRate:
-    """Limits the rate of a run, in letters a second, by a pause after each chunk."""
-
-    def __init__(self, rate: float | None) -> None:
-        self._rate = rate
-        self._started = time.monotonic()
-        self.chunk = CHUNK if rate is None else max(1, min(CHUNK, int(rate)))
-
-    async def throttle(self, done: int) -> None:
-        if self._rate is not None:
-            await asyncio.sleep(self._started + done / self._rate - time.monotonic())
 
 
 def counts_of(outcomes: Iterable[LetterOutcome]) -> dict[Outcome, int]:

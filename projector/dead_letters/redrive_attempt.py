@@ -10,7 +10,7 @@ from projector.consuming.batch import parked_behind
 from projector.dead_letters.parking import header_name, timestamp_ms
 from projector.writing.commit import GenerationWriter
 from projector.writing.connection import Connection
-from projector.writing.failure import Cause, Diagnosis, Failure, cannot_be_applied, kind_of
+from projector.writing.failure import Cause, Diagnosis, Failure, OutsideError, cannot_be_applied, kind_of
 from projector.writing.known_good_check import known_good_fails
 from projector.writing.rows import EventRow, to_row
 
@@ -51,7 +51,9 @@ def letter_of(row: asyncpg.Record) -> Letter:
 
 
 Attempts: TypeAlias = list[tuple[Letter, Literal["stored", "duplicate"] | Diagnosis]]
-Stuck: TypeAlias = Mapping[bytes, int]  # by key: the offset of the parked letter that blocks the key
+# By key: the offset of the parked letter that blocks the key. None: letters have no order, so none blocks another.
+Stuck: TypeAlias = Mapping[bytes, int] | None
+Blocked: TypeAlias = dict[bytes, int] | None
 
 
 async def attempt_letters(
@@ -65,7 +67,7 @@ async def attempt_letters(
         connection: a new connection, inside a transaction.
         writer: the generation's writer.
         letters: letters of one partition in offset order.
-        stuck: the keys that are blocked by letters not in `letters`.
+        stuck: the keys that are blocked by letters not in `letters`; None: letters have no order.
 
     Returns:
         Each letter with its result.
@@ -76,14 +78,18 @@ async def attempt_letters(
     """
     try:
         async with connection.transaction():
-            return await _together(connection, writer, letters, dict(stuck))
+            return await _together(connection, writer, letters, _copied(stuck))
     except Exception as error:  # noqa: BLE001 - its kind decides
         _raise_unless_suspect(error, error)
-    return await _one_by_one(connection, writer, letters, dict(stuck))
+    return await _one_by_one(connection, writer, letters, _copied(stuck))
+
+
+def _copied(stuck: Stuck) -> Blocked:
+    return None if stuck is None else dict(stuck)
 
 
 async def _together(
-    connection: Connection, writer: GenerationWriter, letters: Sequence[Letter], stuck: dict[bytes, int]
+    connection: Connection, writer: GenerationWriter, letters: Sequence[Letter], stuck: Blocked
 ) -> Attempts:
     found = [(letter, _row_or_diagnosis(letter, stuck)) for letter in letters]
     first: dict[tuple[str, int], EventRow] = {}
@@ -99,7 +105,7 @@ async def _together(
 
 
 async def _one_by_one(
-    connection: Connection, writer: GenerationWriter, letters: Sequence[Letter], stuck: dict[bytes, int]
+    connection: Connection, writer: GenerationWriter, letters: Sequence[Letter], stuck: Blocked
 ) -> Attempts:
     results: Attempts = []
     for letter in letters:
@@ -112,7 +118,7 @@ async def _one_by_one(
 
 
 async def _apply_one(
-    connection: Connection, writer: GenerationWriter, letter: Letter, row: EventRow, stuck: dict[bytes, int]
+    connection: Connection, writer: GenerationWriter, letter: Letter, row: EventRow, stuck: Blocked
 ) -> Literal["stored", "duplicate"] | Diagnosis:
     """Applies one letter. It blames the letter only after a second failure; the connection is new for this run."""
     why: Diagnosis | None = None
@@ -131,15 +137,15 @@ async def _apply_one(
     return _block_key(letter, why, stuck)
 
 
-def _row_or_diagnosis(letter: Letter, stuck: dict[bytes, int]) -> EventRow | Diagnosis:
-    if letter.key and letter.key in stuck:
+def _row_or_diagnosis(letter: Letter, stuck: Blocked) -> EventRow | Diagnosis:
+    if stuck is not None and letter.key and letter.key in stuck:
         return parked_behind(stuck[letter.key])
     row = to_row(letter)
     return _block_key(letter, row, stuck) if isinstance(row, Diagnosis) else row
 
 
-def _block_key(letter: Letter, why: Diagnosis, stuck: dict[bytes, int]) -> Diagnosis:
-    if letter.key:
+def _block_key(letter: Letter, why: Diagnosis, stuck: Blocked) -> Diagnosis:
+    if stuck is not None and letter.key:
         stuck[letter.key] = letter.offset
     return why
 
@@ -154,7 +160,8 @@ def _raise_unless_suspect(found: Exception, first: Exception) -> None:
 
 
 def _cannot_apply(whose: Literal["server", "defect"], error: Exception) -> RedriveError:
+    name = str(error).rstrip(".") if isinstance(error, OutsideError) else type(error).__name__
     return RedriveError(
-        f"{whose}: {type(error).__name__}: no event can be applied now, so this chunk changed nothing. "
+        f"{whose}: {name}: no event can be applied now, so this chunk changed nothing. "
         "Repair the read model or the code first; `footfall status` and the projector's log say more."
     )

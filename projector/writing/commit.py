@@ -145,6 +145,8 @@ def _arrays(first: int) -> str:
 class GenerationWriter:
     """Commits batches to one generation: the schema named `generation`."""
 
+    ordered = True  # the events of one key are applied in the log's order
+
     def __init__(self, generation: str, catalogue: Catalogue, projections: Sequence[Projection] = PROJECTIONS) -> None:
         self.generation = generation
         self.meanings = Meanings(catalogue)

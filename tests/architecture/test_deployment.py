@@ -19,6 +19,7 @@ from identity.settings import IdentitySettings
 from operations.doctor.role_limits import LIMITS
 from projector.settings import ProjectorSettings
 from query_side.settings import QuerySettings
+from sinks.settings import SinkSettings
 from tests.architecture.repository import ROOMS, ROOT
 from tests.patience import PATIENCE
 
@@ -76,7 +77,7 @@ def test_the_profile_cluster_makes_three_brokers_of_one() -> None:
     lines = (ROOT / "deploy" / "cluster.env").read_text().splitlines()
     given = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
     profiled = {name for name, service in SERVICES.items() if "profiles" in service}
-    assert profiled - LOOKING_ON == {"kafka-2", "kafka-3", "console"}
+    assert profiled - LOOKING_ON == {"kafka-2", "kafka-3", "console", "sink"}
     assert given["COMPOSE_PROFILES"] == "cluster"
     brokers = {name: service for name, service in SERVICES.items() if name.startswith("kafka")}
     ids = {name: service["environment"]["KAFKA_NODE_ID"] for name, service in brokers.items()}
@@ -142,7 +143,9 @@ def test_each_process_has_a_role_of_its_own() -> None:
         if "DATABASE_URL" in service.get("environment", {})
     }
     reader = "footfall_query"  # of the console, too: what operators do there is done as the owner, by another setting
-    assert roles == {"migrate": "footfall", "projector": "footfall_projector", "query-side": reader, "console": reader}
+    writer = "footfall_projector"  # of the sink, too: it has what a projector has, under a schema of its own
+    writers = {"migrate": "footfall", "projector": writer, "sink": writer}
+    assert roles == {**writers, "query-side": reader, "console": reader}
     created = (ROOT / "deploy" / "postgres" / "10-roles.sh").read_text()
     assert all(re.search(rf"CREATE ROLE {role}\s+LOGIN", created) for role in roles.values())
     assert "ALTER ROLE footfall_query SET default_transaction_read_only = on;" in created
@@ -158,7 +161,12 @@ def test_the_query_sides_role_is_bounded_alike_wherever_it_is_made() -> None:
 
 @pytest.mark.parametrize(
     ("name", "settings"),
-    [("command-side", CommandSettings), ("projector", ProjectorSettings), ("query-side", QuerySettings)],
+    [
+        ("command-side", CommandSettings),
+        ("projector", ProjectorSettings),
+        ("query-side", QuerySettings),
+        ("sink", SinkSettings),
+    ],
 )
 def test_a_process_is_given_only_settings_that_it_reads(name: str, settings: type[BaseSettings]) -> None:
     given = SERVICES[name]["environment"].keys() - {"ENVIRONMENT"}

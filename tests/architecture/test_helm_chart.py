@@ -86,7 +86,7 @@ def test_kubernetes_takes_every_resource(values: Path) -> None:
 
 
 def test_the_schemas_see_a_field_that_kubernetes_does_not_know() -> None:
-    [found] = [each for each in rendered(VALUES[0]) if each["kind"] == "StatefulSet"]
+    found = next(each for each in rendered(VALUES[0]) if each["kind"] == "StatefulSet")
     broken = msgspec.json.decode(msgspec.json.encode(found))
     assert schema_of(VERSIONS[1], broken).is_valid(broken)
     broken["spec"]["template"]["spec"]["containers"][0]["imagePolicy"] = "Always"
@@ -151,6 +151,33 @@ def test_keda_scales_projectors_by_the_lag_of_their_group() -> None:
     [trigger] = scaled["triggers"]
     assert trigger["metadata"]["consumerGroup"] == "user-activity-consumer-group"
     assert trigger["metadata"]["lagThreshold"] == "20000"
+
+
+def test_each_sink_is_a_stateful_set_that_reaches_its_engine_too() -> None:
+    found = {
+        (each["kind"], each["metadata"]["name"]): each["spec"] for each in rendered(HELM / "values" / "autoscaled.yaml")
+    }
+    for name, arguments, replicas in (("search", ["sink", "opensearch"], 2), ("file", ["sink", "duckdb"], 1)):
+        sink = found["StatefulSet", f"it-sink-{name}"]
+        [container] = sink["template"]["spec"]["containers"]
+        told = {variable["name"]: variable.get("value") for variable in container["env"]}
+        assert (container["args"], sink["replicas"], told["SINK_NAME"]) == (arguments, replicas, name)
+        assert told.get("SINK_DUCKDB_FILE") == {"file": "/data/events.duckdb"}.get(name)
+        assert [each["metadata"]["name"] for each in sink.get("volumeClaimTemplates", [])] == ["data"] * (
+            name == "file"
+        )
+        reaches = {
+            port["port"] for rule in found["NetworkPolicy", f"it-sink-{name}"]["egress"] for port in rule["ports"]
+        }
+        assert reaches == {53, 443, 5432, 9093, 9200}
+
+
+def test_the_charts_schema_refuses_a_sink_that_would_have_no_disk_or_two_writers() -> None:
+    valid = jsonschema_rs.validator_for(msgspec.json.decode((CHART / "values.schema.json").read_bytes())).is_valid
+    file = {"name": "file", "engine": "duckdb", "secretName": "s", "storage": {"size": "1Gi"}}
+    assert valid({"sinks": [file]})
+    assert not valid({"sinks": [{**file, "replicas": 2}]})
+    assert not valid({"sinks": [{name: value for name, value in file.items() if name != "storage"}]})
 
 
 PARTS = {

@@ -25,10 +25,16 @@ def rebuild(footfall: Footfall, *arguments: str, code: int = 0) -> str:
 
 def dlq(footfall: Footfall, *arguments: str, keys: Mapping[str, str] | None = None) -> None:
     """`footfall dlq <arguments>`. `keys`: the environment of a sealed log."""
-    role = {"ENVIRONMENT": "test", "DATABASE_URL": footfall.servers.projector_url, **(keys or {})}
+    dlq_told(footfall, *arguments, more=keys)
+
+
+def dlq_told(footfall: Footfall, *arguments: str, more: Mapping[str, str] | None = None, code: int = 0) -> str:
+    """`footfall dlq <arguments>` with more of its environment; returns what it prints."""
+    role = {"ENVIRONMENT": "test", "DATABASE_URL": footfall.servers.projector_url, **(more or {})}
     with patch.object(dlq_terminal, "configure_logs"):  # this process has its own
         run = CliRunner().invoke(cli, ["dlq", *arguments], env=role)
-    assert run.exit_code == 0, run.output
+    assert run.exit_code == code, f"{run.output}{run.exception!r}"
+    return run.output
 
 
 def done(footfall: Footfall, generation: str) -> int:

@@ -2,15 +2,16 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-import asyncpg
 import duckdb
 import httpx
+from pydantic import SecretStr
 
 from contracts.event import DEFAULT_TENANT
 from contracts.record import key_of
@@ -18,10 +19,14 @@ from contracts.sealed.events import stub_name
 from contracts.versions import encode_event
 from operations.doctor.findings import Finding
 from operations.doctor.sinks import sink_findings
+from operations.status.observer import observing
+from projector.settings import ProjectorSettings
 from read_model.pseudonyms import KEY, pseudonym
 from sinks.targets.duckdb_file import CREATE
 from tests.conftest import Footfall
+from tests.drivers.commands import as_json, status_here
 from tests.drivers.privacy import privacy
+from tests.drivers.rebuilding import dlq_told
 from tests.drivers.sealed import key_store_of
 from tests.drivers.sinks import killed_sink, start_sink, told, told_by_duckdb, wait_for_sink
 from tests.processes import Process, wait_until
@@ -56,17 +61,27 @@ def retries(sink: Process) -> float:
     return float(re.findall(r"^projection_retries_total (\S+)$", metrics, re.MULTILINE)[0])
 
 
-def findings(footfall: Footfall) -> list[Finding]:
+def findings(footfall: Footfall) -> list[str]:
     """What `footfall doctor` says of sinks, as the projector's role sees it."""
 
     async def asked() -> list[Finding]:
-        connection = await asyncpg.connect(footfall.servers.projector_url)
-        try:
-            return await sink_findings(connection)
-        finally:
-            await connection.close()
+        settings = ProjectorSettings(
+            kafka_bootstrap_servers=footfall.servers.kafka,
+            kafka_topic=footfall.topic,
+            kafka_group_id=footfall.group,
+            database_url=SecretStr(footfall.servers.projector_url),
+        )
+        async with observing(settings) as observer:
+            return sink_findings((await observer.status()).sinks)
 
-    return asyncio.run(asked())
+    return [f"{finding.verdict}: {finding.says}" for finding in asyncio.run(asked())]
+
+
+def redriven(footfall: Footfall, settings: Mapping[str, str]) -> dict[str, int]:
+    """What became of all letters of the sink that were redriven."""
+    told = dlq_told(footfall, "redrive", "--sink", "duckdb", "--json", more={**footfall.environment(), **settings})
+    counts: dict[str, int] = json.loads(told)["counts"]
+    return counts
 
 
 def run_sink(footfall: Footfall, settings: Mapping[str, str]) -> Process:
@@ -99,9 +114,40 @@ def test_duckdb_has_each_event_once_whatever_kills_the_sink(footfall: Footfall, 
     letters = sql(footfall.servers, "SELECT error_class, cause FROM sink_duckdb.dead_letters")
     assert {tuple(row) for row in letters} == {("InvalidEvent", "poison"), ("DocumentRefusedError", "poison")}
     assert len(letters) == 2
-    assert [finding.verdict for finding in findings(footfall)] == ["well"]
+    assert findings(footfall) == ["warning: 2 dead letters of sink_duckdb wait."]
+    assert redriven(footfall, settings) == {"poison": 2}
+    with duckdb.connect(str(file)) as connection:  # its owner refuses nothing any more
+        for statement in (
+            "ALTER TABLE events RENAME TO old",
+            CREATE[1],
+            "INSERT INTO events FROM old",
+            "DROP TABLE old",
+        ):
+            connection.execute(statement)
+    assert redriven(footfall, settings) == {"poison": 1, "stored": 1}
+    assert told_by_duckdb(file) == told(footfall)
+    environment = {**footfall.environment(), **settings}
+    [left] = json.loads(dlq_told(footfall, "list", "--sink", "duckdb", "--json", more=environment))["letters"]
+    place = (left["kafka_topic"], str(left["kafka_partition"]), str(left["kafka_offset"]))
+    assert "no event" in dlq_told(footfall, "show", "--sink", "duckdb", *place, "--raw", more=environment)
+    dlq_told(footfall, "discard", "--sink", "duckdb", "--yes", "--cause", "poison", more=environment)
+    elsewhere = {**environment, "SINK_DUCKDB_FILE": str(tmp_path / "elsewhere.duckdb")}
+    assert "There is no sink_other" in dlq_told(
+        footfall, "list", "--sink", "duckdb", more={**environment, "SINK_NAME": "other"}, code=1
+    )
+    sql(footfall.servers, "UPDATE sink_duckdb.dead_letters SET state = 'parked'")
+    refused = dlq_told(footfall, "redrive", "--sink", "duckdb", more=elsewhere, code=1)
+    assert "writes sink_duckdb into another target" in refused
+    sql(footfall.servers, "UPDATE sink_duckdb.dead_letters SET state = 'discarded'")
+    assert findings(footfall) == ["well: sink_duckdb is 0 events behind."]
+    assert [each["name"] for each in as_json(status_here(footfall, "--json"))["sinks"]] == ["sink_duckdb"]
+    produce(footfall, [record_of(an_event("user-1"))])
+    assert findings(footfall) == ["warning: Nobody runs sink_duckdb, which is 1 events behind."]
     sql(footfall.servers, "UPDATE sink_duckdb.checkpoints SET stopped_reason = 'server: ..' WHERE partition = 3")
-    assert [finding.verdict for finding in findings(footfall)] == ["problem"]
+    assert "problem: sink_duckdb, partition 3 has stopped: server: .." in findings(footfall)[0]
+    shown = status_here(footfall)
+    assert "sink_duckdb: sink, " in shown.stdout
+    assert "! sink_duckdb, partition 3 has stopped: server: ." in shown.stdout
 
 
 def test_an_erasure_reaches_a_sink_and_a_file_that_comes_back_from_a_backup(footfall: Footfall, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from console.looking.watch import NOTHING_YET, Pace, Seen, paces_between, time_l
 from console.pages.retention import by_cohort, columns, label
 from console.rendering import prose, stamp
 from operations.misplaced_records import Misplaced
-from operations.status import GenerationStatus, PartitionStatus, Status
+from operations.status.report import GenerationStatus, PartitionStatus, Status
 
 NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
 

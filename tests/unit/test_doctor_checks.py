@@ -12,7 +12,7 @@ from operations.doctor.findings import Finding, worst
 from operations.doctor.kafka import answered, copies, other_topics
 from operations.doctor.projectors import at_risk, builds, members
 from operations.doctor.retention import A_DAY_MS, Kept, not_declared, overdue, shorter_topic
-from operations.status import GenerationStatus, PartitionStatus
+from operations.status.report import GenerationStatus, PartitionStatus
 from projector.consuming.consumer_group import CLIENT_ID, GroupDescription, Member
 from projector.settings import ProjectorSettings
 

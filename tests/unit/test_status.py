@@ -1,6 +1,6 @@
 """What status says of the facts, without a server."""
 
-from operations.status import GenerationStatus, PartitionStatus, partition_status, problems, progress
+from operations.status.report import GenerationStatus, PartitionStatus, partition_status, problems, progress
 from projector.liveness.projecting import Facts, judge
 from tests.drivers.partition_facts import some_facts
 

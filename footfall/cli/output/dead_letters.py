@@ -16,10 +16,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from contracts.event import DEFAULT_TENANT, PERSONAL_FIELDS
-from contracts.types import Catalogue
 from footfall.cli.failures import readable_failures
 from footfall.cli.sealed.key_store import operator_keys
 from footfall.cli.settings import operator_settings
+from footfall.cli.sinks.letters import Deal, discarding, redriving, settings_of
 from footfall.processes.environment import load_catalogue, tracing
 from operations.audit.deed import actor_name
 from operations.dead_letters import discard_letters, list_letters, redrive_letters, show_letter
@@ -27,7 +27,7 @@ from operations.settings import DlqSettings
 from projector.dead_letters.letter_filter import LetterFilter
 from projector.dead_letters.redrive import LetterOutcome, Options
 from projector.dead_letters.redrive_attempt import RedriveError
-from projector.sealed.keys import Keys
+from projector.writing.failure import OutsideError
 from read_model.wire_time import encoded
 from sealing.errors import KeysError
 from telemetry.logs import configure_logs
@@ -36,10 +36,6 @@ SHOWN = 50  # letters of a run that are listed in a terminal; --json lists all
 LONG_RUN = 200  # a run of this many letters shows a progress bar
 
 Found = TypeVar("Found")
-Deal = Callable[
-    [DlqSettings, Catalogue, LetterFilter, Options, Callable[[int], None], Keys | None],
-    Coroutine[Any, Any, list[LetterOutcome]],
-]
 
 
 def filter_of(offsets: tuple[int | None, int | None] | None, state: str | None = None, **named: Any) -> LetterFilter:
@@ -61,9 +57,9 @@ def _user() -> str:
         return f"uid {os.getuid()}"
 
 
-def print_letters(chosen: LetterFilter, limit: int, *, as_json: bool) -> None:
-    """Prints the matching letters as a table or as JSON."""
-    letters, count = _answer(lambda settings: list_letters(settings, chosen, limit))
+def print_letters(chosen: LetterFilter, limit: int, *, as_json: bool, sink: str | None) -> None:
+    """Prints the matching letters as a table or as JSON. `sink`: the kind of one; None: the read model's letters."""
+    letters, count = _answer(lambda settings, name: list_letters(settings, chosen, limit, name), sink)
     if as_json:
         _print_json({"count": count, "letters": letters})
         return
@@ -88,9 +84,9 @@ def user_of(letter: dict[str, Any]) -> str:
     return user if letter["tenant_id"] == DEFAULT_TENANT else f"{letter['tenant_id']}: {user}"
 
 
-def print_letter(topic: str, partition: int, offset: int, *, raw: bool, as_json: bool) -> None:
-    """Prints one letter, with the record's value only if `raw`. Exits 1 if there is none."""
-    letter = _answer(lambda settings: show_letter(settings, topic, partition, offset, raw=raw))
+def print_letter(topic: str, partition: int, offset: int, *, raw: bool, as_json: bool, sink: str | None) -> None:
+    """Prints one letter, with the record's value only if `raw`. Exits 1 if there is none. `sink`: as above."""
+    letter = _answer(lambda settings, name: show_letter(settings, topic, partition, offset, raw=raw, sink=name), sink)
     if letter is None:
         click.echo(f"footfall: there is no dead letter at {topic}, partition {partition}, offset {offset}", err=True)
         sys.exit(1)
@@ -104,43 +100,44 @@ def print_letter(topic: str, partition: int, offset: int, *, raw: bool, as_json:
         click.echo(f"{'header:':18} {name}: {value}")
 
 
-def redrive(chosen: LetterFilter, options: Options, *, as_json: bool) -> None:
-    """Runs a redrive and prints its result."""
-    _deal(redrive_letters, chosen, options, as_json=as_json)
+def redrive(chosen: LetterFilter, options: Options, *, as_json: bool, sink: str | None) -> None:
+    """Runs a redrive and prints its result. `sink`: as above."""
+    _deal(redrive_letters if sink is None else redriving(sink), chosen, options, as_json=as_json, sink=sink)
 
 
-def discard(chosen: LetterFilter, options: Options, *, as_json: bool, ask: bool) -> None:
-    """Runs a discard and prints its result; if `ask`, it asks for confirmation first."""
+def discard(chosen: LetterFilter, options: Options, *, as_json: bool, ask: bool, sink: str | None) -> None:
+    """Runs a discard and prints its result; if `ask`, it asks for confirmation first. `sink`: as above."""
     if ask:
-        count = min(_answer(lambda settings: _parked(settings, chosen)), options.limit)
+        count = min(_answer(lambda settings, name: _parked(settings, chosen, name), sink), options.limit)
         click.confirm(f"Discard {count:,} dead letters for ever?", abort=True, err=True)
-    _deal(discard_letters, chosen, options, as_json=as_json)
+    _deal(discard_letters if sink is None else discarding(sink), chosen, options, as_json=as_json, sink=sink)
 
 
-async def _parked(settings: DlqSettings, chosen: LetterFilter) -> int:
-    _, count = await list_letters(settings, msgspec.structs.replace(chosen, state="parked"), 0)
+async def _parked(settings: DlqSettings, chosen: LetterFilter, name: str | None) -> int:
+    _, count = await list_letters(settings, msgspec.structs.replace(chosen, state="parked"), 0, name)
     return count
 
 
-def _answer(ask: Callable[[DlqSettings], Coroutine[Any, Any, Found]]) -> Found:
+def _answer(ask: Callable[[DlqSettings, str | None], Coroutine[Any, Any, Found]], sink: str | None) -> Found:
     configure_logs("ERROR", PERSONAL_FIELDS)
-    settings = operator_settings(DlqSettings, "projector")
-    with readable_failures("The dead letters cannot be reached", refusals=(RedriveError, KeysError)), tracing("dlq"):
-        return asyncio.run(ask(settings))
+    settings, name = (operator_settings(DlqSettings, "projector"), None) if sink is None else settings_of(sink)
+    refusals = (RedriveError, KeysError, OutsideError)
+    with readable_failures("The dead letters cannot be reached", refusals=refusals), tracing("dlq"):
+        return asyncio.run(ask(settings, name))
 
 
-def _deal(deal: Deal, chosen: LetterFilter, options: Options, *, as_json: bool) -> None:
+def _deal(deal: Deal, chosen: LetterFilter, options: Options, *, as_json: bool, sink: str | None) -> None:
     columns = (TextColumn("letters"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     console, keys = Console(stderr=True), operator_keys()
 
-    async def run(settings: DlqSettings) -> list[LetterOutcome]:
-        total = min(await _parked(settings, chosen), options.limit)
+    async def run(settings: DlqSettings, name: str | None) -> list[LetterOutcome]:
+        total = min(await _parked(settings, chosen, name), options.limit)
         with Progress(*columns, console=console, disable=total < LONG_RUN or not console.is_terminal) as bar:
             task = bar.add_task("", total=total)
             catalogue = load_catalogue(settings.event_types_file)
             return await deal(settings, catalogue, chosen, options, lambda more: bar.advance(task, more), keys)
 
-    outcomes = _answer(run)
+    outcomes = _answer(run, sink)
     counts = dict(sorted(Counter(letter.outcome for letter in outcomes).items()))
     if as_json:
         _print_json({"dry_run": options.dry_run, "actor": options.actor, "counts": counts, "letters": outcomes})

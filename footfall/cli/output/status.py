@@ -10,7 +10,8 @@ from rich.text import Text
 
 from contracts.types import Catalogue, is_named
 from footfall.processes.environment import load_catalogue
-from operations.status import GenerationStatus, PartitionStatus, Status, observing
+from operations.status.observer import observing
+from operations.status.report import GenerationStatus, PartitionStatus, SinkStatus, Status
 from projector.settings import ProjectorSettings
 from read_model.wire_time import encoded
 
@@ -65,6 +66,7 @@ def tables(status: Status) -> Group:
     if status.event_types:
         parts.append(Text(f"event types: {', '.join(status.event_types)}"))
     parts.append(_letters(status))
+    parts += [part for found in status.sinks for part in _sink(found)]
     parts += [Text(f"! {problem}", style="bold red") for problem in status.problems]
     if (known := status.misplaced.sentence()) is not None:
         parts.append(Text(known, style="yellow"))
@@ -79,12 +81,24 @@ def _generation(found: GenerationStatus) -> Table | Text:
     title = f"{found.name}: {found.state}{progress}"
     if not found.partitions:
         return Text(f"{title} (this role may not read its checkpoints)" if found.progress is None else title)
+    return _partitions(title, found.partitions)
+
+
+def _sink(found: SinkStatus) -> list[Table | Text]:
+    progress = "" if found.progress is None else f", {found.progress:.1%} of the log"
+    parts: list[Table | Text] = [_partitions(f"{found.name}: sink{progress}", found.partitions)]
+    if found.parked:
+        parts.append(Text(f"{found.parked:,} dead letters of {found.name} wait (footfall dlq list --sink ..)."))
+    return parts
+
+
+def _partitions(title: str, partitions: list[PartitionStatus]) -> Table:
     table = Table(title=title, title_justify="left")
     for heading in ("partition", "checkpoint", "end", "lag", "lag, time"):
         table.add_column(heading, justify="right")
     for heading in ("state", "owner", "reason"):
         table.add_column(heading, overflow="fold")
-    for each in found.partitions:
+    for each in partitions:
         table.add_row(*_row(each))
     return table
 

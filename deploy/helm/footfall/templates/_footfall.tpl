@@ -67,6 +67,9 @@ capabilities: {drop: [ALL]}
 {{- if and .kafka .root.Values.kafka.certificates.secretName }}
 - {name: kafka-certificates, mountPath: /run/certificates/kafka, readOnly: true}
 {{- end }}
+{{- if .of.storage }}
+- {name: data, mountPath: /data}
+{{- end }}
 {{- with .root.Values.volumeMounts }}
 {{ toYaml . }}
 {{- end }}
@@ -110,7 +113,7 @@ imagePullSecrets:
 {{- end }}
 {{- end -}}
 
-{{/* A process that serves. Arguments: root, name, of (its values), port, portSetting, kafka, settings, fields (of the pod). */}}
+{{/* A process that serves. Arguments: root, name, arguments (of the command; default: the name), of (its values), port, portSetting, kafka, settings, fields (of the pod). */}}
 {{- define "footfall.podTemplate" -}}
 metadata:
   labels:
@@ -138,7 +141,7 @@ spec:
     - name: footfall
       image: {{ include "footfall.image" .root }}
       imagePullPolicy: {{ .root.Values.image.pullPolicy }}
-      args: [{{ .name }}]
+      args: {{ .arguments | default (list .name) | toJson }}
       env:
         {{- include "footfall.environment" . | nindent 8 }}
         {{- with .fields }}

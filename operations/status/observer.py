@@ -19,12 +19,22 @@ from contracts.topic_promises import broken_promises
 from contracts.types import Catalogue
 from operations.differing_catalogues import differing_catalogues
 from operations.misplaced_records import Misplaced, count_misplaced
+from operations.status.report import (
+    GenerationStatus,
+    LetterCount,
+    SinkStatus,
+    Status,
+    partition_status,
+    problems,
+    progress,
+    standing,
+)
 from projector.consuming.consumer_group import describe_group
 from projector.consuming.log_probe import LogOffsets, LogProbe
 from projector.consuming.topic_description import describe_topic
 from projector.generations.loop import group_of
 from projector.liveness.projecting import Facts, judge
-from projector.liveness.verdicts import Stalled, State, Verdict
+from projector.liveness.verdicts import Stalled
 from projector.settings import ProjectorSettings
 from projector.writing.locks import blocking_lock
 from read_model.connecting.pool import connect
@@ -46,63 +56,13 @@ CHECKPOINTS = """
 SELECT partition, next_offset, owner, stopped_reason, extract(epoch FROM now() - updated_at)::float8 AS advanced
 FROM {schema}.checkpoints WHERE topic = $1
 """
+SINKS = "SELECT name FROM ops.sinks ORDER BY name"
+MAY_COUNT = "SELECT has_table_privilege(format('%I.dead_letters', $1::text), 'SELECT')"
+PARKED = "SELECT count(*) FROM {sink}.dead_letters WHERE kafka_topic = $1 AND state = 'parked'"
 LETTERS = """
 SELECT cause, state, count(*) AS count FROM read.dead_letters WHERE kafka_topic = $1
 GROUP BY cause, state ORDER BY cause, state
 """
-
-
-class PartitionStatus(msgspec.Struct, frozen=True, rename="camel"):
-    """One partition in one generation.
-
-    `lag`: events that Kafka acknowledged and that are not projected yet. `lag_seconds`: age of the next record to
-    process; None if it is not known, or the record may not be read yet (its transaction is open).
-    """
-
-    partition: int
-    state: State
-    owner: str | None
-    checkpoint: int | None
-    end_offset: int
-    lag: int
-    lag_seconds: float | None
-    reason: str | None = None
-    well: bool = True
-
-
-class GenerationStatus(msgspec.Struct, frozen=True, rename="camel"):
-    """One generation. `progress`: share of the log that it has processed, 0 to 1."""
-
-    name: str
-    state: str
-    progress: float | None
-    partitions: list[PartitionStatus]
-
-
-class LetterCount(msgspec.Struct, frozen=True):
-    """The number of dead letters of the active generation with this cause and state."""
-
-    cause: str
-    state: str
-    count: int
-
-
-class Status(msgspec.Struct, frozen=True, rename="camel"):
-    """The whole status.
-
-    `problems`: a sentence for each thing that is not well; empty: all is well. `warnings`: a sentence for each promise
-    that the topic breaks or that could not be checked, and for catalogues that differ; nothing has failed yet.
-    `event_types`: digests of the catalogues by which the projectors of the active generation project.
-    """
-
-    at: datetime
-    topic: str
-    generations: list[GenerationStatus]
-    dead_letters: list[LetterCount]
-    problems: list[str]
-    misplaced: Misplaced
-    warnings: list[str] = msgspec.field(default_factory=list)
-    event_types: list[str] = msgspec.field(default_factory=list)
 
 
 class Observer:
@@ -134,7 +94,9 @@ class Observer:
         missing = [] if partitions else [no_topic(self._topic, "DESCRIBE")]
         schema = await schema_state(self._connection, newest_migration())
         missing += [f"{schema.detail[0].upper()}{schema.detail[1:]}."] if schema.detail else []
+        sinks = [] if schema.detail else await self._sinks(partitions)
         found = [sentence for each in generations for sentence in problems(each, max_lag)]
+        found += [sentence for each in sinks for sentence in standing(each.name, each.partitions, alone=False)]
         try:
             misplaced = await count_misplaced(self._connection, sorted(tp.partition for tp in partitions))
         except asyncpg.LockNotAvailableError:  # the partitions that wait for this lock already name its holder
@@ -144,7 +106,18 @@ class Observer:
             warnings = broken_promises(await describe_topic(self._settings.client_options(), self._topic))
         types = [] if schema.detail else sorted(await event_types_in_use(self._connection))
         warnings += differing_catalogues(types, self._catalogue)
-        return Status(datetime.now(UTC), self._topic, generations, letters, missing + found, misplaced, warnings, types)
+        now, wrong = datetime.now(UTC), missing + found
+        return Status(now, self._topic, generations, letters, wrong, misplaced, warnings, types, sinks)
+
+    async def _sinks(self, partitions: Iterable[TopicPartition]) -> list[SinkStatus]:
+        found = []
+        for row in await self._connection.fetch(SINKS):
+            name = row["name"]
+            seen = await self._generation(Generation(name, "standby"), partitions)
+            may_count = await self._connection.fetchval(MAY_COUNT, name)
+            parked = await self._connection.fetchval(PARKED.format(sink=name), self._topic) if may_count else None
+            found.append(SinkStatus(name, seen.progress, seen.partitions, parked))
+        return found
 
     async def _generation(self, generation: Generation, partitions: Iterable[TopicPartition]) -> GenerationStatus:
         schema = await self._schema(generation)
@@ -228,58 +201,6 @@ class Observer:
         return {
             tp.partition: max(0.0, (now_ms - records[tp].timestamp) / 1000) if tp in records else None for tp in behind
         }
-
-
-def partition_status(partition: int, facts: Facts, verdict: Verdict, owner: str | None) -> PartitionStatus:
-    """Makes the row that is shown for one partition."""
-    age = 0.0 if facts.lag == 0 else facts.next_age
-    return PartitionStatus(
-        partition,
-        verdict.state,
-        owner or None,
-        facts.position,
-        facts.end,
-        facts.lag,
-        None if age is None else round(age, 3),
-        verdict.reason,
-        verdict.healthy,
-    )
-
-
-def progress(partitions: Iterable[Facts]) -> float | None:
-    """Returns the share of the log that is processed, 0 to 1; None if nothing is known."""
-    found = list(partitions)
-    whole = sum(facts.end - facts.beginning for facts in found)
-    left = sum(facts.lag for facts in found)
-    return None if not found else 1.0 if whole == 0 else max(0.0, min(1.0, 1 - left / whole))
-
-
-STATE_PHRASES: dict[State, str] = {
-    "stopped": "has stopped",
-    "gone": "cannot go on",
-    "unowned": "is not projected",
-    "foreign": "is not projected",
-    "waiting": "waits",
-    "standing": "stands still",
-    "unknown": "is in an unknown state",
-}
-
-
-def problems(generation: GenerationStatus, max_lag: int | None) -> list[str]:
-    """Returns a sentence for each partition that does not move, and for each that lags more than `max_lag` events.
-
-    Of a generation that is not active, a partition without an owner is no problem.
-    """
-    active = generation.state == "active"
-    found = []
-    for each in generation.partitions:
-        where = f"{generation.name}, partition {each.partition}"
-        if not each.well and (active or each.state != "unowned"):
-            phrase = STATE_PHRASES.get(each.state, f"is {each.state}")
-            found.append(f"{where} {phrase}: {(each.reason or '').rstrip('.')}.")
-        if active and max_lag is not None and each.lag > max_lag:
-            found.append(f"{where} lags by {each.lag:,} events, more than {max_lag:,}.")
-    return found
 
 
 @asynccontextmanager

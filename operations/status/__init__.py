@@ -1,0 +1,1 @@
+"""Where every generation and every sink stands."""
