@@ -144,7 +144,7 @@ def test_duckdb_has_each_event_once_whatever_kills_the_sink(footfall: Footfall, 
     produce(footfall, [record_of(an_event("user-1"))])
     assert findings(footfall) == ["warning: Nobody runs sink_duckdb, which is 1 events behind."]
     sql(footfall.servers, "UPDATE sink_duckdb.checkpoints SET stopped_reason = 'server: ..' WHERE partition = 3")
-    assert "problem: sink_duckdb, partition 3 has stopped: server: .." in findings(footfall)[0]
+    assert "problem: sink_duckdb, partition 3 has stopped: server: ." in findings(footfall)[0]
     shown = status_here(footfall)
     assert "sink_duckdb: sink, " in shown.stdout
     assert "! sink_duckdb, partition 3 has stopped: server: ." in shown.stdout

@@ -141,3 +141,42 @@ async def test_an_error_of_a_target_that_nobody_foresaw_blames_no_record() -> No
         with pytest.raises(OutsideError, match=r"does not know: [A-Z][A-Za-z]+$") as raised:
             await asked
         assert kind_of(raised.value) is Failure.SERVER
+
+
+# What each type may have in OpenSearch Dashboards and Kibana 7.10 (the mappings that the two declare for the index of
+# saved objects, which refuses any other attribute), and the newest migration that both know: a newer one is refused.
+SAVED = {
+    "index-pattern": ({"title", "timeFieldName"}, (7, 6, 0)),
+    "visualization": (
+        {"title", "description", "version", "uiStateJSON", "visState", "kibanaSavedObjectMeta", "savedSearchRefName"},
+        (7, 10, 0),
+    ),
+    "dashboard": (
+        {"title", "description", "hits", "version", "timeRestore", "timeFrom", "timeTo", "refreshInterval"}
+        | {"optionsJSON", "panelsJSON", "kibanaSavedObjectMeta"},
+        (7, 9, 3),
+    ),
+}
+COLUMNS = 48  # of a dashboard's grid
+
+
+def test_the_saved_objects_have_the_shape_that_an_import_takes() -> None:
+    for line in (ROOT / "deploy" / "sinks" / "dashboard.ndjson").read_text().splitlines():
+        one = json.loads(line)
+        attributes, newest = SAVED[one["type"]]
+        assert one.keys() == {"id", "type", "attributes", "references", "migrationVersion"}
+        assert one["attributes"].keys() <= attributes
+        [(of, version)] = one["migrationVersion"].items()
+        assert of == one["type"]
+        assert tuple(map(int, version.split("."))) <= newest
+        source = json.loads(one["attributes"].get("kibanaSavedObjectMeta", {}).get("searchSourceJSON", "{}"))
+        names = {reference["name"] for reference in one["references"]}
+        assert source.get("indexRefName") in names | {None}
+        if one["type"] == "visualization":
+            assert "indexRefName" in source, "it would ask no index"
+            ids = [each["id"] for each in json.loads(one["attributes"]["visState"])["aggs"]]
+            assert len(set(ids)) == len(ids)
+        for panel in json.loads(one["attributes"].get("panelsJSON", "[]")):
+            place = panel["gridData"]
+            assert place["i"] == panel["panelIndex"]
+            assert place["x"] + place["w"] <= COLUMNS
