@@ -11,6 +11,7 @@ from operations.settings import DlqSettings
 from projector.dead_letters.letter_filter import LetterFilter
 from projector.dead_letters.redrive import LetterOutcome, Options
 from projector.sealed.keys import Keys
+from sinks.guarded import Guarded
 from sinks.sealed import Stubs
 from sinks.settings import SinkSettings
 from sinks.target import TargetAwayError
@@ -57,7 +58,7 @@ def redriving(kind: str) -> Deal:
         /,
     ) -> list[LetterOutcome]:
         sink = operator_settings(SinkSettings, "projector")
-        target = KINDS[kind](sink)
+        target = Guarded(KINDS[kind](sink))
         try:
             target_id = await once_there("the target", target.open, (TargetAwayError,), PATIENCE)
             writer = SinkWriter(schema_of(kind, sink), catalogue, target, target_id, sink.tenants)
