@@ -26,6 +26,11 @@ FETCH_WITHIN = 300.0  # seconds
 # The generators, and what the clients that they make import.
 HELM = "helm.sh/helm/v3/cmd/helm@v3.22.0"
 KUBERNETES_SCHEMAS = "kubernetes-validate==1.37.0"  # Kubernetes's JSON schemas, as a package
+# Go modules with definitions of custom resources, and where they are.
+CUSTOM_RESOURCES = {
+    "github.com/kedacore/keda/v2@v2.21.0": "config/crd/bases",
+    "sigs.k8s.io/gateway-api@v1.6.3": "config/crd/standard",
+}
 BUILD_WITHIN = 1_200.0  # seconds
 # Engines of analysts, each in an environment of its own. Spark's package is 430 MB.
 ENGINES = {"iceberg": ("pyiceberg[pyarrow,sql-sqlite]==0.12.0",), "spark": ("setuptools", "pyspark==4.3.0")}
@@ -49,6 +54,7 @@ def lacking(client: str) -> str | None:
         "nginx": _nginx,
         "pgbouncer": _pgbouncer,
         "prometheus": _prometheus,
+        "custom resources": _custom_resources,
         "generators": _generators,
         "go": _go,
         "helm": _helm,
@@ -188,6 +194,21 @@ def _engine(engine: str) -> str | None:
     if done:
         (home / "complete").touch()
     return None if done else "pip cannot fetch it"
+
+
+def custom_resources() -> list[Path]:
+    """The files with definitions of custom resources, in Go's cache of modules."""
+    home = Path(output("go", "env", "GOMODCACHE").strip())
+    return [
+        file for module, folder in CUSTOM_RESOURCES.items() for file in sorted((home / module / folder).glob("*.yaml"))
+    ]
+
+
+def _custom_resources() -> str | None:
+    if _go() is not None or not os.environ.get("FOOTFALL_LONG"):
+        return "FOOTFALL_LONG=1 and Go fetch them"
+    fetched = [output("go", "mod", "download", "-json", module, within=FETCH_WITHIN) for module in CUSTOM_RESOURCES]
+    return _helm() if all(fetched) else "their modules cannot be fetched"
 
 
 def _kafka_connect() -> str | None:

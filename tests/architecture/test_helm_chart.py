@@ -1,7 +1,6 @@
 """The Helm chart: every values file gives resources that Kubernetes takes, with least rights and without a secret."""
 
 import re
-import subprocess
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Any
 import jsonschema_rs
 import msgspec
 import pytest
-from ruamel.yaml import YAML
 
 from brokers.rights import AUDIT, DEAD_LETTERS, EVENTS, GROUP, KEYS, least_rights
 from contracts.record import AUDIT_TOPIC, CONSUMER_GROUP, DEAD_LETTER_TOPIC, TOPIC
@@ -19,23 +17,12 @@ from footfall.settings_page import READERS
 from identity.settings import KeySettings
 from tests import foreign_clients
 from tests.architecture.repository import ROOT
-from tests.patience import PATIENCE
+from tests.drivers.helm import CHART, CUSTOM, HELM, KUBERNETES, VALUES, VERSIONS, Resource, helm, rendered, yaml
 
-HELM = ROOT / "deploy" / "helm"
-CHART = HELM / "footfall"
-VALUES = sorted((HELM / "values").glob("*.yaml"))
-VERSIONS = ("v1.30.0", "v1.37.0")  # the oldest that the chart allows, and the newest
-KUBERNETES = ("--kube-version", VERSIONS[1].removeprefix("v"))
-CUSTOM = {"ScaledObject", "HTTPRoute"}  # of KEDA and the Gateway API: Kubernetes has no schema of them
 SETTINGS = {name.upper() for kind in READERS.values() for name in kind.model_fields} | {"ENVIRONMENT", "SECRETS_DIR"}
 SECRETS = {name.upper() for kind in READERS.values() for name in secret_names(kind)}
 ELSEWHERE = re.compile(rb'"(/api/)?_definitions\.json#')  # the schemas of a version refer to one file
-Resource = dict[str, Any]
 each_file = pytest.mark.parametrize("values", VALUES, ids=[file.stem for file in VALUES])
-
-
-def yaml(text: str) -> list[Any]:
-    return [document for document in YAML(typ="safe").load_all(text) if document]
 
 
 def merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
@@ -205,21 +192,6 @@ def test_the_users_of_the_example_for_strimzi_have_the_least_rights() -> None:
             (right.operation, right.resource, right.name) for part in parts for right in least_rights(part, names)
         }
         assert given == needed, user
-
-
-def helm(*arguments: str) -> str:
-    program = foreign_clients.helm()
-    assert program is not None
-    done = subprocess.run([program, *arguments], capture_output=True, text=True, check=False, timeout=PATIENCE)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-@cache
-def rendered(values: Path) -> list[Resource]:
-    """The resources that the chart makes with these values, as release `it`."""
-    foreign_clients.needed("helm")
-    return yaml(helm("template", "it", str(CHART), "--values", str(values), *KUBERNETES))
 
 
 def pods(values: Path) -> Iterator[Resource]:
