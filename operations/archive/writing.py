@@ -168,9 +168,9 @@ class Writer:
         return entered
 
     async def _closed(self, file: NewFile, end: int) -> Entry:
-        with at_place(self._store.place):
+        with at_place(self._store.place):  # another run may have removed the file: its number was taken
             file.close()
-        return await asyncio.to_thread(file.entry, self._source, end, self.head)
+            return await asyncio.to_thread(file.entry, self._source, end, self.head)
 
     async def _publish(self, file: NewFile, entry: Entry) -> Entry:
         await reached("archive_staged")

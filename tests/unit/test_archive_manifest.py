@@ -7,13 +7,17 @@ from unittest.mock import patch
 from uuid import UUID
 
 import pytest
+from aiokafka.structs import ConsumerRecord
 from click.testing import CliRunner
 from msgspec.structs import replace
 
 from footfall.cli.archive import terminal
 from footfall.cli.main import cli
 from operations.archive.files.entries import FIRST, FORMAT, Entry, encoded, hash_of
+from operations.archive.files.manifest import Manifest
+from operations.archive.files.refusal import ArchiveError
 from operations.archive.files.stores import Directory
+from operations.archive.writing import Source, Writer
 
 TOPIC, ANEW = UUID(int=1), UUID(int=2)
 # Of offsets without a record, so that the archive needs no file: partition, begin, end.
@@ -95,3 +99,13 @@ def test_of_two_who_create_a_name_at_once_one_is_refused_whatever_their_process_
         Directory(tmp_path).create(name, b"ours")
     assert (tmp_path / name).read_bytes() == b"theirs"
     assert Directory(tmp_path).names("staging/") == []
+
+
+async def test_a_file_that_another_run_removed_is_told_as_the_place_not_as_kafka(tmp_path: Path) -> None:
+    record = ConsumerRecord("t", 0, 0, 0, 0, None, b"v", None, -1, 1, ())
+    writer = Writer(Directory(tmp_path), Manifest([], FIRST), Source("t", TOPIC))
+    file = writer.begin(0, record)
+    file.add(record)
+    file.path.unlink()
+    with pytest.raises(ArchiveError, match="cannot be used"):
+        await writer.publish(file, 1)
