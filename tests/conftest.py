@@ -1,6 +1,7 @@
 """Fixtures: real servers for the session; a fresh topic and a fresh database for each test that asks."""
 
 import asyncio
+import contextlib
 import functools
 import itertools
 import os
@@ -9,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import asyncpg
 import httpx
@@ -22,7 +24,7 @@ from xdist.scheduler import LoadFileScheduling
 from footfall.local.embedded.paths import cache_root
 from operations.settings import MigrateSettings, TopicSettings
 from operations.setup import create_topics, migrate
-from tests import foreign_clients, open_connections, processes
+from tests import foreign_clients, in_memory, open_connections, processes
 from tests.architecture.repository import files_beside_git
 from tests.patience import PATIENCE
 from tests.processes import Process
@@ -31,6 +33,7 @@ from tests.servers import Servers, at_database, chosen, servers
 from tests.shared_kafka import ADDRESS, SharedKafka, beside_shared_kafka
 
 TEMPLATE = "footfall_template"
+DATABASE = "footfall_test_"  # and a number
 # They ask for `secured`: one worker runs them all, because each that starts it spends 8 to 17 s of CPU.
 ON_ONE_BROKER = ("test_least_rights", "test_secrets", "test_kafka_security")
 # Modules that take long begin first: at the end no worker is alone with one of them.
@@ -47,6 +50,8 @@ LONGEST = (
     *("test_query_openapi", "test_command_side", "test_retention", "test_connection_poolers", "test_fresh_reads"),
     *("test_partitions_added", "test_hostile_clients", "test_who_follows", "test_command_openapi"),
 )
+in_memory.use()
+
 QUERY_TIMEOUT_MS = str(int(PATIENCE * 1000))  # no query is too slow unless a test is about that
 
 set_hypothesis_home_dir(cache_root() / "hypothesis")
@@ -124,6 +129,7 @@ def pytest_xdist_setupnodes() -> None:
 
 def pytest_unconfigure() -> None:
     _kafka.end()
+    in_memory.give_back()
 
 
 def pytest_report_header() -> list[str]:
@@ -152,12 +158,21 @@ async def _run_sql(url: str, *statements: str) -> None:
         await connection.close()
 
 
+async def drop_database(url: str) -> None:
+    """Gives the room of a test's database back, if its server still runs. What holds it, such as a slot, keeps it."""
+    name = urlsplit(url).path.removeprefix("/")
+    if not name.startswith(DATABASE):
+        return  # of a server of the test's own, which ends with it
+    with contextlib.suppress(asyncpg.PostgresError, OSError):
+        await _run_sql(at_database(url, "postgres"), f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
 @pytest.fixture(scope="session")
 def new_database(real_servers: Servers) -> Callable[[], Servers]:
     """Makes a migrated, empty database and returns the servers with its URLs."""
 
     def make() -> Servers:
-        name = f"footfall_test_{next(_serial)}"
+        name = f"{DATABASE}{next(_serial)}"
         asyncio.run(
             _run_sql(
                 real_servers.admin_url,
@@ -236,6 +251,7 @@ class Footfall:
             process.popen.send_signal(signal.SIGTERM if MEASURES_COVERAGE else signal.SIGKILL)
         for process in running:
             process.popen.wait(PATIENCE)
+        asyncio.run(drop_database(self.servers.admin_url))
 
 
 @pytest.fixture(scope="session")
