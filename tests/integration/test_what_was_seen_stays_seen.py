@@ -63,7 +63,7 @@ class OwnPostgres:
         return Servers(kafka, *(self.url(*role) for role in urls))
 
     async def ask(self, statement: str) -> Any:
-        connection = await asyncpg.connect(self.url(SUPERUSER, PASSWORDS.superuser))
+        connection = await connected(self.url(SUPERUSER, PASSWORDS.superuser))
         try:
             return await connection.fetchval(statement)
         finally:
@@ -85,6 +85,16 @@ class OwnPostgres:
     def copy(self, source: str, target: str) -> None:
         subprocess.run(["rm", "-rf", str(self._home / target)], check=True)
         subprocess.run(["cp", "-a", str(self._home / source), str(self._home / target)], check=True)
+
+
+async def connected(url: str) -> asyncpg.Connection:
+    """A connection, once the server that was crashed takes one again."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            try:
+                return await asyncpg.connect(url)
+            except (asyncpg.CannotConnectNowError, asyncpg.ConnectionDoesNotExistError, OSError):
+                await asyncio.sleep(0.05)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import for_code
+from aiokafka.protocol.admin import DescribeAclsRequest
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import (
     Array,
@@ -32,6 +33,8 @@ MECHANISMS = {"SCRAM-SHA-256": (1, "sha256"), "SCRAM-SHA-512": (2, "sha512")}
 ITERATIONS = 4_096  # the least that Kafka takes; every connection pays for each
 RESOURCES = {"topic": 2, "group": 3, "cluster": 4}
 ALLOW, LITERAL, PREFIXED = 3, 3, 4
+ANY = 1  # of a filter
+APPLY_TIMEOUT, APPLY_POLL = 30.0, 0.02  # seconds for a broker to follow its controller
 _TAGS = ("tags", TaggedFields)
 
 
@@ -144,9 +147,43 @@ async def set_password(options: Mapping[str, Any], user: str, password: str, mec
 
 
 async def allow(options: Mapping[str, Any], rules: Sequence[Rule]) -> None:
-    """Gives rights; those that are there already stay. `options`: those of a client that may. Raises KafkaError."""
+    """Gives rights; those that are there already stay. Returns when every broker acts by them.
+
+    The controller answers before brokers have heard of it, and until then they refuse. What was given before, such as
+    a password, has come to them as well by then.
+
+    Args:
+        options: Those of a client that may.
+        rules: What to allow.
+
+    Raises:
+        KafkaError: A right was refused, or cannot be given.
+        TimeoutError: A broker did not follow within 30 s.
+    """
     response = await _ask(options, _CreateAcls(rules))
     _raise_first(response.results)
+    wanted = {_binding(rule) for rule in rules}
+    admin = AIOKafkaAdminClient(**options)
+    await admin.start()
+    try:
+        async with asyncio.timeout(APPLY_TIMEOUT):
+            for broker in (await admin.describe_cluster())["brokers"]:
+                while not wanted <= await _bindings_at(admin, broker["node_id"]):  # noqa: ASYNC110 - a broker's state
+                    await asyncio.sleep(APPLY_POLL)
+    finally:
+        await admin.close()
+
+
+async def _bindings_at(admin: AIOKafkaAdminClient, broker: int) -> set[tuple[Any, ...]]:
+    """What one broker acts by."""
+    everything = DescribeAclsRequest(ANY, None, ANY, None, None, ANY, ANY)
+    response = await admin._send_request_to_node(broker, everything)  # noqa: SLF001 - the public call asks any broker
+    _raise_first([(response.error_code, response.error_message)])
+    return {
+        (kind, name, pattern, *granted)
+        for kind, name, pattern, grants in response.resources
+        for granted in map(tuple, grants)
+    }
 
 
 async def _ask(options: Mapping[str, Any], request: Any) -> Any:
