@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import functools
+import gc
 import itertools
 import os
 import signal
@@ -104,6 +105,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     rank = {name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
+
+
+def pytest_collection_finish() -> None:
+    """Spares the collector what was imported and collected, which stays until the end."""
+    gc.collect()
+    gc.freeze()
 
 
 class ByServer(LoadFileScheduling):  # type: ignore[misc]
