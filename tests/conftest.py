@@ -184,7 +184,7 @@ def new_database(real_servers: Servers) -> Callable[[], Servers]:
             _run_sql(
                 real_servers.admin_url,
                 f"DROP DATABASE IF EXISTS {name}",
-                f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}",
+                f"CREATE DATABASE {name} TEMPLATE {TEMPLATE} STRATEGY FILE_COPY",
             )
         )
         return real_servers.with_database(name)

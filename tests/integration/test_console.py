@@ -26,6 +26,7 @@ TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 TRACEPARENT = f"00-{TRACE}-00f067aa0ba902b7-01".encode()
 HOSTILE = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">\u202egnp.exe"
 WIDTHS = (360, 1920)
+LONG = "FOOTFALL_LONG" in os.environ
 PAGES = (
     *("", "/live", "/find", "/find?q=user-1", "/activity", "/dead-letters", "/rebuilds", "/projectors", "/settings"),
     *("/dead-letters/done", "/retention", "/find?q=r-17&log=1"),
@@ -118,14 +119,16 @@ def test_every_page_is_well_at_every_width_in_light_and_dark(
     for width, scheme in zip(WIDTHS, ("dark", "light"), strict=True):
         viewport = {"width": width, "height": 900}
         found = Watched(browser, running[2].url, viewport=viewport, color_scheme=scheme, bypass_csp=True)
-        for path in PAGES:
+        for number, path in enumerate(PAGES):
             page = found.open(path)
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (path, width)
+            assert page.title() != "owned"
+            if not LONG and number % 2 == WIDTHS.index(width):
+                continue  # axe has seen, or will see, this page at the other width
             page.evaluate(axe)
             report = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
             serious = [each for each in report["violations"] if each["impact"] in ("serious", "critical")]
             assert not serious, (path, width, json.dumps(serious)[:2000])
-            assert page.title() != "owned"
         found.context.close()
         assert (found.problems, found.foreign) == ([], [])
 

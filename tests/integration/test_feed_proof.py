@@ -21,7 +21,7 @@ from tests.feeds import Told, page, stream
 from tests.patience import FACTOR, PATIENCE, patient
 from tests.producing import send, some_records, sql, start_projector
 
-EVENTS = int(os.environ.get("FEED_PROOF_EVENTS", "10000"))
+EVENTS = int(os.environ.get("FEED_PROOF_EVENTS", "4000"))
 READERS = 8  # of each kind
 PROJECTORS = 4
 WITHIN = patient(max(100.0, EVENTS / 200))  # seconds that a reader may take

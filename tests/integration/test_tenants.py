@@ -34,7 +34,7 @@ from tests.tenant_world import MARKS, NOON, PRODUCTS, TENANTS, TYPES, USERS, Ten
 from web.tenants.position_tokens import PositionTokens
 
 COUNT = 240  # numbers, of which each tenant has two of three
-REQUESTS = 100_000 if os.environ.get("FOOTFALL_LONG") == "1" else 2_000
+REQUESTS = 100_000 if os.environ.get("FOOTFALL_LONG") == "1" else 800
 PASSWORD = "not-a-secret-here"
 POSITION_SECRET = "a secret of these tests"
 PLAIN_POSITION = re.compile(r"\b\d{1,6}-\d{1,18}\b")

@@ -114,4 +114,5 @@ shared_buffers = '128MB'
 fsync = off
 synchronous_commit = off
 full_page_writes = off
+scram_iterations = 1  # both sides of each connection count to it
 """
