@@ -22,6 +22,8 @@ from bench.load import Load, Measured
 from bench.post import PATH as POST
 from bench.post import command_side_process
 from bench.result import Result, compared
+from bench.sealed_cpu_process import Spent as AloneSpent
+from bench.sealed_cpu_process import Way
 from bench.stage import Stage, StageError
 from sealing.schema import prepare
 
@@ -67,7 +69,19 @@ def sealed(stage: Stage) -> list[Result]:
     for what, ways in spent.items():
         figures = ", ".join(f"{way} {' '.join(map(str, found))}" for way, found in ways.items())
         stage.say(f"sealed log, {what}, us of the clock/of our CPU: {figures}")
-    return [row for what, ways in spent.items() for row in compared_rows(what, ways)]
+    rows = [row for what, ways in spent.items() for row in compared_rows(what, ways)]
+    return [
+        *rows,
+        *process_alone(stage, "post", Way(POST, 64, 1)),
+        *process_alone(stage, "batch", Way(BATCH, 8, ITEMS)),
+    ]
+
+
+def process_alone(stage: Stage, what: str, way: Way) -> list[Result]:
+    """CPU of the process without Kafka and with every user known: what sealing itself costs, beside its floor."""
+    found = stage.work("bench.sealed_cpu_process", way, AloneSpent)
+    stage.say(f"process alone, {what}, us: plain {found.plain:.1f}, sealed {found.sealed:.1f}, floor {found.floor:.1f}")
+    return [compared(f"sealed_{what}_process_alone", "us", [found.sealed], "plain log", [found.plain])]
 
 
 def compared_rows(what: str, ways: Mapping[str, list[Spent]]) -> list[Result]:
