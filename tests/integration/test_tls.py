@@ -114,6 +114,24 @@ def test_old_versions_of_tls_are_refused(authority: trustme.CA, settings: Callab
             context.wrap_socket(plain, server_hostname="localhost")
 
 
+def test_ciphers_without_authenticated_encryption_are_refused(
+    authority: trustme.CA, settings: Callable[..., TlsSettings]
+) -> None:
+    with served(Transport(settings().certificate())) as recorded:
+        context = ssl.create_default_context()
+        authority.configure_trust(context)
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        for ciphers, is_served in (("ECDHE+AES+SHA256:!AESGCM", False), ("ECDHE+AESGCM", True)):
+            context.set_ciphers(ciphers)
+            with (
+                socket.create_connection(("127.0.0.1", recorded.port), PATIENCE) as plain,
+                contextlib.nullcontext() if is_served else pytest.raises(ssl.SSLError),
+                context.wrap_socket(plain, server_hostname="localhost") as talking,
+            ):
+                assert is_served
+                assert "GCM" in str(talking.cipher())
+
+
 def test_a_certificate_that_is_replaced_is_served_without_a_restart(
     authority: trustme.CA, settings: Callable[..., TlsSettings], tmp_path: Path
 ) -> None:

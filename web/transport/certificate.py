@@ -14,6 +14,7 @@ from telemetry.metrics import CERTIFICATE_END
 
 SOON = timedelta(days=14)  # before its end, health says that a certificate should be renewed
 LARGEST = 1_048_576  # bytes of a file
+CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"  # of TLS 1.2: forward secrecy and authenticated encryption, as all of TLS 1.3
 
 
 class CertificateError(ValueError):
@@ -92,6 +93,7 @@ class ServerCertificate:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
+        context.set_ciphers(CIPHERS)
         context.set_alpn_protocols(["http/1.1"])
         if self._client_authority is not None:
             context.verify_mode = ssl.CERT_REQUIRED if self._required else ssl.CERT_OPTIONAL
