@@ -29,12 +29,22 @@ class SinkSettings(ProjectorSettings):
     sink_ca_file: Path | None = Field(
         default=None, description="PEM file of the authorities of SINK_URL; unset: the system's."
     )
+    sink_bigquery_dataset: Annotated[
+        str, StringConstraints(pattern=r"^([a-z][a-z0-9-]{0,62}\.[A-Za-z0-9_]{1,1024})?$")
+    ] = Field(default="", description="Dataset of the sink bigquery, `project.dataset`. It must exist.")
+    sink_bigquery_key_file: Path | None = Field(
+        default=None, description="Key file of a service account; unset: the account of the machine in Google's cloud."
+    )
+    sink_bigquery_url: str = Field(
+        default="https://bigquery.googleapis.com", max_length=1_024, description="URL of BigQuery, or of an emulator."
+    )
 
     def problems_in_production(self) -> list[str]:
         """What ENVIRONMENT=production refuses: a line for each problem."""
         problems = super().problems_in_production()
-        if self.sink_url.startswith("http://") and not self.sink_url.startswith(LOOPBACK):
-            problems.append("SINK_URL: http:// sends every event in the clear. Use https://")
+        for name, url in (("SINK_URL", self.sink_url), ("SINK_BIGQUERY_URL", self.sink_bigquery_url)):
+            if url.startswith("http://") and not url.startswith(LOOPBACK):
+                problems.append(f"{name}: http:// sends every event in the clear. Use https://")
         return problems
 
     @property

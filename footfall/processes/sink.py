@@ -58,6 +58,14 @@ def _duckdb(settings: SinkSettings) -> Target:
     return DuckDbFile(settings.sink_duckdb_file)
 
 
+def _bigquery(settings: SinkSettings) -> Target:
+    from sinks.targets.bigquery.dataset import BigQueryDataset  # noqa: PLC0415 - only what runs is imported
+
+    if not settings.sink_bigquery_dataset:
+        exit_with(["SINK_BIGQUERY_DATASET is not set: project.dataset"])
+    return BigQueryDataset(settings)
+
+
 def _search(settings: SinkSettings) -> Target:
     from sinks.targets.search.cluster import SearchCluster  # noqa: PLC0415 - only what runs is imported
 
@@ -65,6 +73,7 @@ def _search(settings: SinkSettings) -> Target:
 
 
 KINDS: dict[str, Callable[[SinkSettings], Target]] = {
+    "bigquery": _bigquery,
     "duckdb": _duckdb,
     "elasticsearch": _search,
     "opensearch": _search,

@@ -3,9 +3,8 @@
 For each of its partitions, a batch carries the checkpoint that it expects and the epoch of its owner's claim. If any
 partition has moved, nothing of the batch is stored and the outcome is `Fenced`.
 
-There are three ways to write a batch. Most batches hold only new events, so two ways are optimistic:
-`_in_one_statement` for a few rows, in one round trip, and `_by_copy` for many rows. When some event is already stored,
-or there are dead letters, `_skipping_stored` asks PostgreSQL which events are new before it projects them.
+Most batches hold only new events, so two of three ways to write are optimistic: `_in_one_statement` for a few rows, in
+one round trip, and `_by_copy` for many. Else `_skipping_stored` first asks PostgreSQL which events are new.
 """
 
 from collections import Counter

@@ -4,7 +4,7 @@ import sys
 
 import rich_click as click
 
-NAMES = ("duckdb", "elasticsearch", "opensearch")
+NAMES = ("bigquery", "duckdb", "elasticsearch", "opensearch")
 
 
 @click.command()
@@ -26,6 +26,7 @@ def sink(name: str, port: int | None, *, anew: bool) -> None:
 
     \b
     Engines:
+      bigquery        tables in SINK_BIGQUERY_DATASET
       duckdb          the file SINK_DUCKDB_FILE (pip install 'footfall[duckdb]')
       elasticsearch   data streams at SINK_URL, as SINK_USER with SINK_PASSWORD
       opensearch      the same
