@@ -12,7 +12,8 @@ from operations.doctor.findings import Finding, worst
 from operations.doctor.kafka import answered, copies, other_topics
 from operations.doctor.projectors import at_risk, builds, members
 from operations.doctor.retention import A_DAY_MS, Kept, not_declared, overdue, shorter_topic
-from operations.status.report import GenerationStatus, PartitionStatus
+from operations.doctor.sinks import sink_findings
+from operations.status.report import GenerationStatus, PartitionStatus, SinkStatus
 from projector.consuming.consumer_group import CLIENT_ID, GroupDescription, Member
 from projector.settings import ProjectorSettings
 
@@ -103,3 +104,12 @@ def test_a_broker_that_answers_slowly_and_a_rebuild_that_nobody_works_on() -> No
     assert only(builds([GenerationStatus("read_g2", "building", 0.5, [left, worked_on])])).verdict == "well"
     assert only(builds([GenerationStatus("read_g2", "paused", 0.5, [left])])).verdict == "well"
     assert "read_g2 has read 50%" in only(builds([GenerationStatus("read_g2", "building", 0.5, [left])])).says
+
+
+def test_a_sink_that_nobody_runs_is_told_of_once_it_is_behind() -> None:
+    done = PartitionStatus(0, "unowned", None, 5, 5, 0, 0.0, "nobody", well=False)
+    behind = PartitionStatus(1, "unowned", None, 5, 8, 3, 9.0, "nobody", well=False)
+    assert sink_findings([]) == []
+    assert [each.verdict for each in sink_findings([SinkStatus("sink_a", 1.0, [done])])] == ["well"]
+    [found] = sink_findings([SinkStatus("sink_a", 0.5, [done, behind])])
+    assert (found.verdict, found.says) == ("warning", "Nobody runs sink_a, which is 3 events behind.")
