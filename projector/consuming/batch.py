@@ -159,6 +159,7 @@ class _OneByOne:
         self._last_erased = self._erased.last
         self._erased_users: set[tuple[str, str]] = set()
         self._erased_keys: set[bytes] = set()
+        self._erased_somebody_of: set[str] = set()  # tenants: by markers that name nobody any more
         self.malformed = 0
 
     def takes(self, record: KafkaRecord) -> bool:
@@ -171,6 +172,8 @@ class _OneByOne:
         marker = self._marker(record) if self._park_as is None else None
         if marker is not None:
             self._erase(marker)
+            if isinstance(record, OpenedRecord) and record.erasure is not None and record.erasure.user_id is None:
+                self._erased_somebody_of.add(marker.user[0])
             return True
         outcome = self._outcome(record)
         if self._erased_keys and self._is_of_erased(record, outcome):
@@ -214,7 +217,8 @@ class _OneByOne:
 
     def _is_of_erased(self, record: KafkaRecord, outcome: EventRow | Diagnosis) -> bool:
         if isinstance(outcome, EventRow):
-            return (outcome.event.tenant_id, outcome.event.user_id) in self._erased_users
+            event = outcome.event
+            return event.tenant_id in self._erased_somebody_of or (event.tenant_id, event.user_id) in self._erased_users
         return self._key(record) in self._erased_keys
 
     def _parks(self, record: KafkaRecord, why: Diagnosis) -> bool:

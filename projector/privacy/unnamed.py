@@ -18,6 +18,11 @@ SELECT DISTINCT user_id FROM {generation}.user_activity
 WHERE tenant_id = $1 AND kafka_partition = $2 AND sha256($3 || sha256(
     $4 || convert_to(tenant_id, 'UTF8') || '\x00'::bytea || convert_to(user_id, 'UTF8'))) = ANY ($5::bytea[])
 """
+# Of erasures, those that came before the generation: it has met the users' records as stubs, and nobody by name.
+MET_AS_STUBS = """
+SELECT DISTINCT erasure_id FROM ops.erasures
+WHERE erasure_id = ANY ($1::uuid[]) AND applied_at < (SELECT created_at FROM ops.generations WHERE name = $2)
+"""
 LETTERS = """
 SELECT record_key, record_value FROM {generation}.dead_letters
 WHERE kafka_topic = $1 AND kafka_partition = $2 AND kafka_offset < $3
@@ -39,7 +44,11 @@ async def users_unnamed(
         markers: any.
     """
     unnamed = [m for m in markers if m.pseudonym is not None and pseudonym(secret, *m.user) != m.pseudonym]
-    return {marker: await _names(connection, generation, secret, marker) for marker in unnamed}
+    if not unnamed:
+        return {}
+    rows = await connection.fetch(MET_AS_STUBS, [marker.erasure.erasure_id for marker in unnamed], generation)
+    stubs = {row["erasure_id"] for row in rows}
+    return {m: await _names(connection, generation, secret, m) for m in unnamed if m.erasure.erasure_id not in stubs}
 
 
 async def _names(connection: Connection, generation: str, secret: bytes, marker: Marker) -> set[str]:
