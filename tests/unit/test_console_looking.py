@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -12,9 +13,9 @@ from console.looking.joint_reads import JointReads
 from console.looking.scrape import ProcessSeen, samples_of
 from console.looking.watch import NOTHING_YET, Pace, Seen, paces_between, time_left
 from console.pages.retention import by_cohort, columns, label
-from console.rendering import prose, stamp
+from console.rendering import prose, rendered, stamp
 from operations.misplaced_records import Misplaced
-from operations.status.report import GenerationStatus, PartitionStatus, Status
+from operations.status.report import GenerationStatus, PartitionStatus, SinkStatus, Status
 
 NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
 
@@ -129,3 +130,19 @@ def test_a_cohort_is_plotted_only_where_the_week_is_over() -> None:
     assert cohorts == {old: {0: 10, 1: 5}, new: {0: 3}}
     found = columns(dict(cohorts))
     assert (len(found["at"]), found[label(1)], found[label(2)]) == (1, [50.0], [None])
+
+
+def test_the_page_of_projectors_shows_generations_and_sinks() -> None:
+    partition = PartitionStatus(0, "running", "somebody", 5, 9, 4, 1.5)
+    text = rendered(
+        "projectors_part.html",
+        seen=SimpleNamespace(processes=[], number=1),
+        generations=[GenerationStatus("read_g1", "active", 0.5, [partition])],
+        sinks=[SinkStatus("duckdb", 0.5, [partition], parked=3), SinkStatus("opensearch", 0.5, [partition])],
+        paces={},
+        asking=SimpleNamespace(can_act=True),
+        token="t",
+    )
+    assert [text.count(f"<h2>{name} ") for name in ("read_g1", "duckdb", "opensearch")] == [1, 1, 1]
+    assert text.count("dead letters wait") == 1
+    assert "3 dead letters" in text
