@@ -219,7 +219,8 @@ class _OneByOne:
         if isinstance(outcome, EventRow):
             event = outcome.event
             return event.tenant_id in self._erased_somebody_of or (event.tenant_id, event.user_id) in self._erased_users
-        return self._key(record) in self._erased_keys
+        # Of whom it is, and what it waits for, is known when the marker is applied and the letters are loaded again.
+        return bool(self._erased_somebody_of) or self._key(record) in self._erased_keys
 
     def _parks(self, record: KafkaRecord, why: Diagnosis) -> bool:
         if self._looks_for_erased(record):

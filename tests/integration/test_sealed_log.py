@@ -184,11 +184,15 @@ def test_a_generation_that_paused_until_the_key_was_destroyed_forgets_the_user(
     wait_until_done(footfall, OLD, 10)
     keys.sql("UPDATE key_store.erasures SET requested_at = now() - interval '2 hours'")
     wait_until(lambda: not keys.sql("SELECT FROM key_store.erasures"), PATIENCE, "the key to be destroyed")
+    produce(footfall, [record_of(an_event(CANARY, {"productId": "p-1"}))])  # back: behind no letter of before
+    wait_until_done(footfall, OLD, 11)
     rebuild(footfall, "resume")
-    wait_until_done(footfall, NEW, 10)
-    assert hits(footfall, CANARY, NEW) == {} == hits(footfall, SECRET, NEW)
+    wait_until_done(footfall, NEW, 11)
+    assert hits(footfall, CANARY, NEW) == hits(footfall, CANARY, OLD)
+    assert "dead_letters" not in hits(footfall, CANARY, NEW)
+    assert hits(footfall, SECRET, NEW) == {}
     counted = f"SELECT user_id, sum(product_views)::int FROM {NEW}.user_activity GROUP BY 1 ORDER BY 1 DESC"
-    assert [tuple(row) for row in sql(footfall.servers, counted)] == [("stays", 1)]
+    assert [tuple(row) for row in sql(footfall.servers, counted)] == [("stays", 1), (CANARY, 1)]
 
 
 def letters(footfall: Footfall) -> list[Any]:
