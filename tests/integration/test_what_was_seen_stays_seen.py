@@ -36,7 +36,7 @@ from tests.producing import an_event, produce, record_of, sql
 from tests.servers import Servers
 
 LONG = bool(os.environ.get("FOOTFALL_LONG"))
-CRASHES, READS = (50, 1_000) if LONG else (3, 60)
+CRASHES, READS = (50, 1_000) if LONG else (2, 40)
 PASSWORDS = Passwords("superuser-secret", "owner-secret", "projector-secret", "query-secret")
 LATE_WAL = ("ALTER SYSTEM SET synchronous_commit = 'off'", "ALTER SYSTEM SET wal_writer_delay = '10s'")
 A_PROJECTOR = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'footfall-projector read%' LIMIT 1"
