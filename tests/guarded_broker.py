@@ -11,7 +11,7 @@ from footfall.local.embedded.kafka import broker as kafka_broker
 from footfall.local.embedded.kafka.accounts import allow, rules_of
 from footfall.local.embedded.kafka.broker import KafkaBroker
 from footfall.local.embedded.kafka.jars import ensure_kafka_jars
-from tests.processes import free_port
+from tests.ports import free_port
 
 USER, PASSWORD = "weak", "weak-password"
 

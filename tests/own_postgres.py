@@ -21,7 +21,7 @@ from footfall.local.embedded.postgres.roles import OWNER, PROJECTOR, QUERY, Pass
 from footfall.local.embedded.postgres.server import start_server, wait_for_server
 from operations.settings import MigrateSettings
 from operations.setup import migrate
-from tests.processes import free_port
+from tests.ports import free_port
 from tests.servers import Servers, at_database
 
 PASSWORDS = Passwords("superuser-secret", "owner-secret", "projector-secret", "query-secret")

@@ -1,9 +1,7 @@
 """Footfall's processes as the tests run them: real processes, ready when they say so."""
 
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,15 +15,11 @@ import httpx
 from footfall.local.embedded import spawn_child
 from tests.forking import can_fork, fork
 from tests.patience import PATIENCE, patient
+from tests.ports import free_port
 
 POLL, POLL_SELDOM = 0.02, 0.1  # seconds: a look costs what it looks at CPU, so the longer a wait is, the rarer they are
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-
-# Below the ephemeral ranges: no outgoing connection takes a port while its server starts, which may last half a minute.
-SPARE_PORTS = range(22_000, 32_000)
-_chance = random.SystemRandom()  # not the one that hypothesis seeds alike in every process
-_given: set[int] = set()
 
 
 @dataclass
@@ -49,23 +43,6 @@ class Process:
     def log_text(self) -> str:
         """Everything it has logged so far."""
         return self.log.read_text()
-
-
-def free_port() -> int:
-    """A TCP port nobody listens on now, and none that this asked for before."""
-    while (port := _chance.choice(SPARE_PORTS)) in _given or not is_free(port):
-        pass
-    _given.add(port)
-    return port
-
-
-def is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
 
 
 def start(

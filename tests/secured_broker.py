@@ -18,7 +18,7 @@ from footfall.local.embedded.kafka.accounts import Rule, allow, set_password
 from footfall.local.embedded.kafka.broker import KafkaBroker
 from footfall.local.embedded.kafka.jars import ensure_kafka_jars
 from footfall.local.embedded.kafka.security import ADMIN, BROKER, BrokerSecurity
-from tests.processes import free_port
+from tests.ports import free_port
 
 MECHANISMS = {
     "SCRAM-SHA-512": "",

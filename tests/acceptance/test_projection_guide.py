@@ -16,7 +16,8 @@ import pytest
 from footfall.local.embedded import spawn_child
 from tests.conftest import Footfall
 from tests.patience import patient
-from tests.processes import Process, free_port, is_ready, wait_until
+from tests.ports import free_port
+from tests.processes import Process, is_ready, wait_until
 from tests.producing import Raw, an_event, processed, produce, record_of, sql, wait_until_processed
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -20,7 +20,8 @@ from footfall.local.demo.account import Account
 from footfall.local.demo.report import verdict
 from footfall.local.demo.traffic import a_day_of_traffic
 from tests.patience import PATIENCE, patient
-from tests.processes import free_port, wait_until
+from tests.ports import free_port
+from tests.processes import wait_until
 
 
 def said(command: list[str]) -> str:

@@ -15,7 +15,8 @@ import psutil
 import pytest
 
 from tests.patience import PATIENCE, patient
-from tests.processes import free_port, wait_until
+from tests.ports import free_port
+from tests.processes import wait_until
 
 OURS = ("DATABASE_URL", "REPORTING_DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS")
 

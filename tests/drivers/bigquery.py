@@ -13,7 +13,8 @@ import httpx
 
 from footfall.local.embedded import spawn_child
 from tests.patience import PATIENCE
-from tests.processes import free_port, wait_until
+from tests.ports import free_port
+from tests.processes import wait_until
 
 DUCKDB = "1.5.5"
 PACKAGES = (

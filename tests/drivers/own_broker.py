@@ -9,7 +9,7 @@ from footfall.local.embedded.child_process import stop_children
 from footfall.local.embedded.kafka.broker import KafkaBroker, begin_format, finish_format, start_broker, wait_for_broker
 from footfall.local.embedded.kafka.jars import ensure_kafka_jars
 from tests.patience import PATIENCE
-from tests.processes import free_port
+from tests.ports import free_port
 
 
 class OwnBroker:

@@ -15,7 +15,8 @@ from footfall.local.embedded import spawn_child
 from tests.architecture.repository import ROOT
 from tests.foreign_clients import needed
 from tests.patience import PATIENCE
-from tests.processes import free_port, wait_until
+from tests.ports import free_port
+from tests.processes import wait_until
 
 OBSERVABILITY = ROOT / "deploy" / "observability"
 RULES = ("alerts.yml", "recording.yml")

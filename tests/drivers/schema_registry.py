@@ -18,7 +18,8 @@ import httpx
 
 from footfall.local.embedded.paths import cache_root
 from tests.patience import patient
-from tests.processes import free_port, wait_until
+from tests.ports import free_port
+from tests.processes import wait_until
 
 APICURIO = "3.3.3"
 APICURIO_URL = (

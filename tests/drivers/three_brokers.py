@@ -18,7 +18,8 @@ from footfall.local.embedded.kafka.cluster import KafkaCluster
 from footfall.local.embedded.kafka.jars import ensure_kafka_jars
 from footfall.local.embedded.paths import StatePaths
 from tests.patience import PATIENCE
-from tests.processes import free_port, wait_until
+from tests.ports import free_port
+from tests.processes import wait_until
 
 NODES = (1, 2, 3)
 

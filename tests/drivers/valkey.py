@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import free_port, wait_until
+from tests.ports import free_port
+from tests.processes import wait_until
 
 
 def valkey_server() -> str | None:

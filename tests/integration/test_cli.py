@@ -23,7 +23,8 @@ from query_side.openapi.document import document as query_document
 from tests.conftest import Footfall
 from tests.docs_pages import assert_docs_show
 from tests.patience import PATIENCE
-from tests.processes import free_port, is_ready, run_to_end, wait_until
+from tests.ports import free_port
+from tests.processes import is_ready, run_to_end, wait_until
 from tests.servers import Servers, at_database
 from tests.shipped_types import SHIPPED
 from tests.tcp_proxy import tcp_proxy

@@ -23,7 +23,8 @@ from contracts.record import to_record
 from tests.conftest import Footfall
 from tests.drivers.identity import OPEN
 from tests.patience import PATIENCE
-from tests.processes import Process, free_port
+from tests.ports import free_port
+from tests.processes import Process
 from tests.servers import Servers
 from tests.shipped_types import SHIPPED
 from tests.topic_reader import read_topic, records_of

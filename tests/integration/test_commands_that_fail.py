@@ -26,7 +26,7 @@ from tests.drivers.every_command import (
     footfall,
     urls,
 )
-from tests.processes import free_port
+from tests.ports import free_port
 from tests.servers import Servers
 from tests.tcp_proxy import TcpProxy, tcp_proxy
 

@@ -21,7 +21,8 @@ from read_model.connecting.pooler import REFUSED, SharedSessionsError, detect_se
 from tests.conftest import Footfall
 from tests.foreign_clients import needed, pgbouncer
 from tests.patience import PATIENCE
-from tests.processes import free_port, run_to_end, start, wait_until
+from tests.ports import free_port
+from tests.processes import run_to_end, start, wait_until
 from tests.producing import produce, some_records, wait_until_processed
 from tests.servers import Servers
 

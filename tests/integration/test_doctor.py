@@ -16,7 +16,7 @@ from operations.doctor.role_limits import role_limits
 from tests.conftest import Footfall
 from tests.drivers.commands import environment
 from tests.patience import PATIENCE
-from tests.processes import free_port
+from tests.ports import free_port
 from tests.producing import Raw, produce, sql, start_projector, wait_until_owning, wait_until_processed
 
 

@@ -28,7 +28,8 @@ from tests.conftest import Footfall
 from tests.foreign_clients import needed
 from tests.own_postgres import OwnPostgres, own_postgres
 from tests.patience import patient
-from tests.processes import free_port, wait_until
+from tests.ports import free_port
+from tests.processes import wait_until
 from tests.producing import Raw, an_event, produce, record_of, some_records
 from tests.servers import Servers, at_database
 from tests.topic_reader import records_of

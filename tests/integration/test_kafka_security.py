@@ -23,7 +23,8 @@ from footfall.cli.main import cli
 from footfall.local.embedded.kafka.accounts import Rule
 from projector.consuming.log_probe import LogProbe
 from tests.patience import PATIENCE
-from tests.processes import free_port, start, wait_until
+from tests.ports import free_port
+from tests.processes import start, wait_until
 from tests.secured_broker import MACHINE, SecuredBroker, unsigned_token
 
 TOPIC = "t"

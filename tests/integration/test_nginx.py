@@ -19,7 +19,8 @@ from tests.conftest import Footfall
 from tests.foreign_clients import needed
 from tests.hostile import connected, send
 from tests.patience import PATIENCE
-from tests.processes import Process, free_port, wait_until
+from tests.ports import free_port
+from tests.processes import Process, wait_until
 from tests.producing import read_topic, start_projector
 from web.protocol.secure_headers import POLICY, SECURE_HEADERS
 

@@ -14,7 +14,18 @@ from tests.conftest import Footfall
 from tests.drivers.rebuilding import NEW, OLD, a_day, dlq, done, rebuild, state_of, wait_until_done
 from tests.patience import PATIENCE
 from tests.processes import Process, wait_until
-from tests.producing import Flow, Raw, an_event, delete_before, metric, produce, record_of, sql, start_projector
+from tests.producing import (
+    Flow,
+    Raw,
+    an_event,
+    delete_before,
+    metric,
+    produce,
+    record_of,
+    sql,
+    start_projector,
+    wait_until_owning,
+)
 from tests.topic_reader import records_of
 
 PACE = 0.02  # seconds between queries: two cores are shared by all
@@ -123,7 +134,8 @@ def test_a_rebuild_from_start_to_rollback_while_events_flow_and_queries_run(foot
     wait_until_done(footfall, NEW, total)
     assert sql(footfall.servers, "SELECT count(*) AS n FROM read.processed_events")[0]["n"] == total
     assert sql(footfall.servers, "SELECT to_regnamespace('read_g1') AS gone")[0]["gone"] is None
-    assert [metric(projector, "partitions_owned") for projector in projectors] == [3, 3]
+    for projector in projectors:  # of which one that a slow machine kept from its heartbeats joins again
+        wait_until_owning(projector, 3)
     for projector in projectors:
         assert "batch_failed" not in projector.log_text()
         assert projector.terminate() == 0

@@ -16,7 +16,8 @@ import pytest
 from contracts.versions import encode_event
 from tests.conftest import Footfall
 from tests.patience import PATIENCE
-from tests.processes import free_port, run_to_end, wait_until
+from tests.ports import free_port
+from tests.processes import run_to_end, wait_until
 from tests.producing import Raw, an_event, checkpoints, produce, record_of
 
 REPOSITORY = Path(__file__).resolve().parents[2]

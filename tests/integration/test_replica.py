@@ -35,7 +35,8 @@ from read_model.progress import WAKE
 from tests import processes
 from tests.feeds import Told, read_all, stream
 from tests.patience import PATIENCE
-from tests.processes import Process, free_port
+from tests.ports import free_port
+from tests.processes import Process
 
 PASSWORDS = Passwords("superuser-secret", "owner-secret", "projector-secret", "query-secret")
 COMMIT = """

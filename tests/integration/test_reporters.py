@@ -16,7 +16,8 @@ from click.testing import CliRunner, Result
 
 from footfall.cli.main import cli
 from tests.patience import PATIENCE
-from tests.processes import free_port, run_to_end, wait_until
+from tests.ports import free_port
+from tests.processes import run_to_end, wait_until
 from tests.servers import Servers
 
 PASSWORD = "not-a-secret-here"

@@ -12,7 +12,8 @@ import pytest
 from tests.conftest import Footfall
 from tests.drivers.commands import active, as_json, environment, status
 from tests.patience import PATIENCE
-from tests.processes import free_port, wait_until
+from tests.ports import free_port
+from tests.processes import wait_until
 from tests.producing import (
     Raw,
     an_event,

@@ -15,7 +15,8 @@ import pytest
 
 from footfall.local.embedded import spawn_child
 from tests.patience import PATIENCE
-from tests.processes import free_port, wait_until
+from tests.ports import free_port
+from tests.processes import wait_until
 
 COMMAND = {"userId": "user-1", "eventType": "LOGIN"}
 

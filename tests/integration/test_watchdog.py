@@ -32,7 +32,8 @@ from telemetry.health import LIVENESS, DependencyState, Probe
 from tests.conftest import Footfall
 from tests.drivers.own_broker import OwnBroker
 from tests.patience import PATIENCE
-from tests.processes import Process, free_port, wait_until
+from tests.ports import free_port
+from tests.processes import Process, wait_until
 from tests.producing import (
     Raw,
     an_event,

@@ -31,7 +31,8 @@ from operations.setup import migrate
 from tests.conftest import Footfall
 from tests.drivers.rebuilding import rebuild
 from tests.patience import PATIENCE
-from tests.processes import Process, free_port, wait_until
+from tests.ports import free_port
+from tests.processes import Process, wait_until
 from tests.producing import an_event, produce, record_of, sql
 from tests.servers import Servers
 

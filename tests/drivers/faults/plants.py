@@ -21,7 +21,7 @@ from operations.setup import migrate
 from tests.conftest import Footfall
 from tests.drivers.faults.world import Follow, Session, World, ask
 from tests.drivers.rebuilding import dlq, rebuild
-from tests.processes import free_port
+from tests.ports import free_port
 from tests.producing import Raw, an_event, produce, record_of, some_records
 from tests.servers import at_database
 
