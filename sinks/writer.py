@@ -17,7 +17,7 @@ from projector.privacy.letters import erase_letters
 from projector.privacy.marker import Marker
 from projector.sealed.register import pseudonyms_of
 from projector.writing.commit import Batch, Committed, Fenced, FencedError, GenerationWriter
-from projector.writing.conflicts import count_as_duplicates
+from projector.writing.conflicts import count_as_duplicates, identity
 from projector.writing.connection import Connection
 from projector.writing.failure import OutsideError
 from projector.writing.rows import UNIX_EPOCH, EventRow
@@ -58,7 +58,7 @@ class SinkWriter(GenerationWriter):
                 await reached("after_checkpoint")
                 stored = await self._target.write(list(map(document_of, rows)), positions)
                 await reached("after_rows")
-                known = [row for row in rows if (row.event.tenant_id, row.event.event_id) in stored]
+                known = [row for row in rows if identity(row) in stored]
                 known += batch.repeats  # a target forgets nothing for its age
                 await count_as_duplicates(connection, self.generation, known)
                 await park(connection, self.generation, batch.letters)
@@ -74,7 +74,7 @@ class SinkWriter(GenerationWriter):
         await self._check_target(connection)
         wanted = [row for row in rows if not self._tenants or row.event.tenant_id in self._tenants]
         stored = await self._target.write(list(map(document_of, wanted)), {})
-        return [row for row in wanted if (row.event.tenant_id, row.event.event_id) in stored]
+        return [row for row in wanted if identity(row) in stored]
 
     async def _check_target(self, connection: Connection) -> None:
         """Raises AnotherTargetError if the register says that the sink has another target."""

@@ -1,6 +1,8 @@
 """What an administrator does to a topic: deletes it, makes it anew, adds partitions."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from aiokafka.errors import KafkaError
@@ -11,13 +13,19 @@ from tests.conftest import Footfall
 from tests.processes import wait_until
 
 
-async def _delete(kafka: str, topic: str) -> None:
+@asynccontextmanager
+async def _admin(kafka: str) -> AsyncIterator[AIOKafkaAdminClient]:
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
     await admin.start()
     try:
-        await admin.delete_topics([topic])
+        yield admin
     finally:
         await admin.close()
+
+
+async def _delete(kafka: str, topic: str) -> None:
+    async with _admin(kafka) as admin:
+        await admin.delete_topics([topic])
 
 
 def make_anew(footfall: Footfall, partitions: int) -> None:
@@ -46,21 +54,13 @@ def make_topics(footfall: Footfall, partitions: int) -> dict[str, str]:
 
 
 async def _add_partitions(kafka: str, topic: str, total: int) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
-    await admin.start()
-    try:
+    async with _admin(kafka) as admin:
         await admin.create_partitions({topic: NewPartitions(total_count=total)})
-    finally:
-        await admin.close()
 
 
 async def _led_partitions(kafka: str, topic: str) -> int:
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
-    await admin.start()
-    try:
+    async with _admin(kafka) as admin:
         (found,) = await admin.describe_topics([topic])
-    finally:
-        await admin.close()
     return sum(partition["leader"] >= 0 for partition in found["partitions"])
 
 

@@ -5,7 +5,6 @@ from operations.status.report import SinkStatus, standing
 
 STARTED_AGAIN = "See the log of that `footfall sink`; once the cause is gone it goes on, or after a restart."
 RUN_IT = "Start `footfall sink` with its settings; a sink that is no longer wanted is forgotten as docs/sinks.md says."
-
 SEE_WHY = "See why with `footfall dlq list --sink ..`; then redrive or discard them."
 
 
@@ -26,7 +25,7 @@ def sink_findings(sinks: list[SinkStatus]) -> list[Finding]:
             "sinks",
             "warning",
             f"{each.parked:,} dead letters of {each.name} wait.",
-            "See `footfall dlq list --sink ..`",
+            SEE_WHY,
         )
         for each in sinks
         if each.parked

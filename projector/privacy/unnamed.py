@@ -16,7 +16,7 @@ from read_model.pseudonyms import pseudonym
 BY_PSEUDONYM = r"""
 SELECT DISTINCT user_id FROM {generation}.user_activity
 WHERE tenant_id = $1 AND kafka_partition = $2 AND sha256($3 || sha256(
-    $4 || convert_to(tenant_id, 'UTF8') || '\x00'::bytea || convert_to(user_id, 'UTF8'))) = ANY ($5::bytea[])
+    $4 || convert_to(tenant_id, 'UTF8') || '\x00'::bytea || convert_to(user_id, 'UTF8'))) = $5
 """
 # Of erasures, those that came before the generation: it has met the users' records as stubs, and nobody by name.
 MET_AS_STUBS = """
@@ -59,7 +59,7 @@ async def _names(connection: Connection, generation: str, secret: bytes, marker:
         marker.partition,
         _padded(secret, OUTER),
         _padded(secret, INNER),
-        [marker.pseudonym],
+        marker.pseudonym,
     )
     letters: set[User] = set()
     place = marker.topic, marker.partition, marker.offset

@@ -80,9 +80,8 @@ class DuckDbFile:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="duckdb")
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._target: UUID | None = None
-        self._known: dict[
-            int, int
-        ] = {}  # the positions that the file must have, whoever replaced it while it was closed
+        # The positions that the file must have, whoever replaced it while it was closed.
+        self._known: dict[int, int] = {}
         self._is_older = False
         self._closing: asyncio.TimerHandle | None = None
 

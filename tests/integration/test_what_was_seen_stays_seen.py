@@ -28,6 +28,8 @@ from footfall.local.embedded.postgres.roles import OWNER, PROJECTOR, QUERY, Pass
 from footfall.local.embedded.postgres.server import start_server, wait_for_server
 from operations.settings import MigrateSettings
 from operations.setup import migrate
+from read_model.connecting.unavailable import NOT_YET_THERE
+from telemetry.connections import once_there
 from tests.conftest import Footfall
 from tests.drivers.rebuilding import rebuild
 from tests.patience import PATIENCE
@@ -64,7 +66,8 @@ class OwnPostgres:
         return Servers(kafka, *(self.url(*role) for role in urls))
 
     async def ask(self, statement: str) -> Any:
-        connection = await connected(self.url(SUPERUSER, PASSWORDS.superuser))
+        url = self.url(SUPERUSER, PASSWORDS.superuser)
+        connection = await once_there("the crashed server", lambda: asyncpg.connect(url), NOT_YET_THERE, PATIENCE)
         try:
             return await connection.fetchval(statement)
         finally:
@@ -86,16 +89,6 @@ class OwnPostgres:
     def copy(self, source: str, target: str) -> None:
         subprocess.run(["rm", "-rf", str(self._home / target)], check=True)
         subprocess.run(["cp", "-a", str(self._home / source), str(self._home / target)], check=True)
-
-
-async def connected(url: str) -> asyncpg.Connection:
-    """A connection, once the server that was crashed takes one again."""
-    async with asyncio.timeout(PATIENCE):
-        while True:
-            try:
-                return await asyncpg.connect(url)
-            except (asyncpg.CannotConnectNowError, asyncpg.ConnectionDoesNotExistError, OSError):
-                await asyncio.sleep(0.05)
 
 
 @pytest.fixture

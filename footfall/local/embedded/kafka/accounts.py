@@ -6,7 +6,8 @@
 import asyncio
 import hashlib
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
@@ -163,15 +164,10 @@ async def allow(options: Mapping[str, Any], rules: Sequence[Rule]) -> None:
     response = await _ask(options, _CreateAcls(rules))
     _raise_first(response.results)
     wanted = {_binding(rule) for rule in rules}
-    admin = AIOKafkaAdminClient(**options)
-    await admin.start()
-    try:
-        async with asyncio.timeout(APPLY_TIMEOUT):
-            for broker in (await admin.describe_cluster())["brokers"]:
-                while not wanted <= await _bindings_at(admin, broker["node_id"]):  # noqa: ASYNC110 - a broker's state
-                    await asyncio.sleep(APPLY_POLL)
-    finally:
-        await admin.close()
+    async with _admin(options) as admin, asyncio.timeout(APPLY_TIMEOUT):
+        for broker in (await admin.describe_cluster())["brokers"]:
+            while not wanted <= await _bindings_at(admin, broker["node_id"]):  # noqa: ASYNC110 - a broker's state
+                await asyncio.sleep(APPLY_POLL)
 
 
 async def _bindings_at(admin: AIOKafkaAdminClient, broker: int) -> set[tuple[Any, ...]]:
@@ -187,10 +183,16 @@ async def _bindings_at(admin: AIOKafkaAdminClient, broker: int) -> set[tuple[Any
 
 
 async def _ask(options: Mapping[str, Any], request: Any) -> Any:
+    async with _admin(options) as admin:
+        return await admin._send_to_controller(request)  # noqa: SLF001 - aiokafka sends only what it knows
+
+
+@asynccontextmanager
+async def _admin(options: Mapping[str, Any]) -> AsyncIterator[AIOKafkaAdminClient]:
     admin = AIOKafkaAdminClient(**options)
     await admin.start()
     try:
-        return await admin._send_to_controller(request)  # noqa: SLF001 - aiokafka sends only what it knows
+        yield admin
     finally:
         await admin.close()
 
