@@ -4,13 +4,12 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from footfall.local.embedded import (
     spawn_child,
 )
 from footfall.local.embedded.kafka.broker import MOST_COPIES
+from footfall.local.embedded.ports import choose
 from footfall.local.last_words import ended_process
 from footfall.local.reporter import grant_local
 from footfall.local.sealed import prepare_key_store
@@ -100,50 +100,53 @@ class Running:
 @contextmanager
 def running_footfall(options: RunOptions, console: Console) -> Iterator[Running]:
     """Starts everything, yields once it is ready, and stops everything afterwards. Raises StackError."""
-    port = free_port(options.front_port, FRONT_PORT)
     stack_options = StackOptions(
         options.state_dir, options.kafka_port, options.postgres_port, secure=options.secure, brokers=options.brokers
     )
-    with embedded_stack(stack_options, console) as stack:
-        with console.status("Bringing schema and topics up to date"):
-            migrate(MigrateSettings(database_url=SecretStr(stack.admin_url)))
-            asyncio.run(grant_local(stack.admin_url))
-            door = prepare_door(stack, options.state_dir)
-            shape = shape_of_topics(len(stack.kafka.brokers), options.partitions)
-            topics = create_topics(TopicSettings(**door.admin, **shape))
-            make_keys_topic(**door.admin, kafka_replication_factor=shape["kafka_replication_factor"])
-            keys = prepare_key_store(stack, options.state_dir)
-            door = replace(door, front={**door.front, **keys}, projector={**door.projector, **keys})
-            auth = door.front.get("AUTH") or load_settings(IdentitySettings).auth
-        for found in topics.values():
-            for sentence in found.differs:
-                console.print(sentence, style="yellow", markup=False)
+    with ExitStack() as until_end:
+        port = choose(until_end, options.front_port, "the front (--port)", [FRONT_PORT])
+        stack = until_end.enter_context(embedded_stack(stack_options, console))
+        door, auth = prepare(options, stack, console)
         log_dir = options.state_dir / "logs"
         log_dir.mkdir(exist_ok=True)
         processes: list[subprocess.Popen[bytes]] = []
-        try:
-            with console.status("Starting projector and front"):
-                probes = probe_ports(options)
-                for probe_port in probes:
-                    processes += [start_projector(stack, door, probe_port, log_dir / f"projector-{probe_port}.log")]
-                console_port = free_port(None, CONSOLE_PORT) if options.console else None
-                own = [f"{door.scheme}://127.0.0.1:{each}" for each in (port, *probes)]
-                at = "" if console_port is None else f"{door.scheme}://127.0.0.1:{console_port}"
-                processes += [start_front(stack, door, port, at, log_dir / "front.log")]
-                if console_port is not None:
-                    processes += [start_console(stack, door, console_port, own, log_dir / "console.log")]
-                running = Running(own[0], stack, processes, log_dir, auth, at)
-                urls = [*own, *([at] if at else [])]
-                stops = wait_until_ready(running, urls, door.trust)
-            for stop_reason in stops:
-                first, _, more = stop_reason.partition("; ")
-                rest = " (and more partitions: footfall status)" if more else ""
-                message = f"Not every new event will become visible yet. {first}{rest}"
-                console.print(message, style="yellow", markup=False, soft_wrap=True)
-            announce_front(options.state_dir, running.front)
-            yield running
-        finally:
-            stop(processes)
+        until_end.callback(stop, processes)
+        with console.status("Starting projector and front"):
+            probes = probe_ports(options, until_end)
+            for probe_port in probes:
+                processes += [start_projector(stack, door, probe_port, log_dir / f"projector-{probe_port}.log")]
+            console_port = choose(until_end, None, "the console", [CONSOLE_PORT]) if options.console else None
+            own = [f"{door.scheme}://127.0.0.1:{each}" for each in (port, *probes)]
+            at = "" if console_port is None else f"{door.scheme}://127.0.0.1:{console_port}"
+            processes += [start_front(stack, door, port, at, log_dir / "front.log")]
+            if console_port is not None:
+                processes += [start_console(stack, door, console_port, own, log_dir / "console.log")]
+            running = Running(own[0], stack, processes, log_dir, auth, at)
+            stops = wait_until_ready(running, [*own, *([at] if at else [])], door.trust)
+        for stop_reason in stops:
+            first, _, more = stop_reason.partition("; ")
+            rest = " (and more partitions: footfall status)" if more else ""
+            message = f"Not every new event will become visible yet. {first}{rest}"
+            console.print(message, style="yellow", markup=False, soft_wrap=True)
+        announce_front(options.state_dir, running.front)
+        yield running
+
+
+def prepare(options: RunOptions, stack: StackAddresses, console: Console) -> tuple[Door, str]:
+    """Brings schema and topics up to date. Returns what the processes are started with, and what opens the front."""
+    with console.status("Bringing schema and topics up to date"):
+        migrate(MigrateSettings(database_url=SecretStr(stack.admin_url)))
+        asyncio.run(grant_local(stack.admin_url))
+        door = prepare_door(stack, options.state_dir)
+        shape = shape_of_topics(len(stack.kafka.brokers), options.partitions)
+        topics = create_topics(TopicSettings(**door.admin, **shape))
+        make_keys_topic(**door.admin, kafka_replication_factor=shape["kafka_replication_factor"])
+        keys = prepare_key_store(stack, options.state_dir)
+        door = replace(door, front={**door.front, **keys}, projector={**door.projector, **keys})
+    for found in topics.values():
+        for sentence in found.differs:
+            console.print(sentence, style="yellow", markup=False)
+    return door, door.front.get("AUTH") or load_settings(IdentitySettings).auth
 
 
 def shape_of_topics(brokers: int, partitions: int | None) -> dict[str, Any]:
@@ -152,35 +155,18 @@ def shape_of_topics(brokers: int, partitions: int | None) -> dict[str, Any]:
     return {"kafka_partitions": partitions or usual, "kafka_replication_factor": min(brokers, MOST_COPIES)}
 
 
-def probe_ports(options: RunOptions) -> list[int]:
-    """Chooses a port for each projector's health and metrics. Raises StackError if a requested one is taken."""
+def probe_ports(options: RunOptions, claims: ExitStack) -> list[int]:
+    """Claims a port for each projector's health and metrics. Raises StackError if a requested one is taken."""
     asked = options.projector_port
     return [
-        free_port(None if asked is None else asked + number, PROJECTOR_PORT + number, "--projector-port")
+        choose(
+            claims,
+            None if asked is None else asked + number,
+            "a projector (--projector-port)",
+            [PROJECTOR_PORT + number],
+        )
         for number in range(options.projectors)
     ]
-
-
-def free_port(asked: int | None, usual: int, option: str = "--port") -> int:
-    """Returns the requested port, or the usual one, or any free one.
-
-    Args:
-        asked: The requested port; None: the usual one if it is free.
-        usual: The port to prefer.
-        option: The command line option to name in the error.
-
-    Raises:
-        StackError: The requested port is taken.
-    """
-    for port in [asked] if asked is not None else [usual, 0]:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
-    raise StackError(f"Port {asked} is taken by another program. Stop it, or choose another with {option}.")
 
 
 def start_projector(stack: StackAddresses, door: Door, port: int, log_path: Path) -> "subprocess.Popen[bytes]":

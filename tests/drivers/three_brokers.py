@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -48,29 +48,35 @@ class ThreeBrokers:
         self._cluster.process(node).send_signal(signal.SIGCONT)
 
     def partitions(self, topic: str) -> Sequence[dict[str, Any]]:
-        """Leader, copies and copies in sync of each partition; empty while no broker tells."""
-        try:
-            found: Sequence[dict[str, Any]] = asyncio.run(self._described(topic))
-        except (KafkaError, TimeoutError, OSError):
-            return []
-        return found
-
-    async def _described(self, topic: str) -> Sequence[dict[str, Any]]:
-        async with asyncio.timeout(10), _admin(self.address) as admin:
-            (found,) = await admin.describe_topics([topic])
-            return sorted(found["partitions"], key=lambda each: int(each["partition"]))
+        """Leader, copies and copies in sync of each partition, as soon as a broker that knows the topic tells."""
+        return self._once(topic, bool)
 
     def leader(self, topic: str, partition: int = 0) -> int:
         return int(self.partitions(topic)[partition]["leader"])
 
     def wait_until_in_sync(self, topic: str, copies: int) -> None:
         """Waits until each partition has so many copies in sync, and a leader."""
+        self._once(topic, lambda found: all(len(each["isr"]) == copies and each["leader"] > 0 for each in found))
 
-        def are() -> bool:
-            found = self.partitions(topic)
-            return bool(found) and all(len(each["isr"]) == copies and each["leader"] > 0 for each in found)
+    def _once(self, topic: str, is_so: Callable[[Sequence[dict[str, Any]]], bool]) -> Sequence[dict[str, Any]]:
+        """The partitions, once a broker tells of some and it is so. A broker may hear of a topic later than another."""
+        found: Sequence[dict[str, Any]] = []
 
-        wait_until(are, PATIENCE, f"{copies} copies of {topic} to be in sync")
+        def told() -> bool:
+            nonlocal found
+            try:
+                found = asyncio.run(self._described(topic))
+            except (KafkaError, TimeoutError, OSError):
+                return False
+            return bool(found) and is_so(found)
+
+        wait_until(told, PATIENCE, f"the partitions of {topic}")
+        return found
+
+    async def _described(self, topic: str) -> Sequence[dict[str, Any]]:
+        async with asyncio.timeout(10), _admin(self.address) as admin:
+            (found,) = await admin.describe_topics([topic])
+            return sorted(found["partitions"], key=lambda each: int(each["partition"]))
 
     def make(self, topic: NewTopic) -> None:
         async def make() -> None:

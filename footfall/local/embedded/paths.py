@@ -85,7 +85,7 @@ def open_cache() -> Path:
 
 
 def cache_root() -> Path:
-    """Returns `$XDG_CACHE_HOME/footfall` or `~/.cache/footfall`: downloads and port claims of all states of a user."""
+    """Returns `$XDG_CACHE_HOME/footfall` or `~/.cache/footfall`: downloads for all states of a user."""
     given = os.environ.get("XDG_CACHE_HOME", "")
     base = Path(given) if Path(given).is_absolute() else Path.home() / ".cache"
     return base / "footfall"

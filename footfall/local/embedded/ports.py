@@ -1,18 +1,16 @@
 """Chooses the stack's TCP ports on 127.0.0.1: the requested, the remembered, the usual, or any free one."""
 
 import errno
-import fcntl
 import json
 import random
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import psutil
 
-from footfall.local.embedded.paths import open_cache
 from footfall.local.embedded.stack_error import StackError
 
 HOST = "127.0.0.1"
@@ -52,7 +50,7 @@ class BrokerPorts:
 
 @contextmanager
 def claim_ports(memory: Path, kafka: int | None, postgres: int | None, brokers: int = 1) -> Iterator[StackPorts]:
-    """Chooses the ports and keeps other stacks of this user off them during the body.
+    """Chooses the ports and keeps other stacks off them during the body.
 
     Args:
         memory: File that remembers the ports for the next start.
@@ -83,7 +81,18 @@ def further_names(brokers: int) -> list[str]:
     return [f"{name}-{node}" for node in range(2, brokers + 1) for name in ("kafka", "controller", "kafka_admin")]
 
 
-def choose(claims: ExitStack, asked: int | None, what: str, preferred: list[int | None]) -> int:
+def choose(claims: ExitStack, asked: int | None, what: str, preferred: Sequence[int | None]) -> int:
+    """Claims the requested port, or the first preferred one that is free, or any free one.
+
+    Args:
+        claims: Keeps other stacks off the port until it is closed.
+        asked: The requested port, if any.
+        what: What the port is for, in a message.
+        preferred: The ports to try first.
+
+    Raises:
+        StackError: The requested port is taken.
+    """
     if asked is not None:
         if not claim(claims, asked):
             raise StackError(taken(asked, what))
@@ -98,19 +107,19 @@ def choose(claims: ExitStack, asked: int | None, what: str, preferred: list[int 
 def claim(claims: ExitStack, port: int) -> bool:
     """Claims a free port; returns whether that succeeded.
 
-    The server binds the port seconds later. Until then the claim, a locked file, keeps other stacks off the port.
+    The server binds the port seconds later. Until then, and as long as it runs, the claim keeps other stacks of this
+    machine off it, whoever started them: a UDP socket on the same number, which nothing of a stack uses otherwise. The
+    kernel knows it where it knows the ports themselves, and it ends with this process.
     """
     if not is_free(port):
         return False
-    directory = open_cache() / "ports"
-    directory.mkdir(exist_ok=True)
-    file = (directory / f"{port}.claim").open("a")
+    sign = socket.socket(type=socket.SOCK_DGRAM)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
+        sign.bind((HOST, port))
+    except OSError:
+        sign.close()
         return False
-    claims.enter_context(file)
+    claims.enter_context(sign)
     return True
 
 
@@ -131,12 +140,13 @@ def taken(port: int, what: str) -> str:
 
 
 def by_whom(port: int) -> str:
+    """Returns words that name the process that listens there, or that has the UDP port: a stack that is starting."""
     try:
-        listeners = [c for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
-        pids = [c.pid for c in listeners if c.laddr and c.laddr.port == port and c.pid]
+        held = [c for c in psutil.net_connections("inet") if c.status in (psutil.CONN_LISTEN, psutil.CONN_NONE)]
+        pids = [c.pid for c in held if c.laddr and c.laddr.port == port and c.pid]
         return f" by process {pids[0]} ({psutil.Process(pids[0]).name()})" if pids else ""
     except psutil.Error:
-        return f" (`ss -ltnp sport = :{port}` may name the process)"
+        return f" (`ss -lntup sport = :{port}` may name the process)"
 
 
 def read_ports(memory: Path) -> dict[str, int]:
