@@ -12,7 +12,7 @@ from sinks.guarded import Guarded
 from sinks.holder import Holder, SinkTakenError, holding
 from sinks.loop import SinkLoop, open_sink
 from sinks.settings import SinkSettings
-from sinks.target import Target, TargetAwayError
+from sinks.target import Target, TargetAwayError, copy_of
 from telemetry.connections import once_there
 from telemetry.logs import get_logger
 
@@ -85,6 +85,6 @@ async def _opened(target: Target, settings: SinkSettings) -> AsyncIterator[Any]:
     """Opens the target, and waits up to `startup_timeout_ms` for it."""
     found = await once_there("the target", target.open, (TargetAwayError,), settings.startup_timeout_ms / 1000)
     try:
-        yield found
+        yield copy_of(found, settings.tenants)
     finally:
         await target.close()

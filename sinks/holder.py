@@ -43,13 +43,14 @@ class SinkTakenError(OutsideError):
 
 
 class AnotherTargetError(OutsideError):
-    """Another process writes the sink of this name into another target."""
+    """Another process writes the sink of this name into another target, or of other tenants."""
 
     kind = Failure.SERVER
 
     def __init__(self, name: str) -> None:
         super().__init__(
-            f"Another process writes {name} into another target. Give one of the two a SINK_NAME of its own."
+            f"Another process writes {name} into another target, or has other SINK_TENANTS. "
+            "Give each a SINK_NAME of its own."
         )
 
 

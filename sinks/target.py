@@ -7,7 +7,7 @@ rebalance the same events come again (docs/sinks.md).
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
-from uuid import UUID
+from uuid import UUID, uuid5
 
 import msgspec
 
@@ -43,6 +43,15 @@ class Gone(msgspec.Struct, frozen=True):
     users: tuple[str, ...]
     partition: int
     before: int
+
+
+def copy_of(target: UUID, tenants: frozenset[str]) -> UUID:
+    """Returns what names a target together with the tenants that it gets: the target itself if it gets all.
+
+    A sink that gets another tenant is another copy, and begins at the beginning of the log: otherwise it would lack
+    what that tenant did before.
+    """
+    return uuid5(target, ",".join(sorted(tenants))) if tenants else target
 
 
 class TargetAwayError(OutsideError):

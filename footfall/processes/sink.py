@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 
 from contracts.event import PERSONAL_FIELDS
-from footfall.processes.environment import exit_with, load_catalogue, load_settings
+from footfall.processes.environment import exit_with, load_catalogue
 from footfall.processes.identity import load_identity
 from footfall.processes.own_sessions import require_own_sessions
 from footfall.processes.projector import exit_code_of, serving
@@ -16,17 +16,17 @@ from sinks.target import Target
 from telemetry.logs import configure_logs
 
 
-def run_sink_process(kind: str, port: int | None, *, anew: bool) -> int:
+def run_sink_process(kind: str, settings: SinkSettings, port: int | None, *, anew: bool) -> int:
     """Writes the log into a target until SIGTERM or SIGINT, and returns the exit code as the projector does.
 
     Args:
         kind: One of `KINDS`.
+        settings: Of the sink.
         port: Of health and metrics; None: as the settings say.
         anew: Begin at the beginning of the log.
     """
-    settings = load_settings(SinkSettings, sink_port=port)
     name = schema_of(kind, settings)
-    address = settings.projector_host, settings.sink_port
+    address = settings.projector_host, settings.sink_port if port is None else port
     door, transport = load_identity(settings.projector_host), load_transport()
     failpoints.arm(os.environ)
     catalogue = load_catalogue(settings.event_types_file)

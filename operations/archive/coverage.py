@@ -6,8 +6,13 @@ A partition that could not be archived any more, or a run that was killed, leave
 from collections import defaultdict
 from uuid import UUID
 
+import asyncpg
+
 from contracts.erasure import erasure_of, sealed_erasure_of
+from operations.archive.files.manifest import Manifest
 from operations.rewrite.substitutes import HOUR_MS, SourceRecord
+
+APPLIED = "SELECT erasure_id, partition, kafka_offset FROM ops.erasures WHERE topic_id = $1"
 
 
 class Coverage:
@@ -48,3 +53,17 @@ class Coverage:
 
     def _has_replaced(self, partition: int, moment: int) -> bool:
         return any(abs(moment - moment % HOUR_MS - hour) <= HOUR_MS for hour in self._replaced[partition])
+
+
+async def newer_erasures(connection: asyncpg.Connection, manifest: Manifest) -> list[str]:
+    """Returns a sentence if projectors have applied erasures that the archive does not reach."""
+    spans = manifest.spans
+    reached: dict[UUID, bool] = {}
+    for erasure_id, partition, offset in await connection.fetch(APPLIED, manifest.topic_id):
+        is_there = partition in spans and offset < spans[partition][1]
+        reached[erasure_id] = reached.get(erasure_id, False) or is_there
+    newer = sum(not is_there for is_there in reached.values())
+    if not newer:
+        return []
+    words = f"{newer:,} erasures are newer than the archive, and their users are still in it."
+    return [f"{words} Archive what is new, and rewrite again: footfall archive run"]

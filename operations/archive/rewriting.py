@@ -15,7 +15,7 @@ import asyncpg
 import msgspec
 from aiokafka.structs import ConsumerRecord
 
-from operations.archive.coverage import Coverage
+from operations.archive.coverage import Coverage, newer_erasures
 from operations.archive.files.entries import Entry, Replaced
 from operations.archive.files.manifest import sound_manifest
 from operations.archive.files.reading import Place, Records
@@ -35,7 +35,7 @@ WHY = "erasure"
 class Rewritten(msgspec.Struct, frozen=True, rename="camel"):
     """What a rewrite did. `users`: erased since the last one; `removed`: files that killed commands had left.
 
-    `problems`: a sentence for each partition that may still have records of erased users.
+    `problems`: a sentence for each reason why the archive may still have records of erased users.
     """
 
     place: str
@@ -69,6 +69,7 @@ async def rewrite(
     await check_end(connection, manifest, store.place)
     records = Records(store, manifest)
     writer = Writer(store, manifest, Source(manifest.entries[0].topic, manifest.topic_id))
+    newer = await newer_erasures(connection, manifest)
     try:
         work = _Work(store, records, writer, on_progress)
         marked = await work.marked(connection)
@@ -80,9 +81,8 @@ async def rewrite(
     await asyncio.to_thread(store.remove, UNDER_WAY)
     written = writer.written
     changed = sum(len(entry.replaced_offsets) for entry in written) - work.before
-    return Rewritten(
-        store.place, marked.users, changed, len(written), writer.number, writer.head, removed, work.coverage.problems()
-    )
+    problems = newer + work.coverage.problems()
+    return Rewritten(store.place, marked.users, changed, len(written), writer.number, writer.head, removed, problems)
 
 
 def _secret(store: Store) -> bytes:

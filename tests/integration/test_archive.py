@@ -297,6 +297,8 @@ def test_erased_users_are_taken_out_of_an_archive_whatever_kills_the_command(
     assert sum(seam["compared"] for seam in restored["seams"]) == len(was) + 20
     wait_until_done(footfall, NEW, 748)
     assert "is verified" in rebuild(footfall, "verify")
+    privacy(footfall, "erase", CANARY, "--yes")
+    assert "1 erasures are newer than the archive" in archive(footfall, place, "rewrite", "--yes", code=1)
     assert projector.terminate() == 0
     assert noted(footfall, "archive rewrite")[-4:] == ["begun", "done"] * 2
 

@@ -29,6 +29,7 @@ from tests.drivers.privacy import privacy
 from tests.drivers.rebuilding import dlq_told
 from tests.drivers.sealed import key_store_of
 from tests.drivers.sinks import killed_sink, start_sink, told, told_by_duckdb, wait_for_sink
+from tests.patience import PATIENCE
 from tests.processes import Process, wait_until
 from tests.producing import Raw, an_event, produce, record_of, some_records, sql, start_projector
 
@@ -183,6 +184,14 @@ def test_an_erasure_reaches_a_sink_and_a_file_that_comes_back_from_a_backup(foot
         after[name] = told(footfall)[name]
     assert sink.terminate() == 0
     assert told_by_duckdb(file) == after
+
+    sink = start_sink(footfall, "duckdb", {**settings, "SINK_TENANTS": "default,acme,globex"})
+    wait_until(lambda: "sink_begins" in sink.log_text(), PATIENCE, "the sink to begin again, with one more tenant")
+    wait_for_sink(footfall, "sink_duckdb")
+    assert sink.terminate() == 0
+    globex = {name: event for name, event in told(footfall).items() if name[0] == "globex"}
+    assert len(globex) == 1
+    assert told_by_duckdb(file) == after | globex
 
     file.unlink()  # a new one begins at the beginning, and never meets her
     assert run_sink(footfall, settings).terminate() == 0

@@ -4,6 +4,8 @@ import sys
 
 import rich_click as click
 
+from footfall.cli.options import state_dir_option
+
 NAMES = ("bigquery", "duckdb", "elasticsearch", "opensearch")
 
 
@@ -14,13 +16,15 @@ NAMES = ("bigquery", "duckdb", "elasticsearch", "opensearch")
     type=click.IntRange(0, 65_535),
     help="Port of health and metrics; 0: any free one.  [default: the setting SINK_PORT]",
 )
+@state_dir_option
 @click.option("--anew", is_flag=True, help="Begin again at the beginning of the log; what is stored stays once.")
 def sink(name: str, port: int | None, *, anew: bool) -> None:
     """Run one sink: it reads events from Kafka and writes each once into an engine for analysts.
 
     NAME is the engine. Checkpoints and dead letters are kept in PostgreSQL, in the schema `sink_NAME`; SINK_NAME
     gives it another name, for a second sink of one kind. It reads KAFKA_BOOTSTRAP_SERVERS, DATABASE_URL (a member of
-    footfall_writer), SINK_PORT (3005) and what its engine needs (docs/sinks.md).
+    footfall_writer), SINK_PORT (3005) and what its engine needs (docs/sinks.md). Without DATABASE_URL both servers are
+    those of the `footfall up` that runs in --state-dir.
 
     Erasures reach the sink as they reach the read model. Of a sealed log it writes only what is in the clear.
 
@@ -42,6 +46,8 @@ def sink(name: str, port: int | None, *, anew: bool) -> None:
       1   a setting is wrong, or a server stays away for STARTUP_TIMEOUT_MS
       70  it made no progress although there was work: start it again
     """
+    from footfall.cli.settings import operator_settings
     from footfall.processes.sink import run_sink_process
+    from sinks.settings import SinkSettings
 
-    sys.exit(run_sink_process(name, port, anew=anew))
+    sys.exit(run_sink_process(name, operator_settings(SinkSettings, "projector"), port, anew=anew))

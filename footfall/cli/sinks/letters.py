@@ -14,7 +14,7 @@ from projector.sealed.keys import Keys
 from sinks.guarded import Guarded
 from sinks.sealed import Stubs
 from sinks.settings import SinkSettings
-from sinks.target import TargetAwayError
+from sinks.target import TargetAwayError, copy_of
 from sinks.writer import SinkWriter
 from telemetry.connections import once_there
 
@@ -60,7 +60,8 @@ def redriving(kind: str) -> Deal:
         sink = operator_settings(SinkSettings, "projector")
         target = Guarded(KINDS[kind](sink))
         try:
-            target_id = await once_there("the target", target.open, (TargetAwayError,), PATIENCE)
+            found = await once_there("the target", target.open, (TargetAwayError,), PATIENCE)
+            target_id = copy_of(found, sink.tenants)
             writer = SinkWriter(schema_of(kind, sink), catalogue, target, target_id, sink.tenants)
             return await redrive_of_sink(settings, chosen, options, progress, writer, Stubs(catalogue.product_fields))
         finally:
