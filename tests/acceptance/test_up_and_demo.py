@@ -189,6 +189,14 @@ def test_up_prints_commands_that_work_and_ends_on_ctrl_c(state_dir: Path, tmp_pa
         assert "exists" in topics
         assert "head" in schema
         assert httpx.get(f"http://127.0.0.1:{probes}/health/live").json()["side"] == "projector"
+        copied = {**os.environ, "SINK_DUCKDB_FILE": str(tmp_path / "events.duckdb")}
+        with (tmp_path / "sink").open("w+") as log:
+            sink = subprocess.Popen(
+                footfall("sink", "duckdb", "--port", "0", *here), env=copied, stdout=log, stderr=log
+            )
+            wait_until(lambda: "sink_begins" in (tmp_path / "sink").read_text(), 20, "a sink to find its servers")
+            sink.terminate()
+            assert sink.wait(PATIENCE) == 0
         family = psutil.Process(up.pid).children(recursive=True)
         assert len(family) >= 5  # Kafka, PostgreSQL, two projectors, the front
         second = subprocess.run(
