@@ -13,6 +13,7 @@ from web.policies.principal import AccessScope, Principal
 MAX_SUBJECT_LENGTH = 255  # characters; OpenID Connect Core 1.0, 2
 MAX_AUDIENCES = 16
 SCOPES = {scope.value: scope for scope in AccessScope}
+STRONG = frozenset({AccessScope.OPERATOR, AccessScope.PRIVACY})  # what may ask for a stronger sign-in
 _is_tenant = re.compile(r"[A-Za-z0-9._-]{1,64}").fullmatch  # as `contracts.event` has it
 
 
@@ -27,6 +28,7 @@ class ClaimRules(msgspec.Struct, frozen=True):
     tenant_claim: str
     subject_claim: str
     scope_claims: Sequence[str]  # the first one that a token has is read
+    strong_acr: Sequence[str] = ()  # how a user must have signed in for the scopes `STRONG`; empty: in any way
 
 
 class Accepted(msgspec.Struct, frozen=True, gc=False):
@@ -83,6 +85,8 @@ def _principal(claims: dict[str, Any], rules: ClaimRules) -> Principal | TokenFa
     scopes = _scopes(next((claims[name] for name in rules.scope_claims if name in claims), ""))
     if isinstance(scopes, TokenFault):
         return scopes
+    if rules.strong_acr and claims.get("acr") not in rules.strong_acr:
+        scopes -= STRONG
     return Principal(tenant, f"token:{rules.issuer}/{subject}", scopes)
 
 

@@ -39,6 +39,11 @@ class TokenSettings(BaseSettings):
         min_length=1,
         description="Claims that list the scopes, comma separated; the first that a token has is read.",
     )
+    oidc_strong_acr: str = Field(
+        default="",
+        description="Values of `acr`, comma separated: without one of them a token has neither scope `operator` nor "
+        "`privacy`; empty: any sign-in will do.",
+    )
     oidc_leeway_ms: int = Field(
         default=30_000,
         ge=0,

@@ -114,6 +114,7 @@ def tokens_of(settings: TokenSettings, clock: Callable[[], float] = time.monoton
         tenant_claim=settings.oidc_tenant_claim,
         subject_claim=settings.oidc_subject_claim,
         scope_claims=listed(settings.oidc_scope_claims),
+        strong_acr=listed(settings.oidc_strong_acr),
     )
     return Tokens(
         KnownKeys(fetch, clock),

@@ -237,9 +237,11 @@ def test_lag_has_a_graph_by_partition_and_who_came_back_a_table(watched: Watched
 def test_the_tail_shows_events_as_text(watched: Watched, running: tuple[Footfall, Process, Process]) -> None:
     page = watched.open("/live")
     page.get_by_text("Connected").wait_for()
-    aside(produce, running[0], [record_of(an_event("tail-user", {"productId": HOSTILE}), 1)])
+    polluting = {"__proto__": {"owned": True}, "constructor": {"prototype": {"owned": True}}}
+    aside(produce, running[0], [record_of(an_event("tail-user", {"productId": HOSTILE, **polluting}), 1)])
     page.locator(".events li", has_text="tail-user").wait_for()
     assert page.title() != "owned"
+    assert page.evaluate("({}).owned === undefined && [].owned === undefined")
 
 
 def test_ten_thousand_letters_are_paged(watched: Watched, running: tuple[Footfall, Process, Process]) -> None:

@@ -384,6 +384,19 @@ async def test_claims_are_mapped_by_settings() -> None:
     assert found == Principal("default", f"token:{ISSUER}/alice", frozenset())
 
 
+async def test_a_weak_sign_in_neither_operates_nor_erases() -> None:
+    keys = read_key_set(as_json(jwks()), ALGORITHMS)
+    strict, granted = await with_keys(keys, oidc_strong_acr="phr, phrh"), "operator privacy events:read"
+    for acr in ({}, {"acr": "pwd"}, {"acr": ["phr"]}, {"acr": "phr "}, {"amr": ["phr"]}):
+        found = strict.principal(token(scope=granted, **acr), NOW)
+        assert isinstance(found, Principal)
+        assert found.scopes == {AccessScope.EVENTS_READ}
+    for tokens, acr in ((strict, {"acr": "phrh"}), (await with_keys(keys), {})):
+        found = tokens.principal(token(scope=granted, **acr), NOW)
+        assert isinstance(found, Principal)
+        assert found.scopes == {AccessScope.OPERATOR, AccessScope.PRIVACY, AccessScope.EVENTS_READ}
+
+
 async def test_an_accepted_token_is_remembered_until_it_expires(tokens: Tokens) -> None:
     text = token(exp=int(NOW) + 10)
     found = tokens.principal(text, NOW)
