@@ -9,7 +9,7 @@ from pathlib import Path
 from command_side.api.openapi import document as commands
 from contracts import asyncapi
 from contracts.types import read_catalogue
-from footfall import settings_page
+from footfall import log_events_page, settings_page
 from query_side.openapi import document as queries
 
 
@@ -17,7 +17,7 @@ def documents() -> dict[Path, bytes]:
     """Returns each file and the content that it must have, with the shipped catalogue of event types."""
     shipped = read_catalogue()
     found = {module.FILE: module.rendered(shipped) for module in (asyncapi, commands, queries)}
-    return found | {settings_page.FILE: settings_page.rendered()}
+    return found | {page.FILE: page.rendered() for page in (settings_page, log_events_page)}
 
 
 def main() -> None:

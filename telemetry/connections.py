@@ -39,7 +39,7 @@ async def once_there(
             if clock() >= log_at:
                 log_at = clock() + LOG_EVERY
                 why = (str(error).splitlines() or [""])[0] or type(error).__name__
-                get_logger("startup").warning(f"waiting for {server}", seconds_left=round(left), error=why)
+                get_logger("startup").warning("waits_for_server", server=server, seconds_left=round(left), error=why)
         await asyncio.sleep(min(RETRY, max(0.0, deadline - clock())))
 
 

@@ -264,7 +264,8 @@ def test_a_process_waits_for_postgresql_says_so_and_begins_once_it_is_there(foot
     with tcp_proxy(str(at.hostname), at.port or 5432) as proxy:
         proxy.cut()
         process = footfall.start(command, ready=False, DATABASE_URL=proxy.in_front_of(url))
-        wait_until(lambda: "waiting for PostgreSQL" in process.log_text(), 60, "it to say that it waits")
+        wait_until(lambda: "waits_for_server" in process.log_text(), 60, "it to say that it waits")
+        assert '"PostgreSQL"' in process.log_text()
         proxy.mend()
         wait_until(lambda: is_ready(process), 60, "it to begin")
         assert process.terminate(30) == 0
@@ -276,7 +277,7 @@ def test_a_process_that_waits_for_a_server_ends_at_once_when_it_is_asked_to(foot
     if command != "front":
         away["DATABASE_URL"] = f"postgresql://u:{SECRET}@127.0.0.1:{free_port()}/x"
     process = footfall.start(command, ready=False, **away)
-    wait_until(lambda: "waiting for " in process.log_text(), 60, "it to say that it waits")
+    wait_until(lambda: "waits_for_server" in process.log_text(), 60, "it to say that it waits")
     assert process.terminate(30) == 0
     assert "Traceback" not in process.log_text()
     assert len(process.log_text().splitlines()) <= 8, process.log_text()
