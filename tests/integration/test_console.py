@@ -267,6 +267,23 @@ def timed(url: str) -> float:
     return time.monotonic() - began
 
 
+def test_a_sink_stands_beside_the_generations_and_is_gone_when_it_is_dropped(
+    watched: Watched, running: tuple[Footfall, Process, Process]
+) -> None:
+    servers = running[0].servers
+    aside(sql, servers, "SELECT ops.open_sink('sink_duckdb', gen_random_uuid(), false)")
+    aside(sql, servers, "INSERT INTO sink_duckdb.checkpoints SELECT * FROM read_g1.checkpoints")
+    aside(sql, servers, "UPDATE sink_duckdb.checkpoints SET stopped_reason = 'server: <b>full</b>' WHERE partition = 3")
+    table = watched.open("/projectors").get_by_role("region", name="Partitions of sink_duckdb")
+    table.get_by_text("server: <b>full</b>").wait_for()
+    assert table.locator("tbody tr").count() == 6
+    watched.open("").get_by_text("sink_duckdb, partition 3 has stopped").first.wait_for()
+    aside(sql, servers, "DELETE FROM ops.sinks")
+    aside(sql, servers, "DROP SCHEMA sink_duckdb CASCADE")
+    watched.open("/projectors")
+    table.wait_for(state="detached")
+
+
 def test_what_does_not_come_from_its_own_form_is_refused(running: tuple[Footfall, Process, Process]) -> None:
     footfall, _, console = running
     before = actions(footfall)
