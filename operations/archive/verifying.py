@@ -7,8 +7,8 @@ from typing import IO
 import msgspec
 
 from operations.archive.files.digests import digest_of_all
-from operations.archive.files.entries import Block, Entry
-from operations.archive.files.manifest import Fault, Manifest, read_manifest
+from operations.archive.files.entries import Block, Entry, is_entry_name
+from operations.archive.files.manifest import FOLDER, Fault, Manifest, read_manifest
 from operations.archive.files.record_files import UNREADABLE, ReadFile
 from operations.archive.files.stores import Store
 from operations.archive.writing import AT_ONCE, DATA
@@ -51,6 +51,7 @@ def verify(store: Store, on_progress: OnProgress, expected_head: str | None = No
     faults = [*manifest.faults, *_faults_of_end(manifest, store.place, expected_head)]
     written = [entry for entry in manifest.current if entry.file]
     strangers = set(store.names(DATA)) - {entry.file for entry in written}
+    strangers.update(name for name in store.names(FOLDER) if not is_entry_name(name))
     replaced = {entry.file for entry in manifest.entries} & strangers
     faults += [Fault("left", file, REPLACED) for file in sorted(replaced)]
     total, done = sum(entry.count for entry in written), 0

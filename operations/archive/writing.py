@@ -49,7 +49,8 @@ class NewFile:
         self.name = f"{folder}{number:012d}-{first.offset:020d}-{secrets.token_hex(4)}.parquet"
         self.path = store.new_file(self.name)
         self.number = number
-        self._file = RecordFile(self.path)
+        with at_place(store.place):
+            self._file = RecordFile(self.path)
         self.last = first
         self.count = 0
 

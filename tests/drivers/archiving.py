@@ -98,6 +98,10 @@ class Bucket:
         tables = (pq.read_table(name, filesystem=self._fs, partitioning=None) for name in self.names("records"))
         return [row for table in tables for row in table.to_pylist()]
 
+    def make_folder(self, name: str) -> None:
+        """Makes an object that stands for a folder."""
+        self._fs.call_s3("put_object", Bucket="events", Key=f"archive-{self._folder}/{name}", Body=b"")
+
     def hide_newest_entry(self) -> Callable[[], None]:
         """Removes the last entry of the manifest; what it returns puts it back."""
         name = self.names("manifest")[-1]

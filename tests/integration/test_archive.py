@@ -1,6 +1,7 @@
 """`footfall archive`: each record once whatever dies, every change named, and a generation from archive and topic."""
 
 import asyncio
+import errno
 import json
 import os
 import subprocess
@@ -16,6 +17,7 @@ import httpx
 import pytest
 from aiokafka.structs import ConsumerRecord
 
+from operations.archive import writing
 from operations.archive.files import places
 from operations.archive.files.bucket import Bucket as S3Store
 from operations.archive.files.manifest import sound_manifest
@@ -28,6 +30,7 @@ from tests.conftest import Footfall
 from tests.drivers.archiving import Bucket, a_bucket, archive, archive_json, archived, files, killed, started
 from tests.drivers.privacy import privacy
 from tests.drivers.rebuilding import NEW, OLD, a_day, rebuild, wait_until_done
+from tests.drivers.s3_answers import answers_before
 from tests.drivers.sealed import key_store_of
 from tests.patience import PATIENCE
 from tests.processes import wait_until
@@ -195,6 +198,45 @@ def test_two_runs_at_a_time_leave_one_archive_in_a_bucket(footfall: Footfall, bu
     assert (found["sound"], found["records"]) == (True, 400)
     assert found["head"] in other[0]
     assert (found["strangers"], len(bucket.names("records"))) == (0, found["files"])
+
+
+def test_a_bucket_whose_server_answers_as_others_do_or_badly(footfall: Footfall, bucket: Bucket) -> None:
+    produce(footfall, a_day(100))
+    bucket.make_folder("manifest/")  # as S3's console and Hadoop make one
+    with answers_before(bucket.settings["ARCHIVE_S3_ENDPOINT_URL"]) as server:
+        given = bucket.settings | {"ARCHIVE_S3_ENDPOINT_URL": server.url}
+        server.judge = lambda method, path: "page" if method == "PUT" and "/records/" in path else "terse"
+        assert "does not have all of it" in archive(footfall, bucket.place, "run", code=1, given=given)
+        server.judge = lambda method, path: "page" if method == "PUT" and "/manifest/" in path else "terse"
+        assert "no server of S3" in archive(footfall, bucket.place, "run", code=1, given=given)
+        losing = iter(["lost"])  # the first entry's; sent again, its name is taken
+        server.judge = lambda method, path: (
+            next(losing, "terse") if method == "PUT" and "/manifest/" in path else "terse"
+        )
+        assert archive_json(footfall, bucket.place, "run", given=given)["records"] == 100
+        assert next(losing, "") == ""
+        server.judge = lambda method, path: "half" if method == "GET" and ".parquet" in path else "terse"
+        assert "Response payload is not completed" in archive(footfall, bucket.place, "verify", code=1, given=given)
+        server.judge = lambda _method, _path: "terse"
+        found = archive_json(footfall, bucket.place, "verify", given=given)
+    assert (found["sound"], found["records"], found["strangers"]) == (True, 100, 1)  # the folder's object
+
+
+def test_a_directory_that_is_full_or_has_files_of_others(footfall: Footfall, tmp_path: Path) -> None:
+    produce(footfall, a_day(100))
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with patch.object(writing, "RecordFile", full):
+        told = archive(footfall, tmp_path, "run", code=1)
+    assert f"The archive at {tmp_path} cannot be used: No space left on device." in told
+    archive(footfall, tmp_path, "run")
+    for name in (".DS_Store", ".nfs0000001", "000000000001.json.bak", "000000000099.json~"):
+        (tmp_path / "manifest" / name).touch()
+    assert archive_json(footfall, tmp_path, "run")["records"] == 0
+    found = archive_json(footfall, tmp_path, "verify")
+    assert (found["sound"], found["records"], found["strangers"]) == (True, 100, 4)
 
 
 def test_a_generation_from_archive_and_topic_equals_the_one_from_the_whole_topic(

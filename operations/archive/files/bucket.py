@@ -4,6 +4,7 @@ import contextlib
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from http import HTTPStatus
 from pathlib import Path
 from typing import IO, Any, cast
 from urllib.parse import urlsplit
@@ -59,15 +60,24 @@ class Bucket:
         return Path(self._staging.name) / name.rpartition("/")[2]
 
     def publish(self, written: Path, name: str) -> None:
-        """Sends the file; it is visible when all of it has arrived."""
+        """Sends the file; it is visible when all of it has arrived, which a server's 200 alone does not show."""
         with self._errors():
             self._fs.put_file(str(written), self._path(name))
+            if self._size(name) != written.stat().st_size:
+                raise OSError(f"its server took {name} and does not have all of it")
             written.unlink()
 
     def create(self, name: str, content: bytes) -> None:
         """Writes a small file, whole. Raises FileExistsError if the name is taken."""
         with self._errors(FileExistsError):
-            self._fs.pipe_file(self._path(name), content, mode="create")
+            try:
+                answer = self._fs.pipe_file(self._path(name), content, mode="create")
+            except OSError as error:
+                if _is_taken(error):
+                    raise FileExistsError(name) from error
+                raise
+            if "ETag" not in answer:
+                raise OSError("what answers there is no server of S3")
 
     def remove(self, name: str) -> None:
         """Removes a file, if it is there."""
@@ -93,18 +103,25 @@ class Bucket:
         if staging is not None:
             staging.cleanup()
 
+    def _size(self, name: str) -> int | None:
+        try:
+            size: int = self._fs.info(self._path(name))["size"]
+        except FileNotFoundError:
+            return None
+        return size
+
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"
 
     @contextlib.contextmanager
     def _errors(self, *expected: type[OSError]) -> Iterator[None]:
         """Names the place in whatever is wrong with it, the network or the credentials; it quotes no secret."""
-        from botocore.exceptions import BotoCoreError  # noqa: PLC0415 - an extra
-
         with at_place(self.place, *expected):
             try:
                 yield
-            except BotoCoreError as error:
+            except OSError:
+                raise
+            except Exception as error:  # of botocore, or of the HTTP client below it: an answer that ends in the middle
                 raise OSError(f"{type(error).__name__}: {error}") from error
 
 
@@ -128,6 +145,12 @@ class _Named:
         with self._errors():
             found: bytes = self._file.read(size)
         return found
+
+
+def _is_taken(error: OSError) -> bool:
+    """Tells a name that is taken by the answer's code: what more the answer says, each server decides."""
+    response = getattr(error.__cause__, "response", None) or {}
+    return bool(response.get("ResponseMetadata", {}).get("HTTPStatusCode") == HTTPStatus.PRECONDITION_FAILED)
 
 
 def _root_of(location: str) -> str:

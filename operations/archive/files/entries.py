@@ -1,6 +1,7 @@
 """The manifest's entries: each names one file of records, and the hash of the entry before it."""
 
 import hashlib
+import re
 from collections.abc import Iterable
 from uuid import UUID
 
@@ -71,6 +72,9 @@ class Entry(msgspec.Struct, frozen=True, rename="camel"):
         """The entry's own path in the archive."""
         return entry_name(self.number)
 
+
+is_entry_name = re.compile(r"manifest/[0-9]{12}\.json").fullmatch
+"""Whether a path is one that an entry can have: anybody else's file beside the entries is no part of the archive."""
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 _decode = msgspec.json.Decoder(Entry, strict=True).decode

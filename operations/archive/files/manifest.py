@@ -16,6 +16,7 @@ from operations.archive.files.entries import (
     entry_name,
     hash_of,
     hash_of_blocks,
+    is_entry_name,
 )
 from operations.archive.files.refusal import ArchiveError
 from operations.archive.files.stores import Store
@@ -95,7 +96,7 @@ class Manifest(msgspec.Struct, frozen=True):
 
 def read_manifest(store: Store) -> Manifest:
     """Reads the manifest and checks the chain, not the files. Raises ArchiveError if the place cannot be used."""
-    names = store.names(FOLDER)
+    names = [name for name in store.names(FOLDER) if is_entry_name(name)]
     entries: list[Entry] = []
     faults: list[Fault] = []
     before = FIRST

@@ -154,4 +154,4 @@ def at_place(place: str, *expected: type[OSError]) -> Iterator[None]:
         raise
     except OSError as error:
         reason = error.strerror or str(error) or type(error).__name__
-        raise ArchiveError(f"The archive at {place} cannot be used: {reason}.") from error
+        raise ArchiveError(f"The archive at {place} cannot be used: {reason.rstrip('.')}.") from error
