@@ -149,8 +149,12 @@ class _Named:
 
 def _is_taken(error: OSError) -> bool:
     """Tells a name that is taken by the answer's code: what more the answer says, each server decides."""
-    response = getattr(error.__cause__, "response", None) or {}
-    return bool(response.get("ResponseMetadata", {}).get("HTTPStatusCode") == HTTPStatus.PRECONDITION_FAILED)
+    from botocore.exceptions import ClientError  # noqa: PLC0415 - an extra
+
+    answered = error.__cause__
+    if not isinstance(answered, ClientError):
+        return False
+    return bool(answered.response["ResponseMetadata"]["HTTPStatusCode"] == HTTPStatus.PRECONDITION_FAILED)
 
 
 def _root_of(location: str) -> str:
