@@ -6,7 +6,7 @@ import msgspec
 
 PATIENCE = 15.0  # seconds without progress until a partition is unhealthy, unless WATCHDOG_INTERVAL_MS says otherwise
 PENDING_FACTOR = 2.0  # times the patience, for a retried operation: a restart of the server and one attempt take longer
-JOIN_TIMEOUT = 45.0  # seconds; a dead member keeps its place for a session timeout, 30 s by default
+JOIN_TIMEOUT = 45.0  # seconds; a dead member keeps its place for a session timeout, 10 s by default
 
 State = Literal[
     "running", "idle", "held", "paused", "stopped", "gone", "unowned", "foreign", "blocked", "waiting", "standing",

@@ -28,7 +28,7 @@ from telemetry.logs import get_logger
 
 LEAST_SPAN = 5.0  # seconds at least between two observations that are compared; a fetch may take 2, a new claim 3
 ATTEMPT_PATIENCE = 75.0  # seconds for one attempt at PostgreSQL; the attempt itself gives up after about 60
-JOIN_PATIENCE = 120.0  # seconds without an assignment while Kafka answers; four times the default session timeout
+JOIN_PATIENCE = 120.0  # seconds without an assignment while Kafka answers; twelve times the default session timeout
 GRACE = 5.0  # seconds at most from "stuck" to the end of the process, so that probes can see the verdict
 END_TIMEOUT = 10.0  # seconds for an orderly end, which may be stuck as well
 PROBE_PATIENCE = 5.0  # seconds; a Kafka that takes longer counts as unreachable

@@ -82,8 +82,9 @@ def test_every_file_that_the_architecture_page_names_is_there() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text()
     steps = re.findall(r"^\| (\d+) \| `([\w/]+\.py)` \|", page, re.MULTILINE)
     assert [int(number) for number, _ in steps] == list(range(1, 13)), "twelve files, in order"
-    missing = [name for _, name in steps if not (ROOT / name).is_file()]
+    missing = [name for name in re.findall(r"`([\w/]+\.py)`", page) if not (ROOT / name).is_file()]
     assert not missing, f"the stranger's path leads to files that are not there: {missing}"
+    assert "command_side/api/fast_single.py" in {name for _, name in steps}, "the way of nearly every POST"
 
 
 def test_the_drawing_of_the_rooms_shows_every_room_and_folder() -> None:
