@@ -86,6 +86,9 @@ def test_a_time_at_either_end_of_the_calendar_is_a_time(
 def test_a_feed_since_either_end_of_the_calendar(client: httpx.Client, moment: str) -> None:
     found = users_of(client.get("/events/feed", params={"since": moment, "limit": 1000}))
     assert found == ([] if moment.startswith("9999") else sorted(USERS))
+    with client.stream("GET", "/events/stream", params={"since": moment}) as answer:
+        assert answer.status_code == 200
+        assert not found or any('"userId":' in line for line in answer.iter_lines())
 
 
 @pytest.mark.parametrize("moment", ["0000-12-31T23:59:59Z", "10000-01-01T00:00:00Z", "2026-02-30", "now-1h", "1e9"])

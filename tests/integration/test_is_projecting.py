@@ -1,6 +1,7 @@
 """Whatever keeps events from being projected is seen, with its reason, where people and supervisors look."""
 
 import asyncio
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -77,12 +78,20 @@ def health(process: Process) -> tuple[int, dict[str, Any]]:
     return answer.status_code, answer.json()["dependencies"]["partitions"]
 
 
+def unwell(process: Process) -> set[str]:
+    """The states that are not well of which `partition_states` counts a partition."""
+    text = httpx.get(f"{process.url}/metrics", timeout=10).text
+    counted = re.findall(r'^partition_states\{.*state="(\w+)"\} ([0-9.]+)$', text, re.MULTILINE)
+    return {state for state, count in counted if float(count) > 0} - {"idle", "running", "held"}
+
+
 def states(footfall: Footfall) -> list[str]:
     return [each["state"] for each in active(as_json(status_here(footfall, "--json", **SOON)))]
 
 
 def wait_until_well(footfall: Footfall, projector: Process) -> None:
     wait_until(lambda: health(projector)[0] == 200, PATIENCE, "the projector to be ready")
+    assert unwell(projector) == set()
     wait_until(lambda: status_here(footfall, **SOON).returncode == 0, PATIENCE, "all to be well")
 
 
@@ -103,6 +112,7 @@ def test_a_foreign_consumer_with_another_assignor_that_came_first(footfall: Foot
         assert run.returncode == 1
         assert {each["state"] for each in active(as_json(run))} == {"foreign"}
         assert "nightly-export" in run.stdout
+        assert unwell(projector) == {"foreign"}
         assert httpx.get(f"{projector.url}/health/live").status_code == 200  # a fresh process would fare no better
     wait_until_processed(footfall, 20, PATIENCE)
     wait_until_well(footfall, projector)
@@ -117,6 +127,7 @@ def test_a_foreign_consumer_in_our_group_that_holds_half_of_the_partitions(footf
         assert run.returncode == 1
         assert "client 'nightly-export' at 127.0.0.1" in run.stdout
         wait_until(lambda: "nightly-export" in health(projector)[1]["detail"], PATIENCE, "the projector to say so")
+        assert unwell(projector) == {"foreign"}
         assert health(projector)[0] == 503
     wait_until_well(footfall, projector)
 
@@ -149,6 +160,7 @@ def test_an_open_foreign_transaction(footfall: Footfall) -> None:
         )
         assert "transaction has been open at offset 0" in status_here(footfall, **SOON).stdout
         wait_until(lambda: health(projector)[0] == 503, PATIENCE, "the projector to say so")
+        assert unwell(projector) == {"blocked"}
         query_side = footfall.start("query-side")
         answer = httpx.get(f"{query_side.url}/events/processed?position=2-40", headers={"prefer": "wait=0"}, timeout=30)
         assert (answer.status_code, "footfall-reached" in answer.headers) == (503, False)
@@ -177,6 +189,7 @@ def test_a_lock_in_the_way(footfall: Footfall) -> None:
             wait_until(lambda url=url: waits(footfall, url), PATIENCE, "the lock to be seen")  # type: ignore[misc]
         wait_until(lambda: health(projector)[0] == 503, PATIENCE, "the projector to say so")
         assert "'quarterly report'" in health(projector)[1]["detail"]
+        assert unwell(projector) == {"waiting"}
         assert status_here(footfall, **SOON).returncode == 1
     wait_until_processed(footfall, 1, PATIENCE)
     wait_until_well(footfall, projector)
@@ -197,6 +210,7 @@ def test_every_batch_meets_a_timeout(footfall: Footfall) -> None:
     produce(footfall, [record_of(an_event(), 1) for _ in range(5)])
     wait_until(lambda: health(projector)[0] == 503, PATIENCE, "the projector to say so")
     assert "QueryCanceledError (57014)" in health(projector)[1]["detail"]
+    assert unwell(projector) in ({"waiting"}, {"standing"})
     run = status_here(footfall, "--json", **SOON)
     assert run.returncode == 1
     assert active(as_json(run))[1]["state"] in ("standing", "waiting")

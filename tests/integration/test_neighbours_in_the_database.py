@@ -72,6 +72,27 @@ def test_advisory_locks_of_a_reporter_hold_up_no_operator(postgres: OwnPostgres)
             assert run.exit_code == 0, run.output
 
 
+def test_what_a_superuser_must_revoke_on_a_server_of_another_is_printed_and_is_enough(postgres: OwnPostgres) -> None:
+    owner, reporter = postgres.servers().admin_url, local_reporter_url(postgres.servers().admin_url)
+    refusals = (("postgres", "SELECT 1"), ("template1", "SELECT 1"), ("footfall", "SELECT lo_create(0)"))
+
+    def assert_refused() -> None:
+        for database, statement in refusals:
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                postgres.run("SET default_transaction_read_only = off", statement, url=at_database(reporter, database))
+
+    assert_refused()
+    postgres.run(
+        "GRANT CONNECT ON DATABASE postgres, template1 TO PUBLIC",
+        "GRANT EXECUTE ON FUNCTION pg_catalog.lo_create(oid) TO PUBLIC",
+    )
+    steps = asyncio.run(grant_local(owner)).superuser_steps
+    assert len(steps) == 3
+    postgres.run(*steps)
+    assert asyncio.run(grant_local(owner)).superuser_steps == ()
+    assert_refused()
+
+
 def test_who_holds_what_an_operator_waits_for_is_named(postgres: OwnPostgres, monkeypatch: pytest.MonkeyPatch) -> None:
     servers = postgres.servers()
     monkeypatch.setattr("read_model.connecting.operators_lock.PATIENCE", 0.2)

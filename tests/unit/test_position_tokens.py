@@ -9,7 +9,7 @@ from command_side.publishing.event_log import Acknowledged
 from contracts.event import DEFAULT_TENANT
 from contracts.record import key_of
 from query_side.api.responses import RefusedError
-from query_side.log_positions.positions import TenantPositions, positions_of
+from query_side.log_positions.positions import DEFAULT_WAIT, MAX_WAIT, TenantPositions, positions_of, wait_of
 from web.policies import principal
 from web.tenants.position_tokens import PositionTokens
 
@@ -86,3 +86,19 @@ USERS = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_
 def test_no_two_users_of_any_tenants_share_a_key(whose: tuple[str, str]) -> None:
     tenant, _, user = key_of(*whose).decode().rpartition("\x1f")
     assert (tenant or "default", user) == whose
+
+
+@pytest.mark.parametrize(
+    ("preferred", "seconds"),
+    [
+        (b"wait=0.5", 0.5),
+        (b'respond-async, wait="0.25"; x', 0.25),
+        (b"wait = 2", 2.0),
+        (b"wait=1e9", DEFAULT_WAIT),
+        (b"wait=3600", MAX_WAIT),
+        (b"wait=-1", DEFAULT_WAIT),
+        (b"wait=", DEFAULT_WAIT),
+    ],
+)
+def test_a_preferred_wait_is_of_seconds_and_their_fractions(preferred: bytes, seconds: float) -> None:
+    assert wait_of([(b"prefer", preferred)]) == seconds
