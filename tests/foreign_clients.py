@@ -21,6 +21,13 @@ NPM_PACKAGES = (
     "openapi-typescript@7",
     "typescript@5",
 )
+# Programs that the clients need which are fetched only when a test asks for them, and podman.
+LOOKED_FOR = (
+    ("kafkajs, EventSource, openapi-typescript", ("node", "npm")),
+    ("openapi-generator", ("java",)),
+    ("its Java client", ("java", "mvn")),
+    ("containers", ("podman",)),
+)
 ASK_WITHIN = 20.0  # seconds for a tool to say what it can
 FETCH_WITHIN = 300.0  # seconds
 # The generators, and what the clients that they make import.
@@ -72,9 +79,10 @@ def needed(client: str) -> None:
 
 
 def header() -> str:
-    """Who of them is lacking, for the header of a run. npm is not asked: that takes long."""
+    """Who of them is lacking, for the header of a run. Nothing is fetched for it: that takes long."""
     named = ("curl", "java", "go", "nginx", "pgbouncer", "prometheus", "chromium", "helm", "kafka connect")
     found = {name: lacking(name) for name in named}
+    found |= {name: None if all(map(shutil.which, programs)) else "not installed" for name, programs in LOOKED_FOR}
     absent = [f"{name} ({reason})" for name, reason in found.items() if reason is not None]
     return f"foreign clients lacking: {', '.join(absent) or 'none'}"
 

@@ -3,7 +3,9 @@
 import os
 import re
 import subprocess
+import sys
 import tomllib
+from pathlib import Path
 
 from ruamel.yaml import YAML
 
@@ -56,3 +58,18 @@ def test_pre_commit_runs_only_what_make_check_runs() -> None:
     entries = [hook["entry"].removeprefix(".venv/bin/").split(" --")[0] for hook in hooks]
     assert entries
     assert [entry for entry in entries if f"$(BIN)/{entry}" not in checked] == []
+
+
+def test_where_podman_is_absent_the_containers_command_says_so_and_why(tmp_path: Path) -> None:
+    environment = {"PATH": str(tmp_path), "HOME": str(tmp_path)}
+    run = subprocess.run(
+        [sys.executable, "-m", "chaos.containers"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 2
+    assert "Containers cannot be run here." in run.stderr
+    assert "Not installed: podman" in run.stderr.replace("\n", " ")

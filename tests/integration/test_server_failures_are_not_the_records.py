@@ -247,6 +247,34 @@ def test_each_class_of_failure_once_on_a_batch_of_one_parks_nothing(footfall: Fo
     assert_exactly_once(footfall)
 
 
+ONE_BAD_SESSION = (
+    "CREATE SEQUENCE public.bad_session",
+    "GRANT ALL ON SEQUENCE public.bad_session TO footfall_writer",
+    """CREATE FUNCTION public.spoilt() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    IF NOT (SELECT is_called FROM public.bad_session) THEN
+        PERFORM setval('public.bad_session', pg_backend_pid());  -- stays, whatever is rolled back
+    END IF;
+    IF (SELECT last_value FROM public.bad_session) = pg_backend_pid() THEN
+        RAISE EXCEPTION 'as the test wants it' USING ERRCODE = 'data_exception';
+    END IF;
+    RETURN NEW;
+    END $$""",
+    """CREATE TRIGGER spoilt BEFORE INSERT ON read_g1.processed_events
+    FOR EACH ROW WHEN (NEW.user_id = 'unlucky') EXECUTE FUNCTION public.spoilt()""",
+)
+
+
+def test_a_session_that_alone_fails_is_left_before_a_record_is_blamed(footfall: Footfall) -> None:
+    for statement in ONE_BAD_SESSION:
+        sql(footfall.servers, statement)
+    start_projector(footfall)
+    produce(footfall, [record_of(an_event(user)) for user in ("one", "two", "three")])
+    wait_until_processed(footfall, 3, PATIENCE)
+    produce(footfall, [record_of(an_event("unlucky"))])
+    wait_until_processed(footfall, 4, PATIENCE)
+    assert letters(footfall) == 0
+
+
 SLOW = """
 CREATE FUNCTION public.slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.001); RETURN NEW; END $$
 """

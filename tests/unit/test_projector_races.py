@@ -17,6 +17,7 @@ from aiokafka.errors import IllegalStateError, KafkaError, OffsetOutOfRangeError
 from pydantic import SecretStr
 
 from contracts.versions import encode_event
+from operations.rebuild import lifecycle
 from projector.consuming import fetch as fetch_module
 from projector.consuming import ownership as ownership_module
 from projector.consuming import run as run_module
@@ -31,6 +32,7 @@ from projector.writing import apply as apply_module
 from projector.writing.checkpoints import StoredCheckpoint
 from projector.writing.claims import Claimed
 from projector.writing.commit import Batch, Committed, Fenced
+from read_model.generations.register import Generation
 from tests.drivers.records import Record
 from tests.patience import PATIENCE
 from tests.producing import an_event
@@ -621,3 +623,22 @@ async def test_what_waits_for_an_operator_is_not_probed(scene: Scene, monkeypatc
         scene.ownership.retry_stopped()
         await everything_else()
         assert scene.ownership.held == {}
+
+
+async def test_a_rebuild_that_starts_under_load_reads_checkpoints_before_ends() -> None:
+    class Log:
+        """Grows with each look at it, and the projector is always up to date."""
+
+        topic, end = "events", 6_074
+
+        async def fetch(self, *_: object) -> Sequence[Mapping[str, int]]:
+            self.end += 1
+            return [{"partition": 0, "next_offset": self.end}]
+
+        async def ends(self) -> Mapping[int, int]:
+            self.end += 1
+            return {0: self.end}
+
+    log: Any = Log()
+    log.connection = log
+    assert await lifecycle._ends_of_log(log, Generation("read_g1", "active"), other_history=False) == {0: 6_076}
