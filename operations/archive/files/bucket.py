@@ -151,10 +151,11 @@ def _is_taken(error: OSError) -> bool:
     """Tells a name that is taken by the answer's code: what more the answer says, each server decides."""
     from botocore.exceptions import ClientError  # noqa: PLC0415 - an extra
 
-    answered = error.__cause__
+    answered: Any = error.__cause__
     if not isinstance(answered, ClientError):
         return False
-    return bool(answered.response["ResponseMetadata"]["HTTPStatusCode"] == HTTPStatus.PRECONDITION_FAILED)
+    response: Any = getattr(answered, "response")  # noqa: B009 - type checkers do not agree on botocore's types
+    return bool(response["ResponseMetadata"]["HTTPStatusCode"] == HTTPStatus.PRECONDITION_FAILED)
 
 
 def _root_of(location: str) -> str:
