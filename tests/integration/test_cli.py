@@ -24,7 +24,7 @@ from tests.conftest import Footfall
 from tests.docs_pages import assert_docs_show
 from tests.patience import PATIENCE
 from tests.ports import free_port
-from tests.processes import is_ready, run_to_end, wait_until
+from tests.processes import Process, is_ready, run_to_end, wait_until
 from tests.servers import Servers, at_database
 from tests.shipped_types import SHIPPED
 from tests.tcp_proxy import tcp_proxy
@@ -256,6 +256,12 @@ def test_a_port_that_is_taken_is_exit_1_and_a_line_that_says_so(shared_footfall:
     assert "address already in use" in run.stderr
 
 
+def waits(process: Process) -> bool:
+    """Whether it has said that it waits for a server; fails at once when the process has ended."""
+    assert process.popen.poll() is None, process.log_text()
+    return "waits_for_server" in process.log_text()
+
+
 @pytest.mark.parametrize("command", ["query-side", "projector"])
 def test_a_process_waits_for_postgresql_says_so_and_begins_once_it_is_there(footfall: Footfall, command: str) -> None:
     servers = footfall.servers
@@ -264,11 +270,42 @@ def test_a_process_waits_for_postgresql_says_so_and_begins_once_it_is_there(foot
     with tcp_proxy(str(at.hostname), at.port or 5432) as proxy:
         proxy.cut()
         process = footfall.start(command, ready=False, DATABASE_URL=proxy.in_front_of(url))
-        wait_until(lambda: "waits_for_server" in process.log_text(), 60, "it to say that it waits")
+        wait_until(lambda: waits(process), 60, "it to say that it waits")
         assert '"PostgreSQL"' in process.log_text()
         proxy.mend()
         wait_until(lambda: is_ready(process), 60, "it to begin")
         assert process.terminate(30) == 0
+
+
+@pytest.mark.parametrize("command", ["command-side", "front", "projector"])
+def test_a_process_waits_for_kafka_says_so_and_begins_once_it_is_there(footfall: Footfall, command: str) -> None:
+    host, _, port = footfall.servers.kafka.rpartition(":")
+    with tcp_proxy(host, int(port)) as proxy:
+        proxy.cut()
+        behind = f"127.0.0.1:{proxy.port}"
+        process = footfall.start(command, ready=False, KAFKA_BOOTSTRAP_SERVERS=behind)
+        wait_until(lambda: waits(process), 60, "it to say that it waits")
+        assert '"Kafka"' in process.log_text()
+        proxy.mend()
+        wait_until(lambda: is_ready(process), 60, "it to begin")
+        assert process.terminate(30) == 0
+        assert "Traceback" not in process.log_text()
+
+
+@pytest.mark.parametrize("command", ["command-side", "projector"])
+def test_a_process_waits_for_kafka_as_long_as_it_is_told_and_ends_with_a_sentence(
+    footfall: Footfall, command: str
+) -> None:
+    away = {"KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{free_port()}", "STARTUP_TIMEOUT_MS": "1200"}
+    process = footfall.start(command, ready=False, **away)
+    assert process.popen.wait(PATIENCE) == 1
+    said = process.log_text()
+    first, *_, last = (line for line in said.splitlines() if "Kafka" in line)
+    assert "waits_for_server" in first
+    assert '"seconds_left": 1' in first
+    assert "it cannot be reached" in last
+    assert "waits_for_server" not in last, said
+    assert "Traceback" not in said
 
 
 @pytest.mark.parametrize("command", ["query-side", "front", "projector"])
@@ -277,7 +314,7 @@ def test_a_process_that_waits_for_a_server_ends_at_once_when_it_is_asked_to(foot
     if command != "front":
         away["DATABASE_URL"] = f"postgresql://u:{SECRET}@127.0.0.1:{free_port()}/x"
     process = footfall.start(command, ready=False, **away)
-    wait_until(lambda: "waits_for_server" in process.log_text(), 60, "it to say that it waits")
+    wait_until(lambda: waits(process), 60, "it to say that it waits")
     assert process.terminate(30) == 0
     assert "Traceback" not in process.log_text()
     assert len(process.log_text().splitlines()) <= 8, process.log_text()
