@@ -1,4 +1,4 @@
-"""Three changes to the connections of aiokafka 0.14; in another release everything stays as it is.
+"""Four changes to the connections of aiokafka 0.14; in another release everything stays as it is.
 
 - A connection that just closed is taken for what it is: a connection to a broker that is gone. uvloop refuses to write
   to a closed transport with a RuntimeError, where asyncio only warns. aiokafka expects an OSError there. The other one
@@ -7,6 +7,7 @@
 - Each new connection uses the password and the certificates that their files hold now. aiokafka keeps what a client was
   made with: after a rotation, a projector that had to open another connection stood still until it was restarted.
 - A start that is cancelled closes the connection that it asks for the brokers. aiokafka leaves it to the collector.
+- A client that ends keeps no connection that another task was opening meanwhile. aiokafka closes those that it has.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ from brokers.tls import renewed
 
 KNOWN_RELEASE = "0.14."
 _DONE = "_footfall_changed"
+_ENDS = "_footfall_ends"  # of a client that is closing, or closed
 
 
 def change_connections() -> bool:
@@ -32,6 +34,9 @@ def change_connections() -> bool:
         AIOKafkaConnection.send = _expecting_closed_transports(AIOKafkaConnection.send)
         AIOKafkaConnection.connect = _reading_files_again(AIOKafkaConnection.connect)
         AIOKafkaClient.bootstrap = _closing_what_it_opened(AIOKafkaClient.bootstrap)
+        AIOKafkaClient.close = _remembering_its_end(AIOKafkaClient.close)
+        opening = AIOKafkaClient._get_conn  # noqa: SLF001 - the one place where a client opens its connections
+        AIOKafkaClient._get_conn = _keeping_none_after_the_end(opening)  # noqa: SLF001
         setattr(AIOKafkaConnection, _DONE, True)
     return True
 
@@ -76,6 +81,7 @@ def _closing_what_it_opened(plain: Any) -> Any:
     async def bootstrap(self: Any) -> None:
         task = asyncio.current_task()
         opened[task] = []
+        setattr(self, _ENDS, False)
         try:
             await plain(self)
         except asyncio.CancelledError:
@@ -87,3 +93,24 @@ def _closing_what_it_opened(plain: Any) -> Any:
 
     client.create_conn = create_conn
     return bootstrap
+
+
+def _remembering_its_end(plain: Any) -> Any:
+    @wraps(plain)
+    async def close(self: Any) -> None:
+        setattr(self, _ENDS, True)
+        await plain(self)
+
+    return close
+
+
+def _keeping_none_after_the_end(plain: Any) -> Any:
+    @wraps(plain)
+    async def get_conn(self: Any, *arguments: Any, **options: Any) -> Any:
+        connection = await plain(self, *arguments, **options)
+        if connection is not None and getattr(self, _ENDS, False):
+            connection.close()
+            return None  # as if the broker could not be reached
+        return connection
+
+    return get_conn

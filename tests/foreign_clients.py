@@ -11,6 +11,7 @@ from zipfile import ZipFile
 import pytest
 
 from footfall.local.embedded.paths import cache_root
+from tests.patience import patient
 
 SOURCES = Path(__file__).parent / "foreign"
 INSTALLED = cache_root() / "foreign-clients"  # npm's packages: fetched once
@@ -28,8 +29,8 @@ LOOKED_FOR = (
     ("its Java client", ("java", "mvn")),
     ("containers", ("podman",)),
 )
-ASK_WITHIN = 20.0  # seconds for a tool to say what it can
-FETCH_WITHIN = 300.0  # seconds
+ASK_WITHIN = patient(20)  # seconds for a tool to say what it can
+FETCH_WITHIN = patient(300)  # seconds
 # The generators, and what the clients that they make import.
 HELM = "helm.sh/helm/v3/cmd/helm@v3.22.0"
 KUBERNETES_SCHEMAS = "kubernetes-validate==1.37.0"  # Kubernetes's JSON schemas, as a package
@@ -38,7 +39,7 @@ CUSTOM_RESOURCES = {
     "github.com/kedacore/keda/v2@v2.21.0": "config/crd/bases",
     "sigs.k8s.io/gateway-api@v1.6.3": "config/crd/standard",
 }
-BUILD_WITHIN = 1_200.0  # seconds
+BUILD_WITHIN = patient(1_200)  # seconds
 # Engines of analysts, each in an environment of its own. Spark's package is 430 MB.
 ENGINES = {"iceberg": ("pyiceberg[pyarrow,sql-sqlite]==0.12.0",), "spark": ("setuptools", "pyspark==4.3.0")}
 GENERATORS = (

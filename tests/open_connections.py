@@ -15,10 +15,16 @@ _make = AIOKafkaConnection.__init__
 
 def _noted(self: AIOKafkaConnection, *args: object, **options: object) -> None:
     _make(self, *args, **options)
-    _made[self] = os.environ.get("PYTEST_CURRENT_TEST", "no test")
+    self._made_in = _made[self] = os.environ.get("PYTEST_CURRENT_TEST", "no test")
+
+
+def _named(self: AIOKafkaConnection) -> str:
+    """What aiokafka's own warning shows, should the collector be first."""
+    return f"<AIOKafkaConnection {self._client_id}, made in {self._made_in}>"
 
 
 AIOKafkaConnection.__init__ = _noted
+AIOKafkaConnection.__repr__ = _named
 
 
 @pytest.hookimpl(wrapper=True)

@@ -11,13 +11,13 @@ import pytest
 from tests.architecture.repository import ROOT
 from tests.conftest import Footfall
 from tests.foreign_clients import INSTALLED, SOURCES, needed
-from tests.patience import PATIENCE
+from tests.patience import patient
 
 DOCUMENTS = {name: ROOT / "docs" / "openapi" / f"{name}-side.json" for name in ("command", "query")}
 GENERATED = SOURCES / "generated"
 TOOLS = INSTALLED / "venv" / "bin"
 LONG = bool(os.environ.get("FOOTFALL_LONG"))
-WITHIN = max(PATIENCE, 300)  # seconds to generate, to compile, or to run a client
+WITHIN = patient(300)  # seconds to generate, to compile, or to run a client
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,13 @@ from ruamel.yaml import YAML
 from tests.architecture.repository import ROOT
 from tests.patience import PATIENCE
 
+ASKS_OTHERS = "from tests.foreign_clients import"
+ELSEWHERE = {  # a job of its own, or nothing that is installed
+    "tests/architecture/test_commands.py",
+    "tests/integration/test_kafka_connect.py",
+    "tests/integration/test_query_openapi.py",
+}
+
 
 def test_make_help_lists_every_command() -> None:
     result = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=PATIENCE)
@@ -50,6 +57,25 @@ def test_the_workflow_runs_the_same_commands_on_every_system_and_python_that_is_
         job = workflow["jobs"][name]
         assert job["strategy"]["matrix"] == {"os": ["ubuntu-latest", "macos-latest"], "python": versions}
         assert job["steps"][-1] == {"run": f"make {name} PYTHON=python"}
+
+
+def test_whoever_runs_everything_installs_clients_and_tools_of_other_people_first() -> None:
+    installs = ROOT / ".ci" / "packages"
+    assert os.access(installs, os.X_OK)
+    script = (ROOT / ".ci" / "run").read_text()
+    assert script.index("\n.ci/packages\n") < script.index("\nmake check\n")
+    job = YAML(typ="safe").load(ROOT / ".github" / "workflows" / "ci.yml")["jobs"]["foreign"]
+    assert [step["run"].split()[:2] for step in job["steps"] if "run" in step] == [
+        ["sudo", ".ci/packages"],
+        ["make", "test"],
+        ["sudo", "env"],
+    ]
+    modules = set(job["env"]["MODULES"].split())
+    asking = {
+        str(path.relative_to(ROOT)) for path in (ROOT / "tests").rglob("test_*.py") if ASKS_OTHERS in path.read_text()
+    }
+    assert modules >= asking - ELSEWHERE
+    assert all((ROOT / each).exists() for each in modules)
 
 
 def test_pre_commit_runs_only_what_make_check_runs() -> None:

@@ -267,7 +267,7 @@ def test_nginx_asks_the_name_server_of_its_own_network(tmp_path: Path, resolv_co
     (tmp_path / "resolv.conf").write_text(resolv_conf)
     script = (ROOT / "deploy" / "start-nginx").read_text()
     script = script.replace("/tmp/", f"{tmp_path}/written-").replace("/etc/resolv.conf", f"{tmp_path}/resolv.conf")
-    subprocess.run(["sh", "-c", script.replace("exec nginx", "true")], check=True, timeout=30)
+    subprocess.run(["sh", "-c", script.replace("exec nginx", "true")], check=True, timeout=PATIENCE)
     assert (tmp_path / "written-resolver.conf").read_text() == f"resolver {resolver} valid=5s ipv6=off;\n"
 
 

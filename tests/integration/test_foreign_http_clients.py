@@ -15,13 +15,13 @@ import pytest
 from footfall.local.embedded import spawn_child
 from tests.conftest import Footfall
 from tests.foreign_clients import INSTALLED, SOURCES, needed, output
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, patient
 from tests.processes import Process, wait_until
 from tests.producing import start_projector
 from tests.tcp_proxy import TcpProxy, tcp_proxy
 
 GENERATE = "/events/generate"
-WITHIN = 60.0  # seconds
+WITHIN = patient(60)  # seconds
 COMMAND = {"userId": "user-1", "eventType": "LOGIN"}
 
 
