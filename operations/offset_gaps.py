@@ -10,7 +10,8 @@ import msgspec
 from aiokafka import TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 
-from operations.rebuild.operator import Operator, RefusedError, as_deed
+from operations.rebuild.operator import Operator, as_deed
+from operations.refusal import RefusedError
 from read_model.generations.histories import accept_history, accept_position
 from read_model.generations.register import PROJECTED, positions, write_journal
 

@@ -1,6 +1,7 @@
 """Stops the projection of one partition for a while, and starts it again: the work behind the console's Projectors."""
 
-from operations.rebuild.operator import Operator, RefusedError, as_deed
+from operations.rebuild.operator import Operator, as_deed
+from operations.refusal import RefusedError
 from read_model.generations.register import hold, positions, release, write_journal
 
 LONGEST = 24 * 3600.0  # seconds: what somebody forgets goes on by itself

@@ -10,7 +10,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from read_model.generations.register import Connection
+from read_model.connecting.pool import Connection
 
 # A deed is `begun` before anything is done, and has one more entry afterwards. Without one, it was cut off: nobody
 # knows how far it came. What changes nothing and cannot fail halfway has one entry, `done`.

@@ -8,7 +8,8 @@ notifications, any session can fill it, and then the COMMIT of a transaction tha
 import contextlib
 
 import asyncpg
-from asyncpg.pool import PoolConnectionProxy
+
+from read_model.connecting.pool import Connection
 
 CHANNEL = "footfall_progress"
 
@@ -21,7 +22,7 @@ SELECT CASE WHEN (SELECT state FROM ops.generations WHERE name = '{{generation}}
 """
 
 
-async def notify_readers(connection: PoolConnectionProxy | asyncpg.Connection) -> None:
+async def notify_readers(connection: Connection) -> None:
     """Notifies readers, outside any transaction. It ignores errors, because the change is already committed."""
     with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
         await connection.execute(WAKE)

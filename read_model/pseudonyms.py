@@ -8,7 +8,7 @@ file of its own: a rebuild that has lost it would bring erased users back.
 import hashlib
 import hmac
 
-from read_model.generations.register import Connection
+from read_model.connecting.pool import Connection
 
 KEY = "SELECT key FROM ops.pseudonym_key"
 

@@ -9,7 +9,7 @@ from projector.dead_letters.parking import Parked
 from projector.generations.history import HistoryCheck
 from projector.writing.checkpoints import Checkpoints, StoredCheckpoint
 from projector.writing.claims import RELEASE_TIMEOUT, Claimed, Claims
-from projector.writing.connection import Connection
+from read_model.connecting.pool import Connection
 from sinks.target import Target
 from telemetry.logs import get_logger
 

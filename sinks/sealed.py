@@ -10,11 +10,10 @@ from typing import Any
 from contracts.erasure import START_SEALED, sealed_erasure_of
 from contracts.sealed.events import decoded_v3, is_sealed, stub_value
 from contracts.wire.frames import MAGIC, unframed
-from projector.sealed.opener import Position as Place
-from projector.sealed.opener import Unsealed
+from projector.sealed.opener import PartKey, Unsealed
 from projector.sealed.records import MALFORMED, OpenedErasure, opened_record
-from projector.writing.connection import Connection
 from projector.writing.rows import SEALED, KafkaRecord
+from read_model.connecting.pool import Connection
 
 _STARTS = (SEALED, MAGIC)
 
@@ -32,8 +31,8 @@ class Stubs(Unsealed):
         self._products = products
 
     async def opened_part(
-        self, part: Mapping[Place, Sequence[KafkaRecord]], _pool: Any
-    ) -> Mapping[Place, Sequence[KafkaRecord]]:
+        self, part: Mapping[PartKey, Sequence[KafkaRecord]], _pool: Any
+    ) -> Mapping[PartKey, Sequence[KafkaRecord]]:
         """Returns the part with a stub for every sealed event."""
         return {place: self._stubs(records) for place, records in part.items()}
 

@@ -18,9 +18,9 @@ from projector.privacy.marker import Marker
 from projector.sealed.register import pseudonyms_of
 from projector.writing.commit import Batch, Committed, Fenced, FencedError, GenerationWriter
 from projector.writing.conflicts import count_as_duplicates, identity
-from projector.writing.connection import Connection
 from projector.writing.failure import OutsideError
 from projector.writing.rows import UNIX_EPOCH, EventRow
+from read_model.connecting.pool import Connection
 from read_model.pseudonyms import pseudonym, pseudonym_key
 from sinks.holder import TARGET, AnotherTargetError
 from sinks.sealed import subject_name

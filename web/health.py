@@ -6,13 +6,14 @@ import msgspec
 
 from telemetry.health import LIVENESS, Probe, check
 from telemetry.metrics import exposition
+from web import envelope
 from web.asgi import App, Receive, Scope, Send, respond
 from web.policies.passage import HEAD_KEY
 from web.policies.principal import AccessScope, Principal
 
 PROBES = ("/health", "/health/live", "/health/ready", "/metrics")
 JSON = b"application/json"
-REFUSED_METHOD = b'{"success":false,"event":null,"errors":null,"error":"Method not allowed"}'
+REFUSED_METHOD = envelope.failed("Method not allowed")
 _encode = msgspec.json.Encoder().encode
 
 

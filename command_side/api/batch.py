@@ -13,7 +13,7 @@ from command_side.api.responses import KEY_CONFLICT, PUBLISH_ANSWERS, Answer, an
 from command_side.batch_items import KEY_FIELD
 from command_side.batch_submission import Batches, ItemResult
 from command_side.idempotency import KeyConflict
-from command_side.policies.command_heads import JSON, CommandHead, RefusedError, read_head
+from command_side.policies.command_heads import JSON, CommandHead, read_head
 from command_side.policies.requests_in_flight import RETRY_AFTER
 from command_side.publishing.event_log import (
     ACKNOWLEDGED,
@@ -31,6 +31,7 @@ from web import envelope
 from web.asgi import Scope
 from web.fast_handler import encode_headers
 from web.middleware import REQUEST_ID_KEY
+from web.policies.decisions import RefusedError
 from web.policies.principal import Principal
 from web.policies.request_head import RequestHead
 from web.tenants.position_tokens import PositionTokens

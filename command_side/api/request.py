@@ -5,9 +5,10 @@ import types
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from command_side.policies.command_heads import CLOSE, RefusedError, too_large
+from command_side.policies.command_heads import CLOSE, too_large
 from command_side.submission import OnResult, Result, Submission
 from web.asgi import ON_DISCONNECT_KEY, Receive, Scope
+from web.policies.decisions import RefusedError
 
 T = TypeVar("T")
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import msgspec
 
 from command_side.idempotency import KeyConflict
-from command_side.policies.command_heads import CLOSE, JSON, RefusedError
+from command_side.policies.command_heads import CLOSE, JSON
 from command_side.policies.requests_in_flight import RETRY_AFTER
 from command_side.publishing.event_log import (
     Acknowledged,
@@ -27,6 +27,7 @@ from web import envelope
 from web.access import template_of
 from web.asgi import Scope, Send, respond
 from web.fast_handler import decode_headers, encode_headers
+from web.policies.decisions import RefusedError
 from web.policies.principal import DEFAULT_TENANT
 from web.tenants.position_tokens import PositionTokens
 
@@ -128,7 +129,7 @@ async def refuse(send: Send, status: int, error: str, *headers: tuple[bytes, byt
 async def answer_failure(scope: Scope, send: Send, error: Exception) -> None:
     """Answers whatever a route raised; the unforeseen with 500 and nothing of its cause, which the log has."""
     if isinstance(error, RefusedError):
-        await refuse(send, error.status, error.error, *error.headers)
+        await refuse(send, error.answer.status, error.answer.error, *error.answer.headers)
     elif isinstance(error, TimeoutError):
         await refuse(send, 408, BODY_TOO_SLOW, CLOSE)
     else:

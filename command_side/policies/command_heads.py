@@ -7,7 +7,7 @@ import msgspec
 
 from command_side.idempotency import is_valid_key
 from telemetry.metrics import COMMANDS_REJECTED
-from web.policies.decisions import ADMIT, Admit, Decision, Refuse
+from web.policies.decisions import ADMIT, Admit, Decision, RefusedError
 from web.policies.identity import Beacon
 from web.policies.request_head import RequestHead
 
@@ -27,14 +27,6 @@ is_parameters = re.compile(rb"%b(?:;%b)*" % (PLACE, PLACE)).fullmatch
 is_string = re.compile(rb'"((?:[ !#-\[\]-~]|\\["\\])*)"').fullmatch  # RFC 9651, 3.3.3
 unescaped = re.compile(rb"\\(.)").sub
 BAD_KEY = "The header `Idempotency-Key` must be 1 to 255 visible ASCII characters, bare or in quotes, once."
-
-
-class RefusedError(Exception):
-    """A request that is answered before its body is looked at."""
-
-    def __init__(self, status: int, error: str, *headers: tuple[bytes, bytes]) -> None:
-        super().__init__(error)
-        self.status, self.error, self.headers = status, error, headers
 
 
 class CommandHead(msgspec.Struct, frozen=True, gc=False):
@@ -62,8 +54,8 @@ class CommandHeads:
         try:
             return Admit(read(head))
         except RefusedError as refused:
-            COMMANDS_REJECTED.labels(status=refused.status).inc()
-            return Refuse(refused.status, refused.error, refused.headers)
+            COMMANDS_REJECTED.labels(status=refused.answer.status).inc()
+            return refused.answer
 
 
 def read_head(max_bytes: int, head: RequestHead, media_types: Collection[bytes] = PLAIN) -> CommandHead:

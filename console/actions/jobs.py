@@ -11,7 +11,7 @@ import uuid_utils
 from aiokafka.errors import KafkaError
 
 from operations.doctor.examine import told
-from operations.rebuild.operator import RefusedError
+from operations.refusal import RefusedError
 from projector.dead_letters.redrive_attempt import RedriveError
 from read_model.audit import AuditUnavailableError
 from telemetry.logs import get_logger

@@ -214,7 +214,8 @@ def run_operator(work: Callable[[Any], Awaitable[Any]], *, exclusive: bool = Tru
         exclusive: Refuse while another operator changes generations.
     """
     from footfall.cli.settings import operator_settings
-    from operations.rebuild.operator import RefusedError, operating
+    from operations.rebuild.operator import operating
+    from operations.refusal import RefusedError
     from operations.settings import RebuildSettings
 
     settings = operator_settings(RebuildSettings, "owner")

@@ -13,7 +13,8 @@ from operations.archive.known_ends import check_end
 from operations.archive.running import looking
 from operations.archive.seam import Seam, check_spans, prove
 from operations.rebuild.lifecycle import start
-from operations.rebuild.operator import Operator, RefusedError, as_deed
+from operations.rebuild.operator import Operator, as_deed
+from operations.refusal import RefusedError
 from operations.settings import ArchiveSettings
 from read_model.generations.register import BUILT, Generation, set_state, write_journal
 

@@ -26,10 +26,9 @@ from operations.audit.deed import ERRORS, audited, by_url
 from operations.settings import PrivacySettings
 from projector.sealed.keeper import keep_once
 from projector.sealed.keys import Keys, connected_store
-from read_model.connecting.pool import connect
+from read_model.connecting.pool import Connection, connect
 from read_model.generations.register import (
     PROJECTED,
-    Connection,
     Generation,
     list_generations,
     positions,

@@ -14,8 +14,8 @@ from operations.settings import PrivacySettings
 from projector.dead_letters.parking import header_name
 from projector.privacy.letters import letters_of
 from projector.sealed.keys import Keys
-from read_model.connecting.pool import connect
-from read_model.generations.register import Connection, positions, write_journal
+from read_model.connecting.pool import Connection, connect
+from read_model.generations.register import positions, write_journal
 from read_model.pseudonyms import pseudonym, pseudonym_key
 
 Document = dict[str, Any]

@@ -14,8 +14,8 @@ from operations.audit.deed import audited, by_url
 from operations.settings import PrivacySettings
 from projector.privacy.letters import EMPTIED, TENANT_ONLY
 from projector.privacy.retention import forget_as_it_was, forget_old
-from read_model.connecting.pool import connect
-from read_model.generations.register import Connection, list_generations
+from read_model.connecting.pool import Connection, connect
+from read_model.generations.register import list_generations
 from read_model.generations.schema import tables_of
 from read_model.tables.dead_letters import TENANT_OF_KEY
 

@@ -11,7 +11,7 @@ from projector.privacy.erased_users import User
 from projector.sealed.keys import Keys, opening
 from projector.sealed.letters import opened_letters
 from projector.sealed.opener import Opener, Unsealed
-from read_model.generations.register import Connection
+from read_model.connecting.pool import Connection
 
 
 class LetterReader:

@@ -5,11 +5,12 @@ from collections.abc import Mapping
 
 import asyncpg
 
-from operations.rebuild.operator import Operator, RefusedError, as_deed, its_name
+from operations.rebuild.operator import Operator, as_deed, its_name
 from operations.rebuild.origin import first_positions, missing_events_refusal
+from operations.refusal import RefusedError
+from read_model.connecting.pool import Connection
 from read_model.generations.register import (
     BUILT,
-    Connection,
     Generation,
     State,
     positions,

@@ -9,6 +9,7 @@ import asyncpg
 from aiokafka import TopicPartition
 
 from operations.audit.deed import actor_name, audited, by_connection
+from operations.refusal import RefusedError
 from operations.settings import RebuildSettings
 from projector.consuming.log_probe import LogProbe
 from projector.generations.history import HistoryCheck
@@ -19,10 +20,6 @@ from read_model.generations.histories import topic_ids
 from read_model.generations.register import BUILT, Generation, State, list_generations, positions
 
 STOPS = "SELECT stopped_reason FROM {generation}.checkpoints WHERE topic = $1 AND stopped_reason IS NOT NULL"
-
-
-class RefusedError(Exception):
-    """The state of the generations does not allow the command; the text says why, and what to do."""
 
 
 class Operator:

@@ -9,8 +9,10 @@ import asyncpg
 
 from operations.privacy.retention import forget
 from operations.rebuild.lifecycle import analyze
-from operations.rebuild.operator import Operator, RefusedError, as_deed
-from read_model.generations.register import Connection, Generation, positions, write_journal
+from operations.rebuild.operator import Operator, as_deed
+from operations.refusal import RefusedError
+from read_model.connecting.pool import Connection
+from read_model.generations.register import Generation, positions, write_journal
 from read_model.generations.schema import GenerationInUseError, point_views_at
 from read_model.names import READ
 from read_model.progress import notify_readers

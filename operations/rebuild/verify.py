@@ -19,7 +19,8 @@ from dataclasses import dataclass
 import asyncpg
 
 from operations.privacy.retention import forget
-from operations.rebuild.operator import Operator, RefusedError
+from operations.rebuild.operator import Operator
+from operations.refusal import RefusedError
 from read_model.generations.comparison import TableComparison, compare_table
 from read_model.generations.register import hold, positions, release, set_verified, write_journal
 from read_model.generations.schema import tables_of

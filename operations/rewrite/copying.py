@@ -12,8 +12,8 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.structs import ConsumerRecord
 
 from brokers.diagnosis import with_reason
+from operations.refusal import RefusedError
 from operations.rewrite.reading import Reader
-from operations.rewrite.refusal import RefusedError
 from operations.rewrite.substitutes import Copy, blank
 from projector.failpoints import reached
 from telemetry.connections import ended_within

@@ -8,7 +8,7 @@ import msgspec
 
 from contracts.erasure import SealedErasure, erasure_of, sealed_erasure_of
 from contracts.sealed.events import stub_name
-from operations.rewrite.refusal import RefusedError
+from operations.refusal import RefusedError
 from operations.rewrite.substitutes import NOBODY_SEALED, SealedErasures, SourceRecord
 from projector.privacy.erased_users import User
 from projector.sealed.register import pseudonyms_of

@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from contextlib import aclosing
 from uuid import UUID
 
-from operations.rewrite.refusal import RefusedError
+from operations.refusal import RefusedError
 from operations.rewrite.register import Rewrite
 from operations.rewrite.work import Work
 from projector.failpoints import reached
-from read_model.generations.register import Connection, list_generations, positions, write_journal
+from read_model.connecting.pool import Connection
+from read_model.generations.register import list_generations, positions, write_journal
 
 POLL = 0.2  # seconds
 

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import msgspec
 
-from read_model.generations.register import Connection
+from read_model.connecting.pool import Connection
 
 State = Literal["copying", "switched", "finished"]
 

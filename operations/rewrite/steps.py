@@ -10,10 +10,10 @@ from collections.abc import Mapping
 import msgspec
 
 from operations.audit.deed import audited
+from operations.refusal import RefusedError
 from operations.rewrite.comparing import Compared, compared
 from operations.rewrite.copying import Substitute, copying
 from operations.rewrite.moving import BAR, UNBAR, forget_offsets
-from operations.rewrite.refusal import RefusedError
 from operations.rewrite.register import Rewrite, insert, next_number, set_compared, unfinished
 from operations.rewrite.work import Work
 from projector.failpoints import reached

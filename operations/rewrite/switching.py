@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from operations.audit.deed import audited
+from operations.refusal import RefusedError
 from operations.rewrite.comparing import DifferentError
 from operations.rewrite.copying import Substitute
 from operations.rewrite.moving import move, wait_until_projected, wait_until_published
-from operations.rewrite.refusal import RefusedError
 from operations.rewrite.register import Rewrite
 from operations.rewrite.steps import copy_rest, make_topics, verify_from
 from operations.rewrite.work import Work

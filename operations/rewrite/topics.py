@@ -13,7 +13,7 @@ from aiokafka.errors import KafkaTimeoutError, MessageSizeTooLargeError, Unknown
 
 from brokers.diagnosis import with_reason
 from contracts.blank import BLANK, BLANK_HEADERS
-from operations.rewrite.refusal import RefusedError
+from operations.refusal import RefusedError
 from projector.generations.history import HistoryCheck
 from telemetry.connections import ended_within
 

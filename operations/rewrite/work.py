@@ -7,10 +7,10 @@ import asyncpg
 
 from contracts.types import Catalogue
 from operations.audit.deed import by_connection
+from operations.refusal import RefusedError
 from operations.rewrite.copying import Ends, Substitute
 from operations.rewrite.markers import Marked, Markers
 from operations.rewrite.reading import Reader
-from operations.rewrite.refusal import RefusedError
 from operations.rewrite.register import Rewrite, unfinished
 from operations.rewrite.substitutes import Substitutes
 from operations.rewrite.topics import Topics, topics

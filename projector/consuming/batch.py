@@ -20,7 +20,7 @@ from projector.writing.fingerprint import fingerprint
 from projector.writing.rows import EventRow, KafkaRecord, to_row, to_rows
 
 
-class Position(msgspec.Struct, frozen=True):
+class OwnedPosition(msgspec.Struct, frozen=True):
     """An owner's position in one partition: the next offset to process, and the epoch of its claim."""
 
     topic: str
@@ -29,12 +29,12 @@ class Position(msgspec.Struct, frozen=True):
     epoch: int
 
 
-Part = Mapping[Position, Sequence[KafkaRecord]]
+Part = Mapping[OwnedPosition, Sequence[KafkaRecord]]
 
 
 def split_by_bytes(
-    fetched: Mapping[Position, Sequence[KafkaRecord]], max_bytes: int
-) -> Iterator[dict[Position, Sequence[KafkaRecord]]]:
+    fetched: Mapping[OwnedPosition, Sequence[KafkaRecord]], max_bytes: int
+) -> Iterator[dict[OwnedPosition, Sequence[KafkaRecord]]]:
     """Splits a fetch into parts of at most `max_bytes` of record values; a larger single record is a part of its own.
 
     Each later part of a partition starts at the position where the part before it ends, so it can be applied only after
@@ -44,7 +44,7 @@ def split_by_bytes(
         if fetched:
             yield dict(fetched)
         return
-    part: dict[Position, Sequence[KafkaRecord]] = {}
+    part: dict[OwnedPosition, Sequence[KafkaRecord]] = {}
     size = 0
     for start, records in fetched.items():
         position, first = start, 0
@@ -72,10 +72,10 @@ class Assembled(msgspec.Struct, frozen=True):
     """
 
     batch: Batch
-    positions_after: list[Position]
+    positions_after: list[OwnedPosition]
     parked_after: dict[int, Parked]
     refused: dict[int, Stop]
-    rest: dict[Position, Sequence[KafkaRecord]] = msgspec.field(default_factory=dict)
+    rest: dict[OwnedPosition, Sequence[KafkaRecord]] = msgspec.field(default_factory=dict)
 
 
 NOTHING_PARKED = Parked()
@@ -83,7 +83,7 @@ NOBODY_ERASED = ErasedUsers(b"", {}, frozenset())
 
 
 def assemble(
-    fetched: Mapping[Position, Sequence[KafkaRecord]],
+    fetched: Mapping[OwnedPosition, Sequence[KafkaRecord]],
     parked: Mapping[int, Parked],
     caps: Caps,
     park_as: Diagnosis | None = None,
@@ -116,7 +116,9 @@ def _any_discarded(records: Sequence[KafkaRecord], parked: Parked) -> bool:
     return bool(parked.discarded) and any(record.offset in parked.discarded for record in records)
 
 
-def _add_all(found: Assembled, position: Position, records: Sequence[KafkaRecord], erased: ErasedUsers | None) -> bool:
+def _add_all(
+    found: Assembled, position: OwnedPosition, records: Sequence[KafkaRecord], erased: ErasedUsers | None
+) -> bool:
     """Adds all records of a partition at once, at a third of the cost; the usual case.
 
     Returns False, and adds nothing, unless fast validation accepts every record.
@@ -133,7 +135,7 @@ def _add_all(found: Assembled, position: Position, records: Sequence[KafkaRecord
 
 def _add_one_by_one(
     found: Assembled,
-    position: Position,
+    position: OwnedPosition,
     records: Sequence[KafkaRecord],
     parked: Parked,
     caps: Caps,
@@ -246,7 +248,7 @@ def _drop_duplicates(batch: Batch) -> None:
     ]
 
 
-def _advance(found: Assembled, position: Position, last: KafkaRecord, malformed: int) -> None:
+def _advance(found: Assembled, position: OwnedPosition, last: KafkaRecord, malformed: int) -> None:
     topic, partition, epoch, next_offset = position.topic, position.partition, position.epoch, last.offset + 1
     found.batch.advances.append(
         Advance(
@@ -259,7 +261,7 @@ def _advance(found: Assembled, position: Position, last: KafkaRecord, malformed:
             last_record=fingerprint(as_in_the_log(last)),
         )
     )
-    found.positions_after.append(Position(topic, partition, next_offset, epoch))
+    found.positions_after.append(OwnedPosition(topic, partition, next_offset, epoch))
 
 
 def parked_behind(first_offset: int) -> Diagnosis:
@@ -279,8 +281,8 @@ def split_at(part: Part, size: int) -> tuple[Part, Part]:
     """
     if record_count(part) <= size:
         return part, {}
-    left: dict[Position, Sequence[KafkaRecord]] = {}
-    right: dict[Position, Sequence[KafkaRecord]] = {}
+    left: dict[OwnedPosition, Sequence[KafkaRecord]] = {}
+    right: dict[OwnedPosition, Sequence[KafkaRecord]] = {}
     room = size
     for position, records in part.items():
         count = min(room, len(records))

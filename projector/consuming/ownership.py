@@ -11,7 +11,7 @@ import stamina
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError
 
-from projector.consuming.batch import Position
+from projector.consuming.batch import OwnedPosition
 from projector.dead_letters.parking import Parked
 from projector.liveness.heartbeat import CLAIM, Heartbeats, Membership
 from projector.liveness.stop_retries import StopRetries
@@ -33,7 +33,7 @@ REVERIFY_DELAY = 0.5  # seconds before a position that Kafka could not serve is 
 class Stopped(msgspec.Struct, frozen=True):
     """A stopped partition: its position, and why it stopped."""
 
-    position: Position
+    position: OwnedPosition
     stop: Stop
 
 
@@ -57,7 +57,7 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
         self.heartbeats = Heartbeats()
         self.membership = membership or Membership()
         self.assigned: frozenset[int] = frozenset()
-        self.held: dict[int, Position] = {}
+        self.held: dict[int, OwnedPosition] = {}
         self.parked: dict[int, Parked] = {}  # of the partitions held
         self.stopped: dict[int, Stopped] = {}  # a stopped partition under retry is also in `held`, until it advances
         self._stop_retries = StopRetries()
@@ -128,18 +128,18 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
         self._set_held(held)
         self._record_stops(claimed.stops)
 
-    def holds(self, position: Position) -> bool:
+    def holds(self, position: OwnedPosition) -> bool:
         """Returns whether we hold exactly this position: the same offset under the same epoch."""
         return self.held.get(position.partition) == position
 
-    def advance(self, positions: Iterable[Position]) -> None:
+    def advance(self, positions: Iterable[OwnedPosition]) -> None:
         """Advances held positions after a commit; ignores partitions that were released meanwhile."""
         for position in self._still_held(positions):
             self.held[position.partition] = position
             if position.partition in self.stopped:
                 self._resume(position)
 
-    def _resume(self, position: Position) -> None:
+    def _resume(self, position: OwnedPosition) -> None:
         """Marks a stopped partition as running: it advanced, so the cause of its stop is gone."""
         self._set_stopped({p: stopped for p, stopped in self.stopped.items() if p != position.partition})
         self._log.info("partition_goes_on", partition=position.partition)
@@ -152,7 +152,7 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
             self._log.info("partitions_probed", partitions=due)
             self._unclaimed.set()
 
-    def fenced(self, positions: Iterable[Position]) -> None:
+    def fenced(self, positions: Iterable[OwnedPosition]) -> None:
         """Releases fenced partitions; claims them at once if an operator moved them, else after `RECLAIM_DELAY`."""
         gone = self._release(self._still_held(positions))
         self._reclaiming = asyncio.create_task(self._reclaim([position.partition for position in gone]))
@@ -169,19 +169,19 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
     def _claim_later(self, seconds: float) -> None:
         asyncio.get_running_loop().call_later(seconds, self._unclaimed.set)
 
-    def reverify(self, positions: Iterable[Position]) -> None:
+    def reverify(self, positions: Iterable[OwnedPosition]) -> None:
         """Releases positions that Kafka cannot serve, and claims them again; the claim verifies the log's history."""
         if self._release(self._still_held(positions)):
             self._claim_later(REVERIFY_DELAY)
 
-    def stop(self, positions: Iterable[Position], stop: Stop) -> None:
+    def stop(self, positions: Iterable[OwnedPosition], stop: Stop) -> None:
         """Stops partitions until the next assignment, an operator's remedy or a successful retry; health shows why."""
         gone = self._release(self._still_held(positions))
         if gone:
             self._record_stops(dict.fromkeys(gone, stop))
             self._writing = asyncio.create_task(self._write(self._claims.stop(gone, stop.reason)))
 
-    def _record_stops(self, stops: Mapping[Position, Stop]) -> None:
+    def _record_stops(self, stops: Mapping[OwnedPosition, Stop]) -> None:
         if stops:
             self._set_stopped(self.stopped | {p.partition: Stopped(p, stop) for p, stop in stops.items()})
             for position, stop in stops.items():
@@ -236,7 +236,7 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
         if changed:
             self._release_changed(changed, stored)
 
-    def _release_changed(self, changed: list[Position], stored: Mapping[int, StoredCheckpoint]) -> None:
+    def _release_changed(self, changed: list[OwnedPosition], stored: Mapping[int, StoredCheckpoint]) -> None:
         gone = {position.partition for position in changed}
         self._log.warning("checkpoints_moved", partitions={p.partition: p.next_offset for p in changed})
         self._set_held({p: position for p, position in self.held.items() if p not in gone})
@@ -246,7 +246,7 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
         else:
             self._unclaimed.set()
 
-    def positions(self) -> dict[int, Position]:
+    def positions(self) -> dict[int, OwnedPosition]:
         """Returns the positions of our held and stopped partitions; of those under retry, only the held ones."""
         retrying = self._stop_retries.retrying()
         return {p: stopped.position for p, stopped in self.stopped.items() if p not in retrying} | self.held
@@ -263,16 +263,16 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
             if self._in_progress == 0:
                 self._settled.set()
 
-    def _still_held(self, positions: Iterable[Position]) -> list[Position]:
+    def _still_held(self, positions: Iterable[OwnedPosition]) -> list[OwnedPosition]:
         """Returns the positions that we still hold under the same epoch: a batch may outlive its claim."""
         return [p for p in positions if p.partition in self.held and self.held[p.partition].epoch == p.epoch]
 
-    def _release(self, positions: list[Position]) -> list[Position]:
+    def _release(self, positions: list[OwnedPosition]) -> list[OwnedPosition]:
         gone = {position.partition for position in positions}
         self._set_held({p: position for p, position in self.held.items() if p not in gone})
         return positions
 
-    def _set_held(self, held: dict[int, Position]) -> None:
+    def _set_held(self, held: dict[int, OwnedPosition]) -> None:
         self.held = held
         PARTITIONS_OWNED.labels(generation=self.generation).set(len(held))
         self.wake()
@@ -288,7 +288,7 @@ class Ownership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
         PARTITIONS_STOPPED.labels(generation=self.generation).set(len(stopped))
 
 
-def _is_unchanged(ours: Position, stored: StoredCheckpoint | None, owner: str) -> bool:
+def _is_unchanged(ours: OwnedPosition, stored: StoredCheckpoint | None, owner: str) -> bool:
     return (
         stored is not None
         and (stored.owner, stored.epoch) == (owner, ours.epoch)

@@ -13,7 +13,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from projector.consuming.batch import Part, Position, record_count, split_by_bytes
+from projector.consuming.batch import OwnedPosition, Part, record_count, split_by_bytes
 from projector.consuming.batch_size import BatchSize
 from projector.consuming.fetch import FETCH_TIMEOUT, Fetched, Fetcher
 from projector.consuming.ownership import Ownership
@@ -199,12 +199,12 @@ class Projector:
         held, topic = self._ownership.held, self._settings.kafka_topic
         return self._limits.rate(len(held), lambda: len(self._consumer.partitions_for_topic(topic) or held))
 
-    def _records_to_apply(self, lane: int, fetched: Fetched) -> dict[Position, Sequence[KafkaRecord]]:
+    def _records_to_apply(self, lane: int, fetched: Fetched) -> dict[OwnedPosition, Sequence[KafkaRecord]]:
         """Returns the fetched records that may be applied: from the held position up to the partition's limit.
 
         Drops the records of partitions that were released meanwhile.
         """
-        to_apply: dict[Position, Sequence[KafkaRecord]] = {}
+        to_apply: dict[OwnedPosition, Sequence[KafkaRecord]] = {}
         mine = self._share_of(lane)
         for tp, found in fetched.items():
             position = self._ownership.held.get(tp.partition)

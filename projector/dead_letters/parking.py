@@ -13,9 +13,9 @@ import msgspec
 from contracts.record import TENANT_SEPARATOR
 from projector.liveness.stops import Stop, StopCause
 from projector.privacy.erased_users import ErasedUsers
-from projector.writing.connection import Connection
 from projector.writing.failure import Diagnosis
 from projector.writing.rows import MAX_RECORDED_AT_MS, MIN_RECORDED_AT_MS, UNIX_EPOCH, KafkaRecord
+from read_model.connecting.pool import Connection
 
 FIRST_MOMENT = datetime.min.replace(tzinfo=UTC)
 LAST_MOMENT = datetime.max.replace(tzinfo=UTC)

@@ -25,8 +25,8 @@ from projector.privacy.letters import empty_letters
 from projector.sealed.letters import opened_letters
 from projector.sealed.opener import UNSEALED, Opener, Unsealed
 from projector.writing.commit import GenerationWriter
-from projector.writing.connection import Connection
 from projector.writing.failure import Diagnosis, Failure, kind_of
+from read_model.connecting.pool import Connection
 from read_model.progress import notify_readers
 from read_model.pseudonyms import pseudonym, pseudonym_key
 from read_model.tables import late_events

@@ -9,10 +9,10 @@ import msgspec
 from projector.consuming.batch import parked_behind
 from projector.dead_letters.parking import header_name, timestamp_ms
 from projector.writing.commit import GenerationWriter
-from projector.writing.connection import Connection
 from projector.writing.failure import Cause, Diagnosis, Failure, OutsideError, cannot_be_applied, kind_of
 from projector.writing.known_good_check import known_good_fails
 from projector.writing.rows import EventRow, to_row
+from read_model.connecting.pool import Connection
 
 ATTEMPTS = 2  # of a letter that fails, before it is blamed
 

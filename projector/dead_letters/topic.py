@@ -18,7 +18,7 @@ from aiokafka.errors import MessageSizeTooLargeError, RecordListTooLargeError
 from projector.dead_letters.parking import header_name
 from projector.dead_letters.tracing import record_dead_letters
 from projector.settings import ProjectorSettings
-from projector.writing.connection import Connection
+from read_model.connecting.pool import Connection
 from read_model.wire_time import wire_time
 from telemetry.connections import ended_within
 from telemetry.logs import get_logger

@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from projector.consuming.batch import Position
+from projector.consuming.batch import OwnedPosition
 from projector.writing.failure import DATABASE_ERRORS, describe_error
 from read_model.generations.register import PROJECTED, Generation, list_generations
 from telemetry.logs import get_logger
@@ -65,7 +65,7 @@ class GenerationLimits:
         whole = self.current.max_rate
         return None if whole is None else whole * held / max(1, partitions())
 
-    def may_continue(self, position: Position | None) -> bool:
+    def may_continue(self, position: OwnedPosition | None) -> bool:
         """Returns whether a partition may continue from this position; False if it is not held (None)."""
         if position is None:
             return False

@@ -2,7 +2,7 @@
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from projector.consuming.batch import Position
+from projector.consuming.batch import OwnedPosition
 from projector.writing.rows import KafkaRecord
 from telemetry.logs import get_logger
 
@@ -19,7 +19,7 @@ class OffsetGaps:
         self._seen: dict[int, tuple[int, int]] = {}  # partition: offset expected, offset found
         self._log = get_logger("projector")
 
-    def follows(self, tp: TopicPartition, position: Position, first: KafkaRecord) -> bool:
+    def follows(self, tp: TopicPartition, position: OwnedPosition, first: KafkaRecord) -> bool:
         """Returns whether the first record follows the position, directly or after an accepted gap.
 
         If it returns False, it has moved the consumer back to the position for a second fetch.

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
-from projector.consuming.batch import Position
+from projector.consuming.batch import OwnedPosition
 from projector.failpoints import reached
 from projector.tracing import BatchTrace, named_by
 from projector.writing.commit import Batch, Committed
@@ -44,7 +44,7 @@ def count_commit(generation: str, batch: Batch, outcome: Committed, trace: Batch
             )
 
 
-async def commit_to_group(consumer: AIOKafkaConsumer, positions: Iterable[Position]) -> None:
+async def commit_to_group(consumer: AIOKafkaConsumer, positions: Iterable[OwnedPosition]) -> None:
     """Commits offsets to the consumer group, for lag tools. Nothing depends on it, so errors are only logged."""
     offsets = {TopicPartition(p.topic, p.partition): p.next_offset for p in positions}
     if not offsets:

@@ -18,7 +18,7 @@ import msgspec
 from aiokafka import TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 
-from projector.consuming.batch import Position
+from projector.consuming.batch import OwnedPosition
 from projector.consuming.log_probe import LogProbe
 from projector.consuming.loop_guard import LoopGuard
 from projector.liveness.heartbeat import Heartbeats, Loop, Membership
@@ -134,7 +134,7 @@ class WatchedOwner(Protocol):
     generation: str
     topic: str
     assigned: frozenset[int]
-    held: dict[int, Position]
+    held: dict[int, OwnedPosition]
     membership: Membership
     heartbeats: Heartbeats
 
@@ -243,7 +243,7 @@ class Watchdog:
         return Observation(at, loops, held, unclaimed, joining_for, refused, excused)
 
     async def _compare(
-        self, topic: str, positions: Mapping[int, Position], seen: Sequence[Observation]
+        self, topic: str, positions: Mapping[int, OwnedPosition], seen: Sequence[Observation]
     ) -> dict[int, HeldPartition]:
         ends = await self._probe.ends(TopicPartition(topic, partition) for partition in positions)
         held = {

@@ -6,8 +6,8 @@ The command side has no database, so it cannot make a pseudonym. The marker says
 from collections.abc import Sequence
 
 from projector.privacy.marker import Marker
-from projector.writing.connection import Connection
 from read_model.audit import digest_of, entry_id_of_erasure
+from read_model.connecting.pool import Connection
 
 # The function writes an entry once. To look first spares all markers of an erasure but one the lock of the log.
 WRITE = """

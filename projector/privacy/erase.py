@@ -12,7 +12,7 @@ from projector.privacy.letters import erase_letters
 from projector.privacy.marker import Marker
 from projector.privacy.unnamed import users_unnamed
 from projector.sealed.register import note_subjects
-from projector.writing.connection import Connection
+from read_model.connecting.pool import Connection
 from read_model.pseudonyms import pseudonym, pseudonym_key
 
 # A function of the owner's: so the projector may delete what is a user's, and nothing else (migration 0014).

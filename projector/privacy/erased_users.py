@@ -14,8 +14,8 @@ from contracts.record import TENANT_SEPARATOR, key_of
 from contracts.types import AS_NAMED, Catalogue
 from contracts.versions import encode_event
 from contracts.wire.frames import unframed
-from projector.writing.connection import Connection
 from projector.writing.rows import EventRow, KafkaRecord
+from read_model.connecting.pool import Connection
 from read_model.pseudonyms import pseudonym, pseudonym_key
 
 # Erasures that the log has ahead of a generation or a sink. One that came after that began is no reason to stub: then

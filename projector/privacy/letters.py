@@ -11,7 +11,7 @@ import msgspec
 
 from contracts.record import key_of
 from projector.privacy.erased_users import User, users_of_record
-from projector.writing.connection import Connection
+from read_model.connecting.pool import Connection
 
 Gone = tuple[User, int, int]  # tenant and user id; partition and offset of the marker
 

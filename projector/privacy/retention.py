@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from projector.writing.connection import Connection
+from read_model.connecting.pool import Connection
 from read_model.generations.register import BUILT, Generation
 
 AT_ONCE = 2_000  # rows that a step looks at

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from projector.privacy.erased_users import User, users_of_record
 from projector.privacy.marker import Marker
-from projector.writing.connection import Connection
+from read_model.connecting.pool import Connection
 from read_model.pseudonyms import pseudonym
 
 # HMAC-SHA256 (RFC 2104) of each user that the generation has in a partition: the key, filled up to a block of SHA-256,

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 from uuid import UUID
 
-from projector.writing.connection import Connection
+from read_model.connecting.pool import Connection
 from read_model.generations.register import list_generations
 from sealing.store import KeyStore, Pending
 from telemetry.background import running_beside

@@ -7,7 +7,7 @@ import msgspec
 from projector.dead_letters.redrive_attempt import Letter
 from projector.sealed.opener import Opener, Unsealed
 from projector.sealed.records import OpenedRecord
-from projector.writing.connection import Connection
+from read_model.connecting.pool import Connection
 
 
 async def opened_letters(opener: Opener | Unsealed, letters: Sequence[Letter], connection: Connection) -> list[Letter]:

@@ -19,8 +19,8 @@ from contracts.sealed.events import Cut, cut, decoded_v3, event_value, is_sealed
 from contracts.wire.frames import MAGIC, unframed
 from projector.sealed.records import BROKEN, MALFORMED, OpenedErasure, OpenedRecord, as_in_the_log, opened_record
 from projector.sealed.register import erased_subjects, pseudonyms_of
-from projector.writing.connection import Connection
 from projector.writing.rows import SEALED, KafkaRecord
+from read_model.connecting.pool import Connection
 from read_model.pseudonyms import pseudonym, pseudonym_key
 from sealing.cipher import cipher_of, opened
 from sealing.errors import KeysMissingError
@@ -30,7 +30,7 @@ from sealing.store import Destroyed, KeyStore, Subject
 EXAMPLES = 3  # subjects that an error names
 MARKERS = 10_000  # markers whose user is remembered
 
-Position = TypeVar("Position")
+PartKey = TypeVar("PartKey")
 is_subject = re.compile(rb"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
 
 
@@ -78,8 +78,8 @@ class Opener:
         self._secret: bytes | None = None  # of the pseudonyms
 
     async def opened_part(
-        self, part: Mapping[Position, Sequence[KafkaRecord]], pool: Any
-    ) -> Mapping[Position, Sequence[KafkaRecord]]:
+        self, part: Mapping[PartKey, Sequence[KafkaRecord]], pool: Any
+    ) -> Mapping[PartKey, Sequence[KafkaRecord]]:
         """The part with every sealed record opened. `pool`: of the read model. Raises KeysError, asyncpg's errors."""
         records = _unframed([as_in_the_log(record) for found in part.values() for record in found])
         if not any(record.value is not None and record.value.startswith(SEALED) for record in records):
@@ -235,8 +235,8 @@ class Unsealed:
     """See `Opener`, where there is no key store."""
 
     async def opened_part(
-        self, part: Mapping[Position, Sequence[KafkaRecord]], _pool: Any
-    ) -> Mapping[Position, Sequence[KafkaRecord]]:
+        self, part: Mapping[PartKey, Sequence[KafkaRecord]], _pool: Any
+    ) -> Mapping[PartKey, Sequence[KafkaRecord]]:
         """The part as it is."""
         return part
 

@@ -6,7 +6,7 @@ from uuid import UUID
 import msgspec
 
 from projector.privacy.marker import Marker
-from projector.writing.connection import Connection
+from read_model.connecting.pool import Connection
 
 # A rewrite of the log changes the topic of an erasure, not whom it is of.
 ERASED = """

@@ -4,8 +4,7 @@
 - Too much for one transaction: the batch is retried in smaller pieces.
 - A failure that may be a record's fault: the batch is bisected, in about 2 log2 n transactions for one among n records.
 
-A single record is blamed only after it failed twice, each time on a new connection on which another user's event could
-be applied.
+A single record is blamed only after it failed twice, each time on a new connection that applied another user's event.
 """
 
 import asyncio
@@ -28,7 +27,7 @@ from projector.sealed.parts import opened_part
 from projector.tracing import BatchTrace
 from projector.writing.claims import RELEASE_TIMEOUT
 from projector.writing.commit import Committed, Fenced, GenerationWriter
-from projector.writing.connection import Connection, connected
+from projector.writing.connection import connected
 from projector.writing.failure import (
     DATABASE_ERRORS,
     Diagnosis,
@@ -40,6 +39,7 @@ from projector.writing.failure import (
 )
 from projector.writing.known_good_check import known_good_fails
 from projector.writing.rows import EventRow, KafkaRecord
+from read_model.connecting.pool import Connection
 from telemetry.logs import get_logger
 from telemetry.metrics import BATCHES_FENCED, COMMIT_SECONDS, PROJECTION_RETRIES
 

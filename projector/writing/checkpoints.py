@@ -5,8 +5,8 @@ from uuid import UUID
 
 import msgspec
 
-from projector.consuming.batch import Position
-from projector.writing.connection import Connection
+from projector.consuming.batch import OwnedPosition
+from read_model.connecting.pool import Connection
 from read_model.generations.histories import NUMBER_HISTORY
 
 KNOWN = "SELECT partition FROM {generation}.checkpoints WHERE topic = $1"
@@ -108,7 +108,7 @@ class Checkpoints:
         offsets = list(origins.keys()), list(origins.values())
         await connection.execute(self._sql(CREATE), self.topic, *offsets, topic_id)
 
-    async def claim(self, connection: Connection, partitions: Sequence[int], owner: str) -> list[Position]:
+    async def claim(self, connection: Connection, partitions: Sequence[int], owner: str) -> list[OwnedPosition]:
         """Claims partitions under a new epoch: from then on, no earlier owner can commit to them.
 
         Raises:
@@ -119,13 +119,13 @@ class Checkpoints:
         async with connection.transaction():
             await connection.execute(LOCK_TIMEOUT)
             rows = await connection.fetch(self._sql(CLAIM), self.topic, list(partitions), owner, self._event_types)
-        return [Position(self.topic, row["partition"], row["next_offset"], row["epoch"]) for row in rows]
+        return [OwnedPosition(self.topic, row["partition"], row["next_offset"], row["epoch"]) for row in rows]
 
-    async def stop(self, connection: Connection, position: Position, reason: str) -> None:
+    async def stop(self, connection: Connection, position: OwnedPosition, reason: str) -> None:
         """Stores why a partition stopped, for `footfall status`, unless a newer owner has claimed it."""
         await connection.execute(self._sql(STOP), self.topic, position.partition, position.epoch, reason)
 
-    async def resume(self, connection: Connection, positions: Iterable[Position], topic_id: UUID | None) -> None:
+    async def resume(self, connection: Connection, positions: Iterable[OwnedPosition], topic_id: UUID | None) -> None:
         """Stores that partitions run, and the topic id they belong to, unless a newer owner has claimed them."""
         partitions = [(position.partition, position.epoch) for position in positions]
         places = [partition for partition, _ in partitions], [epoch for _, epoch in partitions]

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from projector.consuming.batch import Position
+from projector.consuming.batch import OwnedPosition
 from projector.consuming.topic_metadata import TopicMetadata
 from projector.dead_letters.parking import Parked, load_parked
 from projector.generations.history import HistoryCheck, Unproven
@@ -22,9 +22,9 @@ RELEASE_TIMEOUT = 5.0  # seconds to get a connection, and to return a broken one
 class Claimed(msgspec.Struct, frozen=True):
     """The result of a claim: positions to continue from, the letters parked there, and partitions that must stop."""
 
-    positions: list[Position]
+    positions: list[OwnedPosition]
     parked: dict[int, Parked] = msgspec.field(default_factory=dict)
-    stops: dict[Position, Stop] = msgspec.field(default_factory=dict)
+    stops: dict[OwnedPosition, Stop] = msgspec.field(default_factory=dict)
 
 
 class Claims:
@@ -91,8 +91,8 @@ class Claims:
         return Claimed(sound, parked, stops)
 
     async def _stops(
-        self, positions: list[Position], stored: Mapping[int, StoredCheckpoint], topic: TopicMetadata
-    ) -> dict[Position, Stop]:
+        self, positions: list[OwnedPosition], stored: Mapping[int, StoredCheckpoint], topic: TopicMetadata
+    ) -> dict[OwnedPosition, Stop]:
         claimed = {position.partition: position for position in positions}
         verdicts = await self._history.verdicts({p: stored[p] for p in claimed}, topic.topic_id)
         unproven = sorted(p for p, verdict in verdicts.items() if isinstance(verdict, Unproven))
@@ -145,12 +145,12 @@ class Claims:
         async with self._pool.acquire(timeout=RELEASE_TIMEOUT) as connection:
             return await self._checkpoints.stored(connection, partitions)
 
-    async def resume(self, positions: Sequence[Position]) -> None:
+    async def resume(self, positions: Sequence[OwnedPosition]) -> None:
         """Stores that the partitions run again."""
         async with self._pool.acquire(timeout=RELEASE_TIMEOUT) as connection:
             await self._checkpoints.resume(connection, positions, None)
 
-    async def stop(self, positions: Iterable[Position], reason: str) -> None:
+    async def stop(self, positions: Iterable[OwnedPosition], reason: str) -> None:
         """Stores why the partitions stopped."""
         async with self._pool.acquire(timeout=RELEASE_TIMEOUT) as connection:
             for position in positions:

@@ -23,8 +23,8 @@ from projector.projections.event_batch import event_batch_of
 from projector.projections.meanings import Meanings
 from projector.projections.projection import Projection, arguments, ctes, statement
 from projector.writing.conflicts import conflicting, count_as_duplicates, forget_repeated, identity, in_turns
-from projector.writing.connection import Connection
 from projector.writing.rows import COLUMN_TYPES, COLUMNS, EventRow, Stored, column_arrays, copy_bytes
+from read_model.connecting.pool import Connection
 
 # From about this many rows on, COPY is faster than one statement with arrays (measured in docs/performance.md).
 COPY_FROM_ROWS = 100

@@ -16,8 +16,8 @@ import msgspec
 
 from contracts.event import UserEvent
 from contracts.record import from_value
-from projector.writing.connection import Connection
 from projector.writing.rows import UNIX_EPOCH, EventRow
+from read_model.connecting.pool import Connection
 
 A_DAY_MS = 86_400_000  # no event is too old to be kept sooner
 

@@ -1,15 +1,11 @@
-"""The type of a PostgreSQL connection, from a pool or not, and a way to take one from a pool."""
+"""Takes a PostgreSQL connection from a pool, and tells a pool that has none from a failure of what it is for."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-import asyncpg
-from asyncpg.pool import PoolConnectionProxy
-
 from projector.writing.failure import NotConnectedError
-
-Connection = PoolConnectionProxy | asyncpg.Connection
+from read_model.connecting.pool import Connection
 
 
 @asynccontextmanager

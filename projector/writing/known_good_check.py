@@ -11,8 +11,8 @@ import uuid_utils
 from contracts.event import UserEvent
 from contracts.record import from_value, partition_key
 from contracts.versions import encode_event
-from projector.writing.connection import Connection
 from projector.writing.rows import EventRow, KafkaRecord
+from read_model.connecting.pool import Connection
 
 CANDIDATES = 3  # events to try, each of another user: all events of one user may fail for the same reason
 

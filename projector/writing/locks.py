@@ -1,7 +1,7 @@
 """Finds the PostgreSQL lock that a projector waits for. Every role may run the query."""
 
 from projector.liveness.projecting import Lock
-from projector.writing.connection import Connection
+from read_model.connecting.pool import Connection
 from read_model.generations.register import projector_name
 
 WAITING = """

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from query_side.events.queries import Connection
 from query_side.log_positions.positions import (
     READ_MODEL_STATE,
     PartitionProgress,
@@ -27,6 +26,7 @@ from query_side.log_positions.positions import (
 from query_side.log_positions.read_your_writes import asked_positions
 from query_side.log_positions.served_history import served_history
 from query_side.settings import QuerySettings
+from read_model.connecting.pool import Connection
 from telemetry.metrics import KEPT_ANSWERS
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import asyncpg
 import msgspec
 
 from query_side.events.pages import LEAST_ID, Place
-from query_side.events.queries import Connection
+from read_model.connecting.pool import Connection
 from read_model.wire_time import WireTime, wire_time
 
 USER_ACTIVITY = """

@@ -25,13 +25,13 @@ from query_side.api.declared import AnyUserId, Cursor, From, OfTypes, To, UserId
 from query_side.api.dependencies import Connected, TheCursors, TheKeptAnswers, TheTenant
 from query_side.api.described import LINK, NEGOTIATED, refused
 from query_side.api.parameters import DOT_SEGMENTS
-from query_side.api.responses import RefusedError
 from query_side.api.strictness import CHECKED_TOGETHER
 from query_side.events.pages import unpacked
-from query_side.events.queries import Connection
 from query_side.events.responses import FOREIGN_CURSOR
 from query_side.log_positions.cursors import TenantCursors
+from read_model.connecting.pool import Connection
 from read_model.wire_time import wire_time
+from web.policies.decisions import RefusedError
 
 MAX_SESSIONS, DEFAULT_SESSIONS = 200, 50  # of one answer
 MAX_PRODUCTS, DEFAULT_PRODUCTS = 1_000, 10

@@ -10,9 +10,9 @@ from litestar.params import SkipValidation
 
 from query_side.activity.kept_answers import KeptAnswers
 from query_side.api.asking import tenant_of
-from query_side.events.queries import Connection
 from query_side.feed.event_status import Statuses
 from query_side.log_positions.cursors import Cursors
+from read_model.connecting.pool import Connection
 from web.tenants.position_tokens import PositionTokens
 
 Connected = NamedDependency[SkipValidation[Connection]]

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from query_side.api.responses import RefusedError
+from web.policies.decisions import RefusedError
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import msgspec
 
-from query_side.api.responses import RefusedError
+from web.policies.decisions import RefusedError
 
 MAX_FIELDS = 50  # `name=value` in one query string
 MAX_REPEATS = 40  # of one parameter that may be repeated

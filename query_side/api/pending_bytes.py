@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from query_side.api.responses import BrokenStreamError, RefusedError
+from query_side.api.responses import BrokenStreamError
 from web.asgi import Message, Send, respond
+from web.policies.decisions import RefusedError
 
 PAGE_BYTES = 2_097_152  # of the events in one page; beyond, it ends early and its cursor goes on
 UNMEASURED = 100  # events that are read at once before it is known how large such events are

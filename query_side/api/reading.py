@@ -16,11 +16,11 @@ from query_side.api.declared import OF_EVERY_ROUTE
 from query_side.api.negotiation import JSON as JSON_TYPE
 from query_side.api.negotiation import chosen
 from query_side.api.pending_bytes import WaitingBytes
-from query_side.api.responses import JSON, RefusedError, header, refusal_for
+from query_side.api.responses import JSON, header, refusal_for
 from query_side.api.strictness import strict
 from read_model.connecting.unavailable import ANOTHER_SCHEMA, DATABASE_UNAVAILABLE
 from web.asgi import respond
-from web.policies.decisions import Refuse
+from web.policies.decisions import Refuse, RefusedError
 from web.policies.passage import refusal_body
 
 AnyRequest = Request[Any, Any, Any]

@@ -1,7 +1,6 @@
 """How the query side answers: JSON, refusals in the envelope, and 503 while the database is away."""
 
 import asyncio
-from collections.abc import Sequence
 from typing import Any
 
 import asyncpg
@@ -11,7 +10,7 @@ from telemetry.logs import get_logger
 from web import envelope
 from web.access import template_of
 from web.asgi import App, Headers, Receive, Scope, Send, respond
-from web.policies.decisions import Refuse
+from web.policies.decisions import Refuse, RefusedError
 from web.policies.passage import refusal_body
 
 JSON = b"application/json"
@@ -19,16 +18,6 @@ NOT_FOUND = "Not found"
 NOT_MIGRATED = "The database's schema is not the one that this version needs; /health/ready says which it is."
 TOO_MUCH_SPACE = "The query needs more temporary disk space than one may use here; ask for less at a time."
 UNAVAILABLE = "The read model is not available; try again shortly."
-
-
-class RefusedError(Exception):
-    """A request that is answered with a refusal: one sentence, or one for each problem of a 400."""
-
-    def __init__(
-        self, status: int, error: str | None = None, *headers: tuple[bytes, bytes], errors: Sequence[str] | None = None
-    ) -> None:
-        super().__init__(error or errors)
-        self.answer = Refuse(status, error or "", headers, tuple(errors or ()))
 
 
 class BrokenStreamError(Exception):

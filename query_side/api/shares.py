@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from query_side.api.responses import RefusedError
+from web.policies.decisions import RefusedError
 from web.policies.limits.shares import Share
 from web.policies.principal import Principal
 

@@ -13,11 +13,11 @@ from contextlib import asynccontextmanager
 import asyncpg
 import msgspec
 
-from query_side.api.responses import RefusedError
 from read_model.audit import AuditEntry, AuditUnavailableError, write_entry
 from read_model.connecting.unavailable import DATABASE_UNAVAILABLE
 from telemetry.logs import get_logger
 from telemetry.refusals import RefusalTally
+from web.policies.decisions import RefusedError
 
 MINUTE = 60.0  # seconds of one sum
 MAX_SUMS = 1_000  # different exports that are summed up; others have a row each

@@ -16,7 +16,8 @@ import msgspec
 
 from query_side.api.pending_bytes import PAGE_BYTES, UNMEASURED, further, size_of
 from query_side.events.filters import EventFilter
-from query_side.events.queries import Connection, copy_lines, get_all_processed_events
+from query_side.events.queries import copy_lines, get_all_processed_events
+from read_model.connecting.pool import Connection
 
 EVERYTHING = EventFilter()
 

@@ -6,9 +6,9 @@ from functools import cache
 from uuid import UUID
 
 import asyncpg
-from asyncpg.pool import PoolConnectionProxy
 
-Connection = PoolConnectionProxy | asyncpg.Connection
+from read_model.connecting.pool import Connection
+
 Executor = Connection | asyncpg.Pool
 Sink = Callable[[bytes], Awaitable[None]]
 

@@ -10,7 +10,7 @@ from query_side.api.asking import principal_of, tenant_of
 from query_side.api.compression import ENCODED, LEAST_BYTES, VARY, Gzip, takes_gzip
 from query_side.api.negotiation import CSV, JSON, chosen
 from query_side.api.pending_bytes import Pace, WaitingBytes
-from query_side.api.responses import BrokenStreamError, ClientGoneError, RefusedError, header, watch_for_departure
+from query_side.api.responses import BrokenStreamError, ClientGoneError, header, watch_for_departure
 from query_side.api.shares import Places, held
 from query_side.audit.recorder import AuditRecorder
 from query_side.events import pages
@@ -23,6 +23,7 @@ from telemetry.logs import get_logger
 from web.asgi import Headers, Receive, Scope, Send
 from web.middleware import REQUEST_ID_KEY
 from web.policies.access import FORBIDDEN
+from web.policies.decisions import RefusedError
 from web.policies.limits.shares import Share
 from web.policies.principal import AccessScope, Principal
 

@@ -8,12 +8,13 @@ import asyncpg
 
 from query_side.api.asking import tenant_of
 from query_side.api.parameters import DOT_SEGMENTS, Parameters, event_id_of, user_id_of
-from query_side.api.responses import JSON, RefusedError, guarded, header
+from query_side.api.responses import JSON, guarded, header
 from query_side.events import queries
 from query_side.events.forgotten import Forgotten, forgotten
 from query_side.events.responses import EventPages
 from web import envelope
 from web.asgi import App, Receive, Scope, Send, respond
+from web.policies.decisions import RefusedError
 
 PROCESSED = "/events/processed"
 NO_COMMANDS_HERE = "There is no such path: commands are posted to /events/generate, exactly so written."

@@ -7,13 +7,13 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from query_side.api.responses import RefusedError
 from query_side.events.forgotten import forgotten, is_forgotten_at
-from query_side.events.queries import Connection
 from query_side.log_positions.bounded_waits import BoundedWaits
 from query_side.log_positions.positions import Position, TenantPositions
+from read_model.connecting.pool import Connection
 from read_model.names import READ
 from read_model.wire_time import WireTime, wire_time, wire_time_or_none
+from web.policies.decisions import RefusedError
 from web.policies.principal import Principal
 
 EVENT = f"""

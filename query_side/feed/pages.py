@@ -12,7 +12,6 @@ import asyncpg
 import msgspec
 
 from query_side.api.pending_bytes import PAGE_BYTES, UNMEASURED, further, size_of
-from query_side.api.responses import RefusedError
 from query_side.log_positions.positions import (
     ORIGIN,
     PartitionProgress,
@@ -27,6 +26,7 @@ from query_side.log_positions.served_history import (
     served_history,
 )
 from read_model.names import READ
+from web.policies.decisions import RefusedError
 from web.policies.principal import DEFAULT_TENANT
 
 # Parameters: $1 whose events; $2 topic; $3-$5 the cursor; $6-$8 how far to read, if $9 is true (else up to the

@@ -5,7 +5,6 @@ from datetime import datetime, timedelta
 import asyncpg
 
 from query_side.api.parameters import FIRST_MOMENT, Parameters
-from query_side.api.responses import RefusedError
 from query_side.feed.feed_cursors import position_of_cursor
 from query_side.log_positions.cursors import TenantCursors
 from query_side.log_positions.positions import (
@@ -16,6 +15,7 @@ from query_side.log_positions.positions import (
     read_model_state,
 )
 from read_model.names import READ
+from web.policies.decisions import RefusedError
 
 BEGINNING, NOW = "beginning", "now"
 

@@ -7,7 +7,7 @@ import asyncpg
 
 from query_side.api.asking import principal_of, tenant_of
 from query_side.api.parameters import Parameters
-from query_side.api.responses import RefusedError, header, until_disconnect
+from query_side.api.responses import header, until_disconnect
 from query_side.api.shares import Places, held
 from query_side.feed.broadcaster import RETRY, Broadcaster, Filter, Subscriber, end_event, heartbeat_comment, sse_event
 from query_side.feed.feed_cursors import cursor_of, position_of_cursor
@@ -25,7 +25,7 @@ from query_side.log_positions.served_history import UNTAGGED, AnotherHistoryErro
 from read_model.connecting.unavailable import DATABASE_UNAVAILABLE
 from telemetry.logs import get_logger
 from web.asgi import Receive, Scope, Send
-from web.policies.decisions import Admit, NeedsIO, RequestPolicy
+from web.policies.decisions import Admit, NeedsIO, RefusedError, RequestPolicy
 from web.policies.limits.shares import Share
 from web.policies.passage import HEAD_KEY
 from web.policies.request_head import RequestHead

@@ -7,10 +7,11 @@ from urllib.parse import parse_qsl, urlencode
 
 import asyncpg
 
-from query_side.api.responses import RefusedError, joined_header
+from query_side.api.responses import joined_header
 from query_side.log_positions.served_history import HISTORY_ID, HISTORY_OF_CHECKPOINT, ServedHistory, served_history
 from read_model.names import READ
 from web.asgi import Headers
+from web.policies.decisions import RefusedError
 from web.policies.principal import DEFAULT_TENANT
 from web.tenants.position_tokens import PositionTokens
 

@@ -12,13 +12,13 @@ from typing import NamedTuple
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
-from query_side.api.responses import RefusedError, refusal_for
+from query_side.api.responses import refusal_for
 from query_side.log_positions.bounded_waits import BoundedWaits
 from query_side.log_positions.positions import Position, TenantPositions, positions_of, wait_of, without_position
 from query_side.log_positions.progress import Progress
 from read_model.names import READ
 from web.health import PROBES
-from web.policies.decisions import ADMIT, Admit, Decision, NeedsIO, Refuse
+from web.policies.decisions import ADMIT, Admit, Decision, NeedsIO, Refuse, RefusedError
 from web.policies.principal import DEFAULT_TENANT, Principal
 from web.policies.request_head import RequestHead
 from web.tenants.position_tokens import PositionTokens

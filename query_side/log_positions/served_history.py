@@ -9,7 +9,7 @@ from hashlib import blake2b
 from typing import NamedTuple
 from uuid import UUID
 
-from query_side.api.responses import RefusedError
+from web.policies.decisions import RefusedError
 
 TAG_BYTES = 8
 UNTAGGED = b""  # the tag of cursors of earlier versions, and of a read model that does not know its topic's id yet

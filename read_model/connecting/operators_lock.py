@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import asyncpg
 
-from read_model.generations.register import Connection
+from read_model.connecting.pool import Connection
 
 PATIENCE = 5.0  # seconds; an autovacuum of the table gives way to us, and takes about one second to notice
 

@@ -8,7 +8,7 @@ to name the keys.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from read_model.generations.register import Connection
+from read_model.connecting.pool import Connection
 
 BUCKETS = 256
 MAX_KEYS = 20  # keys at most that are named for each bucket

@@ -2,7 +2,7 @@
 
 import asyncpg
 
-from read_model.generations.register import Connection
+from read_model.connecting.pool import Connection
 
 IN_USE = "SELECT DISTINCT event_types FROM read.checkpoints WHERE event_types IS NOT NULL"
 

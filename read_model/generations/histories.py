@@ -9,12 +9,8 @@ role calls it in a transaction. The functions raise the epoch, so the projector 
 from collections.abc import Mapping
 from uuid import UUID
 
-import asyncpg
-from asyncpg.pool import PoolConnectionProxy
-
+from read_model.connecting.pool import Connection
 from read_model.tables import late_events
-
-Connection = PoolConnectionProxy | asyncpg.Connection
 
 # Histories without a topic id of Kafka's get ids from 0 to 99. Kafka reserves these and gives them to no topic.
 UNNAMED, FIRST_OF_KAFKA = UUID(int=0), UUID(int=100)

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import asyncpg
-from asyncpg.pool import PoolConnectionProxy
 
-Connection = PoolConnectionProxy | asyncpg.Connection
+from read_model.connecting.pool import Connection
+
 State = Literal["active", "building", "paused", "standby", "dropping"]
 
 PROJECTED: frozenset[State] = frozenset({"active", "building", "standby"})  # the states in which rows are written

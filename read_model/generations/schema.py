@@ -7,7 +7,7 @@ same names. All statements here need the role that owns the database.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from read_model.generations.register import Connection
+from read_model.connecting.pool import Connection
 from read_model.names import READ
 
 TABLES = """

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import asyncpg
 
-from read_model.generations.register import Connection
+from read_model.connecting.pool import Connection
 
 AT = "SELECT max(version_num) FROM footfall_migrations"
 MIGRATE = "run `footfall migrate` of this version"

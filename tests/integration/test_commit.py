@@ -13,7 +13,7 @@ import pytest
 
 from contracts.event import UserEvent
 from contracts.versions import encode_event
-from projector.consuming.batch import Assembled, Position
+from projector.consuming.batch import Assembled, OwnedPosition
 from projector.consuming.batch import assemble as assemble_with
 from projector.dead_letters.parking import Caps
 from projector.writing import commit
@@ -49,7 +49,7 @@ class Record(msgspec.Struct):
     headers: Sequence[tuple[str, bytes]] = ()
 
 
-def assemble(fetched: dict[Position, list[Record]]) -> Assembled:
+def assemble(fetched: dict[OwnedPosition, list[Record]]) -> Assembled:
     """As the projector does, with nothing parked before."""
     return assemble_with(fetched, {}, Caps())
 
@@ -69,13 +69,13 @@ class Database:
         finally:
             await connection.close()
 
-    async def claimed(self, *partitions: int, owner: str = "me") -> dict[int, Position]:
+    async def claimed(self, *partitions: int, owner: str = "me") -> dict[int, OwnedPosition]:
         async with self.connect() as connection:
             await checkpoints.create(connection, dict.fromkeys(partitions, 0))
             found = await checkpoints.claim(connection, partitions, owner)
             return {position.partition: position for position in found}
 
-    async def commit(self, fetched: dict[Position, list[Record]]) -> Committed | Fenced:
+    async def commit(self, fetched: dict[OwnedPosition, list[Record]]) -> Committed | Fenced:
         async with self.connect() as connection:
             return await writer.commit(connection, assemble(fetched).batch)
 
@@ -314,7 +314,7 @@ async def test_crossing_duplicates_deadlock_at_worst_and_then_go_through(databas
     held = await database.claimed(0, 1)
     same = events(size)
 
-    async def until_done(fetched: dict[Position, list[Record]]) -> Committed | Fenced:
+    async def until_done(fetched: dict[OwnedPosition, list[Record]]) -> Committed | Fenced:
         while True:
             try:
                 return await database.commit(fetched)

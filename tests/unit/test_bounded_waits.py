@@ -6,9 +6,9 @@ from typing import Any, cast
 
 import pytest
 
-from query_side.api.responses import RefusedError
 from query_side.log_positions.bounded_waits import BoundedWaits
 from query_side.log_positions.positions import Position
+from web.policies.decisions import RefusedError
 from web.policies.limits.shares import Share
 from web.policies.principal import ANONYMOUS, AccessScope, Principal
 

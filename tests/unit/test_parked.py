@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.versions import encode_event
-from projector.consuming.batch import Position, assemble
+from projector.consuming.batch import OwnedPosition, assemble
 from projector.dead_letters.parking import Caps, Parked, header_name, recorded_at, storable, timestamp_ms, user_of
 from projector.liveness.stops import StopCause
 from projector.privacy.erased_users import ErasedUsers, stub_id
@@ -17,7 +17,7 @@ from read_model.pseudonyms import pseudonym
 from tests.drivers.records import Record
 from tests.producing import an_event
 
-POSITION = Position("t", 0, 0, 1)
+POSITION = OwnedPosition("t", 0, 0, 1)
 CAPS = Caps(of_one_key=3, of_one_partition=5)
 
 

@@ -8,9 +8,9 @@ from command_side.api.responses import where
 from command_side.publishing.event_log import Acknowledged
 from contracts.event import DEFAULT_TENANT
 from contracts.record import key_of
-from query_side.api.responses import RefusedError
 from query_side.log_positions.positions import DEFAULT_WAIT, MAX_WAIT, TenantPositions, positions_of, wait_of
 from web.policies import principal
+from web.policies.decisions import RefusedError
 from web.tenants.position_tokens import PositionTokens
 
 TOKENS = PositionTokens("a secret of these tests")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from contracts.event import UserEvent
 from contracts.versions import encode_event
-from projector.consuming.batch import Position, assemble, split_by_bytes
+from projector.consuming.batch import OwnedPosition, assemble, split_by_bytes
 from projector.dead_letters.parking import Caps
 from projector.writing.commit import Advance
 from projector.writing.failure import Diagnosis
@@ -23,7 +23,7 @@ def record(event: UserEvent, partition: int = 0, offset: int = 0, timestamp: int
 
 
 @st.composite
-def fetches(draw: st.DrawFn) -> dict[Position, list[Record]]:
+def fetches(draw: st.DrawFn) -> dict[OwnedPosition, list[Record]]:
     fetched = {}
     for partition in range(draw(st.integers(1, 4))):
         offset = start = draw(st.integers(0, 50))
@@ -33,13 +33,13 @@ def fetches(draw: st.DrawFn) -> dict[Position, list[Record]]:
             length = draw(st.one_of(st.none(), st.integers(0, 40)))
             records.append(Record(partition, offset, None if length is None else b"x" * length))
             offset += 1
-        fetched[Position("t", partition, start, epoch=partition + 7)] = records
+        fetched[OwnedPosition("t", partition, start, epoch=partition + 7)] = records
     return fetched
 
 
 @given(fetches(), st.integers(1, 100))
 def test_a_split_keeps_every_record_in_order_and_parts_small(
-    fetched: dict[Position, list[Record]], max_bytes: int
+    fetched: dict[OwnedPosition, list[Record]], max_bytes: int
 ) -> None:
     parts = list(split_by_bytes(fetched, max_bytes))
     for start, records in fetched.items():
@@ -57,7 +57,7 @@ def test_a_split_keeps_every_record_in_order_and_parts_small(
 
 
 def test_a_fetch_that_fits_is_one_part() -> None:
-    fetched = {Position("t", p, 0, 1): [Record(p, n, b"12345") for n in range(10)] for p in range(3)}
+    fetched = {OwnedPosition("t", p, 0, 1): [Record(p, n, b"12345") for n in range(10)] for p in range(3)}
     assert list(split_by_bytes(fetched, 150)) == [fetched]
     assert list(split_by_bytes({}, 150)) == []
 
@@ -65,8 +65,8 @@ def test_a_fetch_that_fits_is_one_part() -> None:
 def test_a_batch_keeps_the_first_record_of_an_event_and_counts_the_rest() -> None:
     once, twice = an_event(), an_event()
     fetched = {
-        Position("t", 0, 5, 2): [record(twice, 0, 5), Record(0, 6, None), record(twice, 0, 9)],
-        Position("t", 1, 0, 4): [record(once, 1, 3), record(twice, 1, 4)],
+        OwnedPosition("t", 0, 5, 2): [record(twice, 0, 5), Record(0, 6, None), record(twice, 0, 9)],
+        OwnedPosition("t", 1, 0, 4): [record(once, 1, 3), record(twice, 1, 4)],
     }
     found = assemble(fetched, {}, Caps())
     assert [(row.event, row.partition, row.offset) for row in found.batch.rows] == [(twice, 0, 5), (once, 1, 3)]
@@ -75,7 +75,7 @@ def test_a_batch_keeps_the_first_record_of_an_event_and_counts_the_rest() -> Non
         Advance("t", 0, epoch=2, old_offset=5, new_offset=10, duplicates=1, malformed=1, last_record=last),
         Advance("t", 1, epoch=4, old_offset=0, new_offset=5, duplicates=1, malformed=0, last_record=last),
     ]
-    assert found.positions_after == [Position("t", 0, 10, 2), Position("t", 1, 5, 4)]
+    assert found.positions_after == [OwnedPosition("t", 0, 10, 2), OwnedPosition("t", 1, 5, 4)]
     assert [(letter.record.partition, letter.record.offset) for letter in found.batch.letters] == [(0, 6)]
 
 

@@ -21,7 +21,7 @@ from operations.rebuild import lifecycle
 from projector.consuming import fetch as fetch_module
 from projector.consuming import ownership as ownership_module
 from projector.consuming import run as run_module
-from projector.consuming.batch import Position, split_by_bytes
+from projector.consuming.batch import OwnedPosition, split_by_bytes
 from projector.consuming.fetch import Fetcher
 from projector.consuming.ownership import Ownership
 from projector.consuming.run import MembershipLostError, Projector
@@ -96,10 +96,10 @@ class HandPlayedClaims:
     async def expire_connections(self) -> None:
         pass
 
-    async def stop(self, _positions: Sequence[Position], _reason: str) -> None:
+    async def stop(self, _positions: Sequence[OwnedPosition], _reason: str) -> None:
         pass
 
-    async def resume(self, positions: Sequence[Position]) -> None:
+    async def resume(self, positions: Sequence[OwnedPosition]) -> None:
         self.gone_on += [position.partition for position in positions]
 
     async def stored(self, partitions: Iterable[int]) -> dict[int, StoredCheckpoint]:
@@ -115,7 +115,9 @@ class HandPlayedClaims:
         for partition in wanted:
             self.epoch[partition] = self.epoch.get(partition, 0) + 1
             self.owners[partition] = "me"
-            positions.append(Position(self.topic, partition, self.next_offset.get(partition, 0), self.epoch[partition]))
+            positions.append(
+                OwnedPosition(self.topic, partition, self.next_offset.get(partition, 0), self.epoch[partition])
+            )
         await self.open.wait()
         stops = {position: self.stops[position.partition] for position in positions if position.partition in self.stops}
         return Claimed([position for position in positions if position not in stops], {}, stops)
@@ -248,7 +250,7 @@ async def test_a_claim_that_outlives_its_assignment_is_dropped_and_made_again(
         scene.table.open.set()
         await scene.until_held(0, 1)
     assert scene.table.claims == [[0, 1], [0, 1]]
-    assert scene.ownership.held[0] == Position(TOPIC, 0, 400, 10)
+    assert scene.ownership.held[0] == OwnedPosition(TOPIC, 0, 400, 10)
     assert scene.consumer.sought == [(0, 400), (1, 0)]
 
 
@@ -296,7 +298,7 @@ async def test_a_fence_takes_nothing_from_a_newer_hold(scene: Scene) -> None:
         await scene.until_held(0, 1)
         scene.ownership.fenced(old.values())
         scene.ownership.stop(old.values(), Stop(StopCause.DEFECT, "of an old batch"))
-        scene.ownership.advance([Position(TOPIC, 0, 77, old[0].epoch)])
+        scene.ownership.advance([OwnedPosition(TOPIC, 0, 77, old[0].epoch)])
         assert scene.offsets() == {0: 0, 1: 0}
         assert scene.ownership.stopped == {}
 
@@ -444,7 +446,7 @@ async def test_no_lane_misses_a_change_of_ownership(scene: Scene) -> None:
     """Lane 0 begins to wait, partition 0 is claimed, lane 1 begins to wait: all before lane 0's wait takes hold."""
 
     async def claimed() -> None:
-        scene.ownership._set_held({0: Position(TOPIC, 0, 0, 1)})
+        scene.ownership._set_held({0: OwnedPosition(TOPIC, 0, 0, 1)})
 
     waiting = asyncio.create_task(scene.projector._until_ownership_changes(scene.stop))
     claim = asyncio.create_task(claimed())

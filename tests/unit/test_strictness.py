@@ -6,8 +6,8 @@ from litestar.testing import TestClient
 from contracts.types import FIRST_TYPES
 from query_side.api.declared import To
 from query_side.api.reading import refused
-from query_side.api.responses import RefusedError
 from query_side.api.strictness import declared_by, strict
+from web.policies.decisions import RefusedError
 
 
 @get("/until", sync_to_thread=False)

@@ -1,6 +1,6 @@
 """What a request policy may decide: a closed type. Whatever is none of these refuses the request."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
@@ -26,6 +26,16 @@ class Refuse(msgspec.Struct, frozen=True):
     error: str  # one sentence
     headers: tuple[tuple[bytes, bytes], ...] = ()  # names in lower case
     problems: tuple[str, ...] = ()  # instead of `error`, a sentence for each problem
+
+
+class RefusedError(Exception):
+    """Raised where a request is read: it is answered with a refusal, of one sentence or one for each problem."""
+
+    def __init__(
+        self, status: int, error: str | None = None, *headers: tuple[bytes, bytes], errors: Sequence[str] | None = None
+    ) -> None:
+        super().__init__(error or errors)
+        self.answer = Refuse(status, error or "", headers, tuple(errors or ()))
 
 
 class Answer(msgspec.Struct, frozen=True):

@@ -23,8 +23,8 @@ from operations.archive.files.refusal import ArchiveError
 from operations.archive.filling import Filling
 from operations.archive.known_ends import noted
 from operations.audit.deed import audited, by_kafka, by_url
-from operations.rebuild.operator import RefusedError, operating
-from operations.rewrite.refusal import RefusedError as RewriteRefusedError
+from operations.rebuild.operator import operating
+from operations.refusal import RefusedError
 from operations.settings import ArchiveRewriteSettings, ArchiveSettings, RestoreSettings
 from projector import failpoints
 from projector.privacy.erased_users import product_fields
@@ -35,7 +35,7 @@ from sealing.errors import KeysError
 from telemetry.logs import configure_logs
 
 REFUSALS = (ArchiveError, AuditUnavailableError)
-REWRITE_REFUSALS = (*REFUSALS, RewriteRefusedError)
+REWRITE_REFUSALS = (*REFUSALS, RefusedError)
 PROGRESS_EVERY = 1.0  # seconds
 
 

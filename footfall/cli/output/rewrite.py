@@ -14,9 +14,9 @@ from footfall.cli.failures import readable_failures
 from footfall.cli.settings import operator_settings
 from footfall.processes.environment import load_catalogue
 from operations.audit.deed import actor_name
+from operations.refusal import RefusedError
 from operations.rewrite import steps, switching
 from operations.rewrite.comparing import DifferentError
-from operations.rewrite.refusal import RefusedError
 from operations.rewrite.work import Work, working
 from operations.settings import RewriteSettings
 from projector import failpoints
