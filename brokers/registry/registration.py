@@ -115,5 +115,5 @@ async def _check_id(client: "RegistryClient", schema_id: int, schema: str) -> No
 def _says_the_same(found: object, schema: str) -> bool:
     try:
         return isinstance(found, str) and bool(msgspec.json.decode(found) == msgspec.json.decode(schema))
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False

@@ -99,7 +99,7 @@ class KeptAnswers:
         key = key_of((*identity, tenant_id, *question))
         found = await self._cache.get(key)
         body = None if found is None else usable(found, key, now, asked_positions())
-        with suppress(msgspec.DecodeError):  # of another release
+        with suppress(msgspec.DecodeError, UnicodeDecodeError):  # of another release, or of nobody
             if body is not None:
                 answer = msgspec.json.decode(body, type=kind)
                 KEPT_ANSWERS.labels("kept").inc()
@@ -162,7 +162,7 @@ def usable(found: bytes, key: str, now: ProgressByPartition, asked: Sequence[Pos
     """The body of what Valkey has, if it may be the answer."""
     try:
         kept = _decode(found)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return None
     if kept.key != key:
         return None

@@ -43,10 +43,10 @@ class ValkeyCache:
         try:
             async with asyncio.timeout(self._timeout):
                 client = await self._client()
-                found: bytes | None = await client.execute_command(*command)  # type: ignore[no-untyped-call]
+                found = await client.execute_command(*command)  # type: ignore[no-untyped-call]
             self._rests_until = 0.0
-            return found
-        except (ValkeyError, OSError, TimeoutError, ValueError) as error:  # ValueError: the URL became unusable
+            return found if isinstance(found, bytes) else None
+        except Exception as error:  # noqa: BLE001 - its client's errors are no closed set
             if not self._rests_until:
                 get_logger("query-side").warning("cache_away", error=type(error).__name__)
             self._rests_until = time.monotonic() + REST

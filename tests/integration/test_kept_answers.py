@@ -146,7 +146,15 @@ async def test_what_somebody_else_wrote_into_valkey_is_no_answer(world: World, v
             encode(Kept(key.removeprefix(PREFIX.encode()).decode(), {0: (5, 0)}, body))
             for key, body in zip((mine, theirs), bodies, strict=True)
         ]
-        for values in (swapped, [b"", b""], [b"rubbish", b"\x93\xa1k\x80\xa2[]"], others):
+        no_text = [value.replace(b"p-1", b"p\xff1").replace(b"[]", b'["\xff"]') for value in reversed(swapped)]
+        for values in (
+            no_text,
+            swapped,
+            [b"", b""],
+            [b"\x93\xa1\xff\x80\xa0"] * 2,
+            [b"rubbish", b"\x93\xa1k\x80\xa2[]"],
+            others,
+        ):
             for key, value in zip((mine, theirs), values, strict=True):
                 await client.set(key, value, px=MINUTE)
             assert [await world.views(), await world.views("acme")] == [1, 0]

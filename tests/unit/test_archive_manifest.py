@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from footfall.cli.archive import terminal
 from footfall.cli.main import cli
 from operations.archive.files.entries import FIRST, FORMAT, Entry, encoded, hash_of
-from operations.archive.files.manifest import Manifest
+from operations.archive.files.manifest import Manifest, read_manifest
 from operations.archive.files.refusal import ArchiveError
 from operations.archive.files.stores import Directory
 from operations.archive.writing import Source, Writer
@@ -84,6 +84,13 @@ def test_a_chain_of_one_log_is_sound(tmp_path: Path) -> None:
 )
 def test_what_does_not_follow_is_named(tmp_path: Path, change: Change, kind: str, number: int, what: str) -> None:
     assert verified(tmp_path, change) == (1, [(kind, f"manifest/{number:012d}.json", what)])
+
+
+def test_an_entry_that_is_no_text_any_more_is_named(tmp_path: Path) -> None:
+    stored = encoded(entries()[0])
+    (tmp_path / entries()[0].name).parent.mkdir()
+    (tmp_path / entries()[0].name).write_bytes(stored.replace(b'"topic": "t"', b'"topic": "\xf4"'))
+    assert [fault.kind for fault in read_manifest(Directory(tmp_path)).faults] == ["changed"]
 
 
 def test_of_two_who_create_a_name_at_once_one_is_refused_whatever_their_process_ids(tmp_path: Path) -> None:

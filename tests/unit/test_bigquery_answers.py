@@ -45,7 +45,7 @@ def test_only_a_statement_that_stores_records_blames_one() -> None:
     assert kind_of(error_of(400, "invalidQuery", "", blames=False)) is Failure.SERVER
 
 
-@pytest.mark.parametrize("page", [b"", b"<html>please wait</html>", b"[]", b"{}"])
+@pytest.mark.parametrize("page", [b"", b"<html>please wait</html>", b"[]", b"{}", b'{"error":"\xe9"}'])
 def test_an_answer_that_is_none_is_waited_for(page: bytes) -> None:
     with pytest.raises(OutsideError) as raised:
         told(200, page, blames=True)

@@ -66,7 +66,17 @@ def test_no_error_quotes_a_document() -> None:
 
 
 @pytest.mark.parametrize(
-    "answer", [b"", b"<html>", b"{}", b'{"items":[]}', bulk(CREATED), b'{"items":[{"create":{}}]}']
+    "answer",
+    [
+        b"",
+        b"<html>",
+        b'{"items":"\xe9"}',
+        b'{"items":[{"\xe9":{}}]}',
+        b"{}",
+        b'{"items":[]}',
+        bulk(CREATED),
+        b'{"items":[{"create":{}}]}',
+    ],
 )
 def test_an_answer_that_is_none_of_these_documents_blames_none_of_them(answer: bytes) -> None:
     with pytest.raises(OutsideError) as raised:
@@ -95,7 +105,9 @@ def test_the_saved_dashboard_names_only_fields_and_objects_that_there_are() -> N
     assert len(panels) == 4
 
 
-@pytest.mark.parametrize("page", [b"<html>please wait</html>", b"", b"[]", b'{"items":', b'{"_shards":{"failed":1}}'])
+@pytest.mark.parametrize(
+    "page", [b"<html>please wait</html>", b'{"error":"\xe9"}', b"", b"[]", b'{"items":', b'{"_shards":{"failed":1}}']
+)
 async def test_what_a_proxy_says_or_half_a_cluster_is_waited_for(page: bytes) -> None:
     """A user who is not found is not erased, and a document that is not found is written twice."""
     cluster = SearchCluster(SinkSettings(database_url=SecretStr("postgresql://")))

@@ -134,7 +134,7 @@ def sound_manifest(store: Store) -> Manifest:
 def _entry(stored: bytes) -> Entry | None:
     try:
         return decoded(stored)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return None
 
 

@@ -87,7 +87,7 @@ def told(status: int, content: bytes, *, blames: bool) -> dict[str, Any]:
     """Returns what an answer says. Raises OutsideError for one that tells of a failure."""
     try:
         answer: Any = msgspec.json.decode(content)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         answer = {}
     failure = _failure(answer)
     if status < 300 and not failure and isinstance(answer, dict) and answer:

@@ -44,7 +44,7 @@ def told(body: bytes) -> dict[str, Any]:
     """Returns what a server told, an object. Raises TargetAwayError for anything else, such as a proxy's page."""
     try:
         found = msgspec.json.decode(body)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise TargetAwayError("The server's answer is no JSON object.")
@@ -77,7 +77,7 @@ def sound_items(answer: bytes, count: int) -> list[Item]:
     """
     try:
         found = [item for each in _decode(answer).items for item in each.values()]
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise TargetAwayError("The server's answer to a bulk is none.") from error
     if len(found) != count:
         raise TargetAwayError(f"The server told of {len(found)} documents of {count}.")

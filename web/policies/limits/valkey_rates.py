@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from hashlib import blake2b
+from math import isfinite
 from typing import Any
 
 from pydantic import SecretStr
@@ -88,7 +89,7 @@ class SharedRates:
             async with asyncio.timeout(TIMEOUT):
                 await self._follow_the_url()
                 found = await self._told([name_of(*one) for one in told], used)
-        except (ValkeyError, OSError, TimeoutError, ValueError) as error:  # ValueError: the URL became unusable
+        except Exception as error:  # noqa: BLE001 - its client's errors are no closed set
             self._touched = told + self._touched
             self._failed(type(error).__name__)
             return
@@ -101,7 +102,10 @@ class SharedRates:
             await self._valkey.ping()
             return []
         found: Any = await self._script(keys=names, args=[f"{seconds:.9f}" for seconds in used])
-        return [float(ahead) for ahead in found]
+        ahead = [float(each) for each in found]
+        if len(ahead) != len(names) or not all(map(isfinite, ahead)):
+            raise ValueError("what answers there is no Valkey")
+        return ahead
 
     def _learn(self, buckets: Buckets, bucket: Bucket, told: float, ahead: float) -> None:
         rest = bucket.untold - told  # used while Valkey was told
