@@ -13,6 +13,7 @@ from command_side.api import fast_single
 from command_side.api.fast_single import FastCommands
 from command_side.app import CommandSide
 from command_side.policies.requests_in_flight import RequestsInFlight
+from command_side.publishing import kafka_event_log
 from command_side.publishing.produce_round import ProduceRound
 from command_side.settings import CommandSettings
 from tests.drivers.identity import OPEN
@@ -60,6 +61,8 @@ class Gate:
             await run(produce_round, waiting)
 
         monkeypatch.setattr(ProduceRound, "run", gated)
+        # A round that is held back looks like a Kafka that is silent; for so long it is not one that is away.
+        monkeypatch.setattr(kafka_event_log, "PATIENCE", PATIENCE)
 
     def shut(self) -> None:
         self._open.clear()

@@ -1,4 +1,4 @@
-// What openapi-generator makes for Java: post, post a batch, read a page. Arguments: command side, query side, user.
+// What openapi-generator makes for Java: post, post a batch, follow pages. Arguments: command side, query side, user.
 import client.commands.api.DefaultApi;
 import client.commands.model.BatchItem;
 import client.commands.model.Command;
@@ -27,6 +27,16 @@ public class Client {
         while (page.size() < 2) {
             page = events.getProcessedEvents(user, null, null, null, null, null, 10, null, null, null, null, null);
             Thread.sleep(100);
+        }
+        String cursor = null;
+        for (Event wanted : page) {
+            var answer = events.getProcessedEventsWithHttpInfo(user, null, null, null, null, null, 1, cursor, null, null, null, null);
+            if (!answer.getData().get(0).getEventId().equals(wanted.getEventId())) {
+                throw new IllegalStateException("page: " + answer.getData());
+            }
+            var link = answer.getHeaders().getOrDefault("link", List.of("")).get(0);
+            var next = java.util.regex.Pattern.compile("cursor=([^&>]+)").matcher(link);
+            cursor = next.find() ? next.group(1) : null;
         }
         var found = events.getEvent(accepted.getEvent().getEventId(), null, null, null);
         if (((List<?>) found.getPayload().get("nested")).size() != 2) {

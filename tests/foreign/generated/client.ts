@@ -1,4 +1,4 @@
-// What openapi-generator makes for TypeScript: post, post a batch, read a page. Arguments: command side, query side, user.
+// What openapi-generator makes for TypeScript: post, post a batch, follow pages. Arguments: command side, query side, user.
 import * as commands from './commands';
 import * as queries from './queries';
 
@@ -17,6 +17,13 @@ async function main(): Promise<void> {
   while (page.length < 2) {
     page = await events.getProcessedEvents({ userId: user, limit: 10 });
     await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+  let cursor: string | undefined;
+  for (const wanted of page) {
+    const answer = await events.getProcessedEventsRaw({ userId: user, limit: 1, cursor });
+    const [one] = await answer.value();
+    if (one.eventId !== wanted.eventId) throw new Error(JSON.stringify(one));
+    cursor = /cursor=([^&>]+)/.exec(answer.raw.headers.get('link') ?? '')?.[1];
   }
   const found = await events.getEvent({ eventId: accepted.event.eventId });
   if (JSON.stringify(found.payload['nested']) !== '[1,{"deep":null}]') throw new Error(JSON.stringify(found));

@@ -1,10 +1,11 @@
-// What openapi-generator makes for Go: post, post a batch, read a page. Arguments: command side, query side, user.
+// What openapi-generator makes for Go: post, post a batch, follow pages. Arguments: command side, query side, user.
 package main
 
 import (
 	"context"
 	"fmt"
 	"os"
+	"regexp"
 	"time"
 
 	commands "example.com/commands"
@@ -40,6 +41,21 @@ func main() {
 		page, _, err = events.GetProcessedEvents(ctx).UserId(user).Limit(10).Execute()
 		check(err)
 		time.Sleep(100 * time.Millisecond)
+	}
+	next, cursor := regexp.MustCompile("cursor=([^&>]+)"), ""
+	for count := 0; count < len(page); count++ {
+		request := events.GetProcessedEvents(ctx).UserId(user).Limit(1)
+		if count > 0 {
+			request = request.Cursor(cursor)
+		}
+		one, answer, err := request.Execute()
+		check(err)
+		if len(one) != 1 || one[0].EventId != page[count].EventId {
+			check(fmt.Errorf("page %d: %+v", count, one))
+		}
+		if link := next.FindStringSubmatch(answer.Header.Get("Link")); link != nil {
+			cursor = link[1]
+		}
 	}
 	found, _, err := events.GetEvent(ctx, accepted.Event.EventId).Execute()
 	check(err)

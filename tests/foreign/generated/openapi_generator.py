@@ -1,5 +1,6 @@
-"""What openapi-generator makes for Python: post, post a batch, read a page. Arguments: command side, query side, user."""
+"""What openapi-generator makes for Python: post, post a batch, follow pages. Arguments: command side, query side, user."""
 
+import re
 import sys
 import time
 
@@ -18,6 +19,13 @@ with queries_client.ApiClient(queries_client.Configuration(host=queries)) as cli
     api = queries_client.EventsApi(client)
     while len(page := api.get_processed_events(user_id=user, limit=10)) < 2:
         time.sleep(0.1)
+    read, cursor = [], None
+    while not read or cursor:
+        answer = api.get_processed_events_with_http_info(user_id=user, limit=1, cursor=cursor)
+        read += answer.data
+        headers = {name.lower(): text for name, text in (answer.headers or {}).items()}
+        cursor = "".join(re.findall("cursor=([^&>]+)", headers.get("link", "")))
+    assert read == page, read
     found = api.get_event(accepted.event.event_id)
 assert found.payload["nested"] == [1, {"deep": None}], found
 print([each.event_type for each in page])

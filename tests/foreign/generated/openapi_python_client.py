@@ -1,5 +1,6 @@
-"""What openapi-python-client makes: post, post a batch, read a page. Arguments: command side, query side, user."""
+"""What openapi-python-client makes: post, post a batch, follow pages. Arguments: command side, query side, user."""
 
+import re
 import sys
 import time
 
@@ -19,6 +20,12 @@ assert batch.success and batch.accepted == 1, batch
 with Queries(queries) as client:
     while len(page := get_processed_events.sync(client=client, user_id=user, limit=10)) < 2:
         time.sleep(0.1)
+    read, further = [], {}
+    while not read or further:
+        answer = get_processed_events.sync_detailed(client=client, user_id=user, limit=1, **further)
+        read += answer.parsed
+        further = {"cursor": cursor for cursor in re.findall("cursor=([^&>]+)", answer.headers.get("Link", ""))}
+    assert read == page, read
     found = get_event.sync(accepted.event.event_id, client=client)
 assert found.payload.to_dict()["nested"] == [1, {"deep": None}], found
 print([each.event_type.value for each in page])
