@@ -4,13 +4,11 @@ The policy of identity then sees what a program would have sent, at every reques
 that has expired, opens nothing more. The credentials stay in this process's memory; the cookie is only a random name.
 """
 
-import contextlib
 import hashlib
 import hmac
 import secrets
 import time
 from collections import OrderedDict
-from http.cookies import CookieError, SimpleCookie
 
 import msgspec
 
@@ -117,10 +115,11 @@ def cookie_of(head: RequestHead) -> str:
 def _shown(head: RequestHead) -> tuple[str, str]:
     """Name and value of our cookie. That of TLS comes first: a neighbour may have set the other one."""
     found: dict[str, str] = {}
-    for name, value in head.headers:
-        if name == b"cookie":
-            with contextlib.suppress(CookieError):
-                cookies = SimpleCookie(value.decode("latin-1"))
-                found |= {each: cookies[each].value for each in (SECURE_COOKIE, COOKIE) if each in cookies}
+    for header, value in head.headers:
+        if header == b"cookie":
+            for pair in value.decode("latin-1").split(";"):  # neighbours' may be anything, such as JSON (RFC 6265, 5.4)
+                name, _, content = pair.strip().partition("=")
+                if name in (SECURE_COOKIE, COOKIE):
+                    found[name] = content
     cookie = SECURE_COOKIE if SECURE_COOKIE in found else COOKIE
     return cookie, found.get(cookie, "")

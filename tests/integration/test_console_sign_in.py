@@ -57,6 +57,17 @@ async def test_a_cookie_is_kept_from_scripts_other_sites_and_plain_connections(
         assert (await client.get("/console")).status_code == 200
 
 
+@pytest.mark.parametrize("neighbour", ['look={"dark":true}', 'half="', "a b", "mail@home=1", "\xe9=1", "expires=x"])
+async def test_cookies_of_others_on_the_host_hide_no_session(app: Middleware, neighbour: str) -> None:
+    with browser(app) as client:
+        await signed_in(client)
+        mine = f"{COOKIE}={client.cookies[COOKIE]}"
+    with browser(app) as client:
+        for cookies in (f"{neighbour}; {mine}", f"{mine};{neighbour}"):
+            answer = await client.get("/console", headers={b"cookie": cookies.encode("latin-1")})
+            assert answer.status_code == 200
+
+
 async def test_signing_out_ends_the_session_and_so_does_signing_in_again(app: Middleware) -> None:
     with browser(app, "https") as client:
         await signed_in(client)
