@@ -86,6 +86,15 @@ def test_pre_commit_runs_only_what_make_check_runs() -> None:
     assert [entry for entry in entries if f"$(BIN)/{entry}" not in checked] == []
 
 
+def test_a_commit_with_a_long_subject_is_refused() -> None:
+    [subject] = YAML(typ="safe").load(ROOT / ".pre-commit-config.yaml")["repos"][1]["hooks"]
+    assert (subject["language"], subject["stages"], subject["args"]) == ("pygrep", ["commit-msg"], ["--multiline"])
+    refuses = re.compile(subject["entry"], re.MULTILINE).search
+    body = "\n\n" + "x" * 120
+    assert refuses("x" * 73 + body)
+    assert not refuses("x" * 72 + body)
+
+
 def test_where_podman_is_absent_the_containers_command_says_so_and_why(tmp_path: Path) -> None:
     environment = {"PATH": str(tmp_path), "HOME": str(tmp_path)}
     run = subprocess.run(
