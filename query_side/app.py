@@ -22,6 +22,7 @@ from query_side.events.routes import EventRoutes
 from query_side.feed.live_reads import LiveReads
 from query_side.feed.status_route import event_status
 from query_side.log_positions.cursors import Cursors, cursors_of
+from query_side.log_positions.stopped_partitions import stopped_partitions
 from query_side.openapi.document import DOCUMENT, document, rendered
 from query_side.settings import QuerySettings
 from query_side.tracing import record_query
@@ -146,7 +147,7 @@ class QuerySide:
         if not schema.usable:
             return DependencyState(ok=False, detail=schema.detail)
         PROCESSED_EVENTS.set(await queries.count_processed_events(self._pool()))
-        projected = await event_types_in_use(self._pool())
-        return DependencyState(
-            ok=True, detail="; ".join(filter(None, (schema.detail, self._catalogue.words(projected))))
-        )
+        types = self._catalogue.words(await event_types_in_use(self._pool()))
+        # Ok all the same: what is there is answered rightly, and another process would answer nothing else.
+        stopped = await stopped_partitions(self._pool(), self._settings.kafka_topic)
+        return DependencyState(ok=True, detail="; ".join(filter(None, (schema.detail, types, stopped))))

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -210,3 +211,61 @@ def test_up_prints_commands_that_work_and_ends_on_ctrl_c(state_dir: Path, tmp_pa
     finally:
         up.kill()
         up.wait(PATIENCE)
+
+
+@pytest.mark.skipif(
+    not os.environ.get("FOOTFALL_LONG"),
+    reason="FOOTFALL_LONG=1: its short form is tests/integration/test_a_position_belongs_to_one_history.py",
+)
+@pytest.mark.timeout(patient(300))
+def test_up_names_a_log_that_was_wiped_and_its_remedy_leads_on(state_dir: Path, tmp_path: Path) -> None:
+    """PostgreSQL has kept the old events, and Kafka nothing: never both in one answer (docs/stops.md)."""
+    front, here = f"http://127.0.0.1:{(port := free_port())}", ("--state-dir", str(state_dir))
+    begin = ("up", *here, "--port", str(port), "--projector-port", str(free_port()))
+    up, output = in_the_background(tmp_path / "before", *begin), tmp_path / "after"
+    try:
+        wait_until(lambda: "/events/processed" in (tmp_path / "before").read_text(), 90, "up to be ready")
+        old = posted(front)
+        wait_until(lambda: visible(front) == old, 60, "the old history to be visible")
+        up.send_signal(signal.SIGINT)
+        assert up.wait(PATIENCE) == 0
+        shutil.rmtree(state_dir / "kafka")
+        up = in_the_background(output, *begin)
+        wait_until(lambda: "/events/processed" in output.read_text() or up.poll() is not None, 90, "up to be ready")
+        assert up.poll() is None, output.read_text()
+        assert re.search(
+            r"^Not every new event .* another_history: .*`footfall rebuild start`", output.read_text(), re.MULTILINE
+        )
+        new = posted(front)
+        health = httpx.get(f"{front}/health").json()
+        assert health["status"] == "ok"
+        assert re.match(
+            r"6 partitions have stopped: their new events are not visible. Partition 0: another_history: ",
+            health["dependencies"]["postgres"]["detail"],
+        )
+        assert visible(front) == old
+        said(footfall("rebuild", "start", *here))
+        said(footfall("rebuild", "promote", "--force", *here))
+        wait_until(lambda: visible(front) == new, 60, "the new history to be visible")
+        wait_until(
+            lambda: httpx.get(f"{front}/health").json()["dependencies"]["postgres"]["detail"] == "",
+            60,
+            "the front's health to have nothing to say",
+        )
+        up.send_signal(signal.SIGINT)
+        assert up.wait(PATIENCE) == 0
+    finally:
+        up.kill()
+        up.wait(PATIENCE)
+
+
+def posted(front: str) -> set[str]:
+    """The ids of events in every partition."""
+    commands = [{"userId": f"user-{n}", "eventType": "LOGIN", "payload": {}} for n in range(40)]
+    answer = httpx.post(f"{front}/events/generate/batch", json=commands)
+    assert answer.status_code == 201
+    return {result["event"]["eventId"] for result in answer.json()["results"]}
+
+
+def visible(front: str) -> set[str]:
+    return {event["eventId"] for event in httpx.get(f"{front}/events/processed").json()}

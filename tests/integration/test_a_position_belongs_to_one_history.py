@@ -15,6 +15,7 @@ import msgspec
 import pytest
 
 from contracts.event import UserEvent
+from footfall.local.running import standing_still
 from query_side.log_positions.cursors import Cursors
 from query_side.log_positions.positions import ReaderPosition, read_model_state
 from query_side.log_positions.served_history import AnotherHistoryError, check
@@ -67,6 +68,11 @@ def readiness(projector: Process) -> str:
     return f"{answer.status_code} {answer.json()['dependencies']['partitions']['detail']}"
 
 
+def health_of_reads(side: Process) -> str:
+    answer = httpx.get(f"{side.url}/health", timeout=PATIENCE)
+    return f"{answer.status_code} {answer.json()['dependencies']['postgres']['detail']}"
+
+
 def wait_until_stopped(footfall: Footfall, cause: str) -> str:
     """Until the checkpoint says why; returns the whole reason."""
 
@@ -105,6 +111,8 @@ def test_a_topic_made_anew_while_the_projector_is_down_is_not_read_and_a_rebuild
     assert "docs/stops.md#another_history" in reason
     projector = restarted(footfall, projector)
     assert readiness(projector).startswith("503 stopped partitions: 0: another_history: ")
+    why = standing_still(httpx.get(f"{projector.url}/health/ready", timeout=PATIENCE).content)
+    assert "`footfall rebuild start`" in str(why)  # `footfall up` says it and goes on
     assert stored(footfall) == {event.event_id for event in old}
     assert checkpoints(footfall)[0]["next_offset"] == FIRST
 
@@ -113,6 +121,10 @@ def test_a_topic_made_anew_while_the_projector_is_down_is_not_read_and_a_rebuild
     assert "another history" in rebuild(footfall, "verify", code=1)
     assert "--force" in rebuild(footfall, "promote", code=1)
     side = footfall.start("query-side")
+    assert health_of_reads(side).startswith(
+        "200 1 partition has stopped: its new events are not visible. Partition 0: "
+    )
+    assert reason in health_of_reads(side)
     told = Told()
     with httpx.Client(base_url=side.url, timeout=PATIENCE) as client, stream(side.url, told) as live:
         assert "another_history" in fresh_read(client, 503)  # the position may name a record of either history
@@ -125,6 +137,7 @@ def test_a_topic_made_anew_while_the_projector_is_down_is_not_read_and_a_rebuild
         assert_begins_again(client, [cursor, told.last_id, untagged], new)
         fresh_read(client, 200)
         new_cursor = page(client, "now")[1]
+    assert health_of_reads(side) == "200 "
     assert found_in(footfall, "read") == {event.event_id for event in new}
     assert "another history" in rebuild(footfall, "rollback", code=1)
     wait_until(lambda: readiness(projector).startswith("200"), 30, "the projector to be ready again")
