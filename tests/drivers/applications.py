@@ -1,8 +1,10 @@
 """The applications of all processes, as the processes make them, and every path that leads anywhere in them."""
 
+import asyncio
 import importlib
 import json
 import re
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -10,6 +12,8 @@ from litestar import Litestar
 
 import web.application
 import web.server
+from footfall.processes.environment import load_settings
+from sinks.settings import SinkSettings
 from web.asgi import App, Message, Receive, Scope, Send, respond
 from web.health import only_probes
 from web.hot_routes import RawRoutes
@@ -23,6 +27,7 @@ PROCESSES = {
     "query_side": "run_query_side",
     "front": "run_front",
     "projector": "run_projector_process",
+    "sink": "run_sink_process",
 }
 
 frameworks: list[Litestar] = []  # the one of the application that was made last
@@ -37,8 +42,9 @@ def application_of(name: str, monkeypatch: pytest.MonkeyPatch) -> Middleware:
         served.append(app)
         raise SystemExit
 
-    async def only_serves(*arguments: Any) -> None:
-        serve_probes: Any = arguments[3]
+    async def only_serves(*arguments: Any, **_options: bool) -> None:
+        stop = next(index for index, argument in enumerate(arguments) if isinstance(argument, asyncio.Event))
+        serve_probes: Any = arguments[stop + 1]
         async with serve_probes({}):
             pass
 
@@ -52,14 +58,23 @@ def application_of(name: str, monkeypatch: pytest.MonkeyPatch) -> Middleware:
     monkeypatch.setattr(web.application, "Litestar", NotedLitestar)
     for patched in ("configure_logs", "require_own_sessions", "tune_garbage_collection"):
         monkeypatch.setattr(process, patched, lambda *_: None, raising=False)
-    monkeypatch.setattr(process, "run_projector", only_serves, raising=False)
+    for patched in ("run_projector", "run_sink"):
+        monkeypatch.setattr(process, patched, only_serves, raising=False)
     monkeypatch.setenv("ENVIRONMENT", "test")
     monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/nothing")
     with pytest.raises(SystemExit):
-        getattr(process, PROCESSES[name])(None)
+        run(process, name)
     monkeypatch.undo()
     [app] = served
     return app
+
+
+def run(process: ModuleType, name: str) -> None:
+    """Runs a process as its command does."""
+    if name == "sink":  # its command reads the settings; the target is never reached
+        process.run_sink_process("opensearch", load_settings(SinkSettings), None, anew=False)
+    else:
+        getattr(process, PROCESSES[name])(None)
 
 
 def templates_of(app: Middleware) -> set[str]:
@@ -69,7 +84,7 @@ def templates_of(app: Middleware) -> set[str]:
         [litestar] = frameworks
         found |= {*app.app.routes, *(re.sub(r":\w+\}", "}", route.path) for route in litestar.routes)}
     else:
-        assert app.app is only_probes  # of the projector, whose routes are the direct ones
+        assert app.app is only_probes  # of projector and sink, whose routes are the direct ones
     return found
 
 

@@ -1,5 +1,6 @@
 """Every request of every process passes the request policies before anything else of it is looked at, on both ways."""
 
+import ast
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from footfall import processes
+from tests.architecture.repository import ROOT, modules
 from tests.drivers.applications import PROCESSES, application_of, paths_of
 from tests.drivers.raw_http import port_of, served, until, within
 from web.asgi import Message, Receive, Scope, Send, respond
@@ -20,6 +21,7 @@ from web.policies.decisions import ADMIT, Admit, Answer, Decision, NeedsIO, Refu
 from web.policies.passage import HEAD_KEY
 from web.policies.request_head import RequestHead
 
+PROCESS_MODULES = Path("footfall/processes")
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS")
 REFUSAL = Refuse(403, "Not you.", ((b"x-why", b"policy"),))
 BODY = b'{"userId":"u","eventType":"LOGIN"}'
@@ -35,10 +37,30 @@ class Principal(str):
 
 
 def test_these_are_all_the_processes_that_serve() -> None:
-    """A process serves by `web.server`, or by `serving`, which does it for three of them."""
-    modules = {module.stem: module.read_text() for module in Path(processes.__path__[0]).glob("*.py")}
-    serving = {name for name, text in modules.items() if "web.server" in text or "processes.serving" in text}
-    assert serving - {"serving"} == PROCESSES.keys()
+    """A process serves if it imports `web.server`, or another module of a process that does."""
+    imported = {path: imports_of(ROOT / path) for path in modules() if path.parts[0] != "web"}
+    serving = {path for path, names in imported.items() if "web.server" in names}
+    while True:
+        names = {".".join(path.with_suffix("").parts) for path in serving}
+        found = {path for path in imported if path.parent == PROCESS_MODULES and imported[path] & names}
+        if found <= serving:
+            break
+        serving |= found
+    assert {path.parent for path in serving} == {PROCESS_MODULES}
+    assert {path.stem for path in serving} - {"serving"} == PROCESSES.keys()
+
+
+def imports_of(path: Path) -> set[str]:
+    """The modules that a module imports, inside functions, too."""
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    whole = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    parts = {
+        name
+        for node in nodes
+        if isinstance(node, ast.ImportFrom) and node.module
+        for name in (node.module, *(f"{node.module}.{alias.name}" for alias in node.names))
+    }
+    return whole | parts
 
 
 @pytest.fixture(params=PROCESSES)
