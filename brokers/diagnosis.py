@@ -14,7 +14,7 @@ from aiokafka.errors import KafkaConnectionError
 from aiokafka.protocol.metadata import MetadataRequest
 
 from brokers.port_language import speaks_plaintext, speaks_tls
-from brokers.troubles import HUNG_UP, PASSING, REFUSED_TOKEN, WANTS_SASL, Told, Trouble, told
+from brokers.troubles import HUNG_UP, PASSING, REFUSED_TOKEN, WANTS_SASL, Explained, Trouble, told
 
 Found = TypeVar("Found")
 
@@ -74,7 +74,7 @@ async def _diagnose_one(host: str, port: int, options: Mapping[str, Any]) -> Dia
     return Diagnosis(trouble, f"Kafka at {host}:{port}: {sentence}")
 
 
-async def _tried(host: str, port: int, options: Mapping[str, Any]) -> Told:
+async def _tried(host: str, port: int, options: Mapping[str, Any]) -> Explained:
     """Connects, signs in and asks for the brokers, as every client does first."""
     named = {name: value for name, value in options.items() if name not in ("bootstrap_servers", "client_id")}
     limit, signs_in, connected = int(PATIENCE * 1000), options["security_protocol"] in SASL, False
@@ -100,7 +100,7 @@ async def _closed(connection: AIOKafkaConnection) -> None:
         await asyncio.wait({closed}, timeout=CLOSE_TIMEOUT)
 
 
-async def _in_the_other_language(host: str, port: int, options: Mapping[str, Any], reason: Told) -> Told:
+async def _in_the_other_language(host: str, port: int, options: Mapping[str, Any], reason: Explained) -> Explained:
     protocol = options["security_protocol"]
     if protocol in TLS and await speaks_plaintext(host, port):
         return Trouble.SPEAKS_PLAINTEXT, (

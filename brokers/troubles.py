@@ -38,7 +38,7 @@ class Trouble(Enum):
     WRONG_CREDENTIALS = "wrong-credentials"
 
 
-Told = tuple[Trouble, str]
+Explained = tuple[Trouble, str]
 
 PASSING = (Trouble.UNREACHABLE, Trouble.SILENT, Trouble.ANSWERS)  # no setting is wrong; it may be back in a moment
 HUNG_UP = Trouble.HUNG_UP, "the broker closed the connection without saying why"
@@ -57,7 +57,7 @@ UNPROVEN = (
 )
 
 
-def told(error: BaseException, options: Mapping[str, Any]) -> Told:
+def told(error: BaseException, options: Mapping[str, Any]) -> Explained:
     """What the error means. `options`: those of the client."""
     if isinstance(error, KafkaConnectionError) and error.__cause__ is not None:
         error = error.__cause__  # aiokafka closes a connection with what it read last
@@ -72,7 +72,7 @@ def told(error: BaseException, options: Mapping[str, Any]) -> Told:
     return _network_told(error)
 
 
-def _network_told(error: BaseException) -> Told:
+def _network_told(error: BaseException) -> Explained:
     if isinstance(error, TimeoutError):
         return Trouble.SILENT, "no answer in time"
     if isinstance(error, ConnectionResetError | BrokenPipeError | EOFError):
@@ -83,14 +83,14 @@ def _network_told(error: BaseException) -> Told:
     return Trouble.UNKNOWN, f"it was not asked, by a fault of this program: {type(error).__name__}"
 
 
-def _kafka_told(error: KafkaError, options: Mapping[str, Any]) -> Told:
+def _kafka_told(error: KafkaError, options: Mapping[str, Any]) -> Explained:
     mechanism = options["sasl_mechanism"]
     refused = (
         Trouble.WRONG_CREDENTIALS,
         f"the broker refuses the user or the password (KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD, {mechanism})",
     )
     why = str(error.args[0]) if error.args else type(error).__name__
-    meanings: dict[type[KafkaError], Told] = {
+    meanings: dict[type[KafkaError], Explained] = {
         TokenUnavailableError: (Trouble.NO_TOKEN, f"OAUTHBEARER needs a token, and {why}"),
         SaslAuthenticationFailed: REFUSED_TOKEN if mechanism == "OAUTHBEARER" else refused,
         UnsupportedSaslMechanismError: (
@@ -104,7 +104,7 @@ def _kafka_told(error: KafkaError, options: Mapping[str, Any]) -> Told:
     return next((meaning for kind, meaning in meanings.items() if isinstance(error, kind)), unknown)
 
 
-def _certificate_told(error: ssl.SSLCertVerificationError) -> Told:
+def _certificate_told(error: ssl.SSLCertVerificationError) -> Explained:
     code = error.verify_code
     if code in (62, 64):  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
         return Trouble.WRONG_HOST_NAME, (
@@ -118,7 +118,7 @@ def _certificate_told(error: ssl.SSLCertVerificationError) -> Told:
     )
 
 
-def _tls_told(error: ssl.SSLError) -> Told:
+def _tls_told(error: ssl.SSLError) -> Explained:
     reason = error.reason or ""
     if any(word in reason for word in ("CERTIFICATE", "UNKNOWN_CA", "HANDSHAKE_FAILURE")):
         return Trouble.CLIENT_CERTIFICATE, (

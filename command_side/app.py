@@ -52,7 +52,7 @@ class Sealing(NamedTuple):
     fences: Fences
 
 
-ANSWER_TIMEOUT_MS = 8_000  # a connection that is silent for so long is replaced; the request is sent again
+ANSWER_TIMEOUT_MS = 8_000  # Kafka has not answered a request: its connection is replaced, and it is sent again
 
 
 class CommandSide:

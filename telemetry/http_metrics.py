@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar
 
 
-class SideTally:
+class SideMetrics:
     """Counts of the answers of one side."""
 
     __slots__ = ("_bounds", "by_bucket", "by_class", "exemplars", "seconds")
@@ -43,16 +43,16 @@ class SideTally:
         self.exemplars[bucket] = Exemplar({"trace_id": trace_id}, elapsed, time.time())
 
 
-class HttpTally(Collector):
+class HttpMetrics(Collector):
     """Counts of the answers of every side in this process, as a Prometheus collector."""
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self._bounds = bounds
-        self._sides: dict[str, SideTally] = {}
+        self._sides: dict[str, SideMetrics] = {}
 
-    def of(self, side: str) -> SideTally:
+    def of(self, side: str) -> SideMetrics:
         """Returns the counts of one side; makes them at the first call."""
-        return self._sides.setdefault(side, SideTally(self._bounds))
+        return self._sides.setdefault(side, SideMetrics(self._bounds))
 
     def collect(self) -> Iterator[Metric]:
         """Yields the two metric families for a scrape."""

@@ -9,7 +9,7 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import choose_encoder
 
-from telemetry.http_metrics import HttpTally
+from telemetry.http_metrics import HttpMetrics
 from telemetry.refusals import RefusalTally
 
 REGISTRY = CollectorRegistry()
@@ -49,8 +49,8 @@ PUBLISH_SECONDS = Histogram(
     buckets=LATENCY_BUCKETS,
     registry=REGISTRY,
 )
-HTTP_TALLY = HttpTally(LATENCY_BUCKETS)  # http_requests by side and status, http_request_seconds by side
-REGISTRY.register(HTTP_TALLY)
+HTTP_METRICS = HttpMetrics(LATENCY_BUCKETS)  # http_requests by side and status, http_request_seconds by side
+REGISTRY.register(HTTP_METRICS)
 HTTP_REFUSED = Counter(
     "http_requests_refused",
     "Requests ended before they were complete: no HTTP (400), too slow (408), target (414) or head (431) too large, "

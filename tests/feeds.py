@@ -36,7 +36,7 @@ def read_all(client: httpx.Client, since: str | None = None, limit: int = 100) -
 
 
 @dataclass
-class Told:
+class Received:
     """What a stream said, as an EventSource understands it: events that have data, and the last event id."""
 
     events: list[tuple[str, str]] = field(default_factory=list)  # kind, data
@@ -75,8 +75,8 @@ class Told:
 class Stream:
     """One client of the stream. It reads only when it is told to."""
 
-    def __init__(self, url: str, told: Told | None = None, timeout: float = PATIENCE, **parameters: Any) -> None:
-        self.told = told or Told()
+    def __init__(self, url: str, told: Received | None = None, timeout: float = PATIENCE, **parameters: Any) -> None:
+        self.told = told or Received()
         self.ended = False
         self._rest = b""
         parts = urlsplit(url)
@@ -94,7 +94,7 @@ class Stream:
         self.head = self._until(b"\r\n\r\n").decode()
         self.status = int(self.head.split(" ", 2)[1])
 
-    def read_until(self, enough: Callable[[Told], bool], within: float = 40.0) -> Told:
+    def read_until(self, enough: Callable[[Received], bool], within: float = 40.0) -> Received:
         """Reads until what was told is enough, or the server ends the stream; not for ever on heartbeats."""
         deadline = time.monotonic() + patient(within)
         while not self.ended and not enough(self.told):
@@ -143,7 +143,7 @@ class Stream:
 
 
 @contextmanager
-def stream(url: str, told: Told | None = None, **parameters: Any) -> Iterator[Stream]:
+def stream(url: str, told: Received | None = None, **parameters: Any) -> Iterator[Stream]:
     """A stream for the body; `told` by an earlier one is gone on with."""
     client = Stream(url, told, **parameters)
     try:

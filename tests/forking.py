@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from tests.patience import PATIENCE
-from tests.preloaded import Told, Wanted
+from tests.preloaded import Change, Wanted
 
 # What the interpreter, its allocator or its loader reads when it starts: a fork would not.
 READ_AT_START = ("PYTHON", "LD_", "MALLOC_", "GLIBC_")
@@ -70,7 +70,7 @@ class Forker:
     def _listen(self) -> None:
         assert self._popen.stdout is not None
         for line in self._popen.stdout:
-            told = msgspec.json.decode(line, type=Told)
+            told = msgspec.json.decode(line, type=Change)
             if told.code is None:
                 self._running[told.pid] = Forked(told.pid)
                 self._forked.put(self._running[told.pid])

@@ -1,7 +1,7 @@
 """A process that has imported Footfall, and forks for each one that a test starts: a start then costs no import.
 
-`python -m tests.preloaded` reads one `Wanted` a line and writes one `Told` a line. What is forked runs the same code in
-the same way as a process of its own: `python -m footfall ..` with its own environment, session, signals and files.
+`python -m tests.preloaded` reads one `Wanted` a line and writes one `Change` a line. What is forked runs the same code
+in the same way as a process of its own: `python -m footfall ..` with its own environment, session, signals and files.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ class Wanted(msgspec.Struct, frozen=True):
     errors: str
 
 
-class Told(msgspec.Struct, frozen=True):
+class Change(msgspec.Struct, frozen=True):
     """A process was forked, or has ended: `code` is as `subprocess` has it."""
 
     pid: int
@@ -77,20 +77,20 @@ def serve() -> Wanted | None:
                 if pid == 0:
                     signal.set_wakeup_fd(-1)
                     return msgspec.json.decode(line, type=Wanted)
-                tell(Told(pid))
+                tell(Change(pid))
 
 
-def ends() -> Iterator[Told]:
+def ends() -> Iterator[Change]:
     """Yields the forked processes that have ended."""
     with contextlib.suppress(ChildProcessError):
         while True:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if pid == 0:
                 return
-            yield Told(pid, os.waitstatus_to_exitcode(status))
+            yield Change(pid, os.waitstatus_to_exitcode(status))
 
 
-def tell(told: Told) -> None:
+def tell(told: Change) -> None:
     os.write(1, msgspec.json.encode(told) + b"\n")
 
 

@@ -15,7 +15,7 @@ import uuid_utils
 from telemetry.current_request import CURRENT_REQUEST, NamedRequest
 from telemetry.health import Probe
 from telemetry.logs import get_logger
-from telemetry.metrics import HTTP_TALLY
+from telemetry.metrics import HTTP_METRICS
 from telemetry.traces.request_trace import RequestTrace, begin
 from telemetry.traces.tracing import TRACING
 from web import envelope
@@ -66,8 +66,8 @@ class Middleware:
         self.app = app
         self.direct_routes = {**direct, **health_routes(side, probes), "/": self._root, "*": self._root}
         self._failures = FailedRequests(side)
-        self._tally = HTTP_TALLY.of(side)
-        self._note = self._tally.note
+        self._counts = HTTP_METRICS.of(side)
+        self._note = self._counts.note
         self.fast_handlers = fast_handlers
         self.policies = tuple(policies)
         self.unparsed = tuple(unparsed)
@@ -148,7 +148,7 @@ class Middleware:
         """Records the trace of a request that was answered, and names it as an example of how long that takes."""
         trace.end(method, template_of(path), status)
         if trace.context.sampled:
-            self._tally.exemplify(trace.trace_id, time.perf_counter() - started)
+            self._counts.exemplify(trace.trace_id, time.perf_counter() - started)
 
 
 def trace_of(head: RequestHead) -> RequestTrace | None:

@@ -51,7 +51,7 @@ class Seals(Protocol):
         ...
 
 
-class Waiting:
+class PendingKey:
     """A record whose user's key is being learned. See `PendingPublish`. It is answered once, whatever raises."""
 
     __slots__ = ("_on_result", "_pending", "record")
@@ -120,7 +120,7 @@ class SealedLog:
         self._seals = seals
         self._sealed = seals.sealed
         self._max_waiting = max_waiting
-        self._waiting: list[Waiting] = []
+        self._pending: list[PendingKey] = []
         self._learning: asyncio.Task[None] | None = None
         self.partition_count, self.connected = log.partition_count, log.connected
 
@@ -129,14 +129,14 @@ class SealedLog:
         sealed = self._sealed(record)
         if sealed is not None:
             return self._log.publish_nowait(sealed, on_result)
-        if len(self._waiting) >= self._max_waiting:
+        if len(self._pending) >= self._max_waiting:
             COUNT_FAILURE[type(BUSY)](1)
             return BUSY
-        waiting = Waiting(record, on_result)
-        self._waiting.append(waiting)
+        pending = PendingKey(record, on_result)
+        self._pending.append(pending)
         if self._learning is None or self._learning.done():
             self._learning = asyncio.create_task(self._learn_waiting(), name="learn-keys")
-        return waiting
+        return pending
 
     async def publish_all(self, records: Sequence[EventRecord]) -> list[Outcome] | NotTaken:
         """See `EventLog`. What cannot be sealed now fails, and the rest is published."""
@@ -162,20 +162,20 @@ class SealedLog:
 
         A look that fails answers also those who came meanwhile: so nobody waits longer than one look lasts.
         """
-        waiting: list[Waiting] = []
+        pending: list[PendingKey] = []
         try:
-            while self._waiting:
-                waiting, self._waiting = self._waiting, []
-                told, without_key = await self._learned([one.record for one in waiting])
+            while self._pending:
+                pending, self._pending = self._pending, []
+                told, without_key = await self._learned([one.record for one in pending])
                 if not told:
-                    waiting += self._waiting
-                    self._waiting = []
-                for one in waiting:
+                    pending += self._pending
+                    self._pending = []
+                for one in pending:
                     one.publish(self._sealed, self._log, without_key)
         finally:  # the process ends, perhaps
-            for one in (*waiting, *self._waiting):
+            for one in (*pending, *self._pending):
                 one.end()
-            self._waiting = []
+            self._pending = []
 
     async def _learned(self, records: Sequence[EventRecord]) -> tuple[bool, KeysAway | Failed]:
         """Whether the store told, and the answer for records without a key: a fault of ours is not the store's."""

@@ -60,7 +60,7 @@ class KeyAuthenticator:
             return refuse_credentials("unknown", UNKNOWN)
         if digest is None:
             self._digests.put(token, digest_of(token))
-        if known.sound_until <= now:
+        if known.valid_until <= now:
             return (
                 refuse_credentials("revoked", REVOKED) if known.is_revoked else refuse_credentials("expired", EXPIRED)
             )

@@ -18,7 +18,7 @@ class KnownKey(msgspec.Struct, frozen=True, gc=False):
 
     principal: Principal
     key_id: str
-    sound_until: float  # seconds since 1970, or NEVER; of a revoked key a time that is over
+    valid_until: float  # seconds since 1970, or NEVER; of a revoked key a time that is over
     is_revoked: bool
     origins: frozenset[bytes] | None  # None: the key is for no browser, and nobody asks
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from operations.archive.files.manifest import sound_manifest
+from operations.archive.files.manifest import checked_manifest
 from operations.archive.files.reading import Records
 from operations.archive.files.stores import Store
 from operations.archive.filling import Filling
@@ -57,7 +57,7 @@ async def restore(
             partition stopped.
         RefusedError: Projectors are building a generation.
     """
-    manifest = await asyncio.to_thread(sound_manifest, store)
+    manifest = await asyncio.to_thread(checked_manifest, store)
     await check_end(operator.connection, manifest, store.place)
     records = Records(store, manifest)
     try:

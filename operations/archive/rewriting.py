@@ -17,7 +17,7 @@ from aiokafka.structs import ConsumerRecord
 
 from operations.archive.coverage import Coverage, newer_erasures
 from operations.archive.files.entries import Entry, Replaced
-from operations.archive.files.manifest import sound_manifest
+from operations.archive.files.manifest import checked_manifest
 from operations.archive.files.reading import Place, Records
 from operations.archive.files.refusal import ArchiveError
 from operations.archive.files.stores import Store
@@ -63,7 +63,7 @@ async def rewrite(
         ArchiveError: The archive is not whole, not the one that the audit log knows, or somebody else writes into it.
         RefusedError: It has erasures that no projector has applied.
     """
-    manifest = await asyncio.to_thread(sound_manifest, store)
+    manifest = await asyncio.to_thread(checked_manifest, store)
     if not manifest.entries:
         raise ArchiveError(f"The archive at {store.place} is empty. Begin with: footfall archive run")
     await check_end(connection, manifest, store.place)

@@ -11,7 +11,7 @@ from aiokafka.structs import ConsumerRecord
 
 from operations.archive.files.digests import digest
 from operations.archive.files.entries import Entry
-from operations.archive.files.manifest import Manifest, sound_manifest
+from operations.archive.files.manifest import Manifest, checked_manifest
 from operations.archive.files.refusal import ArchiveError
 from operations.archive.files.stores import Store
 from operations.archive.writing import NewFile, Source, Writer, day_of
@@ -103,7 +103,7 @@ async def run(settings: ArchiveSettings, store: Store, on_progress: OnProgress) 
         ArchiveError: The archive is not whole, not of this topic, or cannot be used.
         KafkaError: Kafka cannot be used.
     """
-    manifest = await asyncio.to_thread(sound_manifest, store)
+    manifest = await asyncio.to_thread(checked_manifest, store)
     if not manifest.entries:
         await asyncio.to_thread(store.check_exclusive)
     async with looking(settings) as log:

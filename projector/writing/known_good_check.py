@@ -21,7 +21,7 @@ SELECT kafka_partition, event_json FROM {generation}.processed_events
 ORDER BY tenant_id DESC, occurred_at DESC, event_id DESC LIMIT 200
 """
 
-ARTIFICIAL_USER = "footfall-control"  # the user of an artificial event, when there is no stored event to copy
+ARTIFICIAL_USER = "footfall-known-good"  # the user of an artificial event, when there is no stored event to copy
 
 
 class AppliesRows(Protocol):

@@ -9,7 +9,7 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from footfall.settings_page import READERS
 from telemetry import server_facts
-from telemetry.metrics import HTTP_TALLY, REGISTRY
+from telemetry.metrics import HTTP_METRICS, REGISTRY
 from tests.architecture.repository import ROOT, modules
 
 SETTINGS = tuple(READERS.values())
@@ -63,7 +63,7 @@ def test_metrics_page_lists_exactly_the_labels() -> None:
     rows = table_rows("docs/metrics.md")
     for collector in {*REGISTRY._names_to_collectors.values()}:
         if not isinstance(collector, MetricWrapperBase):
-            assert collector is HTTP_TALLY or isinstance(collector, ProcessCollector)
+            assert collector is HTTP_METRICS or isinstance(collector, ProcessCollector)
             continue
         [name] = {name for name in rows if name.removesuffix("_total") == collector._name}
         assert set(re.findall(r"`(\w+)`", rows[name].split("|")[3])) == set(collector._labelnames), name

@@ -66,10 +66,10 @@ def events_of_topic(footfall: Footfall) -> dict[tuple[str, str], UserEvent]:
     return found
 
 
-Told = dict[tuple[str, str], tuple[Any, ...]]
+EventsById = dict[tuple[str, str], tuple[Any, ...]]
 
 
-def told(footfall: Footfall) -> Told:
+def told(footfall: Footfall) -> EventsById:
     """What a sink must have: of each event who, what, when, and with what."""
     return {
         name: (event.user_id, event.event_type, event.timestamp.replace(tzinfo=None), event.payload)
@@ -77,7 +77,7 @@ def told(footfall: Footfall) -> Told:
     }
 
 
-def told_by_duckdb(file: Path) -> Told:
+def told_by_duckdb(file: Path) -> EventsById:
     """What a DuckDB file has. Fails if it has an event twice."""
     with duckdb.connect(str(file), read_only=True) as connection:
         rows = connection.execute(

@@ -24,7 +24,7 @@ from tests.conftest import Footfall
 from tests.drivers.commands import owners_command
 from tests.drivers.own_broker import OwnBroker
 from tests.drivers.rebuilding import rebuild
-from tests.feeds import FEED, STREAM, Told, page, stream
+from tests.feeds import FEED, STREAM, Received, page, stream
 from tests.patience import PATIENCE
 from tests.processes import Process, wait_until
 from tests.producing import (
@@ -125,7 +125,7 @@ def test_a_topic_made_anew_while_the_projector_is_down_is_not_read_and_a_rebuild
         "200 1 partition has stopped: its new events are not visible. Partition 0: "
     )
     assert reason in health_of_reads(side)
-    told = Told()
+    told = Received()
     with httpx.Client(base_url=side.url, timeout=PATIENCE) as client, stream(side.url, told) as live:
         assert "another_history" in fresh_read(client, 503)  # the position may name a record of either history
         cursor, untagged = page(client, "beginning")[1], cursor_of_an_earlier_version(footfall, FIRST)

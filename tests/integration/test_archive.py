@@ -18,9 +18,9 @@ import pytest
 from aiokafka.structs import ConsumerRecord
 
 from operations.archive import writing
-from operations.archive.files import places
+from operations.archive.files import opening
 from operations.archive.files.bucket import Bucket as S3Store
-from operations.archive.files.manifest import sound_manifest
+from operations.archive.files.manifest import checked_manifest
 from operations.archive.files.reading import Place, Records
 from operations.archive.files.refusal import ArchiveError
 from operations.archive.files.stores import Directory
@@ -130,7 +130,7 @@ def test_verify_names_what_is_not_as_it_was_written(footfall: Footfall, tmp_path
     produce(footfall, [Raw(os.urandom(60), b"k", 0) for _ in range(700)])
     head = archive_json(footfall, place, "run", given=FEW)["head"]
     first, second, *_ = files(place)
-    manifest = sound_manifest(Directory(place))
+    manifest = checked_manifest(Directory(place))
     named = [path.relative_to(place).as_posix() for path in (first, second)]
     for at, told_of in ((5_000, "partition 0, offsets 150 to 299"), (-2, "no Parquet file"), (-20, "")):
         was = flip(second, at)
@@ -191,7 +191,7 @@ def test_two_runs_at_a_time_leave_one_archive_in_a_bucket(footfall: Footfall, bu
                 other.append(started(footfall, bucket.place, "run", given=bucket.settings).communicate()[0])
             super().create(name, content)
 
-    with patch.object(places, "Bucket", Overtaken):
+    with patch.object(opening, "Bucket", Overtaken):
         refused = archive(footfall, bucket.place, "run", code=1, given=bucket.settings | FEW)
     assert "Another run writes into the archive" in refused
     found = archive_json(footfall, bucket.place, "verify", given=bucket.settings)

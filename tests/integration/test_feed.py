@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.conftest import Footfall
-from tests.feeds import FEED, STREAM, Told, page, read_all, stream
+from tests.feeds import FEED, STREAM, Received, page, read_all, stream
 from tests.patience import PATIENCE
 from tests.processes import Process
 from tests.producing import Raw, an_event, produce, record_of, some_records, start_projector, wait_until_processed
@@ -109,7 +109,7 @@ def test_cursors_of_others_are_refused(client: httpx.Client) -> None:
 def test_a_stream_tells_what_comes_and_goes_on_where_it_ended(
     side: Process, client: httpx.Client, shared_footfall: Footfall
 ) -> None:
-    told = Told()
+    told = Received()
     with stream(side.url, told) as live:
         assert live.status == 200
         assert "text/event-stream" in live.head
@@ -170,7 +170,7 @@ def test_a_stream_is_filtered_live_and_while_it_catches_up(
         _, cursor, _ = page(client, "now")
     positions = produce(shared_footfall, before)
     wait_until_passed_by(side, positions)
-    told = Told(last_id=cursor)
+    told = Received(last_id=cursor)
     with stream(side.url, told, **wanted) as live:
         expected = [one for one in map(event_of, (*before, *after)) if matches(one, wanted)]
         live.read_until(lambda told: len(told.events) >= len(expected) // 2)

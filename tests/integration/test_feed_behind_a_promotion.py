@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 
 from tests.drivers.rebuilding import rebuild
-from tests.feeds import Told, id_of, ids, page, read_all, stream, wait_until_past
+from tests.feeds import Received, id_of, ids, page, read_all, stream, wait_until_past
 from tests.patience import PATIENCE
 from tests.producing import an_event, produce, record_of, start_projector
 
@@ -29,7 +29,7 @@ def test_a_reader_between_the_generation_and_the_tail_misses_nothing(new_footfal
             rebuild(footfall, "start")
             rebuild(footfall, "promote", "--force")
             assert read_all(client, "beginning")[0] == []  # the new generation has not begun
-            told = Told(last_id=cursor)
+            told = Received(last_id=cursor)
             with stream(side.url, told) as live:
                 live.read_until(lambda told: len(told.comments) >= 5)
                 assert told.events == []

@@ -17,7 +17,7 @@ import pytest
 
 from tests.conftest import Footfall
 from tests.drivers.rebuilding import rebuild
-from tests.feeds import Told, page, stream
+from tests.feeds import Received, page, stream
 from tests.patience import FACTOR, PATIENCE, patient
 from tests.producing import send, some_records, sql, start_projector
 
@@ -84,7 +84,7 @@ def follow_by_pages(url: str, seed: int) -> list[str]:
 
 def follow_by_stream(urls: list[str], seed: int) -> list[str]:
     """Follows the stream; every other reader leaves it now and then, and comes back to another process."""
-    chance, told = random.Random(seed), Told()
+    chance, told = random.Random(seed), Received()
     while len(told.events) < EVENTS:
         enough = min(EVENTS, len(told.events) + (chance.randrange(1, EVENTS // 4) if seed % 2 else EVENTS))
         since = {} if told.last_id else {"since": "beginning"}
@@ -93,7 +93,7 @@ def follow_by_stream(urls: list[str], seed: int) -> list[str]:
     return [data[ID] for _, data in told.events]
 
 
-def has(count: int) -> Callable[[Told], bool]:
+def has(count: int) -> Callable[[Received], bool]:
     return lambda told: len(told.events) >= count
 
 

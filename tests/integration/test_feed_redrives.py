@@ -9,7 +9,7 @@ import pytest
 from contracts.versions import encode_event
 from tests.conftest import Footfall
 from tests.drivers.rebuilding import dlq, rebuild, wait_until_done
-from tests.feeds import Told, id_of, ids, page, read_all, stream, wait_until_past
+from tests.feeds import Received, id_of, ids, page, read_all, stream, wait_until_past
 from tests.patience import PATIENCE
 from tests.processes import Process
 from tests.producing import Raw, an_event, produce, record_of, sql, start_projector
@@ -57,7 +57,7 @@ def test_redriven_events_come_once_in_order_after_their_redrive(
     assert ids(before) == all_bob
     middle = page(client, "beginning", 5)[1]
 
-    told, resumed = Told(), Told(last_id=cursor)
+    told, resumed = Received(), Received(last_id=cursor)
     with stream(side.url, told, since="beginning") as live:
         live.read_until(lambda told: len(told.events) == 20)
         fixed = (
@@ -102,7 +102,7 @@ def test_what_a_promotion_brings_comes_once_to_readers_of_the_old_generation(
     rebuild(footfall, "start")
     total = sql(footfall.servers, "SELECT sum(next_offset)::int AS n FROM read_g1.checkpoints")[0]["n"]
     wait_until_done(footfall, "read_g2", total)
-    told = Told(last_id=cursor)
+    told = Received(last_id=cursor)
     with stream(side.url, told) as live:
         live.read_until(lambda told: bool(told.comments))
         rebuild(footfall, "promote", "--force")

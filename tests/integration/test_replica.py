@@ -33,7 +33,7 @@ from operations.settings import MigrateSettings
 from operations.setup import migrate
 from read_model.progress import WAKE
 from tests import processes
-from tests.feeds import Told, read_all, stream
+from tests.feeds import Received, read_all, stream
 from tests.patience import PATIENCE
 from tests.ports import free_port
 from tests.processes import Process
@@ -175,7 +175,7 @@ def test_pairs_on_a_replica_that_follows_are_fresh(pair: Pair, client: httpx.Cli
 def test_a_replica_that_stands_still_refuses_and_answers_once_it_goes_on(
     pair: Pair, side: Process, client: httpx.Client
 ) -> None:
-    told = Told()
+    told = Received()
     with stream(side.url, told) as live, ThreadPoolExecutor(1) as thread:
         live.read_until(lambda told: bool(told.last_id))
         pair.on_replica("SELECT pg_wal_replay_pause()")

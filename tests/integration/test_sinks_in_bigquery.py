@@ -15,7 +15,7 @@ from sinks.targets.bigquery.rest_api import RestApi
 from tests.conftest import Footfall
 from tests.drivers.bigquery import DATASET, PROJECT, bigquery, environment
 from tests.drivers.privacy import privacy
-from tests.drivers.sinks import Told, killed_sink, positions, start_sink, told, wait_for_sink
+from tests.drivers.sinks import EventsById, killed_sink, positions, start_sink, told, wait_for_sink
 from tests.producing import Raw, an_event, produce, record_of, some_records, sql, start_projector
 
 SCHEMA = "sink_bigquery"
@@ -41,7 +41,7 @@ def rows(url: str, columns: str, table: str) -> list[list[Any]]:
     return asyncio.run(asked())
 
 
-def told_by_bigquery(url: str) -> Told:
+def told_by_bigquery(url: str) -> EventsById:
     """What the dataset has. Fails if it has an event twice."""
     found = rows(url, "tenant_id, event_id, user_id, event_type, UNIX_MICROS(occurred_at), payload", "events")
     kept = {

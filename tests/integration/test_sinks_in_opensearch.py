@@ -21,7 +21,7 @@ from sinks.targets.search.cluster import SearchCluster
 from tests.conftest import Footfall
 from tests.drivers.opensearch import distribution, opensearch
 from tests.drivers.privacy import privacy
-from tests.drivers.sinks import Told, killed_sink, start_sink, told, wait_for_sink
+from tests.drivers.sinks import EventsById, killed_sink, start_sink, told, wait_for_sink
 from tests.producing import Raw, an_event, produce, record_of, some_records, sql, start_projector
 
 STREAM = "footfall-events"
@@ -42,7 +42,7 @@ def ask(url: str, method: str, path: str, body: Any = None) -> Any:
     return answer.json()
 
 
-def told_by_opensearch(url: str) -> Told:
+def told_by_opensearch(url: str) -> EventsById:
     """What the streams have. Fails if they have an event twice."""
     ask(url, "POST", f"/{STREAM}*/_refresh")
     hits = ask(url, "POST", f"/{STREAM}*/_search", {"size": 5_000, "track_total_hits": True})["hits"]

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tests.conftest import Footfall
-from tests.feeds import Told, page, stream
+from tests.feeds import Received, page, stream
 from tests.processes import wait_until
 from tests.producing import an_event, metric, produce, record_of, start_projector
 
@@ -24,7 +24,7 @@ def footfall(new_footfall: Any) -> Iterator[Footfall]:
     instance.close()
 
 
-def has(count: int) -> Callable[[Told], bool]:
+def has(count: int) -> Callable[[Received], bool]:
     return lambda told: len(told.ids()) == count
 
 
@@ -32,7 +32,7 @@ def test_a_slow_client_is_told_why_it_is_dropped_and_misses_nothing(footfall: Fo
     side = footfall.start("query-side")
     records = [record_of(an_event(f"user-{n}", {"n": n, "text": "x" * 15_900})) for n in range(LARGE)]
     ids = [json.loads(record.value or b"")["eventId"] for record in records]
-    told, quick = Told(), Told()
+    told, quick = Received(), Received()
     with stream(side.url, told) as slow:
         slow.read_until(lambda told: bool(told.last_id))
         with stream(side.url, quick) as attentive:
@@ -55,7 +55,7 @@ def test_a_slow_client_is_told_why_it_is_dropped_and_misses_nothing(footfall: Fo
 
 def test_a_server_that_stops_ends_its_streams_and_another_goes_on(footfall: Footfall) -> None:
     first, second = footfall.start("query-side"), footfall.start("query-side")
-    told = Told()
+    told = Received()
     with httpx.Client(base_url=first.url) as client:
         _, cursor, _ = page(client, "now")
     told.last_id = cursor

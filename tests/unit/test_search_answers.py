@@ -14,8 +14,8 @@ from projector.writing.failure import Failure, OutsideError, kind_of
 from sinks.guarded import Guarded
 from sinks.settings import SinkSettings
 from sinks.target import Document, Gone, Target, TargetAwayError
-from sinks.targets.search.answers import CONFLICT, checked, known_documents, sound_items
 from sinks.targets.search.cluster import SearchCluster
+from sinks.targets.search.responses import CONFLICT, checked, checked_items, known_documents
 from sinks.targets.search.templates import stream_of, template
 from tests.architecture.repository import ROOT
 
@@ -29,12 +29,12 @@ def bulk(*items: object) -> bytes:
 
 def error_of(*items: object) -> OutsideError:
     with pytest.raises(OutsideError) as raised:
-        sound_items(bulk(*items), len(items))
+        checked_items(bulk(*items), len(items))
     return raised.value
 
 
 def test_what_is_there_already_is_no_failure() -> None:
-    assert [item.status for item in sound_items(bulk(CREATED, THERE, CREATED), 3)] == [201, CONFLICT, 201]
+    assert [item.status for item in checked_items(bulk(CREATED, THERE, CREATED), 3)] == [201, CONFLICT, 201]
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_no_error_quotes_a_document() -> None:
 )
 def test_an_answer_that_is_none_of_these_documents_blames_none_of_them(answer: bytes) -> None:
     with pytest.raises(OutsideError) as raised:
-        sound_items(answer, 2)
+        checked_items(answer, 2)
     assert kind_of(raised.value) is Failure.TRANSIENT
 
 

@@ -120,7 +120,7 @@ def test_every_reason_is_given() -> None:
     assert verdict == Stuck("lane 0 makes no progress; partition 1 is stuck at 5, and the log ends at 9")
 
 
-async def test_a_pulse_knows_its_loops_until_they_leave() -> None:
+async def test_heartbeats_know_the_loops_until_they_leave() -> None:
     heartbeats, resume = Heartbeats(), asyncio.Event()
 
     async def lane() -> None:

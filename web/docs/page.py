@@ -103,7 +103,7 @@ def contents(path: str, document: Json) -> str:
     info = document["info"]
     operations = [
         f"<h2><code>{method.upper()}</code> <code>{escape(name)}</code></h2><p>{escape(operation['summary'])}</p>"
-        + lines_of(operation.get("requestBody", {}))
+        + json_lines_example(operation.get("requestBody", {}))
         for name, methods in document["paths"].items()
         for method, operation in methods.items()
     ]
@@ -111,7 +111,7 @@ def contents(path: str, document: Json) -> str:
     return f'{head}<p>For machines: <a href="{escape(path)}">OpenAPI 3.1</a>.</p>{"".join(operations)}'
 
 
-def lines_of(body: Json) -> str:
+def json_lines_example(body: Json) -> str:
     """The example of a body that is lines of JSON, one line each, as they are sent."""
     items = body.get("content", {}).get(NDJSON, {}).get("example", [])
     lines = escape("\n".join(msgspec.json.encode(item).decode() for item in items))

@@ -12,8 +12,7 @@ from litestar.openapi.spec import Example
 from litestar.params import HeaderParameter, JSONBody, QueryParameter
 
 from command_side.api import batch as batch_route
-from command_side.api import erasure
-from command_side.api import responses as answers
+from command_side.api import erasure, responses
 from command_side.api.openapi.shapes import (
     EXAMPLE_ACCEPTED,
     EXAMPLE_BATCH,
@@ -116,7 +115,7 @@ REFUSALS = {
     401: refused("No credentials, or none that are accepted: the challenge says why.", NO_CREDENTIALS.error),
     403: refused("The credentials lack the scope `events:write`.", FORBIDDEN[AccessScope.EVENTS_WRITE].error),
     405: refused("Only POST.", "Method GET is not allowed here; use POST."),
-    408: refused("Head or body took too long; the connection is closed.", answers.BODY_TOO_SLOW),
+    408: refused("Head or body took too long; the connection is closed.", responses.BODY_TOO_SLOW),
     414: refused("The target is longer than 8 KiB.", "The request target is longer than 8 KiB."),
     415: refused("Not JSON in UTF-8, or compressed.", "Content-Type must be application/json."),
     429: refused(
@@ -168,13 +167,13 @@ HEADERS: dict[str, Json] = {
         413: refused(
             "The body is larger than 64 KiB, or the event than the topic takes.", too_large(LIMITS["max_body_bytes"])
         ),
-        422: refused("The key was used for another command.", answers.KEY_CONFLICT),
-        500: refused("Certainly not recorded.", answers.NOT_PUBLISHED),
+        422: refused("The key was used for another command.", responses.KEY_CONFLICT),
+        500: refused("Certainly not recorded.", responses.NOT_PUBLISHED),
         **REFUSALS,
         503: refused(
             "Overloaded, or Kafka is away: nothing was recorded. Or it did not answer in time: the outcome is unknown, "
             "and the sentence says so.",
-            answers.AWAY,
+            responses.AWAY,
         ),
     },
     opt={
@@ -211,13 +210,13 @@ async def generate_event(data: JSONBody[Command], key: IdempotencyKey = None, re
         400: batch_answered("No item is recorded, or this is no batch.", EXAMPLE_REFUSED_RESULT),
         413: refused("The body is larger than 1 MiB.", too_large(LIMITS["batch_max_body_bytes"])),
         422: batch_answered(
-            "The key of every item was used for another command.", refused_result(422, answers.KEY_CONFLICT)
+            "The key of every item was used for another command.", refused_result(422, responses.KEY_CONFLICT)
         ),
-        500: batch_answered("Certainly none is recorded.", refused_result(500, answers.NOT_PUBLISHED)),
+        500: batch_answered("Certainly none is recorded.", refused_result(500, responses.NOT_PUBLISHED)),
         **REFUSALS,
         503: batch_answered(
             "Overloaded or Kafka is away (`Refusal`); or the outcome of at least one item is unknown.",
-            refused_result(503, answers.OUTCOME_UNKNOWN),
+            refused_result(503, responses.OUTCOME_UNKNOWN),
         ),
     },
     opt={

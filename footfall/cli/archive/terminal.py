@@ -18,7 +18,7 @@ from footfall.cli.sealed.key_store import operator_keys
 from footfall.cli.settings import operator_settings
 from footfall.processes.environment import load_catalogue, load_settings
 from operations.archive import restoring, rewriting, running, verifying
-from operations.archive.files.places import open_store
+from operations.archive.files.opening import open_store
 from operations.archive.files.refusal import ArchiveError
 from operations.archive.filling import Filling
 from operations.archive.known_ends import noted

@@ -121,7 +121,7 @@ def read_manifest(store: Store) -> Manifest:
     return Manifest(entries, before, faults)
 
 
-def sound_manifest(store: Store) -> Manifest:
+def checked_manifest(store: Store) -> Manifest:
     """Reads the manifest. Raises ArchiveError if anything is wrong with it."""
     found = read_manifest(store)
     if found.faults:

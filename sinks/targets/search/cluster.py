@@ -15,7 +15,7 @@ import uuid_utils
 from projector.writing.failure import OutsideError
 from sinks.settings import SinkSettings
 from sinks.target import Document, DocumentRefusedError, Gone, Identity, TargetAwayError, TargetRefusesError
-from sinks.targets.search.answers import CONFLICT, checked, known_documents, sound_items, told, whole
+from sinks.targets.search.responses import CONFLICT, checked, checked_items, known_documents, told, whole
 from sinks.targets.search.templates import STREAM, stream_of, template
 
 TIMEOUT = 30.0  # seconds; a batch has 60
@@ -84,7 +84,7 @@ class SearchCluster:
         if not documents:
             return set()
         lines = [line for document in documents for line in _lines(document)]
-        items = sound_items(
+        items = checked_items(
             await self._ask("POST", "/_bulk", b"\n".join([*lines, b""]), headers=NDJSON), len(documents)
         )
         pairs = list(zip(documents, items, strict=True))
@@ -170,7 +170,7 @@ class SearchCluster:
         lines = [_encode({"create": {"_index": stream_of(hit["_source"]["tenant_id"]), "_id": hit["_id"]}})]
         answer = await self._ask("POST", "/_bulk", b"\n".join([*lines, _encode(hit["_source"]), b""]), headers=NDJSON)
         try:
-            sound_items(answer, 1)
+            checked_items(answer, 1)
         except DocumentRefusedError as error:
             return error
         return None

@@ -67,7 +67,7 @@ def known_documents(body: bytes, count: int) -> list[Any]:
     return list(found)
 
 
-def sound_items(answer: bytes, count: int) -> list[Item]:
+def checked_items(answer: bytes, count: int) -> list[Item]:
     """Returns what became of each document of a bulk: it was created, or was there before (`CONFLICT`).
 
     Raises:
