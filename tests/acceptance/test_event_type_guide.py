@@ -8,8 +8,10 @@ from typing import Any
 import httpx
 import pytest
 
+import contracts.types
 from contracts.types import read_catalogue
 from tests.conftest import Footfall
+from tests.drivers.commands import as_json, status_here
 from tests.drivers.rebuilding import NEW, rebuild, wait_until_done
 from tests.patience import PATIENCE
 from tests.processes import Process
@@ -17,6 +19,7 @@ from tests.producing import an_event, produce, record_of, sql, wait_until_proces
 from tests.shipped_types import SHIPPED
 
 GUIDE = (Path(__file__).resolve().parents[2] / "docs" / "adding-an-event-type.md").read_text()
+SHIPPED_FILE = Path(str(contracts.types.__file__)).with_name("event_types.toml")
 BEFORE = ("LOGIN", "PRODUCT_VIEW", "LOGOUT")
 
 LOGIN = {"userId": "user-1", "eventType": "LOGIN"}
@@ -56,6 +59,21 @@ def answers(queries: Process) -> dict[str, Any]:
         found = {name: client.get(path) for name, path in asked.items()}
         assert {name: answer.status_code for name, answer in found.items()} == dict.fromkeys(asked, 200)
         return {name: answer.text if name == "lines" else answer.json() for name, answer in found.items()}
+
+
+def bodies_of_old_events(queries: Process) -> list[bytes]:
+    """The bytes of the events that were there before the file: as a page, as lines, and one by one."""
+    with httpx.Client(base_url=queries.url) as client:
+        pages = [client.get(f"/events/processed?userId=user-0{form}") for form in ("", "&format=ndjson")]
+        single = [client.get(f"/events/{event['eventId']}") for event in pages[0].json()]
+    assert [answer.status_code for answer in (*pages, *single)] == [200] * (2 + len(BEFORE))
+    return [answer.content for answer in (*pages, *single)]
+
+
+def catalogue_warnings(footfall: Footfall, file: str) -> list[str]:
+    """What `footfall status` says of catalogues, where EVENT_TYPES_FILE names that file."""
+    warnings: list[str] = as_json(status_here(footfall, "--json", EVENT_TYPES_FILE=file))["warnings"]
+    return [warning for warning in warnings if "event types" in warning]
 
 
 def reports(footfall: Footfall) -> list[list[tuple[Any, ...]]]:
@@ -112,8 +130,9 @@ EXPECTED_REPORTS = [
 
 def test_two_types_are_added_by_a_file(footfall: Footfall, catalogue: Path) -> None:
     produce(footfall, [record_of(an_event("user-0", event_type=kind)) for kind in BEFORE])
-    shipped = footfall.start("projector")
+    shipped, differs = footfall.start("projector"), footfall.start("query-side")
     wait_until_processed(footfall, len(BEFORE))
+    old = bodies_of_old_events(differs)
     assert shipped.terminate() == 0
     digest, own = read_catalogue(catalogue).digest, str(catalogue)
     commands = footfall.start("command-side", EVENT_TYPES_FILE=own)
@@ -142,10 +161,14 @@ def test_two_types_are_added_by_a_file(footfall: Footfall, catalogue: Path) -> N
     before = answers(queries)
     check(before)
     assert [event["eventType"] for event in before["old"]] == list(BEFORE)
+    assert bodies_of_old_events(queries) == old
     assert reports(footfall) == EXPECTED_REPORTS
-    differs = footfall.start("query-side")
     detail = httpx.get(f"{differs.url}/health").json()["dependencies"]["postgres"]["detail"]
     assert detail == f"event types {SHIPPED.digest}, while projectors have {digest}"
+    assert catalogue_warnings(footfall, own) == []
+    assert catalogue_warnings(footfall, str(SHIPPED_FILE)) == [
+        f"The projectors' event types are {digest}, those of EVENT_TYPES_FILE here {SHIPPED.digest}."
+    ]
     assert differs.terminate() == 0
 
     rebuild(footfall, "start")
@@ -153,6 +176,7 @@ def test_two_types_are_added_by_a_file(footfall: Footfall, catalogue: Path) -> N
     rebuild(footfall, "verify")
     rebuild(footfall, "promote")
     assert answers(queries) == before
+    assert bodies_of_old_events(queries) == old
     assert reports(footfall) == EXPECTED_REPORTS
     assert projector.terminate() == 0
 

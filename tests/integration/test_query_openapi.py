@@ -2,12 +2,14 @@
 
 import json
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
 import httpx
 import jsonschema_rs
 import pytest
+from playwright.sync_api import sync_playwright
 
 from contracts.published import published_schemas
 from query_side.openapi import document
@@ -73,6 +75,28 @@ def test_a_browser_shows_every_operation_under_the_policy_of_the_page(side: Proc
         run.stdout[:2000] + run.stderr[-2000:]
     )
     assert not re.search("Content Security Policy|Refused to|Uncaught", run.stderr), run.stderr
+
+
+def test_try_it_sends_a_request_under_the_policy_of_the_page(side: Process) -> None:
+    needed("chromium")
+    said: list[str] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        page = browser.new_page()
+        page.set_default_timeout(patient(30) * 1000)
+        page.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
+        page.on("pageerror", lambda error: said.append(f"error: {error}"))
+        page.goto(f"{side.url}/docs")
+        operation = page.locator(".opblock", has=page.locator('[data-path="/products/top"]'))
+        operation.locator(".opblock-summary-control").click()
+        with page.expect_response(lambda response: "/products/top" in response.url) as answered:
+            operation.locator("button.execute").click()
+        assert answered.value.status == 200
+        shown = operation.locator(".live-responses-table")
+        assert shown.locator("tr.response .response-col_status").inner_text().startswith("200")
+        assert answered.value.json()["from"] in shown.inner_text()
+        browser.close()
+    assert not [text for text in said if re.match("error|warning", text) or "Content Security Policy" in text]
 
 
 def test_each_path_takes_the_parameters_that_the_document_declares(side: Process) -> None:
