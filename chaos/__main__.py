@@ -15,9 +15,10 @@ from rich.table import Table
 from chaos import campaigns
 from chaos.brokers import cluster
 from chaos.campaigns import Campaign, Round
-from chaos.cluster import ChaosError, prepare
+from chaos.cluster import ChaosError
 from chaos.mutants import MUTANTS
 from chaos.rebuilding import rebuild
+from chaos.rounds import prepare
 from chaos.servers import servers
 from footfall.local.embedded import StackError
 

@@ -1,6 +1,5 @@
 """Runs the processes of one topic and one database, and restarts each that ends, until the round is over."""
 
-import asyncio
 import os
 import signal
 import subprocess
@@ -12,23 +11,19 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-import asyncpg
 import msgspec
 import psutil
-from pydantic import SecretStr
 
 from bench.stage import free_port
 from chaos.history import Counter
 from chaos.load import Load
 from chaos.proxy import Proxy
+from chaos.rounds import new_database, new_topic
 from chaos.servers import Servers
 from chaos.wire import PostgresWire
 from footfall.local.embedded import spawn_child
-from operations.settings import MigrateSettings, TopicSettings
-from operations.setup import create_topics, migrate
 from projector.failpoints import VARIABLE
 
-TEMPLATE = "chaos_template"
 POLL = 0.05  # seconds
 AGAIN_AFTER = 0.5  # seconds between two starts of one role, at least
 END_WITHIN = 12.0  # seconds after SIGTERM until a process is killed
@@ -94,7 +89,7 @@ class Cluster:
             "query": Role("query", lambda: self._side("query")),
             "load": Role("load", self._load),
         }
-        _create_topic(servers, self.topic)
+        new_topic(servers, self.topic)
 
     # --- life ---------------------------------------------------------------------------------------------------------
 
@@ -266,44 +261,3 @@ class Cluster:
 def _send(process: psutil.Process, number: signal.Signals) -> None:
     with suppress(psutil.NoSuchProcess):
         process.send_signal(number)
-
-
-def prepare(servers: Servers) -> None:
-    """Makes the template database, of which each round's database is a copy."""
-    asyncio.run(_create_database(servers, TEMPLATE, "template1"))
-    url = servers.url("owner", TEMPLATE).partition("?")[0]
-    migrate(MigrateSettings(database_url=SecretStr(url)))
-
-
-def new_database(servers: Servers, name: str, schema: str = "") -> str:
-    """Makes a migrated, empty database and returns its name. `schema`: a statement that changes it."""
-    asyncio.run(_create_database(servers, name, TEMPLATE))
-    if schema:
-        asyncio.run(_execute(servers, name, schema))
-    return name
-
-
-async def _create_database(servers: Servers, name: str, template: str) -> None:
-    await _execute(servers, "footfall", f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
-
-
-async def _execute(servers: Servers, database: str, statement: str) -> None:
-    connection = await asyncpg.connect(servers.url("owner", database))
-    try:
-        await connection.execute(statement)
-    finally:
-        await connection.close()
-
-
-def _create_topic(servers: Servers, topic: str) -> None:
-    several = len(servers.broker_names)
-    create_topics(
-        TopicSettings(
-            kafka_bootstrap_servers=servers.kafka,
-            kafka_topic=topic,
-            kafka_dlq_topic=f"{topic}-dlq",
-            kafka_audit_topic=f"{topic}-audit",
-            kafka_partitions=6 if several == 1 else 10,
-            kafka_replication_factor=several,
-        )
-    )
