@@ -18,7 +18,7 @@ from operations.archive.writing import NewFile, Source, Writer, day_of
 from operations.rewrite.reading import Reader
 from operations.settings import ArchiveSettings
 from projector.consuming.fetch import UNREADABLE
-from projector.consuming.log_probe import LogProbe
+from projector.consuming.log_probe import COMMAND_TIMEOUT_MS, LogProbe
 from projector.generations.history import HistoryCheck
 
 OnProgress = Callable[[int, int], None]  # how many offsets are archived, of how many
@@ -72,8 +72,8 @@ class Log:
 @asynccontextmanager
 async def looking(settings: ArchiveSettings) -> AsyncIterator[Log]:
     """Yields the topic, and closes the connections afterwards."""
-    probe = LogProbe(settings.client_options(), CLIENT)
-    histories = HistoryCheck(settings.client_options(), settings.kafka_topic, CLIENT)
+    probe = LogProbe(settings.client_options(), CLIENT, COMMAND_TIMEOUT_MS)
+    histories = HistoryCheck(settings.client_options(), settings.kafka_topic, CLIENT, COMMAND_TIMEOUT_MS)
     try:
         yield Log(settings, probe, histories)
     finally:

@@ -11,7 +11,7 @@ from aiokafka import TopicPartition
 from operations.audit.deed import actor_name, audited, by_connection
 from operations.refusal import RefusedError
 from operations.settings import RebuildSettings
-from projector.consuming.log_probe import LogProbe
+from projector.consuming.log_probe import COMMAND_TIMEOUT_MS, LogProbe
 from projector.generations.history import HistoryCheck
 from projector.liveness.stops import StopCause, cause_of
 from read_model.connecting import operators_lock
@@ -19,6 +19,7 @@ from read_model.connecting.pool import connect
 from read_model.generations.histories import topic_ids
 from read_model.generations.register import BUILT, Generation, State, list_generations, positions
 
+CLIENT = "footfall-rebuild"
 STOPS = "SELECT stopped_reason FROM {generation}.checkpoints WHERE topic = $1 AND stopped_reason IS NOT NULL"
 
 
@@ -143,8 +144,8 @@ async def operating(settings: RebuildSettings, *, exclusive: bool = True) -> Asy
     Raises:
         RefusedError: Another operator holds the lock.
     """
-    log = LogProbe(settings.client_options(), "footfall-rebuild")
-    histories = HistoryCheck(settings.client_options(), settings.kafka_topic, "footfall-rebuild")
+    log = LogProbe(settings.client_options(), CLIENT, COMMAND_TIMEOUT_MS)
+    histories = HistoryCheck(settings.client_options(), settings.kafka_topic, CLIENT, COMMAND_TIMEOUT_MS)
     async with AsyncExitStack() as ending:
         connection = await _connect(settings)
         ending.push_async_callback(connection.close)
@@ -168,4 +169,4 @@ async def _operators_lock(settings: RebuildSettings) -> AsyncIterator[None]:
 
 
 async def _connect(settings: RebuildSettings) -> asyncpg.Connection:
-    return await connect(settings.database_url.get_secret_value(), "footfall-rebuild")
+    return await connect(settings.database_url.get_secret_value(), CLIENT)

@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaTimeoutError, MessageSizeTooLargeError, Unknown
 from brokers.diagnosis import with_reason
 from contracts.blank import BLANK, BLANK_HEADERS
 from operations.refusal import RefusedError
+from projector.consuming.log_probe import COMMAND_TIMEOUT_MS
 from projector.generations.history import HistoryCheck
 from telemetry.connections import ended_within
 
@@ -49,7 +50,7 @@ class Topics:
 
     async def topic_id(self, topic: str) -> UUID:
         """Returns Kafka's id of a topic. Raises RefusedError if there is none."""
-        history = HistoryCheck(self._options, topic, "footfall-rewrite")
+        history = HistoryCheck(self._options, topic, "footfall-rewrite", COMMAND_TIMEOUT_MS)
         try:
             found = await history.metadata()
         finally:

@@ -16,6 +16,7 @@ from telemetry.connections import ended_within
 CLOSE_TIMEOUT = 2.0  # seconds; aiokafka's stop() can hang while the broker is down
 FETCH_MS = 100  # of one fetch
 REQUEST_TIMEOUT_MS = 2_500  # a broker that is silent for longer is asked no more; others may lead by then
+COMMAND_TIMEOUT_MS = 20_000  # the same of a command, which does not ask again: a slow answer is better than none
 
 
 class LogOffsets(msgspec.Struct, frozen=True):
@@ -38,7 +39,10 @@ class LogProbe:
     It connects at the first question. After an error, the caller closes it, and the next question connects again.
     """
 
-    def __init__(self, client_options: Mapping[str, Any], client_id: str) -> None:
+    def __init__(
+        self, client_options: Mapping[str, Any], client_id: str, request_timeout_ms: int = REQUEST_TIMEOUT_MS
+    ) -> None:
+        self._request_timeout_ms = request_timeout_ms
         self._options = {**client_options, "client_id": client_id}
         self._consumer: AIOKafkaConsumer | None = None
         self._uncommitted: AIOKafkaConsumer | None = None  # also sees the records of open transactions
@@ -139,7 +143,7 @@ class LogProbe:
             enable_auto_commit=False,
             auto_offset_reset="none",
             isolation_level=isolation,
-            request_timeout_ms=REQUEST_TIMEOUT_MS,
+            request_timeout_ms=self._request_timeout_ms,
             max_partition_fetch_bytes=1,  # Kafka sends at least one batch all the same
         )
 

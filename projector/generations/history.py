@@ -96,9 +96,16 @@ def is_doubtful(verdict: Verdict) -> bool:
 class HistoryCheck:
     """Compares the checkpoints of one topic with its log, over connections of its own that it opens on demand."""
 
-    def __init__(self, client_options: Mapping[str, Any], topic: str, client_id: str) -> None:
+    def __init__(
+        self,
+        client_options: Mapping[str, Any],
+        topic: str,
+        client_id: str,
+        request_timeout_ms: int = REQUEST_TIMEOUT_MS,
+    ) -> None:
         self._options, self._topic, self._client_id = client_options, topic, client_id
-        self._probe = LogProbe(client_options, client_id)
+        self._request_timeout_ms = request_timeout_ms
+        self._probe = LogProbe(client_options, client_id, request_timeout_ms)
         self._client: AIOKafkaClient | None = None
 
     async def metadata(self) -> TopicMetadata:
@@ -110,7 +117,7 @@ class HistoryCheck:
             client = AIOKafkaClient(
                 **self._options,
                 client_id=self._client_id,
-                request_timeout_ms=REQUEST_TIMEOUT_MS,
+                request_timeout_ms=self._request_timeout_ms,
                 metadata_max_age_ms=5_000,
             )
             try:
