@@ -8,6 +8,7 @@ import rich_click as click
 from rich.console import Console
 
 from chaos.containers.composition import Composition
+from chaos.containers.confinement import require_confinement
 from chaos.containers.engine import Engine, EngineError, obstacles
 from chaos.containers.images import describe, make_images
 from chaos.containers.proof import LostError, account_for
@@ -34,7 +35,8 @@ def main(events: int, home: Path) -> None:
     \b
     Exit codes:
       0  every event is accounted for
-      1  an event is missing, doubled or invented, a container failed, or unread answers took too much memory
+      1  an event is missing, doubled or invented, a container failed or is not confined as compose.yaml says, or unread
+         answers took too much memory, or again as much from the next clients
       2  containers cannot be run here
     """
     console = Console(stderr=True, highlight=False)
@@ -48,6 +50,9 @@ def main(events: int, home: Path) -> None:
         make_images(engine, console.print)
         composition = Composition(engine, home.resolve(), console.print)
         with composition.running():
+            console.print(
+                f"{require_confinement(composition)} limits of containers and networks are as in compose.yaml"
+            )
             account = asyncio.run(account_for(composition, events, console.print))
     except (EngineError, LostError, UnboundedError) as error:
         console.print(f"FAILED: {error}", markup=False)

@@ -40,6 +40,7 @@ class Composition:
         self._say = say
         document = YAML(typ="safe").load(ROOT / "compose.yaml")
         self.services: dict[str, dict[str, Any]] = document["services"]
+        self.networks: dict[str, dict[str, Any]] = document["networks"]
         self._file = home / "compose.yaml"
         _adapt(document)
         YAML(typ="safe").dump(document, self._file)
@@ -89,7 +90,15 @@ class Composition:
 
     def state_of(self, service: str) -> dict[str, Any]:
         """Returns Podman's description of a service's first container."""
-        return self._engine.inspect(self.containers(service)[0])
+        return self.description(self.containers(service)[0])
+
+    def description(self, container: str) -> dict[str, Any]:
+        """Returns Podman's description of a container."""
+        return self._engine.inspect(container)
+
+    def network(self, name: str) -> dict[str, Any]:
+        """Returns Podman's description of a network."""
+        return self._engine.inspect_network(name)
 
     def until_healthy(self, service: str) -> None:
         """Waits until each container of a service passes its health check in compose.yaml."""
@@ -142,7 +151,9 @@ class Composition:
 
     def _compose(self, *arguments: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
         tool = str(Path(sys.executable).with_name("podman-compose"))
-        command = [tool, "--project-name", PROJECT, "--file", str(self._file), *arguments]
+        # Beside a read-only root Podman lets /run and /var/tmp be written, which compose.yaml and Docker do not.
+        only_ours = "--podman-run-args=--read-only-tmpfs=false"
+        command = [tool, "--project-name", PROJECT, "--file", str(self._file), only_ours, *arguments]
         return self._engine.run(command, timeout=PATIENCE, check=check, cwd=self._file.parent)
 
 

@@ -71,6 +71,10 @@ class Engine:
         result = self.call("container", "inspect", container, check=False)
         return dict(json.loads(result.stdout)[0]) if result.returncode == 0 else {}
 
+    def inspect_network(self, name: str) -> dict[str, Any]:
+        """Returns Podman's description of a network. Raises EngineError if there is no such network."""
+        return dict(json.loads(self.call("network", "inspect", name).stdout)[0])
+
     def healthy(self, container: str) -> bool:
         """Runs the container's health check once; without systemd, Podman does not do that by itself."""
         return self.call("healthcheck", "run", container, check=False).returncode == 0
