@@ -5,15 +5,18 @@ import socket
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+import aiohttp
 import psutil
 
 from chaos.containers.composition import Composition
 
 SERVICE, PORT = "query-side", 3002
 CONNECTIONS = 200
-REQUEST = b"GET /events/processed?limit=1000 HTTP/1.1\r\nHost: here\r\n\r\n"
+TARGETS = ("/events/processed?limit=1000", "/events/feed?limit=1000", "/events/stream?since=beginning")
 RECEIVE_BUFFER = 8_192  # bytes that the kernel reads for one client
 MOST = 128  # MiB that all of them may add
+AGAIN = 0.5  # of what the first ones added, at most, that as many others add once the first ones have left
+WARM_UP = 3  # rounds of clients that read everything: what is loaded once is loaded
 LEAST = 30  # MiB of a query side that does nothing
 PATIENCE = 120.0  # seconds until an answer has begun
 
@@ -24,9 +27,14 @@ class UnboundedError(Exception):
 
 @dataclass(frozen=True)
 class Held:
-    """What the clients cost, in MiB. `limit`: the container's."""
+    """What the clients cost, in MiB.
+
+    `left`: of `added`, once they had left. `again`: what as many others added to `added`. `limit`: the container's.
+    """
 
     added: float
+    left: float
+    again: float
     limit: float
     answered: int
     refused: int
@@ -37,27 +45,65 @@ async def hold_unread(composition: Composition) -> Held:
     found = composition.state_of(SERVICE)
     pid, started, limit = found["State"]["Pid"], found["State"]["StartedAt"], found["HostConfig"]["Memory"] / 2**20
     (address, *_) = (network["IPAddress"] for network in found["NetworkSettings"]["Networks"].values())
-    loop = asyncio.get_running_loop()
-    with ExitStack() as open_ones:
-        before = most = resident(pid)
-        if before < LEAST:
-            raise UnboundedError(f"the container of {SERVICE} seems to use {before:.0f} MiB: that is not its process")
-        statuses: list[int] = []
-        clients = [open_ones.enter_context(socket.socket()) for _ in range(CONNECTIONS)]
-        for client in clients:
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-            client.setblocking(False)
-            await loop.sock_connect(client, (address, PORT))
-            await loop.sock_sendall(client, REQUEST)
-        for client in clients:
-            async with asyncio.timeout(PATIENCE):
-                statuses.append(int((await loop.sock_recv(client, 12))[9:12]))
-            most = max(most, resident(pid))
+    await _warm_up(address)
+    before = resident(pid)
+    if before < LEAST:
+        raise UnboundedError(f"the container of {SERVICE} seems to use {before:.0f} MiB: that is not its process")
+    most, statuses = await _round(pid, address)
+    await _until_there_is_room(address)
+    left = resident(pid)
+    more, _ = await _round(pid, address)
     if composition.state_of(SERVICE)["State"]["StartedAt"] != started:
         raise UnboundedError(f"{CONNECTIONS} unread answers ended the container of {SERVICE}")
-    if most - before > MOST or 200 not in statuses:
-        raise UnboundedError(f"{CONNECTIONS} unread answers added {most - before:.0f} MiB; statuses: {statuses}")
-    return Held(most - before, limit, statuses.count(200), statuses.count(503))
+    held = Held(most - before, left - before, max(0.0, more - most), limit, statuses.count(200), statuses.count(503))
+    if held.added + held.again > MOST or held.again > held.added * AGAIN or held.answered < CONNECTIONS // 3:
+        raise UnboundedError(f"Unread answers took too much: {held}; statuses: {set(statuses)}")
+    return held
+
+
+async def _round(pid: int, address: str) -> tuple[float, list[int]]:
+    """Asks with every connection, reads the statuses alone, and leaves. Returns the most memory in MiB, and these."""
+    most, statuses = 0.0, []
+    with ExitStack() as open_ones:
+        clients = [await _ask(open_ones, address, TARGETS[number % len(TARGETS)]) for number in range(CONNECTIONS)]
+        for client in clients:
+            statuses.append(await _status_of(client))
+            most = max(most, resident(pid))
+    return most, statuses
+
+
+async def _until_there_is_room(address: str) -> None:
+    """Waits until the clients that left hold nothing: a large page is answered."""
+    async with asyncio.timeout(PATIENCE), aiohttp.ClientSession(f"http://{address}:{PORT}") as http:
+        while True:
+            async with http.get(TARGETS[0]) as answer:
+                await answer.read()
+                if answer.status == 200:
+                    return
+            await asyncio.sleep(1)
+
+
+async def _warm_up(address: str) -> None:
+    async with aiohttp.ClientSession(f"http://{address}:{PORT}") as http:
+        for target in TARGETS[:2] * WARM_UP:  # a stream has no end
+            async with http.get(target) as answer:
+                await answer.read()
+
+
+async def _ask(open_ones: ExitStack, address: str, target: str) -> socket.socket:
+    client = open_ones.enter_context(socket.socket())
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+    client.setblocking(False)
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(client, (address, PORT))
+    await loop.sock_sendall(client, f"GET {target} HTTP/1.1\r\nHost: here\r\n\r\n".encode())
+    return client
+
+
+async def _status_of(client: socket.socket) -> int:
+    """Waits for an answer to begin, and leaves it unread."""
+    async with asyncio.timeout(PATIENCE):
+        return int((await asyncio.get_running_loop().sock_recv(client, 12))[9:12])
 
 
 def resident(pid: int) -> float:
