@@ -17,6 +17,11 @@ from read_model.generations.register import PROJECTED, positions, write_journal
 
 LOOK_PATIENCE = 10.0  # seconds to read the first record after each gap, all together
 
+OTHER_HISTORY = (
+    "{topic} has another history than {generation}, so its offsets say nothing of gaps; `footfall status` has the "
+    "reason. A topic made anew: `footfall gaps accept-history`; one that lost its end: `footfall gaps "
+    "accept-position`; either: `footfall rebuild start`."
+)
 LAST_SEEN = """
 SELECT max(recorded_at) FROM {generation}.processed_events WHERE kafka_topic = $1 AND kafka_partition = $2
 """
@@ -61,6 +66,9 @@ async def gaps(operator: Operator, partitions: Sequence[int] = ()) -> list[Offse
     Args:
         operator: The operator at work.
         partitions: Only these partitions; empty: all.
+
+    Raises:
+        RefusedError: The topic is another one than that of the queries' generation, or it lost its end.
     """
     beginnings = await operator.beginnings()
     found: list[OffsetGap] = []
@@ -68,6 +76,10 @@ async def gaps(operator: Operator, partitions: Sequence[int] = ()) -> list[Offse
         if generation.state not in PROJECTED:
             continue
         stands = await positions(operator.connection, generation.name, operator.topic)
+        if await operator.has_other_history(generation.name):
+            if generation.state == "active":
+                raise RefusedError(OTHER_HISTORY.format(topic=operator.topic, generation=generation.name))
+            continue
         found += [
             OffsetGap(generation.name, partition, position, beginnings[partition] - 1)
             for partition, position in stands.items()

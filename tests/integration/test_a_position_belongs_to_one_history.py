@@ -141,6 +141,7 @@ def test_a_topic_made_anew_while_the_projector_is_down_is_not_read_and_a_rebuild
     assert found_in(footfall, "read") == {event.event_id for event in new}
     assert "another history" in rebuild(footfall, "rollback", code=1)
     wait_until(lambda: readiness(projector).startswith("200"), 30, "the projector to be ready again")
+    assert "There is no gap" in owners_command(footfall, "gaps", "list").stdout
     late = some(1)
     put(footfall, late)
     wait_until(lambda: late[0].event_id in found_in(footfall, "read"), 30, "the new history to flow")
@@ -189,6 +190,9 @@ def test_a_topic_made_anew_under_a_running_projector_is_not_read_and_can_be_acce
     put(footfall, new)
     projector = restarted(footfall, projector)
     assert stored(footfall) == {event.event_id for event in old}
+    listed = owners_command(footfall, "gaps", "list")
+    assert listed.returncode == 1
+    assert "has another history than read_g1" in listed.stderr
     accepted = owners_command(footfall, "gaps", "accept-history", answer="y\n")
     assert accepted.returncode == 0, accepted.stderr
     assert f"read_g1 keeps what it has under {footfall.topic}@" in accepted.stdout
