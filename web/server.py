@@ -37,6 +37,7 @@ PROBE_CONNECTIONS = 100  # where only probes are served
 M_MMAP_THRESHOLD, LARGE_BLOCK = -3, 262_144  # of malloc.h; bytes
 BACKLOG = 2048  # connections waiting to be accepted
 TICKS_BETWEEN_LOOKS = round(LOOK_INTERVAL / 0.1)  # uvicorn ticks ten times a second
+TICKS_BETWEEN_TRIMS = 100
 
 
 class Server(uvicorn.Server):
@@ -44,6 +45,7 @@ class Server(uvicorn.Server):
 
     asked_to_end = False
     _starting: "asyncio.Task[None] | None" = None
+    _trimming: "asyncio.Future[None] | None" = None
     on_exit: Callable[[], None] = staticmethod(lambda: None)  # called once it is asked to end, before it waits
     certificate: ServerCertificate | None = None  # None: plain HTTP
 
@@ -61,7 +63,9 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
 
     async def on_tick(self, counter: int) -> bool:
-        """uvicorn's clock: connections that are overdue end with it."""
+        """uvicorn's clock: connections that are overdue end with it, and free memory goes back to the system."""
+        if counter % TICKS_BETWEEN_TRIMS == 0:
+            self._trimming = asyncio.get_running_loop().run_in_executor(None, trim_memory)
         if counter % TICKS_BETWEEN_LOOKS == 0:
             places = cast("Iterable[Place]", self.server_state.connections)
             close_overdue(places, asyncio.get_running_loop().time())
@@ -143,6 +147,15 @@ def give_memory_back() -> None:
     """Large blocks go back to the system once they are freed: glibc's own threshold grows with what it has seen."""
     with suppress(OSError, AttributeError):  # another C library
         ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK)
+
+
+def trim_memory() -> None:
+    """Gives back the free pages between blocks in use, of which glibc keeps those of a burst for ever.
+
+    It takes 0.3 ms, and 0.4 ms for each MiB that goes back; in a thread, because malloc may wait for it.
+    """
+    with suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def tune_garbage_collection() -> None:

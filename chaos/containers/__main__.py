@@ -36,7 +36,7 @@ def main(events: int, home: Path) -> None:
     Exit codes:
       0  every event is accounted for
       1  an event is missing, doubled or invented, a container failed or is not confined as compose.yaml says, or unread
-         answers took too much memory, or again as much from the next clients
+         answers took too much memory, or did not give it back
       2  containers cannot be run here
     """
     console = Console(stderr=True, highlight=False)

@@ -71,8 +71,7 @@ async def account_for(composition: Composition, events: int, say: Say) -> Accoun
         held = await hold_unread(composition)
         say(
             f"{held.answered} answers unread and {held.refused} clients refused at the same time: {held.added:.0f} MiB "
-            f"more in a container of {held.limit:.0f} MiB, and {held.left:.0f} MiB once they had left; as "
-            f"many others then added {held.again:.0f} MiB"
+            f"more in a container of {held.limit:.0f} MiB, and {held.left:.0f} MiB of it once they had left"
         )
     account.took = time.monotonic() - began
     return account

@@ -15,7 +15,7 @@ CONNECTIONS = 200
 TARGETS = ("/events/processed?limit=1000", "/events/feed?limit=1000", "/events/stream?since=beginning")
 RECEIVE_BUFFER = 8_192  # bytes that the kernel reads for one client
 MOST = 128  # MiB that all of them may add
-AGAIN = 0.5  # of what the first ones added, at most, that as many others add once the first ones have left
+KEPT = 1 / 3  # of what they added, at most, a while after they have left
 WARM_UP = 3  # rounds of clients that read everything: what is loaded once is loaded
 LEAST = 30  # MiB of a query side that does nothing
 PATIENCE = 120.0  # seconds until an answer has begun
@@ -29,12 +29,11 @@ class UnboundedError(Exception):
 class Held:
     """What the clients cost, in MiB.
 
-    `left`: of `added`, once they had left. `again`: what as many others added to `added`. `limit`: the container's.
+    `left`: of `added`, once they had left and the process had given back the rest. `limit`: the container's.
     """
 
     added: float
     left: float
-    again: float
     limit: float
     answered: int
     refused: int
@@ -51,12 +50,11 @@ async def hold_unread(composition: Composition) -> Held:
         raise UnboundedError(f"the container of {SERVICE} seems to use {before:.0f} MiB: that is not its process")
     most, statuses = await _round(pid, address)
     await _until_there_is_room(address)
-    left = resident(pid)
-    more, _ = await _round(pid, address)
+    left = await _given_back(pid, before + (most - before) * KEPT)
     if composition.state_of(SERVICE)["State"]["StartedAt"] != started:
         raise UnboundedError(f"{CONNECTIONS} unread answers ended the container of {SERVICE}")
-    held = Held(most - before, left - before, max(0.0, more - most), limit, statuses.count(200), statuses.count(503))
-    if held.added + held.again > MOST or held.again > held.added * AGAIN or held.answered < CONNECTIONS // 3:
+    held = Held(most - before, left - before, limit, statuses.count(200), statuses.count(503))
+    if held.added > MOST or held.left > held.added * KEPT or held.answered < CONNECTIONS // 3:
         raise UnboundedError(f"Unread answers took too much: {held}; statuses: {set(statuses)}")
     return held
 
@@ -81,6 +79,15 @@ async def _until_there_is_room(address: str) -> None:
                 if answer.status == 200:
                     return
             await asyncio.sleep(1)
+
+
+async def _given_back(pid: int, wanted: float) -> float:
+    """Waits until a container's processes have at most `wanted` MiB, for a while; returns what they have then."""
+    for _ in range(round(PATIENCE)):
+        if resident(pid) <= wanted:
+            break
+        await asyncio.sleep(1)
+    return resident(pid)
 
 
 async def _warm_up(address: str) -> None:

@@ -16,7 +16,7 @@ from tests.producing import an_event, produce, record_of, start_projector, wait_
 EVENTS = 700  # of 16 KB
 UNREAD = 200  # connections
 MOST = 128  # MiB that they add
-KEPT = 2 / 3  # at most, of what they added; about half was measured, which the next ones use again
+KEPT = 1 / 3  # at most, of what they added, a while later
 LARGE_PAGE = "/events/processed?limit=1000"
 WITHIN = 60.0  # seconds
 
