@@ -1,16 +1,22 @@
 """Where one request ends and the next begins: pipelines, smuggling, lengths that lie, wherever the packets were cut."""
 
+import socket
+from contextlib import suppress
+
 import httpx
 import pytest
 
 from tests.conftest import Footfall
 from tests.framing import AFTER, AFTER_ID, Conversation, Turn, conversations, cuts_in_two, deviation
 from tests.hostile import COMMAND, GENERATE, asked, corpus, served_meanwhile
+from tests.patience import PATIENCE
 from tests.processes import Process
 from tests.topic_reader import records_of
 from web.protocol.bounded_http import MAX_HEAD_BYTES
 
 CONVERSATIONS = conversations()
+ALL_TAKEN = 6 * 2**20  # what waits in both kernels is far less
+STATUS_LINE = b"HTTP/1.1 200 OK"
 NULS = ("NUL", "two NULs", "three NULs")
 
 
@@ -81,3 +87,26 @@ def test_a_request_within_the_body_of_another_is_never_recorded(side: Process, s
     found = {dict(record.headers)["request-id"] for record in records}
     assert b"after" in found  # those that the conversations ended with
     assert b"hidden" not in found
+
+
+def test_a_client_that_pipelines_and_never_reads_is_not_taken_into_memory(side: Process) -> None:
+    port = httpx.URL(side.url).port
+    request = b"GET /health/live HTTP/1.1\r\nHost: x\r\nX-Pad: %b\r\n\r\n" % (b"p" * 450)
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65_536)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+        client.settimeout(2)
+        client.connect(("127.0.0.1", port))
+        sent = 0
+        with suppress(TimeoutError):
+            while sent < ALL_TAKEN:
+                sent += client.send((request * 200)[sent % len(request) :])
+        assert sent < ALL_TAKEN
+        client.settimeout(PATIENCE)
+        answers, end = 0, b""
+        while answers < sent // len(request):  # each of them has its turn once the client reads
+            piece = client.recv(65_536)
+            assert piece
+            received = end + piece
+            answers += received.count(STATUS_LINE)
+            end = received[1 - len(STATUS_LINE) :]

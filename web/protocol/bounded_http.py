@@ -12,16 +12,16 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from httptools import HttpRequestParser
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from web.asgi import HOLD_KEY, ON_DISCONNECT_KEY
 from web.protocol.connection_phase import AWAITING_HEAD, BUSY, DISCARDING, IDLE, LINGERING, SPOILED, Phase
 from web.protocol.connection_places import ConnectionPlaces, Place
-from web.protocol.head_bounds import framing_of, head_without_upgrade, is_plainly_framed
+from web.protocol.head_bounds import BODY_HEADERS, VERSIONS, framing_of, head_without_upgrade, is_plainly_framed
 from web.protocol.http_1_0 import until_closed
 from web.protocol.joined_writes import JoinedWrites, bound_unsent
 from web.protocol.refusals import CROWDED, MALFORMED, TOO_SLOW, AnswerTo, Refusal, refused
-from web.protocol.request_framing import RequestCuts
+from web.protocol.request_framing import PipelinedHttp, RequestCuts
 from web.transport.peer import PEER_KEY, peer_certificate
 
 MAX_HEADERS = 100  # fields of one request, trailers included
@@ -33,15 +33,13 @@ UNREAD_TIMEOUT = 60.0  # seconds in which a client must take in something of an 
 LOOK_INTERVAL = 1.0  # seconds between looks at the deadlines
 LONG_TARGET = (414, f"The request target is longer than {MAX_TARGET_BYTES // 1024} KiB.")
 LARGE_HEAD = (431, f"The request's head is larger than {MAX_HEAD_BYTES // 1024} KiB or has over {MAX_HEADERS} headers.")
-VERSIONS = ("1.1", "1.0")
-BODY_HEADERS = {b"content-length", b"transfer-encoding"}
 
 
 class OutOfBoundsError(Exception):
     """Stops the parser; what to answer is noted already."""
 
 
-class BoundedHttp(HttpToolsProtocol):
+class BoundedHttp(PipelinedHttp):
     """One connection. `close_overdue` must be called now and then for its deadlines to hold."""
 
     def __init__(self, *args: Any, places: ConnectionPlaces, answer_to: AnswerTo = refused, **kwargs: Any) -> None:
@@ -283,6 +281,7 @@ class BoundedHttp(HttpToolsProtocol):
             self._connection.close()
         elif not self._connection.is_closing():
             self._enter(DISCARDING)
+            self.pipeline.clear()  # what waits has no answer any more
             self.flow.resume_reading()
             self._connection.write_eof()
 

@@ -6,6 +6,8 @@ Fields = Sequence[tuple[bytes, bytes]]  # names in lower case
 
 NO_CODING: list[bytes] = []
 CHUNKED = [b"chunked"]
+VERSIONS = ("1.1", "1.0")
+BODY_HEADERS = {b"content-length", b"transfer-encoding"}
 
 
 def framing_of(fields: Fields) -> tuple[int, list[bytes], int]:

@@ -4,6 +4,12 @@ The parser does not say where in a chunk a head begins or ends. What came in one
 count for nothing, and a head could be larger than its bound when the network cuts it well.
 """
 
+import asyncio
+from collections.abc import Sized
+
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
 END = b"\r\n\r\n"  # of a head, and of a body in HTTP's chunks
 
 
@@ -53,3 +59,35 @@ class RequestCuts:
             return at + len(END)
         self._seen = (self._seen + data[start:])[-3:]
         return len(data)
+
+
+class PipelineFlow(FlowControl):
+    """Reads nothing more while requests wait for their turn.
+
+    uvicorn reads on after every answer, and whenever an application asks for a body, though more requests wait already.
+    So a client that only sends gets thousands of them into memory for each one that is answered.
+    """
+
+    def __init__(self, transport: asyncio.Transport, waiting: Sized) -> None:
+        super().__init__(transport)
+        self._waiting = waiting
+
+    def resume_reading(self) -> None:
+        """Unless a request waits."""
+        if not self._waiting:
+            super().resume_reading()
+
+
+class PipelinedHttp(HttpToolsProtocol):
+    """One connection that reads on only when the last request it took in has its turn."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Reading obeys the pipeline from now on."""
+        super().connection_made(transport)
+        self.flow = PipelineFlow(transport, self.pipeline)
+
+    def on_response_complete(self) -> None:
+        """Answered: the next request has its turn, and its body may have to be read."""
+        super().on_response_complete()
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
