@@ -64,7 +64,7 @@ class Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """uvicorn's clock: connections that are overdue end with it, and free memory goes back to the system."""
-        if counter % TICKS_BETWEEN_TRIMS == 0:
+        if counter % TICKS_BETWEEN_TRIMS == TICKS_BETWEEN_TRIMS - 1:  # not at the start
             self._trimming = asyncio.get_running_loop().run_in_executor(None, trim_memory)
         if counter % TICKS_BETWEEN_LOOKS == 0:
             places = cast("Iterable[Place]", self.server_state.connections)
