@@ -50,9 +50,7 @@ def _is_log(called: ast.Attribute) -> bool:
     receiver = called.value
     if isinstance(receiver, ast.Call):
         return called.attr in LEVELS and isinstance(receiver.func, ast.Name) and receiver.func.id == "get_logger"
-    name = (
-        receiver.attr if isinstance(receiver, ast.Attribute) else receiver.id if isinstance(receiver, ast.Name) else ""
-    )
+    name = getattr(receiver, "attr", None) or getattr(receiver, "id", None)  # `self._log`, or `log`
     return called.attr in LEVELS and name in ("log", "_log", "logger", "_logger")
 
 

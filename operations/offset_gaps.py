@@ -75,11 +75,11 @@ async def gaps(operator: Operator, partitions: Sequence[int] = ()) -> list[Offse
     for generation in await operator.generations():
         if generation.state not in PROJECTED:
             continue
-        stands = await positions(operator.connection, generation.name, operator.topic)
         if await operator.has_other_history(generation.name):
             if generation.state == "active":
                 raise RefusedError(OTHER_HISTORY.format(topic=operator.topic, generation=generation.name))
             continue
+        stands = await positions(operator.connection, generation.name, operator.topic)
         found += [
             OffsetGap(generation.name, partition, position, beginnings[partition] - 1)
             for partition, position in stands.items()

@@ -37,7 +37,7 @@ PROBE_CONNECTIONS = 100  # where only probes are served
 M_MMAP_THRESHOLD, LARGE_BLOCK = -3, 262_144  # of malloc.h; bytes
 BACKLOG = 2048  # connections waiting to be accepted
 TICKS_BETWEEN_LOOKS = round(LOOK_INTERVAL / 0.1)  # uvicorn ticks ten times a second
-TICKS_BETWEEN_TRIMS = 100
+TICKS_BETWEEN_TRIMS = 100  # ten seconds
 
 
 class Server(uvicorn.Server):

@@ -11,8 +11,9 @@ import asyncpg
 from contracts.erasure import erasure_of, sealed_erasure_of
 from operations.archive.files.manifest import Manifest
 from operations.rewrite.substitutes import HOUR_MS, SourceRecord
+from read_model.generations.histories import UNNAMED
 
-APPLIED = "SELECT erasure_id, partition, kafka_offset FROM ops.erasures WHERE topic_id = $1"
+APPLIED = "SELECT erasure_id, partition, kafka_offset FROM ops.erasures WHERE topic = $1 AND topic_id = $2"
 
 
 class Coverage:
@@ -59,7 +60,8 @@ async def newer_erasures(connection: asyncpg.Connection, manifest: Manifest) -> 
     """Returns a sentence if projectors have applied erasures that the archive does not reach."""
     spans = manifest.spans
     reached: dict[UUID, bool] = {}
-    for erasure_id, partition, offset in await connection.fetch(APPLIED, manifest.topic_id):
+    log = manifest.entries[0].topic, manifest.topic_id or UNNAMED  # None: its brokers give no ids
+    for erasure_id, partition, offset in await connection.fetch(APPLIED, *log):
         is_there = partition in spans and offset < spans[partition][1]
         reached[erasure_id] = reached.get(erasure_id, False) or is_there
     newer = sum(not is_there for is_there in reached.values())

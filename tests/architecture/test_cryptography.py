@@ -10,7 +10,7 @@ NAMED = re.compile(r"`([a-z_/]+\.py)`")
 
 
 def uses_cryptography(source: str) -> bool:
-    """Whether a module imports one of the libraries, and more of it than its errors."""
+    """Whether a module imports one of the libraries."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import) and any(each.name.split(".")[0] in LIBRARIES for each in node.names):
             return True

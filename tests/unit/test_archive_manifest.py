@@ -3,9 +3,11 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 from unittest.mock import patch
 from uuid import UUID
 
+import asyncpg
 import pytest
 from aiokafka.structs import ConsumerRecord
 from click.testing import CliRunner
@@ -13,6 +15,7 @@ from msgspec.structs import replace
 
 from footfall.cli.archive import terminal
 from footfall.cli.main import cli
+from operations.archive.coverage import newer_erasures
 from operations.archive.files.entries import FIRST, FORMAT, Entry, encoded, hash_of
 from operations.archive.files.manifest import Manifest, read_manifest
 from operations.archive.files.refusal import ArchiveError
@@ -116,3 +119,17 @@ async def test_a_file_that_another_run_removed_is_told_as_the_place_not_as_kafka
     file.path.unlink()
     with pytest.raises(ArchiveError, match="cannot be used"):
         await writer.publish(file, 1)
+
+
+async def test_newer_erasures_are_told_of_a_topic_without_an_id_too() -> None:
+    asked: list[object] = []
+
+    class Erasures:
+        async def fetch(self, _query: str, *arguments: object) -> list[tuple[UUID, int, int]]:
+            asked.extend(arguments)
+            return [(UUID(int=7), 0, 9), (UUID(int=8), 0, 30), (UUID(int=8), 1, 7)]
+
+    unnamed = [replace(entry, topic_id=None) for entry in entries()]
+    [told] = await newer_erasures(cast(asyncpg.Connection, Erasures()), Manifest(unnamed, FIRST))
+    assert told.startswith("1 erasures are newer than the archive")
+    assert asked == ["t", UUID(int=0)]

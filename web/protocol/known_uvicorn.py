@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Mapping
 from importlib.metadata import version
 
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 KNOWN_RELEASE = "0.54."
@@ -35,6 +36,7 @@ METHODS: Mapping[type, Mapping[str, tuple[str, ...]]] = {
         "resume_writing": (),
     },
     RequestResponseCycle: {"run_asgi": ("app",), "send": ("message",), "receive": ()},
+    FlowControl: {"pause_reading": (), "resume_reading": ()},
 }
 
 # By class: the attributes that are read or set.

@@ -2,6 +2,8 @@
 
 The parser does not say where in a chunk a head begins or ends. What came in one chunk with the request before it would
 count for nothing, and a head could be larger than its bound when the network cuts it well.
+
+And a connection reads on only when none of the requests that it has taken in waits for its turn.
 """
 
 import asyncio

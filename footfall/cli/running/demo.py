@@ -4,7 +4,7 @@ from pathlib import Path
 
 import rich_click as click
 
-from footfall.cli.running.stack import exit_with_stack_errors
+from footfall.cli.running.stack import exit_with_stack_errors, front_port_option, projectors_option
 
 
 @click.command()
@@ -15,9 +15,7 @@ from footfall.cli.running.stack import exit_with_stack_errors
     show_default=True,
     help="Where the embedded servers keep the demo's data.",
 )
-@click.option(
-    "--port", type=click.IntRange(1, 65_535), help="HTTP port of both sides.  [default: 3000, or any free one]"
-)
+@front_port_option
 @click.option(
     "--events", type=click.IntRange(10, 1_000_000), default=20_000, show_default=True, help="Valid events to post."
 )
@@ -28,7 +26,7 @@ from footfall.cli.running.stack import exit_with_stack_errors
 @click.option(
     "--connections", type=click.IntRange(2, 1_000), default=32, show_default=True, help="Connections that post."
 )
-@click.option("--projectors", type=click.IntRange(1, 16), default=1, show_default=True, help="Projector processes.")
+@projectors_option
 @click.option("--keep", is_flag=True, help="Leave everything running afterwards, with the console, until Ctrl-C.")
 def demo(state_dir: Path, port: int | None, projectors: int, keep: bool, **rest: int) -> None:
     """Post a day of traffic, through a real Kafka and a real PostgreSQL, and account for every event.

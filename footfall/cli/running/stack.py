@@ -1,12 +1,20 @@
-"""What the commands that run a whole stack share: how they end."""
+"""What the commands that run a whole stack share: two options, and how they end."""
 
 import sys
 from collections.abc import Callable
 from typing import Never
 
+import rich_click as click
 from rich.console import Console
 
 from footfall.cli.failures import fail
+
+front_port_option = click.option(
+    "--port", type=click.IntRange(1, 65_535), help="HTTP port of both sides.  [default: 3000, or any free one]"
+)
+projectors_option = click.option(
+    "--projectors", type=click.IntRange(1, 16), default=1, show_default=True, help="Projector processes."
+)
 
 
 def exit_with_stack_errors(run: Callable[[Console], int]) -> Never:

@@ -5,7 +5,7 @@ from typing import Any
 
 import rich_click as click
 
-from footfall.cli.running.stack import exit_with_stack_errors
+from footfall.cli.running.stack import exit_with_stack_errors, front_port_option, projectors_option
 
 
 @click.command()
@@ -16,9 +16,7 @@ from footfall.cli.running.stack import exit_with_stack_errors
     show_default=True,
     help="Where the embedded servers keep their data.",
 )
-@click.option(
-    "--port", type=click.IntRange(1, 65_535), help="HTTP port of both sides.  [default: 3000, or any free one]"
-)
+@front_port_option
 @click.option("--kafka-port", type=click.IntRange(1, 65_535), help="Port of Kafka.  [default: 9092, or any free one]")
 @click.option(
     "--postgres-port", type=click.IntRange(1, 65_535), help="Port of PostgreSQL.  [default: 5432, or any free one]"
@@ -34,7 +32,7 @@ from footfall.cli.running.stack import exit_with_stack_errors
     type=click.IntRange(1, 1_000),
     help="Partitions of the topic, if this start creates it.  [default: 6; 10 with several brokers]",
 )
-@click.option("--projectors", type=click.IntRange(1, 16), default=1, show_default=True, help="Projector processes.")
+@projectors_option
 @click.option(
     "--projector-port",
     type=click.IntRange(1, 65_535),
