@@ -42,6 +42,7 @@ class Measured(msgspec.Struct, frozen=True):
     per_second: float
     p50: float  # milliseconds
     p99: float  # milliseconds
+    slowest: float  # milliseconds
     errors: int  # answers with another status, and lost connections; also those of the warm-up
     refused: int = 0  # 503s in the counted time, if they are not errors
     refused_p99: float = 0.0  # milliseconds
@@ -167,6 +168,7 @@ async def measure(load: Load) -> Measured:
         per_second=len(latencies) / elapsed,
         p50=quantile(latencies, 0.5) * 1000,
         p99=quantile(latencies, 0.99) * 1000,
+        slowest=latencies[-1] * 1000,
         errors=tally.errors,
         refused=len(tally.refusals),
         refused_p99=quantile(sorted(tally.refusals), 0.99) * 1000 if tally.refusals else 0.0,
