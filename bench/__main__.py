@@ -6,35 +6,10 @@ from collections.abc import Callable
 import rich_click as click
 from rich.console import Console
 
-from bench import (
-    batches,
-    burst,
-    console,
-    drain,
-    drain_peers,
-    failover,
-    greedy,
-    growth,
-    hot_reads,
-    live,
-    million,
-    noisy_tenant,
-    overload,
-    peer,
-    plan_points,
-    post,
-    post_cpu,
-    projectors_scale,
-    read,
-    rebalance,
-    report,
-    retention,
-    sealed,
-    time_partitions,
-    traces,
-    visible,
-    wire_formats,
-)
+from bench import report
+from bench.commands import batches, greedy, overload, peer, post, post_cpu, sealed, traces, wire_formats
+from bench.projecting import burst, drain, drain_peers, failover, plan_points, projectors_scale, rebalance, visible
+from bench.reads import console, growth, hot_reads, live, million, noisy_tenant, read, retention, time_partitions
 from bench.result import Result
 from bench.stage import Stage, StageError, stage
 from footfall.local.embedded import StackError

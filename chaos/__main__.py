@@ -12,14 +12,14 @@ import rich_click as click
 from rich.console import Console
 from rich.table import Table
 
-from chaos import campaigns
-from chaos.brokers import cluster
-from chaos.campaigns import Campaign, Round
-from chaos.cluster import ChaosError
-from chaos.mutants import MUTANTS
-from chaos.rebuilding import rebuild
-from chaos.rounds import prepare
-from chaos.servers import servers
+from chaos.attacks import campaigns
+from chaos.attacks.brokers import cluster
+from chaos.attacks.campaigns import Campaign, Round
+from chaos.attacks.rebuilding import rebuild
+from chaos.planted.mutants import MUTANTS
+from chaos.stand.cluster import ChaosError
+from chaos.stand.rounds import prepare
+from chaos.stand.servers import servers
 from footfall.local.embedded import StackError
 
 CAMPAIGNS: dict[str, Callable[[Campaign], list[Round]]] = {

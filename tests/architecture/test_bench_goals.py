@@ -10,7 +10,7 @@ ABSOLUTE_GOALS = {"errors", "events", "MiB"}  # what a slow machine changes noth
 def test_no_goal_is_an_absolute_time_or_rate() -> None:
     found = [
         (path.name, node)
-        for path in sorted((ROOT / "bench").glob("*.py"))
+        for path in sorted((ROOT / "bench").rglob("*.py"))
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "absolute"
     ]

@@ -408,7 +408,7 @@ def test_the_archive_of_a_sealed_log_is_ciphertext_and_builds_a_generation(footf
 @pytest.mark.timeout(3_600)
 def test_a_million_events_of_which_the_topic_has_one_percent(footfall: Footfall, tmp_path: Path) -> None:
     place, took = tmp_path / "archive", Took()
-    history = [sys.executable, "-m", "bench.history", json.dumps({"topic": footfall.topic, "count": 1_000_000})]
+    history = [sys.executable, "-m", "bench.clients.history", json.dumps({"topic": footfall.topic, "count": 1_000_000})]
     subprocess.run(history, env={**os.environ, **footfall.environment()}, check=True, timeout=900)
     projector = start_projector(footfall)
     with took("projected"):

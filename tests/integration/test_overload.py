@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from bench.overload import resident_mib
+from bench.commands.overload import resident_mib
 from tests.conftest import Footfall
 from tests.patience import PATIENCE, patient
 from tests.processes import Process, wait_until
@@ -39,7 +39,7 @@ def load(url: str, connections: int, seconds: float, refused_wait: float = 0.25)
         "refused_wait": refused_wait,
     }
     done = subprocess.run(
-        [sys.executable, "-m", "bench.load", json.dumps(task)],
+        [sys.executable, "-m", "bench.clients.load", json.dumps(task)],
         capture_output=True,
         check=True,
         timeout=patient(seconds),

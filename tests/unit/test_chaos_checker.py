@@ -11,13 +11,13 @@ from uuid import UUID
 
 import pytest
 
-from chaos.compare import KINDS as KINDS_OF_FINDINGS
-from chaos.compare import Evidence, check
-from chaos.history import Operation, Writer, read
-from chaos.mutants import MUTANTS
-from chaos.nemesis import FAULTS, ROLES, schedule
-from chaos.reference_model import Record, decode, fold
-from chaos.wire import KafkaWire, PostgresWire
+from chaos.attacks.nemesis import FAULTS, ROLES, schedule
+from chaos.checking.compare import KINDS as KINDS_OF_FINDINGS
+from chaos.checking.compare import Evidence, check
+from chaos.checking.history import Operation, Writer, read
+from chaos.checking.reference_model import Record, decode, fold
+from chaos.planted.mutants import MUTANTS
+from chaos.stand.wire import KafkaWire, PostgresWire
 from tests.architecture.repository import ROOT
 from tests.patience import PATIENCE
 
@@ -315,5 +315,5 @@ def test_every_mutant_names_what_it_must_be_called() -> None:
 
 
 def test_every_mutant_still_finds_what_it_replaces() -> None:
-    plant = "from chaos.mutants import MUTANTS\nfor mutant in MUTANTS.values(): mutant.plant()"
+    plant = "from chaos.planted.mutants import MUTANTS\nfor mutant in MUTANTS.values(): mutant.plant()"
     subprocess.run([sys.executable, "-c", plant], check=True, timeout=PATIENCE, cwd=ROOT)

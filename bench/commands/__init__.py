@@ -1,0 +1,1 @@
+"""What a command costs: alone, in batches, beside greedy clients, sealed, traced."""

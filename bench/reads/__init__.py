@@ -1,0 +1,1 @@
+"""What a query costs: pages, streams, the console, and tables that grow."""

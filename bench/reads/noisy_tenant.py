@@ -1,0 +1,102 @@
+"""Measures what one tenant's lookups notice of another tenant that asks as fast as thirty connections can."""
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+
+from bench.clients.load import Load, Measured
+from bench.commands.greedy import GREEDY, executed
+from bench.projecting.drain import fresh_database
+from bench.reads.read import query_side
+from bench.reads.stored import USERS, fill
+from bench.result import Result, absolute, compared
+from bench.stage import Stage, StageError
+from brokers.settings import KafkaSettings
+from identity.keys.administration import Wanted, create
+from identity.keys.topic import ensure_topic, opened
+
+SECONDS = 6.0  # of each measurement
+CONNECTIONS = 2  # of the quiet tenant: it asks for less than half of what the process can do
+STORED = 100_000  # events of each tenant
+TOPIC = "bench-noisy-keys"
+QUIET, NOISY = "quiet", "noisy"
+COLUMNS = "kafka_offset, occurred_at, recorded_at, event_id, kafka_partition, user_id, event_type, payload, event_json"
+COPY = """
+INSERT INTO read_g1.processed_events ({columns}, kafka_topic, tenant_id)
+SELECT {columns}, 'of-{tenant}', '{tenant}' FROM read_g1.processed_events WHERE tenant_id = 'default'
+"""
+LOOKUPS = [f"/events/01980000-0000-7000-8000-{n * 997 % STORED:012x}" for n in range(500)]
+PAGES = [f"/events/processed?userId=user-{n * 37 % USERS}&limit=100" for n in range(500)]
+KINDS = {"lookups": LOOKUPS, "pages": PAGES}
+
+
+def noisy_tenant(stage: Stage) -> list[Result]:
+    """p99 of a tenant's lookups beside another's lookups or pages at 30 connections, in turn with nobody beside it."""
+    url = fresh_database(stage, stage.stack.admin_url)
+    fill(url, 0, STORED)
+    copies = [COPY.format(columns=COLUMNS, tenant=tenant) for tenant in (QUIET, NOISY)]
+    asyncio.run(executed(url, *copies, "VACUUM ANALYZE read_g1.processed_events"))
+    keys = asyncio.run(keys_of(stage.stack.kafka_bootstrap))
+    alone: list[Measured] = []
+    beside: dict[str, list[Measured]] = {kind: [] for kind in KINDS}
+    with query_side(stage, AUTH="keys", KAFKA_KEYS_TOPIC=TOPIC) as (port, _):
+        wait_for_keys(port, keys[QUIET])
+        for run in range(stage.runs):
+            alone.append(quiet(stage, port, keys))
+            for kind, paths in KINDS.items():
+                beside[kind].append(quiet_beside(stage, port, keys, paths))
+            figures = ", ".join(f"{found[-1].p99:.1f} ms beside {kind}" for kind, found in beside.items())
+            stage.say(f"lookups of one tenant, run {run + 1}/{stage.runs}: p99 {alone[-1].p99:.1f} ms alone, {figures}")
+    p99 = [one.p99 for one in alone]
+    return [
+        *(
+            compared(
+                f"lookup_p99_beside_a_tenants_{kind}", "ms", [one.p99 for one in found], "nobody beside", p99, ("<=", 2)
+            )
+            for kind, found in beside.items()
+        ),
+        absolute(
+            "errors_beside_a_noisy_tenant",
+            "errors",
+            [sum(one.errors for found in (alone, *beside.values()) for one in found)],
+            ("==", 0),
+        ),
+    ]
+
+
+async def keys_of(kafka: str) -> dict[str, str]:
+    """Makes the register, and a key of each tenant."""
+    options = KafkaSettings(kafka_bootstrap_servers=kafka).client_options()
+    await ensure_topic(options, TOPIC, 1)
+    async with opened(options, TOPIC) as register:
+        made = [await create(register, Wanted("secret", tenant, "bench", "bench")) for tenant in (QUIET, NOISY)]
+    return dict(zip((QUIET, NOISY), [one.key for one in made], strict=True))
+
+
+def wait_for_keys(port: int, key: str) -> None:
+    """Returns once the process knows the keys."""
+    deadline = time.monotonic() + 60
+    headers = {"Authorization": f"Bearer {key}"}
+    while httpx.get(f"http://127.0.0.1:{port}{LOOKUPS[0]}", headers=headers).status_code != 200:
+        if time.monotonic() > deadline:
+            raise StageError("the query side did not learn of the keys")
+        time.sleep(0.1)
+
+
+def quiet(stage: Stage, port: int, keys: dict[str, str]) -> Measured:
+    """Looks events up as the quiet tenant, at 2 connections."""
+    return stage.work(
+        "bench.clients.load", Load(port, "", CONNECTIONS, SECONDS, gets=LOOKUPS, key=keys[QUIET]), Measured
+    )
+
+
+def quiet_beside(stage: Stage, port: int, keys: dict[str, str], paths: list[str]) -> Measured:
+    """The same while the other tenant asks for these paths at 30 connections."""
+    with ThreadPoolExecutor(1) as pool:
+        noisy = Load(port, "", GREEDY, SECONDS + 2, gets=paths, key=keys[NOISY])
+        others = pool.submit(stage.work, "bench.clients.load", noisy, Measured)
+        found = quiet(stage, port, keys)
+        others.result()
+    return found

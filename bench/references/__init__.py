@@ -1,0 +1,1 @@
+"""The bare work with which each figure is compared."""

@@ -1,0 +1,1 @@
+"""Which faults are injected, when, and what ends a round."""

@@ -1,0 +1,1 @@
+"""Faults planted into the product, each of which the checker must catch."""

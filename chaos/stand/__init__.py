@@ -1,0 +1,1 @@
+"""The servers and processes that are attacked, and the load on them."""
