@@ -14,13 +14,14 @@ from footfall.local.demo.account import Account, DemoOptions, event_id_of
 from footfall.local.demo.traffic import INVALID_BODIES, a_day_of_traffic
 
 BATCH = 100  # events in one batch
-ONE_BY_ONE = 16  # one in this many connections posts its events one by one
+ONE_BY_ONE = 16  # one in this many connections posts its first events one by one
+SINGLY = 200  # of its events; a percentile needs no more, and a slow machine has the day posted in seconds
 AT_REST = 100  # of their events, the last ones, are posted when all others are projected
 
 
 @dataclass
 class Lanes:
-    """The bodies of each connection that posts them one by one, and of each that posts them in batches."""
+    """The bodies of each connection: those that it posts one by one, and those that it posts in batches afterwards."""
 
     singly: list[list[bytes]]
     in_batches: list[list[bytes]]
@@ -33,22 +34,26 @@ def plan(options: DemoOptions) -> tuple[Lanes, list[bytes]]:
     lane_of: dict[str, list[bytes]] = {}  # each new user is assigned to the next lane
     for activity in a_day_of_traffic(options.events, options.users, options.seed):
         lane_of.setdefault(activity.user_id, lanes[len(lane_of) % len(lanes)]).append(activity.body)
-    singly = max(1, options.connections // ONE_BY_ONE)
     first = lanes[0]
     kept = max(0, len(first) - AT_REST, len(first) // 2)
     last, first[kept:] = first[kept:], []
+    singles = max(1, options.connections // ONE_BY_ONE)
+    singly = [lane[:SINGLY] if number < singles else [] for number, lane in enumerate(lanes)]
+    in_batches = [lane[len(taken) :] for lane, taken in zip(lanes, singly, strict=True)]
     for body in itertools.islice(itertools.cycle(INVALID_BODIES), options.invalid):
-        lane = rng.choice(lanes[:singly])
+        lane = rng.choice(singly[:singles])
         lane.insert(rng.randint(0, len(lane)), body)
-    return Lanes(lanes[:singly], lanes[singly:]), last
+    return Lanes(singly, in_batches), last
 
 
 async def post_all(http: aiohttp.ClientSession, lanes: Lanes, account: Account, advance: Callable[[int], None]) -> None:
     """Posts all bodies of all connections at the same time."""
-    await asyncio.gather(
-        *(post_one_by_one(http, lane, account, account.post_seconds, advance) for lane in lanes.singly),
-        *(post_in_batches(http, lane, account, advance) for lane in lanes.in_batches),
-    )
+
+    async def post(singly: list[bytes], in_batches: list[bytes]) -> None:
+        await post_one_by_one(http, singly, account, account.post_seconds, advance)
+        await post_in_batches(http, in_batches, account, advance)
+
+    await asyncio.gather(*itertools.starmap(post, zip(lanes.singly, lanes.in_batches, strict=True)))
 
 
 async def post_in_batches(
