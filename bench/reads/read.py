@@ -138,7 +138,7 @@ async def copied(url: str) -> float:
     connection = await asyncpg.connect(url)
     try:
         started = time.perf_counter()
-        await connection.copy_from_query(ALL_EVENTS, output=count, format="text", timeout=200)
+        await connection.copy_from_query(ALL_EVENTS, "default", output=count, format="text", timeout=200)
         return size / (time.perf_counter() - started)
     finally:
         await connection.close()
