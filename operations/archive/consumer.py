@@ -28,6 +28,7 @@ class _Partition:
             place = next(self._places, None)
             if place is not None:
                 self._loading = asyncio.create_task(asyncio.to_thread(self._records.load, place))
+                self._loading.add_done_callback(_seen)
         return self._loading
 
     def take(self, count: int) -> list[ConsumerRecord]:
@@ -37,6 +38,12 @@ class _Partition:
             self._waiting = [record for record in loaded if record.offset >= self._offset]
         taken, self._waiting = self._waiting[:count], self._waiting[count:]
         return taken
+
+
+def _seen(loading: asyncio.Task[list[ConsumerRecord]]) -> None:
+    """Looks at a failure: of several that fail at a time, only the first is raised, and asyncio prints the others."""
+    if not loading.cancelled():
+        loading.exception()
 
 
 class ArchiveConsumer:

@@ -8,7 +8,7 @@ old file goes. The files of a partition are rewritten in their order, so that a 
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
 import asyncpg
@@ -17,13 +17,13 @@ from aiokafka.structs import ConsumerRecord
 
 from operations.archive.coverage import Coverage, newer_erasures
 from operations.archive.files.entries import Entry, Replaced
-from operations.archive.files.manifest import checked_manifest
+from operations.archive.files.manifest import Manifest, checked_manifest
 from operations.archive.files.reading import Place, Records
 from operations.archive.files.refusal import ArchiveError
 from operations.archive.files.stores import Store
 from operations.archive.known_ends import check_end
 from operations.archive.running import OnProgress
-from operations.archive.writing import NewFile, Source, Writer
+from operations.archive.writing import DATA, NewFile, Source, Writer
 from operations.rewrite.markers import Marked, Markers
 from operations.rewrite.substitutes import Copy, Substitutes
 
@@ -70,6 +70,7 @@ async def rewrite(
     records = Records(store, manifest)
     writer = Writer(store, manifest, Source(manifest.entries[0].topic, manifest.topic_id))
     newer = await newer_erasures(connection, manifest)
+    removed = await asyncio.to_thread(_removed, writer, manifest)  # first: whoever may not remove files adds none
     try:
         work = _Work(store, records, writer, on_progress)
         marked = await work.marked(connection)
@@ -77,12 +78,31 @@ async def rewrite(
         await work.all(Substitutes(secret, marked.until, products, keeps_counts=True, sealed=marked.sealed))
     finally:
         records.close()
-    removed = await asyncio.to_thread(writer.remove_leftovers)
+    removed += await asyncio.to_thread(writer.remove_leftovers)
     await asyncio.to_thread(store.remove, UNDER_WAY)
     written = writer.written
     changed = sum(len(entry.replaced_offsets) for entry in written) - work.before
-    problems = newer + work.coverage.problems()
+    problems = newer + work.coverage.problems() + await asyncio.to_thread(_left, store, [*manifest.entries, *written])
     return Rewritten(store.place, marked.users, changed, len(written), writer.number, writer.head, removed, problems)
+
+
+def _removed(writer: Writer, manifest: Manifest) -> int:
+    """Removes what a rewrite left that was killed, or was not allowed to remove it. Returns how many files."""
+    writer.remove_last_replaced(manifest)
+    return writer.remove_leftovers()
+
+
+def _left(store: Store, entries: Sequence[Entry]) -> list[str]:
+    """Says so if a replaced file is still there, although its removal was answered well."""
+    replaced = {entries[entry.replaces.number - 1].file for entry in entries if isinstance(entry.replaces, Replaced)}
+    left = sorted(replaced & set(store.names(DATA)))
+    if not left:
+        return []
+    told = (
+        f"{len(left):,} replaced files are still at {store.place}, {left[0]} the first, although their removal was "
+        "answered well: erased users may be in them. Look at the server, and rewrite again."
+    )
+    return [told]
 
 
 def _secret(store: Store) -> bytes:

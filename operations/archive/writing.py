@@ -216,6 +216,12 @@ class Writer:
             self._store.remove(name)
         return len(left)
 
+    def remove_last_replaced(self, manifest: Manifest) -> None:
+        """Removes the file that was replaced last, which a killed rewrite may have left, listed or not."""
+        numbers = [entry.replaces.number for entry in manifest.entries if isinstance(entry.replaces, Replaced)]
+        if numbers:
+            self._store.remove(manifest.entries[numbers[-1] - 1].file)
+
 
 def number_of(name: str) -> int:
     """Returns the number of the entry that a file was written for; 0 if its name has none."""

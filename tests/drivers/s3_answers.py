@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
-Judge = Callable[[str, str], str]  # of a request's method and path: "", "terse", "page", "half" or "lost"
+# Of a request's method and path: "", "terse", "page", "half", "stall", "short", "old", "older", "lost", "gone",
+# "silent", "unread" (its body), a status (such as "403"), or a status with a page as its body ("403 page").
+Judge = Callable[[str, str], str]
 
 PAGE = b"<html>Please sign in.</html>"
 HOP = {"connection", "content-length", "date", "expect", "server", "transfer-encoding"}
@@ -21,6 +23,8 @@ class Answers:
     def __init__(self, endpoint: str) -> None:
         self._target = urlsplit(endpoint).netloc
         self.judge: Judge = lambda _method, _path: ""
+        self.requests: list[tuple[str, str]] = []
+        self.closing = threading.Event()
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -38,7 +42,18 @@ class Answers:
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
 
     def _answer(self, request: BaseHTTPRequestHandler) -> None:
-        body, fate = _body(request), self.judge(request.command, request.path)
+        fate = self.judge(request.command, request.path)
+        self.requests.append((request.command, request.path))
+        if fate == "unread":
+            self.closing.wait()
+            return _hang_up(request)
+        body = _body(request)
+        if fate in {"silent", "gone"}:
+            self.closing.wait(None if fate == "silent" else 0)
+            return _hang_up(request)
+        if fate[:3].isdigit():
+            page = PAGE if fate.endswith("page") else b""
+            return _send(request, int(fate[:3]), {"Content-Type": "text/html"}, page, len(page))
         if fate == "page":  # of a proxy in between
             return _send(request, 200, {"Content-Type": "text/html"}, PAGE, len(PAGE))
         status, headers, answer, length = self._forward(request, body)
@@ -47,8 +62,16 @@ class Answers:
         if fate == "terse":  # as MinIO and Ceph answer: the code, and not which condition
             answer = re.sub(rb"<Condition>.*?</Condition>", b"", answer)
             length = len(answer) if answer else length
-        _send(request, status, headers, answer[: len(answer) // 2] if fate == "half" else answer, length)
-        return _hang_up(request) if fate == "half" else None
+        if fate in {"old", "older"}:  # a listing without its last name, or without any
+            gone = rb"(?s)<Contents>(?:(?!<Contents>).)*</Contents>" + (rb"(?!.*<Contents>)" if fate == "old" else b"")
+            answer = re.sub(gone, b"", answer)
+            length = len(answer)
+        cut = fate in {"half", "stall", "short"} and request.command == "GET"
+        answer = answer[: len(answer) // 2] if cut else answer
+        _send(request, status, headers, answer, len(answer) if fate == "short" and cut else length)
+        if fate == "stall" and cut:
+            self.closing.wait()
+        return _hang_up(request) if fate in {"half", "stall"} and cut else None
 
     def _forward(self, request: BaseHTTPRequestHandler, body: bytes) -> tuple[int, dict[str, str], bytes, int]:
         server = http.client.HTTPConnection(self._target)
@@ -99,6 +122,7 @@ def answers_before(endpoint: str) -> Iterator[Answers]:
     try:
         yield proxy
     finally:
+        proxy.closing.set()
         proxy.server.shutdown()
         proxy.server.server_close()
         thread.join()

@@ -1,26 +1,19 @@
 """The nginx configuration that is shipped, in a real nginx: what it says itself is what the sides would say."""
 
 import json
-import os
 import re
-import shutil
-import signal
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from contracts.erasure import erasure_of
-from footfall.local.embedded import spawn_child
-from tests.architecture.repository import ROOT
 from tests.conftest import Footfall
-from tests.foreign_clients import needed
+from tests.drivers.nginx import nginx_before
 from tests.hostile import connected, send
 from tests.patience import PATIENCE
-from tests.ports import free_port
-from tests.processes import Process, wait_until
+from tests.processes import Process
 from tests.producing import read_topic, start_projector
 from web.protocol.secure_headers import POLICY, SECURE_HEADERS
 
@@ -52,48 +45,8 @@ def front(shared_footfall: Footfall) -> Process:
 @pytest.fixture(scope="module")
 def nginx(front: Process, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of an nginx before `front`, which is both sides."""
-    needed("nginx")
-    program, scratch, port = shutil.which("nginx"), tmp_path_factory.mktemp("nginx"), free_port()
-    assert program is not None
-    found = scratch / "nginx.conf"
-    found.write_text(for_here((ROOT / "deploy" / "nginx.conf").read_text(), httpx.URL(front.url), port, scratch))
-    rights = "user root; " if os.geteuid() == 0 else ""
-    command = [
-        program,
-        "-c",
-        str(found),
-        "-p",
-        str(scratch),
-        "-e",
-        str(scratch / "error.log"),
-        "-g",
-        f"{rights}daemon off;",
-    ]
-    log = scratch / "nginx.log"
-    popen = spawn_child(command, death_signal=signal.SIGTERM, log_path=log)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        wait_until(lambda: popen.poll() is None and listens(url), 30, f"nginx: {log.read_text()}")
+    with nginx_before(front.url, tmp_path_factory.mktemp("nginx")) as url:
         yield url
-    finally:
-        popen.terminate()
-        popen.wait(PATIENCE)
-
-
-def for_here(shipped: str, front: httpx.URL, port: int, scratch: Path) -> str:
-    """The same configuration, with addresses of this machine instead of those of containers."""
-    here = re.sub(r"server (command|query)-side:\d+ resolve", f"server {front.host}:{front.port}", shipped)
-    here = re.sub(r"\n *include /tmp/resolver[^\n]*", "", here)
-    here = here.replace("listen 3000;", f"listen 127.0.0.1:{port};").replace("/tmp/", f"{scratch}/")
-    assert "resolve" not in re.sub("#.*", "", here).replace(str(scratch), "")
-    return here
-
-
-def listens(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/health/front").status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 def told(url: str, sent: bytes) -> tuple[int, dict[str, list[str]], bytes]:

@@ -4,18 +4,15 @@ import contextlib
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from http import HTTPStatus
 from pathlib import Path
 from typing import IO, Any, cast
 from urllib.parse import urlsplit
 
 from operations.archive.files.refusal import ArchiveError
-from operations.archive.files.stores import at_place
+from operations.archive.files.stores import all_there, at_place
 from operations.settings import ArchiveSettings
 
 BLOCK_BYTES = 4 * 1024 * 1024  # that one request reads ahead
-CONNECT_TIMEOUT = 10  # seconds
-READ_TIMEOUT = 60  # seconds
 PROBE = "exclusive-writes"  # a file that shows that the server refuses to write a name twice
 
 NOT_INSTALLED = (
@@ -30,7 +27,7 @@ class Bucket:
         """Raises ArchiveError if the location names no bucket, or what reaches it is not installed."""
         self._root = _root_of(settings.archive_location)
         self.place = f"s3://{self._root}"
-        self._fs = _filesystem(settings)
+        self._fs = _requests(settings)
         self._staging: tempfile.TemporaryDirectory[str] | None = None
 
     def names(self, prefix: str) -> list[str]:
@@ -40,17 +37,17 @@ class Bucket:
         return sorted(name.removeprefix(f"{self._root}/") for name in found)
 
     def read(self, names: list[str]) -> list[bytes]:
-        """Returns the content of small files. Raises FileNotFoundError."""
+        """Returns the content of small files."""
         if not names:
             return []
-        with self._errors(FileNotFoundError):
+        with self._errors(), all_there():
             found = self._fs.cat([self._path(name) for name in names])
         return [found[self._path(name)] for name in names]
 
     def open(self, name: str) -> IO[bytes]:
         """Opens a file to read, at any position. Raises FileNotFoundError."""
         with self._errors(FileNotFoundError):
-            file = self._fs.open(self._path(name), "rb", block_size=BLOCK_BYTES)
+            file = self._fs.opened(self._path(name), BLOCK_BYTES)
         return cast(IO[bytes], _Named(file, self._errors))
 
     def new_file(self, name: str) -> Path:
@@ -73,7 +70,9 @@ class Bucket:
             try:
                 answer = self._fs.pipe_file(self._path(name), content, mode="create")
             except OSError as error:
-                if _is_taken(error):
+                from operations.archive.files.s3_failures import is_taken  # noqa: PLC0415 - an extra
+
+                if is_taken(error):
                     raise FileExistsError(name) from error
                 raise
             if "ETag" not in answer:
@@ -119,10 +118,12 @@ class Bucket:
         with at_place(self.place, *expected):
             try:
                 yield
-            except OSError:
+            except expected:
                 raise
-            except Exception as error:  # of botocore, or of the HTTP client below it: an answer that ends in the middle
-                raise OSError(f"{type(error).__name__}: {error}") from error
+            except Exception as error:
+                from operations.archive.files.s3_failures import told  # noqa: PLC0415 - an extra
+
+                raise OSError(told(error)) from error
 
 
 class _Named:
@@ -147,17 +148,6 @@ class _Named:
         return found
 
 
-def _is_taken(error: OSError) -> bool:
-    """Tells a name that is taken by the answer's code: what more the answer says, each server decides."""
-    from botocore.exceptions import ClientError  # noqa: PLC0415 - an extra
-
-    answered: Any = error.__cause__
-    if not isinstance(answered, ClientError):
-        return False
-    response: Any = getattr(answered, "response")  # noqa: B009 - type checkers do not agree on botocore's types
-    return bool(response["ResponseMetadata"]["HTTPStatusCode"] == HTTPStatus.PRECONDITION_FAILED)
-
-
 def _root_of(location: str) -> str:
     url = urlsplit(location)
     if not url.hostname or url.netloc != url.hostname or url.query or url.fragment:
@@ -165,17 +155,9 @@ def _root_of(location: str) -> str:
     return f"{url.netloc}{url.path}".rstrip("/")
 
 
-def _filesystem(settings: ArchiveSettings) -> Any:
+def _requests(settings: ArchiveSettings) -> Any:
     try:
-        from s3fs import S3FileSystem  # noqa: PLC0415 - an extra, and slow to import
+        from operations.archive.files import s3_requests  # noqa: PLC0415 - an extra, and slow to import
     except ImportError:
         raise ArchiveError(NOT_INSTALLED) from None
-    given = {"endpoint_url": settings.archive_s3_endpoint_url, "region_name": settings.archive_s3_region}
-    return S3FileSystem(
-        key=settings.archive_s3_access_key_id or None,
-        secret=settings.archive_s3_secret_access_key.get_secret_value() or None,
-        client_kwargs={name: value for name, value in given.items() if value},
-        config_kwargs={"connect_timeout": CONNECT_TIMEOUT, "read_timeout": READ_TIMEOUT},
-        skip_instance_cache=True,
-        use_listings_cache=False,
-    )
+    return s3_requests.client(settings)

@@ -29,7 +29,7 @@ class Store(Protocol):
         ...
 
     def read(self, names: list[str]) -> list[bytes]:
-        """Returns the content of small files. Raises FileNotFoundError."""
+        """Returns the content of small files."""
         ...
 
     def open(self, name: str) -> IO[bytes]:
@@ -75,8 +75,8 @@ class Directory:
         return sorted(path.relative_to(self._root).as_posix() for path in found)
 
     def read(self, names: list[str]) -> list[bytes]:
-        """Returns the content of small files. Raises FileNotFoundError."""
-        with at_place(self.place, FileNotFoundError):
+        """Returns the content of small files."""
+        with at_place(self.place), all_there():
             return [(self._root / name).read_bytes() for name in names]
 
     def open(self, name: str) -> IO[bytes]:
@@ -155,3 +155,15 @@ def at_place(place: str, *expected: type[OSError]) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error) or type(error).__name__
         raise ArchiveError(f"The archive at {place} cannot be used: {reason.rstrip('.')}.") from error
+
+
+@contextlib.contextmanager
+def all_there() -> Iterator[None]:
+    """Says of a file that is gone although it was listed, or written, a moment before, how that comes."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise OSError(
+            "a file that was there a moment before is not: another command works on it, or a listing is behind. Run "
+            "the command again"
+        ) from error
