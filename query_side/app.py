@@ -80,6 +80,8 @@ class QuerySide:
         # Who waits for a position has no turn yet.
         self.policies: list[RequestPolicy] = [self._live.policy, Turns(settings.query_pool_size)]
         self.probes = {"postgres": self._postgres_state}
+        if self._cache is not None:
+            self.probes["kept answers"] = self._cache.state
         self.documents = {DOCUMENT: partial(document, catalogue)}
 
     @asynccontextmanager

@@ -1,6 +1,7 @@
 """Aggregates that a real Valkey keeps: never stale to a query with a position, and gone without harm."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -10,6 +11,7 @@ import httpx
 import pytest
 from msgspec.msgpack import encode
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 from valkey.asyncio import Valkey
 
 from query_side.activity.kept_answers import Kept, KeptAnswers
@@ -18,6 +20,7 @@ from query_side.activity.valkey_cache import PREFIX, ValkeyCache
 from query_side.log_positions import read_your_writes
 from query_side.log_positions.positions import Position, TenantPositions
 from query_side.log_positions.read_your_writes import Asked
+from telemetry.health import DependencyState
 from tests.conftest import Footfall
 from tests.drivers.valkey import RunningValkey, running_valkey
 from tests.patience import PATIENCE
@@ -206,6 +209,59 @@ async def joined(world: World, count: int) -> None:
             await asyncio.sleep(0.01)
 
 
+async def test_one_request_in_a_while_waits_for_a_frozen_valkey(valkey: RunningValkey) -> None:
+    cache = ValkeyCache(SecretStr(valkey.url), MINUTE, timeout=0.3)
+
+    async def seconds() -> float:
+        began = time.monotonic()
+        assert await cache.get("key") is None
+        return time.monotonic() - began
+
+    valkey.freeze()
+    try:
+        assert min(await asyncio.gather(*(seconds() for _ in range(4)))) > 0.29
+        cache._reads._until = 0.0  # it has rested
+        waited = await asyncio.gather(*(seconds() for _ in range(20)))
+        assert sorted(waited)[-2] < 0.29 < max(waited)
+        assert "PostgreSQL answers: TimeoutError" in (await cache.state()).detail
+    finally:
+        valkey.thaw()
+    cache._reads._until = cache._writes._until = 0.0
+    await cache.put("key", b"kept", 0.0)
+    assert await cache.get("key") == b"kept"
+    assert await cache.state() == DependencyState(ok=True)
+    await cache.close()
+
+
+@pytest.mark.parametrize("fault", ["full", "replica"])
+async def test_a_valkey_that_takes_nothing_answers_what_it_has_and_is_logged_once(
+    valkey: RunningValkey, fault: str
+) -> None:
+    cache = ValkeyCache(SecretStr(valkey.url), MINUTE, PATIENCE)
+    await cache.put("key", b"kept", 0.0)
+    with capture_logs() as logs:
+        async with Valkey.from_url(valkey.url) as operator:
+            await set_fault(operator, fault, is_there=True)
+            for _ in range(5):
+                await cache.put("other", b"lost", 0.0)
+                assert await cache.get("key") == b"kept"
+                cache._writes._until = 0.0  # it has rested
+            assert "no further answer is kept" in (await cache.state()).detail
+            await set_fault(operator, fault, is_there=False)
+    assert [line["event"] for line in logs] == ["cache_away"]
+    await cache.put("other", b"kept, too", 0.0)
+    assert await cache.get("other") == b"kept, too"
+    assert await cache.state() == DependencyState(ok=True)
+    await cache.close()
+
+
+async def set_fault(operator: Valkey, fault: str, *, is_there: bool) -> None:
+    if fault == "full":
+        await operator.config_set("maxmemory", "1" if is_there else "0")
+    else:
+        await operator.execute_command("REPLICAOF", *(("127.0.0.1", "1") if is_there else ("NO", "ONE")))  # type: ignore[no-untyped-call]
+
+
 async def test_over_http_postgresql_answers_while_valkey_is_away(world: World, valkey: RunningValkey) -> None:
     side = world.footfall.start("query-side", CACHE_URL=valkey.url, CACHE_MAX_AGE_MS=str(MINUTE))
     async with httpx.AsyncClient(base_url=side.url, timeout=PATIENCE) as client:
@@ -231,5 +287,8 @@ async def test_over_http_postgresql_answers_while_valkey_is_away(world: World, v
         await world.project(3, 7)
         assert await views() == 3
         assert await told("away")
+        ready = (await client.get("/health/ready")).json()
+        assert ready["dependencies"]["kept answers"]["ok"]
+        assert "PostgreSQL answers" in ready["dependencies"]["kept answers"]["detail"]
     assert "cache_away" in side.log_text()
     await valkey.start()

@@ -1,6 +1,7 @@
 """Rates over several processes, by a real Valkey: a limit holds for all together, and goes on when Valkey is away."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -13,6 +14,7 @@ from footfall.processes.secrets.secret_files import FileSecret
 from tests.drivers.valkey import RunningValkey, running_valkey
 from tests.patience import PATIENCE
 from web.policies.decisions import Admit
+from web.policies.limits import valkey_rates
 from web.policies.limits.rate_limits import RateLimits, subject_of
 from web.policies.limits.rates import Rate
 from web.policies.limits.valkey_rates import LENT, SharedRates
@@ -34,9 +36,9 @@ Processes = Callable[[int, int], "list[Sharer]"]
 class Sharer:
     """One process, as far as its limits go. Its rounds are run by the test."""
 
-    def __init__(self, url: str, units: int, window: float = LONG) -> None:
-        self.shared = SharedRates(SecretStr(url))
-        self._policy = RateLimits([(Rate("subject", units, window), subject_of)], shared=self.shared)
+    def __init__(self, url: str, units: int, window: float = LONG, clock: Callable[[], float] = time.monotonic) -> None:
+        self.shared = SharedRates(SecretStr(url), clock)
+        self._policy = RateLimits([(Rate("subject", units, window), subject_of)], clock, self.shared)
 
     def admitted(self, number: int, subject: str = "key:1") -> int:
         return sum(isinstance(self._policy(request(subject)), Admit) for _ in range(number))
@@ -123,6 +125,72 @@ async def test_without_valkey_each_process_counts_for_itself_and_then_they_share
     assert (await first.shared.state()).detail == ""
     await round_of([first, second])
     assert first.admitted(10) + second.admitted(10) == 0
+
+
+@pytest.mark.parametrize("fault", ["stopped", "frozen", "full"])
+async def test_who_keeps_to_the_limit_is_not_refused_when_valkey_is_back(
+    valkey: RunningValkey, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    """Half of the limit for a day and longer: most of what could not be told was given back long ago."""
+    now = 0.0
+    monkeypatch.setattr(valkey_rates, "TIMEOUT", 0.2)
+    two = [Sharer(valkey.url, 60, 60.0, lambda: now) for _ in range(2)]
+    await round_of(two)
+    await break_valkey(valkey, fault)
+    for number in range(100):
+        now += 4.0  # in which four units are given back, and two are used
+        assert sum(sharer.admitted(1) for sharer in two) == 2
+        if number % 25 == 0:
+            await round_of(two)
+    for sharer in two:
+        assert (await sharer.shared.state()).detail
+    await mend_valkey(valkey, fault)
+    for _ in range(2):
+        await round_of(two)
+    for _ in range(10):
+        now += 4.0
+        assert sum(sharer.admitted(1) for sharer in two) == 2
+        await round_of(two)
+    for sharer in two:
+        assert not (await sharer.shared.state()).detail
+        await sharer.shared.close()
+
+
+async def break_valkey(valkey: RunningValkey, fault: str) -> None:
+    if fault == "stopped":
+        valkey.stop()
+    elif fault == "frozen":
+        valkey.freeze()
+    else:
+        async with Valkey.from_url(valkey.url) as operator:
+            await operator.config_set("maxmemory", "1")
+
+
+async def mend_valkey(valkey: RunningValkey, fault: str) -> None:
+    if fault == "stopped":
+        await valkey.start()
+    elif fault == "frozen":
+        valkey.thaw()
+    else:
+        async with Valkey.from_url(valkey.url) as operator:
+            await operator.config_set("maxmemory", "0")
+
+
+async def test_what_waits_for_a_valkey_that_is_away_is_bounded(
+    processes: Processes, valkey: RunningValkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(valkey_rates, "MOST_BUCKETS", 100)
+    [one] = processes(1, 80)
+    valkey.stop()
+    for number in range(5):
+        assert sum(one.admitted(1, f"key:{number}-{each}") for each in range(90)) == 90
+        await one.shared.tell()
+    assert len(one.shared._touched) == 100
+    await valkey.start()
+    await one.shared.tell()
+    assert one.shared._touched == []
+    assert one.admitted(1, "key:0-0") == 1
+    assert len(one.shared._touched) == 1, "who was left out is told of again"
 
 
 async def test_rounds_run_while_the_process_serves(valkey: RunningValkey) -> None:

@@ -2,7 +2,8 @@
 
 No request waits for it. What the others let through, a process only knows from the last round. So from one round to the
 next it lends a key no more than a part of its units: a limit is exceeded by no more than that part for each process.
-While Valkey is away, each process goes on by what it has counted itself.
+While Valkey is away, each process goes on by what it has counted itself. Once it is back,
+it is told what is still owed then: the rest was given back meanwhile, as time passed.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ from valkey.exceptions import ValkeyError
 from telemetry.background import running_beside
 from telemetry.health import DependencyState
 from telemetry.logs import get_logger
-from web.policies.limits.rates import Bucket, Buckets
+from web.policies.limits.rates import MOST_BUCKETS, Bucket, Buckets
 
 EVERY = 0.25  # seconds between two rounds
 LENT = 1 / 8  # of a key's units, from one round to the next
@@ -84,18 +85,33 @@ class SharedRates:
     async def tell(self) -> None:
         """One round: tells what was used, and learns what all have used. Never raises."""
         told, self._touched = self._touched[:MOST_KEYS], self._touched[MOST_KEYS:]
-        used = [bucket.untold for _, bucket in told]
+        used = self._owed(told)
         try:
             async with asyncio.timeout(TIMEOUT):
                 await self._follow_the_url()
                 found = await self._told([name_of(*one) for one in told], used)
         except Exception as error:  # noqa: BLE001 - its client's errors are no closed set
-            self._touched = told + self._touched
+            self._touched = self._bounded(told + self._touched)
             self._failed(type(error).__name__)
             return
         self._trouble = ""
         for (buckets, bucket), seconds, ahead in zip(told, used, found, strict=True):
             self._learn(buckets, bucket, seconds, ahead)
+
+    def _owed(self, touched: list[tuple[Buckets, Bucket]]) -> list[float]:
+        """What to tell of each bucket: never more than it owes now, however long nothing could be told."""
+        now = self._clock()
+        for _, bucket in touched:
+            bucket.untold = min(bucket.untold, max(0.0, bucket.full_at - now))
+        return [bucket.untold for _, bucket in touched]
+
+    def _bounded(self, touched: list[tuple[Buckets, Bucket]]) -> list[tuple[Buckets, Bucket]]:
+        """Those to be told of later. Of too many, the ones that were noted last: the others count here alone."""
+        if len(touched) <= MOST_BUCKETS:
+            return touched
+        for _, bucket in touched[:-MOST_BUCKETS]:
+            bucket.untold = 0.0
+        return touched[-MOST_BUCKETS:]
 
     async def _told(self, names: list[str], used: list[float]) -> list[float]:
         if not names:
