@@ -42,3 +42,7 @@ class Remembered(Generic[Key, Value]):
         """Everything that is remembered, as of now."""
         yield from list(self._older.items())
         yield from list(self._newer.items())
+
+    def values(self) -> Iterator[Value]:
+        """Every value that is remembered, as of now."""
+        return (value for _, value in self.items())

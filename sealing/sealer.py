@@ -26,6 +26,7 @@ from telemetry.logs import get_logger
 WATCH = 2.0  # seconds between looks at what was retired
 RETRY = 0.5  # seconds
 LOOK_TIMEOUT = 5.0  # seconds that somebody waits for a key, whatever has to be asked for it
+AT_ONCE = 5_000  # subjects that are given back in one statement
 AHEAD = timedelta(days=3)  # the next month's key is there before the month
 
 ProductOf = Callable[[bytes], bytes]  # JSON of what is to be sealed to the JSON of the product
@@ -56,6 +57,7 @@ class Sealer:
         self._limit = limit
         self._keys: dict[str, bytes] = {}  # the records' key of each subject that is remembered, and perhaps of others
         self._months: dict[str, dict[bytes, bytes]] = {}
+        self._newest: Subject | None = None  # of those that were learned; None: none was
         self._startup_timeout = startup_timeout
         self._next_nonce = nonces().__next__
         self._log = get_logger("sealing")
@@ -73,11 +75,7 @@ class Sealer:
 
     async def state(self) -> DependencyState:
         """For readiness: users that are remembered are served without the store, and no others."""
-        try:
-            await self._store.check()
-        except KeysError as error:
-            return DependencyState(ok=False, detail=str(error))
-        return DependencyState(ok=True)
+        return await self._store.state()
 
     def sealed(self, record: EventRecord) -> EventRecord | None:
         """The record, sealed; None: its user or month is not known yet, see `learn`."""
@@ -120,12 +118,12 @@ class Sealer:
     def _remember(self, key: bytes, known: Known) -> None:
         self._known.put(key, known)
         self._keys[known.subject.subject_id] = key
+        self._newest = newer(self._newest, known.subject)
         if len(self._keys) > 2 * self._limit:
             self._keys = {known.subject.subject_id: key for key, known in self._known.items()}
 
     async def _more_months(self, tenants: Sequence[str]) -> None:
-        now = datetime.now(UTC)
-        wanted = {month_of(now), month_of(now + AHEAD)}
+        wanted = months_needed()
         for tenant in tenants:
             if wanted - {month.decode() for month in self._months.get(tenant, {})}:
                 found = await self._store.months(tenant, wanted)
@@ -140,9 +138,54 @@ class Sealer:
                     while not connection.is_closed():
                         gone, last = await self._store.retired_since(last)
                         self._forget(set(gone))
+                        await self._keep_what_is_remembered()
                         await self._more_months(list(self._months))
                         await asyncio.sleep(WATCH)
             await asyncio.sleep(RETRY)
+
+    async def _keep_what_is_remembered(self) -> None:
+        """Gives back what a store that was restored lacks: of one older than the newest subject, or than a month."""
+        wanted = months_needed()
+        months = [(tenant, name) for tenant, of in self._months.items() for name in wanted if name.encode() in of]
+        newest = None if self._newest is None else self._newest.subject_id
+        if not await self._store.lacks(newest, months):
+            return
+        await self._store.check()  # another deployment's gets nothing
+        await self._store.keep_tenants()
+        for tenant in list(self._months):
+            await self._keep_months(tenant, wanted)
+        remembered = [(user_of(key), known.subject) for key, known in self._known.items()]
+        self._forget(await self._given_back(remembered))
+        self._newest = None
+        for known in self._known.values():
+            self._newest = newer(self._newest, known.subject)
+
+    async def _given_back(self, remembered: Sequence[tuple[User, Subject]]) -> set[str]:
+        """Gives back the subjects that the store lacks. Returns those for which nobody may seal any more.
+
+        A key whose user was erased is destroyed again by the read model's register, as any that a backup brings back.
+        """
+        unusable: set[str] = set()
+        given = 0
+        for start in range(0, len(remembered), AT_ONCE):
+            by_name = {subject.subject_id: (user, subject) for user, subject in remembered[start : start + AT_ONCE]}
+            lacking = await self._store.lacking(by_name)
+            if lacking:
+                unusable |= set(lacking) - await self._store.give_back([by_name[name] for name in lacking])
+                given += len(lacking)
+        self._log.warning("keys_given_back", subjects=given)
+        return unusable
+
+    async def _keep_months(self, tenant: str, wanted: set[str]) -> None:
+        """Gives back a tenant's months. One that somebody else made anew meanwhile is what seals from now on."""
+        mine = {month.decode(): key for month, key in self._months[tenant].items()}
+        found = await self._store.months(tenant, wanted, mine)
+        if any(found.get(month) != mine[month] for month in wanted & mine.keys()):
+            self._log.error("month_key_replaced", tenant_id=tenant)
+            for known in self._known.values():
+                if known.subject.tenant_id == tenant:
+                    known.month = b""
+        self._months[tenant] = {month.encode(): key for month, key in found.items() if key is not None}
 
     def _heard(self, _connection: Any, _process: int, _channel: str, subject_id: str) -> None:
         self._forget({subject_id})
@@ -153,6 +196,17 @@ class Sealer:
             known = None if key is None else self._known.get(key)
             if key is not None and known is not None and known.subject.subject_id == subject_id:
                 self._known.drop(key)
+
+
+def newer(one: Subject | None, other: Subject) -> Subject:
+    """The subject that was made later."""
+    return other if one is None or one.created_at < other.created_at else one
+
+
+def months_needed() -> set[str]:
+    """The months by which events are sealed now and soon."""
+    now = datetime.now(UTC)
+    return {month_of(now), month_of(now + AHEAD)}
 
 
 def user_of(key: bytes) -> User:

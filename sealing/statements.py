@@ -7,19 +7,66 @@ WITH wanted AS (
     SELECT * FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::text[], $5::bytea[])
         AS w(subject_id, tenant_id, user_tag, key_id, wrapped)
 ), known AS (
-    SELECT s.subject_id, s.tenant_id, s.user_tag, s.key_id, s.wrapped FROM key_store.subjects AS s
+    SELECT s.subject_id, s.tenant_id, s.user_tag, s.key_id, s.wrapped, s.created_at FROM key_store.subjects AS s
     JOIN wanted AS w ON s.tenant_id = w.tenant_id AND s.user_tag = w.user_tag WHERE s.retired_at IS NULL
 ), made AS (
     INSERT INTO key_store.subjects (subject_id, tenant_id, user_tag, key_id, wrapped)
     SELECT w.* FROM wanted AS w
     WHERE NOT EXISTS (SELECT FROM known WHERE known.tenant_id = w.tenant_id AND known.user_tag = w.user_tag)
-    ON CONFLICT DO NOTHING RETURNING subject_id, tenant_id, user_tag, key_id, wrapped
+    ON CONFLICT DO NOTHING RETURNING subject_id, tenant_id, user_tag, key_id, wrapped, created_at
 )
 SELECT * FROM known UNION ALL SELECT * FROM made
 """
 OF_SUBJECTS = """
-SELECT subject_id, tenant_id, key_id, wrapped FROM key_store.subjects WHERE subject_id = ANY ($1::uuid[])
-UNION ALL SELECT subject_id, NULL, NULL, NULL FROM key_store.destroyed WHERE subject_id = ANY ($1::uuid[])
+SELECT subject_id, tenant_id, key_id, wrapped, created_at FROM key_store.subjects WHERE subject_id = ANY ($1::uuid[])
+UNION ALL SELECT subject_id, NULL, NULL, NULL, NULL FROM key_store.destroyed WHERE subject_id = ANY ($1::uuid[])
+"""
+LACKING = """
+SELECT w.subject_id FROM unnest($1::uuid[]) AS w(subject_id)
+WHERE NOT EXISTS (SELECT FROM key_store.subjects AS s WHERE s.subject_id = w.subject_id)
+  AND NOT EXISTS (SELECT FROM key_store.destroyed AS d WHERE d.subject_id = w.subject_id)
+"""
+# $1: a subject, or NULL; $2, $3: tenants and months; $4: tenants
+LACKS = """
+SELECT EXISTS (
+    SELECT FROM (SELECT $1::uuid AS subject_id) AS w WHERE subject_id IS NOT NULL
+        AND NOT EXISTS (SELECT FROM key_store.subjects AS s WHERE s.subject_id = w.subject_id)
+        AND NOT EXISTS (SELECT FROM key_store.destroyed AS d WHERE d.subject_id = w.subject_id)
+) OR EXISTS (
+    SELECT FROM unnest($2::text[], $3::text[]) AS w(tenant_id, month)
+    WHERE NOT EXISTS (SELECT FROM key_store.months AS m WHERE m.tenant_id = w.tenant_id AND m.month = w.month)
+) OR EXISTS (
+    SELECT FROM unnest($4::text[]) AS w(tenant_id)
+    WHERE NOT EXISTS (SELECT FROM key_store.tenants AS t WHERE t.tenant_id = w.tenant_id)
+)
+"""
+# A user who has a new subject meanwhile keeps it: the one that is given back can be read, and nobody seals for it.
+GIVE_BACK = """
+INSERT INTO key_store.subjects (subject_id, tenant_id, user_tag, key_id, wrapped, created_at, retired_at)
+SELECT w.*, CASE WHEN EXISTS (
+    SELECT FROM key_store.subjects AS s
+    WHERE s.tenant_id = w.tenant_id AND s.user_tag = w.user_tag AND s.retired_at IS NULL
+) THEN now() END
+FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::text[], $5::bytea[], $6::timestamptz[])
+    AS w(subject_id, tenant_id, user_tag, key_id, wrapped, created_at)
+WHERE NOT EXISTS (SELECT FROM key_store.destroyed AS d WHERE d.subject_id = w.subject_id)
+ON CONFLICT DO NOTHING RETURNING subject_id, retired_at
+"""
+# What `prepare` grants, and whether the session may write at all.
+RIGHTS = """
+WITH needed(place, name) AS (
+    SELECT 'key_store.' || place, name
+    FROM unnest(ARRAY['tenants', 'months', 'subjects', 'erasures', 'destroyed']) AS place,
+         unnest(ARRAY['SELECT', 'INSERT']) AS name
+    UNION ALL VALUES ('key_store.subjects', 'DELETE'), ('key_store.erasures', 'DELETE')
+)
+SELECT current_setting('transaction_read_only')::bool AS read_only, ARRAY(
+    SELECT name || ' on ' || place FROM needed WHERE NOT has_table_privilege(place, name)
+    UNION ALL SELECT 'UPDATE on key_store.subjects'
+    WHERE NOT has_column_privilege('key_store.subjects', 'retired_at', 'UPDATE')
+    UNION ALL SELECT 'UPDATE on key_store.months'
+    WHERE NOT has_column_privilege('key_store.months', 'wrapped', 'UPDATE')
+) AS lacking
 """
 TENANT = """
 WITH made AS (
@@ -32,8 +79,15 @@ MAKE_MONTHS = """
 INSERT INTO key_store.months (tenant_id, month, key_id, wrapped)
 SELECT $1, * FROM unnest($2::text[], $3::text[], $4::bytea[]) ON CONFLICT DO NOTHING
 """
+GIVE_UP_MONTHS = """
+INSERT INTO key_store.months (tenant_id, month, key_id) SELECT $1, unnest($2::text[]), ''
+ON CONFLICT DO NOTHING RETURNING month
+"""
 RETIRE = """
 UPDATE key_store.subjects SET retired_at = now() WHERE tenant_id = $1 AND user_tag = $2 AND retired_at IS NULL
+"""
+RETIRE_AGAIN = """
+UPDATE key_store.subjects SET retired_at = now() WHERE subject_id = ANY ($1::uuid[]) AND retired_at IS NULL
 """
 SUBJECTS_OF_USER = "SELECT subject_id FROM key_store.subjects WHERE tenant_id = $1 AND user_tag = $2"
 NOTE_ERASURE = """

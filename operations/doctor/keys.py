@@ -12,6 +12,7 @@ async def key_findings(keys: Keys) -> list[Finding]:
     store = keys.store
     try:
         await store.open()
+        await store.check_rights()
         stuck = [each for each in await store.pending(OLD) if each.is_old]
     except KeysError as error:
         remedy = "Users that a process remembers are served; others get 503. Check KEY_STORE_URL and TENANT_KEYS."

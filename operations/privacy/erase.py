@@ -37,7 +37,8 @@ from read_model.generations.register import (
 from read_model.pseudonyms import pseudonym, pseudonym_key
 from sealing.errors import KeysError
 from sealing.fences import fence
-from sealing.store import SESSIONS, KeyStore
+from sealing.sessions import SESSIONS
+from sealing.store import KeyStore
 from telemetry.connections import ended_within
 
 POLL = 0.1  # seconds

@@ -13,6 +13,8 @@ from sealing.store import month_of
 NO_STORE = "There is no key store here: KEY_STORE_URL is not set."
 STILL_SEALING = "Events are sealed by the key of this month, so it has to be kept: {} is too late a month to name."
 
+NOT_LOST = "The key store has these months, or they are given up already: {}."
+
 
 async def forget_months(
     settings: PrivacySettings, keys: Keys | None, tenant_id: str, before: str, actor: str
@@ -47,17 +49,30 @@ async def forget_months(
     return found
 
 
-async def give_up(settings: PrivacySettings, keys: Keys | None, subject_ids: Sequence[UUID], actor: str) -> None:
-    """Declares subjects destroyed whose keys are lost: their events become stubs, and the partition goes on.
+async def give_up(
+    settings: PrivacySettings,
+    keys: Keys | None,
+    subject_ids: Sequence[UUID],
+    tenant_id: str,
+    months: Sequence[str],
+    actor: str,
+) -> None:
+    """Declares subjects, or months of a tenant, destroyed whose keys are lost: partitions go on, with stubs.
 
-    Arguments and errors are those of `forget_months`.
+    Other arguments and errors are those of `forget_months`. A month that has a key is refused.
     """
     write = by_url(settings.database_url.get_secret_value())
-    target = f"{len(subject_ids)} subjects"
+    target = ", ".join(filter(None, [f"{len(subject_ids)} subjects" if subject_ids else "", *months]))
     async with (
-        audited(write, "privacy give-up", actor=actor, target=target, refusals=(KeysError,)),
+        audited(write, "privacy give-up", actor=actor, target=target, tenant_id=tenant_id, refusals=(KeysError,)),
         connected_store(keys) as store,
     ):
         if store is None:
             raise KeysError(NO_STORE)
-        await store.destroy(subject_ids)
+        if any(month >= month_of(datetime.now(UTC)) for month in months):
+            raise KeysError(STILL_SEALING.format(max(months)))
+        if subject_ids:
+            await store.destroy(subject_ids)
+        there = set(months) - set(await store.give_up_months(tenant_id, months))
+        if there:
+            raise KeysError(NOT_LOST.format(", ".join(sorted(there))))

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from itertools import starmap
 from typing import Any
 from uuid import UUID
 
@@ -30,6 +31,13 @@ SELECT asked.erasure_id FROM unnest($1::uuid[]) AS asked(erasure_id) WHERE EXIST
         ON marker.topic = here.topic AND marker.partition = here.partition AND marker.erasure_id = asked.erasure_id
     WHERE here.topic = $2 AND (marker.kafka_offset IS NULL OR here.next_offset <= marker.kafka_offset)
 )
+"""
+# Marked, not destroyed, and perhaps no longer pending: a key store that was restored forgot that it was asked.
+NOT_DESTROYED = """
+SELECT erasure_id, array_agg(DISTINCT erased.subject_id) AS subject_ids,
+       min(marker.applied_at) < now() - make_interval(secs => $1) AS is_old
+FROM ops.erased_subjects AS erased JOIN ops.erasures AS marker USING (erasure_id)
+WHERE erased.destroyed_at IS NULL GROUP BY erasure_id
 """
 NOTE_DESTROYED = """
 UPDATE ops.erased_subjects SET destroyed_at = now() WHERE subject_id = ANY ($1::uuid[]) AND destroyed_at IS NULL
@@ -75,7 +83,11 @@ class SealedKeeper:
 async def keep_once(store: KeyStore, connection: Connection) -> None:
     """Destroys what is due. Raises KeysError and asyncpg's errors."""
     await _destroy_again(store, connection)
-    due = await _due(connection, await store.pending(AT_THE_LATEST))
+    registered = list(starmap(Pending, await connection.fetch(NOT_DESTROYED, AT_THE_LATEST)))
+    if registered:
+        await store.retire_again([subject_id for each in registered for subject_id in each.subject_ids])
+    pending = {each.erasure_id: each for each in (*registered, *await store.pending(AT_THE_LATEST))}
+    due = await _due(connection, list(pending.values()))
     if due:
         subject_ids = [subject_id for one in due for subject_id in one.subject_ids]
         await _destroy(store, connection, subject_ids, [one.erasure_id for one in due])

@@ -91,8 +91,7 @@ class Opener:
             async with pool.acquire() as connection:
                 await self._learn(openings, unknown, records[0].topic, connection)
                 await self._learn_markers(markers, connection)
-        await self._prepare(openings, cuts)
-        done = iter(self._all_opened(records, cuts, openings))
+        done = iter(await self._all_opened(records, cuts, openings))
         return {position: list(islice(done, len(found))) for position, found in part.items()}
 
     async def opened_records(
@@ -103,8 +102,7 @@ class Opener:
         cuts = _cuts(records)
         openings, unknown = self._remembered(cuts)
         await self._learn(openings, unknown, records[0].topic if records else "", connection)
-        await self._prepare(openings, cuts)
-        return self._all_opened(records, cuts, openings)
+        return await self._all_opened(records, cuts, openings)
 
     def _remembered(self, cuts: Sequence[Cut | None]) -> tuple[Openings, list[str]]:
         """What is known of the subjects, and those of which nothing is."""
@@ -130,7 +128,7 @@ class Opener:
         if missing:
             raise KeysMissingError(
                 f"The key store has no key of {len(missing)} subjects ({', '.join(missing[:EXAMPLES])}), and nobody"
-                " destroyed them: restore a newer backup of it, or give them up (docs/privacy.md)."
+                " destroyed them: restore a newer backup of it, or give them up (docs/sealed-log.md)."
             )
         for name in unknown:
             key, of_register = keys.get(name), erased.get(name)
@@ -159,7 +157,7 @@ class Opener:
         if month not in of_tenant:
             raise KeysMissingError(
                 f"The key store has no key of month {month.decode(errors='replace')} of tenant {subject.tenant_id}, and"
-                " nobody destroyed it: restore a newer backup of it (docs/privacy.md)."
+                " nobody destroyed it: restore a newer backup of it, or give the month up (docs/sealed-log.md)."
             )
         key = of_tenant[month]
         return None if key is None else cipher_of(subject.key, key)
@@ -181,7 +179,31 @@ class Opener:
             elif self._erased.get(erasure_id) is None:
                 self._erased.put(erasure_id, Erased(None, registered.get(erasure_id)))
 
-    def _all_opened(
+    async def _all_opened(
+        self, records: Sequence[KafkaRecord], cuts: Sequence[Cut | None], openings: Openings
+    ) -> list[KafkaRecord]:
+        """A seal that does not fit is looked at once more, with the keys that the store has now."""
+        await self._prepare(openings, cuts)
+        found = self._by_what_is_known(records, cuts, openings)
+        broken = {one.subject_id for one, record in zip(cuts, found, strict=True) if one and is_broken(record)}
+        if not broken:
+            return found
+        await self._learn_again(openings, broken)
+        return self._by_what_is_known(records, cuts, openings)
+
+    async def _learn_again(self, openings: Openings, names: Iterable[bytes]) -> None:
+        """Replaces remembered keys: a store that was restored may have others. Other lanes find the old or the new."""
+        keys = await self._store.keys_of(name.decode() for name in names)
+        for tenant_id in {key.tenant_id for key in keys.values() if isinstance(key, Subject)}:
+            self._months.pop(tenant_id, None)
+        for name, key in keys.items():
+            opening = openings[name.encode()]
+            if isinstance(key, Subject):
+                for month in list(opening.ciphers):
+                    opening.ciphers[month] = await self._cipher(key, month)
+                opening.subject = key
+
+    def _by_what_is_known(
         self, records: Sequence[KafkaRecord], cuts: Sequence[Cut | None], openings: Openings
     ) -> list[KafkaRecord]:
         return [
@@ -248,6 +270,11 @@ class Unsealed:
 
 
 UNSEALED = Unsealed()
+
+
+def is_broken(record: KafkaRecord) -> bool:
+    """Whether the record's seal fits no key."""
+    return isinstance(record, OpenedRecord) and record.problem == BROKEN
 
 
 def _cuts(records: Sequence[KafkaRecord]) -> list[Cut | None]:

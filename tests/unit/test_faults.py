@@ -11,7 +11,7 @@ from brokers.troubles import Trouble, told
 from projector.sealed.parts import opened_part
 from projector.writing.failure import Failure, OpenerFaultError, kind_of, name_of
 from sealing.errors import KeyStoreAwayError
-from sealing.store import _talking
+from sealing.sessions import _talking
 from telemetry.health import trouble_of
 
 

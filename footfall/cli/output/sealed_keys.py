@@ -43,12 +43,14 @@ def forget_months(tenant: str, before: str, actor: str | None, *, ask: bool) -> 
     click.echo(f"Keys destroyed: {', '.join(found) or 'none'}.")
 
 
-def give_up(subjects: Sequence[UUID], actor: str | None, *, ask: bool) -> None:
-    """Declares subjects destroyed."""
+def give_up(subjects: Sequence[UUID], tenant: str, months: Sequence[str], actor: str | None, *, ask: bool) -> None:
+    """Declares subjects, or months of a tenant, destroyed."""
+    of_tenant = f"{', '.join(months)} of tenant {tenant}" if months else ""
+    what = " and ".join(filter(None, [f"{len(subjects)} subjects" if subjects else "", of_tenant]))
     if ask:
-        click.confirm(f"Give up {len(subjects)} subjects for ever?", abort=True, err=True)
-    _answer(lambda settings, keys: sealed_keys.give_up(settings, keys, subjects, actor or actor_name()))
-    click.echo(f"{len(subjects)} subjects are given up; their events are stubs from now on.")
+        click.confirm(f"Give up {what} for ever?", abort=True, err=True)
+    _answer(lambda settings, keys: sealed_keys.give_up(settings, keys, subjects, tenant, months, actor or actor_name()))
+    click.echo(f"Given up: {what}. Their events are stubs from now on.")
 
 
 def _answer(do: Callable[[PrivacySettings, Keys | None], Coroutine[Any, Any, Found]]) -> Found:

@@ -52,21 +52,30 @@ def privacy_forget_months(tenant: str, before: str, actor: str | None, yes: bool
 
 @click.command("give-up")
 @state_dir_option
-@click.argument("subjects", metavar="SUBJECT..", nargs=-1, required=True, type=click.UUID)
+@click.argument("subjects", metavar="[SUBJECT]..", nargs=-1, type=click.UUID)
+@click.option("--month", "months", multiple=True, metavar="MONTH", help="A month whose key is lost, such as 2026-01.")
+@tenant_option
 @actor_option
 @yes_option
-def privacy_give_up(subjects: tuple[UUID, ...], actor: str | None, yes: bool) -> None:
-    """Give up subjects whose keys are lost, so that a partition that stopped for them goes on.
+def privacy_give_up(
+    subjects: tuple[UUID, ...], months: tuple[str, ...], tenant: str, actor: str | None, yes: bool
+) -> None:
+    """Give up subjects, or months of a tenant, whose keys are lost, so that a partition that stopped for them goes on.
 
     Their events become those of nobody, for ever, also if a backup with the keys is found.
 
     \b
     Example:
       footfall privacy give-up 5f0c3a51-29f1-4b7e-9d56-0f4f6a3d2c11
+      footfall privacy give-up --tenant acme --month 2026-01
     """
     from footfall.cli.output.sealed_keys import give_up
 
-    give_up(subjects, actor, ask=not yes)
+    if not subjects and not months:
+        raise click.UsageError("Name subjects, or a --month.")
+    if not all(map(MONTH.fullmatch, months)):
+        raise click.UsageError("A month is written 2026-01.")
+    give_up(subjects, tenant, months, actor, ask=not yes)
 
 
 SEALED_COMMANDS = (privacy_prepare, privacy_forget_months, privacy_give_up)
