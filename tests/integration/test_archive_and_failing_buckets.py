@@ -1,5 +1,6 @@
 """`footfall archive` and a server of S3 that fails: each request ends, says what to do, and a second run goes on."""
 
+import asyncio
 import gc
 import itertools
 import socket
@@ -115,6 +116,25 @@ def test_an_upload_that_nobody_takes_ends(server: Answers, tmp_path: Path) -> No
     (tmp_path / "large").write_bytes(bytes(40_000_000))
     with patch.object(s3_requests, "SLOWEST_UPLOAD", 1e9), pytest.raises(ArchiveError, match=r"no answer.*for 2 s"):
         store_at(server.url).publish(tmp_path / "large", "records/1")
+
+
+def test_a_store_that_is_left_while_a_loop_runs_closes_its_connections_in_their_own(
+    server: Answers, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = store_at(server.url)
+    assert store.names("") == []
+    left = [store]
+    del store
+
+    async def leave() -> None:
+        left.clear()
+        gc.collect()
+        await asyncio.sleep(0)  # a task that was begun here would end here
+        await asyncio.sleep(0)
+
+    asyncio.run(leave())
+    gc.collect()
+    assert "never retrieved" not in caplog.text
 
 
 def every(number: int, *fates: str) -> Callable[[str, str], str]:

@@ -50,6 +50,17 @@ class Requests(S3FileSystem):  # type: ignore[misc] # s3fs has no types
         super().__init__(**options)
         self._places = asyncio.Semaphore(READS_AT_ONCE)
 
+    @staticmethod
+    def close_session(loop: asyncio.AbstractEventLoop | None, s3: Any) -> None:
+        """Closes the connections in the loop that has them. s3fs does it in whichever runs at the last use."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            S3FileSystem.close_session(loop, s3)
+        else:
+            if loop is not None and loop.is_running():
+                asyncio.run_coroutine_threadsafe(s3.__aexit__(None, None, None), loop)
+
     def give_up(self, error: Exception) -> GivenUpError:
         """Returns what every request raises from now on."""
         self._given_up = self._given_up or GivenUpError(f"{told(error)}. It was tried for {GIVE_UP_AFTER:.0f} s")
