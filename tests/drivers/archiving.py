@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
+from uuid import uuid4
 
 import pyarrow.parquet as pq
 from click.testing import CliRunner
@@ -76,13 +77,11 @@ class Bucket:
         client = {"endpoint_url": self.settings["ARCHIVE_S3_ENDPOINT_URL"], "region_name": "us-east-1"}
         self._fs = S3FileSystem(key="a", secret="b", client_kwargs=client, use_listings_cache=False)
         self._fs.call_s3("create_bucket", Bucket="events")
-        self._folder = 0
         self.place = ""
 
     def new_folder(self) -> None:
-        """Goes on in an empty folder."""
-        self._folder += 1
-        self.place = f"s3://events/archive-{self._folder}"
+        """Goes on in an empty folder. All servers of one process share what they store."""
+        self.place = f"s3://events/archive-{uuid4()}"
 
     def names(self, folder: str) -> list[str]:
         """The objects below a folder of the archive."""
@@ -100,7 +99,8 @@ class Bucket:
 
     def make_folder(self, name: str) -> None:
         """Makes an object that stands for a folder."""
-        self._fs.call_s3("put_object", Bucket="events", Key=f"archive-{self._folder}/{name}", Body=b"")
+        folder = self.place.removeprefix("s3://events/")
+        self._fs.call_s3("put_object", Bucket="events", Key=f"{folder}/{name}", Body=b"")
 
     def hide_newest_entry(self) -> Callable[[], None]:
         """Removes the last entry of the manifest; what it returns puts it back."""
