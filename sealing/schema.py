@@ -12,6 +12,9 @@ CREATE TABLE IF NOT EXISTS key_store.months (
     tenant_id text NOT NULL, month text NOT NULL, key_id text NOT NULL, wrapped bytea,
     PRIMARY KEY (tenant_id, month)
 );
+-- made_anew_at: an older key of the month may be lost. older_given_up: what that one sealed is read as stubs.
+ALTER TABLE key_store.months ADD COLUMN IF NOT EXISTS made_anew_at timestamptz,
+    ADD COLUMN IF NOT EXISTS older_given_up boolean NOT NULL DEFAULT false;
 CREATE TABLE IF NOT EXISTS key_store.subjects (
     subject_id uuid PRIMARY KEY, tenant_id text NOT NULL, user_tag bytea NOT NULL,
     key_id text NOT NULL, wrapped bytea NOT NULL,
@@ -34,7 +37,7 @@ END $$;
 GRANT USAGE ON SCHEMA key_store TO footfall_keys;
 GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA key_store TO footfall_keys;
 GRANT UPDATE (retired_at) ON key_store.subjects TO footfall_keys;
-GRANT UPDATE (wrapped) ON key_store.months TO footfall_keys;
+GRANT UPDATE (wrapped, older_given_up) ON key_store.months TO footfall_keys;
 GRANT DELETE ON key_store.subjects, key_store.erasures TO footfall_keys
 """
 

@@ -2,10 +2,13 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
+from uuid import UUID
 
 import msgspec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -15,9 +18,10 @@ from contracts.record import TENANT_SEPARATOR, EventRecord, key_of
 from contracts.sealed.events import clear_part, naming, sealed_record, unsealed_parts
 from contracts.types import is_product
 from sealing.cipher import cipher_of, nonces
-from sealing.errors import KeysError, KeyStoreAwayError
+from sealing.errors import KeysError, KeyStoreAwayError, WrongTenantKeysError
+from sealing.months import Month, month_of, months_kept, months_needed
 from sealing.remembered import Remembered
-from sealing.store import KeyStore, Subject, User, month_of
+from sealing.store import KeyStore, Subject, User
 from telemetry.background import running_beside
 from telemetry.connections import once_there
 from telemetry.health import DependencyState
@@ -27,10 +31,11 @@ WATCH = 2.0  # seconds between looks at what was retired
 RETRY = 0.5  # seconds
 LOOK_TIMEOUT = 5.0  # seconds that somebody waits for a key, whatever has to be asked for it
 AT_ONCE = 5_000  # subjects that are given back in one statement
-AHEAD = timedelta(days=3)  # the next month's key is there before the month
+COMPARED = 1_000  # subjects that were retired last: if the store has one of them as if it were not, it was restored
 
 ProductOf = Callable[[bytes], bytes]  # JSON of what is to be sealed to the JSON of the product
 NO_PRODUCT = b"null"
+CLOCK = "Is the clock of this machine right? Nobody can destroy the key of a month that is not over."
 
 
 class Known:
@@ -58,6 +63,9 @@ class Sealer:
         self._keys: dict[str, bytes] = {}  # the records' key of each subject that is remembered, and perhaps of others
         self._months: dict[str, dict[bytes, bytes]] = {}
         self._newest: Subject | None = None  # of those that were learned; None: none was
+        self._gone: dict[str, None] = {}  # subjects for which nobody may seal any more, the last that were heard of
+        self._destroyed: set[Month] = set()
+        self._wrong_keys = ""  # what the last look said of the tenant keys
         self._startup_timeout = startup_timeout
         self._next_nonce = nonces().__next__
         self._log = get_logger("sealing")
@@ -75,7 +83,9 @@ class Sealer:
 
     async def state(self) -> DependencyState:
         """For readiness: users that are remembered are served without the store, and no others."""
-        return await self._store.state()
+        found = await self._store.state()
+        trouble = self._wrong_keys or _destroyed_now(self._destroyed)
+        return DependencyState(ok=False, detail=trouble) if found.ok and trouble else found
 
     def sealed(self, record: EventRecord) -> EventRecord | None:
         """The record, sealed; None: its user or month is not known yet, see `learn`."""
@@ -104,16 +114,26 @@ class Sealer:
             async with asyncio.timeout(LOOK_TIMEOUT):
                 await self._learn(records)
         except (KeysError, TimeoutError) as error:
-            self._log.error("keys_not_learned", error=type(error).__name__, events=len(records))
+            self._wrong_keys = str(error) if isinstance(error, WrongTenantKeysError) else self._wrong_keys
+            self._log.error("keys_not_learned", error=type(error).__name__, detail=str(error), events=len(records))
             return False
+        self._wrong_keys = ""
         return True
 
     async def _learn(self, records: Sequence[EventRecord]) -> None:
         keys = {record.key: user_of(record.key) for record in records if self._known.get(record.key) is None}
         await self._more_months(sorted({user_of(record.key)[0] for record in records}))
-        found = await self._store.learn(list(keys.values())) if keys else {}
+        found = await self._usable(list(keys.values())) if keys else {}
         for key, user in keys.items():
             self._remember(key, Known(found[user]))
+
+    async def _usable(self, users: Sequence[User]) -> dict[User, Subject]:
+        """The users' subjects. One that is known to be retired came back with an old backup: the user gets another."""
+        found = await self._store.learn(users)
+        while back := [user for user, one in found.items() if one.subject_id in self._gone]:
+            await self._retire_again()
+            found |= await self._store.learn(back)
+        return found
 
     def _remember(self, key: bytes, known: Known) -> None:
         self._known.put(key, known)
@@ -126,17 +146,29 @@ class Sealer:
         wanted = months_needed()
         for tenant in tenants:
             if wanted - {month.decode() for month in self._months.get(tenant, {})}:
-                found = await self._store.months(tenant, wanted)
-                self._months[tenant] = {month.encode(): key for month, key in found.items() if key is not None}
+                self._learned(tenant, await self._store.months.of(tenant, wanted))
+
+    def _learned(self, tenant: str, found: Mapping[str, bytes | None]) -> None:
+        self._months[tenant] = {month.encode(): key for month, key in found.items() if key is not None}
+        self._note_destroyed((tenant, month) for month, key in found.items() if key is None)
+
+    def _note_destroyed(self, months: Iterable[Month]) -> None:
+        """Nobody seals by a month's key that was destroyed: what it seals could never be read."""
+        for tenant, month in set(months) - self._destroyed:
+            self._destroyed.add((tenant, month))
+            if month in months_needed():
+                self._log.error("month_key_destroyed", tenant_id=tenant, month=month, remedy=CLOCK)
 
     async def _watch(self) -> None:
         """Forgets, for ever, the subjects that are retired: by a notice at once, and by a look every few seconds."""
-        last: datetime | None = None
+        last, looked_at = None, time.monotonic()
         while True:
             with contextlib.suppress(KeysError):
                 async with self._store.listening(self._heard) as connection:
                     while not connection.is_closed():
-                        gone, last = await self._store.retired_since(last)
+                        asked_at = time.monotonic()
+                        gone, last = await self._store.retired_since(last, asked_at - looked_at)
+                        looked_at = asked_at
                         self._forget(set(gone))
                         await self._keep_what_is_remembered()
                         await self._more_months(list(self._months))
@@ -145,20 +177,31 @@ class Sealer:
 
     async def _keep_what_is_remembered(self) -> None:
         """Gives back what a store that was restored lacks: of one older than the newest subject, or than a month."""
-        wanted = months_needed()
-        months = [(tenant, name) for tenant, of in self._months.items() for name in wanted if name.encode() in of]
+        kept = months_kept()
+        months = [(tenant, name) for tenant, of in self._months.items() for name in kept if name.encode() in of]
+        self._drop_months(await self._store.months.destroyed_of(months))
+        await self._store.note_again()
+        if await self._store.unretired(list(islice(reversed(self._gone), COMPARED))):
+            await self._retire_again()
         newest = None if self._newest is None else self._newest.subject_id
         if not await self._store.lacks(newest, months):
             return
         await self._store.check()  # another deployment's gets nothing
         await self._store.keep_tenants()
         for tenant in list(self._months):
-            await self._keep_months(tenant, wanted)
+            await self._keep_months(tenant, kept)
         remembered = [(user_of(key), known.subject) for key, known in self._known.items()]
-        self._forget(await self._given_back(remembered))
+        self._drop(await self._given_back(remembered))
         self._newest = None
         for known in self._known.values():
             self._newest = newer(self._newest, known.subject)
+
+    async def _retire_again(self) -> None:
+        """A backup from before erasures has their subjects as if nobody had retired them."""
+        gone = [UUID(subject_id) for subject_id in self._gone]
+        for start in range(0, len(gone), AT_ONCE):
+            await self._store.retire_again(gone[start : start + AT_ONCE])
+        self._log.warning("subjects_retired_again", subjects=len(gone))
 
     async def _given_back(self, remembered: Sequence[tuple[User, Subject]]) -> set[str]:
         """Gives back the subjects that the store lacks. Returns those for which nobody may seal any more.
@@ -176,22 +219,38 @@ class Sealer:
         self._log.warning("keys_given_back", subjects=given)
         return unusable
 
-    async def _keep_months(self, tenant: str, wanted: set[str]) -> None:
+    async def _keep_months(self, tenant: str, kept: set[str]) -> None:
         """Gives back a tenant's months. One that somebody else made anew meanwhile is what seals from now on."""
-        mine = {month.decode(): key for month, key in self._months[tenant].items()}
-        found = await self._store.months(tenant, wanted, mine)
-        if any(found.get(month) != mine[month] for month in wanted & mine.keys()):
+        mine = {month.decode(): key for month, key in self._months[tenant].items() if month.decode() in kept}
+        found = await self._store.months.of(tenant, months_needed() | mine.keys(), mine)
+        if any(found[month] != key for month, key in mine.items()):
             self._log.error("month_key_replaced", tenant_id=tenant)
-            for known in self._known.values():
-                if known.subject.tenant_id == tenant:
-                    known.month = b""
-        self._months[tenant] = {month.encode(): key for month, key in found.items() if key is not None}
+            self._make_ciphers_anew(tenant)
+        self._learned(tenant, found)
+
+    def _drop_months(self, destroyed: Sequence[Month]) -> None:
+        for tenant, month in destroyed:
+            self._months[tenant].pop(month.encode(), None)
+            self._make_ciphers_anew(tenant)
+        self._note_destroyed(destroyed)
+
+    def _make_ciphers_anew(self, tenant: str) -> None:
+        for known in self._known.values():
+            if known.subject.tenant_id == tenant:
+                known.month = b""
 
     def _heard(self, _connection: Any, _process: int, _channel: str, subject_id: str) -> None:
         self._forget({subject_id})
 
     def _forget(self, gone: set[str]) -> None:
-        for subject_id in gone:
+        """Nobody seals for these any more."""
+        self._gone |= dict.fromkeys(gone)
+        while len(self._gone) > self._limit:
+            del self._gone[next(iter(self._gone))]
+        self._drop(gone)
+
+    def _drop(self, subject_ids: Iterable[str]) -> None:
+        for subject_id in subject_ids:
             key = self._keys.pop(subject_id, None)
             known = None if key is None else self._known.get(key)
             if key is not None and known is not None and known.subject.subject_id == subject_id:
@@ -203,10 +262,12 @@ def newer(one: Subject | None, other: Subject) -> Subject:
     return other if one is None or one.created_at < other.created_at else one
 
 
-def months_needed() -> set[str]:
-    """The months by which events are sealed now and soon."""
-    now = datetime.now(UTC)
-    return {month_of(now), month_of(now + AHEAD)}
+def _destroyed_now(months: Iterable[Month]) -> str:
+    """What readiness says of months by which this process would seal now; empty: there is nothing to say."""
+    of = sorted(tenant for tenant, month in months if month == month_of(datetime.now(UTC)))
+    return (
+        f"The key of this month of tenant {of[0]} is destroyed, so nothing can be sealed for it. {CLOCK}" if of else ""
+    )
 
 
 def user_of(key: bytes) -> User:

@@ -22,6 +22,7 @@ REMEDIES = {
     "42P01": PREPARE,
     "3F000": PREPARE,
     "42501": PREPARE,
+    "42703": PREPARE,
     "25006": READ_ONLY,
     "28000": SIGN_IN,
     "28P01": SIGN_IN,

@@ -65,7 +65,8 @@ SELECT current_setting('transaction_read_only')::bool AS read_only, ARRAY(
     UNION ALL SELECT 'UPDATE on key_store.subjects'
     WHERE NOT has_column_privilege('key_store.subjects', 'retired_at', 'UPDATE')
     UNION ALL SELECT 'UPDATE on key_store.months'
-    WHERE NOT has_column_privilege('key_store.months', 'wrapped', 'UPDATE')
+    WHERE NOT (has_column_privilege('key_store.months', 'wrapped', 'UPDATE')
+        AND has_column_privilege('key_store.months', 'older_given_up', 'UPDATE'))
 ) AS lacking
 """
 TENANT = """
@@ -75,9 +76,32 @@ WITH made AS (
 SELECT * FROM made UNION ALL SELECT * FROM key_store.tenants WHERE tenant_id = $1
 """
 MONTHS = "SELECT month, key_id, wrapped FROM key_store.months WHERE tenant_id = $1"
+# A month's key is made before the month. One that is made in it, of a tenant who is known, may replace a lost one.
 MAKE_MONTHS = """
-INSERT INTO key_store.months (tenant_id, month, key_id, wrapped)
-SELECT $1, * FROM unnest($2::text[], $3::text[], $4::bytea[]) ON CONFLICT DO NOTHING
+INSERT INTO key_store.months (tenant_id, month, key_id, wrapped, made_anew_at)
+SELECT $1, w.month, w.key_id, w.wrapped, CASE
+    WHEN w.is_new AND w.month <= to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM')
+        AND EXISTS (SELECT FROM key_store.tenants AS t WHERE t.tenant_id = $1) THEN now()
+END FROM unnest($2::text[], $3::text[], $4::bytea[], $5::bool[]) AS w(month, key_id, wrapped, is_new)
+ON CONFLICT DO NOTHING
+"""
+ONE_MONTH_OF_EACH_KEY = """
+SELECT DISTINCT ON (tenant_id, key_id) tenant_id, month, key_id, wrapped FROM key_store.months
+WHERE wrapped IS NOT NULL ORDER BY tenant_id, key_id, month DESC
+"""
+DESTROYED_MONTHS = """
+SELECT m.tenant_id, m.month FROM key_store.months AS m
+JOIN unnest($1::text[], $2::text[]) AS w(tenant_id, month) USING (tenant_id, month) WHERE m.wrapped IS NULL
+"""
+MADE_ANEW = """
+SELECT month, made_anew_at, older_given_up FROM key_store.months WHERE tenant_id = $1 AND made_anew_at IS NOT NULL
+"""
+DESTROY_MONTHS = """
+UPDATE key_store.months SET wrapped = NULL WHERE tenant_id = $1 AND month < $2 AND wrapped IS NOT NULL RETURNING month
+"""
+GIVE_UP_OLDER = """
+UPDATE key_store.months SET older_given_up = true
+WHERE tenant_id = $1 AND month = ANY ($2::text[]) AND made_anew_at IS NOT NULL AND NOT older_given_up RETURNING month
 """
 GIVE_UP_MONTHS = """
 INSERT INTO key_store.months (tenant_id, month, key_id) SELECT $1, unnest($2::text[]), ''
@@ -92,11 +116,23 @@ UPDATE key_store.subjects SET retired_at = now() WHERE subject_id = ANY ($1::uui
 SUBJECTS_OF_USER = "SELECT subject_id FROM key_store.subjects WHERE tenant_id = $1 AND user_tag = $2"
 NOTE_ERASURE = """
 INSERT INTO key_store.erasures (erasure_id, tenant_id, subject_ids, key_id, wrapped) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT DO NOTHING
 """
+# An erasure that is done is not there either, but its subjects are destroyed.
+LOST_ERASURES = """
+SELECT w.erasure_id FROM unnest($1::uuid[], $2::uuid[]) AS w(erasure_id, subject_id)
+WHERE NOT EXISTS (SELECT FROM key_store.erasures AS e WHERE e.erasure_id = w.erasure_id)
+  AND NOT EXISTS (SELECT FROM key_store.destroyed AS d WHERE d.subject_id = w.subject_id)
+"""
+UNRETIRED = "SELECT subject_id FROM key_store.subjects WHERE subject_id = ANY ($1::uuid[]) AND retired_at IS NULL"
+# $1: the store's time at the look before, or NULL; $2: seconds since then. Another server's clock may be another.
 RETIRED_SINCE = """
-SELECT subject_id, now() AS asked_at FROM key_store.subjects WHERE retired_at > $1::timestamptz - interval '1 minute'
+WITH since AS (
+    SELECT least($1::timestamptz, now() - make_interval(secs => $2)) - interval '1 minute' AS moment
+)
+SELECT subject_id, now() AS asked_at FROM key_store.subjects WHERE retired_at > (SELECT moment FROM since)
 UNION ALL
-SELECT subject_id, now() FROM key_store.destroyed WHERE destroyed_at > $1::timestamptz - interval '1 minute'
+SELECT subject_id, now() FROM key_store.destroyed WHERE destroyed_at > (SELECT moment FROM since)
 UNION ALL SELECT NULL, now()
 """
 ERASURE_KEYS = (

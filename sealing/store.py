@@ -2,22 +2,22 @@
 
 import hmac
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from hashlib import sha256
-from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import asyncpg
 import msgspec
 
-from contracts.sealed.events import MONTH
 from read_model.connecting.database_url import Url
 from sealing import statements as sql
 from sealing.cipher import new_key
 from sealing.errors import KeysError, KeyStoreAwayError
+from sealing.months import MonthKeys
 from sealing.sessions import PREPARE, READ_ONLY, Heard, Sessions
 from sealing.tenant_keys import TenantKeys, Wrapped
 from telemetry.health import DependencyState
@@ -25,6 +25,7 @@ from telemetry.health import DependencyState
 RETIRED = "footfall_retired"  # the channel that tells of subjects nobody may seal for any more
 
 User = tuple[str, str]  # tenant and user id
+ERASURES = 1_000  # that one process remembers
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -59,6 +60,16 @@ class Erasing(msgspec.Struct, frozen=True):
     key: bytes
 
 
+class Noted(NamedTuple):
+    """An erasure as the store has it."""
+
+    erasure_id: UUID
+    tenant_id: str
+    subject_ids: list[UUID]
+    key_id: str
+    wrapped: bytes
+
+
 def new_subject_id() -> UUID:
     """A random subject id."""
     return UUID(bytes=os.urandom(16), version=4)
@@ -70,7 +81,9 @@ class KeyStore:
     def __init__(self, url: Url, keys: TenantKeys, application: str) -> None:
         self._keys = keys
         self._sessions = Sessions(url, application)
+        self.months = MonthKeys(self._sessions, keys)
         self._index_keys: dict[str, bytes] = {}
+        self._noted: deque[Noted] = deque(maxlen=ERASURES)  # erasures that were begun here, of users who have a subject
 
     async def open(self) -> None:
         """Connects, and checks the tenant keys. Raises KeyStoreAwayError or WrongTenantKeysError."""
@@ -85,6 +98,7 @@ class KeyStore:
         """Whether it answers, and the tenant keys are its own."""
         for row in await self._sessions.fetch("SELECT tenant_id, key_id, wrapped FROM key_store.tenants"):
             self._keys.unwrap(row["tenant_id"], "index", Wrapped(row["key_id"], row["wrapped"]))
+        await self.months.check()
 
     async def state(self) -> DependencyState:
         """For readiness: it may answer, with our tenant keys, and still serve no new user."""
@@ -176,28 +190,6 @@ class KeyStore:
             row["created_at"],
         )
 
-    async def months(
-        self, tenant_id: str, wanted: Iterable[str] = (), mine: Mapping[str, bytes] = MappingProxyType({})
-    ) -> dict[str, bytes | None]:
-        """The tenant's keys by month. None: it is destroyed.
-
-        Of `wanted` those that are not there are made; or given back, where `mine` has them.
-        """
-        rows = await self._sessions.fetch(sql.MONTHS, tenant_id)
-        new = sorted(set(wanted) - {row["month"] for row in rows})
-        if new:
-            keys = [self._keys.wrap(tenant_id, f"month {month}", mine.get(month) or new_key()) for month in new]
-            await self._sessions.execute(
-                sql.MAKE_MONTHS, tenant_id, new, [key.key_id for key in keys], [key.text for key in keys]
-            )
-            rows = await self._sessions.fetch(sql.MONTHS, tenant_id)
-        return {row["month"]: self._month(tenant_id, row) for row in rows}
-
-    def _month(self, tenant_id: str, row: asyncpg.Record) -> bytes | None:
-        if row["wrapped"] is None:
-            return None
-        return self._keys.unwrap(tenant_id, f"month {row['month']}", Wrapped(row["key_id"], row["wrapped"]))
-
     async def retire(self, user: User, erasure_id: UUID) -> Erasing:
         """The fence of an erasure: from now on nobody seals for these subjects, and the user gets a new one."""
         tenant_id, tag, key = user[0], await self._tag(user), new_key()
@@ -206,23 +198,42 @@ class KeyStore:
             await connection.execute(sql.RETIRE, tenant_id, tag)
             rows = await connection.fetch(sql.SUBJECTS_OF_USER, tenant_id, tag)
             names = [row["subject_id"] for row in rows]
-            await connection.execute(sql.NOTE_ERASURE, erasure_id, tenant_id, names, wrapped.key_id, wrapped.text)
+            noted = Noted(erasure_id, tenant_id, names, *wrapped)
+            await connection.execute(sql.NOTE_ERASURE, *noted)
             for name in names:
                 await connection.execute("SELECT pg_notify($1, $2)", RETIRED, str(name))
+        self._noted.extend([noted] if names else [])
         return Erasing([str(name) for name in names], key)
 
     async def retire_again(self, subject_ids: Sequence[UUID]) -> None:
         """Retires subjects by name. Other processes hear of it when they look next."""
         await self._sessions.execute(sql.RETIRE_AGAIN, list(subject_ids))
 
+    async def note_again(self) -> None:
+        """Gives back the keys of erasures that were begun here: markers that wait for projectors name users by them."""
+        known = {noted.erasure_id: noted for noted in self._noted}
+        if known:
+            subjects = [noted.subject_ids[0] for noted in known.values()]
+            for row in await self._sessions.fetch(sql.LOST_ERASURES, list(known), subjects):
+                await self._sessions.execute(sql.NOTE_ERASURE, *known[row["erasure_id"]])
+
+    async def unretired(self, subject_ids: Sequence[str]) -> bool:
+        """Whether the store has one of these as if nobody had retired it: an old backup brought it back."""
+        return bool(await self._sessions.fetch(sql.UNRETIRED, list(subject_ids)))
+
     async def subjects_of(self, user: User) -> list[str]:
         """Every subject of a user that has a key, also those that are retired."""
         rows = await self._sessions.fetch(sql.SUBJECTS_OF_USER, user[0], await self._tag(user))
         return [str(row["subject_id"]) for row in rows]
 
-    async def retired_since(self, moment: datetime | None) -> tuple[list[str], datetime]:
-        """The subjects that were retired or destroyed since then, and the store's time now. None: since long ago."""
-        rows = await self._sessions.fetch(sql.RETIRED_SINCE, moment)
+    async def retired_since(self, moment: datetime | None, seconds: float) -> tuple[list[str], datetime]:
+        """The subjects that were retired or destroyed since the look before, and the store's time now.
+
+        Args:
+            moment: The store's time then; None: this is the first look.
+            seconds: How long ago that was, by the clock here.
+        """
+        rows = await self._sessions.fetch(sql.RETIRED_SINCE, moment, seconds)
         return [str(row["subject_id"]) for row in rows if row["subject_id"] is not None], rows[0]["asked_at"]
 
     async def erasure_keys(self, erasure_ids: Iterable[str]) -> dict[str, bytes]:
@@ -248,25 +259,16 @@ class KeyStore:
         await self._sessions.execute(sql.DESTROY, list(subject_ids))
         await self._sessions.execute(sql.FORGET_ERASURES, list(erasure_ids))
 
-    async def destroy_months(self, tenant_id: str, before: str) -> list[str]:
-        """Destroys the tenant's keys of all months before this one. Returns which."""
-        rows = await self._sessions.fetch(
-            "UPDATE key_store.months SET wrapped = NULL WHERE tenant_id = $1 AND month < $2 AND wrapped IS NOT NULL"
-            " RETURNING month",
-            tenant_id,
-            before,
-        )
-        return sorted(row["month"] for row in rows)
-
-    async def give_up_months(self, tenant_id: str, months: Sequence[str]) -> list[str]:
-        """Notes months as destroyed whose keys are lost. Returns them; those that have a key are left as they are."""
-        rows = await self._sessions.fetch(sql.GIVE_UP_MONTHS, tenant_id, list(months))
-        return sorted(row["month"] for row in rows)
-
     async def destroyed(self) -> int:
         """How many subjects were destroyed."""
         [row] = await self._sessions.fetch("SELECT count(*) FROM key_store.destroyed")
         return int(row[0])
+
+    async def now(self) -> datetime:
+        """The store's time."""
+        [row] = await self._sessions.fetch("SELECT now()")
+        moment: datetime = row[0]
+        return moment
 
     async def brought_back(self) -> list[UUID]:
         """The destroyed subjects that have a key all the same: a backup was restored table by table."""
@@ -292,8 +294,3 @@ class KeyStore:
         stored = Wrapped(rows[0]["key_id"], rows[0]["wrapped"])
         key = self._index_keys[tenant_id] = self._keys.unwrap(tenant_id, "index", stored)
         return key
-
-
-def month_of(moment: datetime) -> str:
-    """The month whose key seals what happens at this moment (UTC)."""
-    return moment.isoformat()[:MONTH]

@@ -1,7 +1,8 @@
 """The tenant keys: they wrap every other key, and are themselves nowhere but in a file or a key management service.
 
-One key a line: tenant, key id, 32 bytes in base64. `*` is every tenant without a line; of such a key each tenant has
-its own, derived by HKDF (RFC 5869). The last line of a tenant wraps new keys; those before it still unwrap old ones.
+One key a line: tenant, key id, 32 bytes in base64. `*` is every tenant; of such a key each tenant has its own, derived
+by HKDF (RFC 5869). The last line of a tenant wraps new keys, and of one without a line the last of `*`; the others
+still unwrap old ones.
 """
 
 import base64
@@ -38,7 +39,7 @@ class Wrapped(NamedTuple):
 class TenantKeys:
     """The tenant keys of a process."""
 
-    def __init__(self, keys: Mapping[str, Mapping[str, bytes]]) -> None:
+    def __init__(self, keys: Mapping[str, dict[str, bytes]]) -> None:
         """`keys`: by tenant and key id, the newest last."""
         self._keys = keys
         self._ciphers: dict[tuple[str, str], AESGCM] = {}
@@ -68,8 +69,9 @@ class TenantKeys:
             ) from None
 
     def _of(self, tenant_id: str) -> Mapping[str, bytes]:
-        found = self._keys.get(tenant_id) or self._keys.get(EVERY_TENANT)
-        if found is None:
+        own = self._keys.get(tenant_id, {})
+        found = {key_id: key for key_id, key in self._keys.get(EVERY_TENANT, {}).items() if key_id not in own} | own
+        if not found:
             raise WrongTenantKeysError(f"TENANT_KEYS has no key for tenant {tenant_id}, and none for `*`.")
         return found
 

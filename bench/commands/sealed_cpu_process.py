@@ -40,8 +40,9 @@ from contracts.event import DEFAULT_TENANT
 from contracts.types import read_catalogue
 from contracts.validation.commands import CommandRules
 from sealing.cipher import new_key
+from sealing.months import month_of
 from sealing.sealer import Known, Sealer, product_reader
-from sealing.store import KeyStore, Subject, month_of, new_subject_id
+from sealing.store import KeyStore, Subject, new_subject_id
 from web.middleware import Middleware
 from web.policies.decisions import RequestPolicy
 from web.policies.principal import OpenDoor

@@ -1,17 +1,23 @@
 """Destroys keys of the sealed log on purpose: those of old months, and those that are lost anyway."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from operations.audit.deed import audited, by_url
 from operations.settings import PrivacySettings
 from projector.sealed.keys import Keys, connected_store
 from sealing.errors import KeysError
-from sealing.store import month_of
+from sealing.months import month_of
+from sealing.store import KeyStore
 
 NO_STORE = "There is no key store here: KEY_STORE_URL is not set."
 STILL_SEALING = "Events are sealed by the key of this month, so it has to be kept: {} is too late a month to name."
+TOO_EARLY = (
+    "{} ended less than a day ago: its key may still seal events, of retries or where a clock is behind. Try again"
+    " after {:%Y-%m-%d %H:%M} UTC."
+)
+SETTLED = timedelta(days=1)  # after a month nobody seals by its key, whatever clock is wrong
 
 NOT_LOST = "The key store has these months, or they are given up already: {}."
 
@@ -42,9 +48,8 @@ async def forget_months(
         async with connected_store(keys) as store:
             if store is None:
                 raise KeysError(NO_STORE)
-            if before > month_of(datetime.now(UTC)):  # new events are sealed by it, and would be lost at once
-                raise KeysError(STILL_SEALING.format(before))
-            found = await store.destroy_months(tenant_id, before)
+            refuse_unless_over(before, await _moment(store))
+            found = await store.months.destroy(tenant_id, before)
         deed.target = f"{len(found)} months before {before}"
     return found
 
@@ -59,7 +64,8 @@ async def give_up(
 ) -> None:
     """Declares subjects, or months of a tenant, destroyed whose keys are lost: partitions go on, with stubs.
 
-    Other arguments and errors are those of `forget_months`. A month that has a key is refused.
+    Other arguments and errors are those of `forget_months`. A month that has a key is refused, unless that was made
+    anew: then what an older one sealed is given up.
     """
     write = by_url(settings.database_url.get_secret_value())
     target = ", ".join(filter(None, [f"{len(subject_ids)} subjects" if subject_ids else "", *months]))
@@ -69,10 +75,29 @@ async def give_up(
     ):
         if store is None:
             raise KeysError(NO_STORE)
-        if any(month >= month_of(datetime.now(UTC)) for month in months):
-            raise KeysError(STILL_SEALING.format(max(months)))
+        lost = sorted(set(months) - (await store.months.made_anew(tenant_id)).keys())
+        if lost and lost[-1] >= month_of(await _moment(store)):
+            raise KeysError(STILL_SEALING.format(lost[-1]))
         if subject_ids:
             await store.destroy(subject_ids)
-        there = set(months) - set(await store.give_up_months(tenant_id, months))
+        done = [*await store.months.give_up_older(tenant_id, months), *await store.months.give_up(tenant_id, lost)]
+        there = set(months) - set(done)
         if there:
             raise KeysError(NOT_LOST.format(", ".join(sorted(there))))
+
+
+async def _moment(store: KeyStore) -> datetime:
+    """Now, by the clock that is behind: the one here, or the store's."""
+    return min(datetime.now(UTC), await store.now())
+
+
+def refuse_unless_over(before: str, moment: datetime) -> None:
+    """Raises KeysError if events may still be sealed by keys of months before this one: they would be lost at once."""
+    if before > month_of(moment):
+        raise KeysError(STILL_SEALING.format(before))
+    if before > month_of(moment - SETTLED):
+        raise KeysError(TOO_EARLY.format(month_of(moment - SETTLED), _begin_of(before) + SETTLED))
+
+
+def _begin_of(month: str) -> datetime:
+    return datetime.fromisoformat(f"{month}-01").replace(tzinfo=UTC)

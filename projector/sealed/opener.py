@@ -8,7 +8,7 @@ before the log was sealed are (`projector/privacy/erased_users.py`): in statisti
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
+from itertools import compress, islice
 from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from contracts.erasure import START_SEALED, SealedErasure, sealed_erasure_of
 from contracts.sealed.events import Cut, cut, decoded_v3, event_value, is_sealed, stub_name, stub_value
 from contracts.wire.frames import MAGIC, unframed
+from projector.sealed.lost_months import given_up
 from projector.sealed.records import BROKEN, MALFORMED, OpenedErasure, OpenedRecord, as_in_the_log, opened_record
 from projector.sealed.register import erased_subjects, pseudonyms_of
 from projector.writing.rows import SEALED, KafkaRecord
@@ -152,7 +153,7 @@ class Opener:
     async def _cipher(self, subject: Subject, month: bytes) -> AESGCM | None:
         of_tenant = self._months.get(subject.tenant_id, {})
         if month not in of_tenant:
-            found = await self._store.months(subject.tenant_id)
+            found = await self._store.months.of(subject.tenant_id)
             of_tenant = self._months[subject.tenant_id] = {name.encode(): key for name, key in found.items()}
         if month not in of_tenant:
             raise KeysMissingError(
@@ -189,7 +190,12 @@ class Opener:
         if not broken:
             return found
         await self._learn_again(openings, broken)
-        return self._by_what_is_known(records, cuts, openings)
+        found = self._by_what_is_known(records, cuts, openings)
+        unfit = [(at, openings[one.subject_id]) for at, one in enumerate(cuts) if one and is_broken(found[at])]
+        lost = await given_up(self._store.months, [records[at] for at, _ in unfit])
+        for at, opening in compress(unfit, lost):
+            found[at] = self._stub(records[at], opening.stub_name)
+        return found
 
     async def _learn_again(self, openings: Openings, names: Iterable[bytes]) -> None:
         """Replaces remembered keys: a store that was restored may have others. Other lanes find the old or the new."""

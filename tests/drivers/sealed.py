@@ -3,7 +3,8 @@
 import asyncio
 import base64
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -70,12 +71,23 @@ def key_store_of(footfall: Footfall) -> KeyStoreOfTest:
     return KeyStoreOfTest(url, f"postgresql://{LOGIN}:{quote(PASSWORD)}@{host}", a_tenant_key())
 
 
+@asynccontextmanager
+async def sealer_of(keys: KeyStoreOfTest) -> AsyncIterator[tuple[Sealer, KeyStore]]:
+    """What seals in a process of its own; the test looks for lost keys itself."""
+    store = KeyStore(keys.url, parse_tenant_keys(keys.tenant_keys), "footfall-test")
+    await store.open()
+    try:
+        yield Sealer(store, {}, 1000, PATIENCE), store
+    finally:
+        await store.close()
+
+
 async def _sealed(url: str, keys: KeyStoreOfTest, records: Sequence[Raw], months: Sequence[str]) -> list[Raw]:
     store = KeyStore(url, parse_tenant_keys(keys.tenant_keys), "footfall-test")
     sealer = Sealer(store, {"PRODUCT_VIEW": product_reader("productId")}, 1000, PATIENCE)
     await store.open()
     try:
-        await store.months(DEFAULT_TENANT, months)
+        await store.months.of(DEFAULT_TENANT, months)
         found = []
         for raw in records:
             assert raw.value

@@ -1,8 +1,6 @@
 """A key store that lost keys, or answers and refuses: nothing sound is set aside, and what is remembered comes back."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -10,13 +8,11 @@ import httpx
 import pytest
 
 from contracts.record import HEADER_EVENT_TYPE, EventRecord
-from sealing.sealer import Sealer, months_needed
-from sealing.store import KeyStore
-from sealing.tenant_keys import parse_tenant_keys
+from sealing.months import months_needed
 from tests.conftest import Footfall
 from tests.drivers.privacy import privacy
 from tests.drivers.rebuilding import NEW, rebuild, wait_until_done
-from tests.drivers.sealed import LOGIN, KeyStoreOfTest, key_store_of
+from tests.drivers.sealed import LOGIN, KeyStoreOfTest, key_store_of, sealer_of
 from tests.patience import PATIENCE
 from tests.processes import Process, wait_until
 from tests.producing import Raw, an_event, logged, produce, record_of, sql, start_projector
@@ -107,17 +103,6 @@ async def test_a_destroyed_key_and_the_month_of_another_are_not_given_back(
         assert first._months == second._months, "the store's month seals from now on"
         assert not await asyncio.to_thread(keys.sql, "SELECT FROM key_store.subjects")
         assert len(await asyncio.to_thread(keys.sql, "SELECT FROM key_store.tenants")) == 1
-
-
-@asynccontextmanager
-async def sealer_of(keys: KeyStoreOfTest) -> AsyncIterator[tuple[Sealer, KeyStore]]:
-    """What seals in a process of its own; the test looks for lost keys itself."""
-    store = KeyStore(keys.url, parse_tenant_keys(keys.tenant_keys), "footfall-test")
-    await store.open()
-    try:
-        yield Sealer(store, {}, 1000, PATIENCE), store
-    finally:
-        await store.close()
 
 
 def test_sound_events_are_not_set_aside_when_the_keys_that_a_projector_remembers_are_others_now(

@@ -205,8 +205,11 @@ class Store:
         self.made |= {user: Subject(str(uuid4()), user[0], b"k" * 32) for user in users}
         return self.made
 
-    async def months(self, _tenant_id: str, wanted: Iterable[str]) -> dict[str, bytes | None]:
-        return dict.fromkeys(wanted, b"m" * 32)
+    class Months:
+        async def of(self, _tenant_id: str, wanted: Iterable[str]) -> dict[str, bytes | None]:
+            return dict.fromkeys(wanted, b"m" * 32)
+
+    months = Months()
 
 
 async def test_of_many_remembered_users_exactly_the_retired_are_forgotten() -> None:
