@@ -42,6 +42,11 @@ class Topic(msgspec.Struct, frozen=True):
         text = self.configs.get("max.message.bytes", "")
         return int(text) if text.isdigit() else None
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether it takes no record at all: so a rewrite of the log leaves the old topic."""
+        return self.largest_record == 0
+
 
 def topic_told(
     name: str, configs: Mapping[str, str], partitions: int | None = None, replication: int | None = None
@@ -89,7 +94,13 @@ def _history(topic: Topic) -> Sequence[str]:
 def _records(topic: Topic) -> Sequence[str]:
     found = []
     largest = topic.largest_record
-    if largest is not None and largest < LARGEST_RECORD:
+    if topic.is_closed:
+        found.append(
+            f"Topic {topic.name} is closed, and refuses every event: max.message.bytes is 0, as a rewrite of a log has"
+            " it. Do not open it by hand: footfall privacy rewrite switch goes on and names the new topic, and abandon"
+            " opens the old one."
+        )
+    elif largest is not None and largest < LARGEST_RECORD:
         found.append(
             f"Topic {topic.name} refuses large events: max.message.bytes is {largest}, and an event may take "
             f"{LARGEST_RECORD} bytes. {_mend(topic, 'max.message.bytes=1048588')}"

@@ -34,10 +34,12 @@ from aiokafka.errors import (
 )
 
 from command_side.publishing.pending import Pending
+from command_side.publishing.topic_description import promises
 from telemetry.connections import ended_within
 from telemetry.logs import get_logger
 
 CLOSE_TIMEOUT = 5.0  # seconds; aiokafka's stop() hangs while the broker is down
+CONFIG_TIMEOUT = 2.0  # seconds
 RETRY_WAIT = 0.1  # seconds before the first retry; doubles with each
 
 # No broker answers, as long as it has not started.
@@ -116,6 +118,14 @@ class KafkaProducer:
     async def ask(self) -> None:
         """Returns when a broker answers."""
         await self.current.client.fetch_all_metadata()
+
+    async def is_closed(self) -> bool:
+        """Whether the topic takes no record at all now. False if Kafka does not tell."""
+        try:
+            async with asyncio.timeout(CONFIG_TIMEOUT):
+                return (await promises(self.current.client, self._topic)).is_closed
+        except (KafkaError, OSError):
+            return False
 
     async def partition_count(self) -> int:
         """How many partitions the topic has now."""

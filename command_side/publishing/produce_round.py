@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
-from aiokafka.errors import MessageSizeTooLargeError, RecordListTooLargeError
+from aiokafka.errors import InvalidTimestampError, MessageSizeTooLargeError, RecordListTooLargeError
 from aiokafka.partitioner import murmur2
 
 from command_side.publishing.event_log import (
@@ -28,6 +28,8 @@ from contracts.record import PlacedRecord
 from telemetry.logs import get_logger
 from telemetry.metrics import MESSAGES_PUBLISHED, PUBLISH_FAILURES
 
+CLOCK = "Kafka takes no time that is so far from its own: synchronise the clocks of this machine and the brokers (NTP)."
+SMALL = 1_000  # bytes; a topic that takes no event of this size is closed, though Kafka may not tell so yet
 TOO_LARGE_A_BATCH = (MessageSizeTooLargeError, RecordListTooLargeError)  # for max.message.bytes, for a segment
 
 COUNT_FAILURE: dict[type[NotAcknowledged], Callable[[float], None]] = {
@@ -97,7 +99,10 @@ class ProduceRound:
                 remaining, cause = remaining[count:], None
         except TOO_LARGE_A_BATCH as too_large:
             await self._producer.renew(producer)
-            await self._send_halves(partition, remaining, too_large)
+            if await self._producer.is_closed():  # the log is being rewritten: a smaller event would fare the same
+                self._settle_failed(remaining, FAILED, too_large)
+            else:
+                await self._send_halves(partition, remaining, too_large)
         except UNANSWERED as unanswered:
             self._settle_failed(remaining, UNKNOWN, unanswered)
         except Exception as refused:  # noqa: BLE001 - whatever it was, the publishers must not wait for ever
@@ -108,7 +113,8 @@ class ProduceRound:
         """The broker finds a batch too large: smaller ones may pass; only a record too large by itself must fail."""
         left = [one for one in pending if not one.settled()]
         if len(left) <= 1:
-            self._settle_failed(left, TOO_LARGE, error)
+            is_small = all(len(one.record.value) <= SMALL for one in left)
+            self._settle_failed(left, FAILED if is_small else TOO_LARGE, error)
             return
         middle = len(left) // 2
         await self._send(partition, left[:middle], None)
@@ -121,7 +127,10 @@ class ProduceRound:
         MESSAGES_PUBLISHED.inc(len(pending))
 
     def _settle_failed(self, pending: Sequence[Pending], outcome: NotAcknowledged, cause: Exception) -> None:
-        get_logger("command_side").error("publish_failed", error=type(cause).__name__, events=len(pending))
+        remedy = CLOCK if isinstance(cause, InvalidTimestampError) else ""
+        get_logger("command_side").error(
+            "publish_failed", error=type(cause).__name__, events=len(pending), remedy=remedy
+        )
         fail(pending, outcome)
 
 

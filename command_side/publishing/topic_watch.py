@@ -12,7 +12,7 @@ from contracts.topic_promises import broken_promises
 from telemetry.health import DependencyState
 from telemetry.logs import get_logger
 
-LOOK_AGAIN = 60.0  # seconds between looks at the topic's configuration, which somebody may change
+LOOK_AGAIN = 10.0  # seconds between looks at the topic's configuration, which somebody may change
 PATIENCE = 5.0  # seconds of the look at the start; whatever Kafka does not tell then is told by a later one
 
 
@@ -24,6 +24,7 @@ class TopicWatch:
         self._topic = topic
         self._looked_at = float("-inf")
         self._broken: Sequence[str] = ()
+        self._closed = False
         self._log = get_logger("command_side")
 
     async def at_start(self) -> None:
@@ -43,13 +44,16 @@ class TopicWatch:
         if allowed.may_write is False:
             return DependencyState(ok=False, detail=allowed.problem)
         said = list(await self._promises())
+        if self._closed:
+            return DependencyState(ok=False, detail=" ".join(said))
         if allowed.may_write is None:
             said.append(f"Kafka does not tell whether topic {self._topic} may be written to.")
         return DependencyState(ok=True, detail=" ".join(said))
 
     async def _promises(self) -> Sequence[str]:
-        if time.monotonic() - self._looked_at > LOOK_AGAIN:
-            broken = broken_promises(await promises(self._client(), self._topic))
+        if self._closed or time.monotonic() - self._looked_at > LOOK_AGAIN:
+            found = await promises(self._client(), self._topic)
+            broken, self._closed = broken_promises(found), found.is_closed
             for sentence in broken:
                 if sentence not in self._broken:
                     self._log.warning("topic_promise_broken", reason=sentence)

@@ -3,7 +3,9 @@
 import time
 from collections.abc import Mapping, Sequence
 
+import asyncpg
 import msgspec
+from aiokafka.errors import KafkaError
 
 from operations.audit.deed import audited
 from operations.refusal import RefusedError
@@ -14,6 +16,20 @@ from operations.rewrite.register import Rewrite
 from operations.rewrite.steps import copy_rest, make_topics, verify_from
 from operations.rewrite.work import Work
 from projector.failpoints import reached
+
+AGAIN = "Run footfall privacy rewrite switch again, or footfall privacy rewrite abandon."
+CLOSED = (
+    "The log is not switched ({reason}), and {source} could not be opened again ({error}): Kafka may still refuse its"
+    f" records. {AGAIN}"
+)
+UNKNOWN = (
+    "PostgreSQL did not say whether the log is switched ({error}). Until that is known Kafka refuses the records of"
+    f" {{source}}. {AGAIN} Both say so if it is switched."
+)
+
+
+class StillClosedError(Exception):
+    """The old topics stay closed: somebody has to repeat the step. The text is a sentence for the operator."""
 
 
 class Switched(msgspec.Struct, frozen=True):
@@ -44,6 +60,7 @@ async def switch(work: Work, patience: float) -> Switched:
     Raises:
         RefusedError: A generation is behind, or a transaction of a producer is open.
         DifferentError: A copy is not what it must be.
+        StillClosedError: The old topics are closed, and nobody could open them, or knows whether that is right.
     """
     rewrite = await work.rewrite()
     target = f"{rewrite.topic} to {rewrite.new_topic}"
@@ -67,15 +84,30 @@ async def _switch_closed(work: Work, rewrite: Rewrite, copies: Mapping[str, Subs
         if letters:  # a projector that finds this topic closed would give letters up
             await wait_until_published(work, rewrite, patience)
             rewrite = await _close_and_copy(work, rewrite, letters, copies)
-    except Exception:
-        for source, _ in rewrite.pairs:
-            await work.topics.configure(source, rewrite.configs[source])
+    except BaseException as error:  # also when the operator interrupts it
+        await _open_again(work, rewrite, error)
         raise
     # From here on the old topics stay closed, whatever happens: the transaction may be there although nobody was told.
-    generations = await move(work, rewrite)
+    try:
+        generations = await move(work, rewrite)
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        raise StillClosedError(UNKNOWN.format(source=rewrite.topic, error=_named(error))) from error
     await reached("rewrite_switched")
     names = (rewrite.topic, rewrite.new_topic, rewrite.dead_letters, rewrite.new_dead_letters)
     return Switched(*names, generations, time.monotonic() - began)
+
+
+async def _open_again(work: Work, rewrite: Rewrite, reason: BaseException) -> None:
+    """Lets producers write to the old topics again. Raises StillClosedError if Kafka does not do it."""
+    for source, _ in rewrite.pairs:
+        try:
+            await work.topics.configure(source, rewrite.configs[source])
+        except (KafkaError, OSError) as error:
+            raise StillClosedError(CLOSED.format(source=source, reason=_named(reason), error=_named(error))) from reason
+
+
+def _named(error: BaseException) -> str:
+    return f"{type(error).__name__} {error}".strip().rstrip(".")
 
 
 async def _close_and_copy(

@@ -13,14 +13,19 @@ from tests.processes import run_to_end
 from tests.producing import committed_records
 
 
-def rewrite(footfall: Footfall, *arguments: str, code: int = 0, killed_at: str = "") -> str:
+def rewrite(footfall: Footfall, *arguments: str, code: int = 0, killed_at: str = "", failpoints: str = "") -> str:
     """Runs `footfall privacy rewrite <arguments>`; returns what it prints."""
-    role = {"ENVIRONMENT": "test", "DATABASE_URL": footfall.servers.admin_url, **footfall.environment()}
+    role = {**environment_of(footfall), "FOOTFALL_FAILPOINTS": failpoints}
     if killed_at:
         return _killed(role, arguments, killed_at)
     ended = CliRunner().invoke(cli, ["privacy", "rewrite", *arguments], env=role)
     assert ended.exit_code == code, f"{ended.output}{ended.exception!r}"
     return ended.output if code else ended.stdout
+
+
+def environment_of(footfall: Footfall) -> dict[str, str]:
+    """The environment of the operator."""
+    return {"ENVIRONMENT": "test", "DATABASE_URL": footfall.servers.admin_url, **footfall.environment()}
 
 
 def _killed(role: Mapping[str, str], arguments: Sequence[str], point: str) -> str:

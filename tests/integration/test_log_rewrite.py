@@ -2,23 +2,29 @@
 
 import asyncio
 import os
+import signal
+import subprocess
+import sys
 from collections import Counter
 from datetime import UTC, datetime
+from pathlib import Path
 
 import httpx
 import pytest
-from aiokafka.errors import MessageSizeTooLargeError
+from aiokafka.errors import MessageSizeTooLargeError, TopicAuthorizationFailedError
 
 from contracts.blank import BLANK
 from contracts.erasure import erasure_of
 from contracts.event import UserEvent
 from contracts.record import from_value
 from contracts.versions import encode_event
+from footfall.local.embedded import spawn_child
+from operations.rewrite.topics import Configs, Topics
 from tests.conftest import Footfall
 from tests.drivers.erasure import assert_rebuilt_the_same, counts
 from tests.drivers.privacy import privacy
 from tests.drivers.rebuilding import OLD, a_day, done
-from tests.drivers.rewriting import bytes_of, rewrite, rewrite_json
+from tests.drivers.rewriting import bytes_of, environment_of, rewrite, rewrite_json
 from tests.drivers.sealed import key_store_of
 from tests.processes import wait_until
 from tests.producing import (
@@ -142,6 +148,67 @@ def test_a_log_that_was_sealed_later_is_rewritten_without_those_erased_since(foo
     assert_rebuilt_the_same(footfall)
     assert counts(footfall) == before
     assert "erased-" not in str([dict(row) for row in rows(footfall)])
+
+
+def test_a_switch_that_is_interrupted_opens_the_topic_again(footfall: Footfall, tmp_path: Path) -> None:
+    produce(footfall, a_day(5))
+    rewrite(footfall, "copy")
+    switch = start_switch(footfall, tmp_path / "switch.log", "rewrite_closed=sleep:60")
+    wait_until(lambda: is_closed(footfall), 30, "the topic to be closed")
+    switch.send_signal(signal.SIGINT)
+    assert switch.wait(30) != 0
+    produce(footfall, a_day(3))
+    start_projector(footfall)
+    rewrite(footfall, "switch", "--yes")
+
+
+def start_switch(footfall: Footfall, log: Path, failpoints: str) -> "subprocess.Popen[bytes]":
+    environment = {**os.environ, **environment_of(footfall), "FOOTFALL_FAILPOINTS": failpoints}
+    argv = [sys.executable, "-m", "footfall", "privacy", "rewrite", "switch", "--yes"]
+    return spawn_child(argv, death_signal=signal.SIGKILL, env=environment, log_path=log)
+
+
+def is_closed(footfall: Footfall) -> bool:
+    try:
+        produce(footfall, a_day(1))
+    except MessageSizeTooLargeError:
+        return True
+    return False
+
+
+def test_a_switch_that_cannot_open_the_topic_again_says_that_it_is_closed(
+    footfall: Footfall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    produce(footfall, a_day(5))
+    rewrite(footfall, "copy")
+    configure = Topics.configure
+
+    async def refused(self: Topics, topic: str, configs: Configs) -> None:
+        if topic == footfall.topic and "max.message.bytes" not in configs:
+            raise TopicAuthorizationFailedError("topic")
+        await configure(self, topic, configs)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Topics, "configure", refused)
+        said = rewrite(footfall, "switch", "--yes", code=1, failpoints="rewrite_closed=fail")
+    for words in ("InjectedError", "could not be opened again (TopicAuthorizationFailedError", "rewrite abandon"):
+        assert words in said
+    assert is_closed(footfall)
+    audited = "SELECT outcome FROM ops.audit WHERE action = 'privacy rewrite switch' ORDER BY number"
+    assert [row[0] for row in sql(footfall.servers, audited)] == ["begun", "failed"]
+    rewrite(footfall, "abandon", "--yes")
+    produce(footfall, a_day(1))
+
+
+def test_a_switch_of_which_postgresql_did_not_say_how_it_ended_is_called_unknown(footfall: Footfall) -> None:
+    produce(footfall, a_day(5))
+    start_projector(footfall)
+    rewrite(footfall, "copy")
+    said = rewrite(footfall, "switch", "--yes", code=1, failpoints="rewrite_before_switch=fail")
+    assert "PostgreSQL did not say whether the log is switched" in said
+    assert is_closed(footfall)
+    rewrite(footfall, "switch", "--yes")
+    assert {row["kafka_topic"] for row in rows(footfall)} == {f"{footfall.topic}.1"}
 
 
 def feed(url: str, since: str) -> tuple[int, str]:

@@ -48,6 +48,12 @@ def test_a_topic_that_refuses_every_event_or_may_lose_its_end_is_named() -> None
     assert "may lose its end" in broken_promises(topic_told("t", unclean, 6, 1))[0]
 
 
+def test_a_topic_that_is_closed_for_a_rewrite_is_not_to_be_opened_by_hand() -> None:
+    (sentence,) = broken_promises(topic_told("t", SOUND | {"max.message.bytes": "0"}, 6, 1))
+    assert "privacy rewrite switch" in sentence
+    assert "add-config" not in sentence
+
+
 def test_what_is_not_told_is_not_taken_for_good() -> None:
     assert "TopicAuthorizationFailedError" in broken_promises(Topic("t", unknown="TopicAuthorizationFailedError"))[0]
     partly = {name: value for name, value in SOUND.items() if name != "retention.ms"}

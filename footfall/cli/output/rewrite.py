@@ -25,7 +25,7 @@ from read_model.wire_time import encoded
 
 Found = TypeVar("Found")
 
-REFUSALS = (RefusedError, DifferentError, AuditUnavailableError)
+REFUSALS = (RefusedError, DifferentError, AuditUnavailableError, switching.StillClosedError)
 PROGRESS_EVERY = 1.0  # seconds
 BECAME = {
     "same": "are copied as they are",
