@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import asyncpg
@@ -135,7 +135,8 @@ class History:
             self.last = measured(self._before, now, visible)
             self._before = now if now.status is not None else self._before
             if connection is not None and writes:
-                await write(connection, datetime.now(UTC), self.last, lags_of(now))
+                at = await connection.fetchval("SELECT now()")  # whoever reads and whoever forgets goes by that clock
+                await write(connection, at, self.last, lags_of(now))
 
     async def _visible(self, connection: asyncpg.Connection | None) -> Sequence[float | None]:
         found = None if connection is None else await connection.fetchval(VISIBLE, self._topic)

@@ -8,6 +8,7 @@ from operations.doctor.certificates import of_postgresql
 from operations.doctor.findings import Check, Finding, well_unless
 from operations.doctor.role_limits import role_limits
 from operations.doctor.writing import grants, writable
+from read_model.names import READ
 from read_model.tables.schema_version import newest_migration, schema_state
 
 OLDEST_VERSION = 18
@@ -53,6 +54,14 @@ SLOTS = """
 SELECT slot_name, pg_size_pretty(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)) AS kept
 FROM pg_replication_slots WHERE NOT active AND pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn) > $1
 """
+# Of the last events of each partition: a range of one index for each.
+AHEAD = f"""
+SELECT max(extract(epoch FROM newest.recorded_at - clock_timestamp()))::float8
+FROM {READ}.checkpoints AS c CROSS JOIN LATERAL (
+    SELECT recorded_at FROM {READ}.processed_events AS e
+    WHERE e.kafka_topic = c.topic AND e.kafka_partition = c.partition AND e.kafka_offset >= c.next_offset - 200
+) AS newest
+"""  # noqa: S608 - composed of constants
 SIZE = "SELECT pg_size_pretty(pg_database_size(current_database()))"
 
 
@@ -196,6 +205,16 @@ async def clock(connection: asyncpg.Connection) -> list[Finding]:
     return [Finding("clock", "problem", says, "Synchronise the clocks of all machines (NTP).")]
 
 
+async def producers_clocks(connection: asyncpg.Connection) -> list[Finding]:
+    """No event bears a time that has not come yet: then it counts in another hour, day and session than it should."""
+    ahead = await connection.fetchval(AHEAD)
+    if ahead is None or ahead <= CLOCK_SKEW:
+        return [Finding("clocks of producers", "well", "No event of late bears a time that has not come yet.")]
+    says = f"Events of late bear times up to {ahead:.1f} s ahead of PostgreSQL's clock."
+    remedy = "Synchronise the clocks (NTP): that of a command side, or of a producer of your own, is ahead."
+    return [Finding("clocks of producers", "problem", says, remedy)]
+
+
 CHECKS: dict[str, Check[asyncpg.Connection]] = {
     "PostgreSQL": version,
     "schema": schema,
@@ -208,6 +227,7 @@ CHECKS: dict[str, Check[asyncpg.Connection]] = {
     "notifications": notifications,
     "replication slots": slots,
     "clock": clock,
+    "clocks of producers": producers_clocks,
     "writing": writable,
     "grants": grants,
     "limits of roles": role_limits,

@@ -94,6 +94,26 @@ async def test_one_of_two_consoles_writes_and_the_other_takes_over(
         assert await connection.fetchval(writers, history.LOCK) != first
 
 
+async def test_a_console_whose_clock_is_wrong_neither_forgets_the_past_nor_shows_another(
+    servers: Servers, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class WeeksAhead(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> "WeeksAhead":
+            return super().now(tz) + timedelta(days=21)
+
+    monkeypatch.setattr(history, "PACE", 0.1)
+    monkeypatch.setattr(history, "datetime", WeeksAhead)
+    await connection.execute(OLD, datetime.now(UTC))
+    before = await connection.fetchval("SELECT count(*) FROM ops.history WHERE at > now() - interval '5 hours'")
+    async with a_console(servers).running(), asyncio.timeout(PATIENCE):
+        while not await connection.fetchval("SELECT count(*) FROM ops.history WHERE lag IS NULL"):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    rows = await connection.fetchval("SELECT count(*) FROM ops.history WHERE at > now() - interval '5 hours'")
+    assert rows >= before - 2, "but for what became five hours old meanwhile"
+    assert await connection.fetchval("SELECT max(at) <= now() FROM ops.history")
+
+
 async def test_a_console_that_starts_again_shows_what_was_before(
     servers: Servers, connection: asyncpg.Connection
 ) -> None:

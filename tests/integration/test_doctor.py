@@ -17,7 +17,15 @@ from tests.conftest import Footfall
 from tests.drivers.commands import environment
 from tests.patience import PATIENCE
 from tests.ports import free_port
-from tests.producing import Raw, produce, sql, start_projector, wait_until_owning, wait_until_processed
+from tests.producing import (
+    Raw,
+    produce,
+    some_records,
+    sql,
+    start_projector,
+    wait_until_owning,
+    wait_until_processed,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -142,6 +150,21 @@ async def test_thresholds(footfall: Footfall, monkeypatch: pytest.MonkeyPatch) -
     finally:
         await other.close()
         await connection.close()
+
+
+def test_a_producer_whose_clock_is_ahead_is_noticed(footfall: Footfall) -> None:
+    wait_until_owning(start_projector(footfall), 6)
+    now = round(time.time() * 1000)
+    produce(footfall, [Raw(each.value, each.key, 0, now + 600_000) for each in some_records(3)])
+    produce(footfall, [Raw(each.value, each.key, 0) for each in some_records(3)])
+    wait_until_processed(footfall, 6)
+    code, found = doctor(footfall, url=footfall.servers.projector_url)
+    said = {each["check"]: (each["verdict"], each["says"], each["remedy"]) for each in found}
+    verdict, says, remedy = said["clocks of producers"]
+    assert (code, verdict) == (1, "problem")
+    assert float(says.partition(" up to ")[2].split()[0]) == pytest.approx(600, abs=PATIENCE)
+    assert "command side" in remedy
+    assert said["clock"][0] == "well"
 
 
 async def test_a_server_that_does_not_wait_for_its_disk(footfall: Footfall, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,6 +92,24 @@ async def test_a_process_that_has_not_heard_of_a_key_lends_a_part(processes: Pro
     assert second.admitted(800) == 0
 
 
+async def test_nobody_waits_for_hours_because_the_clock_of_valkey_went_back(valkey: RunningValkey) -> None:
+    """What was told before says that a bucket is full again far in the future."""
+    now = 0.0
+    one = Sharer(valkey.url, 60, 60.0, lambda: now)
+    await one.shared.tell()
+    assert one.admitted(1) == 1
+    await one.shared.tell()
+    async with Valkey.from_url(valkey.url, decode_responses=True) as client:
+        [key] = await client.keys("*")
+        full_at = float(await client.get(key))
+        await client.set(key, f"{full_at + 7_200:.6f}", px=7_300_000)
+    one.admitted(1)
+    await one.shared.tell()
+    now += 180.0
+    assert one.admitted(1) == 1
+    await one.shared.close()
+
+
 async def test_what_is_used_while_valkey_is_told_is_not_lost(processes: Processes) -> None:
     first, second = processes(2, 800)
     await round_of([first, second])

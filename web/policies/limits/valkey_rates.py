@@ -28,9 +28,11 @@ LENT = 1 / 8  # of a key's units, from one round to the next
 TIMEOUT = 2.0  # seconds for one round
 MOST_KEYS = 10_000  # in one round; further ones are told in the next
 LEAST = 1e-9  # seconds; less is nothing
+MOST_OWED = 2  # windows; a bucket that owes more was told of before Valkey's clock went back
 PREFIX = "footfall:{limits}:"  # one slot, so that one script may have them all
 
-# The same algorithm as in `rates.py`, by the clock of Valkey. KEYS: buckets; ARGV: the seconds that each has used.
+# The same algorithm as in `rates.py`, by the clock of Valkey. KEYS: buckets; ARGV: the seconds that each has used, and
+# then the most that each may owe.
 TELL = """
 local at = redis.call('TIME')
 local now = at[1] + at[2] / 1000000
@@ -38,6 +40,8 @@ local ahead = {}
 for i, key in ipairs(KEYS) do
   local full_at = tonumber(redis.call('GET', key) or now)
   if full_at < now then full_at = now end
+  local most = tonumber(ARGV[#KEYS + i])
+  if full_at > now + most then full_at = now + most end
   full_at = full_at + tonumber(ARGV[i])
   if full_at > now then
     redis.call('SET', key, string.format('%.6f', full_at), 'PX', math.ceil((full_at - now) * 1000))
@@ -89,7 +93,7 @@ class SharedRates:
         try:
             async with asyncio.timeout(TIMEOUT):
                 await self._follow_the_url()
-                found = await self._told([name_of(*one) for one in told], used)
+                found = await self._told(told, used)
         except Exception as error:  # noqa: BLE001 - its client's errors are no closed set
             self._touched = self._bounded(told + self._touched)
             self._failed(type(error).__name__)
@@ -113,11 +117,12 @@ class SharedRates:
             bucket.untold = 0.0
         return touched[-MOST_BUCKETS:]
 
-    async def _told(self, names: list[str], used: list[float]) -> list[float]:
-        if not names:
+    async def _told(self, told: list[tuple[Buckets, Bucket]], used: list[float]) -> list[float]:
+        if not told:
             await self._valkey.ping()
             return []
-        found: Any = await self._script(keys=names, args=[f"{seconds:.9f}" for seconds in used])
+        names, most = [name_of(*one) for one in told], [MOST_OWED * buckets.window for buckets, _ in told]
+        found: Any = await self._script(keys=names, args=[f"{seconds:.9f}" for seconds in (*used, *most)])
         ahead = [float(each) for each in found]
         if len(ahead) != len(names) or not all(map(isfinite, ahead)):
             raise ValueError("what answers there is no Valkey")
