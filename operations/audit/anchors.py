@@ -17,10 +17,11 @@ SILENCE = 30.0  # seconds without a record after which Kafka counts as away
 
 
 class Anchors(msgspec.Struct, frozen=True):
-    """The anchors in the order of the topic, and how many of its records are of no known kind."""
+    """The anchors in the order of the topic, how many of its records are of no known kind, and how many are gone."""
 
     anchors: list[AuditAnchor]
     unreadable: int
+    deleted: int
 
 
 async def read_anchors(settings: AuditSettings) -> Anchors:
@@ -44,7 +45,7 @@ async def read_anchors(settings: AuditSettings) -> Anchors:
 
 async def _read(consumer: AIOKafkaConsumer, topic: str) -> Anchors:
     partitions = await loaded_partitions(consumer, topic)
-    ends = await consumer.end_offsets(partitions)
+    begins, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
     consumer.assign(partitions)
     await consumer.seek_to_beginning(*partitions)
     anchors: list[AuditAnchor] = []
@@ -60,4 +61,4 @@ async def _read(consumer: AIOKafkaConsumer, topic: str) -> Anchors:
             decoded = decode_audit_record(record.value)
             anchors += [decoded] if isinstance(decoded, AuditAnchor) else []
             unreadable += decoded is None
-    return Anchors(anchors, unreadable)
+    return Anchors(anchors, unreadable, sum(begins.values()))

@@ -105,12 +105,16 @@ class ChainCheck:
         last = 0 if self._last is None else self._last.number + self._shift
         beyond = max(self._hashes, default=0)
         if beyond > last:
-            text = f"{_rows(last + 1, beyond)} removed at the end: Kafka has an anchor of row {beyond}"
+            text = (
+                f"{_rows(last + 1, beyond)} removed at the end, or a backup from before them was restored: Kafka has an"
+                f" anchor of row {beyond}"
+            )
             self._found("cut off", last + 1, beyond, text)
         elif self._unconfirmed is not None and now - self._unconfirmed.at > UNCONFIRMED_AFTER:
             first = self._unconfirmed.number
             text = (
-                f"{_rows(first, last)} not confirmed by an anchor, the oldest since {self._unconfirmed.at:{TIME}} UTC"
+                f"{_rows(first, last)} not confirmed by an anchor, the oldest since {self._unconfirmed.at:{TIME}} UTC: "
+                "does a projector run, and may it write to KAFKA_AUDIT_TOPIC? Or was that topic made anew?"
             )
             self._found("unconfirmed", first, last, text)
         self._find_other_logs()

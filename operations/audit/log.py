@@ -32,6 +32,16 @@ FROM ops.audit ORDER BY number
 
 
 REACHED = "SELECT FROM ops.audit LIMIT 1"  # before Kafka is asked, which takes longer
+MISSING = "cut off"  # what a replica that is behind looks like
+IS_REPLICA = "SELECT pg_is_in_recovery()"
+BEHIND = (
+    "DATABASE_URL names a replica, which lacks rows that Kafka has an anchor of: it is behind, or they are gone. Ask"
+    " the primary."
+)
+
+
+class ReplicaBehindError(Exception):
+    """Rows are missing, and the database is a replica: nobody knows yet whether they are gone."""
 
 
 class AuditFilter(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +64,7 @@ class Verification(msgspec.Struct, frozen=True, rename="camel"):
     anchors: int
     confirmed: int
     unreadable: int  # records of the audit topic that are neither anchor nor note
+    deleted: int  # records that are gone from the beginning of the topic
     findings: list[Finding]
 
 
@@ -75,6 +86,7 @@ async def verify(settings: AuditSettings, given_up: Sequence[str] = ()) -> Verif
 
     Raises:
         KafkaError, OSError, asyncpg.PostgresError: A server cannot be reached.
+        ReplicaBehindError: The database is a replica that lacks rows.
     """
     connection = await _connect(settings)
     try:
@@ -84,7 +96,8 @@ async def verify(settings: AuditSettings, given_up: Sequence[str] = ()) -> Verif
         check = await _checked(connection, anchors)
     finally:
         await connection.close()
-    return Verification(check.log, check.rows, len(anchors), check.confirmed, found.unreadable, check.findings)
+    told = len(anchors), check.confirmed, found.unreadable, found.deleted
+    return Verification(check.log, check.rows, *told, check.findings)
 
 
 async def _checked(connection: asyncpg.Connection, anchors: Sequence[AuditAnchor]) -> ChainCheck:
@@ -93,7 +106,9 @@ async def _checked(connection: asyncpg.Connection, anchors: Sequence[AuditAnchor
     async with connection.transaction(readonly=True):
         async for row in _rows(connection):
             check.add(row)
-    check.end(datetime.now(UTC))
+    found = check.end(datetime.now(UTC))
+    if any(one.kind == MISSING for one in found) and await connection.fetchval(IS_REPLICA):
+        raise ReplicaBehindError(BEHIND)
     return check
 
 

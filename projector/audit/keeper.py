@@ -46,6 +46,7 @@ class AuditKeeper:
         self._is_mine = is_mine
         self._log = get_logger("projector")
         self._newest: AuditAnchor | None = None  # in the topic
+        self._newest_at = -1  # its offset
         self._anchored_at = float("-inf")
 
     @contextlib.asynccontextmanager
@@ -92,24 +93,32 @@ class AuditKeeper:
     async def _look(self, consumer: AIOKafkaConsumer) -> None:
         """Reads what is new in the topic, then anchors the head if it is time."""
         log = await self._asked(LOG)
+        begin = (await consumer.beginning_offsets([self._topic]))[self._topic]
         end = (await consumer.end_offsets([self._topic]))[self._topic]
+        self._miss(begin, end)
         while await consumer.position(self._topic) < end:
             found = await consumer.getmany(self._topic, timeout_ms=round(LOOK_INTERVAL * 1000))
-            for record in self._decoded(found.get(self._topic, ())):
+            for offset, record in self._decoded(found.get(self._topic, ())):
                 if isinstance(record, AuditNote):
                     await self._append(record)
                 elif record.log == log:
-                    self._newest = record
+                    self._newest, self._newest_at = record, offset
         await self._compare(log)
         await self._anchor(log)
 
-    def _decoded(self, records: Iterable[ConsumerRecord]) -> Iterator[AuditAnchor | AuditNote]:
+    def _miss(self, begin: int, end: int) -> None:
+        """The topic keeps its records for ever. If the newest anchor is gone from it, the head is anchored at once."""
+        if self._newest is not None and not begin <= self._newest_at < end:
+            self._log.error("audit_anchors_are_gone", topic=self._topic.topic, remedy="footfall audit verify")
+            self._newest, self._anchored_at = None, float("-inf")
+
+    def _decoded(self, records: Iterable[ConsumerRecord]) -> Iterator[tuple[int, AuditAnchor | AuditNote]]:
         for record in records:
             decoded = decode_audit_record(record.value)
             if decoded is None:
                 self._log.error("audit_record_unreadable", topic=record.topic, offset=record.offset)
             else:
-                yield decoded
+                yield record.offset, decoded
 
     async def _append(self, note: AuditNote) -> None:
         async with asyncio.timeout(STEP_TIMEOUT), self._pool.acquire(timeout=STEP_TIMEOUT) as connection:

@@ -9,6 +9,7 @@ from typing import Any
 import asyncpg
 import httpx
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient
 from click.testing import CliRunner, Result
 from prometheus_client import Counter
 from pydantic import SecretStr
@@ -30,7 +31,7 @@ from tests.conftest import Footfall
 from tests.own_postgres import OwnPostgres, own_postgres
 from tests.patience import PATIENCE
 from tests.processes import wait_until
-from tests.producing import Raw, committed_records, produce, send
+from tests.producing import Raw, committed_records, delete_before, produce, send
 from tests.servers import Servers
 
 ROLES = ("admin_url", "projector_url", "query_url")
@@ -272,6 +273,42 @@ async def test_a_topic_that_is_not_there_is_named_and_kept_once_it_is(instance: 
             await asyncio.to_thread(create_topics, settings)
             while not await asyncio.to_thread(committed_records, kafka, topic):  # noqa: ASYNC110 - as above
                 await asyncio.sleep(0.1)  # it will have an anchor
+
+
+async def test_anchors_that_are_gone_from_the_topic_are_missed_and_the_head_is_anchored_anew(
+    instance: Footfall, postgres: OwnPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """First somebody deletes the records, then the topic, and makes it again; the head does not change meanwhile."""
+    monkeypatch.setattr(keeper, "LOOK_INTERVAL", 0.1)
+    monkeypatch.setattr(keeper, "RETRY_DELAY", 0.1)
+    kafka, topic = instance.servers.kafka, f"{instance.topic}-gone"
+    settings = TopicSettings(kafka_bootstrap_servers=kafka, kafka_topic=f"{topic}-events", kafka_audit_topic=topic)
+    await asyncio.to_thread(create_topics, settings)
+    with capture_logs() as lines:
+        async with kept(instance, topic), asyncio.timeout(PATIENCE):
+            await anchored(kafka, topic)
+            await delete_before(kafka, topic, 0, 1)
+            await anchored(kafka, topic)
+            verify = ("audit", "verify", "--json")
+            run = await asyncio.to_thread(footfall, instance, *verify, KAFKA_AUDIT_TOPIC=topic)
+            assert json.loads(run.stdout)["deleted"] == 1
+            admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+            await admin.start()
+            await admin.delete_topics([topic])
+            await admin.close()
+            await asyncio.sleep(1.0)
+            await asyncio.to_thread(create_topics, settings)
+            await anchored(kafka, topic)
+            note = AuditNote(new_entry_id(), "key:1", "after it was made anew", "done", request_id="r")
+            await send(kafka, topic, [Raw(encode_audit_record(note), partition=0)])
+            while not await asyncio.to_thread(listed, instance, "--action", note.action):  # noqa: ASYNC110 - its rows
+                await asyncio.sleep(0.1)
+    assert [line["event"] for line in lines].count("audit_anchors_are_gone") >= 1
+
+
+async def anchored(kafka: str, topic: str) -> None:
+    while not await asyncio.to_thread(committed_records, kafka, topic):  # noqa: ASYNC110 - Kafka's state
+        await asyncio.sleep(0.1)
 
 
 FORGED = "SET session_replication_role = replica"  # triggers do not fire for a superuser who says so

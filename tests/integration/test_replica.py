@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
@@ -15,9 +16,12 @@ import asyncpg
 import httpx
 import pytest
 import uuid_utils.compat
+from click.testing import CliRunner, Result
 from pydantic import SecretStr
 from rich.console import Console
 
+from contracts.audit_records import AuditAnchor, encode_audit_record
+from footfall.cli.main import cli
 from footfall.local.embedded.child_process import Child, stop_children
 from footfall.local.embedded.postgres.cluster import BIN, SUPERUSER, PostgresCluster, give, open_cluster
 from footfall.local.embedded.postgres.roles import (
@@ -29,14 +33,17 @@ from footfall.local.embedded.postgres.roles import (
     superuser_environment,
 )
 from footfall.local.embedded.postgres.server import start_server, wait_for_server
-from operations.settings import MigrateSettings
-from operations.setup import migrate
+from operations.settings import MigrateSettings, TopicSettings
+from operations.setup import create_topics, migrate
+from read_model.audit import AuditEntry, write_entry
 from read_model.progress import WAKE
 from tests import processes
 from tests.feeds import Received, read_all, stream
 from tests.patience import PATIENCE
 from tests.ports import free_port
-from tests.processes import Process
+from tests.processes import Process, wait_until
+from tests.producing import Raw, send
+from tests.servers import Servers
 
 PASSWORDS = Passwords("superuser-secret", "owner-secret", "projector-secret", "query-secret")
 COMMIT = """
@@ -198,3 +205,44 @@ def test_a_replica_that_stands_still_refuses_and_answers_once_it_goes_on(
         live.read_until(lambda told: len(told.events) == 3)
     assert told.ids() == [str(event_id) for event_id, _ in written]
     assert [event["eventId"] for event in read_all(client)[0]][-3:] == told.ids()
+
+
+def test_the_audit_log_of_a_replica_that_is_behind_accuses_nobody(pair: Pair, real_servers: Servers) -> None:
+    topic = f"audit-{uuid_utils.compat.uuid4()}"
+    create_topics(
+        TopicSettings(
+            kafka_bootstrap_servers=real_servers.kafka, kafka_topic=f"{topic}-events", kafka_audit_topic=topic
+        )
+    )
+    pair.on_replica("SELECT pg_wal_replay_pause()")
+    try:
+        anchor = asyncio.run(an_anchor_of_a_new_row(pair.url(pair.primary, OWNER, PASSWORDS.owner)))
+        asyncio.run(send(real_servers.kafka, topic, [Raw(encode_audit_record(anchor), partition=0)]))
+        behind = verified(pair, pair.replica, real_servers.kafka, topic)
+        assert behind.exit_code == 2, behind.output
+        assert "Ask the primary" in behind.output
+        assert verified(pair, pair.primary, real_servers.kafka, topic).exit_code == 0
+    finally:
+        pair.on_replica("SELECT pg_wal_replay_resume()")
+    wait_until(
+        lambda: verified(pair, pair.replica, real_servers.kafka, topic).exit_code == 0, PATIENCE, "the replica's log"
+    )
+
+
+async def an_anchor_of_a_new_row(url: str) -> AuditAnchor:
+    connection = await asyncpg.connect(url)
+    try:
+        await write_entry(connection, AuditEntry(actor="bob", action="test", outcome="done"))
+        log = await connection.fetchval("SELECT encode(previous, 'hex') FROM ops.audit WHERE number = 1")
+        row = await connection.fetchrow("SELECT number, hash FROM ops.audit ORDER BY number DESC LIMIT 1")
+        assert row is not None
+        return AuditAnchor(log, row["number"], row["hash"].hex(), datetime.now(UTC))
+    finally:
+        await connection.close()
+
+
+def verified(pair: Pair, port: int, kafka: str, topic: str) -> Result:
+    """`footfall audit verify` against the server at this port."""
+    url = pair.url(port, OWNER, PASSWORDS.owner)
+    role = {"ENVIRONMENT": "test", "DATABASE_URL": url, "KAFKA_BOOTSTRAP_SERVERS": kafka, "KAFKA_AUDIT_TOPIC": topic}
+    return CliRunner().invoke(cli, ["audit", "verify"], env=role)

@@ -10,12 +10,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from contracts.event import DEFAULT_TENANT
-from footfall.cli.failures import readable_failures
+from footfall.cli.failures import fail, readable_failures
 from footfall.cli.settings import operator_settings
 from operations.audit.chain import AuditRow
-from operations.audit.log import AuditFilter, Verification, list_entries, verify
+from operations.audit.log import AuditFilter, ReplicaBehindError, Verification, list_entries, verify
 from operations.settings import AuditSettings
 
+GONE = "its retention is not -1, or somebody deleted them, and their anchors confirm nothing."
+UNKNOWN = 2  # exit code
 COLUMNS = ("number", "at (UTC)", "actor", "role", "tenant", "action", "target", "user", "outcome", "request")
 
 
@@ -39,7 +41,10 @@ def print_entries(chosen: AuditFilter, limit: int, *, as_json: bool) -> None:
 
 def print_verification(given_up: tuple[str, ...], *, as_json: bool) -> int:
     """Verifies the log, prints what was found, and returns the exit code."""
-    found = asyncio.run(verify(operator_settings(AuditSettings, "owner"), given_up))
+    try:
+        found = asyncio.run(verify(operator_settings(AuditSettings, "owner"), given_up))
+    except ReplicaBehindError as error:
+        fail(str(error), UNKNOWN)
     if as_json:
         click.echo(msgspec.json.encode(found))
     else:
@@ -56,6 +61,8 @@ def _print_findings(found: Verification) -> None:
     click.echo(f"{said}. {'NOT as it was written.' if found.findings else 'As it was written.'}")
     if found.unreadable:
         click.echo(f"{found.unreadable:,} records of the audit topic are neither anchors nor notes.", err=True)
+    if found.deleted:
+        click.echo(f"{found.deleted:,} records are gone from the beginning of the audit topic: {GONE}", err=True)
 
 
 def _document(row: AuditRow) -> dict[str, Any]:
