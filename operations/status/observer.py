@@ -98,7 +98,8 @@ class Observer:
         found = [sentence for each in generations for sentence in problems(each, max_lag)]
         found += [sentence for each in sinks for sentence in standing(each.name, each.partitions, alone=False)]
         try:
-            misplaced = await count_misplaced(self._connection, sorted(tp.partition for tp in partitions))
+            numbers = sorted(tp.partition for tp in partitions)
+            misplaced = await count_misplaced(self._connection, self._probe, self._topic, numbers)
         except asyncpg.LockNotAvailableError:  # the partitions that wait for this lock already name its holder
             misplaced = Misplaced(0, 0)
         warnings = []

@@ -8,11 +8,14 @@ should know.
 import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from itertools import chain
 
 from aiokafka.partitioner import murmur2
 
 from contracts.record import key_of
-from projector.writing.rows import EventRow
+from contracts.wire.frames import unframed
+from projector.consuming.batch import Part
+from projector.writing.rows import SEALED, EventRow, KafkaRecord
 from telemetry.logs import get_logger
 from telemetry.metrics import RECORDS_MISPLACED
 
@@ -36,6 +39,12 @@ def misplaced(rows: Sequence[EventRow], partitions: int) -> list[EventRow]:
     ]
 
 
+def is_well_sealed(record: KafkaRecord, partitions: int) -> bool:
+    """Whether a record is of the sealed log, and in the partition of its subject."""
+    sealed = unframed(record.value or b"").startswith(SEALED)
+    return sealed and partition_of(record.key or b"", partitions) == record.partition
+
+
 class Placement:
     """Counts and logs the misplaced records of one generation.
 
@@ -46,10 +55,15 @@ class Placement:
         self._generation, self._partitions = generation, partitions
         self._warned_at = -WARNING_INTERVAL
 
-    def check(self, rows: Sequence[EventRow]) -> None:
-        """Checks the rows of a committed batch."""
+    def check(self, rows: Sequence[EventRow], part: Part) -> None:
+        """Checks the rows of a committed batch, and of the sealed ones the records, whose keys are subjects."""
         partitions = self._partitions()
         found = misplaced(rows, partitions) if partitions else []
+        if found:
+            sealed = {
+                (each.partition, each.offset) for each in chain(*part.values()) if is_well_sealed(each, partitions)
+            }
+            found = [row for row in found if (row.partition, row.offset) not in sealed]
         if not found:
             return
         RECORDS_MISPLACED.labels(generation=self._generation).inc(len(found))

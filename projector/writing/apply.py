@@ -109,7 +109,7 @@ class Applier:
         self._opener = opener
         self._log = get_logger("projector")
         self.letters_parked = asyncio.Event()
-        self.on_stored: Callable[[Sequence[EventRow]], None] = lambda _rows: None
+        self.on_stored: Callable[[Sequence[EventRow], Part], None] = lambda _rows, _part: None
         self.trace_of: Callable[[Part], BatchTrace | None] = lambda _part: None
 
     async def apply(self, part: Part, stop: asyncio.Event) -> None:
@@ -206,14 +206,14 @@ class Applier:
                 self._log.warning("batch_fenced", partitions=[p.partition for p in part])
                 self._ownership.fenced(part)
                 return Done()
-            self._adopt(assembled, outcome, record_count(part), trace)
+            self._adopt(assembled, outcome, part, trace)
         for partition, refusal in assembled.refused.items():
             self._ownership.stop([p for p in self._ownership.held.values() if p.partition == partition], refusal)
         return GoOn(assembled.rest) if assembled.rest else Done()
 
-    def _adopt(self, assembled: Assembled, outcome: Committed, records: int, trace: BatchTrace | None) -> None:
+    def _adopt(self, assembled: Assembled, outcome: Committed, part: Part, trace: BatchTrace | None) -> None:
         self._ownership.heartbeats.succeeded()
-        self._size.succeeded(records)
+        self._size.succeeded(record_count(part))
         self._ownership.advance(assembled.positions_after)
         self._ownership.parked.update(assembled.parked_after)
         count_commit(self._writer.generation, assembled.batch, outcome, trace)
@@ -222,7 +222,7 @@ class Applier:
         if outcome.letters_emptied:  # also such as have another user's key: load what is parked still
             self._ownership.reverify(assembled.positions_after)
         try:
-            self.on_stored(assembled.batch.rows)
+            self.on_stored(assembled.batch.rows, part)
         except Exception as error:  # noqa: BLE001 - the batch is committed; an observer must not fail it
             self._log.error("look_failed", **diagnosis(error))
 

@@ -10,11 +10,14 @@ from urllib.parse import urlsplit
 import httpx
 import msgspec
 import pytest
+from click.testing import CliRunner
 
 from contracts.erasure import erasure_records, new_erasure
 from contracts.event import DEFAULT_TENANT
 from contracts.versions import encode_event
+from footfall.cli.main import cli
 from tests.conftest import Footfall
+from tests.drivers.commands import environment
 from tests.drivers.erasure import assert_rebuilt_the_same, counts, hits
 from tests.drivers.privacy import privacy
 from tests.drivers.rebuilding import NEW, OLD, dlq, done, rebuild, wait_until_done
@@ -22,7 +25,7 @@ from tests.drivers.sealed import KeyStoreOfTest, a_tenant_key, in_segments, key_
 from tests.feeds import stream
 from tests.patience import PATIENCE
 from tests.processes import Process, wait_until
-from tests.producing import Raw, an_event, checkpoints, produce, record_of, sql, start_projector
+from tests.producing import Raw, an_event, checkpoints, metric, produce, record_of, sql, start_projector
 from tests.tcp_proxy import TcpProxy, tcp_proxy
 
 CANARY = "alice+canary@example.com"
@@ -363,3 +366,17 @@ def test_the_tenant_keys_of_another_store_are_refused_with_a_sentence(footfall: 
         assert process.popen.wait(PATIENCE) == 1
         assert sentence in process.log_text()
         assert tenant_keys.split()[-1] not in process.log_text()
+
+
+def test_sealed_events_are_in_their_subjects_partitions_and_nobody_calls_them_misplaced(
+    footfall: Footfall, keys: KeyStoreOfTest
+) -> None:
+    front = start_front(footfall, keys)
+    projector = start_projector(footfall, **keys.environment())
+    for number in range(12):
+        post(front, f"user-{number}")
+    wait_until(lambda: stored(footfall) == 12, PATIENCE, "the rows")
+    run = CliRunner().invoke(cli, ["status", "--json"], env=environment(footfall, footfall.servers.projector_url))
+    told = json.loads(run.stdout)["misplaced"]
+    assert (told["latest"], told["misplaced"]) == (12, 0)
+    assert metric(projector, "records_misplaced_total") == 0
