@@ -26,6 +26,7 @@ EVERY_TENANT = "*"
 COMMAND_TIMEOUT = 30.0  # seconds
 FORM = "`TENANT KEY-ID BASE64`, where TENANT may be `*` and BASE64 is 32 random bytes (`openssl rand -base64 32`)"
 
+_is_tenant = re.compile(r"\*|[A-Za-z0-9._-]{1,64}").fullmatch
 _is_key_id = re.compile(r"[A-Za-z0-9._-]{1,64}").fullmatch
 
 
@@ -95,7 +96,7 @@ def parse_tenant_keys(text: str) -> TenantKeys:
         fields = line.split()
         if not fields or line.startswith("#"):
             continue
-        if len(fields) != 3 or not _is_key_id(fields[1]):
+        if len(fields) != 3 or not (_is_tenant(fields[0]) and _is_key_id(fields[1])):
             raise ValueError(f"line {number} is not {FORM}")
         tenant_id, key_id, encoded = fields
         try:

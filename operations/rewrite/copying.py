@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
 
 from brokers.diagnosis import with_reason
@@ -103,12 +104,28 @@ class _OnTheWay:
     async def arrived(self) -> int:
         """Waits for the batches that are sent. Returns how many records they have."""
         for offset, _, future in self.sent:
-            if (await future).offset != offset:
+            if await self._offset_of(future) != offset:
                 raise RefusedError(_not_a_copy(self._target, self._partition))
         await reached("rewrite_copied")
         count = sum(count for _, count, _ in self.sent)
         self.sent.clear()
         return count
+
+    async def _offset_of(self, future: Any) -> int:
+        try:
+            offset: int = (await future).offset
+        except KafkaError as error:
+            if error.retriable:  # Kafka is away, or was for too long
+                raise
+            raise RefusedError(_refused(self._target, self._partition, error)) from error
+        return offset
+
+
+def _refused(target: str, partition: int, error: KafkaError) -> str:
+    return (
+        f"Kafka refuses copies in partition {partition} of {target}: {type(error).__name__}. Look at that topic's "
+        "configuration and rights, which somebody changed; then repeat the step, which goes on where it was."
+    )
 
 
 def _not_a_copy(target: str, partition: int) -> str:

@@ -19,7 +19,8 @@ from contracts.event import UserEvent
 from contracts.record import from_value
 from contracts.versions import encode_event
 from footfall.local.embedded import spawn_child
-from operations.rewrite.topics import Configs, Topics
+from operations.rewrite.topics import Configs, Topics, topics
+from operations.settings import TopicSettings
 from tests.conftest import Footfall
 from tests.drivers.erasure import assert_rebuilt_the_same, counts
 from tests.drivers.privacy import privacy
@@ -262,3 +263,22 @@ def assert_the_same_but_for_the_erased(footfall: Footfall, old: str, new: str) -
     ends = dict(is_now.keys())  # of each partition the last offset
     assert len(is_now) == sum(end + 1 for end in ends.values())
     assert became == {"same": 106 + 1 + 1, "stub": 26, "other": 6 + 2 + 1, "blank": len(is_now) - 143}, became
+
+
+def test_a_copy_that_kafka_refuses_says_in_which_topic_and_goes_on_later(footfall: Footfall) -> None:
+    produce(footfall, a_day(5))
+    rewrite(footfall, "copy")
+    produce(footfall, a_day(30))
+    new = f"{footfall.topic}.1"
+    asyncio.run(configured(footfall, new, {"max.message.bytes": "10"}))
+    said = rewrite(footfall, "copy", code=1)
+    assert f"of {new}: MessageSizeTooLargeError" in said
+    assert "repeat the step" in said
+    asyncio.run(configured(footfall, new, {}))
+    start_projector(footfall)
+    rewrite(footfall, "switch", "--yes")
+
+
+async def configured(footfall: Footfall, topic: str, configs: Configs) -> None:
+    async with topics(TopicSettings(kafka_bootstrap_servers=footfall.servers.kafka).client_options()) as kafka:
+        await kafka.configure(topic, configs)

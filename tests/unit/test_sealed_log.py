@@ -262,7 +262,16 @@ def test_a_tenant_key_unwraps_what_it_wrapped_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "one two", f"* k {KEY[:-8]}", f"* k {KEY}\n* k {OTHER}", f"* k/1 {KEY}", f"* k {'%' * 44}"]
+    "text",
+    [
+        "",
+        "one two",
+        f"* k {KEY[:-8]}",
+        f"* k {KEY}\n* k {OTHER}",
+        f"* k/1 {KEY}",
+        f"\ufeff* k {KEY}",
+        f"* k {'%' * 44}",
+    ],
 )
 def test_malformed_tenant_keys_are_refused_without_being_quoted(text: str) -> None:
     with pytest.raises(ValueError, match=r"line|it has no line") as refused:
