@@ -75,7 +75,7 @@ class CommandSide:
         self._why_away = WhyAway(settings.client_options)
         self._types = catalogue.words()
         self._refusals = RefusalNotes(settings.client_options(), settings.kafka_audit_topic, REFUSAL_TALLY, UNDONE)
-        self._topic = TopicWatch(lambda: self._log.client, settings.kafka_topic)
+        self._topic = TopicWatch(lambda: self._log.client, settings.kafka_topic, self._log.times_refused)
         keys = RecentKeys(max_bytes=settings.idempotency_memory_bytes, window=settings.idempotency_window_ms / 1000)
         rules = CommandRules(catalogue)
         stored: EventLog = self._log

@@ -96,6 +96,10 @@ class KafkaEventLog:
         """The connection to Kafka that it has now."""
         return self._producer.current.client
 
+    def times_refused(self) -> bool:
+        """See `ProduceRound.times_refused`."""
+        return self._round.times_refused()
+
     @property
     def circuit_state(self) -> str:
         """`closed`: commands are taken; `open` or `half-open`: they are refused until Kafka answers a probe."""

@@ -29,6 +29,7 @@ from telemetry.logs import get_logger
 from telemetry.metrics import MESSAGES_PUBLISHED, PUBLISH_FAILURES
 
 CLOCK = "Kafka takes no time that is so far from its own: synchronise the clocks of this machine and the brokers (NTP)."
+REFUSED_FOR = 30.0  # seconds for which readiness tells of it
 SMALL = 1_000  # bytes; a topic that takes no event of this size is closed, though Kafka may not tell so yet
 TOO_LARGE_A_BATCH = (MessageSizeTooLargeError, RecordListTooLargeError)  # for max.message.bytes, for a segment
 
@@ -51,6 +52,11 @@ class ProduceRound:
     def __init__(self, producer: KafkaProducer, partitions: int) -> None:
         self._producer = producer
         self._partition_of = partition_chooser(partitions)
+        self._times_refused_until = float("-inf")  # loop time
+
+    def times_refused(self) -> bool:
+        """Whether Kafka refused the times of records a moment ago: it would refuse the next ones, too."""
+        return asyncio.get_running_loop().time() < self._times_refused_until
 
     async def run(self, pending: Sequence[Pending]) -> None:
         """Publishes the records; every publisher learns its outcome, so this never raises."""
@@ -127,7 +133,9 @@ class ProduceRound:
         MESSAGES_PUBLISHED.inc(len(pending))
 
     def _settle_failed(self, pending: Sequence[Pending], outcome: NotAcknowledged, cause: Exception) -> None:
-        remedy = CLOCK if isinstance(cause, InvalidTimestampError) else ""
+        remedy = ""
+        if isinstance(cause, InvalidTimestampError):
+            remedy, self._times_refused_until = CLOCK, asyncio.get_running_loop().time() + REFUSED_FOR
         get_logger("command_side").error(
             "publish_failed", error=type(cause).__name__, events=len(pending), remedy=remedy
         )

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 
+from command_side.publishing.produce_round import CLOCK
 from command_side.publishing.topic_description import promises, rights
 from contracts.topic_promises import broken_promises
 from telemetry.health import DependencyState
@@ -19,8 +20,11 @@ PATIENCE = 5.0  # seconds of the look at the start; whatever Kafka does not tell
 class TopicWatch:
     """Asks over the connection of the producer that `client` gives."""
 
-    def __init__(self, client: Callable[[], AIOKafkaClient], topic: str) -> None:
+    def __init__(
+        self, client: Callable[[], AIOKafkaClient], topic: str, times_refused: Callable[[], bool] = lambda: False
+    ) -> None:
         self._client = client
+        self._times_refused = times_refused
         self._topic = topic
         self._looked_at = float("-inf")
         self._broken: Sequence[str] = ()
@@ -43,6 +47,8 @@ class TopicWatch:
         allowed = await rights(self._client(), self._topic)
         if allowed.may_write is False:
             return DependencyState(ok=False, detail=allowed.problem)
+        if self._times_refused():
+            return DependencyState(ok=False, detail=CLOCK)
         said = list(await self._promises())
         if self._closed:
             return DependencyState(ok=False, detail=" ".join(said))

@@ -154,7 +154,10 @@ class ChainCheck:
         if hashes == {row.hash.hex()}:
             self.confirmed, self._unconfirmed = number, None
         elif hashes is not None:
-            text = f"{_rows(self.confirmed + 1, number)} written again: Kafka has another hash of row {number}"
+            text = (
+                f"{_rows(self.confirmed + 1, number)} written again, or a backup from before them was restored: Kafka"
+                f" has another hash of row {number}"
+            )
             self._found("rewritten", self.confirmed + 1, number, text)
 
     def _find_other_logs(self) -> None:

@@ -21,8 +21,9 @@ from aiokafka.protocol.metadata import MetadataRequest
 
 from command_side.app import producer_of
 from command_side.publishing import kafka_event_log, kafka_producer
-from command_side.publishing.event_log import AWAY, TOO_LARGE, UNKNOWN, Acknowledged
+from command_side.publishing.event_log import AWAY, FAILED, TOO_LARGE, UNKNOWN, Acknowledged
 from command_side.publishing.kafka_event_log import KafkaEventLog
+from command_side.publishing.topic_watch import TopicWatch
 from command_side.settings import CommandSettings
 from contracts.record import EventRecord
 from footfall.local.embedded import StackOptions, embedded_stack
@@ -197,6 +198,27 @@ async def test_a_producer_out_of_sequence_is_replaced_and_nobody_notices(real_se
     outcomes = await asyncio.gather(*(publish(log, record(n)) for n in range(1, 50)))
     assert outcomes == [Acknowledged(0, n) for n in range(1, 50)]
     assert log._producer.current is not spoiled
+    await log.close()
+
+
+async def test_a_clock_that_is_hours_ahead_is_named_by_readiness_and_nothing_is_in_doubt(
+    real_servers: Servers, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kafka takes no record whose time is more than an hour ahead of its own clock."""
+    log = await started_log(real_servers, topic, timeout=PATIENCE)
+    watch = TopicWatch(lambda: log.client, topic, log.times_refused)
+    with monkeypatch.context() as patched:
+        patched.setattr(time, "time", lambda now=time.time: now() + 7_200)
+        assert await publish(log, record(1)) == FAILED
+    state = await watch.state()
+    assert not state.ok
+    assert "synchronise the clocks" in state.detail
+    assert isinstance(await publish(log, record(2)), Acknowledged)
+    monkeypatch.setattr("command_side.publishing.produce_round.REFUSED_FOR", 0.0)
+    with monkeypatch.context() as patched:
+        patched.setattr(time, "time", lambda now=time.time: now() + 7_200)
+        assert await publish(log, record(3)) == FAILED
+    assert (await watch.state()).ok, "it is told for a while only: nobody asks what is not ready"
     await log.close()
 
 
