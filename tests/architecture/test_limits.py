@@ -16,7 +16,7 @@ from query_side.log_positions import bounded_waits, cursors, positions
 from query_side.settings import QuerySettings
 from tests.architecture.repository import ROOT
 from web import server as serve
-from web.protocol import bounded_http
+from web.protocol import bounded_http, request_framing
 
 LIMITS = (ROOT / "docs" / "limits.md").read_text()
 BOUNDS = re.compile(r"more are answered|Largest request|Time limit|Time for which|forgotten|must read").search
@@ -56,6 +56,7 @@ def test_a_page_has_as_many_of_either() -> None:
     [
         f"{in_words('BYTES', bounded_http.MAX_HEAD_BYTES)}, {bounded_http.MAX_HEADERS} fields with trailers | 431",
         f"{in_words('BYTES', bounded_http.MAX_TARGET_BYTES)} | 414",
+        f"{request_framing.MOST_WAITING} that wait for their turn |",
         f"| {bounded_http.HEAD_TIMEOUT:g} s | 408",
         f"| {bounded_http.LINGER:g} s | closed",
         f"| {serve.KEEP_ALIVE} s | closed",

@@ -115,7 +115,7 @@ class BoundedHttp(PipelinedHttp):
         start, cuts = 0, self._cuts
         if self._phase is IDLE:
             self._phase = BUSY
-        while start < len(data) and not self._hears_no_more():
+        while start < len(data) and not (self._hears_no_more() or self.leaves_unparsed(data, start)):
             end = cuts.take(data, start, MAX_HEAD_BYTES)
             self._parsed = end - start
             super().data_received(data[start:end])
