@@ -26,7 +26,7 @@ MAX_QUEUED = 1_000  # pieces in one subscriber's queue, because each piece costs
 PATIENCE = 1.0  # seconds that the next read waits for subscribers to empty their queues
 RETRY = 0.5  # seconds before the next attempt while the database is unavailable
 
-End = Literal["slow", "shutdown", "history", "expired", "credentials"]
+End = Literal["slow", "shutdown", "history", "expired", "credentials", "unchecked"]
 
 
 class Filter(msgspec.Struct, frozen=True):
@@ -55,6 +55,7 @@ class Subscriber:
         self.ended: End | None = None
         self.drained = asyncio.Event()  # set while the queue is empty
         self.drained.set()
+        self.is_late = False  # whether it let others wait, and has not emptied its queue since
         self._queue: deque[bytes] = deque()
         self._queued = 0  # bytes
         self._available = asyncio.Event()
@@ -78,7 +79,7 @@ class Subscriber:
         """
         if self.ended is None:
             self.ended = why
-            if why in ("slow", "credentials"):
+            if why in ("slow", "credentials", "unchecked"):
                 self._queue.clear()
                 self._queued = 0
             self.drained.set()
@@ -87,6 +88,7 @@ class Subscriber:
     async def next_piece(self) -> bytes:
         """Waits for the next piece and returns it; returns b"" once the stream has ended and the queue is empty."""
         while not self._queue:
+            self.is_late = False
             self.drained.set()
             if self.ended is not None:
                 return b""
@@ -206,11 +208,18 @@ class Broadcaster:
         self._set_position(state)
 
     async def _wait_until_drained(self) -> None:
-        """Waits for the queues to empty during a burst, so that only slow clients are dropped."""
-        with contextlib.suppress(TimeoutError):
+        """Waits for the queues to empty during a burst, so that only slow clients are dropped.
+
+        It waits for a client that is late no more until it has emptied its queue: all others would be as late.
+        """
+        waited_for = [subscriber for subscriber in self._all() if not subscriber.is_late]
+        try:
             async with asyncio.timeout(PATIENCE):
-                for subscriber in self._all():
+                for subscriber in waited_for:
                     await subscriber.drained.wait()
+        except TimeoutError:
+            for subscriber in waited_for:
+                subscriber.is_late = not subscriber.drained.is_set()
 
     def _set_position(self, to: ReadModelState) -> None:
         if to != self.at:
@@ -267,6 +276,7 @@ def end_event(why: End) -> bytes:
         "history": "The log was replaced, so this id is no longer valid. Start again with since=beginning.",
         "shutdown": "The server is shutting down; reconnect with Last-Event-ID.",
         "credentials": "The credentials that began this stream are not accepted any more.",
+        "unchecked": "The credentials that began this stream cannot be checked now; reconnect with Last-Event-ID.",
     }
     data = msgspec.json.encode({"reason": why, "message": reasons[why]})
     return b"event: end\ndata: " + data + b"\n\n"

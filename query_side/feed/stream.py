@@ -25,7 +25,7 @@ from query_side.log_positions.served_history import UNTAGGED, AnotherHistoryErro
 from read_model.connecting.unavailable import DATABASE_UNAVAILABLE
 from telemetry.logs import get_logger
 from web.asgi import Receive, Scope, Send
-from web.policies.decisions import Admit, NeedsIO, RefusedError, RequestPolicy
+from web.policies.decisions import Admit, NeedsIO, Refuse, RefusedError, RequestPolicy
 from web.policies.limits.shares import Share
 from web.policies.passage import HEAD_KEY
 from web.policies.request_head import RequestHead
@@ -94,7 +94,10 @@ class Streams:
         await self._streamed(subscriber, since, receive, send)
 
     async def watch_credentials(self, identity: RequestPolicy) -> None:
-        """Ends, for ever, the streams whose key was revoked, or whose token has expired, since they began."""
+        """Ends, for ever, the streams whose key was revoked, or whose token has expired, since they began.
+
+        One whose credentials nobody can check now ends, too, with another reason: it may come back.
+        """
         while True:
             await asyncio.sleep(CHECK_CREDENTIALS)
             for subscriber, head in [*self._subscribers.items()]:
@@ -102,7 +105,8 @@ class Streams:
                 if isinstance(decision, NeedsIO):
                     decision = await decision.ask()
                 if not isinstance(decision, Admit):
-                    subscriber.end("credentials")
+                    is_known = isinstance(decision, Refuse) and decision.status < 500
+                    subscriber.end("credentials" if is_known else "unchecked")
 
     async def _streamed(
         self, subscriber: Subscriber, since: ReaderPosition | None, receive: Receive, send: Send
