@@ -57,7 +57,7 @@ class QuerySide:
         self._schema = newest_migration()
         self._sealed: Cursors | None = None
         self._recorder = AuditRecorder(self._open_for_audit, REFUSAL_TALLY)
-        waiting = WaitingBytes(settings.max_waiting_bytes)
+        waiting = WaitingBytes(settings.max_waiting_bytes, settings.principal_share_percent)
         pages = EventPages(self._pool, self._cursors, settings, waiting, catalogue, self._recorder)
         timeout = settings.query_timeout_ms / 1000
         tokens = PositionTokens(

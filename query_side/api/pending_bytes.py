@@ -9,8 +9,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from query_side.api.responses import BrokenStreamError
+from query_side.api.shares import held
 from web.asgi import Message, Send, respond
 from web.policies.decisions import RefusedError
+from web.policies.limits.shares import Share
+from web.policies.principal import Principal
 
 PAGE_BYTES = 2_097_152  # of the events in one page; beyond, it ends early and its cursor goes on
 UNMEASURED = 100  # events that are read at once before it is known how large such events are
@@ -19,20 +22,28 @@ TOO_MUCH_WAITS = "Too many answers wait for their readers; try again shortly."
 
 
 class WaitingBytes:
-    """What large answers hold until their clients have taken it; one that would exceed `most` is refused."""
+    """What large answers hold until their clients have taken it; one that would exceed all bytes is refused."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, percent: int) -> None:
+        """`most`: bytes; `percent`: of them, one principal may hold."""
         self._most = most
+        self._share = Share("bytes of unread pages", most, percent)
         self.held = 0
 
     async def respond(
-        self, send: Send, status: int, body: bytes, content_type: bytes, *headers: tuple[bytes, bytes]
+        self,
+        send: Send,
+        principal: Principal,
+        status: int,
+        body: bytes,
+        content_type: bytes,
+        *headers: tuple[bytes, bytes],
     ) -> None:
-        """As `web.asgi.respond`, piece by piece where the body is large. Raises RefusedError, 503."""
+        """As `web.asgi.respond`, piece by piece where the body is large. Raises RefusedError, 503 or 429."""
         if len(body) <= PIECE:
             await respond(send, status, body, content_type, *headers)
             return
-        with self._holding(len(body)):
+        with held(self._share, principal, len(body)), self._holding(len(body)):
             head = [(b"content-type", content_type), (b"content-length", b"%d" % len(body)), *headers]
             await send({"type": "http.response.start", "status": status, "headers": head})
             for message in pieces_of(body):

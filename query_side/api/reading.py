@@ -11,6 +11,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, Receive, Scope
 
+from query_side.api.asking import principal_of
 from query_side.api.compression import ENCODED, LEAST_BYTES, VARY, Gzip, takes_gzip
 from query_side.api.declared import OF_EVERY_ROUTE
 from query_side.api.negotiation import JSON as JSON_TYPE
@@ -83,7 +84,7 @@ class JsonAnswers(ASGIMiddleware):
         if len(body) >= LEAST_BYTES and takes_gzip(header(scope, b"accept-encoding")):
             body = Gzip().end(body)
             headers = [*headers, ENCODED]
-        await self._waiting.respond(send, 200, body, JSON, VARY, *headers)
+        await self._waiting.respond(send, principal_of(scope), 200, body, JSON, VARY, *headers)
 
 
 def refused(request: AnyRequest, error: Exception) -> Response[bytes]:

@@ -28,12 +28,12 @@ class Places:
 
 
 @contextmanager
-def held(share: Share, principal: Principal) -> Iterator[None]:
-    """Holds a place of the share while the body runs. Raises RefusedError (429)."""
-    if not share.take(principal):
+def held(share: Share, principal: Principal, amount: int = 1) -> Iterator[None]:
+    """Holds places of the share while the body runs. Raises RefusedError (429)."""
+    if not share.take(principal, amount):
         refusal = share.refusal
         raise RefusedError(refusal.status, refusal.error, *refusal.headers)
     try:
         yield
     finally:
-        share.give_back(principal)
+        share.give_back(principal, amount)

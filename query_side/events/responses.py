@@ -73,11 +73,12 @@ class EventPages:
         if whole and (media_type != JSON or (request.filter == pages.EVERYTHING and not scope["query_string"])):
             await self._export(scope, receive, send, request.filter, rendering, gzip)
         else:
-            await self._page(tenant_of(scope), send, path, request, rendering, gzip)
+            await self._page(principal_of(scope), send, path, request, rendering, gzip)
 
     async def _page(
-        self, tenant_id: str, send: Send, path: str, request: PageRequest, rendering: Rendering, gzip: bool
+        self, principal: Principal, send: Send, path: str, request: PageRequest, rendering: Rendering, gzip: bool
     ) -> None:
+        tenant_id = principal.tenant_id
         cursors = self._cursors_of().of(tenant_id)
         wanted, limit = request.filter, request.limit or DEFAULT_LIMIT
         bound_to = wanted.fingerprint()
@@ -95,7 +96,7 @@ class EventPages:
         if gzip and rendering.compressible and len(body) >= LEAST_BYTES:
             body = Gzip().end(body)
             headers.append(ENCODED)
-        await self._waiting.respond(send, 200, body, rendering.content_type, *headers)
+        await self._waiting.respond(send, principal, 200, body, rendering.content_type, *headers)
 
     async def _rendered(
         self, tenant_id: str, wanted: EventFilter, after: pages.Place | None, limit: int, rendering: Rendering

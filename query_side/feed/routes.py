@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import asyncpg
 
-from query_side.api.asking import tenant_of
+from query_side.api.asking import principal_of, tenant_of
 from query_side.api.parameters import Parameters
 from query_side.api.pending_bytes import WaitingBytes
 from query_side.api.responses import JSON, guarded
@@ -60,4 +60,4 @@ class FeedRoutes:
             headers.append((b"link", b'<%b?since=%b&limit=%d>; rel="next"' % (FEED.encode(), cursor, limit)))
         body = json_array(page.events())
         del page  # free its memory: the body may wait long for a slow client
-        await self._waiting.respond(send, 200, body, JSON, *headers)
+        await self._waiting.respond(send, principal_of(scope), 200, body, JSON, *headers)

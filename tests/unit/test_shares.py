@@ -1,8 +1,12 @@
 """Shares: nobody holds all of what a process can do at once, and who held something and left holds nothing."""
 
+import asyncio
+
 import pytest
 
-from web.policies.decisions import ADMIT
+from query_side.api.pending_bytes import PAGE_BYTES, WaitingBytes
+from web.asgi import Message
+from web.policies.decisions import ADMIT, RefusedError
 from web.policies.limits.shares import RequestShares, Share
 from web.policies.passage import Passage
 from web.policies.principal import ANONYMOUS, AccessScope, Principal
@@ -23,6 +27,42 @@ def test_a_share_is_a_part_and_at_least_one(places: int, percent: int, most: int
     share.give_back(principal("key:1"))
     assert share.take(principal("key:1"))
     assert not share.take(principal("key:1"))
+
+
+def test_a_share_of_bytes_lets_through_what_is_larger_alone() -> None:
+    share = Share("bytes of unread pages", 100, 50)
+    assert [share.take(principal("key:1"), amount) for amount in (30, 20, 1)] == [True, True, False]
+    assert share.take(principal("key:2"), 80), "nobody is refused for ever"
+    assert not share.take(principal("key:2"), 1)
+    for subject, amount in (("key:1", 30), ("key:1", 20), ("key:2", 80)):
+        share.give_back(principal(subject), amount)
+    assert len(share) == 0
+
+
+async def test_unread_pages_of_one_client_leave_room_for_those_of_others() -> None:
+    waiting, reads = WaitingBytes(8 * PAGE_BYTES, 50), asyncio.Event()
+    begun = 0
+
+    async def unread(message: Message) -> None:
+        nonlocal begun
+        begun += message["type"] == "http.response.start"
+        await reads.wait()
+
+    async def page(subject: str) -> None:
+        await waiting.respond(unread, principal(subject), 200, b"x" * PAGE_BYTES, b"application/json")
+
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(4):
+            tasks.create_task(page("key:1"))
+        await asyncio.sleep(0)
+        with pytest.raises(RefusedError) as refused:
+            await page("key:1")
+        assert refused.value.answer.status == 429
+        tasks.create_task(page("key:2"))
+        await asyncio.sleep(0)
+        assert begun == 5
+        reads.set()
+    assert waiting.held == 0
 
 
 def test_whoever_holds_nothing_is_forgotten() -> None:

@@ -26,24 +26,27 @@ class Share:
             (RETRY_AFTER,),
         )
 
-    def take(self, principal: Principal) -> bool:
-        """Takes a place, to be given back; False: the principal holds its share already."""
+    def take(self, principal: Principal, amount: int = 1) -> bool:
+        """Takes places, to be given back; False: the principal holds its share already.
+
+        Who holds none takes any amount, so that a small share refuses nobody for ever.
+        """
         subject = principal.subject
         if subject == ANONYMOUS:
             return True
         held = self._held.get(subject, 0)
-        if held >= self.most:
+        if held and held + amount > self.most:
             REQUESTS_LIMITED.labels(by="share").inc()
             return False
-        self._held[subject] = held + 1
+        self._held[subject] = held + amount
         return True
 
-    def give_back(self, principal: Principal) -> None:
+    def give_back(self, principal: Principal, amount: int = 1) -> None:
         """What `take` took."""
         subject = principal.subject
         if subject == ANONYMOUS:
             return
-        held = self._held[subject] - 1
+        held = self._held[subject] - amount
         if held:
             self._held[subject] = held
         else:
