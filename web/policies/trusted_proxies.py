@@ -1,6 +1,7 @@
 """The policy that finds out who asks behind proxies: only what proxies of ours say of it is believed."""
 
 import ipaddress
+import re
 from collections.abc import Collection
 
 from web.policies.decisions import ADMIT, Decision
@@ -9,7 +10,9 @@ from web.policies.remembered import Remembered
 from web.policies.request_head import RequestHead
 from web.transport.peer import PeerCertificate, forwarded_certificate
 
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_with_port = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+)):[0-9]{1,5}").fullmatch
 
 
 class TrustedProxies:
@@ -55,7 +58,7 @@ class TrustedProxies:
         """The client's address; None if a trusted proxy says nothing that can be read."""
         found = None
         for part in reversed(forwarded.split(",")):
-            address = address_in(part.strip().strip("[]"))
+            address = forwarded_address(part.strip())
             if address is None:
                 break
             found = address
@@ -65,7 +68,24 @@ class TrustedProxies:
 
     def _is_ours(self, address: str) -> bool:
         try:
-            parsed = ipaddress.ip_address(address)
+            parsed = unmapped(address)
         except ValueError:
             return False
         return any(parsed in network for network in self._networks)
+
+
+def forwarded_address(text: str) -> str | None:
+    """The address in one element of `X-Forwarded-For`; None for what is none.
+
+    Some proxies add the port of the client (Azure's Application Gateway), and those that listen on `::` for both may
+    write an IPv4 address in the form of IPv6 (RFC 4291, 2.5.5.2): it is the same client either way.
+    """
+    found = _with_port(text)
+    address = address_in(found[1] or found[2] if found else text.strip("[]"))
+    return None if address is None else str(unmapped(address))
+
+
+def unmapped(address: str) -> Address:
+    """The address itself, of IPv4 also where it is written in the form of IPv6. Raises ValueError for none."""
+    parsed = ipaddress.ip_address(address)
+    return parsed if isinstance(parsed, ipaddress.IPv4Address) else parsed.ipv4_mapped or parsed
