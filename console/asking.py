@@ -17,6 +17,7 @@ from console.sessions import Sessions
 from console.settings import ConsoleSettings
 from contracts.types import Catalogue
 from projector.settings import ProjectorSettings
+from web.access import ACCESS
 from web.middleware import REQUEST_ID_KEY
 from web.policies.origins import is_of_host
 from web.policies.passage import HEAD_KEY
@@ -38,6 +39,12 @@ NAVIGATION = (
 )
 TOKEN = "token"  # noqa: S105 - the name of the form's field
 ELSEWHERE = "This form came from somewhere else, or is too old. Open the page again, and repeat what you did."
+FOREIGN = (
+    "This form came from a page of another host than the header `Host` names, so nothing was done. A proxy before the "
+    "console has to pass on the browser's `Host` with its port (nginx: proxy_set_header Host $http_host)."
+)
+TOO_SLOW = "The form took too long to arrive, and nothing was done. Send it again."
+FORM_TIMEOUT = 10.0  # seconds
 ONLY_LOOKS = "This console only looks: OPERATOR_DATABASE_URL is not set in its process."
 
 AnyRequest = Request[Any, Any, Any]
@@ -118,7 +125,7 @@ class Asking:
             template,
             **{
                 "asking": self,
-                "navigation": NAVIGATION,
+                "navigation": [each for each in NAVIGATION if ACCESS[each[0]] in self.principal.scopes],
                 "path": self.head.path,
                 "token": self.console.sessions.token(self.head),
                 "is_open": is_open,
@@ -139,8 +146,8 @@ class Asking:
         headers = dict(self.head.headers)
         origin = headers.get(b"origin")
         if origin is not None and not is_of_host(origin, headers.get(b"host")):
-            raise PageError(403, ELSEWHERE)
-        body = await self.request.body()
+            raise PageError(403, FOREIGN)
+        body = await self._body()
         try:
             fields = dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=MAX_FIELDS))
         except ValueError:
@@ -148,6 +155,15 @@ class Asking:
         if not self.console.sessions.is_token(self.head, fields.pop(TOKEN, "")):
             raise PageError(403, ELSEWHERE)
         return {name: value for name, value in fields.items() if value != ""}
+
+    async def _body(self) -> bytes:
+        """The form's bytes, which anybody may begin to send. Raises PageError when they do not come."""
+        try:
+            async with asyncio.timeout(FORM_TIMEOUT):
+                body: bytes = await self.request.body()
+                return body
+        except TimeoutError:
+            raise PageError(408, TOO_SLOW) from None
 
 
 def address(path: str, given: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 The policy of identity then sees what a program would have sent, at every request: a key that is revoked, or a token
 that has expired, opens nothing more. The credentials stay in this process's memory; the cookie is only a random name.
+A stream that a page of the session follows lasts no longer than the session does.
 """
 
 import hashlib
@@ -13,6 +14,7 @@ from collections import OrderedDict
 import msgspec
 
 from web.policies.decisions import ADMIT, Admit, Answer, Decision, NeedsIO, Refuse, RequestPolicy
+from web.policies.identity import unauthenticated
 from web.policies.principal import Principal
 from web.policies.request_head import RequestHead
 
@@ -23,7 +25,19 @@ LONGEST = 24 * 3600.0  # seconds after the sign-in, whatever is asked
 MOST = 1_000  # sessions; the one unused for longest goes
 MOST_OF_ONE = 20  # sessions of one key or token
 SIGN_IN = "/console/sign-in"
+SIGN_OUT = "/console/sign-out"
 WITHOUT = (SIGN_IN, "/console/assets")  # pages that nobody has to be signed in for
+FORM = b"application/x-www-form-urlencoded"
+LED_TO_THE_FORM = Answer(303, ((b"location", SIGN_IN.encode()),))
+# htmx would show the form within the page that is open; so it takes the whole page there.
+PAGE_LED_TO_THE_FORM = Answer(204, ((b"hx-redirect", SIGN_IN.encode()),))
+ENDED = unauthenticated("The session has ended.")
+
+
+class SessionName(msgspec.Struct, frozen=True):
+    """A fact: the request came with this session's cookie."""
+
+    name: str
 
 
 class _Session(msgspec.Struct):
@@ -50,20 +64,41 @@ class Sessions:
         session = self._find(head)
         if session is not None and (is_console or head.method in ("GET", "HEAD")):
             shown = with_credentials(head, session.credentials)
-            if not isinstance(self._identity(shown), Refuse):
+            if not is_final(self._identity(shown)):
                 head.headers = shown.headers
+                head.facts[SessionName] = SessionName(cookie_of(head))
                 return ADMIT
             self.close(cookie_of(head))
-        if not is_console or head.method != "GET" or head.path.startswith(WITHOUT):
+        if not is_console or head.path.startswith(WITHOUT) or (head.method, head.path) == ("POST", SIGN_OUT):
             return ADMIT
-        return Answer(303, ((b"location", SIGN_IN.encode()),))
+        return led_to_the_form(head)
 
-    async def owner_of(self, head: RequestHead, credentials: bytes) -> Principal | None:
-        """Whose these credentials are; None: nobody's."""
-        decision = self._identity(with_credentials(head, credentials))
+    def lasting(self, head: RequestHead) -> Decision:
+        """The policy that what lasts, such as a stream, asks again: whoever began it in a session must be in it still.
+
+        Where nobody has to sign in, and for a program with a key, it is the policy of identity.
+        """
+        named = head.facts.get(SessionName)
+        if named is not None and self._current(named.name) is None:
+            return ENDED
+        return self._identity(head)
+
+    async def owner_of(self, head: RequestHead, credentials: bytes) -> Principal | Refuse:
+        """Whose these credentials are, or why they open nothing."""
+        shown = with_credentials(head, credentials)
+        decision = self._identity(shown)
         if isinstance(decision, NeedsIO):
             decision = await decision.ask()
-        return decision.fact if isinstance(decision, Admit) and isinstance(decision.fact, Principal) else None
+        if isinstance(decision, Refuse):
+            return decision
+        fact = decision.fact if isinstance(decision, Admit) else None
+        found: Principal = fact if isinstance(fact, Principal) else shown.fact(Principal)
+        return found
+
+    def has_ended(self, head: RequestHead) -> bool:
+        """Whether the browser shows the cookie of a session that is none here, or no more."""
+        name = cookie_of(head)
+        return name != "" and name not in self._known
 
     def open(self, credentials: str, *, cookie: str = COOKIE) -> str:
         """Begins a session, which only this cookie shows; returns the cookie's value."""
@@ -90,15 +125,33 @@ class Sessions:
 
     def _find(self, head: RequestHead) -> _Session | None:
         cookie, name = _shown(head)
-        found, now = self._known.get(name), time.monotonic()
+        found = self._current(name)
         if found is None or found.cookie != cookie:
             return None
-        if now - found.used > LASTS or now - found.began > LONGEST:
-            self.close(name)
-            return None
-        found.used = now
+        found.used = time.monotonic()
         self._known.move_to_end(name)
         return found
+
+    def _current(self, name: str) -> _Session | None:
+        found, now = self._known.get(name), time.monotonic()
+        if found is not None and (now - found.used > LASTS or now - found.began > LONGEST):
+            self.close(name)
+            return None
+        return found
+
+
+def is_final(decision: Decision) -> bool:
+    """Whether the credentials are refused; while nobody can say (503), the session waits for who can."""
+    return isinstance(decision, Refuse) and decision.status < 500
+
+
+def led_to_the_form(head: RequestHead) -> Decision:
+    """What whoever is not signed in gets: a page the form to sign in, a program the refusal that identity has."""
+    names = {name: value for name, value in head.headers if name in (b"hx-request", b"content-type")}
+    if b"hx-request" in names:
+        return PAGE_LED_TO_THE_FORM
+    is_page = head.method == "GET" or names.get(b"content-type", b"").startswith(FORM)
+    return LED_TO_THE_FORM if is_page else ADMIT
 
 
 def with_credentials(head: RequestHead, credentials: bytes) -> RequestHead:

@@ -88,7 +88,7 @@
   if (live) {
     const list = live.querySelector(".events"), state = live.querySelector("[role=status]"), form = live.querySelector("form");
     const button = live.querySelector("[data-pause]"), most = 200;
-    let source = null, paused = false, counted = 0, waiting = [];
+    let source = null, paused = false, counted = 0, waiting = [], last = "", retry = 0;
     const hidden = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
     const visible = (text) => text.replace(hidden, (found) => "\\u" + found.charCodeAt(0).toString(16).padStart(4, "0"));
     const row = (text) => {
@@ -107,21 +107,40 @@
       list.prepend(...rows);
       while (list.children.length > most) list.lastChild.remove();
     };
-    const open = () => {
-      if (source) source.close();
+    const target = () => {
       const query = new URLSearchParams();
       for (const name of ["userId", "productId", "eventType"]) { const value = form.elements[name].value.trim(); if (value) query.set(name, value); }
-      list.replaceChildren();
-      source = new EventSource("/events/stream?" + query);
-      source.onopen = () => { state.textContent = "Connected; new events appear here."; };
-      source.onerror = () => { state.textContent = "The stream is interrupted; the browser connects again."; };
-      for (const type of live.dataset.types.split(",")) source.addEventListener(type, (message) => { counted += 1; waiting.push(message.data); if (waiting.length > most) waiting.shift(); });
+      if (last) query.set("lastEventId", last);
+      return "/events/stream?" + query;
     };
+    // A browser tries again when a connection ends, and gives up for ever after any answer but 200: that of a proxy, too, while the console restarts.
+    const refused = async () => {
+      let status = 0;
+      try { status = (await fetch(target(), { method: "HEAD" })).status; } catch (_) { /* nobody answers: later, perhaps */ }
+      if (status === 401) { location.assign("/console/sign-in"); return; }
+      if (status === 400 || status === 410) last = "";
+      state.textContent = status === 403 ? "This key or token may not follow events: it lacks the scope events:read." : "The stream is refused" + (status && status !== 200 ? " (" + status + ")" : "") + "; it is tried again every 5 s.";
+      retry = setTimeout(connect, 5000);
+    };
+    const connect = () => {
+      clearTimeout(retry);
+      if (source) source.close();
+      const mine = source = new EventSource(target());
+      const noted = (message) => { last = message.lastEventId || last; };
+      mine.onopen = () => { state.textContent = "Connected; new events appear here."; };
+      mine.onerror = () => {
+        if (mine !== source) return;
+        if (mine.readyState === EventSource.CLOSED) refused(); else state.textContent = "The stream is interrupted; the browser connects again.";
+      };
+      mine.addEventListener("begin", noted);
+      for (const type of live.dataset.types.split(",")) mine.addEventListener(type, (message) => { noted(message); counted += 1; waiting.push(message.data); if (waiting.length > most) waiting.shift(); });
+    };
+    const open = () => { last = ""; list.replaceChildren(); connect(); };
     form.addEventListener("submit", (event) => { event.preventDefault(); open(); });
     button.addEventListener("click", () => { paused = !paused; button.textContent = paused ? "Go on" : "Pause"; button.setAttribute("aria-pressed", String(paused)); show(); });
     setInterval(show, 250);
     setInterval(() => { live.querySelector("[data-rate]").textContent = counted + "/s"; counted = 0; }, 1000);
-    addEventListener("pagehide", () => source && source.close());
+    addEventListener("pagehide", () => { clearTimeout(retry); if (source) source.close(); });
     open();
   }
 })();

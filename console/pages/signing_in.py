@@ -3,17 +3,28 @@
 from litestar import Response, get, post
 
 from console.asking import MAX_FORM_BYTES, AnyRequest, TheConsole, to
-from console.sessions import COOKIE, SECURE_COOKIE, SIGN_IN, cookie_of
+from console.sessions import COOKIE, SECURE_COOKIE, SIGN_IN, SIGN_OUT, Sessions, cookie_of
 from telemetry.logs import get_logger
+from web.policies.decisions import Refuse
+from web.policies.principal import AccessScope, Principal
+from web.policies.request_head import RequestHead
 
 LONGEST = 16_384  # characters of a token
+OPENS_NOTHING = "That key or token opens nothing here."
+LOOKS_AT_NOTHING = "That key or token lacks the scope events:read, which every page takes. Use one that has it."
+ENDED = (
+    "The session has ended, or another console process has it. Sign in again. A form that was sent since then was not "
+    "taken, and nothing was done."
+)
 
 
 @get(SIGN_IN, include_in_schema=False)
 async def sign_in_page(request: AnyRequest, console: TheConsole) -> Response[bytes]:
     """The form."""
     asking = console.asking(request)
-    return to("/console") if console.sessions.is_open else asking.page("sign_in.html", problem="")
+    if console.sessions.is_open:
+        return to("/console")
+    return asking.page("sign_in.html", problem=ENDED if console.sessions.has_ended(asking.head) else "")
 
 
 @post(SIGN_IN, include_in_schema=False, request_max_body_size=MAX_FORM_BYTES)
@@ -21,10 +32,9 @@ async def sign_in(request: AnyRequest, console: TheConsole) -> Response[bytes]:
     """Opens a session for whoever shows a good key."""
     asking = console.asking(request)
     key = (await asking.submitted()).get("key", "").strip()
-    fits = 0 < len(key) <= LONGEST and key.isascii() and key.isprintable() and " " not in key
-    owner = await console.sessions.owner_of(asking.head, key.encode()) if fits else None
-    if owner is None:
-        return asking.page("sign_in.html", 403, problem="That key or token opens nothing here.")
+    owner = await admitted(console.sessions, asking.head, key)
+    if isinstance(owner, Refuse):
+        return asking.page("sign_in.html", owner.status, problem=owner.error)
     is_secure = is_https(asking.head.scheme, dict(asking.head.headers))
     cookie, secure = (SECURE_COOKIE, "; Secure") if is_secure else (COOKIE, "")
     console.sessions.close(cookie_of(asking.head))
@@ -35,7 +45,7 @@ async def sign_in(request: AnyRequest, console: TheConsole) -> Response[bytes]:
     return answer
 
 
-@post("/console/sign-out", include_in_schema=False, request_max_body_size=MAX_FORM_BYTES)
+@post(SIGN_OUT, include_in_schema=False, request_max_body_size=MAX_FORM_BYTES)
 async def sign_out(request: AnyRequest, console: TheConsole) -> Response[bytes]:
     """Ends the session. What is left of the cookie opens nothing; the browser forgets it, and what it kept of pages."""
     asking = console.asking(request)
@@ -48,6 +58,17 @@ async def sign_out(request: AnyRequest, console: TheConsole) -> Response[bytes]:
     answer.headers["set-cookie"] = f"{cookie}=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0{secure}"
     answer.headers["clear-site-data"] = '"cache", "storage"'
     return answer
+
+
+async def admitted(sessions: Sessions, head: RequestHead, key: str) -> Principal | Refuse:
+    """Whose session may begin, or the sentence for the page: what identity says, as a program is told it."""
+    fits = 0 < len(key) <= LONGEST and key.isascii() and key.isprintable() and " " not in key
+    if not fits:
+        return Refuse(403, OPENS_NOTHING)
+    found = await sessions.owner_of(head, key.encode())
+    if isinstance(found, Refuse):
+        return found if found.status >= 500 else Refuse(403, f"{OPENS_NOTHING} {found.error}")
+    return found if AccessScope.EVENTS_READ in found.scopes else Refuse(403, LOOKS_AT_NOTHING)
 
 
 def is_https(scheme: str, headers: dict[bytes, bytes]) -> bool:

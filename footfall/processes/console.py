@@ -28,7 +28,7 @@ def run_console(port: int | None) -> int:
     configure_logs(settings.log_level, PERSONAL_FIELDS | catalogue.personal_fields)
     require_own_sessions(settings.database_url.get_secret_value(), settings.operator_database_url.get_secret_value())
     sessions = Sessions(door.policy, is_open=door.is_open())
-    queries = QuerySide(settings, catalogue, door.policy)
+    queries = QuerySide(settings, catalogue, sessions.lasting)
     console = ConsoleSide(settings, looking_settings(settings), catalogue, sessions)
     connections = settings.max_connections
     limits = limit_side(settings, is_open=door.is_open(), commands=connections, requests=connections)

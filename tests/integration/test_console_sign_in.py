@@ -1,7 +1,8 @@
 """Signing in at the console and out again, as a browser does it: the cookie, the form, and what is left afterwards."""
 
+import asyncio
 import re
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from http.cookies import SimpleCookie
 
@@ -10,20 +11,29 @@ import pytest
 from structlog.testing import capture_logs
 
 import footfall.processes.console
+from console import asking
 from console.sessions import COOKIE, SECURE_COOKIE, SIGN_IN
 from footfall.processes.identity import Door
 from tests.architecture.repository import ROOT
 from tests.drivers.applications import application_of
 from tests.drivers.identity import OneKey
+from tests.drivers.keys import HandMadeRegister
 from web.middleware import Middleware
+from web.policies.decisions import Decision, Refuse, RequestPolicy
+from web.policies.principal import AccessScope
+from web.policies.request_head import RequestHead
+
+
+def console_behind(identity: RequestPolicy, monkeypatch: pytest.MonkeyPatch) -> Middleware:
+    with monkeypatch.context() as patched:
+        patched.setattr(footfall.processes.console, "load_identity", lambda _: Door(identity))
+        return application_of("console", patched)
 
 
 @pytest.fixture
 def app(monkeypatch: pytest.MonkeyPatch) -> Middleware:
     """The console, whose door knows one key."""
-    with monkeypatch.context() as patched:
-        patched.setattr(footfall.processes.console, "load_identity", lambda _: Door(OneKey()))
-        return application_of("console", patched)
+    return console_behind(OneKey(), monkeypatch)
 
 
 @contextmanager
@@ -100,6 +110,93 @@ async def test_what_opens_nothing_gets_no_cookie_and_the_field_for_it_shows_noth
             assert "set-cookie" not in answer.headers
         answer = await client.post(SIGN_IN, data={"key": "good"})
         assert (answer.status_code, "set-cookie" in answer.headers) == (403, False)
+
+
+async def test_real_keys_sign_in_and_the_page_says_why_one_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = HandMadeRegister()
+    app = console_behind(keys.identity, monkeypatch)
+    reader = keys.key(scopes=[AccessScope.EVENTS_READ])
+    refused = {
+        keys.key(revoked=True): "This key was revoked.",
+        "ffs_" + "a" * 43: "This key is not known.",
+        keys.key(scopes=[AccessScope.EVENTS_WRITE]): "lacks the scope events:read",
+        keys.key("public"): "This key is not for this origin",
+    }
+    with browser(app) as client:
+        for key, says in refused.items():
+            answer = await signed_in(client, key)
+            assert (answer.status_code, says in answer.text) == (403, True), answer.text
+            assert "set-cookie" not in answer.headers
+        form = (await client.get(SIGN_IN)).text
+        assert "/console/dead-letters" not in form, "nobody is told anything before the sign-in"
+        assert (await signed_in(client, reader)).status_code == 303
+        page = (await client.get("/console")).text
+        assert ("/console/live" in page, "/console/settings" in page) == (True, False), "what a reader may see"
+
+
+async def test_while_keys_cannot_be_checked_nobody_is_signed_out_and_the_form_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    door, away = OneKey(), Refuse(503, "This process cannot check keys yet.", ((b"retry-after", b"2"),))
+    is_away = False
+
+    def identity(head: RequestHead) -> Decision:
+        return away if is_away and dict(head.headers).get(b"authorization") else door(head)
+
+    app = console_behind(identity, monkeypatch)
+    with browser(app) as client:
+        await signed_in(client)
+        is_away = True
+        assert (await client.get("/console")).status_code == 503
+        with browser(app) as other:
+            answer = await signed_in(other)
+            assert (answer.status_code, away.error in answer.text) == (503, True)
+        is_away = False
+        assert (await client.get("/console")).status_code == 200
+
+
+async def test_a_page_whose_session_has_ended_leads_to_the_form_which_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    door = OneKey()
+    app = console_behind(door, monkeypatch)
+    with browser(app) as client:
+        await signed_in(client)
+        token = await form_token(client, "/console")
+        door.revoked = True
+        part = await client.get("/console/now", headers={"HX-Request": "true"})
+        assert (part.status_code, part.headers["hx-redirect"], part.text) == (204, SIGN_IN, "")
+        discard = await client.post("/console/dead-letters/discard", data={"token": token, "reason": "x"})
+        assert (discard.status_code, discard.headers["location"]) == (303, SIGN_IN)
+        assert "nothing was done" in (await client.get(SIGN_IN)).text
+        program = await client.post("/console/dead-letters/discard", json={})
+        assert (program.status_code, program.json()["success"]) == (401, False)
+        assert (await client.post("/console/sign-out", data={"token": token})).headers["location"] == SIGN_IN
+        assert "nothing was done" not in (await client.get(SIGN_IN)).text
+
+
+async def test_a_form_behind_a_proxy_that_changes_the_host_is_told_so(app: Middleware) -> None:
+    with browser(app) as client:
+        token = await form_token(client)
+        for origin in ("https://console.example", "http://console.test:8080"):
+            answer = await client.post(SIGN_IN, data={"key": "good", "token": token}, headers={"Origin": origin})
+            assert answer.status_code == 403
+            assert "proxy_set_header Host $http_host" in answer.text, "the remedy is at the proxy"
+        same = {"Origin": "http://console.test"}
+        assert (await client.post(SIGN_IN, data={"key": "good", "token": token}, headers=same)).status_code == 303
+
+
+async def test_a_form_that_never_comes_does_not_hold_its_place(
+    app: Middleware, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "FORM_TIMEOUT", 0.05)
+    never = asyncio.Event()
+
+    async def endless() -> AsyncIterator[bytes]:
+        yield b"token="
+        await never.wait()
+
+    with browser(app) as client:
+        answer = await client.post(SIGN_IN, content=endless())
+        assert (answer.status_code, asking.TOO_SLOW in answer.text) == (408, True)
 
 
 def test_the_pages_keep_nothing_in_the_browser() -> None:

@@ -32,7 +32,10 @@ FOREIGN_HOST = Refuse(
 )
 NO_HOST = Refuse(400, "The header `Host` is no host with a port or without.")
 FOREIGN_ORIGIN = Refuse(
-    403, "A page of this origin may not send this. List it in CORS_ORIGINS, or give it a public key.", VARY
+    403,
+    "A page of this origin may not send this. List it in CORS_ORIGINS, or give it a public key. If it is a page of "
+    "this server, a proxy has changed the header `Host`: it must pass on the browser's, with its port.",
+    VARY,
 )
 MAX_KNOWN_HOSTS = 1_000
 
