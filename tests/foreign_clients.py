@@ -60,6 +60,8 @@ def lacking(client: str) -> str | None:
         "java": _java,
         "node": _node,
         "nginx": _nginx,
+        "haproxy": lambda: _of_debian("haproxy"),
+        "apache2": lambda: _of_debian("apache2"),
         "pgbouncer": _pgbouncer,
         "prometheus": _prometheus,
         "custom resources": _custom_resources,
@@ -81,7 +83,19 @@ def needed(client: str) -> None:
 
 def header() -> str:
     """Who of them is lacking, for the header of a run. Nothing is fetched for it: that takes long."""
-    named = ("curl", "java", "go", "nginx", "pgbouncer", "prometheus", "chromium", "helm", "kafka connect")
+    named = (
+        "curl",
+        "java",
+        "go",
+        "nginx",
+        "haproxy",
+        "apache2",
+        "pgbouncer",
+        "prometheus",
+        "chromium",
+        "helm",
+        "kafka connect",
+    )
     found = {name: lacking(name) for name in named}
     found |= {name: None if all(map(shutil.which, programs)) else "not installed" for name, programs in LOOKED_FOR}
     absent = [f"{name} ({reason})" for name, reason in found.items() if reason is not None]
@@ -117,6 +131,11 @@ def _prometheus() -> str | None:
 
 def _nginx() -> str | None:
     return None if shutil.which("nginx") else "not installed"
+
+
+def _of_debian(program: str) -> str | None:
+    """Debian puts servers where only root looks."""
+    return None if shutil.which(program) or shutil.which(program, path="/usr/sbin") else "not installed"
 
 
 def _pgbouncer() -> str | None:
