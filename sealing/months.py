@@ -35,6 +35,7 @@ class MonthKeys:
     def __init__(self, sessions: Sessions, keys: TenantKeys) -> None:
         self._sessions = sessions
         self._keys = keys
+        self._seen: dict[Month, bytes | None] = {}  # wrapped, as they were told last
 
     async def check(self) -> None:
         """Looks at one month of each tenant key. Raises WrongTenantKeysError."""
@@ -61,16 +62,30 @@ class MonthKeys:
                 [month not in mine for month in new],
             )
             rows = await self._sessions.fetch(sql.MONTHS, tenant_id)
+        self._seen |= {(tenant_id, row["month"]): row["wrapped"] for row in rows}
         return {row["month"]: None if row["wrapped"] is None else self._unwrapped(tenant_id, row) for row in rows}
 
     def _unwrapped(self, tenant_id: str, row: asyncpg.Record) -> bytes:
         return self._keys.unwrap(tenant_id, f"month {row['month']}", Wrapped(row["key_id"], row["wrapped"]))
 
-    async def destroyed_of(self, months: Sequence[Month]) -> list[Month]:
-        """Those of the months whose keys are destroyed."""
+    async def tenants_changed(self, months: Sequence[Month]) -> set[str]:
+        """The tenants of those of the months whose keys are not as they were told last: destroyed, or others."""
         tenants, names = [tenant for tenant, _ in months], [month for _, month in months]
-        rows = await self._sessions.fetch(sql.DESTROYED_MONTHS, tenants, names)
-        return [(row["tenant_id"], row["month"]) for row in rows]
+        rows = await self._sessions.fetch(sql.SOME_MONTHS, tenants, names)
+        return {row["tenant_id"] for row in rows if row["wrapped"] != self._seen[row["tenant_id"], row["month"]]}
+
+    async def others(self, tenant_id: str) -> dict[str, list[bytes]]:
+        """The tenant's keys of months that have another one now."""
+        found: dict[str, list[bytes]] = {}
+        for row in await self._sessions.fetch(sql.OTHER_MONTHS, tenant_id):
+            found.setdefault(row["month"], []).append(self._unwrapped(tenant_id, row))
+        return found
+
+    async def keep_other(self, tenant_id: str, month: str, key: bytes) -> None:
+        """Keeps a key by which events were sealed: the month has another one now."""
+        if key not in (await self.others(tenant_id)).get(month, []):
+            wrapped = self._keys.wrap(tenant_id, f"month {month}", key)
+            await self._sessions.execute(sql.KEEP_OTHER, tenant_id, month, *wrapped)
 
     async def made_anew(self, tenant_id: str) -> dict[str, MadeAnew]:
         """The tenant's months whose key may replace one that was lost."""
@@ -79,6 +94,7 @@ class MonthKeys:
 
     async def destroy(self, tenant_id: str, before: str) -> list[str]:
         """Destroys the tenant's keys of all months before this one. Returns which."""
+        await self._sessions.execute(sql.DESTROY_OTHERS, tenant_id, before)
         return sorted(row["month"] for row in await self._sessions.fetch(sql.DESTROY_MONTHS, tenant_id, before))
 
     async def give_up(self, tenant_id: str, months: Sequence[str]) -> list[str]:

@@ -15,6 +15,11 @@ CREATE TABLE IF NOT EXISTS key_store.months (
 -- made_anew_at: an older key of the month may be lost. older_given_up: what that one sealed is read as stubs.
 ALTER TABLE key_store.months ADD COLUMN IF NOT EXISTS made_anew_at timestamptz,
     ADD COLUMN IF NOT EXISTS older_given_up boolean NOT NULL DEFAULT false;
+-- Keys that sealed events of a month whose key is another one now.
+CREATE TABLE IF NOT EXISTS key_store.other_months (
+    tenant_id text NOT NULL, month text NOT NULL, key_id text NOT NULL, wrapped bytea NOT NULL,
+    PRIMARY KEY (tenant_id, month, wrapped)
+);
 CREATE TABLE IF NOT EXISTS key_store.subjects (
     subject_id uuid PRIMARY KEY, tenant_id text NOT NULL, user_tag bytea NOT NULL,
     key_id text NOT NULL, wrapped bytea NOT NULL,
@@ -38,7 +43,7 @@ GRANT USAGE ON SCHEMA key_store TO footfall_keys;
 GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA key_store TO footfall_keys;
 GRANT UPDATE (retired_at) ON key_store.subjects TO footfall_keys;
 GRANT UPDATE (wrapped, older_given_up) ON key_store.months TO footfall_keys;
-GRANT DELETE ON key_store.subjects, key_store.erasures TO footfall_keys
+GRANT DELETE ON key_store.subjects, key_store.erasures, key_store.other_months TO footfall_keys
 """
 
 

@@ -179,7 +179,8 @@ class Sealer:
         """Gives back what a store that was restored lacks: of one older than the newest subject, or than a month."""
         kept = months_kept()
         months = [(tenant, name) for tenant, of in self._months.items() for name in kept if name.encode() in of]
-        self._drop_months(await self._store.months.destroyed_of(months))
+        for tenant in await self._store.months.tenants_changed(months):
+            await self._keep_months(tenant, kept)
         await self._store.note_again()
         if await self._store.unretired(list(islice(reversed(self._gone), COMPARED))):
             await self._retire_again()
@@ -220,24 +221,19 @@ class Sealer:
         return unusable
 
     async def _keep_months(self, tenant: str, kept: set[str]) -> None:
-        """Gives back a tenant's months. One that somebody else made anew meanwhile is what seals from now on."""
+        """Gives back a tenant's months. Where the store has another, that one seals from now on, and mine is kept."""
         mine = {month.decode(): key for month, key in self._months[tenant].items() if month.decode() in kept}
         found = await self._store.months.of(tenant, months_needed() | mine.keys(), mine)
-        if any(found[month] != key for month, key in mine.items()):
-            self._log.error("month_key_replaced", tenant_id=tenant)
-            self._make_ciphers_anew(tenant)
+        changed = [month for month, key in mine.items() if found[month] != key]
         self._learned(tenant, found)
-
-    def _drop_months(self, destroyed: Sequence[Month]) -> None:
-        for tenant, month in destroyed:
-            self._months[tenant].pop(month.encode(), None)
-            self._make_ciphers_anew(tenant)
-        self._note_destroyed(destroyed)
-
-    def _make_ciphers_anew(self, tenant: str) -> None:
-        for known in self._known.values():
-            if known.subject.tenant_id == tenant:
-                known.month = b""
+        if changed:
+            for known in self._known.values():
+                if known.subject.tenant_id == tenant:
+                    known.month = b""
+        for month in changed:
+            if found[month] is not None:
+                self._log.error("month_key_replaced", tenant_id=tenant)
+                await self._store.months.keep_other(tenant, month, mine[month])
 
     def _heard(self, _connection: Any, _process: int, _channel: str, subject_id: str) -> None:
         self._forget({subject_id})

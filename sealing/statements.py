@@ -56,9 +56,10 @@ ON CONFLICT DO NOTHING RETURNING subject_id, retired_at
 RIGHTS = """
 WITH needed(place, name) AS (
     SELECT 'key_store.' || place, name
-    FROM unnest(ARRAY['tenants', 'months', 'subjects', 'erasures', 'destroyed']) AS place,
+    FROM unnest(ARRAY['tenants', 'months', 'other_months', 'subjects', 'erasures', 'destroyed']) AS place,
          unnest(ARRAY['SELECT', 'INSERT']) AS name
-    UNION ALL VALUES ('key_store.subjects', 'DELETE'), ('key_store.erasures', 'DELETE')
+    UNION ALL VALUES ('key_store.subjects', 'DELETE'), ('key_store.erasures', 'DELETE'),
+        ('key_store.other_months', 'DELETE')
 )
 SELECT current_setting('transaction_read_only')::bool AS read_only, ARRAY(
     SELECT name || ' on ' || place FROM needed WHERE NOT has_table_privilege(place, name)
@@ -89,10 +90,13 @@ ONE_MONTH_OF_EACH_KEY = """
 SELECT DISTINCT ON (tenant_id, key_id) tenant_id, month, key_id, wrapped FROM key_store.months
 WHERE wrapped IS NOT NULL ORDER BY tenant_id, key_id, month DESC
 """
-DESTROYED_MONTHS = """
-SELECT m.tenant_id, m.month FROM key_store.months AS m
-JOIN unnest($1::text[], $2::text[]) AS w(tenant_id, month) USING (tenant_id, month) WHERE m.wrapped IS NULL
+SOME_MONTHS = """
+SELECT m.tenant_id, m.month, m.wrapped FROM key_store.months AS m
+JOIN unnest($1::text[], $2::text[]) AS w(tenant_id, month) USING (tenant_id, month)
 """
+OTHER_MONTHS = "SELECT month, key_id, wrapped FROM key_store.other_months WHERE tenant_id = $1"
+KEEP_OTHER = "INSERT INTO key_store.other_months (tenant_id, month, key_id, wrapped) VALUES ($1, $2, $3, $4)"
+DESTROY_OTHERS = "DELETE FROM key_store.other_months WHERE tenant_id = $1 AND month < $2"
 MADE_ANEW = """
 SELECT month, made_anew_at, older_given_up FROM key_store.months WHERE tenant_id = $1 AND made_anew_at IS NOT NULL
 """

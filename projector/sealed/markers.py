@@ -1,10 +1,17 @@
 """A sealed marker as the projector applies it: as that of a user, or of stubs when nobody knows the user any more."""
 
-from contracts.erasure import UserErasure
+from collections.abc import Sequence
+
+from contracts.erasure import SealedErasure, UserErasure, sealed_erasure_of
 from contracts.sealed.events import stub_name
 from projector.privacy.marker import Marker, marker_of
 from projector.sealed.records import OpenedErasure
 from projector.writing.rows import KafkaRecord
+
+
+def sealed_markers(records: Sequence[KafkaRecord]) -> list[tuple[SealedErasure, bytes]]:
+    """The markers among records, each with what it says in the clear."""
+    return [marker for record in records if (marker := sealed_erasure_of(record.value)) is not None]
 
 
 def sealed_marker(found: OpenedErasure, record: KafkaRecord) -> Marker:

@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from contracts.erasure import START_SEALED, SealedErasure, sealed_erasure_of
 from contracts.sealed.events import Cut, cut, decoded_v3, event_value, is_sealed, stub_name, stub_value
 from contracts.wire.frames import MAGIC, unframed
-from projector.sealed.lost_months import given_up
+from projector.sealed.lost_months import given_up, opened_by_others
+from projector.sealed.markers import sealed_markers
 from projector.sealed.records import BROKEN, MALFORMED, OpenedErasure, OpenedRecord, as_in_the_log, opened_record
 from projector.sealed.register import erased_subjects, pseudonyms_of
 from projector.writing.rows import SEALED, KafkaRecord
@@ -87,7 +88,7 @@ class Opener:
             return part
         cuts = _cuts(records)
         openings, unknown = self._remembered(cuts)
-        markers = _markers(records)
+        markers = sealed_markers(records)
         if unknown or markers:
             async with pool.acquire() as connection:
                 await self._learn(openings, unknown, records[0].topic, connection)
@@ -191,9 +192,13 @@ class Opener:
             return found
         await self._learn_again(openings, broken)
         found = self._by_what_is_known(records, cuts, openings)
-        unfit = [(at, openings[one.subject_id]) for at, one in enumerate(cuts) if one and is_broken(found[at])]
-        lost = await given_up(self._store.months, [records[at] for at, _ in unfit])
-        for at, opening in compress(unfit, lost):
+        unfit = [(at, one, openings[one.subject_id]) for at, one in enumerate(cuts) if one and is_broken(found[at])]
+        secrets = await opened_by_others(self._store.months, [(one, opening.subject) for _, one, opening in unfit])
+        for (at, one, _), secret in zip(unfit, secrets, strict=True):
+            found[at] = found[at] if secret is None else opened_record(records[at], event_value(one, secret))
+        unfit = [each for each, secret in zip(unfit, secrets, strict=True) if secret is None]
+        lost = await given_up(self._store.months, [records[at] for at, *_ in unfit])
+        for at, _, opening in compress(unfit, lost):
             found[at] = self._stub(records[at], opening.stub_name)
         return found
 
@@ -285,10 +290,6 @@ def is_broken(record: KafkaRecord) -> bool:
 
 def _cuts(records: Sequence[KafkaRecord]) -> list[Cut | None]:
     return [cut(record.value) if record.value is not None and is_sealed(record.value) else None for record in records]
-
-
-def _markers(records: Sequence[KafkaRecord]) -> list[tuple[SealedErasure, bytes]]:
-    return [marker for record in records if (marker := sealed_erasure_of(record.value)) is not None]
 
 
 def _unframed(records: Sequence[KafkaRecord]) -> Sequence[KafkaRecord]:

@@ -1,6 +1,7 @@
 """Keys of months at their borders: no clock and no restore makes an acknowledged event unreadable, or one poison."""
 
 import asyncio
+import signal
 from datetime import UTC, datetime, timedelta
 
 import httpx
@@ -114,6 +115,27 @@ def test_sound_events_of_a_month_whose_key_was_made_anew_wait_for_it_or_are_give
     wait_until(lambda: len(users(footfall)) == 2, PATIENCE, "the stub, and the event of the new key")
     assert [user.startswith("erased-") for user in users(footfall)] == [False, True]
     assert not sql(footfall.servers, LETTERS)
+
+
+def test_what_both_keys_of_a_month_sealed_is_read_while_somebody_remembers_them(
+    footfall: Footfall, keys: KeyStoreOfTest
+) -> None:
+    """Another process made the month's key anew, or a backup with another one was restored, while this one sealed."""
+    front = footfall.start("front", ready=True, **keys.environment())
+    assert post(front, "alice") == 201
+    front.popen.send_signal(signal.SIGSTOP)  # else it might give its key back first
+    keys.sql("DELETE FROM key_store.months")
+    produce(footfall, keys.sealed([record_of(an_event("bob"))]))
+    front.popen.send_signal(signal.SIGCONT)
+    wait_until(lambda: bool(keys.sql("SELECT FROM key_store.other_months")), PATIENCE, "the first key to be kept")
+    assert logged(front, "month_key_replaced")
+    assert post(front, "alice") == 201
+    start_projector(footfall, **keys.environment())
+    wait_until(lambda: users(footfall) == ["alice", "alice", "bob"], PATIENCE, "every event")
+    assert not sql(footfall.servers, LETTERS)
+    keys.sql("UPDATE key_store.other_months SET month = '2025-01'")
+    privacy(footfall, "forget-months", "--before", "2025-02", "--yes", keys=keys.environment())
+    assert not keys.sql("SELECT FROM key_store.other_months"), "what is forgotten is forgotten"
 
 
 def test_what_is_falsified_is_set_aside_as_ever_and_given_up_events_are_stubs(
