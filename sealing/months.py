@@ -98,9 +98,9 @@ class MonthKeys:
         return sorted(row["month"] for row in await self._sessions.fetch(sql.DESTROY_MONTHS, tenant_id, before))
 
     async def give_up(self, tenant_id: str, months: Sequence[str]) -> list[str]:
-        """Notes months as destroyed whose keys are lost. Returns them; those that have a key are left as they are."""
+        """Notes months as destroyed whose keys are lost. Returns those that the store knows: then it notes none."""
         rows = await self._sessions.fetch(sql.GIVE_UP_MONTHS, tenant_id, list(months))
-        return sorted(row["month"] for row in rows)
+        return [row["month"] for row in rows]
 
     async def give_up_older(self, tenant_id: str, months: Sequence[str]) -> list[str]:
         """Of months whose key was made anew, notes that what an older one sealed is lost. Returns which."""

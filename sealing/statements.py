@@ -108,8 +108,16 @@ UPDATE key_store.months SET older_given_up = true
 WHERE tenant_id = $1 AND month = ANY ($2::text[]) AND made_anew_at IS NOT NULL AND NOT older_given_up RETURNING month
 """
 GIVE_UP_MONTHS = """
-INSERT INTO key_store.months (tenant_id, month, key_id) SELECT $1, unnest($2::text[]), ''
-ON CONFLICT DO NOTHING RETURNING month
+WITH asked AS (SELECT unnest($2::text[]) AS month),
+known AS (SELECT month FROM asked JOIN key_store.months AS kept USING (month) WHERE kept.tenant_id = $1),
+noted AS (
+    INSERT INTO key_store.months (tenant_id, month, key_id)
+    SELECT DISTINCT $1::text, month, '' FROM asked WHERE NOT EXISTS (SELECT FROM known)
+    ON CONFLICT DO NOTHING RETURNING month
+)
+SELECT month FROM known
+UNION (SELECT month FROM asked WHERE NOT EXISTS (SELECT FROM known) EXCEPT SELECT month FROM noted)
+ORDER BY month
 """
 RETIRE = """
 UPDATE key_store.subjects SET retired_at = now() WHERE tenant_id = $1 AND user_tag = $2 AND retired_at IS NULL

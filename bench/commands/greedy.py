@@ -58,7 +58,7 @@ def beside_the_worst_bodies(stage: Stage) -> list[Result]:
             stage.say(
                 f"POST beside the worst bodies, run {run + 1}/{stage.runs}: p99 {alone[-1].p99:.1f} ms alone, "
                 f"{beside[-1].p99:.1f} ms beside {len(took)} batches of which the slowest took {worst[-1]:.0f} ms; "
-                f"the loop was held for {held[-1]:.1f} ms at most"
+                f"the loop was held for less than {held[-1]:.1f} ms"
             )
     p99 = [one.p99 for one in beside]
     return [

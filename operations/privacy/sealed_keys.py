@@ -75,15 +75,17 @@ async def give_up(
     ):
         if store is None:
             raise KeysError(NO_STORE)
-        lost = sorted(set(months) - (await store.months.made_anew(tenant_id)).keys())
+        anew = await store.months.made_anew(tenant_id)
+        done = sorted(month for month in set(months) & anew.keys() if anew[month].older_given_up)
+        lost = sorted(set(months) - anew.keys())
         if lost and lost[-1] >= month_of(await _moment(store)):
             raise KeysError(STILL_SEALING.format(lost[-1]))
-        if subject_ids:
+        known = done or await store.months.give_up(tenant_id, lost)
+        if known:
+            raise KeysError(NOT_LOST.format(", ".join(known)))
+        await store.months.give_up_older(tenant_id, months)
+        if subject_ids:  # last, so that a refusal left everything as it was
             await store.destroy(subject_ids)
-        done = [*await store.months.give_up_older(tenant_id, months), *await store.months.give_up(tenant_id, lost)]
-        there = set(months) - set(done)
-        if there:
-            raise KeysError(NOT_LOST.format(", ".join(sorted(there))))
 
 
 async def _moment(store: KeyStore) -> datetime:

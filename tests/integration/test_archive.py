@@ -27,7 +27,7 @@ from operations.archive.files.stores import Directory
 from operations.archive.running import Log
 from tests.architecture.repository import ROOT
 from tests.conftest import Footfall
-from tests.drivers.archiving import Bucket, a_bucket, archive, archive_json, archived, files, killed, started
+from tests.drivers.archiving import Bucket, archive, archive_json, archived, files, killed, started
 from tests.drivers.privacy import privacy
 from tests.drivers.rebuilding import NEW, OLD, a_day, rebuild, wait_until_done
 from tests.drivers.s3_answers import answers_before
@@ -47,20 +47,6 @@ from tests.producing import (
 )
 
 FEW = {"ARCHIVE_FILE_RECORDS": "150"}
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[Bucket]:
-    """A server that speaks S3, with a bucket."""
-    with a_bucket() as found:
-        yield found
-
-
-@pytest.fixture
-def bucket(s3: Bucket) -> Bucket:
-    """An empty folder of the bucket."""
-    s3.new_folder()
-    return s3
 
 
 def told(record: ConsumerRecord) -> tuple[Any, ...]:

@@ -15,7 +15,7 @@ from operations.archive.files.bucket import Bucket as S3Store
 from operations.archive.files.refusal import ArchiveError
 from operations.settings import ArchiveSettings
 from tests.conftest import Footfall
-from tests.drivers.archiving import Bucket, a_bucket, archive, archive_json
+from tests.drivers.archiving import Bucket, archive, archive_json
 from tests.drivers.privacy import privacy
 from tests.drivers.rebuilding import NEW, OLD, a_day, rebuild, wait_until_done
 from tests.drivers.s3_answers import Answers, answers_before
@@ -25,20 +25,6 @@ from tests.producing import an_event, produce, record_of, sql, start_projector
 
 CANARY = "alice+canary@example.com"
 FEW = {"ARCHIVE_FILE_RECORDS": "40"}
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[Bucket]:
-    """A server that speaks S3, with a bucket."""
-    with a_bucket() as found:
-        yield found
-
-
-@pytest.fixture
-def bucket(s3: Bucket) -> Bucket:
-    """An empty folder of the bucket."""
-    s3.new_folder()
-    return s3
 
 
 @pytest.fixture

@@ -5,22 +5,18 @@ from urllib.parse import urlsplit
 
 import asyncpg
 import httpx
-import pytest
 
 from contracts.record import HEADER_EVENT_TYPE, EventRecord
 from sealing.months import months_needed
 from tests.conftest import Footfall
 from tests.drivers.privacy import privacy
 from tests.drivers.rebuilding import NEW, rebuild, wait_until_done
-from tests.drivers.sealed import LOGIN, KeyStoreOfTest, key_store_of, sealer_of
+from tests.drivers.sealed import LOGIN, KeyStoreOfTest, sealer_of
 from tests.patience import PATIENCE
 from tests.processes import Process, wait_until
 from tests.producing import Raw, an_event, logged, produce, record_of, sql, start_projector
 
-
-@pytest.fixture
-def keys(footfall: Footfall) -> KeyStoreOfTest:
-    return key_store_of(footfall)
+LOST_SUBJECT = "5f0c3a51-29f1-4b7e-9d56-0f4f6a3d2c11"
 
 
 def front_of(footfall: Footfall, keys: KeyStoreOfTest) -> Process:
@@ -156,6 +152,11 @@ def test_a_month_whose_key_is_lost_can_be_given_up_and_no_other(footfall: Footfa
     assert kept
     present = max(months_needed())
     environment = keys.environment()
+    asked = "give-up", "--month", "2025-01", "--month", "2024-12", LOST_SUBJECT, "--yes"
+    keys.sql("INSERT INTO key_store.months (tenant_id, month, key_id) VALUES ('default', '2024-12', '')")
+    assert "2024-12" in privacy(footfall, *asked, code=1, keys=environment)
+    assert not keys.sql("SELECT FROM key_store.destroyed")
+    assert not keys.sql("SELECT FROM key_store.months WHERE month = '2025-01'")
     assert "has to be kept" in privacy(footfall, "give-up", "--month", present, "--yes", code=1, keys=environment)
     assert "2025-01" in privacy(footfall, "give-up", "--month", "2025-01", "--yes", keys=environment)
     assert "given up already" in privacy(footfall, "give-up", "--month", "2025-01", "--yes", code=1, keys=environment)

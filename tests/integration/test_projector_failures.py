@@ -338,13 +338,6 @@ def test_an_error_that_aiokafka_cannot_handle_does_not_end_the_membership(
     assert_exactly_once(footfall)
 
 
-@pytest.fixture(scope="module")
-def own_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnBroker]:
-    broker = OwnBroker(tmp_path_factory.mktemp("broker"))
-    yield broker
-    broker.kill()
-
-
 @pytest.fixture
 def on_own_broker(
     own_broker: OwnBroker, new_database: Callable[[], Servers], tmp_path: Path

@@ -9,7 +9,6 @@ from urllib.parse import urlsplit
 
 import httpx
 import msgspec
-import pytest
 from click.testing import CliRunner
 
 from contracts.erasure import erasure_records, new_erasure
@@ -21,7 +20,7 @@ from tests.drivers.commands import environment
 from tests.drivers.erasure import assert_rebuilt_the_same, counts, hits
 from tests.drivers.privacy import privacy
 from tests.drivers.rebuilding import NEW, OLD, dlq, done, rebuild, wait_until_done
-from tests.drivers.sealed import KeyStoreOfTest, a_tenant_key, in_segments, key_store_of
+from tests.drivers.sealed import KeyStoreOfTest, a_tenant_key, in_segments
 from tests.feeds import stream
 from tests.patience import PATIENCE
 from tests.processes import Process, wait_until
@@ -31,11 +30,6 @@ from tests.tcp_proxy import TcpProxy, tcp_proxy
 CANARY = "alice+canary@example.com"
 SECRET = "payload-canary"
 BACK = "back+canary@example.com"
-
-
-@pytest.fixture
-def keys(footfall: Footfall) -> KeyStoreOfTest:
-    return key_store_of(footfall)
 
 
 def start_front(footfall: Footfall, keys: KeyStoreOfTest, **environment: str) -> Process:

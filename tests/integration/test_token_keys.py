@@ -2,7 +2,7 @@
 
 import asyncio
 import gzip
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -24,7 +24,6 @@ from tests.drivers.token_issuer import (
     claims_at,
     header_for,
     jwks,
-    key_server,
     settings,
     signed,
     token,
@@ -38,12 +37,6 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
-
-
-@pytest.fixture
-async def issuer() -> AsyncIterator[KeyServer]:
-    async with key_server() as server:
-        yield server
 
 
 @pytest.fixture

@@ -18,7 +18,6 @@ from tests.drivers.token_issuer import (
     KeyServer,
     claims_at,
     header_for,
-    key_server,
     settings,
     signed,
     token,
@@ -33,12 +32,6 @@ from web.policies.passage import HEAD_KEY
 from web.policies.principal import Principal
 
 WAYS = (DIRECT, ON_ASGI)
-
-
-@pytest.fixture
-async def issuer() -> AsyncIterator[KeyServer]:
-    async with key_server() as server:
-        yield server
 
 
 @asynccontextmanager

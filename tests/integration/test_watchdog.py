@@ -215,13 +215,6 @@ def test_postgresql_away_is_a_reason_to_wait(footfall: Footfall) -> None:
         assert projector.failure is None
 
 
-@pytest.fixture
-def own_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnBroker]:
-    broker = OwnBroker(tmp_path_factory.mktemp("broker"))
-    yield broker
-    broker.kill()
-
-
 def test_kafka_away_is_a_reason_to_wait(
     own_broker: OwnBroker, new_database: Callable[[], Servers], tmp_path: Path
 ) -> None:
