@@ -144,7 +144,10 @@ class _NewTenantEvent(msgspec.Struct, frozen=True, rename="camel", gc=False):
 
 def encode_new_event(command: ActivityCommand, event_id: str, timestamp: datetime, tenant_id: str) -> bytes:
     """`encode_event` of a new event, byte for byte, without making a UUID object (1 us)."""
-    text = _encode(_new(command, event_id, timestamp, tenant_id))
+    if tenant_id == DEFAULT_TENANT:  # written out, for a call more is a part of the whole that can be measured
+        text = _encode(_NewEvent(event_id, command.user_id, command.event_type, timestamp, command.payload))
+    else:
+        text = _encode(_new_of_tenant(command, event_id, timestamp, tenant_id))
     return text if timestamp.microsecond else at_full_width(text, timestamp)
 
 
@@ -154,7 +157,7 @@ def encode_new_events(
     """What `encode_new_event` makes of each before `at_full_width`, with a line feed after each: they hold no other."""
     if tenant_id != DEFAULT_TENANT:
         named = zip(commands, event_ids, strict=True)
-        return _encode_lines([_new(command, event_id, timestamp, tenant_id) for command, event_id in named])
+        return _encode_lines([_new_of_tenant(command, event_id, timestamp, tenant_id) for command, event_id in named])
     return _encode_lines(
         [
             _NewEvent(event_id, command.user_id, command.event_type, timestamp, command.payload)
@@ -163,9 +166,7 @@ def encode_new_events(
     )
 
 
-def _new(command: ActivityCommand, event_id: str, timestamp: datetime, tenant_id: str) -> _NewEvent | _NewTenantEvent:
-    if tenant_id == DEFAULT_TENANT:
-        return _NewEvent(event_id, command.user_id, command.event_type, timestamp, command.payload)
+def _new_of_tenant(command: ActivityCommand, event_id: str, timestamp: datetime, tenant_id: str) -> _NewTenantEvent:
     return _NewTenantEvent(
         "2.0", event_id, tenant_id, command.user_id, command.event_type, timestamp, WRITTEN_IN_V2, command.payload
     )

@@ -22,8 +22,9 @@ class FastCommands:
 
     def handle(self, request: BufferedRequest) -> None:
         """See `web.fast_handler.FastHandler`."""
-        head = request.head
-        principal, key = head.fact(Principal), head.fact(CommandHead).idempotency_key
+        facts = request.head.facts  # without the calls of `RequestHead.fact`
+        principal: Principal = facts[Principal]
+        key: bytes | None = facts[CommandHead].idempotency_key
         on_result = partial(self._respond, request)
         begun = self._submit(principal, request.body, key, request.request_id, on_result, request.trace)
         if isinstance(begun, Submission):
@@ -32,5 +33,5 @@ class FastCommands:
             self._respond(request, begun)
 
     def _respond(self, request: BufferedRequest, result: Result) -> None:
-        answer = answer_to(result, request.head.fact(Principal).tenant_id, self._positions)
+        answer = answer_to(result, request.head.facts[Principal].tenant_id, self._positions)
         request.answer(answer.status, answer.body, JSON, answer.lines)

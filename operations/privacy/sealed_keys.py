@@ -76,7 +76,7 @@ async def give_up(
         if store is None:
             raise KeysError(NO_STORE)
         anew = await store.months.made_anew(tenant_id)
-        done = sorted(month for month in set(months) & anew.keys() if anew[month].older_given_up)
+        done = sorted(month for month in set(months) & anew.keys() if anew[month].given_up)
         lost = sorted(set(months) - anew.keys())
         if lost and lost[-1] >= month_of(await _moment(store)):
             raise KeysError(STILL_SEALING.format(lost[-1]))

@@ -9,6 +9,7 @@ import pytest
 
 import bench.__main__ as command
 from bench import report
+from bench.commands import post
 from bench.result import Result, absolute
 
 
@@ -38,14 +39,16 @@ def test_what_ends_with_an_error_is_told_apart_from_a_missed_goal(
     stage = nullcontext(SimpleNamespace(say=print))
     benchmarks = {"broken": broken, "sound": sound, "missed": missed}
     written: list[Result] = []
+    run = command.main.callback
+    assert run is not None
     with (
         patch.object(command, "stage", lambda *_: stage),
-        patch.object(command.post, "warm_up", lambda _: None),
+        patch.object(post, "warm_up", lambda _: None),
         patch.dict(command.BENCHMARKS, benchmarks),
         patch.object(report, "write", written.extend),
         pytest.raises(SystemExit) as ended,
     ):
-        command.main.callback(tuple(names), 1, (), list_only=False)
+        run(tuple(names), 1, (), list_only=False)
     assert ended.value.code == code
     assert [row.name for row in written] == rows
     assert ("a statement without its parameter" in capsys.readouterr().err) == (code == 2)

@@ -47,7 +47,7 @@ class Passage:
                 if decision.fact is not None:
                     head.facts[type(decision.fact)] = decision.fact
                 if decision.release is not None:
-                    self._releases = (decision.release, *self._releases)
+                    self._releases = (decision.release, *self._releases) if self._releases else (decision.release,)
                 if decision.query is not None:
                     head.query = decision.query
                 if decision.headers:

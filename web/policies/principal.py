@@ -4,7 +4,7 @@ from enum import StrEnum
 
 import msgspec
 
-from web.policies.decisions import Admit, Decision
+from web.policies.decisions import ADMIT, Decision
 from web.policies.request_head import RequestHead
 
 ANONYMOUS = "anonymous"  # the subject of whoever shows no credentials
@@ -39,8 +39,9 @@ class OpenDoor:
     """The identity policy of an open service: everybody may do everything, as one tenant."""
 
     def __init__(self, tenant_id: str) -> None:
-        self._admit = Admit(Principal(tenant_id, ANONYMOUS, frozenset(AccessScope)))
+        self._principal = Principal(tenant_id, ANONYMOUS, frozenset(AccessScope))
 
     def __call__(self, head: RequestHead) -> Decision:
         """See `RequestPolicy`."""
-        return self._admit
+        head.facts[Principal] = self._principal  # as `Admit` has it done, at half the price
+        return ADMIT

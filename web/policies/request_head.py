@@ -15,7 +15,7 @@ ANY_PATH = b"*"  # the target of `OPTIONS *`
 _is_canonical = re.compile(rb"(?:/[A-Za-z0-9._~-]+)+|/").fullmatch
 
 
-class RequestHead(msgspec.Struct, eq=False):
+class RequestHead(msgspec.Struct, eq=False, gc=False):
     """One request before its body, and what the policies have learned of it."""
 
     method: str

@@ -55,13 +55,13 @@ class BoundedHttp(PipelinedHttp):
         self._parsed = 0  # bytes of what is being parsed; fewer when the parser stopped at an upgrade
         self._again = b""  # a head that asked for an upgrade, as it is parsed once more
         self._is_again = False  # whether that is being parsed, or its body
-        self._leave: Callable[[], object] | None = None  # called if the client disconnects before it is answered
+        self.leave: Callable[[], object] | None = None  # called if the client disconnects before it is answered
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A head is due from now on."""
         super().connection_made(transport)
         self._peer = peer_certificate(transport) if self.scheme == "https" else None
-        self._connection = JoinedWrites(transport)
+        self._connection, self._is_closing = JoinedWrites(transport), transport.is_closing
         bound_unsent(transport.get_extra_info("socket"))
         self._enter(AWAITING_HEAD)
         # What uvicorn closes, here and in its request cycle, is closed gently.
@@ -78,7 +78,7 @@ class BoundedHttp(PipelinedHttp):
         """The client has left, or was made to."""
         super().connection_lost(exc)
         self._places.give_back(self.client)
-        leave, self._leave = self._leave, None
+        leave, self.leave = self.leave, None
         if leave is not None:
             leave()
 
@@ -108,7 +108,7 @@ class BoundedHttp(PipelinedHttp):
 
     def on_disconnect(self, leave: Callable[[], object] | None) -> None:
         """Has `leave` called, once, if the connection ends before another request's `leave` takes its place."""
-        self._leave = leave
+        self.leave = leave
 
     def data_received(self, data: bytes) -> None:
         """Feeds the parser, and refuses what grows without becoming a request."""
@@ -120,6 +120,8 @@ class BoundedHttp(PipelinedHttp):
             self._parsed = end - start
             super().data_received(data[start:end])
             start += self._parsed
+            if cuts.only_head:
+                cuts.settle(data, self._parsed)
             if self._again:
                 self._parse_again()
             if cuts.unsettled >= MAX_HEAD_BYTES and not self._hears_no_more():
@@ -151,7 +153,7 @@ class BoundedHttp(PipelinedHttp):
             self.expect_100_continue = False  # 1.0 knows no 100
         elif hosts != 1:
             self._stop(MALFORMED)
-        if version not in VERSIONS or not is_plainly_framed(codings):
+        if version not in VERSIONS or (codings and not is_plainly_framed(codings)):
             self._stop(MALFORMED)
         if parser.should_upgrade():
             if parser.get_method() != b"CONNECT":
@@ -234,7 +236,7 @@ class BoundedHttp(PipelinedHttp):
 
     def _hears_no_more(self) -> bool:
         """Whether the rest of what arrived is of no interest: the connection is closing, or will."""
-        return self._phase in (DISCARDING, SPOILED) or self._connection.is_closing()
+        return self._phase is DISCARDING or self._phase is SPOILED or self._is_closing()
 
     def _hold_of(self, cycle: RequestResponseCycle) -> Callable[[bytes], None]:
         """Who is answered without having been told to continue may send the body, or not: no next request is safe."""

@@ -85,7 +85,7 @@ class FastHttp(BoundedHttp):
 
     def on_message_complete(self) -> None:
         """The request is whole; it is offered only if nothing comes after it."""
-        if self._way is BUFFERING and not self._ends_the_chunk():
+        if self._way is BUFFERING and not (self._cuts.is_whole or self._ends_the_chunk()):
             self._continue_on_asgi()
         if self._way is BUFFERING:
             self._way = WHOLE
@@ -128,7 +128,7 @@ class FastHttp(BoundedHttp):
             return
         self._way, self._passage = ASGI, None
         passage.end()
-        self._leave = None
+        self.leave = None
         self._connection.write(answer)
         self.server_state.total_requests += 1
         if way is ANSWERING_LAST:
@@ -141,7 +141,7 @@ class FastHttp(BoundedHttp):
             self.data_received(ahead)
 
     def _is_usual(self) -> bool:
-        parser = self.parser
+        parser, last = self.parser, self._last_request()
         assert parser is not None  # it is calling
         return (
             self._began_here
@@ -151,7 +151,7 @@ class FastHttp(BoundedHttp):
             and parser.should_keep_alive()
             and not self.expect_100_continue
             and not self.flow.write_paused
-            and self.unanswered() is None
+            and (last is None or last.response_complete)
         )
 
     def _ends_the_chunk(self) -> bool:
@@ -168,7 +168,8 @@ class FastHttp(BoundedHttp):
         if self._way is BUFFERING:  # the rest of the body is still to come
             self._continue_on_asgi()
             return
-        target, middleware = self.url, self._middleware
+        target, middleware, handler = self.url, self._middleware, self._handler
+        assert handler is not None  # see `on_headers_complete`
         head = RequestHead("POST", target.decode(), target, b"", self._head, self.client, self.scheme or "http")
         if self._peer is not None:
             head.facts[PeerCertificate] = self._peer
@@ -178,22 +179,19 @@ class FastHttp(BoundedHttp):
         try:
             decision = passage.proceed()
             self._way, self._passage = ANSWERING, passage
-            taken = self._handles(request) if decision is ADMIT else self._refuses(request, decision)
-            if not taken:
-                self._passage = self._leave = None
-                self._continue_on_asgi(passage)
-        finally:
-            OFFERED.request = None
-
-    def _handles(self, request: "BufferedRequest") -> bool:
-        """Returns False to fall back to ASGI."""
-        assert self._handler is not None
-        try:
-            self._handler(request)
+            if decision is ADMIT:
+                handler(request)
+                taken = True
+            else:
+                taken = self._refuses(request, decision)
         except Exception as error:  # noqa: BLE001 - nothing was begun: the application meets it again, and answers
             get_logger("web").error("fast_handler_failed", exc_info=error)
-            return self._passage is None  # it was answered
-        return True
+            taken = self._passage is None  # it was answered
+        finally:
+            OFFERED.request = None
+        if not taken:
+            self._passage = self.leave = None
+            self._continue_on_asgi(passage)
 
     def _refuses(self, request: "BufferedRequest", decision: Decision) -> bool:
         """Returns False to fall back to ASGI: a policy needs I/O."""
@@ -240,7 +238,7 @@ class BufferedRequest:
 
     def on_disconnect(self, leave: Callable[[], None]) -> None:
         """See `web.fast_handler.BufferedRequest`."""
-        self._connection.on_disconnect(leave)
+        self._connection.leave = leave  # as its `on_disconnect`, with one call less
 
     def answer(self, status: int, body: bytes, content_type: bytes, lines: bytes = b"") -> None:
         """See `web.fast_handler.BufferedRequest`."""

@@ -20,13 +20,16 @@ MOST_WAITING = 16  # requests of one connection that wait for their turn; one re
 class RequestCuts:
     """Where one connection stands between its requests."""
 
-    __slots__ = ("_body_left", "_seen", "in_chunks", "unsettled")
+    __slots__ = ("_behind", "_body_left", "_seen", "in_chunks", "is_whole", "only_head", "unsettled")
 
     def __init__(self) -> None:
         self.unsettled = 0  # bytes of the head that is not complete, or since a piece of a body in chunks
         self.in_chunks = False  # whether such a body is being received
         self._body_left = 0  # bytes of a body whose length was declared
         self._seen = b""  # the last bytes: an end may be cut itself
+        self.only_head = 0  # where the only head ends in what goes to the parser uncut; then `settle` is due
+        self._behind = 0  # bytes that go with it
+        self.is_whole = False  # whether what went to the parser last is one request from its first byte to its last
 
     def take(self, data: bytes, start: int, most: int) -> int:
         """Counts what goes to the parser next and returns its end; a head in progress gets `most` bytes in all."""
@@ -34,6 +37,11 @@ class RequestCuts:
             end = min(len(data), start + self._body_left)
             self._body_left -= end - start
             return end
+        if not (start or self.unsettled or self._seen or self.in_chunks or len(data) > most):
+            end = data.find(END) + len(END)
+            if end >= len(END) and data.find(END, end) < 0:  # no second head ends here, so nothing has to be cut
+                self.unsettled, self.only_head, self._behind = end, end, len(data) - end
+                return len(data)
         end = self._end(data, start)
         if not self.in_chunks:
             end = min(end, start + most - self.unsettled)
@@ -42,13 +50,30 @@ class RequestCuts:
 
     def head_ended(self, length: int, *, in_chunks: bool) -> None:
         """A valid head is complete; what follows is its body of `length` bytes, or in chunks."""
-        self.unsettled = 0
-        self._body_left = length
         self.in_chunks = in_chunks
+        self.is_whole = self.only_head > 0 and self._behind == length and not in_chunks
+        if self.is_whole:
+            self.unsettled = self.only_head = self._behind = 0
+            return
+        self.unsettled = self._behind if in_chunks else 0  # a piece of the body makes it 0
+        self._body_left = length
 
     def request_ended(self) -> None:
         """What follows is the next request's."""
         self.unsettled, self.in_chunks = 0, False
+
+    def settle(self, data: bytes, parsed: int) -> None:
+        """Counts what was behind the only head. `parsed`: bytes that the parser took in, which stops at an upgrade."""
+        behind = parsed - self.only_head
+        self.only_head = self._behind = 0
+        if not self.in_chunks:
+            if self.unsettled:  # it was no head
+                self.unsettled += behind
+            else:
+                left = self._body_left - behind
+                self._body_left = max(left, 0)
+                behind = self.unsettled = max(-left, 0)
+        self._seen = data[max(parsed - behind, parsed - 3) : parsed]
 
     def _end(self, data: bytes, start: int) -> int:
         if self._seen:
