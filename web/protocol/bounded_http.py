@@ -113,9 +113,10 @@ class BoundedHttp(PipelinedHttp):
     def data_received(self, data: bytes) -> None:
         """Feeds the parser, and refuses what grows without becoming a request."""
         start, cuts = 0, self._cuts
-        if self._phase is IDLE:
-            self._phase = BUSY
-        while start < len(data) and not (self._hears_no_more() or self.leaves_unparsed(data, start)):
+        self._phase = BUSY if self._phase is IDLE else self._phase
+        while start < len(data) and not self._hears_no_more():
+            if (self.pipeline or self._unparsed) and self.leaves_unparsed(data, start):
+                break
             end = cuts.take(data, start, MAX_HEAD_BYTES)
             self._parsed = end - start
             super().data_received(data[start:end])
@@ -145,8 +146,7 @@ class BoundedHttp(PipelinedHttp):
         """
         if len(self.url) > MAX_TARGET_BYTES:
             self._stop(LONG_TARGET)
-        parser = self.parser
-        assert parser is not None  # it is calling
+        parser = self.parser  # there is one: it is calling
         hosts, codings, length = framing_of(self.headers)
         version = self._version = parser.get_http_version()
         if version != "1.1":
