@@ -110,7 +110,7 @@ class PipelineFlow(FlowControl):
 class PipelinedHttp(HttpToolsProtocol):
     """One connection that reads on only when the last request it took in has its turn.
 
-    To parse what one read of the socket may hold, 6,000 requests, would take a third of a second from all others.
+    One read of the socket may hold thousands; all others would wait until they are parsed.
     """
 
     _unparsed = b""  # received behind `MOST_WAITING` requests
