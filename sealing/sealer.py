@@ -20,8 +20,8 @@ from contracts.types import is_product
 from sealing.cipher import cipher_of, nonces
 from sealing.errors import KeysError, KeyStoreAwayError, WrongTenantKeysError
 from sealing.months import Month, month_of, months_kept, months_needed
-from sealing.remembered import Remembered
-from sealing.store import KeyStore, Subject, User
+from sealing.remembered import Remembered, Witnesses
+from sealing.store import RESTORED, KeyStore, Subject, User
 from telemetry.background import running_beside
 from telemetry.connections import once_there
 from telemetry.health import DependencyState
@@ -31,6 +31,7 @@ WATCH = 2.0  # seconds between looks at what was retired
 RETRY = 0.5  # seconds
 LOOK_TIMEOUT = 5.0  # seconds that somebody waits for a key, whatever has to be asked for it
 AT_ONCE = 5_000  # subjects that are given back in one statement
+WITNESSES = 500
 COMPARED = 1_000  # subjects that were retired last: if the store has one of them as if it were not, it was restored
 
 ProductOf = Callable[[bytes], bytes]  # JSON of what is to be sealed to the JSON of the product
@@ -62,7 +63,8 @@ class Sealer:
         self._limit = limit
         self._keys: dict[str, bytes] = {}  # the records' key of each subject that is remembered, and perhaps of others
         self._months: dict[str, dict[bytes, bytes]] = {}
-        self._newest: Subject | None = None  # of those that were learned; None: none was
+        self._witnesses = Witnesses(WITNESSES)
+        self._is_told = False  # that the store was restored, or may have been
         self._gone: dict[str, None] = {}  # subjects for which nobody may seal any more, the last that were heard of
         self._destroyed: set[Month] = set()
         self._wrong_keys = ""  # what the last look said of the tenant keys
@@ -138,7 +140,7 @@ class Sealer:
     def _remember(self, key: bytes, known: Known) -> None:
         self._known.put(key, known)
         self._keys[known.subject.subject_id] = key
-        self._newest = newer(self._newest, known.subject)
+        self._witnesses.learned((known.subject.created_at, known.subject.subject_id))
         if len(self._keys) > 2 * self._limit:
             self._keys = {known.subject.subject_id: key for key, known in self._known.items()}
 
@@ -165,6 +167,7 @@ class Sealer:
         while True:
             with contextlib.suppress(KeysError):
                 async with self._store.listening(self._heard) as connection:
+                    self._is_told = True  # nobody heard anything meanwhile
                     while not connection.is_closed():
                         asked_at = time.monotonic()
                         gone, last = await self._store.retired_since(last, asked_at - looked_at)
@@ -184,18 +187,21 @@ class Sealer:
         await self._store.note_again()
         if await self._store.unretired(list(islice(reversed(self._gone), COMPARED))):
             await self._retire_again()
-        newest = None if self._newest is None else self._newest.subject_id
-        if not await self._store.lacks(newest, months):
+        is_told, self._is_told = self._is_told, False
+        if not (await self._store.lacks(self._witnesses.look(), months) or is_told):
             return
         await self._store.check()  # another deployment's gets nothing
         await self._store.keep_tenants()
         for tenant in list(self._months):
             await self._keep_months(tenant, kept)
         remembered = [(user_of(key), known.subject) for key, known in self._known.items()]
-        self._drop(await self._given_back(remembered))
-        self._newest = None
-        for known in self._known.values():
-            self._newest = newer(self._newest, known.subject)
+        unusable, given = await self._given_back(remembered)
+        self._drop(unusable)
+        self._witnesses.begin_anew((one.subject.created_at, one.subject.subject_id) for one in self._known.values())
+        if given or not is_told:
+            self._log.warning("keys_given_back", subjects=given)
+        if not is_told:
+            await self._store.tell_restored()
 
     async def _retire_again(self) -> None:
         """A backup from before erasures has their subjects as if nobody had retired them."""
@@ -204,8 +210,8 @@ class Sealer:
             await self._store.retire_again(gone[start : start + AT_ONCE])
         self._log.warning("subjects_retired_again", subjects=len(gone))
 
-    async def _given_back(self, remembered: Sequence[tuple[User, Subject]]) -> set[str]:
-        """Gives back the subjects that the store lacks. Returns those for which nobody may seal any more.
+    async def _given_back(self, remembered: Sequence[tuple[User, Subject]]) -> tuple[set[str], int]:
+        """Gives back the subjects that the store lacks. Returns those for which it may not seal, and how many it gave.
 
         A key whose user was erased is destroyed again by the read model's register, as any that a backup brings back.
         """
@@ -217,8 +223,7 @@ class Sealer:
             if lacking:
                 unusable |= set(lacking) - await self._store.give_back([by_name[name] for name in lacking])
                 given += len(lacking)
-        self._log.warning("keys_given_back", subjects=given)
-        return unusable
+        return unusable, given
 
     async def _keep_months(self, tenant: str, kept: set[str]) -> None:
         """Gives back a tenant's months. Where the store has another, that one seals from now on, and mine is kept."""
@@ -236,7 +241,10 @@ class Sealer:
                 await self._store.months.keep_other(tenant, month, mine[month])
 
     def _heard(self, _connection: Any, _process: int, _channel: str, subject_id: str) -> None:
-        self._forget({subject_id})
+        if subject_id == RESTORED:
+            self._is_told = True
+        else:
+            self._forget({subject_id})
 
     def _forget(self, gone: set[str]) -> None:
         """Nobody seals for these any more."""
@@ -251,11 +259,6 @@ class Sealer:
             known = None if key is None else self._known.get(key)
             if key is not None and known is not None and known.subject.subject_id == subject_id:
                 self._known.drop(key)
-
-
-def newer(one: Subject | None, other: Subject) -> Subject:
-    """The subject that was made later."""
-    return other if one is None or one.created_at < other.created_at else one
 
 
 def _destroyed_now(months: Iterable[Month]) -> str:

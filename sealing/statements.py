@@ -26,11 +26,11 @@ SELECT w.subject_id FROM unnest($1::uuid[]) AS w(subject_id)
 WHERE NOT EXISTS (SELECT FROM key_store.subjects AS s WHERE s.subject_id = w.subject_id)
   AND NOT EXISTS (SELECT FROM key_store.destroyed AS d WHERE d.subject_id = w.subject_id)
 """
-# $1: a subject, or NULL; $2, $3: tenants and months; $4: tenants
+# $1: subjects; $2, $3: tenants and months; $4: tenants
 LACKS = """
 SELECT EXISTS (
-    SELECT FROM (SELECT $1::uuid AS subject_id) AS w WHERE subject_id IS NOT NULL
-        AND NOT EXISTS (SELECT FROM key_store.subjects AS s WHERE s.subject_id = w.subject_id)
+    SELECT FROM unnest($1::uuid[]) AS w(subject_id)
+        WHERE NOT EXISTS (SELECT FROM key_store.subjects AS s WHERE s.subject_id = w.subject_id)
         AND NOT EXISTS (SELECT FROM key_store.destroyed AS d WHERE d.subject_id = w.subject_id)
 ) OR EXISTS (
     SELECT FROM unnest($2::text[], $3::text[]) AS w(tenant_id, month)

@@ -23,6 +23,7 @@ from sealing.tenant_keys import TenantKeys, Wrapped
 from telemetry.health import DependencyState
 
 RETIRED = "footfall_retired"  # the channel that tells of subjects nobody may seal for any more
+RESTORED = "restored"  # said there instead of a subject
 
 User = tuple[str, str]  # tenant and user id
 ERASURES = 1_000  # that one process remembers
@@ -138,11 +139,15 @@ class KeyStore:
         )
         return {tags[row["tenant_id"], row["user_tag"]]: self._subject(row) for row in rows}
 
-    async def lacks(self, subject_id: str | None, months: Sequence[tuple[str, str]]) -> bool:
-        """Whether it lacks the subject, one of the tenants' months, or a tenant: it had them, so it was restored."""
+    async def lacks(self, subject_ids: Sequence[str], months: Sequence[tuple[str, str]]) -> bool:
+        """Whether it lacks a subject, one of the tenants' months, or a tenant: it had them, so it was restored."""
         tenants, names = [tenant for tenant, _ in months], [month for _, month in months]
-        [row] = await self._sessions.fetch(sql.LACKS, subject_id, tenants, names, list(self._index_keys))
+        [row] = await self._sessions.fetch(sql.LACKS, subject_ids, tenants, names, list(self._index_keys))
         return bool(row[0])
+
+    async def tell_restored(self) -> None:
+        """Tells every process to look whether the store has all that it remembers."""
+        await self._sessions.execute("SELECT pg_notify($1, $2)", RETIRED, RESTORED)
 
     async def keep_tenants(self) -> None:
         """Gives back the keys by which users are known here. Where the store has others, those are used from now on."""
@@ -266,9 +271,7 @@ class KeyStore:
 
     async def now(self) -> datetime:
         """The store's time."""
-        [row] = await self._sessions.fetch("SELECT now()")
-        moment: datetime = row[0]
-        return moment
+        return (await self.retired_since(None, 0.0))[1]
 
     async def brought_back(self) -> list[UUID]:
         """The destroyed subjects that have a key all the same: a backup was restored table by table."""

@@ -8,6 +8,7 @@ import httpx
 
 from contracts.record import HEADER_EVENT_TYPE, EventRecord
 from sealing.months import months_needed
+from sealing.store import RESTORED
 from tests.conftest import Footfall
 from tests.drivers.privacy import privacy
 from tests.drivers.rebuilding import NEW, rebuild, wait_until_done
@@ -100,6 +101,34 @@ async def test_a_destroyed_key_and_the_month_of_another_are_not_given_back(
         assert first._months == second._months, "the store's month seals from now on"
         assert not await asyncio.to_thread(keys.sql, "SELECT FROM key_store.subjects")
         assert len(await asyncio.to_thread(keys.sql, "SELECT FROM key_store.tenants")) == 1
+
+
+async def test_who_was_learned_after_a_restore_or_given_back_by_another_hides_no_loss(
+    footfall: Footfall, keys: KeyStoreOfTest
+) -> None:
+    def of(user: str) -> EventRecord:
+        return EventRecord(user.encode(), record_of(an_event(user)).value or b"", [(HEADER_EVENT_TYPE, b"LOGIN")])
+
+    async with sealer_of(keys) as (first, store), sealer_of(keys) as (second, _):
+        assert await first.learn([of("only-here")])
+        await first._keep_what_is_remembered()
+        assert await first.learn([of("shared")])
+        assert await second.learn([of("shared")])
+        await first._keep_what_is_remembered()
+        await asyncio.to_thread(keys.sql, "TRUNCATE key_store.subjects")
+        async with store.listening(first._heard):
+            await second._keep_what_is_remembered()
+            assert await first.learn([of("new")])
+            async with asyncio.timeout(PATIENCE):
+                while not first._is_told:  # noqa: ASYNC110 - PostgreSQL's word
+                    await asyncio.sleep(0.01)
+        first._is_told = False  # it was away when that was said
+        await first._keep_what_is_remembered()
+        assert len(await asyncio.to_thread(keys.sql, "SELECT FROM key_store.subjects")) == 3
+        await asyncio.to_thread(keys.sql, "DELETE FROM key_store.subjects WHERE created_at < now()")
+        first._heard(None, 0, "", RESTORED)
+        await first._keep_what_is_remembered()
+        assert len(await asyncio.to_thread(keys.sql, "SELECT FROM key_store.subjects")) == 3
 
 
 def test_sound_events_are_not_set_aside_when_the_keys_that_a_projector_remembers_are_others_now(

@@ -4,6 +4,7 @@ import asyncio
 import base64
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
+from datetime import UTC, datetime
 from typing import cast
 from uuid import uuid4
 
@@ -25,7 +26,7 @@ from command_side.settings import CommandSettings
 from contracts.event import ActivityCommand
 from contracts.record import EventRecord, new_record
 from sealing.errors import WrongTenantKeysError
-from sealing.remembered import Remembered
+from sealing.remembered import Remembered, Witnesses
 from sealing.sealer import Sealer, user_of
 from sealing.store import KeyStore, Subject, User
 from sealing.tenant_keys import Wrapped, output_of, parse_tenant_keys
@@ -284,3 +285,18 @@ def test_tenant_keys_come_from_a_command() -> None:
     for command in ("false", "/no/such/program", "'"):
         with pytest.raises(ValueError, match="the command"):
             output_of(command)
+
+
+def test_of_subjects_whatever_part_is_lost_one_of_the_few_witnesses_is_among_it() -> None:
+    witnesses = Witnesses(8)
+    made = [(datetime.fromtimestamp(n, UTC), str(n)) for n in range(1_000)]
+    for number, one in enumerate(made):
+        witnesses.learned(one)
+        if number % 7 == 6:
+            witnesses.look()
+    found = witnesses.look()
+    assert len(found) <= 10
+    assert int(found[-1]) == 999, "the newest: it is lost, whatever else is"
+    witnesses.begin_anew(reversed(made))
+    assert witnesses.look()[-1] == "999"
+    assert len(witnesses.look()) <= 8
