@@ -14,7 +14,6 @@ from sealing.sessions import Sessions
 from sealing.tenant_keys import TenantKeys, Wrapped
 
 AHEAD = timedelta(days=3)  # the next month's key is there before the month
-BEHIND = timedelta(days=31)  # the month before is given back, too
 
 Month = tuple[str, str]  # of a tenant, written 2026-11
 
@@ -121,4 +120,9 @@ def months_needed() -> set[str]:
 
 def months_kept() -> set[str]:
     """The months that are given back to a store that lacks them."""
-    return months_needed() | {month_of(datetime.now(UTC) - BEHIND)}
+    return months_needed() | {month_before(datetime.now(UTC))}
+
+
+def month_before(moment: datetime) -> str:
+    """The month that ended last: events of its last hours may be written still."""
+    return month_of(moment.replace(day=1) - timedelta(days=1))

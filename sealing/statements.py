@@ -21,25 +21,22 @@ OF_SUBJECTS = """
 SELECT subject_id, tenant_id, key_id, wrapped, created_at FROM key_store.subjects WHERE subject_id = ANY ($1::uuid[])
 UNION ALL SELECT subject_id, NULL, NULL, NULL, NULL FROM key_store.destroyed WHERE subject_id = ANY ($1::uuid[])
 """
+# Of subjects in $1: neither there nor destroyed.
 LACKING = """
 SELECT w.subject_id FROM unnest($1::uuid[]) AS w(subject_id)
 WHERE NOT EXISTS (SELECT FROM key_store.subjects AS s WHERE s.subject_id = w.subject_id)
   AND NOT EXISTS (SELECT FROM key_store.destroyed AS d WHERE d.subject_id = w.subject_id)
 """
 # $1: subjects; $2, $3: tenants and months; $4: tenants
-LACKS = """
-SELECT EXISTS (
-    SELECT FROM unnest($1::uuid[]) AS w(subject_id)
-        WHERE NOT EXISTS (SELECT FROM key_store.subjects AS s WHERE s.subject_id = w.subject_id)
-        AND NOT EXISTS (SELECT FROM key_store.destroyed AS d WHERE d.subject_id = w.subject_id)
-) OR EXISTS (
+LACKS = f"""
+SELECT EXISTS ({LACKING}) OR EXISTS (
     SELECT FROM unnest($2::text[], $3::text[]) AS w(tenant_id, month)
     WHERE NOT EXISTS (SELECT FROM key_store.months AS m WHERE m.tenant_id = w.tenant_id AND m.month = w.month)
 ) OR EXISTS (
     SELECT FROM unnest($4::text[]) AS w(tenant_id)
     WHERE NOT EXISTS (SELECT FROM key_store.tenants AS t WHERE t.tenant_id = w.tenant_id)
 )
-"""
+"""  # noqa: S608 - composed of constants
 # A user who has a new subject meanwhile keeps it: the one that is given back can be read, and nobody seals for it.
 GIVE_BACK = """
 INSERT INTO key_store.subjects (subject_id, tenant_id, user_tag, key_id, wrapped, created_at, retired_at)

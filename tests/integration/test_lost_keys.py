@@ -28,6 +28,11 @@ def post(front: Process, user: str) -> int:
     return httpx.post(f"{front.url}/events/generate", json={"userId": user, "eventType": "LOGIN"}).status_code
 
 
+def an_alices_record() -> EventRecord:
+    """A plain record, as it comes to be sealed."""
+    return EventRecord(b"alice", record_of(an_event("alice")).value or b"", [(HEADER_EVENT_TYPE, b"LOGIN")])
+
+
 def wait_until_stored(footfall: Footfall, number: int) -> None:
     """So many rows, and no dead letter and no stop."""
     stopped = "SELECT stopped_reason FROM read_g1.checkpoints WHERE stopped_reason IS NOT NULL"
@@ -64,7 +69,7 @@ def test_keys_that_a_restored_store_lacks_are_given_back_by_who_remembers_them(
 async def test_a_user_who_has_a_new_subject_keeps_it_and_the_old_one_can_be_read(
     footfall: Footfall, keys: KeyStoreOfTest
 ) -> None:
-    record = EventRecord(b"alice", record_of(an_event("alice")).value or b"", [(HEADER_EVENT_TYPE, b"LOGIN")])
+    record = an_alices_record()
     async with sealer_of(keys) as (first, store), sealer_of(keys) as (second, _):
         assert await first.learn([record])
         before = first.sealed(record)
@@ -86,7 +91,7 @@ async def test_a_user_who_has_a_new_subject_keeps_it_and_the_old_one_can_be_read
 async def test_a_destroyed_key_and_the_month_of_another_are_not_given_back(
     footfall: Footfall, keys: KeyStoreOfTest
 ) -> None:
-    record = EventRecord(b"alice", record_of(an_event("alice")).value or b"", [(HEADER_EVENT_TYPE, b"LOGIN")])
+    record = an_alices_record()
     async with sealer_of(keys) as (first, store), sealer_of(keys) as (second, _):
         assert await first.learn([record])
         sealed = first.sealed(record)

@@ -9,9 +9,8 @@ import pytest
 
 from contracts.record import HEADER_EVENT_TYPE, EventRecord
 from operations.privacy import sealed_keys
-from sealing import months as month_keys
 from sealing.errors import KeysError
-from sealing.months import month_of, months_kept
+from sealing.months import month_before, month_of, months_kept
 from tests.conftest import Footfall
 from tests.drivers.privacy import privacy
 from tests.drivers.sealed import KeyStoreOfTest, a_tenant_key, key_store_of, sealer_of
@@ -85,7 +84,7 @@ async def test_nothing_is_sealed_by_the_key_of_a_month_that_was_destroyed(
 async def test_the_key_of_the_month_before_is_given_back_too(footfall: Footfall, keys: KeyStoreOfTest) -> None:
     """What a tenant did in the last minute of a month, after the backup that is restored in the first of the next."""
     record = a_login("alice")
-    before = month_of(datetime.now(UTC) - month_keys.BEHIND)
+    before = month_before(datetime.now(UTC))
     async with sealer_of(keys) as (sealer, store):
         await sealer.learn([record])
         found = await store.months.of("default", [before])

@@ -13,7 +13,7 @@ from bench.commands import post
 from bench.result import Result, absolute
 
 
-def broken(_stage: Any) -> list[Result]:
+def broken(_stage: Any, *_: Any) -> list[Result]:
     raise ValueError("a statement without its parameter")
 
 
@@ -52,3 +52,11 @@ def test_what_ends_with_an_error_is_told_apart_from_a_missed_goal(
     assert ended.value.code == code
     assert [row.name for row in written] == rows
     assert ("a statement without its parameter" in capsys.readouterr().err) == (code == 2)
+
+
+def test_servers_that_do_not_start_are_no_missed_goal() -> None:
+    run = command.main.callback
+    assert run is not None
+    with patch.object(command, "stage", broken), pytest.raises(SystemExit) as ended:
+        run((), 1, (), list_only=False)
+    assert ended.value.code == 2

@@ -26,6 +26,7 @@ from command_side.settings import CommandSettings
 from contracts.event import ActivityCommand
 from contracts.record import EventRecord, new_record
 from sealing.errors import WrongTenantKeysError
+from sealing.months import month_before
 from sealing.remembered import Remembered, Witnesses
 from sealing.sealer import Sealer, user_of
 from sealing.store import KeyStore, Subject, User
@@ -300,3 +301,11 @@ def test_of_subjects_whatever_part_is_lost_one_of_the_few_witnesses_is_among_it(
     witnesses.begin_anew(reversed(made))
     assert witnesses.look()[-1] == "999"
     assert len(witnesses.look()) <= 8
+
+
+@pytest.mark.parametrize(
+    ("day", "before"),
+    [("2026-03-01", "2026-02"), ("2026-03-31", "2026-02"), ("2026-01-01", "2025-12"), ("2026-12-31", "2026-11")],
+)
+def test_the_month_before_is_the_one_that_ended_last(day: str, before: str) -> None:
+    assert month_before(datetime.fromisoformat(day).replace(tzinfo=UTC)) == before

@@ -1,6 +1,11 @@
 """What status says of the facts, without a server."""
 
+from typing import Any, cast
+
+from contracts.record import key_of
+from operations.misplaced_records import count_misplaced
 from operations.status.report import GenerationStatus, PartitionStatus, partition_status, problems, progress
+from projector.consuming.placement import partition_of
 from projector.liveness.projecting import Facts, judge
 from tests.drivers.partition_facts import some_facts
 
@@ -33,3 +38,24 @@ def test_a_build_may_lag_and_be_nobodys_but_not_stop() -> None:
 
     assert sentences("building") == ["read_g2, partition 1 has stopped: defect: Oops."]
     assert len(sentences("active")) == 4
+
+
+class SilentLog:
+    """A log that does not answer in time."""
+
+    async def first_records(self, _wanted: object, _patience: float) -> object:
+        raise TimeoutError
+
+
+class Rows:
+    """Two events of one user, of whom one is where its user's events belong in a plain log."""
+
+    async def fetch(self, *_: object) -> list[dict[str, object]]:
+        place = partition_of(key_of("default", "alice"), 6)
+        user = {"tenant_id": "default", "user_id": "alice", "kafka_offset": 1}
+        return [{**user, "kafka_partition": partition} for partition in (place, (place + 1) % 6)]
+
+
+async def test_an_event_of_which_the_log_did_not_tell_is_none_that_was_checked() -> None:
+    found = await count_misplaced(cast("Any", Rows()), cast("Any", SilentLog()), "events", range(6))
+    assert (found.latest, found.misplaced) == (1, 0)
