@@ -31,6 +31,7 @@ from operations.settings import TopicSettings
 from operations.setup import create_topics
 from tests.drivers.publishing import publish
 from tests.patience import PATIENCE
+from tests.ports import free_port
 from tests.processes import Process, start, wait_until
 from tests.servers import Servers
 from tests.topic_reader import records_of
@@ -108,7 +109,7 @@ def state_dir() -> Iterator[Path]:
 
 def test_a_broker_that_is_silent_and_one_that_is_gone(state_dir: Path, tmp_path: Path) -> None:
     """FOOTFALL_LONG=1: away for 60 s each time."""
-    options = StackOptions(state_dir, durable=False)
+    options = StackOptions(state_dir, kafka_port=free_port(), durable=False)  # nobody's while it is gone
     settings = {"PUBLISH_TIMEOUT_MS": str(int(DEADLINE * 1000)), "KAFKA_TOPIC": "t"}
     with embedded_stack(options) as stack:
         kafka = stack.kafka_bootstrap
