@@ -69,7 +69,7 @@ def database_of(events: int) -> str:
 
 
 def fill(stage: Stage, sizes: list[int]) -> None:
-    """Makes a database for each size, the smallest first."""
+    """Makes a database for each size that another benchmark has not made already, the smallest first."""
     asyncio.run(_fill_all(stage, sizes))
 
 
@@ -78,6 +78,9 @@ async def _fill_all(stage: Stage, sizes: list[int]) -> None:
     for events in sorted(sizes):
         admin = await asyncpg.connect(stage.stack.admin_url)
         try:
+            if await admin.fetchval("SELECT true FROM pg_database WHERE datname = $1", database_of(events)):
+                stored, model = events, database_of(events)
+                continue
             await admin.execute(f"CREATE DATABASE {database_of(events)} TEMPLATE {model} STRATEGY FILE_COPY")
         finally:
             await admin.close()
