@@ -44,7 +44,7 @@ class DayOfTenants:
     def of(self, tenant_id: str, *, public: bool = False) -> Stored:
         """What the tenant stored today. `public`: only what its public keys recorded."""
         day = int(self._clock()) // DAY
-        if day != self._day:
+        if day not in (self._day, self._day - 1):  # a clock that is set back over midnight begins no day anew
             self._day, self._stored = day, {}
         found = self._stored.get((tenant_id, public))
         return self._stored.setdefault((tenant_id, public), Stored()) if found is None else found

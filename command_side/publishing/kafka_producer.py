@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from enum import Enum, auto
 from typing import Any
 
 import stamina
@@ -79,6 +80,14 @@ NEEDS_WRITE = (
 )
 
 
+class Takes(Enum):
+    """What a topic takes now."""
+
+    RECORDS = auto()
+    NOTHING = auto()
+    NOT_TOLD = auto()  # Kafka did not answer, or this principal may not ask
+
+
 class KafkaProducer:
     """The producer of one topic. Start it with `start`, end it with `stop`."""
 
@@ -119,13 +128,16 @@ class KafkaProducer:
         """Returns when a broker answers."""
         await self.current.client.fetch_all_metadata()
 
-    async def is_closed(self) -> bool:
-        """Whether the topic takes no record at all now. False if Kafka does not tell."""
+    async def takes(self) -> Takes:
+        """Whether the topic takes any record at all now, as far as Kafka tells."""
         try:
             async with asyncio.timeout(CONFIG_TIMEOUT):
-                return (await promises(self.current.client, self._topic)).is_closed
-        except (KafkaError, OSError):
-            return False
+                topic = await promises(self.current.client, self._topic)
+        except (KafkaError, OSError):  # and TimeoutError, which is one
+            return Takes.NOT_TOLD
+        if topic.largest_record is None:
+            return Takes.NOT_TOLD
+        return Takes.NOTHING if topic.is_closed else Takes.RECORDS
 
     async def partition_count(self) -> int:
         """How many partitions the topic has now."""

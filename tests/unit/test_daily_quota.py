@@ -74,6 +74,18 @@ def command_of(tenant: str, public: str = "") -> RequestHead:
     return head
 
 
+def test_a_clock_that_is_set_back_over_midnight_gives_nobody_a_day_anew(day: DayOfTenants, clock: Clock) -> None:
+    clock.now += 86_400
+    day.count(record("acme"))
+    for _ in range(3):
+        clock.now -= 86_400
+        assert day.of("acme").events == 1
+        clock.now += 86_400
+        assert day.of("acme").events == 1
+    clock.now -= 2 * 86_400  # it was wrong by more: that day is not this one's
+    assert day.of("acme").events == 0
+
+
 async def test_what_was_acknowledged_counts_and_nothing_else(day: DayOfTenants) -> None:
     inner = Log()
     log = CountedLog(inner, day)

@@ -1,0 +1,58 @@
+"""A log that is being rewritten takes nothing for a moment, and to its producer looks as if one event were too large.
+
+413 says that a repeat is in vain. So it is said only if Kafka told that the topic takes other records.
+"""
+
+import random
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+import pytest_asyncio
+from aiokafka.errors import KafkaTimeoutError
+
+from command_side.app import producer_of
+from command_side.publishing import kafka_producer
+from command_side.publishing.event_log import FAILED, TOO_LARGE, Acknowledged
+from command_side.publishing.kafka_event_log import KafkaEventLog
+from command_side.settings import CommandSettings
+from contracts.record import EventRecord
+from contracts.topic_promises import Topic
+from tests.drivers.publishing import publish
+from tests.patience import PATIENCE
+from tests.servers import Servers
+
+LARGE = EventRecord(b"user-1", random.Random(1).randbytes(2_000_000), [])  # compression must not help
+SMALL = EventRecord(b"user-1", b"{}", [])
+
+
+@pytest.fixture
+def topic(new_topic: Callable[..., str]) -> str:
+    return new_topic(1)
+
+
+@pytest_asyncio.fixture
+async def log(real_servers: Servers, topic: str) -> AsyncIterator[KafkaEventLog]:
+    settings = CommandSettings(kafka_bootstrap_servers=real_servers.kafka, kafka_topic=topic)
+    log = KafkaEventLog(lambda: producer_of(settings), topic, timeout=PATIENCE, retries=3, max_pending=100)
+    await log.start()
+    yield log
+    await log.close()
+
+
+async def test_a_record_that_only_this_topic_refuses_is_too_large(log: KafkaEventLog) -> None:
+    assert await publish(log, LARGE) == TOO_LARGE
+    assert isinstance(await publish(log, SMALL), Acknowledged)
+
+
+@pytest.mark.parametrize("told", [KafkaTimeoutError(), TimeoutError(), Topic("t", unknown="not allowed"), Topic("t")])
+async def test_nobody_learns_that_a_repeat_is_in_vain_if_kafka_does_not_tell(
+    log: KafkaEventLog, monkeypatch: pytest.MonkeyPatch, told: Topic | Exception
+) -> None:
+    async def asked(*_: object) -> Topic:
+        if isinstance(told, Exception):
+            raise told
+        return told
+
+    monkeypatch.setattr(kafka_producer, "promises", asked)
+    assert await publish(log, LARGE) == FAILED
+    assert isinstance(await publish(log, SMALL), Acknowledged)
