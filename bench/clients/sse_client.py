@@ -56,11 +56,12 @@ class Follower(asyncio.Protocol):
         cast(asyncio.Transport, transport).write(REQUEST)  # uvloop's own class, not a subclass
 
     def data_received(self, data: bytes) -> None:
-        text = self._tail + data
-        if b"heartbeat" in text and not self.arrived:
-            self._joined.release()
-        self.arrived += [time.perf_counter()] * text.count(b"\nevent: ")
-        self._tail = text[-8:] if not text.endswith(b"\n\n") else b""
+        *messages, self._tail = (self._tail + data).split(b"\n\n")
+        for message in messages:
+            if b"\nevent: begin\n" in message:
+                self._joined.release()
+            elif b"\nevent: " in message:
+                self.arrived.append(time.perf_counter())
 
 
 async def measure(task: Followers) -> Followed:

@@ -23,7 +23,7 @@ ENCODING = "UTF8"  # no other encoding can store every event; some valid events 
 
 # asyncpg parses and plans a statement of more than 15 KiB each time, unless told otherwise. The projector's commit is
 # longer, and became 3 ms slower when it passed that size.
-KEPT_STATEMENTS = {"max_cacheable_statement_size": 0}  # of any size
+LONGEST_KEPT_STATEMENT = 0  # characters; 0: any
 
 # What `asyncpg.create_pool` has for what is not named; its class has no defaults.
 ASYNCPGS_OWN: dict[str, Any] = {
@@ -92,7 +92,7 @@ async def connect(
         timeout=url.connect_timeout or CONNECT_TIMEOUT,
         command_timeout=query_timeout,
         server_settings={"application_name": application, "timezone": "UTC", **(settings or {})},
-        **KEPT_STATEMENTS,
+        max_cacheable_statement_size=LONGEST_KEPT_STATEMENT,
     )
     return connection
 
@@ -134,7 +134,7 @@ async def open_pool(  # noqa: PLR0913 - each argument is one property of a pool
     pool: asyncpg.Pool = await _Pool(
         url.driver(),
         **ASYNCPGS_OWN,
-        **KEPT_STATEMENTS,
+        max_cacheable_statement_size=LONGEST_KEPT_STATEMENT,
         min_size=min_size,
         max_size=max_size,
         timeout=url.connect_timeout or CONNECT_TIMEOUT,

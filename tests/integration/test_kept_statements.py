@@ -50,7 +50,7 @@ async def test_a_long_statement_is_prepared_once(
     async with opened(SecretStr(real_servers.query_url)) as connection:
         for number in range(TIMES):
             assert await connection.fetchval(f"SELECT $1::int {'-- ' + 'x' * 20_000}", number) == number
-        assert tuple(await connection.fetchrow(USES, NOT_KEPT_BY_DEFAULT)) == (1, TIMES)
+        assert [tuple(row) for row in await connection.fetch(USES, NOT_KEPT_BY_DEFAULT)] == [(1, TIMES)]
 
 
 @pytest.fixture
@@ -68,4 +68,4 @@ async def test_the_projectors_commit_is_prepared_once(database: Servers) -> None
             record = Record(0, number, encode_event(an_event(f"user-{number}", {})))
             batch = assemble({position: [record]}, {}, Caps()).batch
             assert isinstance(await writer.commit(connection, batch), Committed)
-        assert tuple(await connection.fetchrow(USES, NOT_KEPT_BY_DEFAULT)) == (1, TIMES)
+        assert [tuple(row) for row in await connection.fetch(USES, NOT_KEPT_BY_DEFAULT)] == [(1, TIMES)]
