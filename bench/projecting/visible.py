@@ -35,7 +35,7 @@ def visible(stage: Stage) -> list[Result]:
         busy = sights(stage, port, f"with {background:,} events/s beside")
     p50, p99 = [one.p50 for one in idle], [one.p99 for one in idle]
     return [
-        compared("visible_after_201_p50", "ms", p50, POST_P50, [one.post_p50 for one in idle], ("<=", 6)),
+        compared("visible_after_201_p50", "ms", p50, POST_P50, [one.post_p50 for one in idle], ("<=", 4)),
         compared("visible_after_201_p99", "ms", p99, POST_P99, [one.post_p99 for one in idle], ("<=", 8)),
         compared("visible_at_a_tenth_p50", "ms", [one.p50 for one in busy], "the same, idle", p50),
         compared("visible_at_a_tenth_p99", "ms", [one.p99 for one in busy], "the same, idle", p99, ("<=", 8)),

@@ -71,6 +71,6 @@ def fresh_reads(stage: Stage) -> list[Result]:
             stage.say(f"fresh reads, run {run + 1}/{stage.runs}: p50 {p50:.2f} ms, p99 {p99:.2f} ms")
     posts = [one.post_p50 for one in measured], [one.post_p99 for one in measured]
     return [
-        compared("fresh_read_p50", "ms", [one.p50 for one in measured], POST_P50, posts[0], ("<=", 6)),
+        compared("fresh_read_p50", "ms", [one.p50 for one in measured], POST_P50, posts[0], ("<=", 3)),
         compared("fresh_read_p99", "ms", [one.p99 for one in measured], POST_P99, posts[1], ("<=", 8)),
     ]
