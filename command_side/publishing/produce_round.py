@@ -137,11 +137,12 @@ class ProduceRound:
         MESSAGES_PUBLISHED.inc(len(pending))
 
     def _settle_failed(self, pending: Sequence[Pending], outcome: NotAcknowledged, cause: Exception) -> None:
-        remedy = {}
+        remedy = ""
         if isinstance(cause, InvalidTimestampError):
-            remedy = {"remedy": CLOCK}
-            self._times_refused_until = asyncio.get_running_loop().time() + REFUSED_FOR
-        get_logger("command_side").error("publish_failed", error=type(cause).__name__, events=len(pending), **remedy)
+            remedy, self._times_refused_until = CLOCK, asyncio.get_running_loop().time() + REFUSED_FOR
+        get_logger("command_side").error(
+            "publish_failed", error=type(cause).__name__, events=len(pending), remedy=remedy
+        )
         fail(pending, outcome)
 
 
