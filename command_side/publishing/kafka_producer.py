@@ -80,8 +80,8 @@ NEEDS_WRITE = (
 )
 
 
-class Takes(Enum):
-    """What a topic takes now."""
+class Accepts(Enum):
+    """What a topic accepts now."""
 
     RECORDS = auto()
     NOTHING = auto()
@@ -128,16 +128,16 @@ class KafkaProducer:
         """Returns when a broker answers."""
         await self.current.client.fetch_all_metadata()
 
-    async def takes(self) -> Takes:
+    async def accepts(self) -> Accepts:
         """Whether the topic takes any record at all now, as far as Kafka tells."""
         try:
             async with asyncio.timeout(CONFIG_TIMEOUT):
                 topic = await promises(self.current.client, self._topic)
         except (KafkaError, OSError):  # and TimeoutError, which is one
-            return Takes.NOT_TOLD
+            return Accepts.NOT_TOLD
         if topic.largest_record is None:
-            return Takes.NOT_TOLD
-        return Takes.NOTHING if topic.is_closed else Takes.RECORDS
+            return Accepts.NOT_TOLD
+        return Accepts.NOTHING if topic.is_closed else Accepts.RECORDS
 
     async def partition_count(self) -> int:
         """How many partitions the topic has now."""

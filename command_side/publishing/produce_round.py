@@ -22,7 +22,7 @@ from command_side.publishing.event_log import (
     TooLarge,
     Unknown,
 )
-from command_side.publishing.kafka_producer import UNANSWERED, KafkaProducer, Takes, leaves_a_doubt
+from command_side.publishing.kafka_producer import UNANSWERED, Accepts, KafkaProducer, leaves_a_doubt
 from command_side.publishing.pending import Pending
 from contracts.record import PlacedRecord
 from telemetry.logs import get_logger
@@ -105,25 +105,25 @@ class ProduceRound:
                 remaining, cause = remaining[count:], None
         except TOO_LARGE_A_BATCH as too_large:
             await self._producer.renew(producer)
-            takes = await self._producer.takes()
-            if takes is Takes.NOTHING:  # the log is being rewritten: a smaller event would fare the same
+            accepts = await self._producer.accepts()
+            if accepts is Accepts.NOTHING:  # the log is being rewritten: a smaller event would fare the same
                 self._settle_failed(remaining, FAILED, too_large)
             else:
-                await self._send_halves(partition, remaining, too_large, takes)
+                await self._send_halves(partition, remaining, too_large, accepts)
         except UNANSWERED as unanswered:
             self._settle_failed(remaining, UNKNOWN, unanswered)
         except Exception as refused:  # noqa: BLE001 - whatever it was, the publishers must not wait for ever
             self._settle_failed(remaining, UNKNOWN if leaves_a_doubt(refused) else FAILED, refused)
             await self._producer.renew(producer)
 
-    async def _send_halves(self, partition: int, pending: list[Pending], error: Exception, takes: Takes) -> None:
+    async def _send_halves(self, partition: int, pending: list[Pending], error: Exception, accepts: Accepts) -> None:
         """The broker finds a batch too large: smaller ones may pass; only a record too large by itself must fail.
 
         It may be the log that takes nothing at all: that a repeat is in vain is said only if Kafka told otherwise.
         """
         left = [one for one in pending if not one.settled()]
         if len(left) <= 1:
-            in_vain = takes is Takes.RECORDS and any(len(one.record.value) > SMALL for one in left)
+            in_vain = accepts is Accepts.RECORDS and any(len(one.record.value) > SMALL for one in left)
             self._settle_failed(left, TOO_LARGE if in_vain else FAILED, error)
             return
         middle = len(left) // 2
