@@ -74,21 +74,34 @@ def fill(stage: Stage, sizes: list[int]) -> None:
 
 
 async def _fill_all(stage: Stage, sizes: list[int]) -> None:
+    """Each database gets its name when it is full: a benchmark that ends with an error leaves none half full."""
     stored, model = 0, "template0"
     for events in sorted(sizes):
-        admin = await asyncpg.connect(stage.stack.admin_url)
-        try:
-            if await admin.fetchval("SELECT true FROM pg_database WHERE datname = $1", database_of(events)):
-                stored, model = events, database_of(events)
-                continue
-            await admin.execute(f"CREATE DATABASE {database_of(events)} TEMPLATE {model} STRATEGY FILE_COPY")
-        finally:
-            await admin.close()
-        url = in_database(stage.stack.admin_url, database_of(events))
-        if not stored:
-            await asyncio.to_thread(stage.migrated, url)
-        await fill_one(stage, url, stored, events)
-        stored, model = events, database_of(events)
+        name = database_of(events)
+        if not await _administer(stage, f"SELECT FROM pg_database WHERE datname = '{name}'"):
+            part = f"{name}_part"
+            await _administer(stage, f"DROP DATABASE IF EXISTS {part} WITH (FORCE)")
+            await _administer(stage, f"CREATE DATABASE {part} TEMPLATE {model} STRATEGY FILE_COPY")
+            url = in_database(stage.stack.admin_url, part)
+            if not stored:
+                await asyncio.to_thread(stage.migrated, url)
+            await fill_one(stage, url, stored, events)
+            await _administer(stage, f"ALTER DATABASE {part} RENAME TO {name}")
+        stored, model = events, name
+
+
+async def drop(stage: Stage, events: int) -> None:
+    """Drops a database from which events were deleted: the next benchmark gets a full one."""
+    await _administer(stage, f"DROP DATABASE IF EXISTS {database_of(events)} WITH (FORCE)")
+
+
+async def _administer(stage: Stage, statement: str) -> list[asyncpg.Record]:
+    admin = await asyncpg.connect(stage.stack.admin_url)
+    try:
+        found: list[asyncpg.Record] = await admin.fetch(statement)
+        return found
+    finally:
+        await admin.close()
 
 
 async def fill_one(stage: Stage, url: str, first: int, end: int, users: int = 0) -> None:

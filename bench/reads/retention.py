@@ -14,7 +14,7 @@ import msgspec
 
 from bench.projecting.drain import in_database
 from bench.reads.growth import BEGIN, OPERATIONS, WHOLE, WRITING, Stored, timed
-from bench.reads.growth_fill import PER_SECOND, PER_USER, database_of, fill, fill_one
+from bench.reads.growth_fill import PER_SECOND, PER_USER, database_of, drop, fill, fill_one
 from bench.result import Result, absolute, compared
 from bench.stage import Stage
 from projector.privacy.retention import Forgetting, declare
@@ -45,7 +45,10 @@ def retention(stage: Stage) -> list[Result]:
     """Deletes 2 of 10 million events under load (--events): p99 of queries, and the space that is used again."""
     events = max(stage.sizes or (EVENTS,))
     fill(stage, [events])
-    return asyncio.run(measured(stage, events))
+    try:
+        return asyncio.run(measured(stage, events))
+    finally:
+        asyncio.run(drop(stage, events))
 
 
 async def measured(stage: Stage, events: int) -> list[Result]:

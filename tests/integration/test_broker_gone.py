@@ -22,14 +22,13 @@ from aiokafka.protocol.metadata import MetadataRequest
 from command_side.app import producer_of
 from command_side.publishing import kafka_event_log, kafka_producer
 from command_side.publishing.event_log import AWAY, FAILED, TOO_LARGE, UNKNOWN, Acknowledged
-from command_side.publishing.kafka_event_log import KafkaEventLog
 from command_side.publishing.topic_watch import TopicWatch
 from command_side.settings import CommandSettings
 from contracts.record import EventRecord
 from footfall.local.embedded import StackOptions, embedded_stack
 from operations.settings import TopicSettings
 from operations.setup import create_topics
-from tests.drivers.publishing import publish
+from tests.drivers.publishing import publish, started_log
 from tests.patience import PATIENCE
 from tests.ports import free_port
 from tests.processes import Process, start, wait_until
@@ -177,13 +176,6 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def record(n: int) -> EventRecord:
     return EventRecord(f"user-{n % 5}".encode(), b"%d" % n, [])
-
-
-async def started_log(real_servers: Servers, topic: str, timeout: float = 20.0) -> KafkaEventLog:
-    settings = CommandSettings(kafka_bootstrap_servers=real_servers.kafka, kafka_topic=topic)
-    log = KafkaEventLog(lambda: producer_of(settings), topic, timeout=timeout, retries=3, max_pending=10_000)
-    await log.start()
-    return log
 
 
 @pytest.fixture

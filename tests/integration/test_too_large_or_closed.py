@@ -10,14 +10,12 @@ import pytest
 import pytest_asyncio
 from aiokafka.errors import KafkaTimeoutError
 
-from command_side.app import producer_of
 from command_side.publishing import kafka_producer
 from command_side.publishing.event_log import FAILED, TOO_LARGE, Acknowledged
 from command_side.publishing.kafka_event_log import KafkaEventLog
-from command_side.settings import CommandSettings
 from contracts.record import EventRecord
 from contracts.topic_promises import Topic
-from tests.drivers.publishing import publish
+from tests.drivers.publishing import publish, started_log
 from tests.patience import PATIENCE
 from tests.servers import Servers
 
@@ -32,9 +30,7 @@ def topic(new_topic: Callable[..., str]) -> str:
 
 @pytest_asyncio.fixture
 async def log(real_servers: Servers, topic: str) -> AsyncIterator[KafkaEventLog]:
-    settings = CommandSettings(kafka_bootstrap_servers=real_servers.kafka, kafka_topic=topic)
-    log = KafkaEventLog(lambda: producer_of(settings), topic, timeout=PATIENCE, retries=3, max_pending=100)
-    await log.start()
+    log = await started_log(real_servers, topic, timeout=PATIENCE)
     yield log
     await log.close()
 
