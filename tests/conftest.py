@@ -22,6 +22,7 @@ from hypothesis.configuration import set_hypothesis_home_dir
 from pydantic import SecretStr
 from xdist.scheduler import LoadFileScheduling
 
+from bench.databases import drop_database
 from footfall.local.embedded.paths import cache_root
 from operations.settings import MigrateSettings, TopicSettings
 from operations.setup import create_topics, migrate
@@ -165,15 +166,6 @@ async def _run_sql(url: str, *statements: str) -> None:
         await connection.close()
 
 
-async def drop_database(url: str) -> None:
-    """Gives the room of a test's database back, if its server still runs. What holds it, such as a slot, keeps it."""
-    name = urlsplit(url).path.removeprefix("/")
-    if not name.startswith(DATABASE):
-        return  # of a server of the test's own, which ends with it
-    with contextlib.suppress(asyncpg.PostgresError, OSError):
-        await _run_sql(at_database(url, "postgres"), f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
-
-
 @pytest.fixture(scope="session")
 def new_database(real_servers: Servers) -> Callable[[], Servers]:
     """Makes a migrated, empty database and returns the servers with its URLs."""
@@ -223,9 +215,11 @@ def new_topic(real_servers: Servers, tmp_path_factory: pytest.TempPathFactory) -
 class Footfall:
     """One topic and one database, and the processes that a test starts on them."""
 
-    def __init__(self, servers: Servers, topic: str, log_dir: Path) -> None:
+    def __init__(self, servers: Servers, topic: str, log_dir: Path, *, dropped_by: str = "") -> None:
+        """`dropped_by`: URL of the owner in another database, who gives the room of this one back at the end."""
         self.servers = servers
         self.topic = topic
+        self._dropped_by = dropped_by
         self.group = f"group-of-{topic}"
         self._log_dir = log_dir
         self._processes: list[Process] = []
@@ -258,17 +252,23 @@ class Footfall:
             process.popen.send_signal(signal.SIGTERM if MEASURES_COVERAGE else signal.SIGKILL)
         for process in running:
             process.popen.wait(PATIENCE)
-        asyncio.run(drop_database(self.servers.admin_url))
+        if self._dropped_by:
+            with contextlib.suppress(asyncpg.ObjectInUseError):  # a replication slot keeps it
+                asyncio.run(drop_database(self._dropped_by, urlsplit(self.servers.admin_url).path[1:]))
 
 
 @pytest.fixture(scope="session")
 def new_footfall(
-    new_database: Callable[[], Servers], new_topic: Callable[..., str], tmp_path_factory: pytest.TempPathFactory
+    real_servers: Servers,
+    new_database: Callable[[], Servers],
+    new_topic: Callable[..., str],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[..., Footfall]:
     """Makes a Footfall of its own topic and database; close it, or use the `footfall` fixture."""
 
     def make(partitions: int = 6) -> Footfall:
-        return Footfall(new_database(), new_topic(partitions), tmp_path_factory.mktemp("logs"))
+        logs = tmp_path_factory.mktemp("logs")
+        return Footfall(new_database(), new_topic(partitions), logs, dropped_by=real_servers.admin_url)
 
     return make
 

@@ -8,6 +8,7 @@ import asyncio
 
 import asyncpg
 
+from bench.databases import drop_database
 from bench.projecting.drain import in_database
 from bench.stage import Stage
 from read_model.names import GENERATION
@@ -80,7 +81,7 @@ async def _fill_all(stage: Stage, sizes: list[int]) -> None:
         name = database_of(events)
         if not await _administer(stage, f"SELECT FROM pg_database WHERE datname = '{name}'"):
             part = f"{name}_part"
-            await _administer(stage, f"DROP DATABASE IF EXISTS {part} WITH (FORCE)")
+            await drop_database(stage.stack.admin_url, part)
             await _administer(stage, f"CREATE DATABASE {part} TEMPLATE {model} STRATEGY FILE_COPY")
             url = in_database(stage.stack.admin_url, part)
             if not stored:
@@ -92,7 +93,7 @@ async def _fill_all(stage: Stage, sizes: list[int]) -> None:
 
 async def drop(stage: Stage, events: int) -> None:
     """Drops a database from which events were deleted: the next benchmark gets a full one."""
-    await _administer(stage, f"DROP DATABASE IF EXISTS {database_of(events)} WITH (FORCE)")
+    await drop_database(stage.stack.admin_url, database_of(events))
 
 
 async def _administer(stage: Stage, statement: str) -> list[asyncpg.Record]:

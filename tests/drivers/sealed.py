@@ -12,6 +12,7 @@ from uuid import UUID
 
 import asyncpg
 
+from bench.databases import drop_database
 from contracts.event import DEFAULT_TENANT
 from contracts.record import HEADER_EVENT_TYPE, EventRecord
 from sealing.schema import prepare
@@ -112,7 +113,8 @@ async def _destroyed(keys: KeyStoreOfTest, subject_ids: Sequence[UUID], erasure_
 
 
 async def _make(admin: str, name: str) -> None:
-    await _run(admin, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)", f"CREATE DATABASE {name}")
+    await drop_database(admin, name)
+    await _run(admin, f"CREATE DATABASE {name}")
     await _run(
         admin,
         f"DO $$ BEGIN IF to_regrole('{LOGIN}') IS NULL THEN CREATE ROLE {LOGIN} LOGIN PASSWORD '{PASSWORD}'; END IF; "

@@ -16,6 +16,7 @@ import pytest
 import rich_click as click
 from click.testing import CliRunner
 
+from bench.databases import drop_database
 from command_side.api.openapi.document import document as command_document
 from footfall.cli.called_as import as_called
 from footfall.cli.main import cli
@@ -112,7 +113,7 @@ def empty_database(real_servers: Servers) -> Iterator[str]:
 
     asyncio.run(run("DROP DATABASE IF EXISTS footfall_cli", "CREATE DATABASE footfall_cli"))
     yield at_database(real_servers.admin_url, "footfall_cli")
-    asyncio.run(run("DROP DATABASE footfall_cli WITH (FORCE)"))
+    asyncio.run(drop_database(real_servers.admin_url, "footfall_cli"))
 
 
 def test_migrate_brings_the_schema_and_may_be_repeated(empty_database: str) -> None:

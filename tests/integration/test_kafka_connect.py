@@ -19,6 +19,7 @@ import asyncpg
 import httpx
 import pytest
 
+from bench.databases import drop_database
 from bench.peers.kafka_connect import CONFIGURATION, Worker
 from contracts.erasure import erasure_records, new_erasure
 from contracts.event import UserEvent
@@ -26,7 +27,7 @@ from contracts.record import from_value
 from contracts.wire.frames import frame_for
 from tests.conftest import Footfall
 from tests.foreign_clients import needed
-from tests.own_postgres import OwnPostgres, own_postgres
+from tests.own_postgres import OwnPostgres, own_postgres, run
 from tests.patience import patient
 from tests.ports import free_port
 from tests.processes import wait_until
@@ -63,20 +64,20 @@ class Written:
 @pytest.fixture
 async def written(real_servers: Servers) -> Any:
     """A database with the table; the session has the sink's rights."""
-    admin, name = await asyncpg.connect(real_servers.admin_url), f"analysts_{os.getpid()}"
-    url = at_database(real_servers.admin_url, name)
+    name = f"analysts_{os.getpid()}"
+    await run(real_servers.admin_url, f"CREATE DATABASE {name}")
     try:
-        await admin.execute(f"CREATE DATABASE {name}")
-        connection = await asyncpg.connect(url)
-        await connection.execute(TABLE)
-        await connection.execute(f"CREATE ROLE {name}; GRANT {name} TO CURRENT_USER; {RIGHTS} {name}")
-        await connection.execute(f"SET ROLE {name}")
-        yield Written(connection)
-        await connection.execute(f"RESET ROLE; DROP OWNED BY {name}; DROP ROLE {name}")
-        await connection.close()
+        connection = await asyncpg.connect(at_database(real_servers.admin_url, name))
+        try:
+            await connection.execute(TABLE)
+            await connection.execute(f"CREATE ROLE {name}; GRANT {name} TO CURRENT_USER; {RIGHTS} {name}")
+            await connection.execute(f"SET ROLE {name}")
+            yield Written(connection)
+            await connection.execute(f"RESET ROLE; DROP OWNED BY {name}; DROP ROLE {name}")
+        finally:
+            await connection.close()
     finally:
-        await admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
-        await admin.close()
+        await drop_database(real_servers.admin_url, name)
 
 
 async def test_every_form_of_an_event_is_read_and_what_is_none_keeps_its_bytes(written: Written) -> None:

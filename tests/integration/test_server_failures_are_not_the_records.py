@@ -11,6 +11,7 @@ import asyncpg
 import pytest
 from pydantic import SecretStr
 
+from bench.databases import drop_database
 from operations.settings import MigrateSettings
 from operations.setup import migrate
 from projector.writing.failure import CLASSES, CODES, Failure
@@ -81,8 +82,7 @@ class OwnRole:
         self.sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{self.name}'")
 
     def forget(self) -> None:
-        self.end_sessions()
-        sql(self.servers, f"DROP OWNED BY {self.name}")
+        """Once its database is dropped, and its rights there with it."""
         self.sql(f"DROP ROLE {self.name}")
 
 
@@ -332,7 +332,7 @@ def test_a_database_that_is_not_utf8_is_refused_with_a_sentence(real_servers: Se
         with pytest.raises(UnfitDatabaseError, match=r"is encoded in LATIN1.*ENCODING 'UTF8'"):
             asyncio.run(open_one())
     finally:
-        asyncio.run(_execute(admin, f"DROP DATABASE {name} WITH (FORCE)"))
+        asyncio.run(drop_database(admin, name))
 
 
 def test_a_projector_that_cannot_begin_names_the_reason(footfall: Footfall) -> None:
