@@ -15,3 +15,11 @@ class WrongTenantKeysError(KeysError):
 
 class KeysMissingError(KeysError):
     """The key store lacks keys that nobody destroyed: it was restored from an old backup, or is another."""
+
+
+def lost(what: str, given_up: str) -> KeysMissingError:
+    """Of keys that are not there. `given_up`: what else may be done with whatever they seal."""
+    return KeysMissingError(
+        f"The key store has no key of {what}, and nobody destroyed it: restore a newer backup of it, or give {given_up}"
+        " up (docs/sealed-log.md)."
+    )

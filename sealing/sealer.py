@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from contracts.event import DEFAULT_TENANT
 from contracts.record import TENANT_SEPARATOR, EventRecord, key_of
-from contracts.sealed.events import clear_part, naming, sealed_record, unsealed_parts
+from contracts.sealed.events import naming, parts_to_seal, sealed_record
 from contracts.types import is_product
 from sealing.cipher import cipher_of, nonces
 from sealing.errors import KeysError, KeyStoreAwayError, WrongTenantKeysError
@@ -94,7 +94,7 @@ class Sealer:
         known = self._known.get(record.key)
         if known is None:
             return None
-        event_id, month, middle, secret = unsealed_parts(record.value)
+        month, clear, secret = parts_to_seal(record.value, known.named)
         cipher = known.cipher
         if known.month != month or cipher is None:
             month_key = self._months.get(known.subject.tenant_id, {}).get(month)
@@ -103,8 +103,8 @@ class Sealer:
             known.month, known.cipher = month, cipher_of(known.subject.key, month_key)
             cipher = known.cipher
         product_of = self._products.get(record.headers[0][1])
-        product = NO_PRODUCT if product_of is None else product_of(secret)
-        clear, nonce = clear_part(event_id, known.named, middle, product), self._next_nonce()
+        clear += NO_PRODUCT if product_of is None else product_of(secret)
+        nonce = self._next_nonce()
         return sealed_record(record, known.key, clear, nonce + cipher.encrypt(nonce, secret, clear))
 
     async def learn(self, records: Sequence[EventRecord]) -> bool:

@@ -4,7 +4,7 @@ In the clear are id, tenant, a random subject id, type, time and product. `seale
 the clear is authenticated: the associated data are the bytes of the value before `,"sealed":`, as they were written.
 So the order of the fields is fixed, and a value in another order is no event.
 
-`unsealed_parts` and `cut` cut values at known places instead of decoding them, which would cost as much as the
+`parts_to_seal` and `cut` cut values at known places instead of decoding them, which would cost as much as the
 encryption. They look for single quotation marks: inside a JSON string those are escaped, and ids, types and times hold
 none. Nothing that `cut` finds is believed before the seal proves the clear part to be as it was written.
 """
@@ -27,7 +27,7 @@ _METADATA_OF_V2 = b'"schema_version":"2.0","migrated_at":null}'
 _TENANT, _SUBJECT, _KIND = b'","tenantId":"', b'","subjectId":"', b'","eventType":"'
 _TIME, _PRODUCT, _SEALED = b'","timestamp":"', b'","product":', b',"sealed":"'
 _START_V1, _PRODUCT_OF = b'{"eventId":"', b',"product":'
-_ID_LENGTH = 36
+SUBJECT_ID_LENGTH = 36
 USUAL_HEADERS = 3
 MONTH = 7  # characters of a time that name its month: 2026-11
 
@@ -68,12 +68,12 @@ class UserEventV3(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fi
 _decode = msgspec.json.Decoder(UserEventV3).decode
 
 
-def unsealed_parts(value: bytes) -> tuple[bytes, bytes, bytes, bytes]:
-    """Cuts a value of version 1 or 2 as `encode_new_event` wrote it.
+def parts_to_seal(value: bytes, named: bytes) -> tuple[bytes, bytes, bytes]:
+    """Cuts a value of version 1 or 2 as `encode_new_event` wrote it. `named`: see `naming`.
 
     Returns:
-        The event id; the month; type and time as the value has them; and what is to be sealed: JSON of `userId` and
-        `payload`. A tuple, as every sealed event pays for it.
+        The month; the associated data up to the product, whose JSON follows: a string or null; and what is to be
+        sealed: JSON of `userId` and `payload`. A tuple, and one call, as every sealed event pays for it.
     """
     is_v1 = value.startswith(_START_V1)
     event_id = _ID_V1 if is_v1 else _ID_V2
@@ -82,24 +82,13 @@ def unsealed_parts(value: bytes) -> tuple[bytes, bytes, bytes, bytes]:
     time = value.index(b'"', kind + len(_TYPE)) + len(_TIME)
     end = value.index(b'"', time) + 1
     payload = end if is_v1 else value.index(_PAYLOAD, end)
-    return value[event_id], value[time : time + MONTH], value[kind:end], b"{" + value[user:kind] + value[payload:]
+    clear = START_V3 + value[event_id] + named + value[kind:end] + _PRODUCT_OF  # formatting takes a third longer
+    return value[time : time + MONTH], clear, b"{" + value[user:kind] + value[payload:]
 
 
 def naming(tenant_id: str, subject_id: str) -> bytes:
     """What the clear part of a subject's events says after the event id."""
     return b'%b%b%b%b"' % (_TENANT, tenant_id.encode(), _SUBJECT, subject_id.encode())
-
-
-def clear_part(event_id: bytes, named: bytes, middle: bytes, product: bytes) -> bytes:
-    """The value before its seal: the associated data.
-
-    Args:
-        event_id: See `unsealed_parts`, as `middle`.
-        named: See `naming`.
-        middle: Type and time.
-        product: JSON, a string or null.
-    """
-    return START_V3 + event_id + named + middle + _PRODUCT_OF + product  # formatting takes a third longer
 
 
 def sealed_record(record: EventRecord, key: bytes, clear: bytes, sealed: bytes) -> EventRecord:
@@ -132,7 +121,7 @@ def cut(value: bytes) -> Cut | None:
     start = _ID_V2.stop + len(_TENANT)
     tenant = value.find(b'"', start)
     subject = tenant + len(_SUBJECT)
-    end = subject + _ID_LENGTH
+    end = subject + SUBJECT_ID_LENGTH
     kind = value.find(b'"', end + len(_KIND))
     time = kind + len(_TIME)
     product = value.find(b'"', time)
@@ -155,6 +144,27 @@ def cut(value: bytes) -> Cut | None:
         return None
     month, middle = value[time : time + MONTH], value[end + 1 : product + 1]
     return Cut(value[subject:end], month, value[start:tenant], middle, value[:clear], sealed)
+
+
+def cut_of(value: bytes, tenant_id: bytes, subject_id: bytes, named: bytes) -> Cut | None:
+    """As `cut`, at half the price, of an event of this subject; None: it is of another, or `cut` has to look closer.
+
+    The seal proves to be ours whatever stands between the places that are found here. `named`: see `naming`.
+    """
+    kind = _ID_V2.stop + len(named)
+    if not value.startswith(named, _ID_V2.stop) or not value.endswith(b'"}'):
+        return None
+    time = value.find(_TIME, kind) + len(_TIME)
+    product = value.find(_PRODUCT, time)
+    clear = value.rfind(_SEALED, product)
+    if time < kind or clear < 0:  # in vain `find` begins at -1
+        return None
+    try:
+        sealed = binascii.a2b_base64(value[clear + len(_SEALED) : -2], strict_mode=True)
+    except binascii.Error:
+        return None
+    middle = value[kind : product + 1]
+    return Cut(subject_id, value[time : time + MONTH], tenant_id, middle, value[:clear], sealed)
 
 
 def event_value(found: Cut, secret: bytes) -> bytes:

@@ -6,9 +6,10 @@ should know.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from itertools import chain
+from operator import attrgetter
 
 from aiokafka.partitioner import murmur2
 
@@ -21,6 +22,7 @@ from telemetry.metrics import RECORDS_MISPLACED
 
 SAMPLE_SIZE = 64  # rows of a batch that are checked: all rows of a small batch, a spread sample of a larger one
 WARNING_INTERVAL = 60.0  # seconds between two warnings
+_offset_of = attrgetter("offset")
 
 
 @lru_cache(maxsize=65_536)
@@ -39,10 +41,18 @@ def misplaced(rows: Sequence[EventRow], partitions: int) -> list[EventRow]:
     ]
 
 
-def is_well_sealed(record: KafkaRecord, partitions: int) -> bool:
+def is_well_sealed(record: KafkaRecord | None, partitions: int) -> bool:
     """Whether a record is of the sealed log, and in the partition of its subject."""
-    sealed = unframed(record.value or b"").startswith(SEALED)
-    return sealed and partition_of(record.key or b"", partitions) == record.partition
+    if record is None or not unframed(record.value or b"").startswith(SEALED):
+        return False
+    return partition_of(record.key or b"", partitions) == record.partition
+
+
+def _record_of(row: EventRow, records: Mapping[int, Sequence[KafkaRecord]]) -> KafkaRecord | None:
+    """The record of a row, in the records of each partition; None: it is of none of these."""
+    of_partition = records.get(row.partition, ())
+    at = bisect_left(of_partition, row.offset, key=_offset_of)
+    return of_partition[at] if at < len(of_partition) and of_partition[at].offset == row.offset else None
 
 
 class Placement:
@@ -59,11 +69,8 @@ class Placement:
         """Checks the rows of a committed batch, and of the sealed ones the records, whose keys are subjects."""
         partitions = self._partitions()
         found = misplaced(rows, partitions) if partitions else []
-        if found:
-            sealed = {
-                (each.partition, each.offset) for each in chain(*part.values()) if is_well_sealed(each, partitions)
-            }
-            found = [row for row in found if (row.partition, row.offset) not in sealed]
+        records = {position.partition: each for position, each in part.items()} if found else {}
+        found = [row for row in found if not is_well_sealed(_record_of(row, records), partitions)]
         if not found:
             return
         RECORDS_MISPLACED.labels(generation=self._generation).inc(len(found))

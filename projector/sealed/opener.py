@@ -9,23 +9,43 @@ before the log was sealed are (`projector/privacy/erased_users.py`): in statisti
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import compress, islice
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from contracts.erasure import START_SEALED, SealedErasure, sealed_erasure_of
-from contracts.sealed.events import Cut, cut, decoded_v3, event_value, is_sealed, stub_name, stub_value
-from contracts.wire.frames import MAGIC, unframed
+from contracts.sealed.events import (
+    START_V3,
+    SUBJECT_ID_LENGTH,
+    Cut,
+    cut_of,
+    decoded_v3,
+    event_value,
+    is_sealed,
+    stub_value,
+)
+from contracts.wire.frames import unframed
 from projector.sealed.lost_months import given_up, opened_by_others
 from projector.sealed.markers import sealed_markers
-from projector.sealed.records import BROKEN, MALFORMED, OpenedErasure, OpenedRecord, as_in_the_log, opened_record
+from projector.sealed.openings import NOBODY_KNOWN, Erased, Opening, Openings
+from projector.sealed.records import (
+    BROKEN,
+    MALFORMED,
+    OpenedErasure,
+    OpenedRecord,
+    as_in_the_log,
+    cuts_of,
+    is_broken,
+    opened_record,
+    without_frames,
+)
 from projector.sealed.register import erased_subjects, pseudonyms_of
 from projector.writing.rows import SEALED, KafkaRecord
 from read_model.connecting.pool import Connection
 from read_model.pseudonyms import pseudonym, pseudonym_key
 from sealing.cipher import cipher_of, opened
-from sealing.errors import KeysMissingError
+from sealing.errors import lost
 from sealing.remembered import Remembered
 from sealing.store import Destroyed, KeyStore, Subject
 
@@ -34,37 +54,6 @@ MARKERS = 10_000  # markers whose user is remembered
 
 PartKey = TypeVar("PartKey")
 is_subject = re.compile(rb"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
-
-
-class Opening:
-    """What is known of one subject. `gone`: by partition, the offset from which on its records are stubs."""
-
-    __slots__ = ("ciphers", "gone", "pseudonym", "subject")
-
-    def __init__(self, subject: Subject | None, erased_in: Iterable[int], pseudonym: bytes | None) -> None:
-        """`subject`: None: its key is destroyed. `pseudonym`: of a user who is erased; names the stubs."""
-        self.subject = subject
-        self.ciphers: dict[bytes, AESGCM | None] = {}  # by month; None: the month's key is destroyed
-        self.gone = dict.fromkeys(erased_in, -1)
-        self.pseudonym = pseudonym
-
-    @property
-    def stub_name(self) -> str | None:
-        """The user id of the stubs; None: that of the subject."""
-        return None if self.pseudonym is None else stub_name(self.pseudonym.hex())
-
-
-class Erased(NamedTuple):
-    """Whom a marker names, and the user's pseudonym; None: unknown."""
-
-    user_id: str | None
-    pseudonym: bytes | None
-
-
-NOBODY_KNOWN = Erased(None, None)
-
-
-Openings = dict[bytes, Opening]  # by subject; what is no subject id is not in it
 
 
 class Opener:
@@ -83,25 +72,58 @@ class Opener:
         self, part: Mapping[PartKey, Sequence[KafkaRecord]], pool: Any
     ) -> Mapping[PartKey, Sequence[KafkaRecord]]:
         """The part with every sealed record opened. `pool`: of the read model. Raises KeysError, asyncpg's errors."""
-        records = _unframed([as_in_the_log(record) for found in part.values() for record in found])
-        if not any(record.value is not None and record.value.startswith(SEALED) for record in records):
+        records = [as_in_the_log(record) for found in part.values() for record in found]
+        quickly = list(map(self._opened_quickly, records))
+        done = [one for one in quickly if one is not None]
+        if not done and not any(unframed(record.value or b"").startswith(SEALED) for record in records):
             return part
-        cuts = _cuts(records)
+        if len(done) < len(records):
+            done = await self._others_opened(records, quickly, pool)
+        in_order = iter(done)
+        return {position: list(islice(in_order, len(found))) for position, found in part.items()}
+
+    def _opened_quickly(self, record: KafkaRecord) -> KafkaRecord | None:
+        """The record of a sealed event, opened by what is remembered; None: it is none, or something is to be learned.
+
+        This is what nearly every record costs.
+        """
+        value, key = record.value, record.key
+        if value is None or key is None or not value.startswith(START_V3):
+            return None
+        subject_id = key[-SUBJECT_ID_LENGTH:]
+        opening = self._known.get(subject_id)
+        if opening is None or opening.gone:
+            return None
+        found = cut_of(value, opening.tenant_id, subject_id, opening.named)
+        cipher = None if found is None else opening.ciphers.get(found.month)
+        if found is None or cipher is None:
+            return None
+        secret = opened(cipher, found.sealed, found.clear)
+        return None if secret is None else opened_record(record, event_value(found, secret))
+
+    async def _others_opened(
+        self, records: Sequence[KafkaRecord], quickly: Sequence[KafkaRecord | None], pool: Any
+    ) -> list[KafkaRecord]:
+        """All records opened: all of them anew if there are markers, which change what the records after them are."""
+        others = without_frames([record for record, one in zip(records, quickly, strict=True) if one is None])
+        markers = sealed_markers(others)
+        if markers:
+            others, quickly = without_frames(records), [None] * len(records)
+        cuts = cuts_of(others)
         openings, unknown = self._remembered(cuts)
-        markers = sealed_markers(records)
         if unknown or markers:
             async with pool.acquire() as connection:
                 await self._learn(openings, unknown, records[0].topic, connection)
                 await self._learn_markers(markers, connection)
-        done = iter(await self._all_opened(records, cuts, openings))
-        return {position: list(islice(done, len(found))) for position, found in part.items()}
+        done = iter(await self._all_opened(others, cuts, openings))
+        return [next(done) if one is None else one for one in quickly]
 
     async def opened_records(
         self, records: Sequence[KafkaRecord], connection: Connection | None = None
     ) -> list[KafkaRecord]:
         """As `opened_part`, of one topic. `connection`: to the read model; None: there is no register to ask."""
-        records = _unframed(records)
-        cuts = _cuts(records)
+        records = without_frames(records)
+        cuts = cuts_of(records)
         openings, unknown = self._remembered(cuts)
         await self._learn(openings, unknown, records[0].topic if records else "", connection)
         return await self._all_opened(records, cuts, openings)
@@ -128,10 +150,7 @@ class Opener:
         erased = {} if connection is None else await erased_subjects(connection, topic, unknown)
         missing = [each for each in unknown if each not in keys and not (each in erased and erased[each].destroyed)]
         if missing:
-            raise KeysMissingError(
-                f"The key store has no key of {len(missing)} subjects ({', '.join(missing[:EXAMPLES])}), and nobody"
-                " destroyed them: restore a newer backup of it, or give them up (docs/sealed-log.md)."
-            )
+            raise lost(f"{len(missing)} subjects ({', '.join(missing[:EXAMPLES])})", "them")
         for name in unknown:
             key, of_register = keys.get(name), erased.get(name)
             is_gone = key is None or isinstance(key, Destroyed) or (of_register is not None and of_register.destroyed)
@@ -157,10 +176,7 @@ class Opener:
             found = await self._store.months.of(subject.tenant_id)
             of_tenant = self._months[subject.tenant_id] = {name.encode(): key for name, key in found.items()}
         if month not in of_tenant:
-            raise KeysMissingError(
-                f"The key store has no key of month {month.decode(errors='replace')} of tenant {subject.tenant_id}, and"
-                " nobody destroyed it: restore a newer backup of it, or give the month up (docs/sealed-log.md)."
-            )
+            raise lost(f"month {month.decode(errors='replace')} of tenant {subject.tenant_id}", "the month")
         key = of_tenant[month]
         return None if key is None else cipher_of(subject.key, key)
 
@@ -281,19 +297,3 @@ class Unsealed:
 
 
 UNSEALED = Unsealed()
-
-
-def is_broken(record: KafkaRecord) -> bool:
-    """Whether the record's seal fits no key."""
-    return isinstance(record, OpenedRecord) and record.problem == BROKEN
-
-
-def _cuts(records: Sequence[KafkaRecord]) -> list[Cut | None]:
-    return [cut(record.value) if record.value is not None and is_sealed(record.value) else None for record in records]
-
-
-def _unframed(records: Sequence[KafkaRecord]) -> Sequence[KafkaRecord]:
-    """The records with their JSON for their value, where a value is framed."""
-    if not any(record.value is not None and record.value.startswith(MAGIC) for record in records):
-        return records
-    return [opened_record(record, unframed(record.value)) if record.value else record for record in records]

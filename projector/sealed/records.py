@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import msgspec
 
 from contracts.erasure import SealedErasure
+from contracts.sealed.events import Cut, cut, is_sealed
+from contracts.wire.frames import MAGIC, unframed
 from projector.writing.rows import KafkaRecord
 
 BROKEN = "The record's seal fits neither its subject's key nor what it says in the clear."
@@ -61,3 +63,20 @@ def opened_record(
 def as_in_the_log(record: KafkaRecord) -> KafkaRecord:
     """The record as the log has it."""
     return record.log_record if isinstance(record, OpenedRecord) else record
+
+
+def is_broken(record: KafkaRecord) -> bool:
+    """Whether the record's seal fits no key."""
+    return isinstance(record, OpenedRecord) and record.problem == BROKEN
+
+
+def cuts_of(records: Sequence[KafkaRecord]) -> list[Cut | None]:
+    """The parts of each sealed event; None: it is none."""
+    return [cut(record.value) if record.value is not None and is_sealed(record.value) else None for record in records]
+
+
+def without_frames(records: Sequence[KafkaRecord]) -> Sequence[KafkaRecord]:
+    """The records with their JSON for their value, where a value is framed."""
+    if not any(record.value is not None and record.value.startswith(MAGIC) for record in records):
+        return records
+    return [opened_record(record, unframed(record.value)) if record.value else record for record in records]

@@ -36,6 +36,22 @@ _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 _OK, _ERROR = Status(StatusCode.UNSET), Status(StatusCode.ERROR)
 
 
+class HashedOnce(Resource):
+    """A resource whose hash is remembered: the exporter groups spans by it, and writes it as JSON for each of them."""
+
+    def __init__(self, attributes: Mapping[str, Value]) -> None:
+        """See `Resource.create`."""
+        found = Resource.create(attributes)
+        super().__init__(found.attributes, found.schema_url)
+        self._hash = super().__hash__()
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or super().__eq__(other)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+
 class Recorder:
     """Records spans of one process."""
 
@@ -44,7 +60,7 @@ class Recorder:
         self._processor = BatchSpanProcessor(
             exporter, max_queue_size=QUEUE, max_export_batch_size=EXPORT_BATCH, schedule_delay_millis=EXPORT_DELAY
         )
-        self._resource = Resource.create({"service.name": service, "service.namespace": "footfall"})
+        self._resource = HashedOnce({"service.name": service, "service.namespace": "footfall"})
         self._scope = InstrumentationScope("footfall")
 
     def record(  # noqa: PLR0913 - each argument is one property of a span

@@ -17,14 +17,15 @@ from contracts.erasure import erasure_of, sealed_erasure_of
 from contracts.event import ActivityCommand, UserEvent
 from contracts.record import EventRecord, from_value, key_of, new_record
 from contracts.sealed.events import (
-    clear_part,
+    Cut,
     cut,
+    cut_of,
     decoded_v3,
     event_value,
     naming,
+    parts_to_seal,
     sealed_record,
     stub_value,
-    unsealed_parts,
 )
 from contracts.types import is_product, read_catalogue
 from contracts.validation.rules import Problems
@@ -43,8 +44,8 @@ hard_texts = texts | st.sampled_from(
 
 
 def sealed(record: EventRecord, tenant: str) -> EventRecord:
-    event_id, _, middle, secret = unsealed_parts(record.value)
-    clear = clear_part(event_id, naming(tenant, SUBJECT), middle, PRODUCT(secret))
+    _, clear, secret = parts_to_seal(record.value, naming(tenant, SUBJECT))
+    clear += PRODUCT(secret)
     return sealed_record(record, key_of(tenant, SUBJECT), clear, seal(CIPHER, secret, clear))
 
 
@@ -53,6 +54,10 @@ def value_inside(value: bytes) -> bytes | None:
     assert found is not None
     secret = opened(CIPHER, found.sealed, found.clear)
     return None if secret is None else event_value(found, secret)
+
+
+def of_subject(value: bytes, tenant: str) -> Cut | None:
+    return cut_of(value, tenant.encode(), SUBJECT.encode(), naming(tenant, SUBJECT))
 
 
 @given(
@@ -65,6 +70,7 @@ def test_an_event_comes_back_byte_for_byte(user: str, payload: dict[str, Any], p
     record = new_record(ActivityCommand(user, "PRODUCT_VIEW", {**payload, "productId": product}), "r", tenant)
     written = sealed(record, tenant)
     assert value_inside(written.value) == record.value
+    assert of_subject(written.value, tenant) == cut(written.value)
     assert written.key == key_of(tenant, SUBJECT)
     event, plain = decoded_v3(written.value), from_value(record.value)
     assert event is not None
@@ -75,6 +81,33 @@ def test_an_event_comes_back_byte_for_byte(user: str, payload: dict[str, Any], p
     assert (stub.event_id, stub.tenant_id, stub.event_type) == (plain.event_id, tenant, plain.event_type)
     assert (stub.timestamp, product_of(stub, "productId")) == (plain.timestamp, product_of(plain, "productId"))
     assert stub.user_id == f"erased-{SUBJECT}"
+
+
+@given(st.data(), hard_texts)
+def test_whatever_is_changed_of_a_known_subject_a_quick_look_finds_no_more_than_a_close_one(
+    data: st.DataObject, product: str
+) -> None:
+    """Each part of the value twice or left out, bytes changed, and another's name."""
+    command = ActivityCommand("alice", "PRODUCT_VIEW", {"productId": product})
+    value = sealed(new_record(command, "r", "default"), "default").value
+    start = data.draw(st.integers(0, len(value)))
+    end = data.draw(st.integers(start, len(value)))
+    put = data.draw(st.binary(max_size=3) | hard_texts.map(str.encode) | st.just(value[start:end] * 2))
+    changed = value[:start] + put + value[end:]
+    found = of_subject(changed, "default")
+    secret = None if found is None else opened(CIPHER, found.sealed, found.clear)
+    if found is not None and secret is not None:
+        assert found == cut(changed)
+        assert event_value(found, secret) == value_inside(value)
+
+
+def test_a_quick_look_is_for_one_subject_alone() -> None:
+    value = sealed(new_record(ActivityCommand("alice", "LOGIN", {}), "r", "acme"), "acme").value
+    assert of_subject(value, "acme") is not None
+    assert of_subject(value, "acm") is of_subject(value, "default") is None
+    assert of_subject(value.replace(b"5f0c", b"5f0d"), "acme") is None
+    for broken in (value[:-1], value[:-2] + b'"]', value.replace(b',"sealed"', b""), value.replace(b"time", b"tame")):
+        assert of_subject(broken, "acme") is None
 
 
 def test_nothing_of_the_clear_part_can_be_changed_or_moved() -> None:
