@@ -5,6 +5,7 @@ import email.utils
 import io
 import json
 import re
+import socket
 import time
 from typing import Any
 
@@ -52,10 +53,12 @@ def client(front: Process) -> Any:
         yield found
 
 
-def spoken(front: Process, request: bytes) -> bytes:
-    """Everything that is said on one connection until it is closed."""
+def spoken(front: Process, request: bytes, *, half_closed: bool = False) -> bytes:
+    """Everything that is said on one connection until it is closed. `half_closed`: the client says it sends no more."""
     with connected(front.url) as connection:
         send(connection, request)
+        if half_closed:
+            connection.shutdown(socket.SHUT_WR)
         return b"".join(iter(lambda: connection.recv(65_536), b""))
 
 
@@ -112,6 +115,26 @@ def test_http_1_0_gets_no_chunks_and_the_end_of_the_connection_is_the_end(front:
     command = json.dumps(COMMAND).encode()
     told = spoken(front, b"POST /events/generate HTTP/1.0\r\nContent-Length: %d\r\n\r\n%b" % (len(command), command))
     assert told.startswith(b"HTTP/1.1 201 ")
+
+
+@pytest.mark.parametrize(
+    "path", [PROCESSED, f"{PROCESSED}?limit=1", "/users/plain/activity", "/events/feed", "/health/live", "/docs"]
+)
+def test_who_closes_its_sending_half_gets_its_answer(front: Process, client: httpx.Client, path: str) -> None:
+    told = spoken(front, f"GET {path} HTTP/1.1\r\nHost: here\r\n\r\n".encode(), half_closed=True)
+    head, _, body = told.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 "), told
+    assert body.endswith((b"0\r\n\r\n", client.get(path).content[-10:]))
+
+
+def test_a_stream_begins_for_who_closes_its_sending_half(front: Process) -> None:
+    told = b""
+    with connected(front.url) as connection:
+        send(connection, b"GET /events/stream?since=beginning HTTP/1.1\r\nHost: here\r\n\r\n")
+        connection.shutdown(socket.SHUT_WR)
+        while told.count(b"\nevent: LOGIN") < len(USERS):
+            told += (received := connection.recv(65_536))
+            assert received, told
 
 
 def test_every_answer_has_one_date(front: Process, client: httpx.Client) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -110,6 +111,16 @@ def test_http_1_0_without_a_host_is_answered_as_by_a_side(front: Process, nginx:
         assert told(url, b"GET /health/live HTTP/1.0\r\n\r\n")[0] == 200
         status, headers, _ = told(url, b"GET /events/processed HTTP/1.0\r\n\r\n")
         assert (status, headers.get("transfer-encoding")) == (200, None)
+
+
+def test_a_command_of_who_closes_its_sending_half_is_answered(nginx: str) -> None:
+    head = b"POST %b HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    for path, body in ((b"/events/generate", COMMAND), (b"/events/generate/batch", b"[%b]" % COMMAND)):
+        with connected(nginx) as connection:
+            send(connection, head % (path, len(body)) + body)
+            connection.shutdown(socket.SHUT_WR)
+            told = b"".join(iter(lambda: connection.recv(65_536), b""))  # noqa: B023 - it is called here
+        assert told.startswith(b"HTTP/1.1 201 "), told
 
 
 def test_a_user_id_that_is_escaped_reaches_the_query_side_as_it_was_sent(nginx: str) -> None:

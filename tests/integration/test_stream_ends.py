@@ -50,7 +50,7 @@ def test_a_slow_client_is_told_why_it_is_dropped_and_misses_nothing(footfall: Fo
     with stream(side.url, told) as again:
         again.read_until(has(LARGE))
     assert sorted(told.ids()) == sorted(quick.ids()) == sorted(ids)
-    assert metric(side, "streams_open") == 0
+    wait_until(lambda: metric(side, "streams_open") == 0, 20, "the streams to end")
 
 
 def test_a_server_that_stops_ends_its_streams_and_another_goes_on(footfall: Footfall) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, cast
@@ -39,8 +40,9 @@ from web.application import web_app
 from web.asgi import Receive, Scope, Send
 from web.middleware import Middleware
 from web.policies.decisions import RequestPolicy
-from web.protocol import bounded_http
+from web.protocol import bounded_http, request_framing
 from web.protocol import connection_places as places
+from web.protocol.joined_writes import NO_LINGER
 from web.server import Server
 
 WITHIN = PATIENCE
@@ -291,7 +293,11 @@ async def test_who_sends_on_without_waiting_for_answers_is_not_read_any_more(sid
     assert {(await client.answer())[0] for _ in range(count)} == {201}
 
 
-async def test_a_client_that_leaves_takes_back_what_was_not_sent(side: Side) -> None:
+@pytest.mark.parametrize("way", ["closes", "resets"])
+async def test_a_client_that_leaves_takes_back_what_was_not_sent(
+    side: Side, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(request_framing, "HALF_CLOSED", 0.0 if way == "closes" else 10 * PATIENCE)
     many = json.dumps([{"userId": "batch", "eventType": "LOGIN"}] * 100).encode()
     clients = await side.hold_back(
         post("leaves"),
@@ -303,6 +309,8 @@ async def test_a_client_that_leaves_takes_back_what_was_not_sent(side: Side) -> 
     )
     first, *leaving, stays = clients
     for client in (first, *leaving):
+        if way == "resets":
+            client.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
         client.writer.close()
     await until(lambda: in_flight() == 2)  # who stays, and the keyed one on ASGI, which waits for its outcome
     side.gate.open()
@@ -315,6 +323,49 @@ async def test_a_client_that_leaves_takes_back_what_was_not_sent(side: Side) -> 
         user = {"one": "keyed", "two": "keyed-on-asgi"}[key]
         assert (await again.ask(post(user, f"Idempotency-Key: {key}")))[0] == 201
     assert len(await side.stored()) == 4
+
+
+async def test_who_closes_its_sending_half_gets_what_it_asked_for(side: Side) -> None:
+    many = json.dumps([{"userId": "batch", "eventType": "LOGIN"}] * 3).encode()
+    clients = await side.hold_back(
+        post("asgi", target=ON_ASGI),
+        post(target="/events/generate/batch", body=many),
+        post("keyed", "Idempotency-Key: one"),
+        post("keyed-on-asgi", "Idempotency-Key: two", target=ON_ASGI),
+    )
+    for client in clients:
+        client.writer.write_eof()
+    await asyncio.sleep(2 * bounded_http.LOOK_INTERVAL)  # nobody ends it meanwhile
+    assert in_flight() == len(clients)
+    side.gate.open()
+    for client in clients:
+        assert (await client.answer())[0] == 201
+        assert await client.is_closed()
+    assert sorted(await side.stored()) == ["asgi", *["batch"] * 3, "first", "keyed", "keyed-on-asgi"]
+
+
+@pytest.mark.parametrize("target", [DIRECT, ON_ASGI])
+@pytest.mark.parametrize("ahead", [1, 40])
+async def test_who_sends_many_and_closes_its_sending_half_gets_all_answers(side: Side, target: str, ahead: int) -> None:
+    side.gate.shut()
+    client = await side.connect()
+    client.writer.write(post("0", target=target))
+    await within(side.gate.held.wait())
+    client.writer.write(b"".join(post(str(user), target=target) for user in range(1, ahead + 1)))
+    client.writer.write_eof()
+    side.gate.open()
+    answered = [(await client.answer())[2]["event"]["userId"] for _ in range(ahead + 1)]
+    assert answered == [str(user) for user in range(ahead + 1)]
+    assert await client.is_closed()
+
+
+async def test_a_request_that_is_cut_off_gets_no_answer_and_the_one_before_it_does(side: Side) -> None:
+    client = await side.connect()
+    client.writer.write(post("whole") + post("half")[:-1])
+    client.writer.write_eof()
+    assert (await client.answer())[2]["event"]["userId"] == "whole"
+    assert await client.is_closed()
+    assert await side.stored() == ["whole"]
 
 
 async def test_a_fast_handler_that_raises_leaves_the_request_to_asgi(

@@ -70,6 +70,7 @@ class BoundedHttp(PipelinedHttp):
             is_closing=lambda: self._phase is DISCARDING or transport.is_closing(),
             close=self._close,
             get_extra_info=transport.get_extra_info,
+            can_write_eof=transport.can_write_eof,
         )
         if not self._places.take(self.client, cast("Collection[Place]", self.connections)):
             self._refuse(CROWDED)
@@ -228,6 +229,8 @@ class BoundedHttp(PipelinedHttp):
             self._connection.close()
         elif self._unread_since is not None and now - self._unread_since > UNREAD_TIMEOUT:
             self._connection.abort()
+        elif self._unread_since is None and self.has_left(now):
+            self._connection.close()
         elif self._phase is AWAITING_HEAD and waited > HEAD_TIMEOUT:
             if self._cuts.unsettled:
                 self._refuse(TOO_SLOW)
@@ -277,7 +280,7 @@ class BoundedHttp(PipelinedHttp):
 
     def _close(self, *, unread: bool = False) -> None:
         """Closes at once, unless the client may be sending still: then it may do so for `LINGER`, unheard."""
-        last = self._last_request()
+        last = self.last_request()
         unread = unread or self._phase is SPOILED or (last is not None and last.more_body)
         if self._phase is DISCARDING or not unread:
             self._connection.close()
@@ -289,12 +292,3 @@ class BoundedHttp(PipelinedHttp):
 
     def _enter(self, phase: Phase) -> None:
         self._phase, self._since = phase, self.loop.time()
-
-    def _last_request(self) -> RequestResponseCycle | None:
-        """The last request whose head is complete; uvicorn's type does not say that there may be none."""
-        return self.cycle
-
-    def unanswered(self) -> RequestResponseCycle | None:
-        """That request, if its answer is not complete."""
-        last = self._last_request()
-        return None if last is None or last.response_complete else last

@@ -139,9 +139,20 @@ class FastHttp(BoundedHttp):
             ahead, self._ahead = self._ahead, b""
             self.flow.resume_reading()
             self.data_received(ahead)
+            self.end_if_answered()
+
+    def eof_received(self) -> bool:
+        """See `PipelinedHttp`."""
+        if self._way is ANSWERING and not self._ahead:
+            self._way = ANSWERING_LAST
+        return super().eof_received()
+
+    def owes_an_answer(self) -> bool:
+        """See `PipelinedHttp`."""
+        return self._way is not ASGI or super().owes_an_answer()
 
     def _is_usual(self) -> bool:
-        parser, last = self.parser, self._last_request()
+        parser, last = self.parser, self.last_request()
         assert parser is not None  # it is calling
         return (
             self._began_here

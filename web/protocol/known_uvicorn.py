@@ -20,6 +20,7 @@ METHODS: Mapping[type, Mapping[str, tuple[str, ...]]] = {
     HttpToolsProtocol: {
         "connection_made": ("transport",),
         "connection_lost": ("exc",),
+        "eof_received": (),
         "data_received": ("data",),
         "on_message_begin": (),
         "on_url": ("url",),

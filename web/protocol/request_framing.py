@@ -4,17 +4,18 @@ The parser does not say where in a chunk a head begins or ends. What came in one
 count for nothing, and a head could be larger than its bound when the network cuts it well.
 
 And a connection reads on only when none of the requests that it has taken in waits for its turn. What it has read is
-looked at a few requests at a time.
+looked at a few requests at a time. A client that sends nothing more gets the answers to what it has sent.
 """
 
 import asyncio
 from collections.abc import Sized
 
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 END = b"\r\n\r\n"  # of a head, and of a body in HTTP's chunks
 MOST_WAITING = 16  # requests of one connection that wait for their turn; one read may hold thousands
+HALF_CLOSED = 5.0  # seconds without a byte of an answer, after which a client that closed its sending half has left
 
 
 class RequestCuts:
@@ -111,9 +112,13 @@ class PipelinedHttp(HttpToolsProtocol):
     """One connection that reads on only when the last request it took in has its turn.
 
     One read of the socket may hold thousands; all others would wait until they are parsed.
+
+    A client may close its sending half behind a whole request (RFC 9112, 9.6) and wait for the answer. It looks the same
+    when it has left, until something is sent to it: so it is waited for only while it gets something.
     """
 
     _unparsed = b""  # received behind `MOST_WAITING` requests
+    _quiet_since: float | None = None  # loop time of the last byte sent to a client that sends no more; None: it may
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Reading obeys the pipeline from now on."""
@@ -141,3 +146,41 @@ class PipelinedHttp(HttpToolsProtocol):
             unparsed, self._unparsed = self._unparsed, b""
             self.data_received(unparsed)
         self.flow.resume_reading()
+        self.end_if_answered()
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """The client sends nothing more. Returns whether its connection stays open for what it is owed."""
+        if self.transport.is_closing() or not (self.transport.can_write_eof() and self.owes_an_answer()):
+            return False  # TLS cannot go on
+        if self._quiet_since is None:
+            self._quiet_since, write = self.loop.time(), self.transport.write
+
+            def noted(data: bytes) -> None:
+                self._quiet_since = self.loop.time()
+                write(data)
+
+            self.transport.write = noted  # type: ignore[method-assign]
+        return True
+
+    def owes_an_answer(self) -> bool:
+        """Whether a whole request waits for its answer, or for its turn."""
+        last = self.unanswered()
+        return bool(self._unparsed) or (last is not None and not last.more_body)
+
+    def last_request(self) -> RequestResponseCycle | None:
+        """The last request whose head is complete; uvicorn's type does not say that there may be none."""
+        return self.cycle
+
+    def unanswered(self) -> RequestResponseCycle | None:
+        """That request, if its answer is not complete."""
+        last = self.last_request()
+        return None if last is None or last.response_complete else last
+
+    def end_if_answered(self) -> None:
+        """Closes the connection of a client that sends nothing more, once it has everything that it asked for."""
+        if self._quiet_since is not None and not self.eof_received():
+            self.transport.close()
+
+    def has_left(self, now: float) -> bool:
+        """Whether a client that sends nothing more has got nothing for too long. `now`: loop time."""
+        return self._quiet_since is not None and now - self._quiet_since > HALF_CLOSED
