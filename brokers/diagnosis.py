@@ -71,7 +71,12 @@ async def _diagnose_one(host: str, port: int, options: Mapping[str, Any]) -> Dia
     trouble, sentence = await _tried(host, port, options)
     if trouble in (Trouble.HUNG_UP, Trouble.SILENT):
         trouble, sentence = await _in_the_other_language(host, port, options, (trouble, sentence))
-    return Diagnosis(trouble, f"Kafka at {host}:{port}: {sentence}")
+    return Diagnosis(trouble, f"Kafka at {address_of(host, port)}: {sentence}")
+
+
+def address_of(host: str, port: int) -> str:
+    """A broker's address as KAFKA_BOOTSTRAP_SERVERS has it: an IPv6 address stands in brackets before its port."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 async def _tried(host: str, port: int, options: Mapping[str, Any]) -> Explained:

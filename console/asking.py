@@ -26,7 +26,7 @@ from web.policies.request_head import RequestHead
 
 MAX_FIELDS = 60
 MAX_FORM_BYTES = 65_536
-HTML = "text/html; charset=utf-8"
+HTML = "text/html"  # Litestar adds the charset
 NAVIGATION = (
     ("/console", "Overview"),
     ("/console/live", "Live"),

@@ -9,12 +9,12 @@ from litestar.params import FromPath, HeaderParameter
 from web.docs.assets import file_answer
 
 FILES = Path(__file__).parent / "assets"
-MEDIA_TYPES = {
-    "console.css": "text/css; charset=utf-8",
-    "uplot.min.css": "text/css; charset=utf-8",
-    "console.js": "text/javascript; charset=utf-8",
-    "htmx.min.js": "text/javascript; charset=utf-8",
-    "uplot.min.js": "text/javascript; charset=utf-8",
+MEDIA_TYPES = {  # Litestar adds the charset
+    "console.css": "text/css",
+    "uplot.min.css": "text/css",
+    "console.js": "text/javascript",
+    "htmx.min.js": "text/javascript",
+    "uplot.min.js": "text/javascript",
     "icon.svg": "image/svg+xml",
 }
 

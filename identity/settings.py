@@ -9,6 +9,7 @@ from brokers.settings import AuditTopicSettings
 from identity.tokens.settings import TokenSettings, listed
 from web.policies.hosts import is_host_name
 from web.policies.origins import is_origin
+from web.policies.trusted_proxies import unmapped_network
 from web.transport.settings import FileSetting
 
 KEYS_TOPIC = "footfall-keys"
@@ -89,7 +90,7 @@ class IdentitySettings(TokenSettings):
 
     def proxies(self) -> list[IPv4Network | IPv6Network]:
         """The networks of trusted proxies."""
-        return [ip_network(each) for each in listed(self.trusted_proxies)]
+        return [unmapped_network(each) for each in listed(self.trusted_proxies)]
 
     def takes_keys(self) -> bool:
         """Whether a key opens the door."""

@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field
 from brokers.settings import AuditTopicSettings
 from contracts.record import CONSUMER_GROUP, DEAD_LETTER_TOPIC
 from read_model.connecting.database_url import DatabaseUrlSetting
-from telemetry.settings import ProcessSettings
+from telemetry.settings import ListeningAddress, ProcessSettings
 
 # Compose files pass a variable that is not set as an empty one.
 Days = Annotated[int | None, BeforeValidator(lambda given: None if given == "" else given)]
@@ -53,7 +53,9 @@ class ProjectorSettings(AuditTopicSettings, ProcessSettings):
         default=10_000, ge=1, description="Dead letters of one partition, at most; with more, it stops."
     )
     projector_lanes: int = Field(default=3, ge=1, le=8, description="Database connections that commit in parallel.")
-    projector_host: str = Field(default="127.0.0.1", description="Address of the projector's health and metrics.")
+    projector_host: ListeningAddress = Field(
+        default="127.0.0.1", description="Address of the projector's health and metrics; `::` is every address."
+    )
     projector_port: int = Field(
         default=3003, ge=0, le=65_535, description="Port of the projector's health and metrics."
     )

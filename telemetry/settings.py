@@ -1,10 +1,13 @@
 """What every process reads from the environment, once."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+# Of IPv6, people write the address as in a URL, too.
+ListeningAddress = Annotated[str, AfterValidator(lambda text: text.strip().removeprefix("[").removesuffix("]").lower())]
 
 
 class ProcessSettings(BaseSettings):

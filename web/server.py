@@ -35,6 +35,7 @@ KEEP_ALIVE = 75  # seconds
 MAX_CONNECTIONS = 4_000
 PROBE_CONNECTIONS = 100  # where only probes are served
 M_MMAP_THRESHOLD, LARGE_BLOCK = -3, 262_144  # of malloc.h; bytes
+EVERY_ADDRESS = "::"  # of IPv6 and of IPv4, as Linux, Go and Java have it; asyncio's `::` is of IPv6 only
 BACKLOG = 2048  # connections waiting to be accepted
 TICKS_BETWEEN_LOOKS = round(LOOK_INTERVAL / 0.1)  # uvicorn ticks ten times a second
 TICKS_BETWEEN_TRIMS = 100  # ten seconds
@@ -95,7 +96,7 @@ def server_of(
     server = Server(
         uvicorn.Config(
             app,
-            host=host,
+            host="" if host == EVERY_ADDRESS else host,
             port=port,
             loop="uvloop" if certificate is None else "web.transport.handshakes:BoundedHandshakes",
             http=http,  # type: ignore[arg-type]

@@ -2,7 +2,7 @@
 
 from pydantic import Field, SecretStr, field_validator
 
-from telemetry.settings import ProcessSettings
+from telemetry.settings import ListeningAddress, ProcessSettings
 from web.policies.limits.settings import LimitSettings
 from web.tenants.position_tokens import DESCRIPTION as POSITION_SECRET
 from web.tenants.position_tokens import checked_secret
@@ -11,7 +11,9 @@ from web.tenants.position_tokens import checked_secret
 class ServingSettings(ProcessSettings, LimitSettings):
     """Where a process listens, and what positions are sealed with."""
 
-    host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    host: ListeningAddress = Field(
+        default="127.0.0.1", description="Address to listen on; `::` is every address, of IPv6 and of IPv4."
+    )
     max_connections: int = Field(
         default=4_000,
         ge=1,

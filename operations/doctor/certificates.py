@@ -12,6 +12,7 @@ import msgspec
 from aiokafka.conn import collect_hosts
 from cryptography import x509
 
+from brokers.diagnosis import address_of
 from brokers.settings import TLS, KafkaSettings
 from operations.doctor.findings import Finding, well_unless
 
@@ -27,7 +28,8 @@ async def certificate_findings(settings: KafkaSettings) -> list[Finding]:
     if settings.kafka_security_protocol in TLS:
         hosts = collect_hosts(settings.kafka_bootstrap_servers)
         shown = await asyncio.gather(*(_shown_at(host, port) for host, port, _ in hosts))
-        ends |= {f"the broker {host}:{port}": end for (host, port, _), end in zip(hosts, shown, strict=True) if end}
+        brokers = [f"the broker {address_of(host, port)}" for host, port, _ in hosts]
+        ends |= {broker: end for broker, end in zip(brokers, shown, strict=True) if end}
     return judged(ends, datetime.now(UTC))
 
 

@@ -67,6 +67,19 @@ async def test_a_cookie_is_kept_from_scripts_other_sites_and_plain_connections(
         assert (await client.get("/console")).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("path", "media_type"),
+    [
+        (SIGN_IN, "text/html"),
+        ("/console/assets/console.css", "text/css"),
+        ("/console/assets/console.js", "text/javascript"),
+    ],
+)
+async def test_a_page_and_its_files_name_their_charset_once(app: Middleware, path: str, media_type: str) -> None:
+    with browser(app, "https") as client:
+        assert (await client.get(path)).headers["content-type"] == f"{media_type}; charset=utf-8"
+
+
 @pytest.mark.parametrize("neighbour", ['look={"dark":true}', 'half="', "a b", "mail@home=1", "\xe9=1", "expires=x"])
 async def test_cookies_of_others_on_the_host_hide_no_session(app: Middleware, neighbour: str) -> None:
     with browser(app) as client:

@@ -119,6 +119,16 @@ async def test_another_address_still_gets_its_connections() -> None:
     assert not any(ConnectionPlaces(most=1).take(other, [Busy(), Busy()]) for _ in range(3))  # no place at all
 
 
+async def test_all_addresses_of_an_ipv6_customer_are_one() -> None:
+    places = ConnectionPlaces(most=100, most_of_address=2)
+    clients = [(f"2001:db8:1:2::{number}", number) for number in range(1, 5)]
+    assert [places.take(client, []) for client in clients] == [True, True, False, False]
+    assert places.take(("2001:db8:1:3::1", 1), [])
+    for client in clients:
+        places.give_back(client)
+    assert places.take(clients[0], [])
+
+
 class Busy:
     """A connection that is needed."""
 

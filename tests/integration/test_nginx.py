@@ -119,7 +119,7 @@ def test_a_command_of_who_closes_its_sending_half_is_answered(nginx: str) -> Non
         with connected(nginx) as connection:
             send(connection, head % (path, len(body)) + body)
             connection.shutdown(socket.SHUT_WR)
-            told = b"".join(iter(lambda: connection.recv(65_536), b""))  # noqa: B023 - it is called here
+            told = b"".join(iter(lambda: connection.recv(65_536), b""))
         assert told.startswith(b"HTTP/1.1 201 "), told
 
 

@@ -85,6 +85,13 @@ def forwarded_address(text: str) -> str | None:
     return None if address is None else str(unmapped(address))
 
 
+def unmapped_network(text: str) -> Network:
+    """The network itself, of IPv4 also where it is written in the form of IPv6. Raises ValueError for none."""
+    parsed = ipaddress.ip_network(text)
+    first = parsed.network_address.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Network) else None
+    return parsed if first is None else ipaddress.ip_network(f"{first}/{max(parsed.prefixlen - 96, 0)}")
+
+
 def unmapped(address: str) -> Address:
     """The address itself, of IPv4 also where it is written in the form of IPv6. Raises ValueError for none."""
     parsed = ipaddress.ip_address(address)

@@ -1,13 +1,16 @@
 """Which connections of a process end: those that are overdue, and, once there are too many, the longest idle.
 
 Thousands of clients that keep an idle connection alive would otherwise shut out everybody until each has timed out. One
-client that keeps thousands busy, with heads that never end, is bound by what one address may have.
+client that keeps thousands busy, with heads that never end, is bound by what one address may have. Of IPv6 that is the
+network of one customer, as for rates: it has any number of addresses.
 """
 
 import asyncio
 from collections import Counter
 from collections.abc import Collection, Iterable
 from typing import Protocol
+
+from web.policies.limits.rate_limits import network_of
 
 GRACE = 1.0  # seconds in which a connection that was just made may ask for something
 
@@ -46,7 +49,7 @@ class ConnectionPlaces:
 
         Whatever it returns, `give_back` must be called when the connection has ended.
         """
-        address = client[0] if client else ""
+        address = _address_of(client)
         self._of_address[address] += 1
         if 0 < self._most_of_address < self._of_address[address]:
             return False
@@ -54,10 +57,15 @@ class ConnectionPlaces:
 
     def give_back(self, client: tuple[str, int] | None) -> None:
         """The connection has ended."""
-        address = client[0] if client else ""
+        address = _address_of(client)
         self._of_address[address] -= 1
         if not self._of_address[address]:
             del self._of_address[address]
+
+
+def _address_of(client: tuple[str, int] | None) -> str:
+    address = client[0] if client else ""
+    return network_of(address) if ":" in address else address
 
 
 def close_overdue(connections: Iterable[Place], now: float) -> None:

@@ -141,7 +141,7 @@ class FastHttp(BoundedHttp):
             self.data_received(ahead)
             self.end_if_answered()
 
-    def eof_received(self) -> bool:
+    def eof_received(self) -> bool:  # type: ignore[override]
         """See `PipelinedHttp`."""
         if self._way is ANSWERING and not self._ahead:
             self._way = ANSWERING_LAST

@@ -9,6 +9,7 @@ looked at a few requests at a time. A client that sends nothing more gets the an
 
 import asyncio
 from collections.abc import Sized
+from typing import Any
 
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -113,8 +114,8 @@ class PipelinedHttp(HttpToolsProtocol):
 
     One read of the socket may hold thousands; all others would wait until they are parsed.
 
-    A client may close its sending half behind a whole request (RFC 9112, 9.6) and wait for the answer. It looks the same
-    when it has left, until something is sent to it: so it is waited for only while it gets something.
+    A client may close its sending half behind a whole request (RFC 9112, 9.6) and wait for the answer. That looks the
+    same as having left, until something is sent: so it is waited for only while it gets something.
     """
 
     _unparsed = b""  # received behind `MOST_WAITING` requests
@@ -153,13 +154,14 @@ class PipelinedHttp(HttpToolsProtocol):
         if self.transport.is_closing() or not (self.transport.can_write_eof() and self.owes_an_answer()):
             return False  # TLS cannot go on
         if self._quiet_since is None:
-            self._quiet_since, write = self.loop.time(), self.transport.write
+            transport: Any = self.transport
+            self._quiet_since, write = self.loop.time(), transport.write
 
             def noted(data: bytes) -> None:
                 self._quiet_since = self.loop.time()
                 write(data)
 
-            self.transport.write = noted  # type: ignore[method-assign]
+            transport.write = noted
         return True
 
     def owes_an_answer(self) -> bool:
