@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import asyncpg
-from asyncpg.pool import PoolConnectionProxy
+from asyncpg.pool import PoolAcquireContext, PoolConnectionProxy
 
 from read_model.connecting.database_url import Url, parse_now
 from read_model.connecting.pooler import SharedSessionsError, detect_sessions
@@ -40,6 +40,18 @@ class UnfitDatabaseError(ValueError):
     """The database can be reached but not used. The text says why, and what to do."""
 
 
+class _Acquired(PoolAcquireContext):
+    """Keeps no session that turned out to be read-only: it stays so for ever, whatever the server is by now."""
+
+    __slots__ = ()
+
+    async def __aexit__(self, *raised: object) -> None:
+        is_read_only = any(isinstance(each, asyncpg.ReadOnlySQLTransactionError) for each in raised)
+        if is_read_only and self.connection is not None:
+            self.connection.terminate()
+        await super().__aexit__(*raised)
+
+
 class _Pool(asyncpg.Pool):
     """A pool to which every connection returns, or is dropped, soon.
 
@@ -50,6 +62,9 @@ class _Pool(asyncpg.Pool):
     Raised while a task is being cancelled, the error would replace the CancelledError; a loop that catches errors of
     the database would then go on, and whoever waits for its end would wait for ever.
     """
+
+    def acquire(self, *, timeout: float | None = None) -> PoolAcquireContext:
+        return _Acquired(self, timeout)
 
     async def release(self, connection: Any, *, timeout: float | None = None) -> None:
         named = connection._holder._timeout if timeout is None else timeout  # noqa: SLF001 - asyncpg's default

@@ -16,15 +16,19 @@ from tests.architecture.repository import ROOT
 from tests.conftest import Footfall
 from tests.drivers.commands import environment
 from tests.drivers.faults.table import faults
-from tests.drivers.faults.world import World
+from tests.drivers.faults.world import World, ask
 from tests.drivers.prometheus import shipped_rules
 from tests.patience import PATIENCE
 from tests.processes import Process, is_ready, wait_until
+from tests.producing import produce, some_records
 
 SOON = {"WATCHDOG_INTERVAL_MS": "2000", "KAFKA_SESSION_TIMEOUT_MS": "2000", "KAFKA_HEARTBEAT_INTERVAL_MS": "300"}
 LONG = "FOOTFALL_LONG" in os.environ
 FAULTS = faults()
-QUICK = ("wrong password", "certificate expired", "clock 10 minutes off", "out of connections", "poisoned user")
+QUICK = (
+    *("wrong password", "certificate expired", "clock 10 minutes off", "out of connections", "poisoned user"),
+    "PostgreSQL read-only",
+)
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +83,13 @@ def test_a_planted_fault_is_named_and_its_remedy_heals_it(world: World, name: st
         follow(words)
         heals = {fault.check} if fault.stays else set()
         wait_until(lambda: {each["check"] for each in not_well(world)} == heals, 30, "nothing else to be wrong")
+        before = visible(world)
+        produce(world.footfall, some_records(6))
+        wait_until(lambda: visible(world) == before + 6, 30, "events to be projected again")
+
+
+def visible(world: World) -> int:
+    return int(ask(world, "SELECT count(*) AS events FROM read.processed_events")[0]["events"])
 
 
 def test_the_page_has_every_fault_with_what_is_said_of_it() -> None:
