@@ -204,7 +204,7 @@ def measured(before: Seen | None, now: Seen, visible: Sequence[float | None]) ->
     answered = [each for each in now.processes if not each.problem]
     streams = sum(each.total("streams_open") for each in answered) if answered else None
     found |= {"lag": now.lag(), "lag_seconds": now.lag_seconds(), "dead_letters": now.parked(), "streams": streams}
-    if before is None or before.status is None or now.number == before.number:
+    if before is None or before.status is None or now.at == before.at:
         return found
     seconds = max(1.0, (now.at - before.at).total_seconds())
     found["accepted"] = rate(ends(before), ends(now), seconds)

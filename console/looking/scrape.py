@@ -14,6 +14,7 @@ COUNTED = frozenset(
     {
         *("http_requests_total", "commands_rejected_total", "messages_published_total", "publish_round_seconds_bucket"),
         *("events_projected_total", "streams_open", "partitions_owned", "publish_failures_total"),
+        "certificate_end_timestamp_seconds",  # every process tells it: who does not is none of ours
     }
 )
 
@@ -40,7 +41,7 @@ class ProcessSeen(msgspec.Struct, frozen=True):
         for (series, has), value in self.samples.items():
             of = dict(has)
             if series == name and labels.items() <= of.items():
-                bound = float(of["le"].replace("+Inf", "inf"))
+                bound = bound_of(of)
                 found[bound] = found.get(bound, 0.0) + value
         return found
 
@@ -64,23 +65,54 @@ class Scraper:
 
     async def _one(self, url: str) -> ProcessSeen:
         try:
-            response = await self._client.get(f"{url}/metrics")
-        except httpx.TimeoutException:
+            async with asyncio.timeout(TIMEOUT):  # httpx has one for each read, and a drop a second passes it
+                status, body = await self._read(f"{url}/metrics")
+        except (TimeoutError, httpx.TimeoutException):
             return ProcessSeen(url, "it does not answer in time")
         except httpx.HTTPError as error:
             return ProcessSeen(url, f"it cannot be reached ({type(error).__name__})")
-        if response.status_code in (401, 403):  # it is there; without CONSOLE_WATCH_KEY it says nothing
+        if status in (401, 403):  # it is there; without CONSOLE_WATCH_KEY it says nothing
             return ProcessSeen(url)
-        if response.status_code != 200:
-            return ProcessSeen(url, f"its /metrics answers {response.status_code}")
-        return ProcessSeen(url, samples=samples_of(response.text[:LARGEST]))
+        if status != 200:
+            return ProcessSeen(url, f"its /metrics answers {status}")
+        if len(body) > LARGEST:
+            return ProcessSeen(url, f"its /metrics is larger than {LARGEST:,} bytes")
+        return seen_in(url, body.decode("utf-8", "replace"))
+
+    async def _read(self, url: str) -> tuple[int, bytes]:
+        """Status and body, of which no more is read than tells that it is too large."""
+        body = bytearray()
+        async with self._client.stream("GET", url) as response:
+            async for chunk in response.aiter_bytes():
+                body += chunk
+                if len(body) > LARGEST:
+                    break
+        return response.status_code, bytes(body)
+
+
+def seen_in(url: str, exposition: str) -> ProcessSeen:
+    """What a process tells, or that nothing can be made of it: it may be of another version, or another program."""
+    try:
+        samples = samples_of(exposition)
+    except ValueError as error:
+        return ProcessSeen(url, f"its /metrics cannot be read ({error})")
+    return ProcessSeen(url, "" if samples else "its /metrics has nothing of Footfall", samples)
 
 
 def samples_of(exposition: str) -> dict[Sample, float]:
-    """The series that the console counts with."""
+    """The series that the console counts with. Raises ValueError for what is no exposition, or no histogram."""
     lines = [line for line in exposition.splitlines(keepends=True) if line.partition("{")[0].split(" ")[0] in COUNTED]
-    return {
+    found = {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
         for family in text_string_to_metric_families("".join(lines))
         for sample in family.samples
     }
+    for name, labels in found:
+        if name.endswith("_bucket"):
+            bound_of(dict(labels))
+    return found
+
+
+def bound_of(labels: Mapping[str, str]) -> float:
+    """The upper bound of a bucket. Raises ValueError."""
+    return float(labels.get("le", "none").replace("+Inf", "inf"))

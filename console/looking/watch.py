@@ -1,4 +1,7 @@
-"""Looks at everything every two seconds while somebody has the console open, and seldom while nobody does."""
+"""Looks at everything every two seconds while somebody has the console open, and seldom while nobody does.
+
+Examining takes longer the more is wrong: it is done beside the looks, so that these stay what is seen now.
+"""
 
 import asyncio
 import contextlib
@@ -25,6 +28,7 @@ IDLE = 10.0  # seconds between looks, and
 IDLE_EXAMINE = 60.0  # between examinations, while nobody does
 WATCHED_FOR = 20.0  # seconds that one request counts as somebody who watches
 PATIENCE = 10.0  # seconds for one look
+EXAMINING = 90.0  # seconds for one examination, each part of which has its own patience
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -91,10 +95,11 @@ class Watch:
     def __init__(self, settings: ProjectorSettings, catalogue: Catalogue | None, scraper: Scraper) -> None:
         self._settings, self._catalogue, self._scraper = settings, catalogue, scraper
         self._viewed = -WATCHED_FOR
-        self._wake = asyncio.Event()
+        self._wake, self._suspicious = asyncio.Event(), asyncio.Event()
         self._connected: AsyncExitStack | None = None
         self._observer: Observer | None = None
-        self._examined: tuple[float, datetime, list[Finding]] | None = None
+        self._examined: tuple[datetime, list[Finding]] | None = None
+        self._blind: list[Finding] = []  # why the last look failed
         self.seen = NOTHING_YET
         self.paces: dict[tuple[str, int], Pace] = {}  # by generation and partition
 
@@ -102,6 +107,7 @@ class Watch:
         """What was seen last; from now on somebody watches."""
         if not self._is_watched():
             self._wake.set()
+            self._suspicious.set()
         self._viewed = time.monotonic()
         return self.seen
 
@@ -109,31 +115,40 @@ class Watch:
     async def running(self) -> AsyncIterator[None]:
         """Looks during the body."""
         try:
-            async with running_beside(self._run, "watch"):
+            async with running_beside(self._run, "watch"), running_beside(self._examining, "examination"):
                 yield
         finally:
             await self._disconnect()
             await self._scraper.close()
 
     async def look(self) -> Seen:
-        """Looks once, now."""
+        """Looks once, now, and shows what was examined last."""
         processes, status = await asyncio.gather(self._scraper.look(), self._status())
-        problems = status.problems if status else ["away"]
-        before = self.seen.status.problems if self.seen.status else ["away"]
-        if self._is_due() or problems != before:
-            self._examined = time.monotonic(), datetime.now(UTC), await examine(self._settings, self._catalogue)
-        _, at, examined = self._examined or (0.0, None, [])
-        findings = sorted([*absent(processes), *examined], key=lambda found: -ORDER.index(found.verdict))
+        if problems_of(status) != problems_of(self.seen.status):
+            self._suspicious.set()
         self.paces = paces_between(self.seen, status, datetime.now(UTC), self.paces)
-        self.seen = Seen(self.seen.number + 1, datetime.now(UTC), status, processes, findings, at)
+        self._blind = []
+        self.seen = self._shown(datetime.now(UTC), status, processes)
         return self.seen
+
+    async def examine(self) -> None:
+        """Examines once, now. It always ends: whatever cannot be looked at is a finding."""
+        try:
+            async with asyncio.timeout(EXAMINING):
+                found = await examine(self._settings, self._catalogue)
+        except Exception as error:  # noqa: BLE001 - whoever looks goes on looking, and says what is missing
+            get_logger("console").warning("examination_failed", error=type(error).__name__)
+            found = [unfinished("examination", error)]
+        self._examined = datetime.now(UTC), found
+        self.seen = self._shown(self.seen.at, self.seen.status, self.seen.processes)
+
+    def _shown(self, at: datetime, status: Status | None, processes: Sequence[ProcessSeen]) -> Seen:
+        examined_at, examined = self._examined or (None, [])
+        findings = sorted([*self._blind, *absent(processes), *examined], key=lambda found: -ORDER.index(found.verdict))
+        return Seen(self.seen.number + 1, at, status, processes, findings, examined_at)
 
     def _is_watched(self) -> bool:
         return time.monotonic() - self._viewed < WATCHED_FOR
-
-    def _is_due(self) -> bool:
-        pace = EXAMINE if self._is_watched() else IDLE_EXAMINE
-        return self._examined is None or time.monotonic() - self._examined[0] > pace
 
     async def _run(self) -> None:
         while True:
@@ -143,11 +158,15 @@ class Watch:
                     await self.look()
             except Exception as error:  # noqa: BLE001 - whoever looks goes on looking
                 get_logger("console").warning("look_failed", error=type(error).__name__)
-            self._wake.clear()
+                self._blind = [unfinished("look", error)]
+                self.seen = self._shown(self.seen.at, None, self.seen.processes)
             pause = (LOOK if self._is_watched() else IDLE) - (time.monotonic() - began)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(max(0.2, pause)):
-                    await self._wake.wait()
+            await waited(self._wake, max(0.2, pause))
+
+    async def _examining(self) -> None:
+        while True:
+            await self.examine()
+            await waited(self._suspicious, EXAMINE if self._is_watched() else IDLE_EXAMINE)
 
     async def _status(self) -> Status | None:
         try:
@@ -170,6 +189,25 @@ class Watch:
             with contextlib.suppress(*AWAY):
                 async with asyncio.timeout(2):
                     await connected.aclose()
+
+
+async def waited(woken: asyncio.Event, seconds: float) -> None:
+    """Waits so long, or until somebody wakes it."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await woken.wait()
+    woken.clear()
+
+
+def problems_of(status: Status | None) -> list[str]:
+    """What a look found wrong."""
+    return status.problems if status else ["away"]
+
+
+def unfinished(what: str, error: BaseException) -> Finding:
+    """Nobody knows what would have been seen: what was seen before is not how it is now."""
+    says = f"The last {what} did not end: {told(error)}. Nothing is known of what it looks at."
+    return Finding(what, "unknown", says, "`footfall doctor` looks at the same, and says what it waits for.")
 
 
 def absent(processes: Sequence[ProcessSeen]) -> list[Finding]:
