@@ -38,7 +38,15 @@ NAVIGATION = (
     ("/console/settings", "Settings"),
 )
 TOKEN = "token"  # noqa: S105 - the name of the form's field
-ELSEWHERE = "This form came from somewhere else, or is too old. Open the page again, and repeat what you did."
+ELSEWHERE = (
+    "This form came from somewhere else, or is too old, so nothing was done. Open the page again, and repeat what "
+    "you did."
+)
+ANOTHER_PROCESS = (
+    "Another console process gave this form, so nothing was done. Open the page again, and repeat what you did. If "
+    "that does not help, several processes answer in turn: a proxy before them has to lead each browser to the same "
+    "one (docs/console.md)."
+)
 FOREIGN = (
     "This form came from a page of another host than the header `Host` names, so nothing was done. A proxy before the "
     "console has to pass on the browser's `Host` with its port (nginx: proxy_set_header Host $http_host)."
@@ -152,8 +160,9 @@ class Asking:
             fields = dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=MAX_FIELDS))
         except ValueError:
             raise PageError(400, "This is no form that a page of the console has.") from None
-        if not self.console.sessions.is_token(self.head, fields.pop(TOKEN, "")):
-            raise PageError(403, ELSEWHERE)
+        given = fields.pop(TOKEN, "")
+        if not self.console.sessions.is_token(self.head, given):
+            raise PageError(403, ANOTHER_PROCESS if self.console.sessions.is_of_another_process(given) else ELSEWHERE)
         return {name: value for name, value in fields.items() if value != ""}
 
     async def _body(self) -> bytes:

@@ -24,6 +24,7 @@ LASTS = 12 * 3600.0  # seconds after the last request
 LONGEST = 24 * 3600.0  # seconds after the sign-in, whatever is asked
 MOST = 1_000  # sessions; the one unused for longest goes
 MOST_OF_ONE = 20  # sessions of one key or token
+MARK = 16  # hexadecimal digits of a form's token that name the process; the other 48 are 192 bits
 SIGN_IN = "/console/sign-in"
 SIGN_OUT = "/console/sign-out"
 WITHOUT = (SIGN_IN, "/console/assets")  # pages that nobody has to be signed in for
@@ -55,6 +56,7 @@ class Sessions:
         self._identity, self.is_open = identity, is_open
         self._known: OrderedDict[str, _Session] = OrderedDict()
         self._secret = secrets.token_bytes(32)
+        self._mark = secrets.token_hex(MARK // 2)
 
     def __call__(self, head: RequestHead) -> Decision:
         """See `RequestPolicy`."""
@@ -116,12 +118,17 @@ class Sessions:
         self._known.pop(name, None)
 
     def token(self, head: RequestHead) -> str:
-        """What a form must bring back: it is bound to the session, and to this process."""
-        return hmac.new(self._secret, cookie_of(head).encode(), hashlib.sha256).hexdigest()
+        """What a form must bring back: it is bound to the session, and to this process, whose mark it begins with."""
+        bound = hmac.new(self._secret, cookie_of(head).encode(), hashlib.sha256).hexdigest()
+        return self._mark + bound[MARK:]
 
     def is_token(self, head: RequestHead, given: str) -> bool:
         """Whether a form brought back what this session was given."""
         return hmac.compare_digest(given.encode(), self.token(head).encode())
+
+    def is_of_another_process(self, given: str) -> bool:
+        """Whether a token was given by another process: one beside this, or the one before a restart."""
+        return given != "" and not given.startswith(self._mark)
 
     def _find(self, head: RequestHead) -> _Session | None:
         cookie, name = _shown(head)

@@ -10,8 +10,10 @@ from operations.audit.deed import actor_name
 from operations.partitions import restart_partition, stop_partition
 from operations.rebuild import lifecycle, promote, verify
 from operations.rebuild.operator import Operator, operating
+from operations.refusal import RefusedError
 from operations.settings import RebuildSettings
 
+SERVES = "serves"  # the form's field with the generation that served when the page asked
 HOLD = 3600.0  # seconds that a partition is stopped for
 SHOWN = 20  # keys that differ
 
@@ -66,10 +68,21 @@ async def _verify(operator: Operator, report: Report, given: Mapping[str, str]) 
 
 def _switched(work: Callable[[Operator], Awaitable[Any]]) -> Do:
     async def do(operator: Operator, report: Report, given: Mapping[str, str]) -> Result:
+        await refuse_unless_serving(operator, given.get(SERVES, ""))
         found = await work(operator)
         return Result(f"Queries see {found.new} now. {found.old} is standby.")
 
     return do
+
+
+async def refuse_unless_serving(operator: Operator, name: str) -> None:
+    """Refuses a switch that somebody else has made since the page asked: a second one would take it back.
+
+    `name`: of the generation that served then; empty if nobody knew. Raises RefusedError.
+    """
+    serving = (await operator.active()).name
+    if name and name != serving:
+        raise RefusedError(f"Queries see {serving}, and saw {name} when this was asked. Look again at what there is.")
 
 
 async def _stop(operator: Operator, report: Report, given: Mapping[str, str]) -> Result:

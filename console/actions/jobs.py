@@ -4,6 +4,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from uuid import UUID
 
 import asyncpg
 import msgspec
@@ -39,7 +40,7 @@ class Result(msgspec.Struct, frozen=True):
 
 
 class Job(msgspec.Struct):
-    """One thing that somebody began. `back`: the page to go back to."""
+    """One thing that somebody began. `back`: the page to go back to. `sent`: how often its form was sent."""
 
     number: str
     action: str
@@ -47,9 +48,23 @@ class Job(msgspec.Struct):
     back: str
     began: datetime
     says: str = "It has begun."
+    sent: int = 1
     ended: datetime | None = None
     result: Result | None = None
     task: "asyncio.Task[None] | None" = None
+
+
+def new_number() -> str:
+    """What a form carries that asks whether to begin something: sent twice, it begins one thing."""
+    return str(uuid_utils.uuid7())
+
+
+def is_number(text: str) -> bool:
+    """Whether a form carries what `new_number` made."""
+    try:
+        return str(UUID(text)) == text
+    except ValueError:
+        return False
 
 
 class Jobs:
@@ -66,15 +81,22 @@ class Jobs:
         """Those that have not ended."""
         return [job for job in self._known.values() if job.ended is None]
 
-    async def begin(self, action: str, actor: str, back: str, work: Work) -> Job:
-        """Begins it, and gives it a moment to end. Raises TooManyError."""
-        if len(self.running()) >= AT_ONCE:
-            raise TooManyError
-        job = Job(str(uuid_utils.uuid7()), action, actor, back, datetime.now(UTC))
-        self._known[job.number] = job
-        self._forget()
-        job.task = asyncio.create_task(_run(job, work))
-        await asyncio.wait([job.task], timeout=SOON)
+    async def begin(self, number: str, action: str, actor: str, back: str, work: Work) -> Job:
+        """Begins it, and gives it a moment to end. Raises TooManyError.
+
+        `number`: of the form that was sent, by `new_number`. If it was sent before, this is what it began then.
+        """
+        job = self._known.get(number)
+        if job is None:
+            if len(self.running()) >= AT_ONCE:
+                raise TooManyError
+            job = self._known[number] = Job(number, action, actor, back, datetime.now(UTC))
+            self._forget()
+            job.task = asyncio.create_task(_run(job, work))
+        else:
+            job.sent += 1
+        if job.task is not None:
+            await asyncio.wait([job.task], timeout=SOON)
         return job
 
     async def close(self) -> None:

@@ -114,9 +114,10 @@
       return "/events/stream?" + query;
     };
     // A browser tries again when a connection ends, and gives up for ever after any answer but 200: that of a proxy, too, while the console restarts.
-    const refused = async () => {
+    const refused = async (mine) => {
       let status = 0;
       try { status = (await fetch(target(), { method: "HEAD" })).status; } catch (_) { /* nobody answers: later, perhaps */ }
+      if (mine !== source) return; // somebody has set another filter meanwhile
       if (status === 401) { location.assign("/console/sign-in"); return; }
       if (status === 400 || status === 410) last = "";
       state.textContent = status === 403 ? "This key or token may not follow events: it lacks the scope events:read." : "The stream is refused" + (status && status !== 200 ? " (" + status + ")" : "") + "; it is tried again every 5 s.";
@@ -130,7 +131,7 @@
       mine.onopen = () => { state.textContent = "Connected; new events appear here."; };
       mine.onerror = () => {
         if (mine !== source) return;
-        if (mine.readyState === EventSource.CLOSED) refused(); else state.textContent = "The stream is interrupted; the browser connects again.";
+        if (mine.readyState === EventSource.CLOSED) refused(mine); else state.textContent = "The stream is interrupted; the browser connects again.";
       };
       mine.addEventListener("begin", noted);
       for (const type of live.dataset.types.split(",")) mine.addEventListener(type, (message) => { noted(message); counted += 1; waiting.push(message.data); if (waiting.length > most) waiting.shift(); });

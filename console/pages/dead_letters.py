@@ -7,6 +7,7 @@ import msgspec
 from litestar import Response, get, post
 
 from console.actions.dead_letters import discard_work, predicted, redrive_work
+from console.actions.jobs import new_number
 from console.asking import MAX_FORM_BYTES, AnyRequest, Asking, PageError, TheConsole, address
 from console.pages.jobs import begun
 from operations.audit.log import AuditFilter, list_entries
@@ -76,16 +77,16 @@ async def predict(request: AnyRequest, console: TheConsole) -> Response[bytes]:
     if what == "discard" and not named(form):
         raise PageError(400, "Say which letters to discard: at least one filter.")
     found = await predicted(dlq_settings(asking), console.catalogue, what, chosen, asking.actor())
-    return asking.page("predicted.html", what=what, found=found, given=named(form))
+    return asking.page("predicted.html", what=what, found=found, given=named(form), number=new_number())
 
 
 @post(f"{HERE}/redrive", include_in_schema=False, request_max_body_size=MAX_FORM_BYTES)
 async def redrive(request: AnyRequest, console: TheConsole) -> Response[bytes]:
     """Processes them again."""
     asking = console.asking(request)
-    chosen = filter_of(asking, await asking.form())
-    work = redrive_work(dlq_settings(asking), console.catalogue, chosen, asking.actor())
-    return await begun(asking, "dlq redrive", HERE, work)
+    form = await asking.form()
+    work = redrive_work(dlq_settings(asking), console.catalogue, filter_of(asking, form), asking.actor())
+    return await begun(asking, form, "dlq redrive", HERE, work)
 
 
 @post(f"{HERE}/discard", include_in_schema=False, request_max_body_size=MAX_FORM_BYTES)
@@ -96,7 +97,7 @@ async def discard(request: AnyRequest, console: TheConsole) -> Response[bytes]:
     if not named(form):
         raise PageError(400, "Say which letters to discard: at least one filter.")
     work = discard_work(dlq_settings(asking), console.catalogue, filter_of(asking, form), asking.actor())
-    return await begun(asking, "dlq discard", HERE, work)
+    return await begun(asking, form, "dlq discard", HERE, work)
 
 
 @get(f"{HERE}/done", include_in_schema=False)

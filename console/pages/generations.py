@@ -4,11 +4,12 @@ from typing import Any
 
 from litestar import Response, get, post
 
-from console.actions.generations import ACTIONS, work_of
+from console.actions.generations import ACTIONS, SERVES, work_of
+from console.actions.jobs import new_number
 from console.asking import MAX_FORM_BYTES, AnyRequest, Asking, PageError, TheConsole
 from console.looking.history import RANGES
 from console.looking.watch import time_left
-from console.pages.jobs import begun
+from console.pages.jobs import NUMBER, begun
 from operations.settings import RebuildSettings
 
 OF_STATE = {
@@ -60,7 +61,9 @@ async def ask(request: AnyRequest, console: TheConsole) -> Response[bytes]:
     asking = console.asking(request)
     form = await asking.form()
     what = chosen(form)
-    return asking.page("ask.html", what=what, action=ACTIONS[what], given=form, back=back_of(what))
+    serving = console.watch.seen.active()
+    given = {**form, NUMBER: new_number(), SERVES: serving.name if serving else ""}
+    return asking.page("ask.html", what=what, action=ACTIONS[what], given=given, back=back_of(what))
 
 
 @post("/console/generations/do", include_in_schema=False, request_max_body_size=MAX_FORM_BYTES)
@@ -73,7 +76,7 @@ async def do(request: AnyRequest, console: TheConsole) -> Response[bytes]:
         **{**console.projecting.model_dump(), "database_url": console.settings.operator_database_url}
     )
     work = work_of(ACTIONS[what], settings, asking.actor(), form)
-    return await begun(asking, ACTIONS[what].name, back_of(what), work)
+    return await begun(asking, form, ACTIONS[what].name, back_of(what), work)
 
 
 def chosen(form: dict[str, str]) -> str:

@@ -14,7 +14,8 @@ OPENS_NOTHING = "That key or token opens nothing here."
 LOOKS_AT_NOTHING = "That key or token lacks the scope events:read, which every page takes. Use one that has it."
 ENDED = (
     "The session has ended, or another console process has it. Sign in again. A form that was sent since then was not "
-    "taken, and nothing was done."
+    "taken, and nothing was done. If you are asked again and again, several processes answer in turn: a proxy before "
+    "them has to lead each browser to the same one (docs/console.md)."
 )
 
 

@@ -2,52 +2,28 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from http.cookies import SimpleCookie
 
-import httpx
 import pytest
 from structlog.testing import capture_logs
 
-import footfall.processes.console
 from console import asking
 from console.sessions import COOKIE, SECURE_COOKIE, SIGN_IN
-from footfall.processes.identity import Door
 from tests.architecture.repository import ROOT
-from tests.drivers.applications import application_of
+from tests.drivers.console import browser, console_behind, form_token, signed_in
 from tests.drivers.identity import OneKey
 from tests.drivers.keys import HandMadeRegister
 from web.middleware import Middleware
-from web.policies.decisions import Decision, Refuse, RequestPolicy
+from web.policies.decisions import Decision, Refuse
 from web.policies.principal import AccessScope
 from web.policies.request_head import RequestHead
-
-
-def console_behind(identity: RequestPolicy, monkeypatch: pytest.MonkeyPatch) -> Middleware:
-    with monkeypatch.context() as patched:
-        patched.setattr(footfall.processes.console, "load_identity", lambda _: Door(identity))
-        return application_of("console", patched)
 
 
 @pytest.fixture
 def app(monkeypatch: pytest.MonkeyPatch) -> Middleware:
     """The console, whose door knows one key."""
     return console_behind(OneKey(), monkeypatch)
-
-
-@contextmanager
-def browser(app: Middleware, scheme: str = "http") -> Iterator[httpx.AsyncClient]:
-    yield httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url=f"{scheme}://console.test")
-
-
-async def form_token(client: httpx.AsyncClient, path: str = SIGN_IN) -> str:
-    [found, *_] = re.findall(r'name="token" value="([0-9a-f]{64})"', (await client.get(path)).text)
-    return str(found)
-
-
-async def signed_in(client: httpx.AsyncClient, key: str = "good") -> httpx.Response:
-    return await client.post(SIGN_IN, data={"key": key, "token": await form_token(client)})
 
 
 @pytest.mark.parametrize(("scheme", "name"), [("http", COOKIE), ("https", SECURE_COOKIE)])
@@ -64,7 +40,8 @@ async def test_a_cookie_is_kept_from_scripts_other_sites_and_plain_connections(
         assert bool(cookie["secure"]) is (scheme == "https")
         assert "good" not in answer.headers["set-cookie"]
         assert next(log for log in logs if log["event"] == "signed_in")["subject"] == "key:1"
-        assert (await client.get("/console")).status_code == 200
+        page = await client.get("/console")
+        assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
 
 
 @pytest.mark.parametrize(
@@ -195,6 +172,29 @@ async def test_a_form_behind_a_proxy_that_changes_the_host_is_told_so(app: Middl
             assert "proxy_set_header Host $http_host" in answer.text, "the remedy is at the proxy"
         same = {"Origin": "http://console.test"}
         assert (await client.post(SIGN_IN, data={"key": "good", "token": token}, headers=same)).status_code == 303
+
+
+async def test_a_browser_that_several_processes_answer_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They share no sessions: a proxy has to lead each browser to one of them."""
+    first, second = console_behind(OneKey(), monkeypatch), console_behind(OneKey(), monkeypatch)
+    with browser(first) as here, browser(second) as there:
+        answer = await there.post(SIGN_IN, data={"key": "good", "token": await form_token(here)})
+        assert (answer.status_code, "Another console process gave this form" in answer.text) == (403, True)
+        await signed_in(here)
+        token = await form_token(here, "/console")
+        there.cookies.update(here.cookies)
+        for path in ("/console", "/console/rebuilds"):
+            assert (await there.get(path)).headers["location"] == SIGN_IN
+        page = (await there.get(SIGN_IN)).text
+        assert "another console process has it" in page
+        assert "lead each browser to the same one" in page, "what to do, too"
+        await signed_in(there)
+        answer = await there.post("/console/sign-out", data={"token": token})
+        assert (answer.status_code, "several processes answer in turn" in answer.text) == (403, True)
+        mine = await form_token(there, "/console")
+        there.cookies.clear()
+        answer = await there.post("/console/sign-out", data={"token": mine})
+        assert (answer.status_code, "came from somewhere else, or is too old" in answer.text) == (403, True)
 
 
 async def test_a_form_that_never_comes_does_not_hold_its_place(
