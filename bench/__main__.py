@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from bench import report
-from bench.commands import batches, greedy, overload, peer, post, post_cpu, sealed, traces, wire_formats
+from bench.commands import batches, door, greedy, overload, peer, post, post_cpu, sealed, traces, wire_formats
 from bench.projecting import burst, drain, drain_peers, failover, plan_points, projectors_scale, rebalance, visible
 from bench.reads import console, growth, hot_reads, live, million, noisy_tenant, read, retention, time_partitions
 from bench.result import Result
@@ -25,6 +25,7 @@ BENCHMARKS: dict[str, Callable[[Stage], list[Result]]] = {
     "post_1_connection_p50": post.latency,
     "post_cpu": post_cpu.post_cpu,
     "post_two_workers": peer.peer,
+    "door": door.door,
     "batch_gzip": batches.batches,
     "overload_goodput": overload.overload,
     "greedy_clients": greedy.greedy,

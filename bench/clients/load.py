@@ -32,7 +32,7 @@ class Load(msgspec.Struct, frozen=True):
     items: int = 1  # commands in a request; more than one make a JSON array
     refused_wait: float | None = None  # seconds that a client waits after a 503; None: a 503 is an error
     gets: list[str] = []  # paths to GET in turn (expected: 200), instead of POSTs (expected: 201)
-    key: str = ""  # to show with each GET
+    key: str = ""  # to show with each request
 
 
 class Measured(msgspec.Struct, frozen=True):
@@ -128,13 +128,13 @@ def is_complete(answer: bytes) -> bool:
 
 def rendered(load: Load) -> list[bytes]:
     """Renders complete HTTP requests."""
+    shown = f"authorization: Bearer {load.key}\r\n" if load.key else ""
     if load.gets:
-        shown = f"authorization: Bearer {load.key}\r\n" if load.key else ""
         head = f"HTTP/1.1\r\nhost: 127.0.0.1:{load.port}\r\naccept: */*\r\n{shown}\r\n"
         return [f"GET {path} {head}".encode() for path in load.gets]
     return [
         b"POST %b HTTP/1.1\r\nhost: 127.0.0.1:%d\r\naccept: */*\r\ncontent-type: application/json\r\n"
-        b"content-length: %d\r\n\r\n%b" % (load.path.encode(), load.port, len(body), body)
+        b"content-length: %d\r\n%b\r\n%b" % (load.path.encode(), load.port, len(body), shown.encode(), body)
         for body in request_bodies(load)
     ]
 

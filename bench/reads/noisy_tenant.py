@@ -11,15 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 
 from bench.clients.load import Load, Measured
+from bench.commands.door import keys_for
 from bench.commands.greedy import GREEDY, executed
 from bench.projecting.drain import fresh_database
 from bench.reads.read import query_side
 from bench.reads.stored import USERS, fill
 from bench.result import Result, absolute, compared
 from bench.stage import Stage, StageError
-from brokers.settings import KafkaSettings
-from identity.keys.administration import Wanted, create
-from identity.keys.topic import ensure_topic, opened
 
 SECONDS = 6.0  # of each measurement
 CONNECTIONS = 2  # of the quiet tenant: it asks for less than half of what the process can do
@@ -42,7 +40,8 @@ def noisy_tenant(stage: Stage) -> list[Result]:
     fill(url, 0, STORED)
     copies = [COPY.format(columns=COLUMNS, tenant=tenant) for tenant in (QUIET, NOISY)]
     asyncio.run(executed(url, *copies, "VACUUM ANALYZE read_g1.processed_events"))
-    keys = asyncio.run(keys_of(stage.stack.kafka_bootstrap))
+    shown = asyncio.run(keys_for(stage.stack.kafka_bootstrap, TOPIC, [QUIET, NOISY]))
+    keys: dict[str, str] = dict(zip((QUIET, NOISY), shown, strict=True))
     settings = {"AUTH": "keys", "KAFKA_KEYS_TOPIC": TOPIC}
     alone: list[Measured] = []
     beside: dict[str, list[Measured]] = {kind: [] for kind in KINDS}
@@ -80,15 +79,6 @@ def rows_of(kind: str, alone: list[Measured], beside: list[Measured], apart: lis
 def p99s(measured: list[Measured]) -> list[float]:
     """The p99 of each, ms."""
     return [one.p99 for one in measured]
-
-
-async def keys_of(kafka: str) -> dict[str, str]:
-    """Makes the register, and a key of each tenant."""
-    options = KafkaSettings(kafka_bootstrap_servers=kafka).client_options()
-    await ensure_topic(options, TOPIC, 1)
-    async with opened(options, TOPIC) as register:
-        made = [await create(register, Wanted("secret", tenant, "bench", "bench")) for tenant in (QUIET, NOISY)]
-    return dict(zip((QUIET, NOISY), [one.key for one in made], strict=True))
 
 
 def wait_for_keys(port: int, key: str) -> None:
