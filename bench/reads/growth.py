@@ -27,6 +27,7 @@ from contracts.versions import encode_event
 from projector.projections.projection import PLAN_SETTINGS
 from projector.writing.commit import Advance, Batch, Committed, GenerationWriter
 from projector.writing.rows import EventRow
+from query_side.app import SESSION
 from query_side.events.filters import EventFilter
 from query_side.events.pages import fetch_page
 from query_side.events.queries import get_event_by_id
@@ -150,7 +151,7 @@ def id_of(number: int) -> UUID:
 async def measured(stage: Stage, sizes: list[int]) -> list[Result]:
     """Measures every operation in every database, in turn."""
     urls = [in_database(stage.stack.admin_url, database_of(events)) for events in sizes]
-    pools = [await asyncpg.create_pool(url, min_size=1, max_size=1) for url in urls]
+    pools = [await asyncpg.create_pool(url, min_size=1, max_size=1, server_settings=SESSION) for url in urls]
     writing = [await asyncpg.connect(url, server_settings=WRITING) for url in urls]
     try:
         found = zip(pools, writing, sizes, strict=True)

@@ -1,7 +1,9 @@
 """PostgreSQL parses and plans what is asked again and again once for each session, however long the text is."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, cast
 
 import pytest
 from pydantic import SecretStr
@@ -12,8 +14,15 @@ from projector.dead_letters.parking import Caps
 from projector.projections.projection import PLAN_SETTINGS
 from projector.writing.checkpoints import Checkpoints
 from projector.writing.commit import Committed, GenerationWriter
+from query_side.app import SESSION
+from query_side.events.filters import EventFilter
+from query_side.events.pages import fetch_page
+from query_side.feed.pages import read_page
+from query_side.log_positions.positions import PartitionProgress, ReaderPosition
+from query_side.log_positions.served_history import UNTAGGED
 from read_model.connecting.pool import Connection, closing, connect, open_pool
 from tests.drivers.records import Record
+from tests.many_events import fill
 from tests.producing import an_event
 from tests.servers import Servers
 from tests.shipped_types import SHIPPED
@@ -21,6 +30,7 @@ from tests.shipped_types import SHIPPED
 TOPIC = "t"
 NOT_KEPT_BY_DEFAULT = 15 * 1024  # characters, by asyncpg
 TIMES = 3
+PLANNED_ANEW = 10  # times; PostgreSQL decides after five
 USES = """
 SELECT count(*) AS statements, sum(generic_plans + custom_plans)::int AS uses FROM pg_prepared_statements
 WHERE length(statement) > $1
@@ -37,8 +47,8 @@ async def one_connection(url: SecretStr) -> AsyncIterator[Connection]:
 
 
 @asynccontextmanager
-async def of_a_pool(url: SecretStr) -> AsyncIterator[Connection]:
-    pool = await open_pool(url, application="test", min_size=1, max_size=1, server_settings=PLAN_SETTINGS)
+async def of_a_pool(url: SecretStr, settings: dict[str, str] = PLAN_SETTINGS) -> AsyncIterator[Connection]:
+    pool = await open_pool(url, application="test", min_size=1, max_size=1, server_settings=settings)
     async with closing(pool), pool.acquire() as connection:
         yield connection
 
@@ -69,3 +79,15 @@ async def test_the_projectors_commit_is_prepared_once(database: Servers) -> None
             batch = assemble({position: [record]}, {}, Caps()).batch
             assert isinstance(await writer.commit(connection, batch), Committed)
         assert [tuple(row) for row in await connection.fetch(USES, NOT_KEPT_BY_DEFAULT)] == [(1, TIMES)]
+
+
+async def test_no_page_is_planned_anew_for_its_arguments(database: Servers) -> None:
+    """Left to itself the planner does so once a table is large: it takes an unknown LIMIT for a tenth of all rows."""
+    await asyncio.to_thread(fill, database.admin_url, 20_000)
+    start = ReaderPosition({0: PartitionProgress(10_000)}, UNTAGGED)
+    async with of_a_pool(SecretStr(database.query_url), SESSION) as connection:
+        for _ in range(PLANNED_ANEW):
+            await fetch_page(connection, "default", EventFilter(user_id="user-1"), None, 100)
+            await read_page(cast(Any, connection), "default", TOPIC, start, 100)
+        assert await connection.fetchval("SELECT sum(custom_plans)::int FROM pg_prepared_statements") == 0
+        assert await connection.fetchval("SELECT sum(generic_plans)::int FROM pg_prepared_statements") > PLANNED_ANEW
