@@ -10,6 +10,7 @@ import hmac
 import os
 from collections.abc import Iterator
 from hashlib import sha256
+from uuid import UUID
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -28,6 +29,15 @@ def new_key() -> bytes:
 def cipher_of(subject_key: bytes, month_key: bytes) -> AESGCM:
     """What seals and opens the events of one subject in one month."""
     return AESGCM(hmac.digest(month_key, subject_key, sha256))
+
+
+def erasure_key(subject_key: bytes, erasure_id: UUID) -> bytes:
+    """The key that seals the user's id in the markers of an erasure.
+
+    It follows from the key of a subject, so that a key store which was restored, and knows nothing of the erasure, can
+    read the markers if it can read the user's events; and nobody can once both keys are destroyed.
+    """
+    return hmac.digest(subject_key, b"erasure " + erasure_id.bytes, sha256)
 
 
 def seal(cipher: AESGCM, secret: bytes, clear: bytes) -> bytes:

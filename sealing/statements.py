@@ -1,5 +1,19 @@
 """What is asked of the key store, in SQL."""
 
+from typing import NamedTuple
+from uuid import UUID
+
+
+class Noted(NamedTuple):
+    """An erasure as the store has it: the arguments of `NOTE_ERASURE`."""
+
+    erasure_id: UUID
+    tenant_id: str
+    subject_ids: list[UUID]
+    key_id: str
+    wrapped: bytes
+
+
 # The rows of users, made for those who have none. Two sessions may make one at the same moment: who comes second gets
 # no row of that user, and asks again.
 LEARN = """
@@ -122,7 +136,10 @@ UPDATE key_store.subjects SET retired_at = now() WHERE tenant_id = $1 AND user_t
 RETIRE_AGAIN = """
 UPDATE key_store.subjects SET retired_at = now() WHERE subject_id = ANY ($1::uuid[]) AND retired_at IS NULL
 """
-SUBJECTS_OF_USER = "SELECT subject_id FROM key_store.subjects WHERE tenant_id = $1 AND user_tag = $2"
+SUBJECTS_OF_USER = """
+SELECT subject_id, tenant_id, key_id, wrapped, created_at FROM key_store.subjects
+WHERE tenant_id = $1 AND user_tag = $2 ORDER BY created_at
+"""
 NOTE_ERASURE = """
 INSERT INTO key_store.erasures (erasure_id, tenant_id, subject_ids, key_id, wrapped) VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT DO NOTHING

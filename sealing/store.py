@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -15,10 +15,11 @@ import msgspec
 
 from read_model.connecting.database_url import Url
 from sealing import statements as sql
-from sealing.cipher import new_key
-from sealing.errors import KeysError, KeyStoreAwayError
+from sealing.cipher import erasure_key, new_key
+from sealing.errors import KeysError, KeyStoreAwayError, WrongTenantKeysError
 from sealing.months import MonthKeys
 from sealing.sessions import PREPARE, READ_ONLY, Heard, Sessions
+from sealing.statements import Noted
 from sealing.tenant_keys import TenantKeys, Wrapped
 from telemetry.health import DependencyState
 
@@ -59,16 +60,6 @@ class Erasing(msgspec.Struct, frozen=True):
 
     subject_ids: list[str]
     key: bytes
-
-
-class Noted(NamedTuple):
-    """An erasure as the store has it."""
-
-    erasure_id: UUID
-    tenant_id: str
-    subject_ids: list[UUID]
-    key_id: str
-    wrapped: bytes
 
 
 def new_subject_id() -> UUID:
@@ -197,18 +188,26 @@ class KeyStore:
 
     async def retire(self, user: User, erasure_id: UUID) -> Erasing:
         """The fence of an erasure: from now on nobody seals for these subjects, and the user gets a new one."""
-        tenant_id, tag, key = user[0], await self._tag(user), new_key()
-        wrapped = self._keys.wrap(tenant_id, f"erasure {erasure_id}", key)
+        tenant_id, tag = user[0], await self._tag(user)
         async with self._sessions.session() as connection, connection.transaction():
             await connection.execute(sql.RETIRE, tenant_id, tag)
             rows = await connection.fetch(sql.SUBJECTS_OF_USER, tenant_id, tag)
             names = [row["subject_id"] for row in rows]
+            key = self._erasure_key(rows, erasure_id)
+            wrapped = self._keys.wrap(tenant_id, f"erasure {erasure_id}", key)
             noted = Noted(erasure_id, tenant_id, names, *wrapped)
             await connection.execute(sql.NOTE_ERASURE, *noted)
             for name in names:
                 await connection.execute("SELECT pg_notify($1, $2)", RETIRED, str(name))
         self._noted.extend([noted] if names else [])
         return Erasing([str(name) for name in names], key)
+
+    def _erasure_key(self, subjects: Sequence[asyncpg.Record], erasure_id: UUID) -> bytes:
+        """By the subject that was made last: a store that lacks it cannot read the user's events either."""
+        try:
+            return erasure_key(self._subject(subjects[-1]).key, erasure_id) if subjects else new_key()
+        except WrongTenantKeysError:  # no reason to keep the user
+            return new_key()
 
     async def retire_again(self, subject_ids: Sequence[UUID]) -> None:
         """Retires subjects by name. Other processes hear of it when they look next."""

@@ -27,7 +27,7 @@ from contracts.sealed.events import (
 )
 from contracts.wire.frames import unframed
 from projector.sealed.lost_months import given_up, opened_by_others
-from projector.sealed.markers import sealed_markers
+from projector.sealed.markers import named_users, sealed_markers
 from projector.sealed.openings import NOBODY_KNOWN, Erased, Opening, Openings
 from projector.sealed.records import (
     BROKEN,
@@ -181,18 +181,16 @@ class Opener:
         return None if key is None else cipher_of(subject.key, key)
 
     async def _learn_markers(self, found: Sequence[tuple[SealedErasure, bytes]], connection: Connection) -> None:
-        """Learns whom markers are of: by their keys; by the register where those are destroyed."""
+        """Learns whom markers are of: by keys; by the register where those are destroyed."""
         new = {erasure.erasure_id: (erasure, clear) for erasure, clear in found}
         if not new:
             return
-        keys = await self._store.erasure_keys(map(str, new))
         registered = dict(await pseudonyms_of(connection, list(new)))
+        users = await named_users(self._store, list(new.values()), registered)
         self._secret = self._secret or await pseudonym_key(connection)
-        for erasure_id, (erasure, clear) in new.items():
-            key = keys.get(str(erasure_id))
-            user = None if key is None else opened(AESGCM(key), erasure.sealed, clear)
-            if user is not None:
-                user_id = user.decode()
+        for erasure_id, (erasure, _) in new.items():
+            user_id = users.get(erasure_id)
+            if user_id is not None:
                 self._erased.put(erasure_id, Erased(user_id, pseudonym(self._secret, erasure.tenant_id, user_id)))
             elif self._erased.get(erasure_id) is None:
                 self._erased.put(erasure_id, Erased(None, registered.get(erasure_id)))
