@@ -27,9 +27,7 @@ def sealed_markers(records: Sequence[KafkaRecord]) -> list[FoundMarker]:
     return [marker for record in records if (marker := sealed_erasure_of(record.value)) is not None]
 
 
-async def named_users(
-    store: KeyStore, markers: Sequence[FoundMarker], registered: Collection[UUID]
-) -> dict[UUID, str]:
+async def named_users(store: KeyStore, markers: Sequence[FoundMarker], registered: Collection[UUID]) -> dict[UUID, str]:
     """The users whom markers name, by the erasure's id: as far as its key is left, or that of a subject.
 
     The store lacks an erasure's key when it is done; or when it was restored from before the request. Then a subject's

@@ -62,7 +62,11 @@ def a_tenant_key(name: str = "k1") -> str:
 
 def key_store_of(footfall: Footfall) -> KeyStoreOfTest:
     """A new database beside that of the read model, with a role that may do no more than it must."""
-    admin = footfall.servers.admin_url
+    return key_store_at(footfall.servers.admin_url)
+
+
+def key_store_at(admin: str) -> KeyStoreOfTest:
+    """The same, beside the database of this URL."""
     name = f"{admin.rsplit('/', 1)[1]}_keys"
     asyncio.run(_make(admin, name))
     url = at_database(admin, name)

@@ -82,7 +82,7 @@ def test_who_was_erased_by_command_is_erased_although_the_backup_knows_nothing_o
 def test_an_erasure_whose_marker_nobody_can_read_any_more_is_told_with_what_to_do(
     footfall: Footfall, keys: KeyStoreOfTest, tmp_path: Path
 ) -> None:
-    """She never had a key, as her events are from before the log was sealed. So only the lost key says whom to erase."""
+    """Her events are from before the log was sealed, so she never had a key: only the lost one says whom to erase."""
     produce(footfall, [record_of(an_event(CANARY, {"note": SECRET}))])
     back_up(keys, tmp_path / "backup")
     erase_later(footfall, keys)
