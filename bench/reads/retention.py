@@ -19,6 +19,7 @@ from bench.result import Result, absolute, compared
 from bench.stage import Stage
 from projector.privacy.retention import Forgetting, declare
 from projector.privacy.retention_keeper import REST
+from query_side.app import SESSION
 from read_model.names import GENERATION
 
 EVENTS = 10_000_000
@@ -28,6 +29,7 @@ READERS = 4  # connections
 SECONDS = 30.0  # of load before anything is deleted
 KEPT_DAYS = 1
 PER_HOUR = PER_SECOND * 3_600  # events
+TABLES = f"SELECT relname FROM pg_class WHERE relnamespace = '{GENERATION}'::regnamespace AND relkind = 'r'"
 
 
 class Load(msgspec.Struct):
@@ -78,7 +80,7 @@ async def measured(stage: Stage, events: int) -> list[Result]:
 @asynccontextmanager
 async def database(url: str, events: int) -> AsyncIterator[tuple[Stored, asyncpg.Connection]]:
     """Connects readers, a writer, and one that deletes."""
-    pool = await asyncpg.create_pool(url, min_size=READERS, max_size=READERS)
+    pool = await asyncpg.create_pool(url, min_size=READERS, max_size=READERS, server_settings=SESSION)
     writing, deleting = await asyncpg.connect(url, server_settings=WRITING), await asyncpg.connect(url)
     try:
         yield await Stored(pool, writing, events, events // PER_USER).begin(), deleting
@@ -135,10 +137,11 @@ async def under_load(one: Stored, least: int, ended: asyncio.Event) -> Load:
 
 
 async def space(stage: Stage, url: str, events: int, old: int, before: int) -> Result:
-    """Vacuums, stores as many new events as were deleted, and returns by how much the files grew."""
+    """Vacuums as autovacuum does, stores as many new events as were deleted, and returns by how much the files grew."""
     connection = await asyncpg.connect(url)
     try:
-        await connection.execute(f"VACUUM {GENERATION}.processed_events", timeout=3_600)
+        for row in await connection.fetch(TABLES):
+            await connection.execute(f"VACUUM {GENERATION}.{row['relname']}", timeout=3_600)
     finally:
         await connection.close()
     vacuumed = await size(url)
