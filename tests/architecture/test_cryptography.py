@@ -3,6 +3,8 @@
 import ast
 import re
 
+from footfall.processes.secrets.secret_files import is_secret
+from footfall.settings_page import READERS
 from tests.architecture.repository import ROOMS, ROOT
 
 LIBRARIES = {"hashlib", "hmac", "ssl", "secrets", "cryptography", "joserfc", "Crypto", "jwt", "nacl"}
@@ -28,3 +30,16 @@ def test_the_page_names_every_module_that_uses_cryptography() -> None:
         if uses_cryptography(path.read_text())
     }
     assert set(NAMED.findall(page)) == used
+
+
+def test_the_policy_of_keys_has_a_whole_row_for_each_secret_setting() -> None:
+    policy = (ROOT / "docs" / "cryptography.md").read_text().partition("## The policy of keys")[2]
+    lines = [line for line in policy.splitlines() if line.startswith("| ")]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert all(len(row) == len(rows[0]) and all(row) for row in rows)
+    secrets = {
+        name for settings in READERS.values() for name, field in settings.model_fields.items() if is_secret(field)
+    }
+    keys = {name for settings in READERS.values() for name in settings.model_fields if name.endswith("_key_file")}
+    named = set(re.findall(r"`([A-Z0-9_]+)`", " ".join(row[0] for row in rows)))
+    assert {name.upper() for name in secrets | keys} - named == set()

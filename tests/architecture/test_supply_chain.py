@@ -68,6 +68,18 @@ def test_every_action_is_pinned_by_commit() -> None:
         assert re.fullmatch(r" # v\d+\.\d+\.\d+", comment), action
 
 
+def test_when_a_part_is_mended_is_written_down_and_each_week_something_asks() -> None:
+    promise = (ROOT / "SECURITY.md").read_text().partition("**When a part is mended.**")[2]
+    rows = re.findall(r"^\| (critical|high|medium)[^|]* \| (\d+) days \|", promise, re.MULTILINE)
+    assert {kind: int(days) for kind, days in rows} == {"critical": 7, "high": 30, "medium": 90}
+    workflow = YAML(typ="safe").load(ROOT / ".github" / "workflows" / "ci.yml")
+    assert [each["cron"].split()[2:] for each in workflow["on"]["schedule"]] == [["*", "*", "1"]]
+    job = workflow["jobs"]["advisories"]
+    assert "if" not in job
+    assert "continue-on-error" not in job
+    assert any("make advisories ARGS=--online" in step.get("run", "") for step in job["steps"])
+
+
 def test_each_jar_is_in_the_sbom_with_its_hash() -> None:
     sbom = script("sbom")
     found = [sbom.component_of(pin) for pin in read_pins()]

@@ -32,7 +32,12 @@ def test_a_request_names_one_user_in_utf_8_and_nothing_else(footfall: Footfall) 
         assert client.delete("/users/M%FCller").status_code == 400
         assert read_topic(footfall) == []
         assert client.delete(f"/users?userId={quote('Müller + Söhne')}").status_code == 202
-    assert {json.loads(record.value or b"")["userId"] for record in read_topic(footfall)} == {"Müller + Söhne"}
+        longest = "ф" * 256  # 1,536 characters in the path
+        assert client.delete(f"/users/{quote(longest)}").status_code == 202
+        assert client.delete(f"/users/{quote(longest)}x").status_code == 400
+        assert client.delete(f"/users?userId={quote(longest)}x").status_code == 400
+    erased = {json.loads(record.value or b"")["userId"] for record in read_topic(footfall)}
+    assert erased == {"Müller + Söhne", longest}
 
 
 def test_a_command_refuses_what_no_tenant_is_and_a_role_without_the_rights(footfall: Footfall) -> None:
