@@ -1,11 +1,12 @@
 """How to reach the brokers: the part of the settings that every process and command that speaks to Kafka shares."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, SecretStr, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from brokers.changed_aiokafka import change_connections
@@ -16,6 +17,8 @@ from contracts.record import AUDIT_TOPIC, TOPIC
 
 SASL = ("SASL_PLAINTEXT", "SASL_SSL")
 TLS = ("SSL", "SASL_SSL")
+# A name, an IPv4 address, or an IPv6 address in brackets or without; aiokafka adds port 9092 where there is none.
+is_broker = re.compile(r"(\[[0-9A-Fa-f:.]+(%[\w.-]+)?\]|[\w.-]+)(:[0-9]{1,5})?|[0-9A-Fa-f]*:[0-9A-Fa-f:.]+").fullmatch
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 FileSetting = Annotated[Path | None, BeforeValidator(lambda value: value or None)]  # an empty variable is unset
@@ -65,6 +68,14 @@ class KafkaSettings(BaseSettings):
     kafka_sasl_token_ca_file: FileSetting = Field(
         default=None, description="Certificates (PEM) for KAFKA_SASL_TOKEN_URL; unset: those of the system."
     )
+
+    @field_validator("kafka_bootstrap_servers")
+    @classmethod
+    def _are_brokers(cls, text: str) -> str:
+        wrong = [each for each in text.split(",") if not is_broker(each.strip())]
+        if wrong:
+            raise ValueError(f"{wrong[0].strip() or 'nothing'} is no broker: it is host:port, or [::1]:port of IPv6")
+        return text
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

@@ -59,9 +59,15 @@ class Server(uvicorn.Server):
         self.on_exit()
 
     async def startup(self, sockets: "list[socket.socket] | None" = None) -> None:
-        """As uvicorn's, except that a signal ends it."""
+        """As uvicorn's, except that a signal ends it, and that it says where it cannot listen."""
         self._starting = asyncio.current_task()
-        await super().startup(sockets)
+        try:
+            await super().startup(sockets)
+        except SystemExit:
+            if not self.lifespan.should_exit:  # the application had started
+                host, port = self.config.host or EVERY_ADDRESS, self.config.port
+                get_logger("web").error("cannot_listen", host=host, port=port)
+            raise
 
     async def on_tick(self, counter: int) -> bool:
         """uvicorn's clock: connections that are overdue end with it, and free memory goes back to the system."""

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 import httpx
 import pytest
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 
 from brokers.diagnosis import diagnose
+from brokers.settings import KafkaSettings
 from identity.settings import IdentitySettings
 from projector.settings import ProjectorSettings
 from tests.drivers.raw_http import until, within
@@ -83,6 +85,40 @@ def test_a_proxy_is_trusted_in_whichever_form_it_is_written(network: str, peer: 
     TrustedProxies(IdentitySettings(trusted_proxies=network).proxies())(head)
     assert head.client is not None
     assert head.client[0] == "2001:db8::1"
+
+
+@pytest.mark.parametrize(
+    ("text", "is_usable"),
+    [
+        ("[2001:db8::9]:9092", True),
+        ("[::1]", True),
+        ("::1", True),
+        ("kafka_1.example.org:9092, 127.0.0.1:9093,localhost", True),
+        ("[::1]:x", False),
+        ("[::1", False),
+        ("::1]:9092", False),
+        ("kafka:", False),
+        ("PLAINTEXT://kafka:9092", False),
+        ("kafka:9092,", False),
+        ("", False),
+    ],
+)
+def test_a_broker_that_can_be_none_is_refused_by_name(text: str, *, is_usable: bool) -> None:
+    if is_usable:
+        assert KafkaSettings(kafka_bootstrap_servers=text).kafka_bootstrap_servers == text
+    else:
+        with pytest.raises(ValueError, match=r"is no broker: it is host:port, or \[::1\]:port of IPv6"):
+            KafkaSettings(kafka_bootstrap_servers=text)
+
+
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "192.0.2.1"])
+async def test_an_address_that_is_none_of_this_machine_is_named(host: str) -> None:
+    server = server_of(says_who_asks, host, free_port(), 10)
+    server.config.load()
+    server.lifespan = server.config.lifespan_class(server.config)
+    with capture_logs() as logs, pytest.raises(SystemExit):
+        await within(server.startup())
+    assert {"event": "cannot_listen", "host": host, "port": server.config.port, "log_level": "error"} in logs
 
 
 async def test_a_broker_that_is_away_is_named_as_it_was_given() -> None:
