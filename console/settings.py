@@ -7,6 +7,12 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from query_side.settings import QuerySettings
 from read_model.connecting.database_url import OptionalDatabaseUrlSetting
+from web.policies.hosts import is_loopback
+
+IN_THE_CLEAR = (
+    "CONSOLE_WATCH_URLS: what {} tells, and CONSOLE_WATCH_KEY, travel in the clear. Use https; in a network that nobody"
+    " else can listen to, set CONSOLE_WATCH_ALLOW_PLAINTEXT=true"
+)
 
 
 class OwnSettings(BaseSettings):
@@ -31,6 +37,10 @@ class OwnSettings(BaseSettings):
         description="PEM file of the authority of the https URLs in CONSOLE_WATCH_URLS; empty: the system's.",
     )
 
+    console_watch_allow_plaintext: bool = Field(
+        default=False, description="Whether ENVIRONMENT=production may ask CONSOLE_WATCH_URLS elsewhere without TLS."
+    )
+
     @field_validator("console_watch_urls")
     @classmethod
     def _are_urls(cls, text: str) -> str:
@@ -43,6 +53,14 @@ class OwnSettings(BaseSettings):
     def watched(self) -> list[str]:
         """The URLs of the processes."""
         return [url.strip().rstrip("/") for url in self.console_watch_urls.split(",") if url.strip()]
+
+    def problems_in_production(self) -> list[str]:
+        """What ENVIRONMENT=production refuses: a line for each problem."""
+        parts = [urlsplit(url) for url in self.watched()]
+        plain = [one.netloc for one in parts if one.scheme == "http" and not is_loopback(one.hostname or "")]
+        if not plain or self.console_watch_allow_plaintext:
+            return []
+        return [IN_THE_CLEAR.format(", ".join(plain))]
 
     def may_act(self) -> bool:
         """Whether this process has what an operator's work needs."""

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from pydantic_settings import BaseSettings
 
 from command_side.settings import CommandSettings
-from console.settings import OwnSettings
+from console.settings import ConsoleSettings, OwnSettings
 from footfall.cli.rights.sql_prompt import SqlSettings
 from footfall.processes.environment import load_settings
 from footfall.processes.front import FrontSettings
@@ -138,6 +138,22 @@ def test_overrides_come_before_the_environment_and_the_environment_before_the_fi
     monkeypatch.setenv("HOST", "environment")
     settings = load_settings(CommandSettings, port=3, host=None)
     assert (settings.port, settings.host, settings.kafka_topic) == (3, "environment", "file")
+
+
+def test_production_refuses_to_watch_processes_in_the_clear_unless_they_are_here_or_it_is_said(
+    clean: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://u@h/d?sslmode=disable")
+    monkeypatch.setenv("ENVIRONMENT", "production")
+    here = "http://127.0.0.1:3001,http://[::1]:3002,http://localhost:3003,https://projector:3003"
+    monkeypatch.setenv("CONSOLE_WATCH_URLS", here)
+    assert len(load_settings(ConsoleSettings).watched()) == 4
+    monkeypatch.setenv("CONSOLE_WATCH_URLS", f"{here},http://projector:3003,http://10.0.0.7:3002")
+    with pytest.raises(SystemExit):
+        load_settings(ConsoleSettings)
+    assert "CONSOLE_WATCH_URLS: what projector:3003, 10.0.0.7:3002 tells" in capsys.readouterr().err
+    monkeypatch.setenv("CONSOLE_WATCH_ALLOW_PLAINTEXT", "true")
+    assert len(load_settings(ConsoleSettings).watched()) == 6
 
 
 def test_secrets_do_not_show(clean: Path, monkeypatch: pytest.MonkeyPatch) -> None:
