@@ -1,16 +1,25 @@
 """How streams end: for a client that is too slow, and for a server that stops; with a reason, and to be resumed."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from click.testing import CliRunner
 
+from footfall.cli.main import cli
 from tests.conftest import Footfall
+from tests.drivers.own_broker import OwnBroker
 from tests.feeds import Received, page, stream
+from tests.patience import PATIENCE
 from tests.processes import wait_until
 from tests.producing import an_event, metric, produce, record_of, start_projector
+from tests.servers import Servers
+from tests.topics import make_topics
 
 LARGE = 300  # events of 16 KB: more than sockets and the queue of a client hold
 BURST = 25  # of them at once
@@ -72,3 +81,34 @@ def test_a_server_that_stops_ends_its_streams_and_another_goes_on(footfall: Foot
     with stream(second.url, told) as again:
         again.read_until(has(6))
     assert told.ids() == [json.loads(record.value or b"")["eventId"] for record in records]
+
+
+def test_a_stream_whose_key_nobody_can_check_ends_and_goes_on_where_it_was(
+    new_database: Callable[[], Servers], tmp_path: Path
+) -> None:
+    """The register of keys comes by Kafka: without it for too long, a process would not hear of a revocation."""
+    broker = OwnBroker(tmp_path)
+    footfall = Footfall(replace(new_database(), kafka=broker.address), "checked", tmp_path)
+    environment = {"AUTH": "keys", "KAFKA_KEYS_TOPIC": "checked-keys", "KEYS_STALE_MS": "5000"}
+    try:
+        make_topics(footfall, 2)
+        variables = {"ENVIRONMENT": "test", **footfall.environment(), **environment}
+        made = CliRunner().invoke(cli, ["keys", "create", "--kind", "secret", "--name", "test"], env=variables)
+        side = footfall.start("query-side", ready=True, **environment)
+        shown = {"Authorization": f"Bearer {made.stdout.strip()}"}
+        with httpx.stream("GET", f"{side.url}/events/stream", headers=shown, timeout=PATIENCE) as answer:
+            told = answer.iter_text()
+            begin = next(told)
+            assert "event: begin" in begin
+            broker.stop()
+            assert '"reason":"unchecked"' in "".join(told)
+        refused = httpx.get(f"{side.url}/events/stream", headers=shown)
+        assert (refused.status_code, "retry-after" in refused.headers) == (503, True), "it may come back, and when"
+        broker.start()
+        wait_until(lambda: httpx.head(f"{side.url}/events/stream", headers=shown).status_code == 200, 60, "the keys")
+        again = {**shown, "Last-Event-ID": re.findall(r"^id: (.+)$", begin, re.MULTILINE)[0]}
+        with httpx.stream("GET", f"{side.url}/events/stream", headers=again, timeout=PATIENCE) as answer:
+            assert answer.status_code == 200
+    finally:
+        footfall.close()
+        broker.stop()
