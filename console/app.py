@@ -21,6 +21,7 @@ from projector.settings import ProjectorSettings
 from read_model.connecting.database_url import Url
 from read_model.connecting.pool import open_pool
 from read_model.connecting.unavailable import DATABASE_UNAVAILABLE
+from telemetry.background import entered_beside
 from telemetry.health import Probe
 from telemetry.logs import get_logger
 from web.asgi import App
@@ -68,7 +69,20 @@ class ConsoleSide:
 
     @asynccontextmanager
     async def lifespan(self, _app: Litestar) -> AsyncIterator[None]:
-        """Connects when somebody first asks; looks from now on."""
+        """Looks from now on, whether PostgreSQL is there or not; pages that read it wait for the pools."""
+        console = self._console
+        console.pool = not_reached
+        if self._settings.may_act():
+            console.operators = not_reached
+        async with entered_beside(self._pools, "pages"), console.watch.running(), console.history.running():
+            try:
+                yield
+            finally:
+                await console.jobs.close()
+
+    @asynccontextmanager
+    async def _pools(self) -> AsyncIterator[None]:
+        """Their connections are opened when somebody first asks."""
         console = self._console
         async with AsyncExitStack() as stack:
             reading = await self._pool(self._settings.database_url, 6)
@@ -78,9 +92,6 @@ class ConsoleSide:
                 operators = await self._pool(self._settings.operator_database_url, 3)
                 stack.callback(operators.terminate)
                 console.operators = lambda: operators
-            await stack.enter_async_context(console.watch.running())
-            await stack.enter_async_context(console.history.running())
-            stack.push_async_callback(console.jobs.close)
             yield
 
     async def _pool(self, url: Url, most: int) -> asyncpg.Pool:
@@ -93,6 +104,11 @@ class ConsoleSide:
             server_settings=READ_ONLY,
             stateless=True,
         )
+
+
+def not_reached() -> Any:
+    """Instead of a pool. Raises what is raised for a connection that is lost."""
+    raise asyncpg.InterfaceError("PostgreSQL was not reached yet")
 
 
 def error_pages(console: Console) -> dict[int | type[Exception], Any]:

@@ -41,6 +41,8 @@ from web.policies.decisions import RequestPolicy
 from web.policies.limits.turns import Turns
 from web.tenants.position_tokens import PositionTokens
 
+NOT_REACHED = "PostgreSQL was not reached yet"
+
 # Every hot query walks one range of one index in its order and stops early. What the planner would rather do, to gather
 # a whole range and sort it, costs more the more there is. So no statement needs a plan for its arguments; the planner
 # would make one for each page of a large table, as it takes an unknown LIMIT for a tenth of all rows: 0.7 of 2.4 ms.
@@ -143,11 +145,13 @@ class QuerySide:
         self._live.end_streams()
 
     def _pool(self) -> asyncpg.Pool:
-        assert self._opened is not None, "the lifespan opens the pool before the first request"
+        if self._opened is None:  # a console serves before it has reached PostgreSQL
+            raise asyncpg.InterfaceError(NOT_REACHED)
         return self._opened
 
     def _cursors(self) -> Cursors:
-        assert self._sealed is not None, "the lifespan finds the key before the first request"
+        if self._sealed is None:
+            raise asyncpg.InterfaceError(NOT_REACHED)
         return self._sealed
 
     async def _postgres_state(self) -> DependencyState:

@@ -5,6 +5,7 @@ import os
 import msgspec
 
 from console.app import ConsoleSide
+from console.serving_at_once import ServingAtOnce
 from console.sessions import Sessions
 from console.settings import ConsoleSettings
 from contracts.event import PERSONAL_FIELDS
@@ -33,7 +34,8 @@ def run_console(port: int | None) -> int:
     connections = settings.max_connections
     limits = limit_side(settings, is_open=door.is_open(), commands=connections, requests=connections)
     behind = door if sessions.is_open else msgspec.structs.replace(door, first=[*door.first, sessions])
-    return serve_sides("console", settings, behind, limits, transport, queries, console, on_exit=queries.end_streams)
+    at_once = ServingAtOnce(queries, "queries")
+    return serve_sides("console", settings, behind, limits, transport, at_once, console, on_exit=queries.end_streams)
 
 
 def looking_settings(settings: ConsoleSettings) -> ProjectorSettings:
