@@ -1,5 +1,6 @@
 """The doctor names each planted fault by its own reason, and following the remedy that it shows heals it."""
 
+import html
 import json
 import os
 import re
@@ -79,6 +80,8 @@ def test_a_planted_fault_is_named_and_its_remedy_heals_it(world: World, name: st
         wait_until(is_named, 30, f"the doctor to name {name}")
         words = " ".join(f"{each['says']} {each['remedy']}".strip() for each in found if fault.says in each["says"])
         assert fault.remedy in words
+        if LONG and fault.check and not fault.only_here:
+            shown_by_a_console(world, fault.says, fault.remedy)
         wait_until(lambda: fault.logged in world.projector.log_text(), 30, f"the projector to log {fault.logged}")
         follow(words)
         heals = {fault.check} if fault.stays else set()
@@ -86,6 +89,25 @@ def test_a_planted_fault_is_named_and_its_remedy_heals_it(world: World, name: st
         before = visible(world)
         produce(world.footfall, some_records(6))
         wait_until(lambda: visible(world) == before + 6, 30, "events to be projected again")
+
+
+def shown_by_a_console(world: World, says: str, remedy: str) -> None:
+    """A console that is started now, as somebody would in need, shows it on its first page."""
+    url = world.url or world.footfall.servers.admin_url
+    urls = {"DATABASE_URL": url, "OPERATOR_DATABASE_URL": url}
+    console = world.footfall.start("console", ready=False, **{**SOON, **urls, **world.environment})
+
+    def shown() -> bool:
+        assert console.popen.poll() is None, console.log_text()[-3000:]
+        try:
+            page = html.unescape(httpx.get(f"{console.url}/console", timeout=PATIENCE).text)
+        except httpx.TransportError:  # it starts
+            return False
+        text = re.sub(r"</?code>", "`", page)
+        return says in text and remedy in text
+
+    wait_until(shown, 40, f"the overview to show {says!r}")
+    assert console.terminate() == 0
 
 
 def visible(world: World) -> int:

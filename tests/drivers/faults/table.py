@@ -40,7 +40,9 @@ def faults() -> Mapping[str, Fault]:
                 "PostgreSQL away", postgresql_away, "PostgreSQL", "onnect", "that the server runs", "FootfallObstacle"
             ),
             Fault("wrong password", wrong_password, "PostgreSQL", "InvalidPassword", "Check DATABASE_URL"),
-            Fault("clock 10 minutes off", a_wrong_clock, "clock", "600.0 s", "NTP", "FootfallClockSkew"),
+            Fault(
+                "clock 10 minutes off", a_wrong_clock, "clock", "600.0 s", "NTP", "FootfallClockSkew", only_here=True
+            ),
             Fault("certificate expired", an_expired_certificate, "certificates", "expired", "Renew it"),
             Fault("migration missing", a_missing_migration, "schema", "0013", "footfall migrate"),
             Fault("out of connections", no_connections, "PostgreSQL", "TooManyConnections", "takes connections"),

@@ -72,6 +72,7 @@ class Fault:
 
     `check`: "" if the doctor has nothing to say of it. `alert`: "" if no alert is about it. `logged`: words in the
     projector's log; "" if it has none. `stays`: nothing has to be done about it, and the doctor goes on saying so.
+    `only_here`: it is planted in the test's process, and another one, such as a console, cannot see it.
     """
 
     name: str
@@ -82,6 +83,7 @@ class Fault:
     alert: str = ""
     logged: str = ""
     stays: bool = False
+    only_here: bool = False
 
 
 def ask(world: World, statement: str) -> Any:
