@@ -2,12 +2,12 @@
 
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, StringConstraints
 
+from brokers.settings import LOOPBACK
 from projector.settings import ProjectorSettings
-
-LOOPBACK = ("http://127.0.0.1", "http://localhost", "http://[::1]")
 
 
 class SinkSettings(ProjectorSettings):
@@ -43,7 +43,7 @@ class SinkSettings(ProjectorSettings):
         """What ENVIRONMENT=production refuses: a line for each problem."""
         problems = super().problems_in_production()
         for name, url in (("SINK_URL", self.sink_url), ("SINK_BIGQUERY_URL", self.sink_bigquery_url)):
-            if url.startswith("http://") and not url.startswith(LOOPBACK):
+            if _is_in_the_clear(url):
                 problems.append(f"{name}: http:// sends every event in the clear. Use https://")
         return problems
 
@@ -51,3 +51,12 @@ class SinkSettings(ProjectorSettings):
     def tenants(self) -> frozenset[str]:
         """The tenants whose events are written; empty: all."""
         return frozenset(filter(None, (each.strip() for each in self.sink_tenants.split(","))))
+
+
+def _is_in_the_clear(url: str) -> bool:
+    """Whether what is sent there can be read on its way; a URL that is none is refused by whoever connects."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme == "http" and parts.hostname not in LOOPBACK
+    except ValueError:
+        return False
