@@ -11,11 +11,15 @@ import pytest
 from aiokafka.errors import KafkaTimeoutError
 
 from contracts.erasure import new_erasure
+from contracts.record import key_of
+from contracts.versions import encode_event
 from operations.privacy import erase
 from tests.conftest import Footfall
 from tests.drivers.privacy import privacy
+from tests.drivers.rebuilding import OLD, wait_until_done
+from tests.drivers.sealed import KeyStoreOfTest
 from tests.patience import PATIENCE
-from tests.producing import read_topic, sql, start_projector
+from tests.producing import Raw, an_event, produce, read_topic, sql, start_projector
 
 
 def test_a_request_names_one_user_in_utf_8_and_nothing_else(footfall: Footfall) -> None:
@@ -94,3 +98,21 @@ def test_a_marker_in_the_log_is_not_called_undone_nor_a_parked_one_done(
     )
     told = privacy(footfall, "erase", "alice", "--yes", "--wait", "1", code=1)
     assert "has not applied every marker" in told
+
+
+def test_who_is_called_the_same_at_another_tenant_stays_in_the_plain_and_in_the_sealed_log(
+    footfall: Footfall, keys: KeyStoreOfTest
+) -> None:
+    plain, to_seal = ([an_alices(tenant) for tenant in ("default", "acme")] for _ in range(2))
+    produce(footfall, [*plain, *keys.sealed(to_seal)])
+    start_projector(footfall, **keys.environment())
+    wait_until_done(footfall, OLD, 4)
+    told = privacy(footfall, "erase", "alice", "--tenant", "acme", "--yes", "--json", keys=keys.environment())
+    assert json.loads(told)["done"]
+    left = sql(footfall.servers, "SELECT tenant_id, user_id FROM read_g1.processed_events")
+    assert [tuple(row) for row in left] == [("default", "alice")] * 2
+    assert [row["tenant_id"] for row in keys.sql("SELECT tenant_id FROM key_store.subjects")] == ["default"]
+
+
+def an_alices(tenant: str) -> Raw:
+    return Raw(encode_event(an_event("alice", tenant_id=tenant)), key_of(tenant, "alice"))
