@@ -5,6 +5,7 @@ all else is built on, and Kafka says nothing of it.
 """
 
 from collections.abc import Mapping, Sequence
+from enum import Enum, auto
 
 import msgspec
 
@@ -27,6 +28,14 @@ ASKED = (
 DESCRIBED = (*ASKED, "unclean.leader.election.enable")
 
 
+class Accepts(Enum):
+    """What a topic accepts now."""
+
+    RECORDS = auto()
+    NOTHING = auto()  # so a rewrite of the log leaves the old topic
+    NOT_TOLD = auto()  # Kafka did not answer, or this principal may not ask
+
+
 class Topic(msgspec.Struct, frozen=True):
     """A topic as Kafka describes it. `unknown`: why its configuration could not be read, if it could not."""
 
@@ -43,9 +52,11 @@ class Topic(msgspec.Struct, frozen=True):
         return int(text) if text.isdigit() else None
 
     @property
-    def is_closed(self) -> bool:
-        """Whether it takes no record at all: so a rewrite of the log leaves the old topic."""
-        return self.largest_record == 0
+    def accepts(self) -> Accepts:
+        """Whether it accepts any record at all, as far as Kafka told."""
+        if self.largest_record is None:
+            return Accepts.NOT_TOLD
+        return Accepts.NOTHING if self.largest_record == 0 else Accepts.RECORDS
 
 
 def topic_told(
@@ -94,7 +105,7 @@ def _history(topic: Topic) -> Sequence[str]:
 def _records(topic: Topic) -> Sequence[str]:
     found = []
     largest = topic.largest_record
-    if topic.is_closed:
+    if topic.accepts is Accepts.NOTHING:
         found.append(
             f"Topic {topic.name} is closed, and refuses every event: max.message.bytes is 0, as a rewrite of a log has"
             " it. Do not open it by hand: footfall privacy rewrite switch goes on and names the new topic, and abandon"

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from enum import Enum, auto
 from typing import Any
 
 import stamina
@@ -36,6 +35,7 @@ from aiokafka.errors import (
 
 from command_side.publishing.pending import Pending
 from command_side.publishing.topic_description import promises
+from contracts.topic_promises import Accepts
 from telemetry.connections import ended_within
 from telemetry.logs import get_logger
 
@@ -78,14 +78,6 @@ NEEDS_WRITE = (
     "Kafka does not allow the principal of KAFKA_SASL_USERNAME to produce. It needs Write on topic {topic}: "
     "kafka-acls.sh --add --allow-principal User:.. --operation Write --topic {topic}"
 )
-
-
-class Accepts(Enum):
-    """What a topic accepts now."""
-
-    RECORDS = auto()
-    NOTHING = auto()
-    NOT_TOLD = auto()  # Kafka did not answer, or this principal may not ask
 
 
 class KafkaProducer:
@@ -132,12 +124,9 @@ class KafkaProducer:
         """Whether the topic takes any record at all now, as far as Kafka tells."""
         try:
             async with asyncio.timeout(CONFIG_TIMEOUT):
-                topic = await promises(self.current.client, self._topic)
+                return (await promises(self.current.client, self._topic)).accepts
         except (KafkaError, OSError):  # and TimeoutError, which is one
             return Accepts.NOT_TOLD
-        if topic.largest_record is None:
-            return Accepts.NOT_TOLD
-        return Accepts.NOTHING if topic.is_closed else Accepts.RECORDS
 
     async def partition_count(self) -> int:
         """How many partitions the topic has now."""

@@ -22,9 +22,10 @@ from command_side.publishing.event_log import (
     TooLarge,
     Unknown,
 )
-from command_side.publishing.kafka_producer import UNANSWERED, Accepts, KafkaProducer, leaves_a_doubt
+from command_side.publishing.kafka_producer import UNANSWERED, KafkaProducer, leaves_a_doubt
 from command_side.publishing.pending import Pending
 from contracts.record import PlacedRecord
+from contracts.topic_promises import Accepts
 from telemetry.logs import get_logger
 from telemetry.metrics import MESSAGES_PUBLISHED, PUBLISH_FAILURES
 

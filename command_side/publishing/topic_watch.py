@@ -9,7 +9,7 @@ from aiokafka.errors import KafkaError
 
 from command_side.publishing.produce_round import CLOCK
 from command_side.publishing.topic_description import promises, rights
-from contracts.topic_promises import broken_promises
+from contracts.topic_promises import Accepts, Topic, broken_promises
 from telemetry.health import DependencyState
 from telemetry.logs import get_logger
 
@@ -28,7 +28,7 @@ class TopicWatch:
         self._topic = topic
         self._looked_at = float("-inf")
         self._broken: Sequence[str] = ()
-        self._closed = False
+        self._accepts, self._told = Accepts.NOT_TOLD, list[str]()  # and what was said, when it was told last
         self._log = get_logger("command_side")
 
     async def at_start(self) -> None:
@@ -50,18 +50,25 @@ class TopicWatch:
         if self._times_refused():
             return DependencyState(ok=False, detail=CLOCK)
         said = list(await self._promises())
-        if self._closed:
+        if self._accepts is Accepts.NOTHING:
             return DependencyState(ok=False, detail=" ".join(said))
         if allowed.may_write is None:
             said.append(f"Kafka does not tell whether topic {self._topic} may be written to.")
         return DependencyState(ok=True, detail=" ".join(said))
 
     async def _promises(self) -> Sequence[str]:
-        if self._closed or time.monotonic() - self._looked_at > LOOK_AGAIN:
-            found = await promises(self._client(), self._topic)
-            broken, self._closed = broken_promises(found), found.is_closed
+        if self._accepts is Accepts.NOTHING or time.monotonic() - self._looked_at > LOOK_AGAIN:
+            broken = self._judged(await promises(self._client(), self._topic))
             for sentence in broken:
                 if sentence not in self._broken:
                     self._log.warning("topic_promise_broken", reason=sentence)
             self._broken, self._looked_at = broken, time.monotonic()
         return self._broken
+
+    def _judged(self, found: Topic) -> Sequence[str]:
+        """A topic that was closed stays so until Kafka tells that it accepts records: silence opens nothing."""
+        broken = broken_promises(found)
+        if found.accepts is Accepts.NOT_TOLD and self._accepts is Accepts.NOTHING:
+            return [*broken, *self._told]
+        self._accepts, self._told = found.accepts, broken
+        return broken
