@@ -30,12 +30,17 @@ from operations.rewrite.substitutes import Copy, Substitutes
 UNDER_WAY = "rewriting"  # the file with what names the stubs, for as long as a rewrite is under way
 SECRET_BYTES = 32
 WHY = "erasure"
+VERSIONS = (
+    "The bucket of {place} keeps versions: the files that were removed are still in it as older versions, and so is "
+    "what named the stubs, until a rule of the bucket, or you, remove those."
+)
 
 
 class Rewritten(msgspec.Struct, frozen=True, rename="camel"):
     """What a rewrite did. `users`: erased since the last one; `removed`: files that killed commands had left.
 
-    `problems`: a sentence for each reason why the archive may still have records of erased users.
+    `problems`: a sentence for each reason why the archive may still have records of erased users. `notes`: where
+    else, by what the place is made for, the bytes are.
     """
 
     place: str
@@ -46,6 +51,7 @@ class Rewritten(msgspec.Struct, frozen=True, rename="camel"):
     head: str
     removed: int
     problems: list[str]
+    notes: list[str]
 
 
 async def rewrite(
@@ -83,7 +89,17 @@ async def rewrite(
     written = writer.written
     changed = sum(len(entry.replaced_offsets) for entry in written) - work.before
     problems = newer + work.coverage.problems() + await asyncio.to_thread(_left, store, [*manifest.entries, *written])
-    return Rewritten(store.place, marked.users, changed, len(written), writer.number, writer.head, removed, problems)
+    return Rewritten(
+        place=store.place,
+        users=marked.users,
+        records=changed,
+        files=len(written),
+        entries=writer.number,
+        head=writer.head,
+        removed=removed,
+        problems=problems,
+        notes=[VERSIONS.format(place=store.place)] if store.keeps_versions else [],
+    )
 
 
 def _removed(writer: Writer, manifest: Manifest) -> int:

@@ -75,7 +75,8 @@ class Bucket:
             "ARCHIVE_S3_SECRET_ACCESS_KEY": "secret",
         }
         client = {"endpoint_url": self.settings["ARCHIVE_S3_ENDPOINT_URL"], "region_name": "us-east-1"}
-        self._fs = S3FileSystem(key="a", secret="b", client_kwargs=client, use_listings_cache=False)
+        options = {"key": "a", "secret": "b", "client_kwargs": client, "use_listings_cache": False}
+        self._fs, self._of_versions = S3FileSystem(**options), S3FileSystem(**options, version_aware=True)
         self._fs.call_s3("create_bucket", Bucket="events")
         self.place = ""
 
@@ -88,6 +89,13 @@ class Bucket:
         found: list[str] = self._fs.find(f"{self.place}/{folder}")
         return found
 
+    def bytes_of_versions(self) -> bytes:
+        """Whatever a bucket that keeps versions holds, whether it was removed or not."""
+        name = self.place.split("/")[2]
+        listed = self._fs.call_s3("list_object_versions", Bucket=name)["Versions"]
+        paths = [f"{name}/{one['Key']}?versionId={one['VersionId']}" for one in listed]
+        return b"".join(self._of_versions.cat_file(path) for path in paths)
+
     def bytes(self) -> bytes:
         """Whatever the archive's objects hold."""
         return b"".join(self._fs.cat_file(name) for name in self.names(""))
@@ -96,6 +104,14 @@ class Bucket:
         """See `archived`."""
         tables = (pq.read_table(name, filesystem=self._fs, partitioning=None) for name in self.names("records"))
         return [row for table in tables for row in table.to_pylist()]
+
+    def keep_versions(self) -> None:
+        """Goes on in a bucket of its own that keeps versions."""
+        name = f"versions-{uuid4()}"
+        self._fs.call_s3("create_bucket", Bucket=name)
+        kept = {"Status": "Enabled"}
+        self._fs.call_s3("put_bucket_versioning", Bucket=name, VersioningConfiguration=kept)
+        self.place = f"s3://{name}/archive"
 
     def make_folder(self, name: str) -> None:
         """Makes an object that stands for a folder."""

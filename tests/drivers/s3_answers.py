@@ -10,10 +10,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 # Of a request's method and path: "", "terse", "page", "half", "stall", "short", "old", "older", "lost", "gone",
-# "silent", "unread" (its body), a status (such as "403"), or a status with a page as its body ("403 page").
+# "silent", "unread" (its body), "taken" (as if it were), a status (such as "403"), a status with a page as its body
+# ("403 page") or with a code of S3 ("200 InternalError"); "done " before a status: the request is done all the same.
 Judge = Callable[[str, str], str]
 
 PAGE = b"<html>Please sign in.</html>"
+REFUSAL = '<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{}</Code><Message>Refused.</Message></Error>'
 HOP = {"connection", "content-length", "date", "expect", "server", "transfer-encoding"}
 
 
@@ -24,6 +26,7 @@ class Answers:
         self._target = urlsplit(endpoint).netloc
         self.judge: Judge = lambda _method, _path: ""
         self.requests: list[tuple[str, str]] = []
+        self.names_on_a_page: int | None = None  # of a listing; None: as many as the server has on one
         self.closing = threading.Event()
         outer = self
 
@@ -51,11 +54,14 @@ class Answers:
         if fate in {"silent", "gone"}:
             self.closing.wait(None if fate == "silent" else 0)
             return _hang_up(request)
-        if fate[:3].isdigit():
-            page = PAGE if fate.endswith("page") else b""
-            return _send(request, int(fate[:3]), {"Content-Type": "text/html"}, page, len(page))
-        if fate == "page":  # of a proxy in between
-            return _send(request, 200, {"Content-Type": "text/html"}, PAGE, len(PAGE))
+        if fate.startswith("done "):
+            self._forward(request, body)
+            fate = fate.removeprefix("done ")
+        if fate in _BY_ITSELF or fate[:3].isdigit():
+            return _answer_by_itself(request, fate)
+        return self._answer_as_the_server(request, body, fate)
+
+    def _answer_as_the_server(self, request: BaseHTTPRequestHandler, body: bytes, fate: str) -> None:
         status, headers, answer, length = self._forward(request, body)
         if fate == "lost":
             return _hang_up(request)
@@ -76,7 +82,8 @@ class Answers:
     def _forward(self, request: BaseHTTPRequestHandler, body: bytes) -> tuple[int, dict[str, str], bytes, int]:
         server = http.client.HTTPConnection(self._target)
         kept = {name: value for name, value in request.headers.items() if name.lower() not in HOP}
-        server.request(request.command, request.path, body, kept)
+        page = f"&max-keys={self.names_on_a_page}" if self.names_on_a_page and "list-type" in request.path else ""
+        server.request(request.command, f"{request.path}{page}", body, kept)
         found = server.getresponse()
         answer = found.read()
         headers = {name: value for name, value in found.getheaders() if name.lower() not in HOP}
@@ -95,6 +102,19 @@ def _body(request: BaseHTTPRequestHandler) -> bytes:
     while request.rfile.readline().strip():
         pass
     return found
+
+
+_BY_ITSELF = {"taken": ({"ETag": '"0"'}, b""), "page": ({"Content-Type": "text/html"}, PAGE)}  # with 200
+
+
+def _answer_by_itself(request: BaseHTTPRequestHandler, fate: str) -> None:
+    if fate in _BY_ITSELF:
+        headers, body = _BY_ITSELF[fate]
+        return _send(request, 200, headers, body, len(body))
+    status, _, said = fate.partition(" ")
+    body = PAGE if said == "page" else REFUSAL.format(said).encode() if said else b""
+    kind = "application/xml" if said != "page" else "text/html"
+    return _send(request, int(status), {"Content-Type": kind}, body, len(body))
 
 
 def _send(request: BaseHTTPRequestHandler, status: int, headers: dict[str, str], answer: bytes, length: int) -> None:

@@ -191,10 +191,14 @@ def test_a_bucket_whose_server_answers_as_others_do_or_badly(footfall: Footfall,
     bucket.make_folder("manifest/")  # as S3's console and Hadoop make one
     with answers_before(bucket.settings["ARCHIVE_S3_ENDPOINT_URL"]) as server:
         given = bucket.settings | {"ARCHIVE_S3_ENDPOINT_URL": server.url}
-        server.judge = lambda method, path: "page" if method == "PUT" and "/records/" in path else "terse"
+        server.judge = lambda method, path: "taken" if method == "PUT" and "/records/" in path else "terse"
         assert "does not have all of it" in archive(footfall, bucket.place, "run", code=1, given=given)
-        server.judge = lambda method, path: "page" if method == "PUT" and "/manifest/" in path else "terse"
-        assert "no server of S3" in archive(footfall, bucket.place, "run", code=1, given=given)
+        for folder in ("/records/", "/manifest/"):
+            server.judge = lambda method, path, folder=folder: (  # type: ignore[misc]
+                "page" if method == "PUT" and folder in path else "terse"
+            )
+            with patch.object(s3_requests, "GIVE_UP_AFTER", 1.0):
+                assert "no server of S3" in archive(footfall, bucket.place, "run", code=1, given=given)
         losing = iter(["lost"])  # the first entry's; sent again, its name is taken
         server.judge = lambda method, path: (
             next(losing, "terse") if method == "PUT" and "/manifest/" in path else "terse"

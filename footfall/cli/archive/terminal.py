@@ -147,8 +147,8 @@ def rewrite(*, yes: bool, as_json: bool) -> None:
     else:
         click.echo(f"{found.records:,} records of {found.users:,} erased users, in {found.files:,} files, are stubs.")
         click.echo(f"The archive has {found.entries:,} entries; the hash of the last is {found.head}")
-    for problem in found.problems:
-        click.echo(problem, err=True)
+    for sentence in (*found.notes, *found.problems):
+        click.echo(sentence, err=True)
     sys.exit(1 if found.problems else 0)
 
 

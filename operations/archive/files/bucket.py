@@ -59,7 +59,7 @@ class Bucket:
     def publish(self, written: Path, name: str) -> None:
         """Sends the file; it is visible when all of it has arrived, which a server's 200 alone does not show."""
         with self._errors():
-            self._fs.put_file(str(written), self._path(name))
+            self._send(written, name)
             if self._size(name) != written.stat().st_size:
                 raise OSError(f"its server took {name} and does not have all of it")
             written.unlink()
@@ -68,20 +68,23 @@ class Bucket:
         """Writes a small file, whole. Raises FileExistsError if the name is taken."""
         with self._errors(FileExistsError):
             try:
-                answer = self._fs.pipe_file(self._path(name), content, mode="create")
+                self._fs.pipe_file(self._path(name), content, mode="create")
             except OSError as error:
                 from operations.archive.files.s3_failures import is_taken  # noqa: PLC0415 - an extra
 
                 if is_taken(error):
                     raise FileExistsError(name) from error
                 raise
-            if "ETag" not in answer:
-                raise OSError("what answers there is no server of S3")
 
     def remove(self, name: str) -> None:
         """Removes a file, if it is there."""
         with self._errors():
             self._fs.rm_file(self._path(name))
+
+    @property
+    def keeps_versions(self) -> bool:
+        """Whether the bucket was seen to keep, as an older version, what was removed."""
+        return bool(self._fs.keeps_versions)
 
     def check_exclusive(self) -> None:
         """Checks that the server refuses to write a name twice. Raises ArchiveError if it does not."""
@@ -101,6 +104,15 @@ class Bucket:
         staging, self._staging = self._staging, None
         if staging is not None:
             staging.cleanup()
+
+    def _send(self, written: Path, name: str) -> None:
+        try:
+            self._fs.put_file(str(written), self._path(name))
+        except FileNotFoundError as error:
+            from operations.archive.files.s3_failures import is_ended  # noqa: PLC0415 - an extra
+
+            if not is_ended(error) or self._size(name) is None:  # else it is there, and the answer was lost
+                raise
 
     def _size(self, name: str) -> int | None:
         try:

@@ -20,6 +20,7 @@ AGAIN = "Run the command again when it is well: nothing is lost, and it goes on 
 CREDENTIALS = "Check ARCHIVE_S3_ACCESS_KEY_ID and ARCHIVE_S3_SECRET_ACCESS_KEY"
 REGION = "Set ARCHIVE_S3_REGION to the region of the bucket, and check ARCHIVE_S3_ENDPOINT_URL"
 ENDPOINT = "Check ARCHIVE_S3_ENDPOINT_URL and ARCHIVE_LOCATION"
+EXPIRED = "Get credentials of a new session, or a role; then run the command again: it goes on where it was"
 
 SHOWN = 200  # characters of what a server says
 
@@ -47,8 +48,10 @@ _REMEDIES = {
     "NoSuchBucket": "Make the bucket, or name another one in ARCHIVE_LOCATION",
     "InvalidAccessKeyId": CREDENTIALS,
     "SignatureDoesNotMatch": CREDENTIALS,
-    "ExpiredToken": CREDENTIALS,
+    "ExpiredToken": EXPIRED,
+    "TokenRefreshRequired": EXPIRED,
     "InvalidToken": CREDENTIALS,
+    "NoSuchUpload": AGAIN,
     "RequestTimeTooSkewed": "Set the clock of this machine",
     "AuthorizationHeaderMalformed": REGION,
     "InvalidObjectState": "Bring the objects back from the storage class that they were moved to",
@@ -75,6 +78,12 @@ def is_taken(error: BaseException) -> bool:
     """Tells a name that is taken by the answer's status: what more the answer says, each server decides."""
     refused = answered(error)
     return refused is not None and _status(refused) == HTTPStatus.PRECONDITION_FAILED
+
+
+def is_ended(error: BaseException) -> bool:
+    """Tells an upload in parts that its server no longer knows, such as one that it completed before."""
+    refused = answered(error)
+    return refused is not None and _code(refused) == "NoSuchUpload"
 
 
 def told(error: BaseException) -> str:
@@ -126,6 +135,8 @@ def _remedy(status: int, code: str, operation: str) -> str:
         return REGION
     if status in _PASSING_STATUSES or code in _PASSING_CODES:
         return AGAIN
+    if status == HTTPStatus.BAD_REQUEST and operation.startswith("Head"):  # an answer without a body tells no code
+        return f"If its credentials are of a session that ended: {EXPIRED}. Else: {REGION}"
     return f"{ENDPOINT}; the server's log says more"
 
 

@@ -1,6 +1,7 @@
 """Requests to S3: one bound on how long each is tried, in the place of the loops of two libraries around each other."""
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -19,7 +20,13 @@ READ_TIMEOUT = 15  # seconds without a byte of an answer
 READS_AT_ONCE = 10  # as many as the client has connections: what waits for one is not tried yet
 SLOWEST_UPLOAD = 100_000  # bytes a second; a server that takes them more slowly has stalled
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0  # seconds between two tries
-LISTED = {"Name", "IsTruncated", "KeyCount"}  # one of which every listing has
+ANSWERED = {
+    "list_objects_v2": {"Name", "IsTruncated", "KeyCount"},
+    "put_object": {"ETag"},
+    "create_multipart_upload": {"UploadId"},
+    "upload_part": {"ETag"},
+    "complete_multipart_upload": {"ETag"},
+}  # one of which every good answer has: a page in HTML can be read as an empty one
 
 T = TypeVar("T")
 
@@ -44,6 +51,7 @@ class Requests(S3FileSystem):  # type: ignore[misc] # s3fs has no types
     """
 
     retries = 1  # the loop of s3fs itself
+    keeps_versions = False  # whether the bucket was seen to keep, as an older version, what was removed
     _given_up: GivenUpError | None = None
 
     def __init__(self, **options: Any) -> None:
@@ -92,11 +100,18 @@ class Requests(S3FileSystem):  # type: ignore[misc] # s3fs has no types
             limit = None if body is None else GIVE_UP_AFTER + len(body) / SLOWEST_UPLOAD
             async with asyncio.timeout(limit):
                 answer = await super(Requests, self)._call_s3(method, *given, **named)
-            if method == "list_objects_v2" and not LISTED & answer.keys():  # a page in HTML can be read as XML
-                raise ResponseParserError("no listing")
+            if method in ANSWERED and not ANSWERED[method] & answer.keys():
+                raise ResponseParserError(f"no answer to {method}")
+            if method == "delete_object" and answer.get("VersionId", "null") != "null":
+                self.keeps_versions = True
             return answer
 
         return await self.tried(call)
+
+    async def _abort_mpu(self, *upload: Any) -> None:
+        """Ends an upload that failed, if it may: what the operator is told is why it failed."""
+        with contextlib.suppress(Exception):
+            await super()._abort_mpu(*upload)
 
     async def _cat_file(self, path: str, start: int | None = None, end: int | None = None, **_: Any) -> bytes:
         async def call() -> bytes:

@@ -52,6 +52,11 @@ class Store(Protocol):
         """Removes a file, if it is there."""
         ...
 
+    @property
+    def keeps_versions(self) -> bool:
+        """Whether the place was seen to keep, as an older version, what was removed."""
+        ...
+
     def check_exclusive(self) -> None:
         """Checks that `create` never replaces a file. Raises ArchiveError if it does."""
         ...
@@ -67,6 +72,7 @@ class Directory:
     def __init__(self, root: Path) -> None:
         self._root = root
         self.place = str(root)
+        self.keeps_versions = False
 
     def names(self, prefix: str) -> list[str]:
         """Returns the names that begin with the prefix, in order."""
