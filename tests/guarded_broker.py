@@ -4,6 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._acl import AclBindingFilter, AclOperation, AclPermissionType
+from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
 from rich.console import Console
 
 from brokers.rights import Right
@@ -11,7 +14,9 @@ from footfall.local.embedded.kafka import broker as kafka_broker
 from footfall.local.embedded.kafka.accounts import allow, rules_of
 from footfall.local.embedded.kafka.broker import KafkaBroker
 from footfall.local.embedded.kafka.jars import ensure_kafka_jars
+from tests.patience import PATIENCE
 from tests.ports import free_port
+from tests.processes import wait_until
 
 USER, PASSWORD = "weak", "weak-password"
 
@@ -38,16 +43,31 @@ class GuardedBroker:
         """Gives `USER` these rights."""
         await allow({"bootstrap_servers": self.admin}, rules_of(USER, rights))
 
+    def take_away(self, *rights: Right) -> None:
+        """Takes rights on topics from `USER`. Returns when the broker acts so."""
+        admin, rules = AdminClient({"bootstrap.servers": self.admin}), [_rule_of(right) for right in rights]
+        for taken in admin.delete_acls(rules).values():
+            taken.result(PATIENCE)
+        wait_until(
+            lambda: not any(admin.describe_acls(rule).result(PATIENCE) for rule in rules), PATIENCE, "rights to go"
+        )
+
+
+def _rule_of(right: Right) -> AclBindingFilter:
+    pattern = ResourcePatternType.PREFIXED if right.prefixed else ResourcePatternType.LITERAL
+    operation, allowed = AclOperation[right.operation], AclPermissionType.ALLOW
+    return AclBindingFilter(ResourceType.TOPIC, right.name, pattern, f"User:{USER}", "*", operation, allowed)
+
 
 @contextmanager
-def guarded_broker(home: Path) -> Iterator[GuardedBroker]:
-    """A broker that refuses `USER` whatever no rule allows."""
+def guarded_broker(home: Path, *more: str) -> Iterator[GuardedBroker]:
+    """A broker that refuses `USER` whatever no rule allows. `more`: lines of its configuration."""
     broker = KafkaBroker(home, ensure_kafka_jars(Console(quiet=True)), free_port(), free_port(), brief=True)
     guarded = f"127.0.0.1:{free_port()}"
     usual = kafka_broker.server_properties
 
     def properties(broker: KafkaBroker, data: Path) -> str:
-        return with_authorizer(usual(broker, data), guarded)
+        return "\n".join([with_authorizer(usual(broker, data), guarded), *more, ""])
 
     kafka_broker.server_properties = properties
     try:

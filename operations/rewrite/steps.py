@@ -54,6 +54,7 @@ class Verified(msgspec.Struct, frozen=True):
 async def plan(work: Work) -> Plan:
     """Reads the log, and says what a rewrite would do. Changes nothing."""
     topic = work.settings.kafka_topic
+    await work.topics.check_rights("plan", [topic, work.settings.kafka_dlq_topic])
     covered = dict((await work.reader.reach(topic)).stable)
     marked = await work.marked(topic, covered)
     made = work.substitutes(b"", marked, keeps_counts=True)
@@ -88,6 +89,7 @@ async def copy(work: Work, *, keeps_counts: bool = True) -> Copied:
         rewrite = await work.rewrite()
         if rewrite.state != "copying":
             raise RefusedError(f"{rewrite.new_topic} is the log already. Next: footfall privacy rewrite finish")
+        await work.check_rights("copy", rewrite)
         await make_topics(work, rewrite)
         offsets = await copy_rest(work, rewrite, await work.copies(rewrite))
         deed.target = f"{rewrite.topic} to {rewrite.new_topic}"
@@ -109,11 +111,13 @@ async def copy_rest(work: Work, rewrite: Rewrite, copies: Mapping[str, Substitut
 
 
 async def _begun(work: Work, *, keeps_counts: bool) -> Rewrite:
-    topic, dead_letters = work.settings.kafka_topic, await _dead_letters(work)
+    topic = work.settings.kafka_topic
+    await work.topics.check_rights("begin", [topic, work.settings.kafka_dlq_topic])
+    dead_letters = await _dead_letters(work)
     number = await next_number(work.connection)
     sources = [name for name in (topic, dead_letters) if name]
     new = {name: next_name(name, number) for name in sources}
-    there = sorted(set(new.values()) & await work.topics.names())
+    there = sorted([name for name in new.values() if await work.topics.has(name)])
     if there:
         raise RefusedError(f"There is a topic {there[0]} already, and no rewrite made it. Delete it, or rename it.")
     rewrite = Rewrite(
@@ -145,7 +149,7 @@ async def _begun(work: Work, *, keeps_counts: bool) -> Rewrite:
 
 async def _dead_letters(work: Work) -> str:
     name = work.settings.kafka_dlq_topic
-    return name if name in await work.topics.names() else ""
+    return name if await work.topics.has(name) else ""
 
 
 async def make_topics(work: Work, rewrite: Rewrite) -> None:
@@ -162,7 +166,9 @@ async def verify(work: Work) -> Verified:
     """
     rewrite = await work.rewrite()
     target = f"{rewrite.topic} to {rewrite.new_topic}"
-    async with audited(work.write_audit, "privacy rewrite verify", actor=work.actor, target=target):
+    refusals = (RefusedError,)
+    async with audited(work.write_audit, "privacy rewrite verify", actor=work.actor, target=target, refusals=refusals):
+        await work.check_rights("verify", rewrite)
         return await verify_from(work, rewrite, await work.copies(rewrite), {})
 
 
@@ -196,6 +202,7 @@ async def abandon(work: Work, *, force: bool = False) -> Rewrite:
     ):
         if rewrite.state != "copying":
             raise RefusedError(f"{rewrite.new_topic} is the log already, and events were written to it since.")
+        await work.check_rights("abandon", rewrite)
         await _refuse_if_written(work, rewrite, force=force)
         for source, target in rewrite.pairs:
             await work.topics.configure(source, rewrite.configs[source])
@@ -209,7 +216,7 @@ async def abandon(work: Work, *, force: bool = False) -> Rewrite:
 
 async def _refuse_if_written(work: Work, rewrite: Rewrite, *, force: bool) -> None:
     for source, target in rewrite.pairs:
-        if force or target not in await work.topics.names():
+        if force or not await work.topics.has(target):
             continue
         limits, ends = (await work.reader.reach(source)).end, (await work.reader.reach(target)).end
         beyond = [partition for partition, end in ends.items() if end > limits.get(partition, 0)]
@@ -232,8 +239,9 @@ async def finish(work: Work) -> Rewrite:
     ):
         if rewrite.state != "switched":
             raise RefusedError("The log is not switched yet. First: footfall privacy rewrite switch")
+        await work.check_rights("finish", rewrite)
         for source, _ in rewrite.pairs:
-            if source in await work.topics.names():
+            if await work.topics.has(source):
                 await _refuse_if_more(work, rewrite, source)
                 await work.topics.delete(source)
                 await reached("rewrite_deleted")

@@ -68,6 +68,7 @@ async def switch(work: Work, patience: float) -> Switched:
     async with audited(work.write_audit, "privacy rewrite switch", actor=work.actor, target=target, refusals=refusals):
         if rewrite.state != "copying":
             raise RefusedError(f"{rewrite.new_topic} is the log already. Next: footfall privacy rewrite finish")
+        await work.check_rights("switch", rewrite)
         copies = await work.copies(rewrite)
         await make_topics(work, rewrite)
         await copy_rest(work, rewrite, copies)

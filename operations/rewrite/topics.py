@@ -1,7 +1,7 @@
 """What a rewrite does to topics: makes, closes, opens and deletes them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
@@ -9,13 +9,21 @@ from uuid import UUID
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaTimeoutError, MessageSizeTooLargeError, UnknownTopicOrPartitionError, for_code
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import (
+    KafkaTimeoutError,
+    LeaderNotAvailableError,
+    MessageSizeTooLargeError,
+    TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
 
 from brokers.diagnosis import with_reason
 from contracts.blank import BLANK, BLANK_HEADERS
 from operations.refusal import RefusedError
-from projector.consuming.log_probe import COMMAND_TIMEOUT_MS
-from projector.generations.history import HistoryCheck
+from operations.rewrite.rights import check_rights
+from projector.consuming.topic_metadata import topic_metadata
 from telemetry.connections import ended_within
 
 Configs = Mapping[str, str]
@@ -35,26 +43,36 @@ FILES_GO_SOON = {"file.delete.delay.ms": "1000"}
 OF_THE_TOPIC = 1  # Kafka's number of the source of a configuration: it was set for this topic
 TIMEOUT = 30.0  # seconds for brokers to do what the controller has accepted
 POLL = 0.1  # seconds
+METADATA_MAX_AGE_MS = 5_000
 CLOSE_TIMEOUT = 2.0  # seconds; aiokafka's stop() can hang while the broker is down
 
 
 class Topics:
-    """Kafka's topics, over one connection."""
+    """Kafka's topics, over one connection of each kind of client."""
 
-    def __init__(self, admin: AIOKafkaAdminClient, options: Mapping[str, Any]) -> None:
-        self._admin, self._options = admin, options
+    def __init__(self, admin: AIOKafkaAdminClient, client: AIOKafkaClient, options: Mapping[str, Any]) -> None:
+        self._admin, self._client, self._options = admin, client, options
 
-    async def names(self) -> set[str]:
-        """Returns the names of all topics that this user may see."""
-        return set(await self._admin.list_topics())
+    async def check_rights(self, step: str, old: Iterable[str], new: Iterable[str] = ()) -> None:
+        """See `check_rights`."""
+        await check_rights(self._client, step, old, new)
+
+    async def has(self, topic: str) -> bool:
+        """Whether there is such a topic. Raises TopicAuthorizationFailedError if Kafka does not tell this user.
+
+        A list of all topics would leave out those that this user may not see.
+        """
+        try:
+            await topic_metadata(self._client, topic)
+        except UnknownTopicOrPartitionError:
+            return False
+        except LeaderNotAvailableError:
+            return True
+        return True
 
     async def topic_id(self, topic: str) -> UUID:
         """Returns Kafka's id of a topic. Raises RefusedError if there is none."""
-        history = HistoryCheck(self._options, topic, "footfall-rewrite", COMMAND_TIMEOUT_MS)
-        try:
-            found = await history.metadata()
-        finally:
-            await history.close()
+        found = await topic_metadata(self._client, topic)
         if found.topic_id is None:
             raise RefusedError(f"Kafka gives no id for topic {topic}: a rewrite needs Kafka 2.8 or newer.")
         return found.topic_id
@@ -62,6 +80,8 @@ class Topics:
     async def partitions(self, topic: str) -> dict[int, int]:
         """Returns how many replicas each partition has; empty if there is no such topic yet."""
         (found,) = await self._admin.describe_topics([topic])
+        if for_code(found["error_code"]) is TopicAuthorizationFailedError:
+            _raise_for(found["error_code"], topic)
         if any(each["leader"] < 0 for each in found["partitions"]):
             return {}
         return {each["partition"]: len(each["replicas"]) for each in found["partitions"]}
@@ -82,6 +102,8 @@ class Topics:
         answer = await self._admin.create_topics([new])
         for _, code, *_ in answer.topic_errors:
             _raise_for(0 if code == ALREADY_THERE else code, topic)
+            if code == ALREADY_THERE and CLOSED.items() <= (await self.configs(topic)).items():
+                await self.configure(topic, wanted)  # it was to be deleted, and Kafka refused
         async with _within(f"topic {topic} to have leaders"):
             while len(await self.partitions(topic)) < len(partitions):  # noqa: ASYNC110 - a broker's state
                 await asyncio.sleep(POLL)
@@ -110,28 +132,38 @@ class Topics:
 
     async def delete(self, topic: str) -> None:
         """Deletes a topic, unless it is gone, and its files soon after."""
-        if topic in await self.names():
+        if await self.has(topic):
             await self.configure(topic, {**CLOSED, **FILES_GO_SOON})
         answer = await self._admin.delete_topics([topic])
         for _, code in answer.topic_error_codes:
+            if code == DELETION_DISABLED:
+                raise RefusedError(NO_DELETION.format(topic=topic))
             if for_code(code) is not UnknownTopicOrPartitionError:
                 _raise_for(code, topic)
         async with _within(f"topic {topic} to go"):
-            while topic in await self.names():  # noqa: ASYNC110 - a broker's state
+            while await self.has(topic):  # noqa: ASYNC110 - a broker's state
                 await asyncio.sleep(POLL)
 
 
 ALREADY_THERE = 36  # Kafka's code of TopicAlreadyExistsError
+DELETION_DISABLED = 73  # Kafka's code of TOPIC_DELETION_DISABLED, which aiokafka 0.14 does not know
+NO_DELETION = (
+    "Kafka does not delete topic {topic}: its brokers have delete.topic.enable=false. Its records are all there, and "
+    "it takes no more of them. Allow deletion, or delete it in the way of your Kafka; then repeat the step."
+)
 
 
 @asynccontextmanager
 async def topics(options: Mapping[str, Any]) -> AsyncIterator[Topics]:
     """Yields access to the topics. Raises KafkaError if there is no broker."""
     admin = AIOKafkaAdminClient(**options, client_id="footfall-rewrite")
-    await with_reason(options, admin.start)
+    client = AIOKafkaClient(**options, client_id="footfall-rewrite", metadata_max_age_ms=METADATA_MAX_AGE_MS)
     try:
-        yield Topics(admin, options)
+        await with_reason(options, admin.start)
+        await with_reason(options, client.bootstrap)
+        yield Topics(admin, client, options)
     finally:
+        await client.close()
         await admin.close()
 
 

@@ -56,6 +56,11 @@ class Work:
             )
         return found
 
+    async def check_rights(self, step: str, rewrite: Rewrite) -> None:
+        """Raises RefusedError if Kafka does not let this user do the step. See `check_rights`."""
+        sources, targets = zip(*rewrite.pairs, strict=True)
+        await self.topics.check_rights(step, sources, targets)
+
     async def marked(self, topic: str, covered: dict[int, int]) -> Marked:
         """Reads which users the log erases before these offsets."""
         found, passed, total = Markers(), 0, sum(covered.values())
