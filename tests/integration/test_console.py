@@ -33,6 +33,7 @@ PAGES = (
 )
 
 Found = TypeVar("Found")
+HEAVIEST = 300 * 1024  # bytes of a page with all that it loads, unpacked
 MOST_TIMES = 20  # as long as with a few letters may the page of 10,000 take; a walk over all takes far longer
 MANY = """
 INSERT INTO read_g1.dead_letters (kafka_topic, kafka_partition, kafka_offset, recorded_at, cause, error_class,
@@ -131,6 +132,22 @@ def test_every_page_is_well_at_every_width_in_light_and_dark(
             assert not serious, (path, width, json.dumps(serious)[:2000])
         found.context.close()
         assert (found.problems, found.foreign) == ([], [])
+
+
+def test_a_page_weighs_little_and_is_painted_soon(watched: Watched) -> None:
+    for path in ("", "/activity", "/dead-letters", "/live"):
+        page = watched.open(path)
+        page.locator("h1").wait_for()
+        weight = page.evaluate(
+            "['navigation', 'resource'].flatMap((kind) => performance.getEntriesByType(kind))"
+            ".reduce((sum, each) => sum + each.decodedBodySize, 0)"
+        )
+        assert 10_000 < weight <= HEAVIEST, path
+        painted = page.evaluate(
+            "new Promise((done) => new PerformanceObserver((seen) => done(seen.getEntries()[0].startTime))"
+            ".observe({ type: 'paint', buffered: true }))"
+        )
+        assert painted <= patient(1) * 1000, path
 
 
 def test_pages_are_read_without_javascript(browser: Browser, running: tuple[Footfall, Process, Process]) -> None:
