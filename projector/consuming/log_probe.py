@@ -122,7 +122,8 @@ class LogProbe:
         open_now = [consumer for consumer in (self._consumer, self._uncommitted) if consumer is not None]
         self._consumer = self._uncommitted = None
         for consumer in open_now:
-            await ended_within(CLOSE_TIMEOUT, consumer.stop)
+            if not await ended_within(CLOSE_TIMEOUT, consumer.stop):  # its fetcher has died: stop() raises that first
+                await ended_within(CLOSE_TIMEOUT, consumer._client.close)  # noqa: SLF001 - else sockets stay open
 
     async def _committed_consumer(self) -> AIOKafkaConsumer:
         if self._consumer is None:
@@ -156,11 +157,13 @@ async def _first_records(
 ) -> dict[TopicPartition, ConsumerRecord]:
     """Returns the first record between each position and end, if any. Raises TimeoutError, OffsetOutOfRangeError."""
     found: dict[TopicPartition, ConsumerRecord] = {}
+    open_now = {tp for tp, offset in positions.items() if offset < ends[tp]}
+    if not open_now:  # an assignment that is taken back before the fetcher has seen it kills aiokafka's fetcher
+        return found
     consumer.assign(list(positions))
     try:
         for tp, offset in positions.items():
             consumer.seek(tp, offset)
-        open_now = {tp for tp, offset in positions.items() if offset < ends[tp]}
         async with asyncio.timeout(patience):
             while open_now:
                 for tp, records in (await consumer.getmany(*open_now, timeout_ms=FETCH_MS)).items():
