@@ -3,6 +3,7 @@
 from click.testing import CliRunner, Result
 
 from footfall.cli.main import cli
+from read_model.connecting.database_url import DatabaseUrlError, parse
 
 # What each command needs to be called at all. A new command belongs here, too: the first test says so.
 PROCESSES = ("command-side", "query-side", "front", "projector", "console", "sink")
@@ -85,6 +86,17 @@ def footfall(command: str, *options: str, **environment: str) -> Result:
     nowhere = {"ENVIRONMENT": "test", "STARTUP_TIMEOUT_MS": "0", "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
     arguments = [*command.split(), *{**ARGUMENTS, **OF_OTHERS}.get(command, ()), *options]
     return CliRunner().invoke(cli, arguments, env=nowhere | environment)
+
+
+def ends(command: str, url: str) -> bool:
+    """Whether a command ends by itself where there is no database: the console serves, if the URL is one."""
+    if command != "console":
+        return True
+    try:
+        parse(url)
+    except DatabaseUrlError:
+        return True
+    return False
 
 
 def urls(url: str) -> dict[str, str]:

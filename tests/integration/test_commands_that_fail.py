@@ -23,6 +23,7 @@ from tests.drivers.every_command import (
     WHOLE_STACKS,
     WITH_DATABASE,
     assert_a_sentence,
+    ends,
     footfall,
     urls,
 )
@@ -52,8 +53,8 @@ def test_a_url_with_a_raw_password_is_refused_without_a_piece_of_it(command: str
                 f"postgresql://user@127.0.0.1:port{password}/x",
                 f"postgresql://user:{password}@/x?{FIRST}=1",
             ):
-                run = footfall(command, **urls(url.format(1)))
-                assert_a_sentence(run)
+                if ends(command, url.format(1)):
+                    assert_a_sentence(footfall(command, **urls(url.format(1))))
 
 
 @pytest.mark.parametrize("command", WITH_DATABASE)

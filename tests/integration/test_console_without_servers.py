@@ -42,4 +42,6 @@ def test_a_console_starts_without_postgresql_and_serves_everything_once_it_is_th
         proxy.cut()
         again = footfall.start("console", ready=False, DATABASE_URL=url, OPERATOR_DATABASE_URL=url)
         wait_until(lambda: "waits_for_server" in again.log_text(), 30, "it to run")
+        assert at.password
+        assert at.password not in console.log_text() + again.log_text()
         assert again.terminate() == 0, "it ends at once, also while it waits"

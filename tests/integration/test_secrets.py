@@ -18,7 +18,7 @@ from query_side.settings import QuerySettings
 from read_model.connecting.database_url import ChangedUrlError
 from read_model.connecting.pool import open_pool
 from read_model.connecting.unavailable import NOT_YET_THERE
-from tests.drivers.every_command import WITH_DATABASE, assert_a_sentence, footfall
+from tests.drivers.every_command import WITH_DATABASE, assert_a_sentence, ends, footfall
 from tests.patience import PATIENCE
 from tests.processes import start, wait_until
 from tests.secured_broker import SecuredBroker
@@ -90,7 +90,10 @@ def test_a_malformed_url_in_a_file_reaches_no_output(tmp_path: Path) -> None:
     file = tmp_path / "url"
     for command in WITH_DATABASE:
         for character in "/#?%@[]":
-            file.write_text(f"postgresql://user:Sesame1{character}Sesame2@127.0.0.1:1/x")
+            url = f"postgresql://user:Sesame1{character}Sesame2@127.0.0.1:1/x"
+            if not ends(command, url):
+                continue
+            file.write_text(url)
             assert_a_sentence(footfall(command, DATABASE_URL_FILE=str(file), REPORTING_DATABASE_URL_FILE=str(file)))
 
 
