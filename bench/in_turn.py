@@ -43,9 +43,9 @@ def posts_in_turn(stage: Stage, what: str, plain: str, ways: Mapping[str, Way]) 
                 turns[name].append(_turn(stage, sides[name], ways[name].key, run))
             figures = ", ".join(f"{name} {each[-1].microseconds:.1f}" for name, each in turns.items())
             stage.say(f"CPU of a POST, run {run + 1}/{TURNS * stage.runs}: {figures} us")
-    (_, ours), (_, reference) = ((name, turns[name]) for name in (other, plain))
-    spent = [[each.microseconds for each in found] for found in (ours, reference)]
-    answered = [[each.measured for each in found] for found in (ours, reference)]
+    both = turns[other], turns[plain]
+    spent = [[each.microseconds for each in found] for found in both]
+    answered = [[each.measured for each in found] for found in both]
     return [
         compared(f"{what}_post", "requests/s", rates(answered[0]), plain, rates(answered[1]), (">=", 0.95)),
         compared(f"{what}_post_cpu", "us", spent[0], plain, spent[1], ("<=", 1.05)),

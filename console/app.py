@@ -18,6 +18,7 @@ from console.sessions import Sessions
 from console.settings import ConsoleSettings
 from contracts.types import Catalogue
 from projector.settings import ProjectorSettings
+from query_side.app import NOT_REACHED
 from read_model.connecting.database_url import Url
 from read_model.connecting.pool import open_pool
 from read_model.connecting.unavailable import DATABASE_UNAVAILABLE
@@ -108,7 +109,7 @@ class ConsoleSide:
 
 def not_reached() -> Any:
     """Instead of a pool. Raises what is raised for a connection that is lost."""
-    raise asyncpg.InterfaceError("PostgreSQL was not reached yet")
+    raise asyncpg.InterfaceError(NOT_REACHED)
 
 
 def error_pages(console: Console) -> dict[int | type[Exception], Any]:

@@ -49,7 +49,7 @@ BROKERS_AWAY = (OSError, KafkaConnectionError, KafkaTimeoutError, NodeNotReadyEr
 JOIN_MARGIN_MS = 2_000
 METADATA_MAX_AGE_MS = 5_000  # added partitions are noticed within this time, and the group assigns them
 # Of one partition in one answer. What holds less than a batch makes small ones, which cost more for each event: sealed
-# events take 213 bytes in the log, four times what plain ones do. One answer of a broker has 50 MiB at most, as before.
+# events take 213 bytes in the log, four times what plain ones do. Of all partitions an answer has 50 MiB at most.
 FETCH_BYTES = 2 * 1024 * 1024
 CLOSE_TIMEOUT = 5.0  # seconds; aiokafka's stop() can hang while the broker is down
 PROGRESS_INTERVAL = 2.0  # seconds between two updates of a build's progress

@@ -14,6 +14,24 @@ from tests.ports import free_port
 from tests.processes import wait_until
 
 
+def copy_of(port: int, standby: PostgresCluster, directory: Path) -> None:
+    """Makes the data of a standby, which follows the server on this port. `directory`: the server's user reaches it."""
+    standby.data.mkdir(mode=0o700)
+    give(standby.data, standby.user)
+    copied = subprocess.run(
+        [str(BIN / "pg_basebackup"), "--pgdata", str(standby.data), "--write-recovery-conf", "--checkpoint=fast"],
+        env={**superuser_environment(port, PASSWORDS), "PATH": os.defpath, "HOME": str(standby.home)},
+        user=standby.user,
+        group=standby.user,
+        cwd=directory,
+        check=False,
+        timeout=PATIENCE,
+        capture_output=True,
+        text=True,
+    )
+    assert copied.returncode == 0, copied.stderr
+
+
 @contextmanager
 def standby_of(primary: OwnPostgres, directory: Path) -> Iterator[OwnPostgres]:
     """A standby that follows asynchronously, for the body. `directory`: the server's user can reach it."""
@@ -23,20 +41,7 @@ def standby_of(primary: OwnPostgres, directory: Path) -> Iterator[OwnPostgres]:
     with (primary.cluster.home / "pg_hba.conf").open("a") as access:
         access.write("host replication all 127.0.0.1/32 scram-sha-256\n")
     primary.run("SELECT pg_reload_conf()")
-    standby.cluster.data.mkdir(mode=0o700)
-    give(standby.cluster.data, primary.cluster.user)
-    copied = subprocess.run(
-        [str(BIN / "pg_basebackup"), "-D", str(standby.cluster.data), "--write-recovery-conf", "--checkpoint=fast"],
-        env={**superuser_environment(primary.port, PASSWORDS), "PATH": os.defpath, "HOME": str(home)},
-        user=primary.cluster.user,
-        group=primary.cluster.user,
-        cwd=directory,
-        check=False,
-        timeout=PATIENCE,
-        capture_output=True,
-        text=True,
-    )
-    assert copied.returncode == 0, copied.stderr
+    copy_of(primary.port, standby.cluster, directory)
     standby.start()
     try:
         yield standby

@@ -1,12 +1,15 @@
 """Servers and stores that several modules of integration tests have."""
 
 from collections.abc import AsyncIterator, Iterator
+from unittest.mock import patch
 
 import pytest
 
+from operations.archive.files import s3_requests
 from tests.conftest import Footfall
 from tests.drivers.archiving import Bucket, a_bucket
 from tests.drivers.own_broker import OwnBroker
+from tests.drivers.s3_answers import Answers, answers_before
 from tests.drivers.sealed import KeyStoreOfTest, key_store_of
 from tests.drivers.token_issuer import KeyServer, key_server
 
@@ -44,3 +47,17 @@ def own_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnBroker]:
     broker = OwnBroker(tmp_path_factory.mktemp("broker"))
     yield broker
     broker.kill()
+
+
+@pytest.fixture
+def server(s3: Bucket) -> Iterator[Answers]:
+    """What stands before that server, and answers in its place."""
+    with answers_before(s3.settings["ARCHIVE_S3_ENDPOINT_URL"]) as found:
+        yield found
+
+
+@pytest.fixture
+def hasty() -> Iterator[None]:
+    """Requests to a bucket are given up after two seconds, in the place of thirty."""
+    with patch.multiple(s3_requests, GIVE_UP_AFTER=2.0, READ_TIMEOUT=0.5):
+        yield

@@ -18,27 +18,13 @@ from tests.conftest import Footfall
 from tests.drivers.archiving import Bucket, archive, archive_json
 from tests.drivers.privacy import privacy
 from tests.drivers.rebuilding import NEW, OLD, a_day, rebuild, wait_until_done
-from tests.drivers.s3_answers import Answers, answers_before
+from tests.drivers.s3_answers import Answers
 from tests.patience import PATIENCE
 from tests.processes import wait_until
 from tests.producing import an_event, produce, record_of, sql, start_projector
 
 CANARY = "alice+canary@example.com"
 FEW = {"ARCHIVE_FILE_RECORDS": "40"}
-
-
-@pytest.fixture
-def server(s3: Bucket) -> Iterator[Answers]:
-    """What stands before that server, and fails."""
-    with answers_before(s3.settings["ARCHIVE_S3_ENDPOINT_URL"]) as found:
-        yield found
-
-
-@pytest.fixture
-def hasty() -> Iterator[None]:
-    """Requests are given up after two seconds, in the place of thirty."""
-    with patch.multiple(s3_requests, GIVE_UP_AFTER=2.0, READ_TIMEOUT=0.5):
-        yield
 
 
 def store_at(url: str, place: str = "s3://events/nothing") -> S3Store:

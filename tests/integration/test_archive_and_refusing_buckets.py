@@ -8,7 +8,6 @@ from unittest.mock import patch
 
 import pytest
 
-from operations.archive.files import s3_requests
 from operations.archive.files.bucket import Bucket as S3Store
 from operations.archive.files.refusal import ArchiveError
 from operations.settings import ArchiveSettings
@@ -16,7 +15,7 @@ from tests.conftest import Footfall
 from tests.drivers.archiving import Bucket, archive, archive_json
 from tests.drivers.privacy import privacy
 from tests.drivers.rebuilding import OLD, a_day, wait_until_done
-from tests.drivers.s3_answers import Answers, answers_before
+from tests.drivers.s3_answers import Answers
 from tests.patience import PATIENCE
 from tests.processes import wait_until
 from tests.producing import an_event, produce, record_of, sql, start_projector
@@ -24,20 +23,6 @@ from tests.producing import an_event, produce, record_of, sql, start_projector
 FEW = {"ARCHIVE_FILE_RECORDS": "40"}
 PART = 5 * 1024 * 1024  # bytes; S3 takes no smaller part before the last
 CANARY = "alice+canary@example.com"
-
-
-@pytest.fixture
-def server(s3: Bucket) -> Iterator[Answers]:
-    """What stands before that server, and answers in its place."""
-    with answers_before(s3.settings["ARCHIVE_S3_ENDPOINT_URL"]) as found:
-        yield found
-
-
-@pytest.fixture
-def hasty() -> Iterator[None]:
-    """Requests are given up after two seconds, in the place of thirty."""
-    with patch.multiple(s3_requests, GIVE_UP_AFTER=2.0, READ_TIMEOUT=0.5):
-        yield
 
 
 @pytest.fixture

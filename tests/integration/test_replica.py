@@ -1,8 +1,6 @@
 """Queries on a streaming replica, which lags, stops and goes on: fresh there, or refused; never stale."""
 
 import asyncio
-import os
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -23,14 +21,12 @@ from rich.console import Console
 from contracts.audit_records import AuditAnchor, encode_audit_record
 from footfall.cli.main import cli
 from footfall.local.embedded.child_process import Child, stop_children
-from footfall.local.embedded.postgres.cluster import BIN, SUPERUSER, PostgresCluster, give, open_cluster
+from footfall.local.embedded.postgres.cluster import SUPERUSER, PostgresCluster, open_cluster
 from footfall.local.embedded.postgres.roles import (
     OWNER,
     QUERY,
-    Passwords,
     ensure_roles,
     role_url,
-    superuser_environment,
 )
 from footfall.local.embedded.postgres.server import start_server, wait_for_server
 from operations.settings import MigrateSettings, TopicSettings
@@ -38,14 +34,15 @@ from operations.setup import create_topics, migrate
 from read_model.audit import AuditEntry, write_entry
 from read_model.progress import WAKE
 from tests import processes
+from tests.drivers.failover import copy_of
 from tests.feeds import Received, read_all, stream
+from tests.own_postgres import PASSWORDS
 from tests.patience import PATIENCE
 from tests.ports import free_port
 from tests.processes import Process, wait_until
 from tests.producing import Raw, send
 from tests.servers import Servers
 
-PASSWORDS = Passwords("superuser-secret", "owner-secret", "projector-secret", "query-secret")
 COMMIT = """
 WITH moved AS (
     UPDATE read_g1.checkpoints SET next_offset = next_offset + 1, stored = stored + 1
@@ -131,20 +128,7 @@ def start_pair(directory: Path, children: list[Child]) -> Pair:
     )
     standby_home.mkdir()
     standby_home.chmod(0o755)  # the server is another user's, as root
-    standby.data.mkdir(mode=0o700)
-    give(standby.data, cluster.user)
-    copied = subprocess.run(
-        [str(BIN / "pg_basebackup"), "--pgdata", str(standby.data), "--write-recovery-conf", "--checkpoint=fast"],
-        env={**superuser_environment(ports.primary, PASSWORDS), "PATH": os.defpath, "HOME": str(standby_home)},
-        user=cluster.user,
-        group=cluster.user,
-        cwd=directory,
-        check=False,
-        timeout=PATIENCE,
-        capture_output=True,
-        text=True,
-    )
-    assert copied.returncode == 0, copied.stderr
+    copy_of(ports.primary, standby, directory)
     replica = start_server(standby, ports.replica, False)
     children.append(replica)
     wait_for_server(standby, replica)
