@@ -8,14 +8,15 @@ from bench.stage import Stage
 from brokers.settings import KafkaSettings
 from identity.keys.administration import Wanted, create
 from identity.keys.topic import ensure_topic, opened
+from web.policies.principal import DEFAULT_TENANT
 
 TOPIC = "bench-door-keys"
 OPEN = "open"
 
 
 def door(stage: Stage) -> list[Result]:
-    """POST/s and CPU of a POST at 64 connections with a key, in turn with an open command side."""
-    [key] = asyncio.run(keys_for(stage.stack.kafka_bootstrap, TOPIC, [OPEN]))
+    """POST/s and CPU of a POST at 64 connections with a key, in turn with an open command side; both of one tenant."""
+    [key] = asyncio.run(keys_for(stage.stack.kafka_bootstrap, TOPIC, [DEFAULT_TENANT]))
     ways = {OPEN: Way({}), "keys": Way({"AUTH": "keys", "KAFKA_KEYS_TOPIC": TOPIC}, key)}
     return posts_in_turn(stage, "door", OPEN, ways)
 

@@ -12,6 +12,7 @@ from web.policies.identity import (
     NOT_MINE,
     Authenticated,
     Presented,
+    Settled,
     refuse_credentials,
     unauthenticated,
 )
@@ -67,7 +68,7 @@ class KeyAuthenticator:
         if known.origins is not None and origin_of(head) not in known.origins:
             return refuse_credentials("origin", WRONG_ORIGIN)
         self._last_uses[known.key_id] = now
-        return known.principal
+        return known.principal if known.origins is not None else Settled(known.principal, known.valid_until - now)
 
 
 def origin_of(head: RequestHead) -> bytes | None:

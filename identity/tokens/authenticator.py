@@ -7,7 +7,15 @@ from identity.tokens.outcomes import KeysAway, NeedsKeys, TokenFault
 from identity.tokens.tokens import Tokens
 from telemetry.metrics import TOKENS_REFUSED
 from web.policies.decisions import Admit, NeedsIO, Refuse
-from web.policies.identity import NOT_MINE, REALM, Authenticated, Presented, RefusalReason, refuse_credentials
+from web.policies.identity import (
+    NOT_MINE,
+    REALM,
+    Authenticated,
+    Presented,
+    RefusalReason,
+    Settled,
+    refuse_credentials,
+)
 from web.policies.principal import Principal
 from web.policies.request_head import RequestHead
 
@@ -42,7 +50,7 @@ class TokenAuthenticator:
         now = self._clock()
         known = self._tokens.remembered(token, now)
         if known is not None:
-            return known
+            return Settled(known.principal, known.until - now)
         if token.count(b".") != 2:
             return NOT_MINE
         found = self._tokens.principal(token, now)

@@ -43,13 +43,14 @@ class Tokens:
 
         NeedsKeys: call `principal_once_asked`, which may wait for the issuer.
         """
-        return self.remembered(token, now) or self._checked(token, now)
+        known = self.remembered(token, now)
+        return self._checked(token, now) if known is None else known.principal
 
-    def remembered(self, token: bytes, now: float) -> Principal | None:
+    def remembered(self, token: bytes, now: float) -> Accepted | None:
         """Who the token is, if it was accepted before and still would be; None: it has to be checked."""
         known = self._accepted.get(token)
         if known is not None and now < known.until and self.keys.current() is self._accepted_with:
-            return known.principal
+            return known
         return None
 
     async def principal_once_asked(self, token: bytes, now: float) -> Principal | TokenFault | KeysAway:

@@ -16,7 +16,7 @@ from identity.keys.register import Register
 from identity.keys.uses import KeyUses
 from tests.drivers.keys import ORIGIN, HandMadeRegister
 from web.policies.decisions import Refuse
-from web.policies.identity import NOT_MINE, Authenticated, Presented
+from web.policies.identity import NOT_MINE, Authenticated, Presented, Settled
 from web.policies.origins import is_origin
 from web.policies.principal import AccessScope, Principal
 from web.policies.request_head import RequestHead
@@ -29,8 +29,10 @@ def head(*headers: tuple[bytes, bytes]) -> RequestHead:
 
 
 def shown(made: HandMadeRegister, key: bytes, *headers: tuple[bytes, bytes], now: float | None = None) -> Authenticated:
+    """Who it is; whether that is settled for other requests is tested in `test_identity.py`."""
     clock = {} if now is None else {"clock": lambda: now}
-    return KeyAuthenticator(lambda: made.register, KeyUses(), **clock)(head(*headers), Presented(key))
+    answer = KeyAuthenticator(lambda: made.register, KeyUses(), **clock)(head(*headers), Presented(key))
+    return answer.principal if isinstance(answer, Settled) else answer
 
 
 def test_a_key_has_256_random_bits_and_says_its_kind() -> None:
