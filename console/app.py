@@ -9,19 +9,23 @@ from litestar import Litestar, Response, Router
 from litestar.di import Provide
 from litestar.types import ControllerRouterHandler
 
-from console.asking import AnyRequest, Console, PageError
+from console.asking import AnyRequest, Asking, Console, PageError
 from console.assets_route import asset
 from console.looking.scrape import Scraper
-from console.looking.watch import Watch
+from console.looking.watch import MakeKeys, Watch
 from console.pages import ROUTES
+from console.refusals import ConsoleRefusals
 from console.sessions import Sessions
 from console.settings import ConsoleSettings
 from contracts.types import Catalogue
+from projector.dead_letters.redrive_attempt import RedriveError
 from projector.settings import ProjectorSettings
 from query_side.app import NOT_REACHED
+from read_model.audit import AuditUnavailableError
 from read_model.connecting.database_url import Url
 from read_model.connecting.pool import open_pool
 from read_model.connecting.unavailable import DATABASE_UNAVAILABLE
+from sealing.errors import KeysError
 from telemetry.background import entered_beside
 from telemetry.health import Probe
 from telemetry.logs import get_logger
@@ -45,7 +49,12 @@ class ConsoleSide:
     documents: Mapping[str, Callable[[], dict[str, Any]]] = {}
 
     def __init__(
-        self, settings: ConsoleSettings, projecting: ProjectorSettings, catalogue: Catalogue, sessions: Sessions
+        self,
+        settings: ConsoleSettings,
+        projecting: ProjectorSettings,
+        catalogue: Catalogue,
+        sessions: Sessions,
+        keys: MakeKeys,
     ) -> None:
         """The console.
 
@@ -54,11 +63,15 @@ class ConsoleSide:
             projecting: Names the servers for what looks; it is only read.
             catalogue: The event types.
             sessions: Who is signed in.
+            keys: Reaches the key store.
         """
         key = settings.console_watch_key.get_secret_value()
         scraper = Scraper(settings.watched(), key, settings.console_watch_ca_file)
         self._settings = settings
-        self._console = Console(settings, projecting, catalogue, sessions, Watch(projecting, catalogue, scraper))
+        self._console = Console(
+            settings, projecting, catalogue, sessions, Watch(projecting, catalogue, scraper, keys), keys
+        )
+        self.refusals = ConsoleRefusals(self._console)
         router = Router(
             "/",
             route_handlers=[*ROUTES, asset],
@@ -116,11 +129,22 @@ def error_pages(console: Console) -> dict[int | type[Exception], Any]:
     """What is shown for an error of a page. Functions: Litestar copies what it is given, with all that hangs on it."""
 
     def page_error(request: AnyRequest, error: PageError) -> Response[bytes]:
-        return console.asking(request).page("error.html", error.status, says=str(error), code=error.status)
+        return said(console.asking(request), error.status, str(error))
 
     def away(request: AnyRequest, error: Exception) -> Response[bytes]:
         get_logger("console").warning("page_without_database", error=type(error).__name__)
         says = WITHHELD if isinstance(error, asyncpg.InsufficientPrivilegeError) else AWAY_PAGE
-        return console.asking(request).page("error.html", 503, says=says, code=503)
+        return said(console.asking(request), 503, says)
 
-    return {PageError: page_error, **dict.fromkeys(DATABASE_UNAVAILABLE, away)}
+    def said(asking: Asking, status: int, says: str) -> Response[bytes]:
+        again = asking.head.path if asking.head.method == "GET" else ""
+        return asking.page("error.html", status, says=says, code=status, remedy="", again=again)
+
+    def refused(request: AnyRequest, error: Exception) -> Response[bytes]:
+        return said(console.asking(request), 503, str(error))
+
+    return {
+        PageError: page_error,
+        **dict.fromkeys(DATABASE_UNAVAILABLE, away),
+        **dict.fromkeys((RedriveError, KeysError, AuditUnavailableError), refused),
+    }

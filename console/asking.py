@@ -11,17 +11,18 @@ from litestar.params import SkipValidation
 
 from console.actions.jobs import Jobs
 from console.looking.history import History
-from console.looking.watch import Watch
+from console.looking.watch import MakeKeys, Watch
 from console.rendering import HEADERS, rendered
-from console.sessions import Sessions
+from console.sessions import LOOKING_ON, Sessions
 from console.settings import ConsoleSettings
 from contracts.types import Catalogue
 from projector.settings import ProjectorSettings
 from web.access import ACCESS
 from web.middleware import REQUEST_ID_KEY
+from web.policies.identity import NOBODY
 from web.policies.origins import is_of_host
 from web.policies.passage import HEAD_KEY
-from web.policies.principal import AccessScope, Principal
+from web.policies.principal import AccessScope, KnownBefore, Principal
 from web.policies.request_head import RequestHead
 
 MAX_FIELDS = 60
@@ -76,9 +77,10 @@ class Console:
         catalogue: Catalogue,
         sessions: Sessions,
         watch: Watch,
+        keys: MakeKeys,
     ) -> None:
         self.settings, self.projecting, self.catalogue = settings, projecting, catalogue
-        self.sessions, self.watch = sessions, watch
+        self.sessions, self.watch, self.keys = sessions, watch, keys
         self.jobs = Jobs()
         self.history = History(settings, watch)
         self.now: tuple[tuple[int, int], bytes] = (-1, 0), b""  # what all see of the overview; of which look and time
@@ -88,7 +90,8 @@ class Console:
 
     def asking(self, request: AnyRequest) -> "Asking":
         """Reads a request."""
-        return Asking(self, request)
+        scope: Any = request.scope
+        return Asking(self, scope[HEAD_KEY], scope.get(REQUEST_ID_KEY, ""), request)
 
 
 TheConsole = NamedDependency[SkipValidation[Console]]
@@ -97,21 +100,24 @@ TheConsole = NamedDependency[SkipValidation[Console]]
 class Asking:
     """Who asks, and for what."""
 
-    def __init__(self, console: Console, request: AnyRequest) -> None:
+    def __init__(self, console: Console, head: RequestHead, request_id: str, request: AnyRequest | None = None) -> None:
+        """`request`: None for what was refused before it came to a page; then nobody may be known who asks."""
         self.console, self.request = console, request
-        scope: Any = request.scope
-        self.head: RequestHead = scope[HEAD_KEY]
-        self.principal = self.head.fact(Principal)
+        self.head, self.request_id = head, request_id
+        self.principal: Principal = head.facts.get(Principal, NOBODY) if request is None else head.fact(Principal)
+        self.known_before = head.facts.get(KnownBefore)
         self.is_operator = AccessScope.OPERATOR in self.principal.scopes
         self.can_act = self.is_operator and console.settings.may_act()
-        self.query: Mapping[str, str] = dict(
-            parse_qsl(self.head.query.decode("utf-8", "replace"), max_num_fields=MAX_FIELDS)
-        )
+        self.query: Mapping[str, str] = fields_of(head.query)
 
     @property
     def tenant(self) -> str | None:
         """Whose data may be shown; None: of every tenant."""
         return None if self.is_operator else self.principal.tenant_id
+
+    def may_see(self, path: str) -> bool:
+        """Whether this page is for who asks."""
+        return ACCESS[path] in self.principal.scopes and (self.known_before is None or path in LOOKING_ON)
 
     @property
     def is_partial(self) -> bool:
@@ -133,11 +139,11 @@ class Asking:
             template,
             **{
                 "asking": self,
-                "navigation": [each for each in NAVIGATION if ACCESS[each[0]] in self.principal.scopes],
+                "navigation": [each for each in NAVIGATION if self.may_see(each[0])],
                 "path": self.head.path,
                 "token": self.console.sessions.token(self.head),
                 "is_open": is_open,
-                "request_id": self.request.scope.get(REQUEST_ID_KEY, ""),
+                "request_id": self.request_id,
                 "seen": self.console.watch.viewed(),
                 **given,
             },
@@ -167,12 +173,21 @@ class Asking:
 
     async def _body(self) -> bytes:
         """The form's bytes, which anybody may begin to send. Raises PageError when they do not come."""
+        assert self.request is not None, "a form comes with a request"
         try:
             async with asyncio.timeout(FORM_TIMEOUT):
                 body: bytes = await self.request.body()
                 return body
         except TimeoutError:
             raise PageError(408, TOO_SLOW) from None
+
+
+def fields_of(query: bytes) -> dict[str, str]:
+    """The fields of a query; none of one with more than any page has."""
+    try:
+        return dict(parse_qsl(query.decode("utf-8", "replace"), max_num_fields=MAX_FIELDS))
+    except ValueError:
+        return {}
 
 
 def address(path: str, given: Mapping[str, Any]) -> str:

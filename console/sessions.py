@@ -27,6 +27,13 @@ MOST_OF_ONE = 20  # sessions of one key or token
 MARK = 16  # hexadecimal digits of a form's token that name the process; the other 48 are 192 bits
 SIGN_IN = "/console/sign-in"
 SIGN_OUT = "/console/sign-out"
+# What says how the service is, and nothing of its users: an operator may look at it while nobody can check keys.
+LOOKING_ON = frozenset(
+    {
+        *("/console", "/console/now", "/console/history.json", "/console/lags.json"),
+        *("/console/projectors", "/console/rebuilds", SIGN_IN),
+    }
+)
 WITHOUT = (SIGN_IN, "/console/assets")  # pages that nobody has to be signed in for
 FORM = b"application/x-www-form-urlencoded"
 LED_TO_THE_FORM = Answer(303, ((b"location", SIGN_IN.encode()),))
@@ -60,18 +67,20 @@ class Sessions:
 
     def __call__(self, head: RequestHead) -> Decision:
         """See `RequestPolicy`."""
-        if any(name == b"authorization" for name, _ in head.headers):
+        if any(name == b"authorization" for name, _ in head.headers) or head.path.startswith(WITHOUT):
             return ADMIT
         is_console = head.path == "/console" or head.path.startswith("/console/")
         session = self._find(head)
         if session is not None and (is_console or head.method in ("GET", "HEAD")):
             shown = with_credentials(head, session.credentials)
-            if not is_final(self._identity(shown)):
-                head.headers = shown.headers
+            decision, signs_out = self._identity(shown), head.path == SIGN_OUT
+            if not is_final(decision):
                 head.facts[SessionName] = SessionName(cookie_of(head))
+                if not (signs_out and isinstance(decision, Refuse)):  # whoever leaves need not be known
+                    head.headers = shown.headers
                 return ADMIT
             self.close(cookie_of(head))
-        if not is_console or head.path.startswith(WITHOUT) or (head.method, head.path) == ("POST", SIGN_OUT):
+        if not is_console or (head.method, head.path) == ("POST", SIGN_OUT):
             return ADMIT
         return led_to_the_form(head)
 

@@ -42,7 +42,7 @@ class OfEveryProcess(IdentitySettings, TlsSettings, TraceSettings):
 
 
 EVERY = "every process"
-SEALED = "command side, projector, `privacy`, `dlq`, `replay`"
+SEALED = "command side, projector, console, `privacy`, `dlq`, `replay`"
 READERS: dict[str, type[BaseSettings]] = {
     EVERY: OfEveryProcess,
     "command side": CommandSettings,

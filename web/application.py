@@ -22,6 +22,7 @@ from web.middleware import Middleware
 from web.policies.access import check_access
 from web.policies.decisions import RequestPolicy
 from web.policies.identity import with_probes_of
+from web.policies.refusal_pages import RefusalPages
 from web.transport.transport import PLAIN, Transport
 
 DELETED = frozenset({"/users", "/users/{id}"})  # the other routes of Litestar are there to be read
@@ -79,6 +80,7 @@ def web_app(
     first: Sequence[RequestPolicy] = (),
     unparsed: Sequence[RequestPolicy] = (),
     transport: Transport = PLAIN,
+    pages: RefusalPages | None = None,
 ) -> Middleware:
     """All routes and probes of `sides`, behind the policies of all of them.
 
@@ -89,6 +91,7 @@ def web_app(
         first: Policies before identity, which know nobody yet.
         unparsed: Those of `first` that what never becomes a request passes, too.
         transport: How the process is spoken to.
+        pages: What a browser is shown for an envelope that refuses; None: the process has no pages.
     """
     documents = {path: document for side in sides for path, document in side.documents.items()}
     app: Any = Litestar(
@@ -112,7 +115,9 @@ def web_app(
     ]
     raw = {path: route for side in sides for path, route in side.raw_routes.items()}
     unparsed = [*transport.policies(), *unparsed]
-    return Middleware(RawRoutes(raw, for_router(app)), name, probes, direct, fast_handlers, policies, unparsed)
+    layer = Middleware(RawRoutes(raw, for_router(app)), name, probes, direct, fast_handlers, policies, unparsed)
+    layer.pages = pages
+    return layer
 
 
 def for_router(app: App) -> App:

@@ -25,6 +25,7 @@ from web.fast_handler import FastHandler, encode_headers
 from web.health import health_routes
 from web.policies.decisions import Answer, Refuse, RequestPolicy
 from web.policies.passage import HEAD_KEY, PASSAGE_KEY, Passage, refusal_body
+from web.policies.refusal_pages import RefusalPages, as_pages
 from web.policies.request_head import RequestHead, canonical, head_of
 from web.protocol.secure_headers import SECURE_LINES, secured
 
@@ -71,6 +72,7 @@ class Middleware:
         self.fast_handlers = fast_handlers
         self.policies = tuple(policies)
         self.unparsed = tuple(unparsed)
+        self.pages: RefusalPages | None = None  # what a browser is shown for an envelope that refuses
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI. Raises ValueError for anything but requests and lifespans: no policy would see it."""
@@ -102,13 +104,14 @@ class Middleware:
                     message["headers"] = secured([*message["headers"], *asked_for, *own])
             await send(message)
 
+        answer = self._shown(passage.head, request_id, send_with_headers)
         try:
-            await self._admit_and_route(passage, scope, receive, send_with_headers)
+            await self._admit_and_route(passage, scope, receive, answer)
         except Exception as error:
             if status:  # half of an answer cannot become another one
                 raise
             get_logger("web").error("unforeseen_error", path=template_of(passage.head.path), exc_info=error)
-            await respond(send_with_headers, 500, envelope.failed(envelope.INTERNAL_ERROR), JSON)
+            await respond(answer, 500, envelope.failed(envelope.INTERNAL_ERROR), JSON)
         finally:
             passage.end()
             self.answered(scope["method"], scope["path"], status, started, request_id)
@@ -128,6 +131,11 @@ class Middleware:
         scope["query_string"] = passage.head.query
         path = scope["path"] = passage.head.path  # what the policies saw is what is routed
         await self.direct_routes.get(path, self.app)(scope, receive, send)
+
+    def _shown(self, head: RequestHead, request_id: str, send: Send) -> Send:
+        if self.pages is None or not self.pages.is_for(head):
+            return send
+        return as_pages(self.pages, head, request_id, send)
 
     async def _root(self, scope: Scope, receive: Receive, send: Send) -> None:
         """`OPTIONS` of the server as a whole (RFC 9110, 9.3.7): load balancers ask whether there is one."""

@@ -5,6 +5,7 @@ from collections import Counter
 import msgspec
 
 from console.actions.jobs import Report, Result, Work
+from console.looking.watch import MakeKeys
 from contracts.types import Catalogue
 from operations.dead_letters import discard_letters, redrive_letters
 from operations.settings import DlqSettings
@@ -33,27 +34,25 @@ class Predicted(msgspec.Struct, frozen=True):
     is_cut: bool
 
 
-async def predicted(
-    settings: DlqSettings, catalogue: Catalogue, what: str, chosen: LetterFilter, actor: str
-) -> Predicted:
-    """Does it in a transaction that is rolled back, and tells what came of it."""
+class Means(msgspec.Struct, frozen=True):
+    """What a run needs: the database, the event types, and the key store, connected for each run."""
+
+    settings: DlqSettings
+    catalogue: Catalogue
+    keys: MakeKeys
+
+
+async def predicted(means: Means, what: str, chosen: LetterFilter, actor: str) -> Predicted:
+    """Does it in a transaction that is rolled back, and tells what came of it. Raises what `WORKS` raise."""
     options = Options(actor=actor, limit=LIMIT, dry_run=True)
-    found = await WORKS[what](settings, catalogue, chosen, options, lambda _: None)
+    found = await WORKS[what](means.settings, means.catalogue, chosen, options, lambda _: None, means.keys())
     staying = [each for each in found if each.reason][:5]
     return Predicted(len(found), told(found), staying, len(found) == LIMIT)
 
 
-def redrive_work(settings: DlqSettings, catalogue: Catalogue, chosen: LetterFilter, actor: str) -> Work:
-    """Processes them again."""
-    return _work("redrive", settings, catalogue, chosen, actor)
+def work_of(means: Means, what: str, chosen: LetterFilter, actor: str) -> Work:
+    """Processes them again, or gives them up; `what`: one of `WORKS`."""
 
-
-def discard_work(settings: DlqSettings, catalogue: Catalogue, chosen: LetterFilter, actor: str) -> Work:
-    """Gives them up."""
-    return _work("discard", settings, catalogue, chosen, actor)
-
-
-def _work(what: str, settings: DlqSettings, catalogue: Catalogue, chosen: LetterFilter, actor: str) -> Work:
     async def work(report: Report) -> Result:
         done = 0
 
@@ -62,7 +61,8 @@ def _work(what: str, settings: DlqSettings, catalogue: Catalogue, chosen: Letter
             done += letters
             report(f"{done:,} letters are done.")
 
-        found = await WORKS[what](settings, catalogue, chosen, Options(actor=actor, limit=LIMIT), progress)
+        options = Options(actor=actor, limit=LIMIT)
+        found = await WORKS[what](means.settings, means.catalogue, chosen, options, progress, means.keys())
         return Result(
             f"{len(found):,} letters were looked at.",
             rows=[(f"{number:,} {name}", why) for name, number, why in told(found)],

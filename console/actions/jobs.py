@@ -15,13 +15,14 @@ from operations.doctor.examine import told
 from operations.refusal import RefusedError
 from projector.dead_letters.redrive_attempt import RedriveError
 from read_model.audit import AuditUnavailableError
+from sealing.errors import KeysError
 from telemetry.logs import get_logger
 
 KEPT = 50  # that have ended
 AT_ONCE = 4
 SOON = 3.0  # seconds that a form waits for its end
 REFUSALS = (RefusedError, RedriveError, AuditUnavailableError)
-FORESEEN = (OSError, KafkaError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError)
+FORESEEN = (OSError, KafkaError, KeysError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError)
 
 Report = Callable[[str], None]  # takes a sentence about how far it is
 Work = Callable[[Report], Awaitable["Result"]]

@@ -6,7 +6,7 @@ Examining takes longer the more is wrong: it is done beside the looks, so that t
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 
@@ -18,6 +18,7 @@ from operations.doctor.examine import AWAY, examine, told
 from operations.doctor.findings import ORDER, Finding, Verdict, worst
 from operations.status.observer import Observer, observing
 from operations.status.report import GenerationStatus, PartitionStatus, SinkStatus, Status
+from projector.sealed.keys import Keys
 from projector.settings import ProjectorSettings
 from telemetry.background import running_beside
 from telemetry.logs import get_logger
@@ -86,14 +87,25 @@ class Pace(msgspec.Struct, frozen=True):
         return 0.0 if not lag else lag / gain if gain > 0 else None
 
 
+# Makes what reaches the key store, for one piece of work; None: there is no key store.
+MakeKeys = Callable[[], Keys | None]
+
+
+def no_keys() -> Keys | None:
+    """Where there is no key store."""
+    return None
+
+
 NOTHING_YET = Seen(0, datetime.now(UTC), None, (), ())
 
 
 class Watch:
     """The one who looks. `seen` is what it saw last."""
 
-    def __init__(self, settings: ProjectorSettings, catalogue: Catalogue | None, scraper: Scraper) -> None:
-        self._settings, self._catalogue, self._scraper = settings, catalogue, scraper
+    def __init__(
+        self, settings: ProjectorSettings, catalogue: Catalogue | None, scraper: Scraper, keys: MakeKeys = no_keys
+    ) -> None:
+        self._settings, self._catalogue, self._scraper, self._keys = settings, catalogue, scraper, keys
         self._viewed = -WATCHED_FOR
         self._wake, self._suspicious = asyncio.Event(), asyncio.Event()
         self._connected: AsyncExitStack | None = None
@@ -135,7 +147,7 @@ class Watch:
         """Examines once, now. It always ends: whatever cannot be looked at is a finding."""
         try:
             async with asyncio.timeout(EXAMINING):
-                found = await examine(self._settings, self._catalogue)
+                found = await examine(self._settings, self._catalogue, self._keys())
         except Exception as error:  # noqa: BLE001 - whoever looks goes on looking, and says what is missing
             get_logger("console").warning("examination_failed", error=type(error).__name__)
             found = [unfinished("examination", error)]

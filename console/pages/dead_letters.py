@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from litestar import Response, get, post
 
-from console.actions.dead_letters import discard_work, predicted, redrive_work
+from console.actions.dead_letters import Means, predicted, work_of
 from console.actions.jobs import new_number
 from console.asking import MAX_FORM_BYTES, AnyRequest, Asking, PageError, TheConsole, address
 from console.pages.jobs import begun
@@ -76,7 +76,7 @@ async def predict(request: AnyRequest, console: TheConsole) -> Response[bytes]:
     chosen = filter_of(asking, form)
     if what == "discard" and not named(form):
         raise PageError(400, "Say which letters to discard: at least one filter.")
-    found = await predicted(dlq_settings(asking), console.catalogue, what, chosen, asking.actor())
+    found = await predicted(means_of(asking), what, chosen, asking.actor())
     return asking.page("predicted.html", what=what, found=found, given=named(form), number=new_number())
 
 
@@ -85,7 +85,7 @@ async def redrive(request: AnyRequest, console: TheConsole) -> Response[bytes]:
     """Processes them again."""
     asking = console.asking(request)
     form = await asking.form()
-    work = redrive_work(dlq_settings(asking), console.catalogue, filter_of(asking, form), asking.actor())
+    work = work_of(means_of(asking), "redrive", filter_of(asking, form), asking.actor())
     return await begun(asking, form, "dlq redrive", HERE, work)
 
 
@@ -96,7 +96,7 @@ async def discard(request: AnyRequest, console: TheConsole) -> Response[bytes]:
     form = await asking.form()
     if not named(form):
         raise PageError(400, "Say which letters to discard: at least one filter.")
-    work = discard_work(dlq_settings(asking), console.catalogue, filter_of(asking, form), asking.actor())
+    work = work_of(means_of(asking), "discard", filter_of(asking, form), asking.actor())
     return await begun(asking, form, "dlq discard", HERE, work)
 
 
@@ -179,6 +179,11 @@ def dlq_settings(asking: Asking) -> DlqSettings:
     return DlqSettings.model_construct(
         database_url=settings.operator_database_url, event_types_file=settings.event_types_file
     )
+
+
+def means_of(asking: Asking) -> Means:
+    """What a run needs."""
+    return Means(dlq_settings(asking), asking.console.catalogue, asking.console.keys)
 
 
 def audit_settings(asking: Asking) -> AuditSettings:

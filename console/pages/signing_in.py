@@ -11,6 +11,10 @@ from web.policies.request_head import RequestHead
 
 LONGEST = 16_384  # characters of a token
 OPENS_NOTHING = "That key or token opens nothing here."
+UNTIL_THEN = (
+    "What it is checked by does not answer: Kafka for keys, the issuer for tokens. Until it does, `footfall doctor` "
+    "says what is wrong: it is run on the machine, and asks for no key."
+)
 LOOKS_AT_NOTHING = "That key or token lacks the scope events:read, which every page takes. Use one that has it."
 ENDED = (
     "The session has ended, or another console process has it. Sign in again. A form that was sent since then was not "
@@ -35,7 +39,8 @@ async def sign_in(request: AnyRequest, console: TheConsole) -> Response[bytes]:
     key = (await asking.submitted()).get("key", "").strip()
     owner = await admitted(console.sessions, asking.head, key)
     if isinstance(owner, Refuse):
-        return asking.page("sign_in.html", owner.status, problem=owner.error)
+        problem = f"{owner.error} {UNTIL_THEN}" if owner.status >= 500 else owner.error
+        return asking.page("sign_in.html", owner.status, problem=problem)
     is_secure = is_https(asking.head.scheme, dict(asking.head.headers))
     cookie, secure = (SECURE_COOKIE, "; Secure") if is_secure else (COOKIE, "")
     console.sessions.close(cookie_of(asking.head))

@@ -1,7 +1,7 @@
 """Makes what learns who asks, from the settings of the process; exits when it may not start so."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import msgspec
 
@@ -11,6 +11,7 @@ from identity.certificates.authenticator import CertificateAuthenticator
 from identity.certificates.clients import ClientsFile, ClientsFileError
 from identity.key_side import KeySide
 from identity.keys.authenticator import KeyAuthenticator
+from identity.keys.looking_on import OperatorsLookOn
 from identity.keys.reader import RegisterReader
 from identity.keys.topic import ensure_topic
 from identity.keys.uses import KeyUses
@@ -55,10 +56,12 @@ class Door(msgspec.Struct, frozen=True):
         return isinstance(self.policy, OpenDoor)
 
 
-def load_identity(host: str) -> Door:
+def load_identity(host: str, looking_on: Collection[str] = ()) -> Door:
     """Reads the settings of the door. Exits 1 with a sentence for what would be open unawares.
 
-    `host`: the address that the process listens on.
+    Args:
+        host: The address that the process listens on.
+        looking_on: See `OperatorsLookOn`; empty: nobody looks on while keys cannot be checked.
     """
     settings = load_settings(IdentitySettings)
     problem = problem_of(settings)
@@ -74,7 +77,8 @@ def load_identity(host: str) -> Door:
         reader = reader_of(load_settings(KeySettings))
         origins = reader.origins
         uses = KeyUses()
-        authenticators.append(KeyAuthenticator(reader.register, uses))
+        keys = KeyAuthenticator(reader.register, uses)
+        authenticators.append(OperatorsLookOn(keys, reader, looking_on) if looking_on else keys)
         sides.append(KeySide(reader, uses))
     if settings.takes_tokens():
         authenticators.append(_token_authenticator(settings, probes))

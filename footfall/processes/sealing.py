@@ -6,6 +6,8 @@ from contracts.types import Catalogue
 from footfall.processes.environment import exit_with, load_settings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from command_side.app import Sealing
     from projector.sealed.keys import Keys
     from sealing.settings import SealingSettings
@@ -34,16 +36,24 @@ def load_sealing(catalogue: Catalogue, startup_timeout_ms: int) -> "Sealing | No
 
 
 def load_keys() -> "Keys | None":
-    """What opens sealed events for a projector; None: there is no key store."""
+    """What opens sealed events for a projector; None: there is no key store. Exits 1 for unusable keys."""
+    return making_keys("footfall-projector-keys")()
+
+
+def making_keys(application: str) -> "Callable[[], Keys | None]":
+    """As `load_keys`, as often as it is called: for work that connects to the key store for itself."""
     from sealing.settings import SealingSettings  # noqa: PLC0415
 
     settings = load_settings(SealingSettings)
-    store = key_store(settings, "footfall-projector-keys")
-    if store is None:
-        return None
+    if key_store(settings, application) is None:
+        return lambda: None
     from projector.sealed.keys import Keys  # noqa: PLC0415
 
-    return Keys(store, settings.key_cache_subjects)
+    def make() -> Keys | None:
+        store = key_store(settings, application)
+        return None if store is None else Keys(store, settings.key_cache_subjects)
+
+    return make
 
 
 def key_store(settings: "SealingSettings", application: str) -> "KeyStore | None":

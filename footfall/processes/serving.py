@@ -7,6 +7,7 @@ from footfall.processes.environment import tracing
 from footfall.processes.identity import Door
 from web.application import Side, web_app
 from web.policies.limits.limit_side import LimitSide
+from web.policies.refusal_pages import RefusalPages
 from web.server import serve
 from web.transport.transport import Transport
 
@@ -32,8 +33,12 @@ def serve_sides(
     transport: Transport,
     *sides: Side,
     on_exit: Callable[[], None] = lambda: None,
+    pages: RefusalPages | None = None,
 ) -> int:
-    """Serves until SIGTERM or SIGINT; returns the exit code. `on_exit`: see `web.server.serve`."""
+    """Serves until SIGTERM or SIGINT; returns the exit code.
+
+    `on_exit`: see `web.server.serve`. `pages`: see `web.application.web_app`.
+    """
     app = web_app(
         name,
         door.policy,
@@ -43,6 +48,7 @@ def serve_sides(
         first=[*door.proxies, *limits.first, *door.first],
         unparsed=limits.first,
         transport=transport,
+        pages=pages,
     )
     with tracing(name):
         return serve(

@@ -60,17 +60,22 @@ class RegisterReader:
         fresh_at = self._fresh_at  # asked for each request
         return self._known if fresh_at is not None and time.monotonic() - fresh_at <= self._stale_after else None
 
+    def last_known(self, most: float) -> Register | None:
+        """What was known when Kafka was heard last; None: it never was, or more than `most` seconds ago."""
+        return self._known if self.age() <= most else None
+
     def origins(self) -> frozenset[bytes]:
         """Where public keys may send from; none while the register may not be relied on."""
         register = self.register()
         return register.origins if register is not None else frozenset()
 
-    def _age(self) -> float:
+    def age(self) -> float:
+        """Seconds since all of the topic was known; infinite: it never was."""
         return float("inf") if self._fresh_at is None else time.monotonic() - self._fresh_at
 
     async def state(self) -> DependencyState:
         """For health."""
-        age = self._age()
+        age = self.age()
         if age <= LATE:
             return DependencyState(ok=True)
         if age == float("inf"):

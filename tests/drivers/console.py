@@ -17,7 +17,7 @@ from web.policies.decisions import RequestPolicy
 
 def console_behind(identity: RequestPolicy, monkeypatch: pytest.MonkeyPatch) -> Middleware:
     with monkeypatch.context() as patched:
-        patched.setattr(footfall.processes.console, "load_identity", lambda _: Door(identity))
+        patched.setattr(footfall.processes.console, "load_identity", lambda *_: Door(identity))
         return application_of("console", patched)
 
 

@@ -224,13 +224,13 @@ async def test_a_reader_that_lost_kafka_serves_what_it_knows_says_so_and_hears_a
         async with reader.running():
             await until(lambda: knows(reader, made.key))
             await asyncio.to_thread(broker.stop)
-            await until(lambda: reader._age() > LATE)
+            await until(lambda: reader.age() > LATE)
             state = await reader.state()
             assert state.ok
             assert "keys revoked or made since are not known" in state.detail
             assert knows(reader, made.key)
             await asyncio.to_thread(broker.start)
-            await until(lambda: reader._age() <= LATE)
+            await until(lambda: reader.age() <= LATE)
             async with opened(options, "keys") as register:
                 await revoke(register, made.record.key_id)
             await until(lambda: is_revoked(reader, made.key))

@@ -35,6 +35,12 @@ class Principal(msgspec.Struct, frozen=True, gc=False):
         return self.key_space != ""
 
 
+class KnownBefore(msgspec.Struct, frozen=True, gc=False):
+    """A fact: whoever asks was known this many seconds ago, and nobody can say now whether that still holds."""
+
+    seconds: float
+
+
 class OpenDoor:
     """The identity policy of an open service: everybody may do everything, as one tenant."""
 
