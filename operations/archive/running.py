@@ -26,10 +26,11 @@ OnProgress = Callable[[int, int], None]  # how many offsets are archived, of how
 LOOK_PATIENCE = 20.0  # seconds to read the last records that the archive has
 TELL_EVERY = 10_000  # records
 CLIENT = "footfall-archive"
+LEFT = "What runs that were killed have left stays; it is no part of the archive."
 
 
 class Ran(msgspec.Struct, frozen=True, rename="camel"):
-    """What a run did. `problems`: a sentence for each partition that was not archived."""
+    """What a run did. `problems`: a sentence for each partition that was not archived. `notes`: what does no harm."""
 
     place: str
     records: int
@@ -40,6 +41,7 @@ class Ran(msgspec.Struct, frozen=True, rename="camel"):
     head: str
     removed: int
     problems: list[str]
+    notes: list[str]
 
 
 class Log:
@@ -144,8 +146,14 @@ class _Run:
                 await self._partition(partition, begin, end)
             except OffsetOutOfRangeError:
                 self._problems.append(_trimmed(partition, begin, None))
-        removed = await asyncio.to_thread(self._writer.remove_leftovers)
-        return self._told(removed)
+        return self._told(*await self._without_leftovers())
+
+    async def _without_leftovers(self) -> tuple[int, list[str]]:
+        """Removes what killed runs left: how many files, and why not. What was archived is whole all the same."""
+        try:
+            return await asyncio.to_thread(self._writer.remove_leftovers), []
+        except ArchiveError as error:
+            return 0, [f"{LEFT} {error}"]
 
     async def _continues(self, partition: int, last: Entry | None, span: tuple[int, int]) -> bool:
         """Returns whether the partition's log goes on where the archive ends."""
@@ -209,7 +217,7 @@ class _Run:
         if await self._log.source() != self._source:
             raise ArchiveError(f"{self._source.topic} was made anew meanwhile. What was archived before is whole.")
 
-    def _told(self, removed: int) -> Ran:
+    def _told(self, removed: int, notes: list[str]) -> Ran:
         written, writer = self._writer.written, self._writer
         now = Manifest([*self._manifest.entries, *written], writer.head)
         return Ran(
@@ -222,6 +230,7 @@ class _Run:
             writer.head,
             removed,
             self._problems,
+            notes,
         )
 
 

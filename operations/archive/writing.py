@@ -1,6 +1,7 @@
 """Writes one file and its entry: the file is published first, the entry makes it a part of the archive."""
 
 import asyncio
+import contextlib
 import hashlib
 import re
 import secrets
@@ -187,7 +188,8 @@ class Writer:
             if await asyncio.to_thread(self._store.read, [entry.name]) == [stored]:  # ours, and its answer was lost
                 return self._entered(entry, stored)
             if entry.file:
-                await asyncio.to_thread(self._store.remove, entry.file)
+                with contextlib.suppress(ArchiveError):  # the next run removes it, if anybody may
+                    await asyncio.to_thread(self._store.remove, entry.file)
             raise ArchiveError(
                 f"Another run writes into the archive at {self._store.place} at this moment; what this one wrote "
                 "before is a part of it. Let one run at a time."

@@ -113,6 +113,24 @@ class Bucket:
         self._fs.call_s3("put_bucket_versioning", Bucket=name, VersioningConfiguration=kept)
         self.place = f"s3://{name}/archive"
 
+    def lock(self) -> None:
+        """Goes on in a bucket of its own in which every version is locked for a day, against its owner, too."""
+        name = f"locked-{uuid4()}"
+        self._fs.call_s3("create_bucket", Bucket=name, ObjectLockEnabledForBucket=True)
+        rule = {"DefaultRetention": {"Mode": "COMPLIANCE", "Days": 1}}
+        configuration = {"ObjectLockEnabled": "Enabled", "Rule": rule}
+        self._fs.call_s3("put_object_lock_configuration", Bucket=name, ObjectLockConfiguration=configuration)
+        self.place = f"s3://{name}/archive"
+
+    def remove_versions(self) -> Iterator[str]:
+        """Tries to remove every version of every object for ever; yields what the server says of each that stays."""
+        name = self.place.split("/")[2]
+        for one in self._fs.call_s3("list_object_versions", Bucket=name)["Versions"]:
+            try:
+                self._fs.call_s3("delete_object", Bucket=name, Key=one["Key"], VersionId=one["VersionId"])
+            except PermissionError as error:
+                yield str(error)
+
     def make_folder(self, name: str) -> None:
         """Makes an object that stands for a folder."""
         folder = self.place.removeprefix("s3://events/")

@@ -26,6 +26,7 @@ class Answers:
         self._target = urlsplit(endpoint).netloc
         self.judge: Judge = lambda _method, _path: ""
         self.requests: list[tuple[str, str]] = []
+        self.unproven: list[str] = []  # paths of what came without a checksum, which a bucket with a lock refuses
         self.names_on_a_page: int | None = None  # of a listing; None: as many as the server has on one
         self.closing = threading.Event()
         outer = self
@@ -47,6 +48,9 @@ class Answers:
     def _answer(self, request: BaseHTTPRequestHandler) -> None:
         fate = self.judge(request.command, request.path)
         self.requests.append((request.command, request.path))
+        names = " ".join(request.headers).lower()
+        if request.command == "PUT" and not re.search("content-md5|x-amz-(checksum|trailer)", names):
+            self.unproven.append(request.path)
         if fate == "unread":
             self.closing.wait()
             return _hang_up(request)

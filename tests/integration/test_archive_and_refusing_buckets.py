@@ -12,7 +12,7 @@ from operations.archive.files.bucket import Bucket as S3Store
 from operations.archive.files.refusal import ArchiveError
 from operations.settings import ArchiveSettings
 from tests.conftest import Footfall
-from tests.drivers.archiving import Bucket, archive, archive_json
+from tests.drivers.archiving import Bucket, archive, archive_json, killed
 from tests.drivers.privacy import privacy
 from tests.drivers.rebuilding import OLD, a_day, wait_until_done
 from tests.drivers.s3_answers import Answers
@@ -120,7 +120,6 @@ def test_a_run_that_is_refused_in_the_middle_says_why_and_the_next_goes_on(
         (nth(1, "400", is_size), "Get credentials of a new session"),
         (nth(2, "lost", is_record), "no answer from"),
         (nth(1, "lost", is_entry), "no answer from"),
-        (nth(1, "403 AccessDenied", is_removal), "Allow s3:DeleteObject to its credentials"),
     ):
         server.judge = judge
         assert told in archive(footfall, bucket.place, "run", code=1, given=given)
@@ -130,6 +129,66 @@ def test_a_run_that_is_refused_in_the_middle_says_why_and_the_next_goes_on(
     server.judge = lambda _method, _path: ""
     archive(footfall, bucket.place, "run", given=given)
     assert_whole(footfall, bucket, 400)
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize(
+    ("judge", "told"),
+    [
+        (nth(1, "403 AccessDenied", is_removal), "Allow s3:DeleteObject to its credentials"),
+        (nth(1, "gone", is_removal), "no answer from"),
+        (nth(1, "503 SlowDown", lambda _method, path: "list-type" in path and "records" in path), "with 503"),
+    ],
+    ids=["no right", "server gone", "no listing"],
+)
+def test_a_run_that_cannot_remove_what_killed_runs_left_has_archived_all_the_same(
+    footfall: Footfall, bucket: Bucket, server: Answers, tmp_path: Path, judge: Callable[[str, str], str], told: str
+) -> None:
+    produce(footfall, a_day(100))
+    killed(footfall, bucket.place, "run", at="archive_written=kill", given=bucket.settings)
+    given, file = bucket.settings | {"ARCHIVE_S3_ENDPOINT_URL": server.url}, tmp_path / "archive.prom"
+    server.judge = judge
+    ran = archive_json(footfall, bucket.place, "run", "--metrics-file", str(file), given=given)
+    assert (ran["records"], ran["removed"], ran["problems"]) == (100, 0, [])
+    assert told in ran["notes"][0]
+    assert "no part of the archive" in ran["notes"][0]
+    assert "archive_partitions_refused 0.0" in file.read_text()
+    found = archive_json(footfall, bucket.place, "verify", given=bucket.settings)
+    assert (found["sound"], found["strangers"], found["head"]) == (True, 1, ran["head"])
+    known = f"SELECT FROM ops.audit WHERE action = 'archive run' AND outcome = 'done' AND target LIKE '%{ran['head']}%'"
+    start_projector(footfall)
+    wait_until(lambda: bool(sql(footfall.servers, known)), PATIENCE, "the audit log to have the run")
+    server.judge = lambda _method, _path: ""
+    again = archive_json(footfall, bucket.place, "run", given=given)
+    assert (again["records"], again["removed"], again["notes"]) == (0, 1, [])
+    assert_whole(footfall, bucket, 100)
+
+
+def test_a_run_whose_metrics_cannot_be_written_says_that_it_has_archived(footfall: Footfall, tmp_path: Path) -> None:
+    produce(footfall, a_day(10))
+    nowhere = str(tmp_path / "missing" / "archive.prom")
+    said = archive(footfall, tmp_path / "archive", "run", "--metrics-file", nowhere, code=1)
+    assert "10 records in" in said
+    assert "Archived, and without metrics: The metrics' file cannot be used" in said
+
+
+def test_a_bucket_whose_versions_are_locked_is_archived_into_and_keeps_them(
+    footfall: Footfall, bucket: Bucket, server: Answers
+) -> None:
+    bucket.lock()
+    produce(footfall, a_day(100))
+    given = bucket.settings | FEW | {"ARCHIVE_S3_ENDPOINT_URL": server.url}
+    killed(footfall, bucket.place, "run", at="archive_written=kill@2", given=given)
+    ran = archive_json(footfall, bucket.place, "run", given=given)
+    assert (ran["removed"], ran["notes"], ran["problems"]) == (1, [], [])
+    produce(footfall, a_day(50))
+    assert archive_json(footfall, bucket.place, "run", given=given)["records"] == 50
+    assert_whole(footfall, bucket, 150)
+    assert server.unproven == []
+    was = bucket.bytes_of_versions()
+    assert {said for said in bucket.remove_versions() if "Denied" not in said} == set()
+    assert bucket.bytes_of_versions() == was
+    assert archive_json(footfall, bucket.place, "verify", given=given)["sound"] is True
 
 
 def assert_whole(footfall: Footfall, bucket: Bucket, count: int) -> None:

@@ -54,16 +54,21 @@ def run(metrics_file: Path | None, *, as_json: bool) -> None:
 
     with readable_failures("Not archived", refusals=REFUSALS, server="Kafka"):
         found = asyncio.run(go())
-        if metrics_file is not None:
+    _print_ran(found, as_json=as_json)
+    if metrics_file is not None:
+        with readable_failures("Archived, and without metrics", server="The metrics' file"):
             write_metrics(metrics_file, found)
+    sys.exit(1 if found.problems else 0)
+
+
+def _print_ran(found: running.Ran, *, as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.encode(found))
     else:
         click.echo(f"{found.records:,} records in {found.files:,} new files, {found.bytes:,} bytes, at {found.place}.")
         click.echo(f"The archive has {found.entries:,} entries; the hash of the last is {found.head}")
-    for problem in found.problems:
-        click.echo(problem, err=True)
-    sys.exit(1 if found.problems else 0)
+    for sentence in (*found.notes, *found.problems):
+        click.echo(sentence, err=True)
 
 
 def verify(head: str | None, *, as_json: bool) -> None:
