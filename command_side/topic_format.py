@@ -34,7 +34,7 @@ class TopicFormat:
         self._topic = topic
         self._startup_timeout = startup_timeout
         self._schema_id: int | None = None
-        self._trouble = ""
+        self._trouble = self._changed = ""
         self._log = get_logger("command_side")
         self.wire = WireFormat(topic, cloud_events=settings.kafka_cloudevents)
 
@@ -61,8 +61,8 @@ class TopicFormat:
             yield
 
     async def state(self) -> DependencyState:
-        """For health: a registry that is away is told, and is no reason to refuse commands."""
-        return DependencyState(ok=True, detail=self._trouble)
+        """For health: a registry that is away, or another one, is told, and is no reason to refuse commands."""
+        return DependencyState(ok=True, detail=" ".join(filter(None, (self._trouble, self._changed))))
 
     async def _watch(self) -> None:
         while True:
@@ -82,6 +82,10 @@ class TopicFormat:
             return
         if self._schema_id is not None:
             self._log.error("schema_id_changed", before=self._schema_id, now=found)
+            self._changed = (
+                f"The schema registry has given the schema id {found}, which was {self._schema_id}: it lost its "
+                f"content, or is another one. Restore it, so that readers find {self._schema_id} there."
+            )
         self._schema_id = found
         if self._framed:
             self.wire = msgspec.structs.replace(self.wire, frame=frame_for(found))

@@ -4,6 +4,7 @@ A client of its own, because Confluent's brings librdkafka with it, and seven re
 https://docs.confluent.io/platform/current/schema-registry/develop/api.html
 """
 
+import asyncio
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -14,7 +15,8 @@ from brokers.registry.errors import RegistryAwayError, RegistryRefusedError
 from brokers.registry.settings import WireSettings
 from brokers.tls import TlsError, TlsFiles, client_context
 
-TIMEOUT = 5.0  # seconds for one answer
+TIMEOUT = 5.0  # seconds without a byte of an answer
+WHOLE = 10.0  # seconds for a whole answer: one that comes byte by byte would never end
 LARGEST = 1_048_576  # bytes of an answer
 MEDIA_TYPE = "application/vnd.schemaregistry.v1+json"
 TOLD = 300  # characters of what a registry says that are handed on
@@ -50,6 +52,7 @@ class RegistryClient:
             login = (self._name, self._password.get_secret_value()) if self._name else None  # it may be in a new file
             verify = client_context(self._files) if self.url.startswith("https:") else True
             async with (
+                asyncio.timeout(WHOLE),
                 httpx.AsyncClient(timeout=TIMEOUT, verify=verify, auth=login, trust_env=False) as client,
                 client.stream(
                     method, target, content=content, headers={"content-type": MEDIA_TYPE, "accept": MEDIA_TYPE}
@@ -57,7 +60,7 @@ class RegistryClient:
             ):
                 answer = Answer(response.status_code, _fields(await _content(response)))
         except (httpx.HTTPError, httpx.InvalidURL, TlsError, OSError) as error:
-            why = str(error) or type(error).__name__
+            why = str(error) or ("no answer in time" if isinstance(error, TimeoutError) else type(error).__name__)
             raise RegistryAwayError(f"the schema registry at {self.url} cannot be used: {why}") from None
         if answer.status >= 500 or answer.status == 429:
             raise RegistryAwayError(f"the schema registry at {self.url} answered {answer.told}")

@@ -1,5 +1,6 @@
 """Schema registries of tests: one in this process that speaks Confluent's API as far as it is asked, and Apicurio."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -28,6 +29,7 @@ APICURIO_URL = (
 )
 APICURIO_SHA256 = "8bc6751c76d963734224b01d5e7f84ccb3cb61c87d3bd77c36c35f10a5cbed63"
 APICURIO_STARTS_IN = 60.0  # seconds
+PAGE = b"<html>Please sign in.</html>"
 
 
 class Registry:
@@ -41,9 +43,11 @@ class Registry:
         self.next_id = 7
         self.is_compatible = True
         self.away = False
+        self.fate = ""  # of every answer: "page", "cut", "trickle", or a status
         self.login: str | None = None
         self.asked: list[str] = []
         self.url = ""
+        self.ending = threading.Event()
 
     def answer(self, method: str, path: str, body: dict[str, Any]) -> tuple[int, Any]:
         """Status and body for one request."""
@@ -90,12 +94,25 @@ def registry() -> Iterator[Registry]:
                 status, answer = 401, {}
             else:
                 status, answer = holds.answer(self.command, self.path.partition("?")[0], body)
-            content = json.dumps(answer).encode()
+            if holds.fate.isdigit():
+                status, answer = int(holds.fate), {}
+            content = PAGE if holds.fate == "page" else json.dumps(answer).encode()
             self.send_response(status)
             self.send_header("content-type", "application/vnd.schemaregistry.v1+json")
-            self.send_header("content-length", str(len(content)))
+            self.send_header("content-length", str(len(content) + (holds.fate == "cut")))
             self.end_headers()
-            self.wfile.write(content)
+            with contextlib.suppress(ConnectionError):
+                self._send(content)
+
+        def _send(self, content: bytes) -> None:
+            """Sends it, byte by byte if that is the answer's fate, for longer than anybody should wait."""
+            slowly = holds.fate == "trickle"
+            for byte in content if slowly else ():
+                self.wfile.write(bytes([byte]))
+                self.wfile.flush()
+                holds.ending.wait(0.1)
+            if not slowly:
+                self.wfile.write(content)
 
         do_GET = do_PUT = do_POST = _serve  # noqa: N815 - as the base class names them
 
@@ -109,6 +126,7 @@ def registry() -> Iterator[Registry]:
     try:
         yield holds
     finally:
+        holds.ending.set()
         server.shutdown()
         server.server_close()
         thread.join()

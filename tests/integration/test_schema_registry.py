@@ -200,12 +200,63 @@ def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], problem
     assert "app:secret" not in refused.value.errors(include_input=False)[0]["msg"]
 
 
-async def test_a_registry_that_goes_away_is_told_and_an_id_that_changed_is_taken(
-    holds: Registry, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def looked_at(holds: Registry, monkeypatch: pytest.MonkeyPatch) -> TopicFormat:
+    """The format of a process that looks into the registry all the time."""
     monkeypatch.setattr("command_side.topic_format.LOOK_AGAIN", 0.02)
     settings = WireSettings(schema_registry_url=holds.url, kafka_wire_format="confluent-json")
-    topic = TopicFormat(settings, "t", startup_timeout=0)
+    return TopicFormat(settings, "t", startup_timeout=0)
+
+
+async def told_by(topic: TopicFormat, what: str) -> None:
+    """Waits until health says so; "" is nothing at all."""
+    while not (what in (said := (await topic.state()).detail) and bool(what) == bool(said)):  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("fate", "told"),
+    [
+        ("401", "SCHEMA_REGISTRY_PASSWORD"),
+        ("404", "cannot be set to BACKWARD: 404"),
+        ("429", "answered 429"),
+        ("302", "does not speak as a schema registry does: 302"),
+        ("page", "does not speak as a schema registry does: 200"),
+        ("cut", "cannot be used"),
+        ("trickle", "no answer in time"),
+    ],
+)
+async def test_a_process_goes_on_with_its_id_whatever_the_registry_answers(
+    holds: Registry, looked_at: TopicFormat, monkeypatch: pytest.MonkeyPatch, fate: str, told: str
+) -> None:
+    monkeypatch.setattr("brokers.registry.client.WHOLE", 0.5)
+    async with looked_at.known(), asyncio.timeout(PATIENCE):
+        holds.fate = fate
+        await told_by(looked_at, told)
+        await told_by(looked_at, "go on with schema id 7")
+        assert looked_at.wire.frame == frame_for(7)
+        holds.fate = ""
+        await told_by(looked_at, "")
+        assert looked_at.wire.frame == frame_for(7)
+
+
+async def test_a_registry_that_comes_back_as_another_is_told_until_the_process_ends(
+    holds: Registry, looked_at: TopicFormat
+) -> None:
+    async with looked_at.known(), asyncio.timeout(PATIENCE):
+        holds.schemas, holds.subjects, holds.next_id = {7: "{}"}, {"other-value": [7]}, 21  # what we had is another's
+        await told_by(looked_at, "has given the schema id 21, which was 7")
+        assert looked_at.wire.frame == frame_for(21)
+        holds.away = True
+        await told_by(looked_at, "go on with schema id 21")
+        await told_by(looked_at, "which was 7")
+
+
+async def test_a_registry_that_goes_away_is_told_and_an_id_that_changed_is_taken(
+    holds: Registry, looked_at: TopicFormat
+) -> None:
+    settings = WireSettings(schema_registry_url=holds.url, kafka_wire_format="confluent-json")
+    topic = looked_at
     async with topic.known(), asyncio.timeout(PATIENCE):
         assert topic.wire.frame == frame_for(7)
         holds.away = True
