@@ -4,6 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
+from uuid import UUID
+
+import uuid_utils
 
 from contracts.types import Catalogue
 from projector.app import ServeProbes, register, watched
@@ -41,22 +44,24 @@ async def run_sink(
     Raises:
         SinkTakenError: Another process writes the sink, and goes on.
         AnotherTargetError: Another process writes the sink of this name into another target.
+        TargetGoneError: The target was deleted, or is another one; the next start writes everything again.
         Exception: A server cannot be reached within `startup_timeout_ms`, or the sink's loop failed.
     """
-    target = Guarded(target)
+    guarded = Guarded(target)
     async with (
         register(settings) as pool,
-        _held(settings, name, target) as holder,
-        _opened(target, settings) as target_id,
+        _held(settings, name, guarded) as holder,
+        _opened(guarded, settings) as target_id,
     ):
         await holder.opened(target_id, anew=anew)
         if await open_sink(pool, name, target_id, anew=anew):
             get_logger("sink").info("sink_begins", sink=name, target=str(target_id))
         await holder.let_others()
-        loop = SinkLoop(settings, catalogue, name, target, target_id)
+        loop = SinkLoop(settings, catalogue, name, guarded, target_id)
         async with (
-            watched(settings, catalogue, pool, lambda: loop, serve_probes, {}),
+            watched(settings, catalogue, pool, lambda: loop, serve_probes, {"target": guarded.state}),
             _during(holder.watch(target_id)),
+            _during(_begin_anew_when_gone(settings, name, guarded, pool)),
         ):
             await loop.run(stop)
     get_logger("sink").info("stopped")
@@ -78,6 +83,17 @@ async def _during(watch: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
         task = group.create_task(watch)
         yield
         task.cancel()
+
+
+async def _begin_anew_when_gone(settings: SinkSettings, name: str, target: Guarded, pool: Any) -> None:
+    """Waits until the target is another one. Then lets the next start write everything again, and raises why.
+
+    The register gets a target that there is not: whoever writes the sink notices, and whoever opens it begins anew.
+    """
+    why = await target.gone()
+    nobody, within = UUID(int=uuid_utils.uuid7().int), settings.startup_timeout_ms / 1000
+    await once_there("PostgreSQL", lambda: open_sink(pool, name, nobody, anew=True), NOT_YET_THERE, within)
+    raise why
 
 
 @asynccontextmanager

@@ -4,12 +4,14 @@ An engine, a proxy before it or our own code may fail in ways that nobody though
 kind is that of a server which refuses: it is waited for, or its partition stops with the reason; no record is parked.
 """
 
+import asyncio
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from uuid import UUID
 
 from projector.writing.failure import OutsideError
-from sinks.target import Document, Gone, Identity, Target, TargetRefusesError
+from sinks.target import Document, Gone, Identity, Target, TargetAwayError, TargetGoneError, TargetRefusesError
+from telemetry.health import DependencyState
 
 
 @contextlib.contextmanager
@@ -28,6 +30,32 @@ class Guarded:
 
     def __init__(self, target: Target) -> None:
         self._target, self.lanes, self.one_only = target, target.lanes, target.one_only
+        self._is_gone = asyncio.Event()
+        self._why = TargetGoneError()
+        self._trouble = ""  # why it did not take what it was given last
+
+    async def state(self) -> DependencyState:
+        """For health: whether it took what it was given last."""
+        return DependencyState(ok=not self._trouble, detail=self._trouble)
+
+    async def gone(self) -> TargetGoneError:
+        """Waits until the target is found to be another one, and returns that error."""
+        await self._is_gone.wait()
+        return self._why
+
+    @contextlib.contextmanager
+    def _noting(self) -> Iterator[None]:
+        try:
+            with _blaming_no_record():
+                yield
+            self._trouble = ""
+        except TargetGoneError as error:
+            self._why, self._trouble = error, str(error)
+            self._is_gone.set()
+            raise
+        except (TargetAwayError, TargetRefusesError) as error:
+            self._trouble = str(error)
+            raise
 
     async def open(self) -> UUID:
         """As `Target.open`."""
@@ -46,12 +74,12 @@ class Guarded:
 
     async def write(self, documents: Sequence[Document], positions: Mapping[int, int]) -> set[Identity]:
         """As `Target.write`."""
-        with _blaming_no_record():
+        with self._noting():
             return await self._target.write(documents, positions)
 
     async def erase(self, gone: Sequence[Gone]) -> None:
         """As `Target.erase`."""
-        with _blaming_no_record():
+        with self._noting():
             await self._target.erase(gone)
 
     async def users(self, tenant_id: str) -> set[str]:

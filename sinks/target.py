@@ -68,6 +68,12 @@ class TargetIsOlderError(OutsideError):
     """The target has less than this process wrote: it was restored from a backup, or made anew, meanwhile."""
 
 
+class TargetGoneError(OutsideError):
+    """What answers is not what was opened: it was deleted, made anew, or is elsewhere. The process ends."""
+
+    kind = Failure.SERVER
+
+
 class TooMuchError(OutsideError):
     """The batch is more than the target takes at once."""
 
@@ -109,6 +115,7 @@ class Target(Protocol):
 
         Raises:
             DocumentRefusedError: One of them is refused; others may be stored.
+            TargetGoneError: The target is not the one that `open` found.
         """
         ...
 

@@ -15,27 +15,53 @@ Answer = tuple[int, Any]
 
 
 class Streams:
-    """The documents of each stream by id, and how many came again."""
+    """The documents of each stream by id, and how many came again.
+
+    `refuses`: what is answered in its place; a pair of status and error type is what every second document gets.
+    """
 
     def __init__(self) -> None:
         self.documents: dict[str, dict[str, Any]] = {}
         self.again = 0
+        self.refuses: Answer | None = None
+        self.refuses_half: tuple[int, str] | None = None
+        self.refused = 0
+        self._made_anew = 0
         self._template: Any = None
         self._lock = threading.Lock()
 
     def answer(self, method: str, path: str, body: bytes) -> Answer:
         with self._lock:
+            if self.refuses is not None:
+                self.refused += 1
+                return self.refuses
             if method == "PUT":
                 return self._made(path, body)
             if path == "/_bulk":
                 return 200, {"items": list(self._created(body.splitlines()))}
-            if path.endswith("/_mapping") and STREAM not in self.documents:
+            if path.endswith("/_mapping") and path.split("/")[1] not in self.documents:
                 return 404, {}
+            uuid = f"uuid-{self._made_anew}"
             return 200, {
                 "version": {"distribution": "opensearch"},
-                "data_streams": [{"name": name, "indices": [{"index_name": name}]} for name in self.documents],
+                "data_streams": [
+                    {"name": name, "indices": [{"index_name": name, "index_uuid": uuid}]} for name in self.documents
+                ],
                 STREAM: self._template,
             }
+
+    def lose(self, *streams: str) -> None:
+        """Deletes streams; without names all, and the template too: it is another cluster."""
+        with self._lock:
+            self._template = self._template if streams else None
+            for stream in streams or list(self.documents):
+                del self.documents[stream]
+
+    def make_anew(self) -> None:
+        """Deletes the documents; the engine makes the streams anew by the template, as with the next document."""
+        with self._lock:
+            self._made_anew += 1
+            self.documents = {stream: {} for stream in self.documents}
 
     def _made(self, path: str, body: bytes) -> Answer:
         if path.startswith("/_index_template/"):
@@ -46,8 +72,13 @@ class Streams:
         return 400 if there else 200, {}
 
     def _created(self, lines: list[bytes]) -> Iterator[Any]:
-        for action, document in zip(lines[::2], lines[1::2], strict=True):
+        for number, (action, document) in enumerate(zip(lines[::2], lines[1::2], strict=True)):
             where = json.loads(action)["create"]
+            if self.refuses_half is not None and number % 2 == 0:
+                self.refused += 1
+                status, error = self.refuses_half
+                yield {"create": {"status": status, "_index": where["_index"], "error": {"type": error}}}
+                continue
             stream = self.documents.setdefault(where["_index"], {})
             there = where["_id"] in stream
             self.again += there
@@ -66,7 +97,7 @@ def search_stand_in() -> Iterator[tuple[str, Streams]]:
         def _answered(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             status, found = streams.answer(self.command, self.path, body)
-            told = json.dumps(found).encode()
+            told = found if isinstance(found, bytes) else json.dumps(found).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(told)))
             self.end_headers()

@@ -4,8 +4,8 @@ A document's `_id` is its event's id, and it is written with `create`, the only 
 stream has it once. A stream that rolled over has older indices, which are asked for the ids first.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence, Set
+from typing import Any, NoReturn
 from uuid import UUID
 
 import httpx
@@ -14,14 +14,26 @@ import uuid_utils
 
 from projector.writing.failure import OutsideError
 from sinks.settings import SinkSettings
-from sinks.target import Document, DocumentRefusedError, Gone, Identity, TargetAwayError, TargetRefusesError
-from sinks.targets.search.responses import CONFLICT, checked, checked_items, known_documents, told, whole
+from sinks.target import (
+    Document,
+    DocumentRefusedError,
+    Gone,
+    Identity,
+    TargetAwayError,
+    TargetGoneError,
+    TargetRefusesError,
+)
+from sinks.targets.search.responses import CONFLICT, checked, checked_items, known_documents, streams_of, told, whole
 from sinks.targets.search.templates import STREAM, stream_of, template
 
 TIMEOUT = 30.0  # seconds; a batch has 60
 ERASE_TIMEOUT = 55.0  # seconds
 PAGE = 1_000  # users in one answer
 NDJSON = {"Content-Type": "application/x-ndjson"}
+GONE = (
+    "{stream} is not the stream that it was: somebody deleted it or restored it, or SINK_URL leads to another cluster. "
+    "The sink ends; started again, it writes everything that is missing."
+)
 Indices = Mapping[str, Sequence[str]]  # of each stream, the newest last
 _encode = msgspec.json.Encoder().encode
 
@@ -34,6 +46,8 @@ class SearchCluster:
 
     def __init__(self, settings: SinkSettings) -> None:
         password = settings.sink_password.get_secret_value()
+        # Streams that must be there, and the ids of the indices behind them when they were last looked at.
+        self._seen: dict[str, Set[str]] = {}
         self._client = httpx.AsyncClient(
             base_url=settings.sink_url,
             auth=(settings.sink_user, password) if settings.sink_user else None,
@@ -51,11 +65,12 @@ class SearchCluster:
         await self._ask("PUT", f"/_index_template/{STREAM}", _encode(template(flat, str(target))))
         if found is None:
             await self._ask("PUT", f"/_data_stream/{STREAM}", accept=(400,))  # 400: another sink was quicker
-            return await self._identity() or target
+            target = await self._identity() or target
+        self._seen[STREAM] = set()
         return target
 
-    async def _identity(self) -> UUID | None:
-        answer = await self._ask("GET", f"/{STREAM}/_mapping", accept=(404,))
+    async def _identity(self, stream: str = STREAM) -> UUID | None:
+        answer = await self._ask("GET", f"/{stream}/_mapping", accept=(404,))
         for index in told(answer).values():
             found = index.get("mappings", {}).get("_meta", {}).get("footfall_sink") if isinstance(index, dict) else None
             if found:
@@ -84,9 +99,10 @@ class SearchCluster:
         if not documents:
             return set()
         lines = [line for document in documents for line in _lines(document)]
-        items = checked_items(
-            await self._ask("POST", "/_bulk", b"\n".join([*lines, b""]), headers=NDJSON), len(documents)
-        )
+        answer = await self._ask("POST", "/_bulk", b"\n".join([*lines, b""]), headers=NDJSON)
+        items = checked_items(answer, len(documents))
+        for stream in {stream_of(document.tenant_id) for document in documents}:
+            self._seen.setdefault(stream, set())
         pairs = list(zip(documents, items, strict=True))
         moved = [
             (document, item.index)
@@ -119,11 +135,25 @@ class SearchCluster:
         return found
 
     async def _indices(self) -> dict[str, list[str]]:
-        """Returns the backing indices of each stream, the newest last: only that one is written."""
-        answer = told(await self._ask("GET", f"/_data_stream/{STREAM}*", accept=(404,)))
-        return {
-            each["name"]: [index["index_name"] for index in each["indices"]] for each in answer.get("data_streams", ())
-        }
+        """Returns the backing indices of each stream, the newest last: only that one is written.
+
+        Raises:
+            TargetGoneError: A stream that was there is gone, or another.
+        """
+        before = dict(self._seen)  # another lane may make a stream while this one asks
+        streams = streams_of(await self._ask("GET", f"/_data_stream/{STREAM}*", accept=(404,)))
+        for stream, known in before.items():
+            found = {index.uuid for index in streams.get(stream, ())}
+            if found.isdisjoint(known or found):  # it keeps one of its indices from look to look, as it rolls over
+                await self._tell_gone(stream, is_there=bool(found))
+            self._seen[stream] = found
+        return {name: [index.name for index in behind] for name, behind in streams.items()}
+
+    async def _tell_gone(self, stream: str, *, is_there: bool) -> NoReturn:
+        """Raises TargetGoneError; TargetAwayError if the server has the stream, and did not tell of it."""
+        if not is_there and await self._identity(stream) is not None:
+            raise TargetAwayError(f"The server does not tell of {stream}, which it has.")
+        raise TargetGoneError(GONE.format(stream=stream))
 
     async def erase(self, gone: Sequence[Gone]) -> None:
         """Deletes the users' documents, also those that no search sees yet."""

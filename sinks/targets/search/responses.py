@@ -37,6 +37,26 @@ class Bulk(msgspec.Struct):
     items: Sequence[Mapping[str, Item]]
 
 
+class Index(msgspec.Struct):
+    """One of the indices behind a stream. An index that is made anew, or restored, has another uuid."""
+
+    name: str = msgspec.field(name="index_name")
+    uuid: str = msgspec.field(default="", name="index_uuid")
+
+
+class Stream(msgspec.Struct):
+    """A data stream."""
+
+    name: str
+    indices: Sequence[Index]
+
+
+class Streams(msgspec.Struct):
+    """The answer to a question about data streams. Without the field it is an answer to something else."""
+
+    data_streams: Sequence[Stream]
+
+
 _decode = msgspec.json.Decoder(Bulk).decode
 
 
@@ -49,6 +69,14 @@ def told(body: bytes) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise TargetAwayError("The server's answer is no JSON object.")
     return found
+
+
+def streams_of(body: bytes) -> dict[str, Sequence[Index]]:
+    """Returns the indices of each stream. Raises TargetAwayError for an answer that does not tell of streams."""
+    try:
+        return {stream.name: stream.indices for stream in msgspec.json.decode(body, type=Streams).data_streams}
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise TargetAwayError("The server does not tell which streams it has.") from error
 
 
 def whole(body: bytes) -> dict[str, Any]:
