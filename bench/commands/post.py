@@ -88,13 +88,16 @@ def generator_limit(stage: Stage) -> list[Result]:
 
 @contextmanager
 def command_side_process(
-    stage: Stage, topic: str, environment: Mapping[str, str]
+    stage: Stage, topic: str, environment: Mapping[str, str], program: str = "footfall"
 ) -> "Iterator[tuple[subprocess.Popen[bytes], int]]":
-    """Runs one worker of the command side with these settings during the body; yields its process and port."""
+    """Runs one worker of the command side with these settings during the body; yields its process and port.
+
+    `program`: the module that is run.
+    """
     port = free_port()
     arguments = ("command-side", "--port", str(port))
     settings = {"KAFKA_TOPIC": topic, **environment}
-    with stage.process("command-side", "footfall", *arguments, port=port, environment=settings) as process:
+    with stage.process("command-side", program, *arguments, port=port, environment=settings) as process:
         yield process, port
 
 

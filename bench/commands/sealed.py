@@ -1,7 +1,7 @@
 """Compares the sealed log with the plain one: POST, batches and draining, with everything that each needs.
 
-Two command sides run at the same time, and are loaded in turn. What they wrote is then drained by a projector with all
-projections. Figures are microseconds of the clock for each event, of all the work that the machine has with it.
+Three command sides run at the same time, and are loaded in turn. What they wrote is then drained by a projector with
+all projections. Figures are microseconds of the clock for each event, of all the work that the machine has with it.
 """
 
 import asyncio
@@ -27,7 +27,9 @@ from bench.result import Result, compared
 from bench.stage import Stage, StageError
 from sealing.schema import prepare
 
-WAYS = ("plain", "sealed")
+# What is compared. The floor: records that were sealed beforehand, so that only their volume is paid for.
+WAYS = ("plain", "sealed", "floor")
+PROGRAMS = {"floor": "bench.references.sealed_beforehand"}
 SECONDS = 5.0  # of a measurement of batches, whose events are then drained
 GOALS = {"post": 1.1, "batch": 1.55, "drain": 1.35}  # times the plain log's
 KEYS_DATABASE = "bench_keys"
@@ -47,12 +49,13 @@ class Spent(NamedTuple):
 
 def sealed(stage: Stage) -> list[Result]:
     """Microseconds for each event of the sealed log, beside the plain one: POST at 64 connections, batches, drained."""
-    environments: dict[str, Mapping[str, str]] = {"plain": {}, "sealed": key_store(stage)}
+    sealing = key_store(stage)
+    environments: dict[str, Mapping[str, str]] = {"plain": {}, "sealed": sealing, "floor": sealing}
     spent: dict[str, dict[str, list[Spent]]] = {what: {way: [] for way in WAYS} for what in GOALS}
     with ExitStack() as running:
         posting = {
             way: running.enter_context(
-                command_side_process(stage, stage.topic(f"bench-sealed-post-{way}"), environments[way])
+                command_side_process(stage, stage.topic(f"bench-sealed-post-{way}"), environments[way], program(way))
             )
             for way in WAYS
         }
@@ -65,7 +68,8 @@ def sealed(stage: Stage) -> list[Result]:
         for way in turns(run):
             batches, topic = in_batches(stage, way, environments[way], run)
             spent["batch"][way].append(batches)
-            spent["drain"][way].append(drain(stage, topic, environments[way], run))
+            if way != "floor":
+                spent["drain"][way].append(drain(stage, topic, environments[way], run))
     for what, ways in spent.items():
         figures = ", ".join(f"{way} {' '.join(map(str, found))}" for way, found in ways.items())
         stage.say(f"sealed log, {what}, us of the clock/of our CPU: {figures}")
@@ -86,16 +90,25 @@ def process_alone(stage: Stage, what: str, way: Way) -> list[Result]:
 
 def compared_rows(what: str, ways: Mapping[str, list[Spent]]) -> list[Result]:
     """The clock, which has the goal, and the CPU of our process, which depends less on what else runs."""
-    clock, cpu = ([[getattr(one, kind) for one in ways[way]] for way in WAYS] for kind in ("clock", "cpu"))
-    return [
-        compared(f"sealed_{what}", "us", clock[1], "plain log", clock[0], ("<=", GOALS[what])),
-        compared(f"sealed_{what}_cpu", "us", cpu[1], "plain log", cpu[0]),
+    clock, cpu = ({way: [getattr(one, kind) for one in ways[way]] for way in WAYS} for kind in ("clock", "cpu"))
+    rows = [
+        compared(f"sealed_{what}", "us", clock["sealed"], "plain log", clock["plain"], ("<=", GOALS[what])),
+        compared(f"sealed_{what}_cpu", "us", cpu["sealed"], "plain log", cpu["plain"]),
     ]
+    if ways["floor"]:
+        rows.append(compared(f"sealed_{what}_floor", "us", clock["floor"], "plain log", clock["plain"]))
+    return rows
 
 
 def turns(run: int) -> tuple[str, ...]:
-    """The ways, each first in every other run."""
-    return WAYS if run % 2 == 0 else WAYS[::-1]
+    """The ways, each first in its turn."""
+    first = run % len(WAYS)
+    return WAYS[first:] + WAYS[:first]
+
+
+def program(way: str) -> str:
+    """The module that is run as the command side."""
+    return PROGRAMS.get(way, "footfall")
 
 
 def key_store(stage: Stage) -> dict[str, str]:
@@ -121,7 +134,7 @@ def loaded(stage: Stage, command_side: "tuple[subprocess.Popen[bytes], int]", lo
 def in_batches(stage: Stage, way: str, environment: Mapping[str, str], run: int) -> tuple[Spent, str]:
     """Loads a new command side with batches; returns what was measured, and the topic with the events."""
     topic = stage.topic(f"bench-sealed-{way}-{next(_serial)}", PARTITIONS)
-    with command_side_process(stage, topic, environment) as command_side:
+    with command_side_process(stage, topic, environment, program(way)) as command_side:
         load = Load(command_side[1], BATCH, CONNECTIONS, SECONDS, seed=run, items=ITEMS)
         return loaded(stage, command_side, load), topic
 
