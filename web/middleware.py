@@ -16,6 +16,7 @@ from telemetry.current_request import CURRENT_REQUEST, NamedRequest
 from telemetry.health import Probe
 from telemetry.logs import get_logger
 from telemetry.metrics import HTTP_METRICS
+from telemetry.traces.context import TRACEPARENT
 from telemetry.traces.request_trace import RequestTrace, begin
 from telemetry.traces.tracing import TRACING
 from web import envelope
@@ -171,6 +172,21 @@ def trace_of(head: RequestHead) -> RequestTrace | None:
     return trace
 
 
+def begun(head: RequestHead) -> tuple[str, RequestTrace | None]:
+    """Request id and trace of a request that begins, with one look at its headers. Only where traces are recorded."""
+    request_id: str | None = None
+    for name, value in head.headers:
+        if name == TRACEPARENT:
+            return request_id_of(head.headers), trace_of(head)
+        if name == b"x-request-id" and request_id is None:
+            request_id = value.decode() if _acceptable_id(value) else new_request_id()
+    context = TRACING.sampler.begin(None)  # as nobody named a trace
+    trace = None if context is None else RequestTrace(context, None, head.scheme)
+    if trace is not None:
+        head.facts[RequestTrace] = trace
+    return request_id or new_request_id(), trace
+
+
 def common_lines(request_id: str) -> bytes:
     """The headers of every answer, each with its end of line."""
     return b"date: %b\r\nx-request-id: %b\r\n%b" % (http_date(int(time.time())), request_id.encode(), SECURE_LINES)
@@ -229,4 +245,9 @@ def request_id_of(headers: Headers) -> str:
             if _acceptable_id(value):
                 return value.decode()
             break
+    return new_request_id()
+
+
+def new_request_id() -> str:
+    """A UUIDv7."""
     return str(uuid_utils.uuid7())

@@ -15,6 +15,8 @@ from telemetry.traces.recorder import CountedExporter, Recorder
 from telemetry.traces.request_trace import begin
 from telemetry.traces.sampling import Sampler
 from telemetry.traces.tracing import recording
+from web.middleware import begun, request_id_of, trace_of
+from web.policies.request_head import RequestHead
 
 TRACE, SPAN = 0x4BF92F3577B34DA6A3CE929D0E0E4736, 0x00F067AA0BA902B7
 VALID = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -140,3 +142,42 @@ def test_a_client_that_leaves_ends_its_trace_and_methods_are_few() -> None:
     assert kept.spans[1].attributes is not None
     assert kept.spans[1].attributes["footfall.outcome"] == "abandoned"
     assert logging.getLogger("opentelemetry").level in (logging.CRITICAL, logging.NOTSET)
+
+
+class KeepsNothing(SpanExporter):
+    """An exporter that forgets what it gets."""
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        return SpanExportResult.SUCCESS
+
+
+@pytest.mark.parametrize("ratio", [0, 1])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [],
+        [(b"x-request-id", b"mine")],
+        [(b"x-request-id", b"not mine\x00")],
+        [(b"x-request-id", b""), (b"x-request-id", b"second")],
+        [(b"x-request-id", b"mine"), (b"traceparent", VALID)],
+        [(b"traceparent", VALID), (b"x-request-id", b"mine")],
+        [(b"traceparent", b"of no trace"), (b"x-request-id", b"mine")],
+        [(b"traceparent", VALID), (b"traceparent", VALID)],
+    ],
+)
+def test_one_look_at_the_headers_finds_what_two_looks_find(headers: list[tuple[bytes, bytes]], ratio: float) -> None:
+    def head() -> RequestHead:
+        return RequestHead("POST", "/events/generate", b"/events/generate", b"", headers, None, "http", facts={})
+
+    with recording(Recorder(KeepsNothing(), "test"), Sampler(ratio, parent_based=True, from_clients=1_000)):
+        (request_id, trace), other, expected = begun(head()), head(), request_id_of(headers)
+        of_two = trace_of(other)
+    assert request_id == expected or len(expected) == len(request_id) == 36  # a new one
+    assert (trace is None) == (of_two is None)
+    if (
+        trace is not None
+        and of_two is not None
+        and (b"traceparent", VALID) in headers
+        and headers.count(headers[0]) == 1
+    ):
+        assert trace.context.trace_id == of_two.context.trace_id == TRACE

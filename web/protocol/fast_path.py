@@ -16,7 +16,7 @@ from telemetry.traces.request_trace import RequestTrace
 from telemetry.traces.tracing import TRACING
 from web.asgi import Headers
 from web.fast_handler import FastHandler, encode_headers
-from web.middleware import JSON, Middleware, request_id_of, trace_of
+from web.middleware import JSON, Middleware, begun, request_id_of
 from web.policies.decisions import ADMIT, Decision, Refuse
 from web.policies.passage import PASSAGE_KEY, Passage, refusal_body
 from web.policies.request_head import RequestHead
@@ -244,8 +244,11 @@ class BufferedRequest:
         self._middleware = middleware
         self.head = head
         self.body = body
-        self.request_id = request_id_of(head.headers)
-        self.trace = None if TRACING.recorder is None else trace_of(head)
+        self.trace: RequestTrace | None = None
+        if TRACING.recorder is None:
+            self.request_id = request_id_of(head.headers)
+        else:
+            self.request_id, self.trace = begun(head)
 
     def on_disconnect(self, leave: Callable[[], None]) -> None:
         """See `web.fast_handler.BufferedRequest`."""
