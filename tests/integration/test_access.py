@@ -1,6 +1,7 @@
 """Every path names the scope that it needs: default deny, 401 and 403, the same bytes on both ways of a POST."""
 
 import asyncio
+import re
 from typing import Any
 
 import pytest
@@ -80,6 +81,17 @@ async def test_a_principal_reaches_what_its_scopes_say_and_nothing_else(app: Mid
                     assert body.keys() == {"success", "event", "errors", "error"}
                     assert (b"www-authenticate" in headers) == (status in (401, 403))
                     assert not ran
+
+
+async def test_a_percent_sign_that_encodes_nothing_reaches_no_path(app: Middleware) -> None:
+    templates = sorted(path for path in templates_of(app) if "{" in path)
+    ran = recorded(app)
+    app.policies = (OpenDoor("default"), check_access)
+    for template in templates:
+        for method in METHODS:
+            status, _, body = await ask(app, method, re.sub(r"\{.*?\}", "%zz", template))
+            assert (status, "%25" in str(body["error"])) == (400, True), (method, template)
+    assert not ran
 
 
 async def test_what_was_not_declared_is_closed_to_all_but_who_may_do_everything() -> None:

@@ -18,6 +18,7 @@ from tests.conftest import Footfall
 from tests.drivers.privacy import privacy
 from tests.drivers.rebuilding import OLD, wait_until_done
 from tests.drivers.sealed import KeyStoreOfTest
+from tests.hostile import asked
 from tests.patience import PATIENCE
 from tests.producing import Raw, an_event, produce, read_topic, sql, start_projector
 
@@ -34,6 +35,15 @@ def test_a_request_names_one_user_in_utf_8_and_nothing_else(footfall: Footfall) 
             assert (answer.status_code, len(answer.json()["errors"])) == (400, 1), query
         assert client.delete("/users/alice?tenant=globex").status_code == 400
         assert client.delete("/users/M%FCller").status_code == 400
+        for target in (
+            "/users/%zz",
+            "/users/100%",
+            "/users/a%2",
+            "/users/%C3%BZ",
+            "/users?userId=%zz",
+            "/users?userId=100%",
+        ):
+            assert delete(front.url, target) == 400, target
         assert read_topic(footfall) == []
         assert client.delete(f"/users?userId={quote('Müller + Söhne')}").status_code == 202
         longest = "ф" * 256  # 1,536 characters in the path
@@ -42,6 +52,11 @@ def test_a_request_names_one_user_in_utf_8_and_nothing_else(footfall: Footfall) 
         assert client.delete(f"/users?userId={quote(longest)}x").status_code == 400
     erased = {json.loads(record.value or b"")["userId"] for record in read_topic(footfall)}
     assert erased == {"Müller + Söhne", longest}
+
+
+def delete(url: str, target: str) -> int:
+    """The status of a request whose target is sent as it is: httpx would mend it."""
+    return asked(url, f"DELETE {target} HTTP/1.1\r\nHost: here\r\n\r\n".encode()).status
 
 
 def test_a_command_refuses_what_no_tenant_is_and_a_role_without_the_rights(footfall: Footfall) -> None:

@@ -8,7 +8,7 @@ from web.asgi import App, Message, Receive, Scope, Send, respond
 from web.hot_routes import RawRoutes
 from web.middleware import JSON, Middleware
 from web.policies.decisions import ADMIT, Decision
-from web.policies.request_head import RequestHead, canonical
+from web.policies.request_head import RequestHead, canonical, is_soundly_escaped
 
 # As sent, the canonical path, and the route that gets it.
 PATHS = [
@@ -63,6 +63,24 @@ async def test_the_policies_see_the_path_that_is_routed(sent: bytes, path: str, 
 @pytest.mark.parametrize("path", [path for _, path, _ in PATHS])
 def test_a_canonical_path_is_its_own_spelling(path: str) -> None:
     assert canonical(path.encode()) == path
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "query", "is_sound"),
+    [
+        ("GET", b"/of/a%2Fb/list", b"userId=100%25&x=%aF", True),
+        ("DELETE", b"/users/%zz", b"", False),
+        ("DELETE", b"/users/100%", b"", False),
+        ("GET", b"/of/%2/list", b"", False),
+        ("POST", b"/of/%+1/list", b"", False),
+        ("GET", b"/of/ann/list", b"userId=%zz", False),
+        ("HEAD", b"/of/ann/list", b"userId=100%", False),
+        ("POST", b"/of/ann/list", b"what=100%", True),  # a command ignores its query
+    ],
+)
+def test_a_percent_sign_begins_an_encoding(method: str, path: bytes, query: bytes, is_sound: bool) -> None:
+    head = RequestHead(method, canonical(path), path, query, [], None, "http")
+    assert is_soundly_escaped(head) is is_sound
 
 
 def scope_of(raw_path: bytes) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""The policy behind identity: whether the principal may ask for this path. What was not declared is closed."""
+"""The policy behind identity: whether the principal may ask for this path. What was not declared is closed.
+
+Whoever may is refused a target that names nothing clearly.
+"""
 
 from telemetry.metrics import ACCESS_REFUSED
 from telemetry.undone import UNDONE, Undone
@@ -6,11 +9,14 @@ from web.access import ACCESS, PUBLIC, needed_for
 from web.policies.decisions import ADMIT, Decision, Refuse
 from web.policies.identity import NOBODY, unauthenticated
 from web.policies.principal import AccessScope, Principal
-from web.policies.request_head import RequestHead
+from web.policies.request_head import RequestHead, is_soundly_escaped
 
 EVERY_SCOPE = frozenset(AccessScope)
 NO_CREDENTIALS = unauthenticated("Credentials are needed here: send `Authorization: Bearer <key>`.")
 NOT_THERE = Refuse(404, "Not found")
+BROKEN_ESCAPE = Refuse(
+    400, "A percent sign in the address begins no percent-encoding. The sign itself is written `%25`."
+)
 
 
 def forbidden(scope: AccessScope) -> Refuse:
@@ -31,7 +37,7 @@ def check_access(head: RequestHead) -> Decision:
     needed = ACCESS.get(head.path) or needed_for(head.path)
     principal: Principal = head.facts[Principal]
     if needed is PUBLIC or needed in principal.scopes:
-        return ADMIT
+        return ADMIT if is_soundly_escaped(head) else BROKEN_ESCAPE
     if needed is AccessScope.PRIVACY and head.method == "DELETE" and principal is not NOBODY:
         note_refused_erasure(principal)
     return refusal(principal, needed)

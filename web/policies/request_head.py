@@ -13,6 +13,7 @@ Fact = TypeVar("Fact")
 
 ANY_PATH = b"*"  # the target of `OPTIONS *`
 _is_canonical = re.compile(rb"(?:/[A-Za-z0-9._~-]+)+|/").fullmatch
+_broken_escape = re.compile(rb"%(?![0-9A-Fa-f]{2})").search
 
 
 class RequestHead(msgspec.Struct, eq=False, gc=False):
@@ -61,3 +62,14 @@ def canonical(raw_path: bytes) -> str:
     if raw_path == ANY_PATH:
         return "*"
     return "/" + "/".join([quote(unquote_to_bytes(part), safe="") for part in raw_path.split(b"/") if part])
+
+
+def is_soundly_escaped(head: RequestHead) -> bool:
+    """Whether each percent sign of the target begins a percent-encoding (RFC 3986, 2.1); `/users/%zz` names nobody.
+
+    Decoders let such a sign stand for itself, so a mistake of a client would be somebody else's name. The query of a
+    POST is not looked at: a command ignores it.
+    """
+    if b"%" not in head.raw_path and b"%" not in head.query:
+        return True
+    return not (_broken_escape(head.raw_path) or (head.method != "POST" and _broken_escape(head.query)))
