@@ -48,11 +48,26 @@ class SessionName(msgspec.Struct, frozen=True):
     name: str
 
 
+class Known(msgspec.Struct, frozen=True):
+    """A session as its page shows it. `name`: of the session there, which opens nothing; times: seconds ago."""
+
+    name: str
+    subject: str
+    address: str
+    began: float
+    used: float
+    ends_in: float
+    is_this: bool
+
+
 class _Session(msgspec.Struct):
     credentials: bytes
     cookie: str  # the only cookie that may show it
     began: float
     used: float
+    subject: str
+    address: str  # of the browser, as it was at the sign-in
+    shown_as: str
 
 
 class Sessions:
@@ -111,13 +126,13 @@ class Sessions:
         name = cookie_of(head)
         return name != "" and name not in self._known
 
-    def open(self, credentials: str, *, cookie: str = COOKIE) -> str:
-        """Begins a session, which only this cookie shows; returns the cookie's value."""
+    def open(self, credentials: str, *, cookie: str = COOKIE, subject: str = "", address: str = "") -> str:
+        """Begins a session of a subject, which only this cookie shows; returns the cookie's value."""
         name, shown, now = secrets.token_urlsafe(32), credentials.encode(), time.monotonic()
         of_one = [known for known, session in self._known.items() if session.credentials == shown]
         for too_many in of_one[: max(0, len(of_one) - MOST_OF_ONE + 1)]:
             self.close(too_many)
-        self._known[name] = _Session(shown, cookie, now, now)
+        self._known[name] = _Session(shown, cookie, now, now, subject, address, secrets.token_hex(8))
         while len(self._known) > MOST:
             self._known.popitem(last=False)
         return name
@@ -125,6 +140,29 @@ class Sessions:
     def close(self, name: str) -> None:
         """Ends a session."""
         self._known.pop(name, None)
+
+    def known(self, head: RequestHead, subject: str | None) -> list[Known]:
+        """The sessions of a subject, or of everybody (None); the one used last comes first."""
+        mine, now, found = cookie_of(head), time.monotonic(), []
+        for name in reversed(list(self._known)):
+            session = self._current(name)
+            if session is not None and subject in (None, session.subject):
+                began, used = now - session.began, now - session.used
+                left = min(LASTS - used, LONGEST - began)
+                told = (session.shown_as, session.subject, session.address, began, used, left, name == mine)
+                found.append(Known(*told))
+        return found
+
+    def end(self, shown_as: str, subject: str | None) -> str | None:
+        """Ends a session by the name that its page shows, if it is of this subject; None: whose it is does not matter.
+
+        Returns whose it was; None: there is none.
+        """
+        for name, session in self._known.items():
+            if session.shown_as == shown_as and subject in (None, session.subject):
+                self.close(name)
+                return session.subject
+        return None
 
     def token(self, head: RequestHead) -> str:
         """What a form must bring back: it is bound to the session, and to this process, whose mark it begins with."""
@@ -171,8 +209,9 @@ def led_to_the_form(head: RequestHead) -> Decision:
 
 
 def with_credentials(head: RequestHead, credentials: bytes) -> RequestHead:
-    """The head as a program would have sent it."""
-    headers = [*head.headers, (b"authorization", b"Bearer " + credentials)]
+    """The head as a program with these credentials would have sent it."""
+    others = [each for each in head.headers if each[0] != b"authorization"]
+    headers = [*others, (b"authorization", b"Bearer " + credentials)]
     return msgspec.structs.replace(head, headers=headers, facts=dict(head.facts))
 
 

@@ -72,6 +72,8 @@ ACCESS: Mapping[str, Needed] = {
     "/console/activity": READ,
     "/console/retention": READ,
     "/console/settings": OPERATOR,
+    "/console/sessions": READ,  # one's own; operators see and end all
+    "/console/sessions/end": READ,
     "/console/jobs": OPERATOR,
     "/console/sign-in": PUBLIC,
     "/console/sign-out": PUBLIC,

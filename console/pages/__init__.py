@@ -8,6 +8,7 @@ from console.pages.in_force import SETTINGS_ROUTES
 from console.pages.jobs import JOB_ROUTES
 from console.pages.overview import OVERVIEW_ROUTES
 from console.pages.retention import RETENTION_ROUTES
+from console.pages.sessions import SESSION_ROUTES
 from console.pages.signing_in import SIGN_IN_ROUTES
 
 ROUTES = (
@@ -15,6 +16,7 @@ ROUTES = (
     *DEAD_LETTER_ROUTES,
     *JOB_ROUTES,
     *SIGN_IN_ROUTES,
+    *SESSION_ROUTES,
     *GENERATION_ROUTES,
     *FIND_ROUTES,
     *ACTIVITY_ROUTES,

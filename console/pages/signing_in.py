@@ -44,7 +44,9 @@ async def sign_in(request: AnyRequest, console: TheConsole) -> Response[bytes]:
     is_secure = is_https(asking.head.scheme, dict(asking.head.headers))
     cookie, secure = (SECURE_COOKIE, "; Secure") if is_secure else (COOKIE, "")
     console.sessions.close(cookie_of(asking.head))
-    name = console.sessions.open(key, cookie=cookie)
+    client = asking.head.client
+    address = client[0] if client is not None else ""
+    name = console.sessions.open(key, cookie=cookie, subject=owner.subject, address=address)
     get_logger("console").info("signed_in", subject=owner.subject)
     answer = to("/console")
     answer.headers["set-cookie"] = f"{cookie}={name}; Path=/; HttpOnly; SameSite=Strict{secure}"
@@ -78,8 +80,13 @@ async def admitted(sessions: Sessions, head: RequestHead, key: str) -> Principal
 
 
 def is_https(scheme: str, headers: dict[bytes, bytes]) -> bool:
-    """Whether the browser speaks TLS, to us or to a proxy. Whoever lies here only harms their own cookie."""
-    return scheme == "https" or headers.get(b"origin", b"").startswith(b"https://")
+    """Whether the browser speaks TLS, to us or to a proxy. Whoever lies here only harms their own cookie.
+
+    A form may come without `Origin`, of an old browser; a proxy may say nothing, and the page's address does.
+    """
+    by_proxy = headers.get(b"x-forwarded-proto", b"").partition(b",")[0].strip()
+    pages = (headers.get(b"origin", b""), headers.get(b"referer", b""))
+    return scheme == "https" or by_proxy == b"https" or any(page.startswith(b"https://") for page in pages)
 
 
 SIGN_IN_ROUTES = (sign_in_page, sign_in, sign_out)

@@ -45,6 +45,27 @@ async def test_a_cookie_is_kept_from_scripts_other_sites_and_plain_connections(
 
 
 @pytest.mark.parametrize(
+    ("says", "is_secure"),
+    [
+        ({"X-Forwarded-Proto": "https"}, True),
+        ({"X-Forwarded-Proto": "https, http"}, True),
+        ({"X-Forwarded-Proto": "http"}, False),
+        ({"Referer": "https://console.test/console/sign-in"}, True),
+        ({"Referer": "http://console.test/console/sign-in"}, False),
+        ({}, False),
+    ],
+)
+async def test_behind_a_proxy_that_ends_tls_a_cookie_is_secure_also_without_an_origin(
+    app: Middleware, says: dict[str, str], is_secure: bool
+) -> None:
+    with browser(app) as client:
+        client.headers.update(says)
+        answer = await signed_in(client)
+        [cookie] = SimpleCookie(answer.headers["set-cookie"]).values()
+        assert (cookie.key, bool(cookie["secure"])) == (SECURE_COOKIE if is_secure else COOKIE, is_secure)
+
+
+@pytest.mark.parametrize(
     ("path", "media_type"),
     [
         (SIGN_IN, "text/html"),
