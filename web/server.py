@@ -25,7 +25,7 @@ from web.protocol.bounded_http import LOOK_INTERVAL, BoundedHttp
 from web.protocol.connection_places import ConnectionPlaces, Place, close_overdue
 from web.protocol.fast_path import FastHttp
 from web.protocol.known_uvicorn import require_known_uvicorn
-from web.protocol.refusals import Refusals
+from web.protocol.refusals import PLAIN_TO_TLS, Refusals, refused
 from web.transport.certificate import ServerCertificate
 from web.transport.open_files import connections_allowed
 from web.transport.transport import PLAIN, Transport
@@ -118,6 +118,8 @@ def server_of(
             ssl_context_factory=None if certificate is None else lambda _config, _usual: certificate.context,
         )
     )
+    if certificate is not None:
+        certificate.context.answer_in_plain = lambda: refused(PLAIN_TO_TLS, None, "http")
     server.certificate = certificate
     return server
 

@@ -15,7 +15,7 @@ from web.policies.limits.limit_side import limit_side
 def run_command_side(port: int | None) -> int:
     """Serves the command side until SIGTERM or SIGINT."""
     settings = load_settings(CommandSettings, port=port)
-    door, transport = load_identity(settings.host), load_transport()
+    door, transport = load_identity(settings.host), load_transport(settings.host)
     catalogue = load_catalogue(settings.event_types_file)
     sealing = load_sealing(catalogue, settings.startup_timeout_ms)
     configure_logs(settings.log_level, PERSONAL_FIELDS | catalogue.personal_fields)

@@ -25,7 +25,7 @@ def run_console(port: int | None) -> int:
     """Serves the console until SIGTERM or SIGINT."""
     settings = load_settings(ConsoleSettings, port=port)
     os.environ.pop("FOOTFALL_ACTOR", None)  # who acts is whoever is signed in
-    door, transport = load_identity(settings.host, LOOKING_ON), load_transport()
+    door, transport = load_identity(settings.host, LOOKING_ON), load_transport(settings.host)
     catalogue = load_catalogue(settings.event_types_file)
     configure_logs(settings.log_level, PERSONAL_FIELDS | catalogue.personal_fields)
     require_own_sessions(settings.database_url.get_secret_value(), settings.operator_database_url.get_secret_value())

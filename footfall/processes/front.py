@@ -43,7 +43,7 @@ def front_settings(port: int | None) -> FrontSettings:
 def run_front(port: int | None) -> int:
     """Serves both sides until SIGTERM or SIGINT, on one port, as the original Express API did."""
     settings = front_settings(port)
-    door, transport = load_identity(settings.host), load_transport()
+    door, transport = load_identity(settings.host), load_transport(settings.host)
     catalogue = load_catalogue(settings.event_types_file)
     sealing = load_sealing(catalogue, settings.startup_timeout_ms)
     configure_logs(settings.log_level, PERSONAL_FIELDS | catalogue.personal_fields)

@@ -38,7 +38,7 @@ def run_projector_process(port: int | None) -> int:
         0 after a signal, `EXIT_STUCK` if the watchdog ended it, 1 after any other error.
     """
     settings = load_settings(ProjectorSettings, projector_port=port)
-    door, transport = load_identity(settings.projector_host), load_transport()
+    door, transport = load_identity(settings.projector_host), load_transport(settings.projector_host)
     failpoints.arm(os.environ)
     catalogue = load_catalogue(settings.event_types_file)
     keys = load_keys()

@@ -15,7 +15,7 @@ from web.policies.limits.limit_side import limit_side
 def run_query_side(port: int | None) -> int:
     """Serves the query side until SIGTERM or SIGINT."""
     settings = load_settings(QuerySettings, port=port)
-    door, transport = load_identity(settings.host), load_transport()
+    door, transport = load_identity(settings.host), load_transport(settings.host)
     catalogue = load_catalogue(settings.event_types_file)
     configure_logs(settings.log_level, PERSONAL_FIELDS | catalogue.personal_fields)
     require_own_sessions(settings.database_url.get_secret_value(), settings.replica_database_url.get_secret_value())

@@ -27,7 +27,7 @@ def run_sink_process(kind: str, settings: SinkSettings, port: int | None, *, ane
     """
     name = schema_of(kind, settings)
     address = settings.projector_host, settings.sink_port if port is None else port
-    door, transport = load_identity(settings.projector_host), load_transport()
+    door, transport = load_identity(settings.projector_host), load_transport(settings.projector_host)
     failpoints.arm(os.environ)
     catalogue = load_catalogue(settings.event_types_file)
     configure_logs(settings.log_level, PERSONAL_FIELDS | catalogue.personal_fields)

@@ -22,6 +22,7 @@ from query_side.settings import QuerySettings
 from sinks.settings import SinkSettings
 from tests.architecture.repository import ROOMS, ROOT
 from tests.patience import PATIENCE
+from web.transport.settings import TlsSettings
 
 COMPOSE = ROOT / "compose.yaml"
 SERVICES: dict[str, dict[str, Any]] = YAML(typ="safe").load(COMPOSE)["services"]
@@ -48,6 +49,19 @@ def test_with_keys_every_process_asks_for_them_and_can_read_their_register() -> 
         assert service["environment"]["AUTH"] == "keys"
         networks = service.get("networks", SERVICES[name]["networks"])
         assert set(networks) & set(SERVICES["kafka"]["networks"]), "the register is a topic"
+
+
+def test_tls_at_the_front_adds_a_port_and_leaves_the_plain_one_on_this_machine() -> None:
+    check = Path(sys.executable).with_name("check-jsonschema")
+    command = [str(check), "--builtin-schema", "vendor.compose-spec", str(ROOT / "deploy" / "tls.yaml")]
+    subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE)
+    added = YAML(typ="safe").load(ROOT / "deploy" / "tls.yaml")["services"]
+    assert added.keys() == {"nginx"}
+    [port] = added["nginx"]["ports"]
+    assert port.endswith(":3443")
+    assert "listen 3443 ssl;" in (ROOT / "deploy" / "nginx-tls.conf").read_text()
+    assert all(volume.endswith(":ro") for volume in added["nginx"]["volumes"])
+    assert SERVICES["nginx"]["ports"] == ["${PUBLIC_ADDRESS:-127.0.0.1}:${PUBLIC_PORT:-3000}:3000"]
 
 
 def test_compose_file_has_the_whole_service() -> None:
@@ -170,7 +184,8 @@ def test_the_query_sides_role_is_bounded_alike_wherever_it_is_made() -> None:
 )
 def test_a_process_is_given_only_settings_that_it_reads(name: str, settings: type[BaseSettings]) -> None:
     given = SERVICES[name]["environment"].keys() - {"ENVIRONMENT"}
-    assert given <= {field.upper() for kind in (settings, IdentitySettings) for field in kind.model_fields}
+    of_every_process = (IdentitySettings, TlsSettings)
+    assert given <= {field.upper() for kind in (settings, *of_every_process) for field in kind.model_fields}
 
 
 def test_every_password_can_be_generated() -> None:

@@ -3,21 +3,27 @@
 import json
 import re
 import socket
+import ssl
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import trustme
 
 from contracts.erasure import erasure_of
 from tests.conftest import Footfall
 from tests.drivers.nginx import nginx_before
+from tests.drivers.tls import client
 from tests.hostile import connected, send
 from tests.patience import PATIENCE
+from tests.ports import free_port
 from tests.processes import Process
 from tests.producing import read_topic, start_projector
 from web.protocol.secure_headers import POLICY, SECURE_HEADERS
 
+JSON = {"content-type": "application/json"}
 COMMAND = b'{"userId":"user-1","eventType":"LOGIN"}'
 ENVELOPE = {"success", "event", "errors", "error"}
 OWN_ANSWERS = {  # what is sent, and the status that it must have
@@ -144,6 +150,31 @@ def test_an_erasure_reaches_the_command_side_with_the_user_as_it_was_sent(
     assert (answer.status_code, len(answer.json()["erasure"]["positions"])) == (202, 6)
     [user] = {erasure.user_id for erasure in map(erasure_of, values_of(shared_footfall)) if erasure is not None}
     assert user == "a/b"
+
+
+def test_tls_ends_at_nginx_which_tells_browsers_to_stay_there(front: Process, tmp_path: Path) -> None:
+    authority = trustme.CA()
+    issued = authority.issue_cert("localhost")
+    (tmp_path / "fullchain.pem").write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
+    issued.private_key_pem.write_to_path(tmp_path / "key.pem")
+    port = free_port()
+    with nginx_before(front.url, tmp_path, (port, tmp_path)) as plain, client(authority) as https:
+        url = f"https://localhost:{port}"
+        for path, status in (("/events/processed", 200), ("/health/front", 200), ("/metrics", 404), ("/nowhere", 404)):
+            answer = https.get(f"{url}{path}")
+            found = [value for name, value in answer.headers.multi_items() if name == "strict-transport-security"]
+            assert (answer.status_code, found) == (status, ["max-age=31536000"]), path
+            assert "strict-transport-security" not in httpx.get(f"{plain}{path}").headers, path
+        assert https.post(f"{url}/events/generate", content=COMMAND, headers=JSON).status_code == 201
+        with connected(f"http://127.0.0.1:{port}") as connection:
+            send(connection, b"GET /events/processed HTTP/1.1\r\nHost: here\r\n\r\n")
+            assert connection.recv(65_536).startswith(b"HTTP/1.1 400 ")
+        context = ssl.create_default_context()
+        authority.configure_trust(context)
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        context.set_ciphers("ECDHE+AES+SHA256:!AESGCM")
+        with socket.create_connection(("127.0.0.1", port), PATIENCE) as weak, pytest.raises(ssl.SSLError):
+            context.wrap_socket(weak, server_hostname="localhost")
 
 
 def test_a_side_that_is_away_is_503_in_the_envelope(front: Process, nginx: str) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ import trustme
 from pydantic import ValidationError
 
 from contracts.event import DEFAULT_TENANT
+from footfall.processes.transport import load_transport
 from tests.drivers.tls import client, raw, served_by_tls, write
 from tests.patience import PATIENCE
 from tests.processes import wait_until
@@ -27,7 +29,7 @@ from web.policies.request_head import RequestHead
 from web.transport.certificate import ServerCertificate
 from web.transport.peer import PeerCertificate
 from web.transport.settings import TlsSettings
-from web.transport.transport import Transport
+from web.transport.transport import PLAIN, Transport
 
 FAST = "/fast"
 WHOLE = b"POST /fast HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n\r\n{}"
@@ -96,11 +98,69 @@ def test_both_ways_of_a_request_work_over_tls_and_every_answer_keeps_browsers_at
         answers = [https.get(f"{url}/refused"), https.post(url + FAST), https.get(f"{url}/health")]
         assert [answer.headers["strict-transport-security"] for answer in answers] == ["max-age=1000"] * 3
         assert "days" in https.get(f"{url}/health/ready").json()["dependencies"]["certificate"]["detail"]
-        with pytest.raises(httpx.TransportError):
-            httpx.get(f"http://localhost:{recorded.port}/other", timeout=PATIENCE)
         garbage = raw(authority, recorded.port, b"GARBAGE\r\n\r\n")
         assert garbage.startswith(b"HTTP/1.1 400 ")
         assert b"\r\nstrict-transport-security: max-age=1000\r\n" in garbage
+
+
+def test_names_below_are_told_to_stay_at_tls_if_the_operator_says_so(
+    authority: trustme.CA, settings: Callable[..., TlsSettings]
+) -> None:
+    for subdomains, expected in ((False, "max-age=31536000"), (True, "max-age=31536000; includeSubDomains")):
+        given = settings(tls_hsts_subdomains=subdomains)
+        transport = Transport(given.certificate(), given.tls_hsts_seconds, given.tls_hsts_subdomains)
+        with served(transport) as recorded, client(authority) as https:
+            answer = https.get(f"https://localhost:{recorded.port}/other")
+            assert answer.headers["strict-transport-security"] == expected
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "CONNECT"])
+def test_plain_http_is_answered_and_reaches_nothing(settings: Callable[..., TlsSettings], method: str) -> None:
+    with served(Transport(settings().certificate(), 1_000)) as recorded:
+        with socket.create_connection(("127.0.0.1", recorded.port), PATIENCE) as plain:
+            plain.sendall(f"{method} /other HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
+            head, _, body = until_closed(plain).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 400 ")
+        assert b"connection: close" in head
+        assert b"strict-transport-security" not in head, "nobody may be told so in plain (RFC 6797, 7.2)"
+        assert json.loads(body)["error"] == "This port speaks TLS: ask by https."
+        with socket.create_connection(("127.0.0.1", recorded.port), PATIENCE) as nonsense:
+            nonsense.sendall(b"nonsense\r\n\r\n")
+            assert b"HTTP" not in until_closed(nonsense)
+        assert recorded.seen == []
+
+
+def until_closed(connection: socket.socket) -> bytes:
+    """What comes until the client, which has its answer, closes; at most until it is closed."""
+    found = b""
+    with contextlib.suppress(ConnectionError):
+        while chunk := connection.recv(65_536):
+            found += chunk
+            if found.endswith(b"}"):
+                break
+    return found
+
+
+def test_production_listens_in_the_clear_only_here_or_if_it_is_said(
+    settings: Callable[..., TlsSettings], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ENVIRONMENT", "production")
+    for host in ("127.0.0.1", "::1", "localhost"):
+        assert load_transport(host) is PLAIN
+    for host in ("::", "0.0.0.0", "10.0.0.7"):  # noqa: S104 - nobody listens
+        with pytest.raises(SystemExit, match="1"):
+            load_transport(host)
+        assert f"in the clear to {host}. Set it;" in capsys.readouterr().err
+    monkeypatch.setenv("HTTP_ALLOW_PLAINTEXT", "true")
+    assert load_transport("::") is PLAIN
+    monkeypatch.delenv("HTTP_ALLOW_PLAINTEXT")
+    monkeypatch.setenv("TLS_CERTIFICATE_FILE", str(settings().tls_certificate_file))
+    monkeypatch.setenv("TLS_HSTS_SUBDOMAINS", "true")
+    found = load_transport("::")
+    assert (found.certificate is None, found.hsts_subdomains) == (False, True)
+    monkeypatch.setenv("ENVIRONMENT", "development")
+    monkeypatch.delenv("TLS_CERTIFICATE_FILE")
+    assert load_transport("::") is PLAIN
 
 
 def test_old_versions_of_tls_are_refused(authority: trustme.CA, settings: Callable[..., TlsSettings]) -> None:

@@ -23,6 +23,7 @@ AnswerTo = Callable[[Refusal, Client, str], bytes]  # with the scheme of the con
 MALFORMED = (400, "The request is not valid HTTP/1.1.")
 TOO_SLOW = (408, "The request's head took too long to arrive.")
 CROWDED = (503, "Too many connections are open. Nothing was recorded; try again shortly.")
+PLAIN_TO_TLS = (400, "This port speaks TLS: ask by https.")
 CLOSE = (b"connection", b"close")
 NO_METHOD = ""  # of the head that those policies see
 

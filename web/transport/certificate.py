@@ -14,6 +14,7 @@ from telemetry.metrics import CERTIFICATE_END
 
 SOON = timedelta(days=14)  # before its end, health says that a certificate should be renewed
 LARGEST = 1_048_576  # bytes of a file
+PLAIN_HTTP = ("HTTP_REQUEST", "HTTPS_PROXY_REQUEST")  # how OpenSSL calls what is no TLS: a request, and a CONNECT
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"  # of TLS 1.2: forward secrecy and authenticated encryption, as all of TLS 1.3
 
 
@@ -21,14 +22,37 @@ class CertificateError(ValueError):
     """Certificate and key cannot be used. The text names the files and holds no secret."""
 
 
+class AnsweringInPlain(ssl.SSLObject):
+    """A connection that answers a client that speaks plain HTTP here, instead of leaving it without a word."""
+
+    answer: Callable[[], bytes]
+    to_client: ssl.MemoryBIO
+    _answered = False
+
+    def do_handshake(self) -> None:
+        """As `ssl.SSLObject`. Plain HTTP is answered; whatever comes behind it ends the connection."""
+        try:
+            super().do_handshake()
+        except ssl.SSLError as error:
+            if error.reason not in PLAIN_HTTP or self._answered:
+                raise
+            self._answered = True
+            self.to_client.write(self.answer())
+            raise ssl.SSLWantReadError from None  # whoever shakes hands sends what is written, and waits
+
+
 class CurrentContext(ssl.SSLContext):
     """What a server keeps for all its life: each connection is wrapped by the context that holds now."""
 
     current: ssl.SSLContext
+    answer_in_plain: Callable[[], bytes] = staticmethod(lambda: b"")  # what plain HTTP is answered, as it is sent
 
-    def wrap_bio(self, *args: Any, **options: Any) -> ssl.SSLObject:
+    def wrap_bio(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *args: Any, **options: Any) -> ssl.SSLObject:
         """As `ssl.SSLContext`."""
-        return self.current.wrap_bio(*args, **options)
+        found = self.current.wrap_bio(incoming, outgoing, *args, **options)
+        assert isinstance(found, AnsweringInPlain)
+        found.answer, found.to_client = self.answer_in_plain, outgoing
+        return found
 
 
 class ServerCertificate:
@@ -91,6 +115,7 @@ class ServerCertificate:
 
     def _fresh_context(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.sslobject_class = AnsweringInPlain
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
         context.set_ciphers(CIPHERS)

@@ -39,6 +39,16 @@ class TlsSettings(BaseSettings):
         description="How long browsers use HTTPS only (Strict-Transport-Security), seconds; 0: they are not told.",
     )
 
+    tls_hsts_subdomains: bool = Field(
+        default=False,
+        description="Whether browsers use HTTPS only for all names below the host's, too (includeSubDomains).",
+    )
+    http_allow_plaintext: bool = Field(
+        default=False,
+        description="Whether ENVIRONMENT=production may listen without TLS beyond loopback: behind a proxy that ends "
+        "TLS, in a network that nobody else can listen to.",
+    )
+
     @model_validator(mode="after")
     def _usable(self) -> Self:
         if self.tls_certificate_file is None:

@@ -10,14 +10,20 @@ from web.transport.certificate import ServerCertificate
 
 
 class Transport(msgspec.Struct, frozen=True):
-    """`certificate` None: plain HTTP. `hsts_seconds`: how long browsers use HTTPS only; 0: they are not told."""
+    """`certificate` None: plain HTTP. `hsts_seconds`: how long browsers use HTTPS only; 0: they are not told.
+
+    `hsts_subdomains`: whether for all names below the host's, too.
+    """
 
     certificate: ServerCertificate | None = None
     hsts_seconds: int = 0
+    hsts_subdomains: bool = False
 
     def policies(self) -> Sequence[RequestPolicy]:
         """Returns what comes before every other policy, so that refusals have the header, too."""
-        return [] if self.certificate is None or not self.hsts_seconds else [strict_transport(self.hsts_seconds)]
+        if self.certificate is None or not self.hsts_seconds:
+            return []
+        return [strict_transport(self.hsts_seconds, subdomains=self.hsts_subdomains)]
 
     def probes(self) -> Mapping[str, Probe]:
         """Returns the probe of the certificate."""
@@ -27,7 +33,8 @@ class Transport(msgspec.Struct, frozen=True):
 PLAIN = Transport()
 
 
-def strict_transport(seconds: int) -> RequestPolicy:
+def strict_transport(seconds: int, *, subdomains: bool) -> RequestPolicy:
     """Adds Strict-Transport-Security (RFC 6797) to every answer."""
-    admitted = Admit(headers=((b"strict-transport-security", f"max-age={seconds}".encode()),))
+    value = f"max-age={seconds}" + ("; includeSubDomains" if subdomains else "")
+    admitted = Admit(headers=((b"strict-transport-security", value.encode()),))
     return lambda _head: admitted
