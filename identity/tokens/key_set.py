@@ -9,11 +9,11 @@ from joserfc.errors import JoseError, SecurityWarning
 from joserfc.jwk import ECKey, Key, OKPKey, RSAKey
 from joserfc.jws import JWSRegistry
 
-from identity.tokens.settings import ALGORITHMS
+from identity.tokens.settings import ALGORITHMS, RSA_BITS
 from identity.tokens.strict_json import decode_object
 
 MAX_KEYS = 64
-RSA_BITS = range(2048, 8193)
+MOST_RSA_BITS = 8192
 MAX_RSA_EXPONENT = 1 << 32  # a larger one only costs time
 _KINDS: Mapping[str, type[Key]] = {"RSA": RSAKey, "EC": ECKey, "OKP": OKPKey}
 
@@ -55,11 +55,11 @@ class KeySet:
             return False
 
 
-def read_key_set(text: bytes, algorithms: Collection[str]) -> KeySet:
+def read_key_set(text: bytes, algorithms: Collection[str], rsa_bits: int = RSA_BITS) -> KeySet:
     """Reads a JWK Set. Raises ValueError for what is none, and for one without a key that could be used.
 
-    Keys that are private, symmetric, weak, for encryption or for an algorithm that is not accepted are left out. So are
-    two keys of one name for one algorithm: nobody could tell them apart.
+    Keys that are private, symmetric, weak (RSA: shorter than `rsa_bits`), for encryption or for an algorithm that is
+    not accepted are left out. So are two keys of one name for one algorithm: nobody could tell them apart.
     """
     listed = decode_object(text).get("keys")
     if not isinstance(listed, list) or len(listed) > MAX_KEYS:
@@ -68,7 +68,7 @@ def read_key_set(text: bytes, algorithms: Collection[str]) -> KeySet:
     twice: set[tuple[str, str]] = set()
     unusable = 0
     for entry in listed:
-        found = dict(_uses(entry, algorithms))
+        found = dict(_uses(entry, algorithms, rsa_bits))
         unusable += not found
         twice |= usable.keys() & found.keys()
         usable |= found
@@ -78,7 +78,9 @@ def read_key_set(text: bytes, algorithms: Collection[str]) -> KeySet:
     return KeySet(sound, unusable + len(twice))
 
 
-def _uses(entry: object, algorithms: Collection[str]) -> list[tuple[tuple[str, str], tuple[Algorithm, Key]]]:
+def _uses(
+    entry: object, algorithms: Collection[str], rsa_bits: int
+) -> list[tuple[tuple[str, str], tuple[Algorithm, Key]]]:
     if not isinstance(entry, dict) or not isinstance(entry.get("kid"), str) or "d" in entry or "k" in entry:
         return []
     kind, operations = _KINDS.get(str(entry.get("kty"))), entry.get("key_ops", ["verify"])
@@ -88,12 +90,12 @@ def _uses(entry: object, algorithms: Collection[str]) -> list[tuple[tuple[str, s
         with warnings.catch_warnings():  # of a key that is weak, which `_suits` leaves out
             warnings.simplefilter("ignore", SecurityWarning)
             key: Key = kind.import_key(entry)
-        return [((entry["kid"], name), (verifier(name), key)) for name in algorithms if _suits(name, key)]
+        return [((entry["kid"], name), (verifier(name), key)) for name in algorithms if _suits(name, key, rsa_bits)]
     except (ValueError, TypeError, KeyError, JoseError):
         return []
 
 
-def _suits(name: str, key: Key) -> bool:
+def _suits(name: str, key: Key, rsa_bits: int) -> bool:
     try:
         verifier(name).check_key(key)
     except JoseError:
@@ -102,7 +104,7 @@ def _suits(name: str, key: Key) -> bool:
         return key.curve_name == "Ed25519"
     if isinstance(key, RSAKey):
         public = key.public_key
-        return public.key_size in RSA_BITS and public.public_numbers().e < MAX_RSA_EXPONENT
+        return rsa_bits <= public.key_size <= MOST_RSA_BITS and public.public_numbers().e < MAX_RSA_EXPONENT
     return True
 
 

@@ -9,6 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from brokers.settings import LOOPBACK, FileSetting
 
 ALGORITHMS = ("RS256", "PS256", "ES256", "EdDSA", "Ed25519")  # the last two are one: RFC 9864 renamed it
+RSA_BITS = 2_048  # at least; NIST SP 800-57 takes 3,072 for as strong as AES-128
 
 
 class TokenSettings(BaseSettings):
@@ -26,6 +27,12 @@ class TokenSettings(BaseSettings):
     oidc_algorithms: str = Field(
         default="RS256,ES256",
         description="Accepted algorithms, comma separated: of `RS256`, `PS256`, `ES256`, `EdDSA`, `Ed25519`.",
+    )
+    oidc_rsa_least_bits: int = Field(
+        default=RSA_BITS,
+        ge=RSA_BITS,
+        le=8_192,
+        description="Shortest RSA key of the issuer that is used, bits; 3072 is 128 bits of security.",
     )
     oidc_tenant: str = Field(
         default="",

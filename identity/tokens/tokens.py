@@ -104,7 +104,7 @@ def tokens_of(settings: TokenSettings, clock: Callable[[], float] = time.monoton
     provider = Provider(settings.oidc_issuer, settings.oidc_jwks_url, settings.oidc_ca_file)
 
     async def fetch() -> KeySet:
-        return read_key_set(await provider.key_set(), algorithms)
+        return read_key_set(await provider.key_set(), algorithms, settings.oidc_rsa_least_bits)
 
     rules = ClaimRules(
         issuer=settings.oidc_issuer,

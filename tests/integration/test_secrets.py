@@ -1,6 +1,7 @@
 """Secrets come from files and reach no output; they can be changed without losing an event."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -72,6 +73,23 @@ def test_a_file_that_cannot_be_used_is_named(
     (line,) = capsys.readouterr().err.splitlines()[1:]
     assert line.startswith(f"  CURSOR_SECRET: the file {tmp_path / 'secret'} cannot be used: ")
     assert said in line
+
+
+def test_production_takes_no_file_that_everybody_may_write(
+    clean: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "secret").write_text(f"{URL}?sslmode=disable")
+    clean.setenv("DATABASE_URL_FILE", str(tmp_path / "secret"))
+    for environment, mode, is_taken in (
+        ("production", 0o644, True),
+        ("test", 0o666, True),
+        ("production", 0o602, False),
+    ):
+        (tmp_path / "secret").chmod(mode)
+        clean.setenv("ENVIRONMENT", environment)
+        with contextlib.nullcontext() if is_taken else pytest.raises(SystemExit):
+            load_settings(QuerySettings)
+        assert ("DATABASE_URL: everybody may write its file" in capsys.readouterr().err) is not is_taken
 
 
 def test_a_secret_that_is_given_twice_is_refused(

@@ -1,5 +1,6 @@
 """Settings: all problems at once, one line each, exit 1, nothing secret; `.env` in development only."""
 
+import contextlib
 import re
 import subprocess
 from pathlib import Path
@@ -154,6 +155,36 @@ def test_production_refuses_to_watch_processes_in_the_clear_unless_they_are_here
     assert "CONSOLE_WATCH_URLS: what projector:3003, 10.0.0.7:3002 tells" in capsys.readouterr().err
     monkeypatch.setenv("CONSOLE_WATCH_ALLOW_PLAINTEXT", "true")
     assert len(load_settings(ConsoleSettings).watched()) == 6
+
+
+@pytest.mark.parametrize(
+    ("secret", "is_taken"),
+    [
+        ("", True),  # there is none
+        ("0123456789abcdef0123456789abcdef", True),  # 32 hexadecimal digits: 128 bits
+        ("0123456789abcdef0123456789abcde", False),
+        ("q3Zt9Lk2Xw8Vb5Nc1Md7Rf", True),  # 22 letters and digits: 131 bits
+        ("q3Zt9Lk2Xw8Vb5Nc1Md7R", False),
+        ("a secret of these tests", True),  # nobody sees how it was chosen
+        ("abababababababababababababababababababababababab", False),
+        ("passwordpassword", False),
+    ],
+)
+def test_production_refuses_a_key_of_cursors_that_can_be_guessed(
+    clean: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], secret: str, is_taken: bool
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://u@h/d?sslmode=disable")
+    for name in ("CURSOR_SECRET", "POSITION_SECRET", "CURSOR_SECRET_ALSO"):
+        monkeypatch.setenv(name, secret)
+        monkeypatch.setenv("ENVIRONMENT", "test")
+        load_settings(QuerySettings)
+        monkeypatch.setenv("ENVIRONMENT", "production")
+        with contextlib.nullcontext() if is_taken else pytest.raises(SystemExit):
+            load_settings(QuerySettings)
+        said = capsys.readouterr().err
+        assert (f"  {name}: it can be guessed" in said) is not is_taken
+        assert not secret or secret not in said
+        monkeypatch.delenv(name)
 
 
 def test_secrets_do_not_show(clean: Path, monkeypatch: pytest.MonkeyPatch) -> None:

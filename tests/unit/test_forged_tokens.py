@@ -437,6 +437,13 @@ def test_keys_that_cannot_be_used_are_left_out(name: str, key: Any, further: dic
         read_key_set(as_json({"keys": [entry]}), ALGORITHMS)
 
 
+def test_rsa_keys_are_as_long_as_the_operator_wants_them() -> None:
+    entries = [RSAKey.generate_key(bits, {"kid": str(bits)}).as_dict(private=False) for bits in (2048, 3072)]
+    text = as_json({"keys": [*entries, SIGNING_KEYS["ES256"].as_dict(private=False)]})
+    assert read_key_set(text, ALGORITHMS).kids == {"2048", "3072", "ec"}
+    assert read_key_set(text, ALGORITHMS, 3072).kids == {"3072", "ec"}
+
+
 @pytest.mark.parametrize(
     "text", [b"", b"[]", b"null", b'{"keys":{}}', b'{"keys":[null,1,"x",[],{}]}', b"\xff", b"{" * 9999]
 )

@@ -8,6 +8,7 @@ one.
 """
 
 import os
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -44,6 +45,10 @@ class FileSecret(SecretStr):
             if written_at != self._read_at:
                 self._secret_value, self._read_at = _read(self._path), written_at
         return self._secret_value
+
+    def is_anybodys_to_write(self) -> bool:
+        """Whether everybody on this machine may replace what it holds."""
+        return bool(self._path.stat().st_mode & stat.S_IWOTH)
 
 
 def _written_at(path: Path) -> tuple[int, int]:
