@@ -45,10 +45,13 @@ class TenantKeys:
         self._keys = keys
         self._ciphers: dict[tuple[str, str], AESGCM] = {}
 
+    def newest(self, tenant_id: str) -> str:
+        """The id of the key that wraps what is new. Raises WrongTenantKeysError."""
+        return list(self._of(tenant_id))[-1]
+
     def wrap(self, tenant_id: str, purpose: str, key: bytes) -> Wrapped:
         """The key wrapped by the tenant's newest key. `purpose`: what it is for, authenticated."""
-        of_tenant = self._of(tenant_id)
-        key_id = list(of_tenant)[-1]
+        key_id = self.newest(tenant_id)
         nonce = os.urandom(NONCE_BYTES)
         return Wrapped(key_id, nonce + self._cipher(tenant_id, key_id).encrypt(nonce, key, _bound(tenant_id, purpose)))
 

@@ -43,6 +43,7 @@ ARGUMENTS = {
     "privacy retention remove": (),
     "privacy retention run": (),
     "privacy retention set": ("--days", "1"),
+    "privacy rewrap": (),
     "privacy rewrite abandon": ("--yes",),
     "privacy rewrite copy": (),
     "privacy rewrite finish": ("--yes",),
@@ -72,7 +73,7 @@ KAFKA_ALONE = (
     "topics create",
     *(name for name in ARGUMENTS if name.startswith("keys ")),
 )
-KEY_STORE = ("privacy forget-months", "privacy give-up", "privacy prepare")
+KEY_STORE = ("privacy forget-months", "privacy give-up", "privacy prepare", "privacy rewrap")
 WITH_DATABASE = [name for name in (*ARGUMENTS, *PROCESSES) if name not in (*KAFKA_ALONE, "privacy prepare")]
 OPERATORS = [name for name in ARGUMENTS if name not in (*KAFKA_ALONE, *KEY_STORE)]
 FIRST, SECOND = "Sesame1", "Sesame2"  # the pieces of a password, on both sides of a character

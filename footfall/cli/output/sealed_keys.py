@@ -12,7 +12,7 @@ from footfall.cli.sealed.key_store import operator_keys
 from footfall.cli.settings import operator_settings
 from footfall.processes.environment import load_settings
 from operations.audit.deed import actor_name
-from operations.privacy import sealed_keys
+from operations.privacy import rewrapping, sealed_keys
 from operations.settings import PrivacySettings
 from projector.sealed.keys import Keys
 from read_model.audit import AuditUnavailableError
@@ -51,6 +51,20 @@ def give_up(subjects: Sequence[UUID], tenant: str, months: Sequence[str], actor:
         click.confirm(f"Give up {what} for ever?", abort=True, err=True)
     _answer(lambda settings, keys: sealed_keys.give_up(settings, keys, subjects, tenant, months, actor or actor_name()))
     click.echo(f"Given up: {what}. Their events are stubs from now on.")
+
+
+def rewrap(actor: str | None) -> None:
+    """Wraps every key by the newest tenant key, and prints which older ones have wrapped how many."""
+    settings, store = operator_settings(PrivacySettings, "projector"), operator_keys()
+    if store is None:
+        fail(sealed_keys.NO_STORE)
+    sealing = load_settings(SealingSettings)
+    url, keys = sealing.key_store_url.get_secret_value(), sealing.keys()
+    with readable_failures("Not every key was wrapped anew; run it again", refusals=(AuditUnavailableError, KeysError)):
+        found = asyncio.run(rewrapping.rewrap(settings, url, keys, actor or actor_name()))
+    for name, number in sorted(found.items()):
+        click.echo(f"{name}: {number:,} keys are wrapped by the newest line now.")
+    click.echo("Nothing is wrapped by an older line any more. Take it out of TENANT_KEYS, and restart each process.")
 
 
 def _answer(do: Callable[[PrivacySettings, Keys | None], Coroutine[Any, Any, Found]]) -> Found:

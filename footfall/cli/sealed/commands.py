@@ -78,4 +78,22 @@ def privacy_give_up(
     give_up(subjects, tenant, months, actor, ask=not yes)
 
 
-SEALED_COMMANDS = (privacy_prepare, privacy_forget_months, privacy_give_up)
+@click.command("rewrap")
+@state_dir_option
+@actor_option
+def privacy_rewrap(actor: str | None) -> None:
+    """Wrap every key of the key store by the newest tenant key, so that older lines can go.
+
+    KEY_STORE_URL must name the owner of that database. Give every process the new line, as its last, before: what they
+    wrap meanwhile is wrapped by it. Nothing that was sealed changes.
+
+    \b
+    Example:
+      KEY_STORE_URL=postgresql://owner@keys/footfall_keys footfall privacy rewrap
+    """
+    from footfall.cli.output.sealed_keys import rewrap
+
+    rewrap(actor)
+
+
+SEALED_COMMANDS = (privacy_prepare, privacy_forget_months, privacy_give_up, privacy_rewrap)
