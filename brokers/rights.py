@@ -22,15 +22,20 @@ BITS: Mapping[str, int] = {
 
 
 class Right(msgspec.Struct, frozen=True):
-    """One operation on one topic or group; `prefixed`: on every one whose name begins so."""
+    """One operation on one topic or group; `prefixed`: on every one whose name begins so.
+
+    `hidden`: Kafka does not even say that it is there, so DESCRIBE is not given either, which comes with every other
+    right unless a rule denies it.
+    """
 
     operation: Operation
     resource: Literal["topic", "group"]
     name: str
     prefixed: bool = False
+    hidden: bool = False
 
     def __str__(self) -> str:
-        return f"{self.operation} on {self.resource} {self.name}"
+        return f"{self.operation} on {self.resource} {self.name}" + (" (nor DESCRIBE it)" if self.hidden else "")
 
 
 EVENTS, DEAD_LETTERS, GROUP, KEYS = "KAFKA_TOPIC", "KAFKA_DLQ_TOPIC", "KAFKA_GROUP_ID", "KAFKA_KEYS_TOPIC"
@@ -88,17 +93,20 @@ def no_topic(topic: str, operation: Operation) -> str:
 
 async def missing_rights(client: AIOKafkaClient, wanted: Iterable[Right]) -> list[Right]:
     """Returns the rights that Kafka withholds. What it does not tell counts as given. Raises KafkaError."""
-    return [right for right in wanted if not await _given(client, right)]
+    looked_at = [await _looked_at(client, right) for right in wanted]
+    return [right for right in looked_at if right is not None]
 
 
-async def _given(client: AIOKafkaClient, right: Right) -> bool:
+async def _looked_at(client: AIOKafkaClient, right: Right) -> Right | None:
+    """The right, if it is missing; None: it is given."""
     try:
         operations = await (_of_topic if right.resource == "topic" else _of_group)(client, right.name)
     except (GroupAuthorizationFailedError, TopicAuthorizationFailedError):
-        return False
+        return msgspec.structs.replace(right, hidden=True)
     except NotImplementedError:  # a broker older than 2.3
-        return True
-    return operations < 0 or bool(operations >> BITS[right.operation] & 1)  # negative: not told
+        return None
+    is_given = operations < 0 or operations >> BITS[right.operation] & 1  # negative: not told
+    return None if is_given else right
 
 
 async def topic_operations(client: AIOKafkaClient, topic: str) -> Any:

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.admin._acl import AclBindingFilter, AclOperation, AclPermissionType
+from confluent_kafka.admin._acl import AclBinding, AclBindingFilter, AclOperation, AclPermissionType
 from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
 from rich.console import Console
 
@@ -43,6 +43,21 @@ class GuardedBroker:
         """Gives `USER` these rights."""
         await allow({"bootstrap_servers": self.admin}, rules_of(USER, rights))
 
+    def deny(self, *rights: Right) -> None:
+        """Denies `USER` these rights on topics, whatever else allows them. Returns when the broker acts so."""
+        admin, rules = AdminClient({"bootstrap.servers": self.admin}), [_denial_of(right) for right in rights]
+        for made in admin.create_acls(rules).values():
+            made.result(PATIENCE)
+        filters = [
+            AclBindingFilter(
+                r.restype, r.name, r.resource_pattern_type, r.principal, r.host, r.operation, r.permission_type
+            )
+            for r in rules
+        ]
+        wait_until(
+            lambda: all(admin.describe_acls(rule).result(PATIENCE) for rule in filters), PATIENCE, "rights to be denied"
+        )
+
     def take_away(self, *rights: Right) -> None:
         """Takes rights on topics from `USER`. Returns when the broker acts so."""
         admin, rules = AdminClient({"bootstrap.servers": self.admin}), [_rule_of(right) for right in rights]
@@ -57,6 +72,11 @@ def _rule_of(right: Right) -> AclBindingFilter:
     pattern = ResourcePatternType.PREFIXED if right.prefixed else ResourcePatternType.LITERAL
     operation, allowed = AclOperation[right.operation], AclPermissionType.ALLOW
     return AclBindingFilter(ResourceType.TOPIC, right.name, pattern, f"User:{USER}", "*", operation, allowed)
+
+
+def _denial_of(right: Right) -> AclBinding:
+    operation, literal = AclOperation[right.operation], ResourcePatternType.LITERAL
+    return AclBinding(ResourceType.TOPIC, right.name, literal, f"User:{USER}", "*", operation, AclPermissionType.DENY)
 
 
 @contextmanager

@@ -2,13 +2,14 @@
 
 import msgspec
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import KafkaError, for_code
+from aiokafka.errors import KafkaError, TopicAuthorizationFailedError, for_code
 from aiokafka.protocol.admin import DescribeConfigsRequest
 
 from brokers.rights import BITS, topic_operations
 from contracts.topic_promises import DESCRIBED, Topic, topic_told
 
 TOPIC = 2  # a kind of resource
+NOT_ALLOWED = "Kafka does not let this user WRITE to topic {}"
 
 
 class Rights(msgspec.Struct, frozen=True):
@@ -24,13 +25,15 @@ async def rights(client: AIOKafkaClient, topic: str) -> Rights:
         found = await topic_operations(client, topic)
     except NotImplementedError:  # a broker older than 2.3
         return Rights(None)
+    if for_code(found["error_code"]) is TopicAuthorizationFailedError:  # DESCRIBE comes with WRITE, unless it is denied
+        return Rights(False, f"{NOT_ALLOWED.format(topic)} (nor DESCRIBE it): every command fails")
     if found["error_code"]:
         return Rights(False, f"{for_code(found['error_code']).__name__} on topic {topic}")
     operations = found["authorized_operations"]
     if operations < 0:  # Kafka's word for "not asked"
         return Rights(None)
     may = bool(operations >> BITS["WRITE"] & 1)
-    return Rights(may, "" if may else f"Kafka does not let this user WRITE to topic {topic}: every command fails")
+    return Rights(may, "" if may else f"{NOT_ALLOWED.format(topic)}: every command fails")
 
 
 async def promises(client: AIOKafkaClient, topic: str) -> Topic:

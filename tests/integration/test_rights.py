@@ -91,3 +91,20 @@ def test_what_kafka_does_not_allow_is_said_and_what_it_then_allows_is_used(
     assert as_json(status_here(footfall, "--json", **broker.as_user))["warnings"] == []
     produce(footfall, some_records(10))
     wait_until_processed(footfall, 11, PATIENCE)
+
+
+def test_a_rule_that_denies_only_describe_is_told_from_a_right_that_is_missing(
+    footfall: Footfall, broker: GuardedBroker
+) -> None:
+    """Whoever looks for the missing WRITE finds it given: the topic is hidden."""
+    given = [Right("WRITE", "topic", "*"), Right("READ", "topic", "*"), Right("READ", "group", "*")]
+    asyncio.run(broker.allow(*given))
+    projector = footfall.start("projector", ready=True, **broker.as_user)
+    command_side = footfall.start("command-side", ready=True, **broker.as_user)
+    broker.deny(Right("DESCRIBE", "topic", "t-dlq"), Right("DESCRIBE", "topic", "t"))
+    told = "WRITE to topic t (nor DESCRIBE it)"
+    wait_until(lambda: told in dependency(command_side, "kafka")[1]["detail"], PATIENCE, "the command side to say it")
+    told = "READ on topic t (nor DESCRIBE it), WRITE on topic t-dlq (nor DESCRIBE it)"
+    wait_until(lambda: told in dependency(projector, "kafka")[1]["detail"], PATIENCE, "the projector to say it")
+    found = as_json(status_here(footfall, "--json", **broker.as_user))
+    assert "does not let this user DESCRIBE on topic t" in str(found["warnings"]), found
