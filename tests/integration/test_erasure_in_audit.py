@@ -114,3 +114,24 @@ def test_a_command_that_erases_many_is_told_of_each(footfall: Footfall) -> None:
     ]
     assert [row["outcome"] for row in listed(footfall, "--user", "user-1")] == ["done", "begun", "done"]
     assert json.loads(ask(footfall, "audit", "verify", "--json"))["findings"] == []
+
+
+def test_ordinary_commands_and_queries_are_never_in_the_audit_log(footfall: Footfall) -> None:
+    front = footfall.start("front")
+    start_projector(footfall)
+    command = {"userId": "user-1", "eventType": "LOGIN"}
+    with httpx.Client(base_url=front.url, timeout=PATIENCE) as client:
+        answers = [
+            client.post("/events/generate", json=command),
+            client.post("/events/generate", json={}),
+            client.post("/events/generate/batch", json=[command] * 3),
+            client.get("/events/processed?limit=10"),
+            client.get("/users/user-1/events?limit=10"),
+            client.get("/users/user-1/activity?position=0-0"),
+            client.get("/events/feed?since=beginning"),
+            client.get("/nowhere"),
+        ]
+    assert [answer.status_code for answer in answers[:5]] == [201, 400, 201, 200, 200]
+    assert front.terminate() == 0, "what it would have told in sum, it has told"
+    found = sql(footfall.servers, "SELECT action FROM ops.audit")
+    assert [row["action"] for row in found] == ["audit begin"]
