@@ -1,9 +1,16 @@
 """A broker of a test's own, with an authorizer: what each user may do is said by rules."""
 
+# mypy: disable-error-code="misc"
+# aiokafka is untyped, and a protocol's messages are subclasses of its classes.
+
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.protocol.api import Request, RequestStruct, Response
+from aiokafka.protocol.types import Array, Boolean, Float64, Int16, Int32, Schema, String
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._acl import AclBinding, AclBindingFilter, AclOperation, AclPermissionType
 from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
@@ -43,19 +50,24 @@ class GuardedBroker:
         """Gives `USER` these rights."""
         await allow({"bootstrap_servers": self.admin}, rules_of(USER, rights))
 
+    async def limit(self, bytes_per_second: float) -> None:
+        """Lets `USER` write, and read, so much, by a quota of Kafka's."""
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.admin)
+        await admin.start()
+        try:
+            answer = await admin._send_to_controller(_AlterClientQuotas(USER, bytes_per_second))
+        finally:
+            await admin.close()
+        assert [error for error, *_ in answer.results] == [0], answer
+
     def deny(self, *rights: Right) -> None:
         """Denies `USER` these rights on topics, whatever else allows them. Returns when the broker acts so."""
-        admin, rules = AdminClient({"bootstrap.servers": self.admin}), [_denial_of(right) for right in rights]
-        for made in admin.create_acls(rules).values():
+        admin, denied = AdminClient({"bootstrap.servers": self.admin}), AclPermissionType.DENY
+        for made in admin.create_acls([_rule_of(right, denied, AclBinding) for right in rights]).values():
             made.result(PATIENCE)
-        filters = [
-            AclBindingFilter(
-                r.restype, r.name, r.resource_pattern_type, r.principal, r.host, r.operation, r.permission_type
-            )
-            for r in rules
-        ]
+        rules = [_rule_of(right, denied) for right in rights]
         wait_until(
-            lambda: all(admin.describe_acls(rule).result(PATIENCE) for rule in filters), PATIENCE, "rights to be denied"
+            lambda: all(admin.describe_acls(rule).result(PATIENCE) for rule in rules), PATIENCE, "rights to be denied"
         )
 
     def take_away(self, *rights: Right) -> None:
@@ -68,15 +80,52 @@ class GuardedBroker:
         )
 
 
-def _rule_of(right: Right) -> AclBindingFilter:
+class _QuotasAltered(Response):
+    API_KEY = 49
+    API_VERSION = 0
+    SCHEMA = Schema(
+        ("throttle", Int32),
+        (
+            "results",
+            Array(("error", Int16), ("message", String()), ("entity", Array(("t", String()), ("n", String())))),
+        ),
+    )
+
+
+class _AlterClientQuotasV0(RequestStruct):
+    API_KEY = 49
+    API_VERSION = 0
+    RESPONSE_TYPE = _QuotasAltered
+    SCHEMA = Schema(
+        (
+            "entries",
+            Array(
+                ("entity", Array(("type", String()), ("name", String()))),
+                ("ops", Array(("key", String()), ("value", Float64), ("remove", Boolean))),
+            ),
+        ),
+        ("validate_only", Boolean),
+    )
+
+
+class _AlterClientQuotas(Request[_AlterClientQuotasV0]):
+    """Which aiokafka 0.14 does not have."""
+
+    API_KEY = 49
+
+    def __init__(self, user: str, rate: float) -> None:
+        kinds = ("producer_byte_rate", "consumer_byte_rate")
+        self._entry = ([("user", user)], [(kind, rate, False) for kind in kinds])
+
+    def build(self, request_struct_class: type[_AlterClientQuotasV0]) -> _AlterClientQuotasV0:
+        return request_struct_class([self._entry], False)
+
+
+def _rule_of(
+    right: Right, permission: AclPermissionType = AclPermissionType.ALLOW, kind: Any = AclBindingFilter
+) -> Any:
     pattern = ResourcePatternType.PREFIXED if right.prefixed else ResourcePatternType.LITERAL
-    operation, allowed = AclOperation[right.operation], AclPermissionType.ALLOW
-    return AclBindingFilter(ResourceType.TOPIC, right.name, pattern, f"User:{USER}", "*", operation, allowed)
-
-
-def _denial_of(right: Right) -> AclBinding:
-    operation, literal = AclOperation[right.operation], ResourcePatternType.LITERAL
-    return AclBinding(ResourceType.TOPIC, right.name, literal, f"User:{USER}", "*", operation, AclPermissionType.DENY)
+    return kind(ResourceType.TOPIC, right.name, pattern, f"User:{USER}", "*", AclOperation[right.operation], permission)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """`footfall privacy rewrite` and a Kafka that refuses: what is left, what is said, and the same step ends it later."""
 
 import asyncio
+import secrets
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +17,11 @@ from operations.rewrite.topics import Configs, Topics
 from operations.settings import TopicSettings
 from operations.setup import create_topics
 from tests.conftest import Footfall
+from tests.drivers.own_broker import OwnBroker
 from tests.drivers.privacy import privacy
 from tests.drivers.rebuilding import a_day
-from tests.drivers.rewriting import bytes_of, environment_of
+from tests.drivers.rewriting import bytes_of, environment_of, rewrite
+from tests.drivers.small_disk import SmallDisk, small_disk
 from tests.guarded_broker import GuardedBroker, guarded_broker
 from tests.processes import wait_until
 from tests.producing import Raw, an_event, produce, record_of, sql, start_projector
@@ -40,13 +43,13 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuardedBroker]:
 @pytest.fixture
 def footfall(broker: GuardedBroker, new_database: Callable[[], Servers], tmp_path: Path) -> Iterator[Footfall]:
     """A log with an erased user, of whom it has a dead letter, too."""
-    yield from filled(broker, Footfall(replace(new_database(), kafka=broker.admin), f"log-{uuid4()}", tmp_path))
+    yield from filled(Footfall(replace(new_database(), kafka=broker.admin), f"log-{uuid4()}", tmp_path))
 
 
-def filled(broker: GuardedBroker, instance: Footfall) -> Iterator[Footfall]:
+def filled(instance: Footfall) -> Iterator[Footfall]:
     create_topics(
         TopicSettings(
-            kafka_bootstrap_servers=broker.admin,
+            kafka_bootstrap_servers=instance.servers.kafka,
             kafka_topic=instance.topic,
             kafka_dlq_topic=f"{instance.topic}-dlq",
             kafka_audit_topic=f"{instance.topic}-audit",
@@ -155,13 +158,32 @@ def test_a_right_that_is_lost_while_the_log_is_closed_is_told_and_the_switch_end
     assert CANARY not in str(bytes_of(footfall, f"{old}.1"))
 
 
+def test_a_quota_of_kafka_makes_a_rewrite_slower_and_nothing_else(
+    footfall: Footfall, broker: GuardedBroker, step: Step
+) -> None:
+    """A broker answers such a client late, and never with an error."""
+    produce(footfall, [record_of(an_event(CANARY, {"random": secrets.token_hex(2_000)})) for _ in range(12)])
+    privacy(footfall, "erase", CANARY, "--yes")
+    produce(footfall, [record_of(an_event("bob", {"random": secrets.token_hex(2_000)})) for _ in range(12)])
+    names = (footfall.topic, f"{footfall.topic}-dlq")
+    grant(broker, *(right for name in names for right in (*on(name), *on(f"{name}.1"))))
+    asyncio.run(broker.limit(20_000))
+    try:
+        for name in ("copy", "verify", "switch --yes", "finish --yes"):
+            step(*name.split())
+    finally:
+        asyncio.run(broker.limit(1e9))
+    found = str(bytes_of(footfall, f"{footfall.topic}.1"))
+    assert (CANARY in found, found.count("bob") > 12) == (False, True)
+
+
 def test_brokers_that_delete_no_topic_are_named_and_nothing_is_called_deleted(
     new_database: Callable[[], Servers], tmp_path: Path
 ) -> None:
     (tmp_path / "keeping").mkdir()
     with guarded_broker(tmp_path / "keeping", "delete.topic.enable=false") as broker:
         instance = Footfall(replace(new_database(), kafka=broker.admin), "kept", tmp_path)
-        for footfall in filled(broker, instance):
+        for footfall in filled(instance):
             rewritten_but_not_deleted(footfall, broker)
 
 
@@ -178,3 +200,34 @@ def rewritten_but_not_deleted(footfall: Footfall, broker: GuardedBroker) -> None
     assert CANARY not in str(bytes_of(footfall, "kept.1"))
     states = sql(footfall.servers, "SELECT state FROM ops.log_rewrites")
     assert [row["state"] for row in states] == ["switched"]
+
+
+def test_a_broker_whose_disk_is_full_ends_a_step_with_a_sentence_and_there_is_room_again(
+    new_database: Callable[[], Servers], tmp_path: Path
+) -> None:
+    with small_disk() as disk:
+        broker = OwnBroker(disk.path)
+        try:
+            for footfall in filled(Footfall(replace(new_database(), kafka=broker.address), "full", tmp_path)):
+                fill_while(footfall, disk, broker, "copy")
+                rewrite(footfall, "copy")
+                produce(footfall, a_day(30))
+                fill_while(footfall, disk, broker, "switch", "--yes")
+                for arguments in (("switch", "--yes"), ("finish", "--yes")):
+                    rewrite(footfall, *arguments)
+                found = bytes_of(footfall, "full.1")
+                assert CANARY not in str(found)
+                assert len(found) >= 20 + 30 + 10
+        finally:
+            broker.kill()
+
+
+def fill_while(footfall: Footfall, disk: SmallDisk, broker: OwnBroker, *step: str) -> None:
+    """The step fails, and says of whom; then the disk has room again, and the broker is there."""
+    disk.fill()
+    said = " ".join(rewrite(footfall, *step, code=1).split())
+    assert "Kafka" in said
+    assert "unexpected" not in said
+    disk.extend()
+    broker.kill()
+    broker.start()

@@ -107,4 +107,4 @@ def test_a_rule_that_denies_only_describe_is_told_from_a_right_that_is_missing(
     told = "READ on topic t (nor DESCRIBE it), WRITE on topic t-dlq (nor DESCRIBE it)"
     wait_until(lambda: told in dependency(projector, "kafka")[1]["detail"], PATIENCE, "the projector to say it")
     found = as_json(status_here(footfall, "--json", **broker.as_user))
-    assert "does not let this user DESCRIBE on topic t" in str(found["warnings"]), found
+    assert "does not let this user DESCRIBE on topic t" in str(found["problems"]), found
