@@ -36,6 +36,7 @@ HELM = "helm.sh/helm/v3/cmd/helm@v3.22.0"
 KUBERNETES_SCHEMAS = "kubernetes-validate==1.37.0"  # Kubernetes's JSON schemas, as a package
 # Go modules with definitions of custom resources, and where they are.
 CUSTOM_RESOURCES = {
+    "github.com/cloudnative-pg/cloudnative-pg@v1.28.0": "config/crd/bases",
     "github.com/kedacore/keda/v2@v2.21.0": "config/crd/bases",
     "sigs.k8s.io/gateway-api@v1.6.3": "config/crd/standard",
 }

@@ -79,7 +79,9 @@ async def run(url: str, *statements: str) -> Any:
 
 
 @contextmanager
-def own_postgres(*, migrated: bool = True, within: Path | None = None, **settings: str) -> Iterator[OwnPostgres]:
+def own_postgres(
+    *, roles: bool = True, migrated: bool = True, within: Path | None = None, **settings: str
+) -> Iterator[OwnPostgres]:
     """A server with these settings for the body, with roles, database and schema. `within`: where its files are."""
     with tempfile.TemporaryDirectory(prefix="footfall-own-", dir=within) as directory:
         home = Path(directory) / "postgres"
@@ -89,8 +91,9 @@ def own_postgres(*, migrated: bool = True, within: Path | None = None, **setting
             configuration.writelines(f"{name} = '{value}'\n" for name, value in settings.items())
         try:
             found.start()
-            ensure_roles(found.port, PASSWORDS)
-            if migrated:
+            if roles:
+                ensure_roles(found.port, PASSWORDS)
+            if roles and migrated:
                 migrate(MigrateSettings(database_url=SecretStr(found.servers().admin_url)))
             yield found
         finally:

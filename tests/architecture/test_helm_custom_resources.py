@@ -1,4 +1,4 @@
-"""What the Helm chart makes of KEDA and the Gateway API, against their own definitions: Kubernetes has none."""
+"""The chart's resources of KEDA and the Gateway API, and the example of CloudNativePG, against their definitions."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from tests import foreign_clients
-from tests.drivers.helm import CUSTOM, VALUES, Resource, rendered, yaml
+from tests.drivers.helm import CUSTOM, HELM, VALUES, Resource, rendered, yaml
 
 
 def strict(schema: Any) -> Any:
@@ -54,3 +54,11 @@ def test_the_definitions_see_a_field_that_they_do_not_know(definitions: dict[tup
         broken = msgspec.json.decode(msgspec.json.encode(each))
         broken["spec"]["maxReplicas"] = 3
         assert not definitions[each["apiVersion"], each["kind"]].is_valid(broken)
+
+
+def test_cloudnativepg_takes_its_example(definitions: dict[tuple[str, str], Any]) -> None:
+    examples = yaml((HELM / "examples" / "cloudnative-pg.yaml").read_text())
+    assert [each["kind"] for each in examples] == ["Cluster"]
+    for each in examples:
+        errors = [str(error) for error in definitions[each["apiVersion"], each["kind"]].iter_errors(each)]
+        assert not errors, errors
