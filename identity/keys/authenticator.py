@@ -4,13 +4,14 @@ import time
 from collections.abc import Callable
 
 from identity.keys.key_text import KEY_LENGTH, PREFIX, digest_of
-from identity.keys.register import Register
+from identity.keys.register import KnownKey, Register
 from identity.keys.uses import KeyUses
 from web.policies.decisions import Refuse
 from web.policies.identity import (
     INVALID_TOKEN,
     NOT_MINE,
     Authenticated,
+    NotMine,
     Presented,
     Settled,
     refuse_credentials,
@@ -49,6 +50,15 @@ class KeyAuthenticator:
 
     def __call__(self, head: RequestHead, presented: Presented) -> Authenticated:
         """See `Authenticator`."""
+        known = self.known(head, presented)
+        if not isinstance(known, KnownKey):
+            return known
+        if known.origins is not None:  # another request with this key may be of another origin
+            return known.principal
+        return Settled(known.principal, known.valid_until - self._clock())
+
+    def known(self, head: RequestHead, presented: Presented) -> KnownKey | Refuse | NotMine:
+        """The key that is shown, if it is good for this request."""
         token = presented.token
         if token is None or token[:2] != PREFIX or len(token) != KEY_LENGTH:
             return NOT_MINE
@@ -68,7 +78,7 @@ class KeyAuthenticator:
         if known.origins is not None and origin_of(head) not in known.origins:
             return refuse_credentials("origin", WRONG_ORIGIN)
         self._last_uses[known.key_id] = now
-        return known.principal if known.origins is not None else Settled(known.principal, known.valid_until - now)
+        return known
 
 
 def origin_of(head: RequestHead) -> bytes | None:

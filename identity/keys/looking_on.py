@@ -8,6 +8,7 @@ from collections.abc import Collection
 
 from identity.keys.authenticator import NOT_READY, UNKNOWN, KeyAuthenticator
 from identity.keys.reader import RegisterReader
+from identity.keys.register import KnownKey
 from identity.keys.uses import KeyUses
 from web.policies.identity import Authenticated, Presented
 from web.policies.principal import AccessScope, KnownBefore, Principal
@@ -30,10 +31,11 @@ class OperatorsLookOn:
         answer = self._keys(head, presented)
         if answer is not NOT_READY or head.path not in self._paths:
             return answer
-        before = self._before(head, presented)
-        if not isinstance(before, Principal):
+        before = self._before.known(head, presented)
+        if not isinstance(before, KnownKey):
             return answer if before is UNKNOWN else before
-        if AccessScope.OPERATOR not in before.scopes:
+        principal = before.principal
+        if AccessScope.OPERATOR not in principal.scopes:
             return answer
         head.facts[KnownBefore] = KnownBefore(self._reader.age())
-        return Principal(before.tenant_id, before.subject, LOOKS, before.key_space)
+        return Principal(principal.tenant_id, principal.subject, LOOKS, principal.key_space)
