@@ -15,6 +15,7 @@ from telemetry.connections import ended_within
 
 CLOSE_TIMEOUT = 2.0  # seconds; aiokafka's stop() can hang while the broker is down
 FETCH_MS = 100  # of one fetch
+FETCH_BYTES = 65_536  # of a partition; with less, an answer has one partition only, and the others wait
 REQUEST_TIMEOUT_MS = 2_500  # a broker that is silent for longer is asked no more; others may lead by then
 COMMAND_TIMEOUT_MS = 20_000  # the same of a command, which does not ask again: a slow answer is better than none
 
@@ -145,7 +146,7 @@ class LogProbe:
             auto_offset_reset="none",
             isolation_level=isolation,
             request_timeout_ms=self._request_timeout_ms,
-            max_partition_fetch_bytes=1,  # Kafka sends at least one batch all the same
+            max_partition_fetch_bytes=FETCH_BYTES,
         )
 
 
@@ -168,6 +169,7 @@ async def _first_records(
             while open_now:
                 for tp, records in (await consumer.getmany(*open_now, timeout_ms=FETCH_MS)).items():
                     found.setdefault(tp, records[0])
+                    consumer.pause(tp)  # else aiokafka reads on there, and fetches nothing of its broker meanwhile
                 passed = {tp for tp in open_now if await consumer.position(tp) >= ends[tp]}
                 open_now -= found.keys() | passed
     finally:
