@@ -10,6 +10,7 @@ from litestar.di import NamedDependency
 from litestar.params import SkipValidation
 
 from console.actions.jobs import Jobs
+from console.actions.predictions import Predictions
 from console.looking.history import History
 from console.looking.watch import MakeKeys, Watch
 from console.rendering import HEADERS, rendered
@@ -82,6 +83,7 @@ class Console:
         self.settings, self.projecting, self.catalogue = settings, projecting, catalogue
         self.sessions, self.watch, self.keys = sessions, watch, keys
         self.jobs = Jobs()
+        self.predictions = Predictions()
         self.history = History(settings, watch)
         self.now: tuple[tuple[int, int], bytes] = (-1, 0), b""  # what all see of the overview; of which look and time
         self.searching = asyncio.Lock()  # of who searches the log
@@ -151,9 +153,13 @@ class Asking:
 
     async def form(self) -> dict[str, str]:
         """The fields of a form of ours. Raises PageError for any other."""
+        self.require_acting()
+        return await self.submitted()
+
+    def require_acting(self) -> None:
+        """Raises PageError where this console only looks."""
         if not self.console.settings.may_act():
             raise PageError(403, ONLY_LOOKS)
-        return await self.submitted()
 
     async def submitted(self) -> dict[str, str]:
         """As `form`, where nothing is done to the service."""

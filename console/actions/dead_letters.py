@@ -64,7 +64,7 @@ def work_of(means: Means, what: str, chosen: LetterFilter, actor: str) -> Work:
         options = Options(actor=actor, limit=LIMIT)
         found = await WORKS[what](means.settings, means.catalogue, chosen, options, progress, means.keys())
         return Result(
-            f"{len(found):,} letters were looked at.",
+            f"{len(found):,} {'letter was' if len(found) == 1 else 'letters were'} looked at.",
             rows=[(f"{number:,} {name}", why) for name, number, why in told(found)],
         )
 

@@ -125,7 +125,7 @@
     };
     const connect = () => {
       clearTimeout(retry);
-      if (source) source.close();
+      if (source) source.close(); else state.textContent = "Connecting…";
       const mine = source = new EventSource(target());
       const noted = (message) => { last = message.lastEventId || last; };
       mine.onopen = () => { state.textContent = "Connected; new events appear here."; };
@@ -137,11 +137,11 @@
       for (const type of live.dataset.types.split(",")) mine.addEventListener(type, (message) => { noted(message); counted += 1; waiting.push(message.data); if (waiting.length > most) waiting.shift(); });
     };
     const open = () => { last = ""; list.replaceChildren(); connect(); };
-    form.addEventListener("submit", (event) => { event.preventDefault(); open(); });
     button.addEventListener("click", () => { paused = !paused; button.textContent = paused ? "Go on" : "Pause"; button.setAttribute("aria-pressed", String(paused)); show(); });
     setInterval(show, 250);
     setInterval(() => { live.querySelector("[data-rate]").textContent = counted + "/s"; counted = 0; }, 1000);
     addEventListener("pagehide", () => { clearTimeout(retry); if (source) source.close(); });
+    addEventListener("pageshow", (event) => event.persisted && open()); // back, by a browser that has kept the page
     open();
   }
 })();

@@ -11,6 +11,7 @@ from query_side.activity.queries import ACTIVITY_HOURLY, TOP_PRODUCTS, activity_
 
 DAYS = ("1", "7", "30")
 TOP = 20
+FILTERS = ("userId", "productId", "eventType")  # of the live stream
 SHOWN_TYPES = 3  # lines of a plot; the table has all
 
 
@@ -64,7 +65,8 @@ async def activity(request: AnyRequest, console: TheConsole) -> Response[bytes]:
 async def live(request: AnyRequest, console: TheConsole) -> Response[bytes]:
     """The tail of the log, by the stream that clients have."""
     asking = console.asking(request)
-    return asking.page("live.html", types=console.catalogue.names, tenant=asking.principal.tenant_id)
+    given = {name: asking.query.get(name, "") for name in FILTERS}
+    return asking.page("live.html", types=console.catalogue.names, tenant=asking.principal.tenant_id, given=given)
 
 
 ACTIVITY_ROUTES = (activity, live)

@@ -7,9 +7,8 @@ import msgspec
 from litestar import Response, get, post
 
 from console.actions.dead_letters import Means, predicted, work_of
-from console.actions.jobs import new_number
-from console.asking import MAX_FORM_BYTES, AnyRequest, Asking, PageError, TheConsole, address
-from console.pages.jobs import begun
+from console.asking import MAX_FORM_BYTES, AnyRequest, Asking, PageError, TheConsole, address, to
+from console.pages.jobs import NUMBER, begun
 from operations.audit.log import AuditFilter, list_entries
 from operations.dead_letters import FIRST, causes_of_letters, page_letters, show_letter, waiting_letters
 from operations.settings import AuditSettings, DlqSettings
@@ -17,6 +16,7 @@ from projector.dead_letters.letter_filter import LetterFilter
 
 HERE = "/console/dead-letters"
 PAGE = 50  # letters
+FORGOTTEN = "What would happen is not known any more: it was asked long ago, or of another process. Ask again."
 FIELDS = ("state", "cause", "error", "tenant", "user", "topic", "partition", "offset", "since", "until")
 STATES = ("parked", "redriven", "discarded", "all")
 CAUSES = ("poison", "newer_version", "behind")
@@ -69,7 +69,7 @@ async def one_letter(request: AnyRequest, console: TheConsole) -> Response[bytes
 
 @post(f"{HERE}/predict", include_in_schema=False, request_max_body_size=MAX_FORM_BYTES)
 async def predict(request: AnyRequest, console: TheConsole) -> Response[bytes]:
-    """What would happen; then the question whether it shall."""
+    """Tries what would happen, and leads to the page that shows it."""
     asking = console.asking(request)
     form = await asking.form()
     what = "discard" if form.get("what") == "discard" else "redrive"
@@ -77,7 +77,19 @@ async def predict(request: AnyRequest, console: TheConsole) -> Response[bytes]:
     if what == "discard" and not named(form):
         raise PageError(400, "Say which letters to discard: at least one filter.")
     found = await predicted(means_of(asking), what, chosen, asking.actor())
-    return asking.page("predicted.html", what=what, found=found, given=named(form), number=new_number())
+    kept = console.predictions.keep(what, named(form), found)
+    return to(address(f"{HERE}/predict", {NUMBER: kept.number}))
+
+
+@get(f"{HERE}/predict", include_in_schema=False)
+async def prediction(request: AnyRequest, console: TheConsole) -> Response[bytes]:
+    """What would happen; then the question whether it shall, or what came of it if it was begun."""
+    asking = console.asking(request)
+    number = asking.query.get(NUMBER, "")
+    kept = console.predictions.find(number)
+    if kept is None:
+        raise PageError(404, FORGOTTEN)
+    return asking.page("predicted.html", kept=kept, job=console.jobs.find(number))
 
 
 @post(f"{HERE}/redrive", include_in_schema=False, request_max_body_size=MAX_FORM_BYTES)
@@ -194,4 +206,4 @@ def audit_settings(asking: Asking) -> AuditSettings:
     )
 
 
-DEAD_LETTER_ROUTES = (letters, one_letter, predict, redrive, discard, done)
+DEAD_LETTER_ROUTES = (letters, one_letter, predict, prediction, redrive, discard, done)

@@ -1,5 +1,6 @@
 """`/console/rebuilds` and `/console/projectors`: what is projected where and how fast, and what can be done to it."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from litestar import Response, get, post
@@ -55,14 +56,15 @@ async def projectors(request: AnyRequest, console: TheConsole) -> Response[bytes
     )
 
 
-@post("/console/generations/ask", include_in_schema=False, request_max_body_size=MAX_FORM_BYTES)
+@get("/console/generations/ask", include_in_schema=False)
 async def ask(request: AnyRequest, console: TheConsole) -> Response[bytes]:
-    """Says what it will do, and asks."""
+    """Says what it will do, and asks. It changes nothing, so a browser may come back to it."""
     asking = console.asking(request)
-    form = await asking.form()
-    what = chosen(form)
+    asking.require_acting()
+    what = chosen(asking.query)
     serving = console.watch.seen.active()
-    given = {**form, NUMBER: new_number(), SERVES: serving.name if serving else ""}
+    given = {name: asking.query[name] for name in ("rate", "partition") if asking.query.get(name)}
+    given |= {NUMBER: new_number(), SERVES: serving.name if serving else ""}
     return asking.page("ask.html", what=what, action=ACTIONS[what], given=given, back=back_of(what))
 
 
@@ -79,7 +81,7 @@ async def do(request: AnyRequest, console: TheConsole) -> Response[bytes]:
     return await begun(asking, form, ACTIONS[what].name, back_of(what), work)
 
 
-def chosen(form: dict[str, str]) -> str:
+def chosen(form: Mapping[str, str]) -> str:
     """Which action. Raises PageError."""
     what = form.get("what", "")
     if what not in ACTIONS or (what in ("stop", "restart") and not form.get("partition", "").isdigit()):

@@ -1,39 +1,27 @@
 """The console in a real browser: every page, every action, hostile payloads, a projector that is killed."""
 
-import json
-import os
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, TypeVar
 
-import axe_playwright_python  # type: ignore[import-untyped]
 import httpx
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, Response, sync_playwright
+from playwright.sync_api import Browser
 
 from tests.conftest import Footfall
-from tests.patience import PATIENCE, patient
+from tests.drivers.console_browser import NEEDS_BROWSER, Watched, chromium
+from tests.patience import patient
 from tests.processes import Process, wait_until
 from tests.producing import Raw, an_event, produce, record_of, sql, start_projector, wait_until_owning
 
-BROWSER = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") or ""
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 TRACEPARENT = f"00-{TRACE}-00f067aa0ba902b7-01".encode()
 HOSTILE = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">\u202egnp.exe"
-WIDTHS = (360, 1920)
-LONG = "FOOTFALL_LONG" in os.environ
-PAGES = (
-    *("", "/live", "/find", "/find?q=user-1", "/activity", "/dead-letters", "/rebuilds", "/projectors", "/settings"),
-    *("/dead-letters/done", "/retention", "/find?q=r-17&log=1"),
-)
 
 Found = TypeVar("Found")
-HEAVIEST = 300 * 1024  # bytes of a page with all that it loads, unpacked
 MOST_TIMES = 20  # as long as with a few letters may the page of 10,000 take; a walk over all takes far longer
 MANY = """
 INSERT INTO read_g1.dead_letters (kafka_topic, kafka_partition, kafka_offset, recorded_at, cause, error_class,
@@ -42,7 +30,7 @@ SELECT 'many', n % 6, n, now(), 'poison', 'InvalidEvent', 'planted ' || n, 'user
     convert_to('user-' || n, 'UTF8'), '\\x00', '{}', '{}' FROM generate_series(1, 10000) AS n
 """
 
-pytestmark = pytest.mark.skipif(not BROWSER, reason="no Chromium: apt-get install chromium, or CHROMIUM=/path/to/it")
+pytestmark = NEEDS_BROWSER
 
 
 @pytest.fixture(scope="module")
@@ -65,43 +53,9 @@ def running(shared_footfall: Footfall) -> tuple[Footfall, Process, Process]:
 
 @pytest.fixture(scope="module")
 def browser(running: tuple[Footfall, Process, Process]) -> Iterator[Browser]:
-    """Behind `running`: playwright's event loop runs in this thread until it ends, and helpers here start their own."""
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+    """Behind `running`: helpers here start event loops of their own."""
+    with chromium() as found:
         yield found
-        found.close()
-
-
-class Watched:
-    """A page of a browser, and all that went wrong in it."""
-
-    def __init__(self, browser: Browser, base: str, **options: Any) -> None:
-        self.context = browser.new_context(base_url=base, **options)
-        self.page: Page = self.context.new_page()
-        self.page.set_default_timeout(PATIENCE * 1000)
-        self.problems: list[str] = []
-        self.foreign: list[str] = []
-        self._base = base
-        self.page.on("console", self._said)
-        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
-        self.page.on("request", self._asked)
-        self.page.on("response", self._answered)
-
-    def _said(self, message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning"):
-            self.problems.append(message.text)
-
-    def _asked(self, request: Request) -> None:
-        if not request.url.startswith((self._base, "data:")):
-            self.foreign.append(request.url)
-
-    def _answered(self, response: Response) -> None:
-        if response.status >= 500:
-            self.problems.append(f"{response.status} {response.url}")
-
-    def open(self, path: str) -> Page:
-        self.page.goto(f"/console{path}")
-        return self.page
 
 
 @pytest.fixture
@@ -110,51 +64,7 @@ def watched(browser: Browser, running: tuple[Footfall, Process, Process]) -> Ite
     found = Watched(browser, running[2].url, viewport={"width": 1280, "height": 900})
     yield found
     found.context.close()
-    assert (found.problems, found.foreign) == ([], [])
-
-
-def test_every_page_is_well_at_every_width_in_light_and_dark(
-    browser: Browser, running: tuple[Footfall, Process, Process]
-) -> None:
-    axe = axe_source()
-    for width, scheme in zip(WIDTHS, ("dark", "light"), strict=True):
-        viewport = {"width": width, "height": 900}
-        found = Watched(browser, running[2].url, viewport=viewport, color_scheme=scheme, bypass_csp=True)
-        for number, path in enumerate(PAGES):
-            page = found.open(path)
-            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (path, width)
-            assert page.title() != "owned"
-            if not LONG and number % 2 == WIDTHS.index(width):
-                continue  # axe has seen, or will see, this page at the other width
-            page.evaluate(axe)
-            report = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
-            serious = [each for each in report["violations"] if each["impact"] in ("serious", "critical")]
-            assert not serious, (path, width, json.dumps(serious)[:2000])
-        found.context.close()
-        assert (found.problems, found.foreign) == ([], [])
-
-
-def test_a_page_weighs_little_and_is_painted_soon(watched: Watched) -> None:
-    for path in ("", "/activity", "/dead-letters", "/live"):
-        page = watched.open(path)
-        page.locator("h1").wait_for()
-        weight = page.evaluate(
-            "['navigation', 'resource'].flatMap((kind) => performance.getEntriesByType(kind))"
-            ".reduce((sum, each) => sum + each.decodedBodySize, 0)"
-        )
-        assert 10_000 < weight <= HEAVIEST, path
-        painted = page.evaluate(
-            "new Promise((done) => new PerformanceObserver((seen) => done(seen.getEntries()[0].startTime))"
-            ".observe({ type: 'paint', buffered: true }))"
-        )
-        assert painted <= patient(1) * 1000, path
-
-
-def test_pages_are_read_without_javascript(browser: Browser, running: tuple[Footfall, Process, Process]) -> None:
-    found = Watched(browser, running[2].url, java_script_enabled=False)
-    for path in PAGES:
-        assert found.open(path).locator("h1").inner_text()
-    found.context.close()
+    found.assert_well()
 
 
 def test_letters_are_shown_as_text_predicted_redriven_and_discarded(
@@ -173,7 +83,7 @@ def test_letters_are_shown_as_text_predicted_redriven_and_discarded(
     assert "1 poison" in page.locator("#job").inner_text()
     page = watched.open("/dead-letters?cause=poison")
     page.get_by_role("button", name="Discard").click()
-    page.get_by_role("button", name="Discard 1 letters").click()
+    page.get_by_role("button", name="Discard 1 letter").click()
     assert "1 discarded" in page.locator("#job").inner_text()
     assert actions(footfall) == ["dlq show", "dlq redrive", "dlq redrive", "dlq discard", "dlq discard"]
     rows = aside(sql, footfall.servers, "SELECT actor FROM ops.audit WHERE action = 'dlq discard'")
@@ -345,7 +255,3 @@ def actions(footfall: Footfall) -> list[str]:
 def token_of(console: Process) -> str:
     found = re.search(r'name="token" value="(\w+)"', httpx.get(f"{console.url}/console/dead-letters").text)
     return found[1] if found else ""
-
-
-def axe_source() -> str:
-    return Path(str(axe_playwright_python.__file__)).with_name("axe.min.js").read_text()

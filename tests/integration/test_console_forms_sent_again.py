@@ -32,8 +32,7 @@ def fields(page: str) -> Form:
 
 def asked(console: httpx.Client, what: str, **more: str) -> Form:
     """The form of the page that asks whether to do it."""
-    token = fields(console.get("/console/projectors").text)["token"]
-    page = console.post("/console/generations/ask", data={"token": token, "what": what, **more})
+    page = console.get("/console/generations/ask", params={"what": what, **more})
     assert page.status_code == 200, page.text
     return {"what": what, **fields(page.text)}
 
