@@ -20,7 +20,8 @@ the program has `exception`. No line has a payload, a secret, or a user whose ev
 [settings](settings.md). Lines of the libraries come at `warning` and above in the same form. What must be kept whole is
 in the [audit log](audit.md), not here.
 
-Sent away and kept they are by you: a process writes no log file. This page is generated from the source.
+A process writes no log file: [sending them away](running.md#logs) and keeping them is yours. This page is generated
+from the source.
 
 | event | level | fields | logged by |
 |---|---|---|---|

@@ -65,6 +65,7 @@ def lacking(client: str) -> str | None:
         "apache2": lambda: _of_debian("apache2"),
         "pgbouncer": _pgbouncer,
         "prometheus": _prometheus,
+        "rsyslog": _rsyslog,
         "custom resources": _custom_resources,
         "generators": _generators,
         "go": _go,
@@ -93,6 +94,7 @@ def header() -> str:
         "apache2",
         "pgbouncer",
         "prometheus",
+        "rsyslog",
         "chromium",
         "helm",
         "kafka connect",
@@ -123,6 +125,11 @@ def _chromium() -> str | None:
 def _java() -> str | None:
     modules = output("java", "--list-modules")
     return None if "jdk.compiler" in modules and "java.net.http" in modules else "no JDK, which launches source files"
+
+
+def _rsyslog() -> str | None:
+    relp = any(Path("/usr/lib").glob("*/rsyslog/omrelp.so"))
+    return None if shutil.which("rsyslogd") and relp else "not installed (Debian: apt install rsyslog rsyslog-relp)"
 
 
 def _prometheus() -> str | None:
