@@ -37,8 +37,9 @@ QUERIES: Mapping[str, tuple[str, ...]] = {
     "/console/generations/ask": ("?what=start", "?what=stop&partition=5", "?what=drop"),
     "/console/settings": ("",),
     "/console/jobs": ("{job}",),
-    "/console/sign-in": ("",),
 }
+# Those that only a console has where people sign in.
+OF_SIGNING_IN = ("/console/sign-in", "/console/sessions")
 
 
 def routed() -> set[str]:

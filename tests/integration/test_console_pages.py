@@ -7,6 +7,7 @@ keyboard alone, and is read without JavaScript.
 import json
 import os
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import product
@@ -20,6 +21,7 @@ from playwright.sync_api import Browser, Page
 from tests.conftest import Footfall
 from tests.drivers.console_browser import (
     NEEDS_BROWSER,
+    OF_SIGNING_IN,
     PARTS,
     QUERIES,
     Watched,
@@ -29,6 +31,7 @@ from tests.drivers.console_browser import (
     routed,
     serious,
 )
+from tests.drivers.token_issuer import keys_served, token
 from tests.patience import PATIENCE
 from tests.processes import Process, wait_until
 from tests.producing import Raw, an_event, produce, record_of, sql, start_projector, wait_until_owning
@@ -71,8 +74,8 @@ class Shown:
 
 
 def test_every_page_that_there_is_is_in_these_tests() -> None:
-    assert set(QUERIES) | PARTS == routed(), "tests/drivers/console_browser.py has to say how a new page is opened"
-    assert not set(QUERIES) & PARTS
+    known = [*QUERIES, *PARTS, *OF_SIGNING_IN]
+    assert sorted(known) == sorted(routed()), "tests/drivers/console_browser.py has to say how a new page is opened"
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +87,7 @@ def shown(new_footfall: Callable[..., Footfall]) -> Iterator[Callable[[State], S
 
 
 @pytest.fixture(scope="module")
-def browser(shown: Any) -> Iterator[Browser]:
+def browser(shown: Any, closed: Any) -> Iterator[Browser]:
     with chromium() as found:
         yield found
 
@@ -100,6 +103,16 @@ def instance(new_footfall: Callable[..., Footfall], partitions: int = 6) -> Iter
 
 def acting(footfall: Footfall, **more: str) -> Process:
     return footfall.start("console", ready=False, OPERATOR_DATABASE_URL=footfall.servers.admin_url, **more)
+
+
+@pytest.fixture(scope="module")
+def closed(new_footfall: Callable[..., Footfall]) -> Iterator[Process]:
+    """A console where people sign in; nothing else runs."""
+    with instance(new_footfall) as footfall, keys_served() as issuer:
+        more = {"OPERATOR_DATABASE_URL": footfall.servers.admin_url, "OIDC_TENANT": "default", **issuer}
+        console = started(footfall, **more)
+        wait_until(lambda: text_of(console, "/console/sign-in") != "", 30, "the console")
+        yield console
 
 
 @contextmanager
@@ -219,17 +232,22 @@ def test_every_page_fits_every_width_in_light_and_dark_and_is_told_to_who_cannot
                 continue
             page = found.open(path)
             where = state, path, width, scheme
-            assert page.locator("h1").count() == 1, where
-            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), where
-            assert_light(page, where)
             told = page.locator("main").inner_text()
             # An error is the same on many pages, and a long table is as a short one; that takes axe its time.
-            if LONG or (told not in EXAMINED and state != "very many"):
-                EXAMINED.add(told)
-                wrong = serious(page, axe)
-                assert not wrong, (*where, json.dumps(wrong)[:2000])
+            is_examined = LONG or (told not in EXAMINED and state != "very many")
+            EXAMINED.add(told)
+            assert_well_shown(page, axe if is_examined else "", where)
         found.context.close()
         found.assert_well()
+
+
+def assert_well_shown(page: Page, axe: str, where: object) -> None:
+    """It has one title, fits, is light, and is told to who cannot see, if `axe` is to look."""
+    assert page.locator("h1").count() == 1, where
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), where
+    assert_light(page, where)
+    wrong = serious(page, axe) if axe else []
+    assert not wrong, (where, json.dumps(wrong)[:2000])
 
 
 def assert_light(page: Page, where: object) -> None:
@@ -293,3 +311,32 @@ def test_every_page_is_led_by_the_keyboard_alone(shown: Callable[[State], Shown]
         assert any('class="skip"' in each for each in reached), path
     found.context.close()
     found.assert_well()
+
+
+@pytest.mark.parametrize(("width", "scheme"), LOOKS if LONG else [LOOKS[0], LOOKS[-1]])
+def test_the_pages_of_signing_in_are_well_and_led_by_the_keyboard_alone(
+    width: int, scheme: Any, closed: Process, browser: Browser
+) -> None:
+    now, axe = int(time.time()), axe_source()
+    key = token("ES256", now, scope="events:read operator", iat=now - 5, exp=now + 600).decode()
+    viewport: Any = {"width": width, "height": 900}
+    found = Watched(browser, closed.url, viewport=viewport, color_scheme=scheme, bypass_csp=True)
+    page = found.page
+    shown = []
+    for keys, title in ((["nonsense", "Enter"], "Sign in"), ([key, "Enter"], "Overview")):
+        page = found.open(OF_SIGNING_IN[0])
+        assert_well_shown(page, axe, (OF_SIGNING_IN[0], width, scheme))
+        for pressed in keys:  # the field has the focus
+            page.keyboard.press(pressed) if pressed == "Enter" else page.keyboard.insert_text(pressed)
+        page.get_by_role("heading", name=title, level=1).wait_for()
+        shown.append(page.locator("main").inner_text())
+    assert "opens nothing here" in shown[0]
+    page = found.open(OF_SIGNING_IN[1])
+    assert "this one" in page.locator("main").inner_text()
+    assert_well_shown(page, axe, (OF_SIGNING_IN[1], width, scheme))
+    page.get_by_role("button", name="Sign out").focus()
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name="Sign in", level=1).wait_for()
+    found.context.close()
+    assert [each for each in found.problems if not each.startswith("403 ")] == []
+    assert found.foreign == []
