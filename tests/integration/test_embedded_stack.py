@@ -37,6 +37,7 @@ from footfall.local.embedded import (
 )
 from footfall.local.embedded.child_process import PARENT_DEATH
 from footfall.local.embedded.kafka import jars as kafka_jars
+from footfall.local.embedded.kafka.broker import KafkaBroker, server_properties
 from footfall.local.embedded.kafka.jars import KAFKA_VERSION, ensure_kafka_jars, jars_name, read_pins
 from footfall.local.embedded.paths import cache_root, open_state
 from footfall.local.embedded.postgres.server import forget_reused_pid
@@ -88,6 +89,15 @@ def running_state() -> Iterator[Path]:
 def stack(running_state: Path) -> Iterator[StackAddresses]:
     with embedded_stack(StackOptions(running_state, durable=False), QUIET) as addresses:
         yield addresses
+
+
+@pytest.mark.parametrize(("session", "heartbeat"), [(3_000, 1_000), (9_000, 2_000)])
+def test_a_broker_has_time_to_be_answered_before_its_session_ends(tmp_path: Path, session: int, heartbeat: int) -> None:
+    """Kafka waits for the answer to a heartbeat only until the next one is due."""
+    broker = KafkaBroker(tmp_path, tmp_path, 1, 2, session_ms=session)
+    lines = server_properties(broker, tmp_path).splitlines()
+    assert f"broker.session.timeout.ms={session}" in lines
+    assert f"broker.heartbeat.interval.ms={heartbeat}" in lines
 
 
 def start(state_dir: Path, **ports: Any) -> Any:

@@ -22,6 +22,7 @@ from tests.conftest import Footfall
 from tests.drivers.opensearch import distribution, opensearch
 from tests.drivers.privacy import privacy
 from tests.drivers.sinks import EventsById, killed_sink, start_sink, told, wait_for_sink
+from tests.patience import PATIENCE
 from tests.producing import Raw, an_event, produce, record_of, some_records, sql, start_projector
 
 STREAM = "footfall-events"
@@ -95,6 +96,17 @@ def test_opensearch_has_each_event_once(footfall: Footfall, url: str) -> None:
     ask(url, "DELETE", f"/_data_stream/{STREAM}")  # somebody deletes it, and it is written again
     sink = start_sink(footfall, "opensearch", settings)
     wait_for_sink(footfall, "sink_opensearch")
+    assert told_by_opensearch(url) == wanted
+    for stream in (STREAM, f"{STREAM}.+acme"):  # while it runs
+        produce(footfall, [record_of(an_event("carl", {"n": 1}))])
+        wait_for_sink(footfall, "sink_opensearch")
+        ask(url, "DELETE", f"/_data_stream/{stream}")
+        produce(footfall, [record_of(an_event("carl", {"n": 2}))])
+        assert sink.popen.wait(PATIENCE) == 1
+        assert f"{stream} is not the stream that it was" in sink.log_text()
+        sink = start_sink(footfall, "opensearch", settings)
+        wait_for_sink(footfall, "sink_opensearch")
+    wanted = {name: one for name, one in told(footfall).items() if (name[0], one[0]) != ("default", "eve")}
     assert told_by_opensearch(url) == wanted
 
 

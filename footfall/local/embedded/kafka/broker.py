@@ -30,6 +30,7 @@ METADATA_API_KEY, METADATA_VERSION = 3, 1
 MOST_COPIES = 3  # of each partition, however many brokers there are
 # After a kill the controller waits this long before others lead, and before it accepts the restarted broker.
 SESSION_MS, KAFKAS_SESSION_MS = 3_000, 9_000  # ours, and Kafka's default
+KAFKAS_HEARTBEAT_MS = 2_000
 
 # Kafka's own start script uses these collector settings.
 JVM_FLAGS = [
@@ -79,6 +80,11 @@ class KafkaBroker:
     @property
     def nodes(self) -> int:
         return max(1, len(self.controllers))
+
+    @property
+    def heartbeat_ms(self) -> int:
+        """A third of the session, and Kafka's default at most: it is also how long an answer to one may take."""
+        return min(KAFKAS_HEARTBEAT_MS, self.session_ms // 3)
 
     @property
     def voters(self) -> str:
@@ -213,7 +219,7 @@ share.coordinator.state.topic.min.isr={least}
 
 broker.session.timeout.ms={broker.session_ms}
 initial.broker.registration.timeout.ms={int(READY_PATIENCE_SECONDS * 1000)}
-broker.heartbeat.interval.ms=500
+broker.heartbeat.interval.ms={broker.heartbeat_ms}
 
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
