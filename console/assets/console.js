@@ -30,6 +30,9 @@
       span.append(key, (names[name] || name) + ": " + shown(data[number + 1][at], unit));
       return span;
     }));
+    // The last that is known is not now if nobody has measured since.
+    const step = data[0].slice(1).reduce((least, moment, number) => Math.min(least, moment - data[0][number]), Infinity);
+    if ((index === null || index === undefined) && Date.now() / 1000 - data[0][at] > Math.max(60, 2.5 * step)) line.append(" at " + new Date(data[0][at] * 1000).toISOString().slice(0, 19).replace("T", " ") + " UTC");
   }
   function draw(figure, columns) {
     const series = figure.dataset.names ? figure.dataset.names.split(",") : Object.keys(columns).filter((name) => name !== "at"), unit = figure.dataset.unit, box = figure.querySelector(".canvas");

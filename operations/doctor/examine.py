@@ -16,11 +16,11 @@ from operations.doctor.configured import settings_findings
 from operations.doctor.findings import Finding, well_unless
 from operations.doctor.kafka import kafka_findings
 from operations.doctor.keys import key_findings
-from operations.doctor.projectors import builds, group_findings, history_findings
+from operations.doctor.projectors import builds, group_findings, history_findings, standing_findings
 from operations.doctor.retention import retention_findings
 from operations.doctor.sinks import sink_findings
 from operations.status.observer import observing
-from operations.status.report import Status, standing
+from operations.status.report import GenerationStatus, SinkStatus, Status, standing
 from projector.sealed.keys import Keys
 from projector.settings import ProjectorSettings
 from read_model.connecting.pool import connect
@@ -114,8 +114,10 @@ async def _around(settings: ProjectorSettings, status: Status) -> list[Finding]:
 
 
 def _partitions(status: Status) -> list[Finding]:
-    of_sinks = {sentence for each in status.sinks for sentence in standing(each.name, each.partitions, alone=False)}
-    found = [Finding("projecting", "problem", each) for each in status.problems if each not in of_sinks]
+    own: list[GenerationStatus | SinkStatus] = [*status.generations, *status.sinks]  # which have findings of their own
+    of_one = {sentence for each in own for sentence in standing(each.name, each.partitions, alone=True)}
+    found = [Finding("projecting", "problem", each) for each in status.problems if each not in of_one]
+    found += standing_findings(status.generations)
     sentence = status.misplaced.sentence()
     if sentence is not None:
         found.append(Finding("projecting", "warning", sentence))

@@ -4,13 +4,60 @@ from collections.abc import Iterable
 
 from brokers.settings import KafkaSettings
 from operations.doctor.findings import Finding, well_unless
-from operations.status.report import GenerationStatus, PartitionStatus
+from operations.status.report import GenerationStatus, PartitionStatus, standing
 from projector.consuming.consumer_group import GroupDescription, describe_group
 from projector.consuming.topic_description import describe_topic
 from projector.generations.loop import group_of
+from projector.liveness.verdicts import State
 from projector.settings import ProjectorSettings
 
 AT_RISK = 0.5  # of the retention, as lag
+PHRASES: dict[State, str] = {  # of several partitions, as `STATE_PHRASES` of one
+    "stopped": "have stopped",
+    "gone": "cannot go on",
+    "unowned": "are not projected",
+    "foreign": "are not projected",
+    "waiting": "wait",
+    "standing": "stand still",
+    "unknown": "are in an unknown state",
+}
+REMEDIES: dict[State, str] = {  # where the reason does not say what to do
+    "unowned": "Start a projector. If one runs, its log and its `/health` say what it waits for.",
+    "joining": "Look at the log of the projectors, and that none of them is frozen.",
+    "blocked": "End the producer's transaction, or wait for Kafka to abort it.",
+    "waiting": "The reason names what it waits for; it goes on by itself when that is over.",
+    "standing": "Look at the log of its owner, which `footfall status` names, and end that one: another takes over.",
+    "unknown": "Look at the projectors' logs; docs/health.md explains the state.",
+}
+
+
+def standing_findings(generations: Iterable[GenerationStatus]) -> list[Finding]:
+    """What does not move, once for all partitions of a generation that stand so for the same reason."""
+    found = []
+    for generation in generations:
+        alike: dict[tuple[State, str], list[PartitionStatus]] = {}
+        for each in generation.partitions:
+            if not each.well and (generation.state == "active" or each.state != "unowned"):
+                alike.setdefault((each.state, each.reason or ""), []).append(each)
+        for (state, reason), partitions in alike.items():
+            [says] = standing(generation.name, partitions[:1], alone=True)
+            if len(partitions) > 1:
+                numbers = spans(each.partition for each in partitions)
+                phrase = PHRASES.get(state, f"are {state}")
+                says = f"{generation.name}, partitions {numbers} {phrase}: {reason.rstrip('.')}."
+            found.append(Finding("projecting", "problem", says, REMEDIES.get(state, "")))
+    return found
+
+
+def spans(numbers: Iterable[int]) -> str:
+    """Numbers in words, with those that follow each other together: 0 to 2, 5."""
+    found: list[tuple[int, int]] = []
+    for number in sorted(numbers):
+        if found and number == found[-1][1] + 1:
+            found[-1] = found[-1][0], number
+        else:
+            found.append((number, number))
+    return ", ".join(str(first) if first == last else f"{first} to {last}" for first, last in found)
 
 
 async def group_findings(settings: ProjectorSettings, generation: GenerationStatus) -> list[Finding]:

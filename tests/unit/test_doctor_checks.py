@@ -10,11 +10,12 @@ from operations.doctor.certificates import judged
 from operations.doctor.configured import settings_findings
 from operations.doctor.findings import Finding, worst
 from operations.doctor.kafka import answered, copies, other_topics
-from operations.doctor.projectors import at_risk, builds, members
+from operations.doctor.projectors import at_risk, builds, members, standing_findings
 from operations.doctor.retention import A_DAY_MS, Kept, not_declared, overdue, shorter_topic
 from operations.doctor.sinks import sink_findings
 from operations.status.report import GenerationStatus, PartitionStatus, SinkStatus
 from projector.consuming.consumer_group import CLIENT_ID, GroupDescription, Member
+from projector.liveness.verdicts import State
 from projector.settings import ProjectorSettings
 
 NOW = datetime(2026, 11, 26, tzinfo=UTC)
@@ -113,3 +114,24 @@ def test_a_sink_that_nobody_runs_is_told_of_once_it_is_behind() -> None:
     assert [each.verdict for each in sink_findings([SinkStatus("sink_a", 1.0, [done])])] == ["well"]
     [found] = sink_findings([SinkStatus("sink_a", 0.5, [done, behind])])
     assert (found.verdict, found.says) == ("warning", "Nobody runs sink_a, which is 3 events behind.")
+
+
+def test_partitions_that_stand_for_one_reason_are_one_finding_with_what_to_do() -> None:
+    def at(partition: int, state: State, reason: str | None, *, well: bool = False) -> PartitionStatus:
+        return PartitionStatus(partition, state, None, 0, 0, 0, None, reason, well)
+
+    alone, cause = "no projector is assigned to it", "disk_full: make room"
+    partitions = [at(each, "unowned", alone) for each in (4, 0, 1, 2)]
+    partitions += [at(3, "stopped", cause), at(5, "idle", None, well=True)]
+    found = standing_findings(
+        [
+            GenerationStatus("read_g1", "active", 1.0, partitions),
+            GenerationStatus("read_g2", "building", 0.5, [at(0, "unowned", alone), at(1, "standing", "for 20 s")]),
+        ]
+    )
+    assert [each.says for each in found] == [
+        f"read_g1, partitions 0 to 2, 4 are not projected: {alone}.",
+        f"read_g1, partition 3 has stopped: {cause}.",
+        "read_g2, partition 1 stands still: for 20 s.",
+    ]
+    assert [bool(each.remedy) for each in found] == [True, False, True], "a stop's cause has its remedy"
