@@ -50,12 +50,13 @@ up: $(READY)  ## Run everything on port 3000 until Ctrl-C (ARGS="--help" for opt
 test: $(READY)  ## Run every test against the real servers (ARGS="-k name" to choose)
 	$(BIN)/pytest -n 6 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-check: $(READY)  ## Check format, lint, types, import contracts, dependencies, documents and the documentation site
+check: $(READY)  ## Check format, lint, types, import contracts, scopes, dependencies, documents and the documentation site
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
+	$(BIN)/pytest -q -p no:cacheprovider tests/integration/test_access.py -k "is_declared or that_is_not_there"
 	$(BIN)/deptry .
 	$(BIN)/python -m contracts.published
 	$(BIN)/python -m footfall.documents

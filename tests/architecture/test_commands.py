@@ -86,6 +86,14 @@ def test_pre_commit_runs_only_what_make_check_runs() -> None:
     assert [entry for entry in entries if f"$(BIN)/{entry}" not in checked] == []
 
 
+def test_a_path_without_a_scope_fails_the_check() -> None:
+    checked = (ROOT / "Makefile").read_text().partition("\ncheck:")[2].partition("\n\n")[0]
+    [chosen] = re.findall(r"pytest .* tests/integration/test_access\.py -k \"(.*)\"", checked)
+    text = (ROOT / "tests" / "integration" / "test_access.py").read_text()
+    named = [name for name in re.findall(r"def (test_\w+)", text) if any(part in name for part in chosen.split(" or "))]
+    assert named == ["test_every_path_of_every_process_is_declared", "test_nothing_is_declared_that_is_not_there"]
+
+
 def test_a_commit_with_a_long_subject_is_refused() -> None:
     [subject] = YAML(typ="safe").load(ROOT / ".pre-commit-config.yaml")["repos"][1]["hooks"]
     assert (subject["language"], subject["stages"], subject["args"]) == ("pygrep", ["commit-msg"], ["--multiline"])
