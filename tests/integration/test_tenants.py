@@ -1,6 +1,6 @@
 """Tenants whose ids are all the same see nothing of each other, whatever they ask (docs/tenants.md).
 
-`FOOTFALL_LONG=1` sends 100,000 requests instead of 2,000.
+`FOOTFALL_LONG=1` sends 100,000 requests instead of 800.
 """
 
 import asyncio
@@ -27,7 +27,8 @@ from contracts.versions import encode_event
 from operations.reporters import grant
 from read_model.tables.reporting import VIEWS
 from tests.conftest import Footfall
-from tests.drivers.rebuilding import dlq
+from tests.drivers.privacy import privacy
+from tests.drivers.rebuilding import dlq, dlq_told
 from tests.processes import Process, run_to_end
 from tests.producing import produce, sql, start_projector, wait_until_processed
 from tests.tenant_world import MARKS, NOON, PRODUCTS, TENANTS, TYPES, USERS, Tenant, a_tenant, event_id, records
@@ -35,6 +36,7 @@ from web.tenants.position_tokens import PositionTokens
 
 COUNT = 240  # numbers, of which each tenant has two of three
 REQUESTS = 100_000 if os.environ.get("FOOTFALL_LONG") == "1" else 800
+MOST_COMMANDS = 40
 PASSWORD = "not-a-secret-here"
 POSITION_SECRET = "a secret of these tests"
 PLAIN_POSITION = re.compile(r"\b\d{1,6}-\d{1,18}\b")
@@ -95,6 +97,7 @@ class Asking:
             self.foreign_tag,
             self.stream,
             self.sql,
+            self.command,
         )
         self._reporters = {name: reporter_url(world, mine, bound_to(name)) for name, mine in world.tenants.items()}
 
@@ -249,6 +252,20 @@ class Asking:
         assert told
         assert mine.knows(repr(told).encode()), f"{mine.tenant_id} was told of another tenant by {view}"
 
+    def command(self, mine: Tenant) -> None:
+        """What an operator asks for one tenant on the command line, which costs as much as hundreds of requests."""
+        if self.kinds["command"] > MOST_COMMANDS:
+            return
+        self.requests += 1
+        user, tenant = self._chance.choice(USERS), ("--tenant", mine.tenant_id)
+        told = privacy(self._world.footfall, "export", user, *tenant)
+        assert mine.knows(told.encode()), f"{mine.tenant_id} was told of another tenant by an export of {user}"
+        found = [each["event"] for line in told.splitlines() if (each := json.loads(line))["kind"] == "event"]
+        assert sorted(found, key=id_of) == sorted(mine.json_of(mine.of_user(user)), key=id_of)
+        letters = dlq_told(self._world.footfall, "list", *tenant, "--json")
+        assert mine.knows(letters.encode()), f"{mine.tenant_id} was told of another tenant's dead letters"
+        assert len(json.loads(letters)["letters"]) == len(mine.poison)
+
     def foreign_cursor(self, mine: Tenant) -> None:
         other = self.other(mine)
         if not other.cursors:
@@ -287,7 +304,7 @@ def test_no_answer_has_a_byte_of_another_tenant(world: World, client: httpx.Clie
     asking = Asking(world, client, chance)
     while asking.requests < REQUESTS:
         asking.ask(world.tenants[chance.choice(TENANTS)])
-    assert len(asking.kinds) == 15, asking.kinds
+    assert len(asking.kinds) == 16, asking.kinds
 
 
 def seen_on_stream(world: World, mine: Tenant, count: int, **parameters: str) -> bytes:
