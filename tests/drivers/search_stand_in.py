@@ -5,12 +5,13 @@ It shows what several processes of a sink do. That a real server takes what we s
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 STREAM = "footfall-events"
+NO_FIT = "mapper_parsing_exception"
 Answer = tuple[int, Any]
 
 
@@ -18,6 +19,7 @@ class Streams:
     """The documents of each stream by id, and how many came again.
 
     `refuses`: what is answered in its place; a pair of status and error type is what every second document gets.
+    `is_bad`: which documents do not fit the mapping.
     """
 
     def __init__(self) -> None:
@@ -25,6 +27,7 @@ class Streams:
         self.again = 0
         self.refuses: Answer | None = None
         self.refuses_half: tuple[int, str] | None = None
+        self.is_bad: Callable[[Any], bool] = lambda _document: False
         self.refused = 0
         self._made_anew = 0
         self._template: Any = None
@@ -39,6 +42,8 @@ class Streams:
                 return self._made(path, body)
             if path == "/_bulk":
                 return 200, {"items": list(self._created(body.splitlines()))}
+            if path.endswith("/_search"):
+                return 200, {"hits": {"hits": list(self._newest())}}
             if path.endswith("/_mapping") and path.split("/")[1] not in self.documents:
                 return 404, {}
             uuid = f"uuid-{self._made_anew}"
@@ -71,6 +76,13 @@ class Streams:
         self.documents.setdefault(STREAM, {})
         return 400 if there else 200, {}
 
+    def _newest(self) -> Iterator[Any]:
+        """A document that is stored, if there is any."""
+        for documents in self.documents.values():
+            for name, document in reversed(documents.items()):
+                yield {"_id": name, "_source": document}
+                return
+
     def _created(self, lines: list[bytes]) -> Iterator[Any]:
         for number, (action, document) in enumerate(zip(lines[::2], lines[1::2], strict=True)):
             where = json.loads(action)["create"]
@@ -78,6 +90,10 @@ class Streams:
                 self.refused += 1
                 status, error = self.refuses_half
                 yield {"create": {"status": status, "_index": where["_index"], "error": {"type": error}}}
+                continue
+            if self.is_bad(json.loads(document)):
+                self.refused += 1
+                yield {"create": {"status": 400, "_index": where["_index"], "error": {"type": NO_FIT}}}
                 continue
             stream = self.documents.setdefault(where["_index"], {})
             there = where["_id"] in stream

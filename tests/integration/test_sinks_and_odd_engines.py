@@ -5,15 +5,17 @@ from typing import Any
 
 import httpx
 import pytest
+from click.testing import CliRunner
 
 from contracts.record import key_of
 from contracts.versions import encode_event
+from footfall.cli.main import cli
 from tests.conftest import Footfall
 from tests.drivers.search_stand_in import STREAM, Answer, Streams, search_stand_in
 from tests.drivers.sinks import EventsById, start_sink, told, wait_for_sink
 from tests.patience import PATIENCE
 from tests.processes import Process, wait_until
-from tests.producing import Raw, an_event, logged, produce, some_records, sql
+from tests.producing import Raw, an_event, logged, produce, record_of, some_records, sql
 
 READ_ONLY = "cluster_block_exception"
 UNTAKEN = "es_rejected_execution_exception"
@@ -67,6 +69,39 @@ def test_an_engine_that_refuses_is_waited_for_and_blames_no_record(footfall: Foo
         assert sql(footfall.servers, "SELECT * FROM sink_opensearch.dead_letters") == []
         assert len(logged(sink, "sink_begins")) == 1
         assert sink.terminate() == 0
+
+
+def test_a_mapping_that_takes_one_user_not_is_that_users_fault_and_one_that_takes_nobody_is_the_engines(
+    footfall: Footfall,
+) -> None:
+    with search_stand_in() as (url, streams):
+        settings = {"SINK_URL": url, "BATCH_MAX_RECORDS": "50"}
+        sink = start_sink(footfall, "opensearch", settings)
+        produce(footfall, some_records(60))
+        wait_for_sink(footfall, "sink_opensearch")
+        streams.is_bad = lambda document: document["user_id"] == "odd"
+        produce(footfall, [record_of(an_event("odd")), *some_records(60), record_of(an_event("odd"))])
+        wait_for_sink(footfall, "sink_opensearch")
+        letters = "SELECT cause FROM sink_opensearch.dead_letters WHERE state = 'parked'"
+        assert [row["cause"] for row in sql(footfall.servers, letters)] == ["poison", "poison"]
+
+        was, streams.is_bad = streams.refused, lambda _document: True  # somebody has changed the template
+        produce(footfall, some_records(60))
+        wait_until(lambda: streams.refused > was + 120, PATIENCE, "each document, and one that is stored, to be tried")
+        streams.is_bad = lambda _document: False
+        wait_for_sink(footfall, "sink_opensearch")
+        assert len(sql(footfall.servers, letters)) == 2
+        assert sink.terminate() == 0
+        given = {
+            "ENVIRONMENT": "test",
+            "DATABASE_URL": footfall.servers.admin_url,
+            **footfall.environment(),
+            **settings,
+        }
+        redriven = CliRunner().invoke(cli, ["dlq", "redrive", "--sink", "opensearch"], env=given)
+        assert redriven.exit_code == 0, redriven.output
+        assert sql(footfall.servers, letters) == []
+        assert told_by(streams) == told(footfall)
 
 
 @pytest.mark.parametrize("fate", ["deleted", "made anew", "another cluster", "a tenant's"])
