@@ -11,7 +11,18 @@ from rich.markup import escape
 from bench import report
 from bench.commands import batches, door, greedy, overload, peer, post, post_cpu, sealed, traces, wire_formats
 from bench.projecting import burst, drain, drain_peers, failover, plan_points, projectors_scale, rebalance, visible
-from bench.reads import console, growth, hot_reads, live, million, noisy_tenant, read, retention, time_partitions
+from bench.reads import (
+    console,
+    console_pages,
+    growth,
+    hot_reads,
+    live,
+    million,
+    noisy_tenant,
+    read,
+    retention,
+    time_partitions,
+)
 from bench.result import Result
 from bench.stage import Stage, StageError, stage
 from footfall.local.embedded import StackError
@@ -49,6 +60,7 @@ BENCHMARKS: dict[str, Callable[[Stage], list[Result]]] = {
     "streams_1000": live.streams,
     "fresh_read": live.fresh_reads,
     "console_64_viewers": console.console,
+    "console_pages": console_pages.console_pages,
     "traces": traces.traces,
 }
 

@@ -7,8 +7,15 @@ import msgspec
 from litestar import Response, get
 
 from console.asking import AnyRequest, TheConsole
+from console.rendering import visible
 from query_side.activity.queries import ACTIVITY_HOURLY, TOP_PRODUCTS, activity_hourly, top_products
 
+PRODUCTS_HOURLY = """
+SELECT hour, product_id, sum(views)::bigint AS views FROM read.product_views
+WHERE tenant_id = $1 AND hour >= $2 AND hour < $3 AND product_id = ANY($4::text[]) GROUP BY hour, product_id
+"""
+SHOWN_PRODUCTS = 3  # lines of the plot; the table has the sums of all
+LABEL = 40  # characters of a product's name beside its line
 DAYS = ("1", "7", "30")
 TOP = 20
 FILTERS = ("userId", "productId", "eventType")  # of the live stream
@@ -27,6 +34,8 @@ async def activity(request: AnyRequest, console: TheConsole) -> Response[bytes]:
     async with console.pool().acquire() as connection:
         products = await top_products(connection, tenant, since, until, TOP)
         hours = await activity_hourly(connection, tenant, since, until, ())
+        lines = [each.product_id for each in products[:SHOWN_PRODUCTS]]
+        views = await connection.fetch(PRODUCTS_HOURLY, tenant, since, until, lines)
     totals: dict[str, int] = defaultdict(int)
     by_hour: dict[str, dict[str, int]] = defaultdict(dict)
     users: dict[str, int] = defaultdict(int)
@@ -41,6 +50,11 @@ async def activity(request: AnyRequest, console: TheConsole) -> Response[bytes]:
     shown = types[:SHOWN_TYPES]
     at = [each.timestamp() for each in axis]
     columns = {"at": at} | {name: [counts.get(key, {}).get(name, 0) for key in keys] for name in shown}
+    viewed = {(row["hour"], row["product_id"]): row["views"] for row in views}
+    over_time = {"at": at} | {
+        f"{rank}. {visible(name)[:LABEL]}": [viewed.get((hour, name), 0) for hour in axis]
+        for rank, name in enumerate(lines, 1)
+    }
     seen = {hour[:13]: found for hour, found in users.items()}
     active = {"at": at, "users": [seen.get(key, 0) for key in keys]}
     return asking.page(
@@ -54,7 +68,11 @@ async def activity(request: AnyRequest, console: TheConsole) -> Response[bytes]:
         shown=shown,
         columns=msgspec.json.encode(columns).decode(),
         active=msgspec.json.encode(active).decode(),
-        sql={"products": TOP_PRODUCTS.strip(), "hours": ACTIVITY_HOURLY.strip()},
+        over_time=msgspec.json.encode(over_time).decode(),
+        sql={
+            "products": f"{TOP_PRODUCTS.strip()}\n\n{PRODUCTS_HOURLY.strip()}",
+            "hours": ACTIVITY_HOURLY.strip(),
+        },
         since=since,
         until=until,
         table=[(hour, by_hour[hour], users[hour]) for hour in sorted(by_hour, reverse=True)][:48],

@@ -28,6 +28,10 @@ SELECT kafka_topic, kafka_partition, kafka_offset, state, cause, error_class, er
 FROM read.dead_letters WHERE ($1::text IS NULL OR tenant_id = $1)
     AND (event_id = ANY($2::text[]) OR kafka_partition = $3 AND kafka_offset = $4) LIMIT 5
 """
+TIMELINE = """
+SELECT event_id, event_type, occurred_at, kafka_partition, kafka_offset FROM read.processed_events
+WHERE tenant_id = $1 AND user_id = $2 ORDER BY user_id DESC, occurred_at DESC, event_id DESC LIMIT 20
+"""
 _position = re.compile(r"([0-9]{1,6})-([0-9]{1,18})").fullmatch
 
 
@@ -47,10 +51,11 @@ async def find(request: AnyRequest, console: TheConsole) -> Response[bytes]:
         letters = await connection.fetch(LETTER, asking.tenant, [str(each) for each in ids], *place)
         activity = await user_activity(connection, tenant, text)
         sessions = (await user_sessions(connection, tenant, text, None, 10))[0] if activity else []
+        timeline = await connection.fetch(TIMELINE, tenant, text) if activity else []
         texts = {row["event_id"]: await get_event_by_id(connection, tenant, row["event_id"]) for row in events}
     found: dict[str, Any] = {"events": events, "letters": letters, "activity": activity, "sessions": sessions}
     places = [(row["kafka_partition"], row["kafka_offset"]) for row in events]
-    found |= {"texts": texts, "facts": await facts_of(asking, places)}
+    found |= {"timeline": timeline, "texts": texts, "facts": await facts_of(asking, places)}
     searched = await searched_log(asking, text) if asking.is_operator and asking.query.get("log") else None
     return asking.page("find.html", text=text, tenant=tenant, found=found, searched=searched)
 
