@@ -58,6 +58,13 @@ def server(s3: Bucket) -> Iterator[Answers]:
 
 @pytest.fixture
 def hasty() -> Iterator[None]:
-    """Requests to a bucket are given up after two seconds, in the place of thirty."""
-    with patch.multiple(s3_requests, GIVE_UP_AFTER=2.0, READ_TIMEOUT=0.5):
+    """Requests to a bucket that fail are sent again for two seconds, in the place of thirty; a slow answer is one."""
+    with patch.object(s3_requests, "GIVE_UP_AFTER", 2.0):
+        yield
+
+
+@pytest.fixture
+def impatient(hasty: None) -> Iterator[None]:
+    """As `hasty`, and a slow answer is none: for tests in which no request has to succeed."""
+    with patch.multiple(s3_requests, READ_TIMEOUT=0.5, UPLOAD_TIMEOUT=2.0):
         yield

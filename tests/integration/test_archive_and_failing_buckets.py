@@ -53,7 +53,7 @@ def store_at(url: str, place: str = "s3://events/nothing") -> S3Store:
         ("page", r"no server of S3.*Check ARCHIVE_S3_ENDPOINT_URL"),
     ],
 )
-@pytest.mark.usefixtures("hasty")
+@pytest.mark.usefixtures("impatient")
 def test_a_server_that_fails_is_given_up_and_the_error_says_what_to_do(server: Answers, fate: str, told: str) -> None:
     server.judge = lambda _method, _path: fate
     with pytest.raises(ArchiveError, match=told):
@@ -69,7 +69,7 @@ def test_a_server_that_is_not_there_is_named() -> None:
             store_at(url).names("manifest/")
 
 
-@pytest.mark.usefixtures("hasty")
+@pytest.mark.usefixtures("impatient")
 def test_a_thousand_reads_of_a_dead_server_end_with_the_first(server: Answers) -> None:
     server.judge = lambda _method, _path: "silent"
     store = store_at(server.url)
@@ -82,7 +82,7 @@ def test_a_thousand_reads_of_a_dead_server_end_with_the_first(server: Answers) -
     assert len(server.requests) == asked
 
 
-@pytest.mark.usefixtures("hasty")
+@pytest.mark.usefixtures("impatient")
 def test_an_upload_that_nobody_takes_ends(server: Answers, tmp_path: Path) -> None:
     server.judge = lambda _method, _path: "unread"
     (tmp_path / "large").write_bytes(bytes(40_000_000))
@@ -159,7 +159,8 @@ def test_a_rewrite_that_is_refused_loses_nothing_and_a_second_one_ends_it(
 
     assert "Allow s3:PutObject to its credentials" in refused("PUT", "/records/")
     assert "Allow s3:PutObject to its credentials" in refused("PUT", "/manifest/")
-    assert "no answer from" in refused("PUT", "/manifest/", "silent")
+    with patch.object(s3_requests, "READ_TIMEOUT", 0.5):
+        assert "no answer from" in refused("PUT", "/manifest/", "silent")
     assert set(where(bucket)) == set(was)
     for _ in range(3):
         assert "Allow s3:DeleteObject to its credentials" in refused("DELETE", "/records/")

@@ -18,7 +18,10 @@ GIVE_UP_AFTER = 30.0  # seconds for which a request that fails is sent again
 CONNECT_TIMEOUT = 5  # seconds
 READ_TIMEOUT = 15  # seconds without a byte of an answer
 READS_AT_ONCE = 10  # as many as the client has connections: what waits for one is not tried yet
-SLOWEST_UPLOAD = 100_000  # bytes a second; a server that takes them more slowly has stalled
+UPLOAD_TIMEOUT = (
+    30.0  # seconds, and those that the bytes take at SLOWEST_UPLOAD: a server that needs longer has stalled
+)
+SLOWEST_UPLOAD = 100_000  # bytes a second
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0  # seconds between two tries
 ANSWERED = {
     "list_objects_v2": {"Name", "IsTruncated", "KeyCount"},
@@ -97,7 +100,7 @@ class Requests(S3FileSystem):  # type: ignore[misc] # s3fs has no types
         async def call() -> Any:
             # The client bounds how long it waits for an answer, and not how long a server may take to read a body.
             body = named.get("Body")
-            limit = None if body is None else GIVE_UP_AFTER + len(body) / SLOWEST_UPLOAD
+            limit = None if body is None else UPLOAD_TIMEOUT + len(body) / SLOWEST_UPLOAD
             async with asyncio.timeout(limit):
                 answer = await super(Requests, self)._call_s3(method, *given, **named)
             if method in ANSWERED and not ANSWERED[method] & answer.keys():
