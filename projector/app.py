@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from typing import Any
 
 from aiokafka import TopicPartition
@@ -25,7 +25,7 @@ from projector.sealed.keeper import SealedKeeper
 from projector.sealed.keys import Keys
 from projector.settings import ProjectorSettings
 from read_model.connecting.pool import closing, open_pool
-from read_model.connecting.unavailable import NOT_YET_THERE
+from read_model.connecting.unavailable import NOT_YET_THERE, OF_POSTGRESQL
 from read_model.generations.event_types import event_types_in_use
 from read_model.tables.schema_version import newest_migration, schema_state
 from sealing.errors import KeyStoreAwayError
@@ -55,6 +55,7 @@ async def run_projector(
     """
     loops = Loops(settings, catalogue, keys)
     async with register(settings) as pool, _key_store(keys, settings):
+        await tell_of_schema(pool)
         facts = FactsReporter(settings, loops.generation_with_the_first_partition)
         keeper = AuditKeeper(settings, pool, loops.has_the_first_partition)
         async with (
@@ -154,6 +155,14 @@ async def register(settings: ProjectorSettings) -> AsyncIterator[Any]:
     )
     async with closing(pool):
         yield pool
+
+
+async def tell_of_schema(pool: Any) -> None:
+    """Logs why nothing will be projected, if the schema is not the one that this version needs."""
+    with suppress(*OF_POSTGRESQL):  # whatever it is, the loops meet it, too, and wait
+        state = await schema_state(pool, newest_migration())
+        if not state.usable:
+            get_logger("projector").error("schema_not_usable", reason=state.detail)
 
 
 @asynccontextmanager

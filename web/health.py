@@ -12,6 +12,7 @@ from web.policies.passage import HEAD_KEY
 from web.policies.principal import AccessScope, Principal
 
 PROBES = ("/health", "/health/live", "/health/ready", "/metrics")
+REFRESH = 0.25  # seconds; a server that is away must not make this process look like one that is down
 JSON = b"application/json"
 REFUSED_METHOD = envelope.failed("Method not allowed")
 _encode = msgspec.json.Encoder().encode
@@ -40,7 +41,7 @@ def health_routes(side: str, probes: Mapping[str, Probe]) -> dict[str, App]:
         await respond(send, 200 if ok else 503, _encode(body), JSON)
 
     async def metrics(scope: Scope, receive: Receive, send: Send) -> None:
-        await check(probes)  # a probe may refresh a gauge, such as processed_events
+        await check(probes, REFRESH)  # a probe may refresh a gauge, such as processed_events
         body, content_type = exposition(dict(scope["headers"]).get(b"accept", b"").decode("latin-1"))
         await respond(send, 200, body, content_type.encode())
 

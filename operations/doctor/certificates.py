@@ -1,4 +1,4 @@
-"""Which certificates are near their end: those in files, and those that brokers and PostgreSQL show."""
+"""Which certificates are near their end: those in files, the processes' own included, and those that servers show."""
 
 import asyncio
 import ssl
@@ -19,11 +19,16 @@ from operations.doctor.findings import Finding, well_unless
 SOON = timedelta(days=14)
 PATIENCE = 3.0  # seconds for one handshake
 LARGEST = 1_048_576  # bytes of a file
+SERVED = "TLS_CERTIFICATE_FILE"
 
 
-async def certificate_findings(settings: KafkaSettings) -> list[Finding]:
-    """Looks at the files that the settings name, and at the brokers' certificates; nothing is sent to the brokers."""
-    files = (settings.kafka_ssl_ca_file, settings.kafka_ssl_certificate_file)
+async def certificate_findings(settings: KafkaSettings, environment: Mapping[str, str]) -> list[Finding]:
+    """Looks at the files that the settings name, and at the brokers' certificates; nothing is sent to the brokers.
+
+    `environment`: where it is that of a process, it names the certificate that the process serves with.
+    """
+    served = environment.get(SERVED)
+    files = (settings.kafka_ssl_ca_file, settings.kafka_ssl_certificate_file, Path(served) if served else None)
     ends = in_files([path for path in files if path is not None])
     if settings.kafka_security_protocol in TLS:
         hosts = collect_hosts(settings.kafka_bootstrap_servers)

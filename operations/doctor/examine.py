@@ -32,7 +32,9 @@ AWAY = (*DATABASE_AWAY, KafkaError)
 
 async def examine(settings: ProjectorSettings, catalogue: Catalogue | None, keys: Keys | None = None) -> list[Finding]:
     """Looks at PostgreSQL, Kafka, the key store and the projectors; never raises for what it finds there."""
-    servers = await asyncio.gather(_database(settings), _kafka(settings), _keys(keys), certificate_findings(settings))
+    servers = await asyncio.gather(
+        _database(settings), _kafka(settings), _keys(keys), certificate_findings(settings, os.environ)
+    )
     found = [*settings_findings(settings, os.environ), *(finding for each in servers for finding in each)]
     if any(finding.verdict == "problem" and finding.check in ("PostgreSQL", "Kafka") for finding in found):
         says = "What the projectors do cannot be known while a server is away."
@@ -44,12 +46,19 @@ async def _database(settings: ProjectorSettings) -> list[Finding]:
     try:
         connection = await connect(settings.database_url.get_secret_value(), "footfall-doctor", query_timeout=PATIENCE)
     except DATABASE_AWAY as error:
-        remedy = "Check DATABASE_URL, and that the server runs and takes connections from here."
-        return [Finding("PostgreSQL", "problem", f"It cannot be used: {told(error)}.", remedy)]
+        return [Finding("PostgreSQL", "problem", f"It cannot be used: {told(error)}.", _to_get_in(error))]
     try:
         return await _checked(connection)
     finally:
         connection.terminate()
+
+
+def _to_get_in(error: Exception) -> str:
+    if isinstance(error, asyncpg.TooManyConnectionsError):
+        return "End idle sessions, lower QUERY_POOL_SIZE or MAX_EXPORTS, or raise the limit that is reached."
+    if isinstance(error, asyncpg.InvalidAuthorizationSpecificationError):
+        return "Check the user and the password in DATABASE_URL, and what pg_hba.conf lets in."
+    return "Check DATABASE_URL, and that the server runs and takes connections from here."
 
 
 async def _checked(connection: asyncpg.Connection) -> list[Finding]:

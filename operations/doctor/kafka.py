@@ -1,10 +1,12 @@
 """What can be wrong with Kafka. Each check describes, joins no group, and changes nothing."""
 
+import asyncio
 import time
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import NodeNotReadyError
 
 from brokers.diagnosis import with_reason
 from brokers.settings import KafkaSettings
@@ -13,6 +15,7 @@ from operations.doctor.findings import Finding, well_unless
 from projector.consuming.topic_description import describe_with
 
 SLOW = 1.0  # seconds for one question
+TRIES, PAUSE = 10, 0.1  # seconds between two brokers that are asked the same
 
 Answer = TypeVar("Answer")
 
@@ -23,14 +26,14 @@ async def kafka_findings(settings: KafkaSettings, others: Sequence[str] = ()) ->
     admin = AIOKafkaAdminClient(**options)
     await with_reason(options, admin.start)
     try:
-        cluster, slowest = await timed(admin.describe_cluster())
-        (topic,), took = await timed(admin.describe_topics([settings.kafka_topic]))
+        cluster, slowest = await timed(admin.describe_cluster)
+        (topic,), took = await timed(lambda: admin.describe_topics([settings.kafka_topic]))
         if not topic["partitions"]:
             says = f"There is no topic {settings.kafka_topic}."
             lead = answered(len(cluster["brokers"]), max(slowest, took))
             return [lead, Finding("topic", "problem", says, "Run `footfall topics create`.")]
-        described, described_in = await timed(describe_with(admin, settings.kafka_topic))
-        topics, listed_in = await timed(admin.list_topics())
+        described, described_in = await timed(lambda: describe_with(admin, settings.kafka_topic))
+        topics, listed_in = await timed(admin.list_topics)
         found = [answered(len(cluster["brokers"]), max(slowest, took, described_in, listed_in))]
         broken = [Finding("topic", "warning", sentence) for sentence in broken_promises(described)]
         found += well_unless("topic", broken, "It keeps its promises.")
@@ -41,11 +44,22 @@ async def kafka_findings(settings: KafkaSettings, others: Sequence[str] = ()) ->
         await admin.close()
 
 
-async def timed(question: Awaitable[Answer]) -> tuple[Answer, float]:
-    """An answer, and the seconds that it took."""
-    began = time.monotonic()
-    answer = await question
-    return answer, time.monotonic() - began
+async def timed(ask: Callable[[], Awaitable[Answer]]) -> tuple[Answer, float]:
+    """An answer, and the seconds that it took.
+
+    aiokafka asks any broker that the cluster still names, for some seconds also one that is gone: then ask another.
+    """
+    for left in reversed(range(TRIES)):
+        began = time.monotonic()
+        try:
+            answer = await ask()
+        except NodeNotReadyError:
+            if not left:
+                raise
+            await asyncio.sleep(PAUSE)
+        else:
+            return answer, time.monotonic() - began
+    raise AssertionError
 
 
 def answered(brokers: int, seconds: float) -> Finding:

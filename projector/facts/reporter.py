@@ -12,12 +12,13 @@ from typing import Any
 from prometheus_client import Gauge
 
 from projector.facts.database import show_database, show_read_model, show_tables
+from projector.facts.obstacles import reason_of
 from projector.facts.topic import show_topic
 from projector.settings import ProjectorSettings
 from read_model.connecting.pool import connect
 from telemetry.background import running_beside
 from telemetry.logs import get_logger
-from telemetry.server_facts import OF_DATABASE, OF_READ_MODEL, OF_TABLES, OF_TOPIC, forget
+from telemetry.server_facts import OBSTACLES, OF_DATABASE, OF_READ_MODEL, OF_TABLES, OF_TOPIC, forget
 
 INTERVAL = 10.0  # seconds between two rounds
 SOON = 0.5  # seconds until it is asked again whether this projector is the one
@@ -58,7 +59,11 @@ class FactsReporter:
 
     async def _with_connection(self, question: Callable[[Any], Awaitable[None]]) -> None:
         # Not one of the pool's: on a session that went silent even a rollback waits for ever, and projecting with it.
-        connection = await connect(self._settings.database_url, "footfall-projector-facts", query_timeout=PATIENCE)
+        try:
+            connection = await connect(self._settings.database_url, "footfall-projector-facts", query_timeout=PATIENCE)
+        except Exception as error:  # those that project would meet the same as soon as they need another connection
+            OBSTACLES.labels(reason=reason_of(error)).inc()
+            raise
         try:
             await question(connection)
         finally:

@@ -25,6 +25,7 @@ from projector.liveness.projecting import Facts, Lock, PendingOperation, judge
 from projector.liveness.verdicts import Joining, State, Unassigned, Verdict
 from projector.settings import ProjectorSettings
 from projector.writing.locks import blocking_lock
+from read_model.connecting.unavailable import OF_POSTGRESQL
 from telemetry.background import running_beside
 from telemetry.logs import get_logger
 from telemetry.metrics import PARTITION_STATES
@@ -32,6 +33,7 @@ from telemetry.server_facts import TOPIC_BROKEN_PROMISES
 
 INTERVAL = 3.0  # seconds between checks
 PATIENCE = 5.0  # seconds for one check; a Kafka that takes longer counts as unreachable
+LOCK_PATIENCE = 2.0  # seconds of it for PostgreSQL
 TOPIC_INTERVAL = 60.0  # seconds between checks of the topic's configuration
 LONG_ATTEMPT = 2.0  # seconds; a first attempt that lasts no longer counts as normal work
 
@@ -192,8 +194,12 @@ class PartitionMonitor:
         }
 
     async def _lock(self, generation: str) -> Lock | None:
-        async with asyncio.timeout(PATIENCE), self._pool.acquire(timeout=PATIENCE) as connection:
-            return await blocking_lock(connection, generation)
+        """Returns None also while PostgreSQL does not answer: what is retried says so, and Kafka knows the lag."""
+        try:
+            async with asyncio.timeout(LOCK_PATIENCE), self._pool.acquire(timeout=LOCK_PATIENCE) as connection:
+                return await blocking_lock(connection, generation)
+        except OF_POSTGRESQL:
+            return None
 
     def _export_states(self, generation: str) -> None:
         PARTITION_STATES.clear()

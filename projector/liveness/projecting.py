@@ -119,15 +119,22 @@ def _claim_verdict(facts: Facts) -> Verdict | None:
 def _obstacle(facts: Facts) -> Waiting | None:
     lock, pending = facts.lock, facts.pending
     if lock is not None and facts.lag:
-        return Waiting(
-            f"a projector waits for a lock on {lock.table}, which {lock.by} holds", lock.since, facts.patience
-        )
+        what = f"a projector waits for a lock on {lock.table}, which {lock.by} holds"
+        return Waiting(what, _locked_for(facts, lock), facts.patience)
     if pending is not None and (facts.lag or facts.position is None):
         error = "" if pending.error is None else f", the last with {pending.error}"
         return Waiting(
             f"{pending.what} has not succeeded in {pending.tries} tries{error}", pending.since, facts.patience
         )
     return None
+
+
+def _locked_for(facts: Facts, lock: Lock) -> float:
+    """Returns the seconds for which a lock is in the way: an attempt that gives up begins to wait anew."""
+    tried_for = 0.0 if facts.pending is None else facts.pending.since
+    if facts.advanced is None or facts.next_age is None:
+        return max(lock.since, tried_for)
+    return max(lock.since, tried_for, min(facts.advanced, facts.next_age))
 
 
 def _progress_verdict(facts: Facts) -> Verdict:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import asyncpg
 import httpx
@@ -19,6 +20,7 @@ from tests.drivers.commands import active, as_json, status_here
 from tests.processes import Process, wait_until
 from tests.producing import (
     an_event,
+    metric,
     produce,
     record_of,
     some_records,
@@ -27,6 +29,7 @@ from tests.producing import (
     wait_until_owning,
     wait_until_processed,
 )
+from tests.tcp_proxy import tcp_proxy
 
 PATIENCE = 60.0  # seconds
 
@@ -217,3 +220,25 @@ def test_every_batch_meets_a_timeout(footfall: Footfall) -> None:
     sql(footfall.servers, "DROP TRIGGER late ON read_g1.processed_events")
     wait_until_processed(footfall, 5, PATIENCE)
     wait_until_well(footfall, projector)
+
+
+def test_postgresql_away_hides_neither_state_nor_lag_and_counts_where_nothing_is_to_be_projected(
+    footfall: Footfall,
+) -> None:
+    where = urlsplit(footfall.servers.projector_url)
+    away, waiting = (
+        'projection_obstacles_total{reason="away"}',
+        'partition_states{generation="read_g1",state="waiting"}',
+    )
+    with tcp_proxy(str(where.hostname), where.port or 5432) as proxy:
+        url = proxy.in_front_of(footfall.servers.projector_url)
+        projector = start_projector(footfall, DATABASE_URL=url, **SOON)
+        wait_until_owning(projector, 6)
+        proxy.cut()
+        wait_until(lambda: metric(projector, away) > 0, 30, "an attempt to be counted")
+        produce(footfall, some_records(60))
+        wait_until(lambda: metric(projector, waiting) == 6, 30, "the state of every partition")
+        wait_until(lambda: metric(projector, "projection_lag_events") == 60, 30, "the lag to be told")
+        wait_until(lambda: "has not succeeded in" in health(projector)[1]["detail"], 30, "health to say why")
+        proxy.mend()
+        wait_until(lambda: metric(projector, "projection_lag_events") == 0, 30, "the events to be projected")

@@ -18,6 +18,7 @@ REBALANCING = Group("PreparingRebalance")
 LONG = PATIENCE + 1
 SLOW = PendingOperation("the batch", PENDING_FACTOR * PATIENCE + 1, "QueryCanceledError (57014)", 7)
 LOCK = Lock("read_g1.processed_events", "session 7 (user x, application 'psql')", PENDING_FACTOR * PATIENCE + 1)
+BRIEF = msgspec.structs.replace(LOCK, since=0.1)
 
 TABLE: list[tuple[str, dict[str, Any], State, bool]] = [
     ("everything is read", {"position": 100, "advanced": 900.0}, "idle", True),
@@ -52,6 +53,9 @@ TABLE: list[tuple[str, dict[str, Any], State, bool]] = [
     ("a claim that takes too long", {"position": None, "pending": SLOW}, "waiting", False),
     ("an operation of a partition without lag", {"position": 100, "pending": SLOW}, "idle", True),
     ("a lock in the way", {"lock": LOCK}, "waiting", False),
+    ("a lock for which attempts wait anew", {"lock": BRIEF, "pending": SLOW}, "waiting", False),
+    ("the same, seen from outside", {"lock": BRIEF, "advanced": 2 * LONG, "next_age": 2 * LONG}, "waiting", False),
+    ("the same, of a record that has just come", {"lock": BRIEF, "advanced": 9e9, "next_age": 0.1}, "waiting", True),
     ("a lock that others wait for", {"lock": LOCK, "position": 100}, "idle", True),
 ]
 
