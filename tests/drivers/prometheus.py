@@ -1,9 +1,10 @@
 """Debian's Prometheus with the rules that Footfall ships, in front of the processes of a test."""
 
+import json
 import re
 import shutil
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,10 +30,21 @@ def shipped_rules(name: str) -> list[dict[str, Any]]:
 
 
 class Prometheus:
-    """A Prometheus that scrapes every second."""
+    """A Prometheus that scrapes every second what `aim` names."""
 
-    def __init__(self, url: str) -> None:
-        self.url = url
+    def __init__(self, url: str, home: Path) -> None:
+        self.url, self._home = url, home
+        self._aims: dict[str, list[dict[str, Any]]] = {}
+
+    def aim(self, targets: Mapping[str, Iterable[str]]) -> None:
+        """Scrapes these from now on. `targets`: by job, the URLs of its processes."""
+        for job, urls in targets.items():
+            split = [url.partition("://") for url in urls]
+            aims = [{"targets": [where], "labels": {"__scheme__": scheme}} for scheme, _, where in split]
+            if aims != self._aims.get(job):
+                self._aims[job] = aims
+                (written := self._home / f"{job}.written").write_text(json.dumps(aims))
+                written.rename(self._home / f"{job}.json")
 
     def query(self, expression: str) -> list[dict[str, Any]]:
         """The result of an instant query."""
@@ -54,15 +66,31 @@ class Prometheus:
             if rule["type"] == "alerting" and any(each["state"] != "inactive" for each in rule["alerts"])
         }
 
+    def firing(self) -> set[str]:
+        """The alerts that somebody is told of now."""
+        return {rule["name"] for rule in self.rules() if rule["type"] == "alerting" and rule["state"] == "firing"}
+
 
 @contextmanager
-def prometheus(home: Path, targets: Mapping[str, str]) -> Iterator[Prometheus]:
-    """Runs it for the body. `targets`: by job, the URL of a process."""
+def prometheus(
+    home: Path,
+    targets: Mapping[str, Iterable[str]],
+    as_used: Callable[[str], str] = lambda shipped: shipped,
+    authority: Path | None = None,
+) -> Iterator[Prometheus]:
+    """Runs it for the body.
+
+    Args:
+        home: Where its files are.
+        targets: By job, the URLs of its processes.
+        as_used: What becomes of the text of the shipped rules.
+        authority: What signs the certificates of processes that serve with TLS.
+    """
     needed("prometheus")
     (home / "rules").mkdir(parents=True)
     for name in RULES:
-        (home / "rules" / name).write_bytes((OBSERVABILITY / "rules" / name).read_bytes())
-    YAML().dump(configured(targets), home / "prometheus.yml")
+        (home / "rules" / name).write_text(as_used((OBSERVABILITY / "rules" / name).read_text()))
+    YAML().dump(configured(targets, home, authority), home / "prometheus.yml")
     port = free_port()
     popen = spawn_child(
         [
@@ -74,7 +102,8 @@ def prometheus(home: Path, targets: Mapping[str, str]) -> Iterator[Prometheus]:
         death_signal=signal.SIGKILL,
         log_path=home / "prometheus.log",
     )
-    found = Prometheus(f"http://127.0.0.1:{port}")
+    found = Prometheus(f"http://127.0.0.1:{port}", home)
+    found.aim(targets)
     try:
         wait_until(lambda: popen.poll() is not None or is_ready(found), 20, "Prometheus")
         assert popen.poll() is None, (home / "prometheus.log").read_text()[-3000:]
@@ -91,18 +120,23 @@ def is_ready(found: Prometheus) -> bool:
         return False
 
 
-def configured(targets: Mapping[str, str]) -> dict[str, Any]:
-    """The shipped configuration, with these addresses, and a second where it says a quarter of a minute."""
+def configured(jobs: Iterable[str], home: Path, authority: Path | None) -> dict[str, Any]:
+    """The shipped configuration with the addresses in our files, and a second where it says a quarter of a minute."""
     shipped: dict[str, Any] = YAML(typ="safe").load(OBSERVABILITY / "prometheus.yml")
-    assert {job["job_name"] for job in shipped["scrape_configs"]} >= targets.keys()
-    jobs = [
-        {"job_name": name, "static_configs": [{"targets": [url.removeprefix("http://")]}]}
-        for name, url in targets.items()
+    assert {job["job_name"] for job in shipped["scrape_configs"]} >= set(jobs)
+    tls = {} if authority is None else {"tls_config": {"ca_file": str(authority), "server_name": "localhost"}}
+    scraped = [
+        {
+            "job_name": name,
+            "file_sd_configs": [{"files": [str(home / f"{name}.json")], "refresh_interval": "1s"}],
+            **tls,
+        }
+        for name in jobs
     ]
     return {
         **shipped,
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
-        "scrape_configs": jobs,
+        "scrape_configs": scraped,
     }
 
 

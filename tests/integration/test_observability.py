@@ -51,7 +51,7 @@ def watched(shared_footfall: Footfall, tmp_path_factory: pytest.TempPathFactory)
     wait_until(lambda: all(answers(process) for process in processes.values()), 30, "the processes")
     asyncio.run(requests_to(processes["command-side"], [post(f"user-{n}") for n in range(200)]))
     rebuild(shared_footfall, "start")
-    with prometheus(tmp_path_factory.mktemp("prometheus"), {k: p.url for k, p in processes.items()}) as watcher:
+    with prometheus(tmp_path_factory.mktemp("prometheus"), {k: [p.url] for k, p in processes.items()}) as watcher:
         yield Watched(processes, watcher)
 
 
