@@ -88,14 +88,14 @@ OF_POSTGRESQL = (
     Fault(
         "lock held on the table",
         postgresql.a_lock,
-        *("projecting", "'a-report'", ""),
+        *("projecting", "'a-report'", "The reason names what it waits for"),
         alerts=STUCK,
         effects=("FootfallLongTransaction",),
     ),
     Fault(
         "lock held on a rebuild's table",
         postgresql.a_lock_on_a_rebuild,
-        *("projecting", "'a-report'", ""),
+        *("projecting", "'a-report'", "The reason names what it waits for"),
         alerts=("FootfallRebuildStalled", "FootfallObstacle"),
         effects=("FootfallLongTransaction",),
         trace="whole",
@@ -134,7 +134,7 @@ OF_FOOTFALL = (
     Fault(
         "projector frozen",
         plants.frozen,
-        *("projecting", "no projector is assigned", ""),
+        *("projecting", "no projector is assigned", "Start a projector"),
         alerts=NO_PROJECTOR,
     ),
     Fault(
