@@ -74,13 +74,21 @@
   });
 
   // What is shown is old when the server does not answer: say so instead of showing it as if it were now.
+  const main = document.querySelector("main"), note = document.createElement("p");
+  note.className = "card problem-text"; note.setAttribute("role", "status");
+  const sentence = (request) => {
+    try { return "The console answers " + request.status + ": " + JSON.parse(request.responseText).error; } catch (_) { return "The console answers " + request.status + "."; }
+  };
+  const stale = (says) => {
+    main.classList.add("stale");
+    note.textContent = says + " What is shown here was seen before.";
+    if (!note.isConnected) main.querySelector("h1").after(note);
+  };
+  for (const name of ["htmx:sendError", "htmx:timeout"]) document.body.addEventListener(name, () => stale("The console does not answer."));
+  document.body.addEventListener("htmx:responseError", (event) => stale(sentence(event.detail.xhr)));
+  document.body.addEventListener("htmx:afterSwap", () => { main.classList.remove("stale"); note.remove(); });
   const now = document.getElementById("now");
   if (now) {
-    const stale = (is) => { now.classList.toggle("stale", is); if (is) { const hint = now.querySelector(".verdict .hint"); if (hint) hint.textContent = "The console does not answer; this is what was seen last."; } };
-    document.body.addEventListener("htmx:sendError", () => stale(true));
-    document.body.addEventListener("htmx:responseError", () => stale(true));
-    document.body.addEventListener("htmx:timeout", () => stale(true));
-    document.body.addEventListener("htmx:afterSwap", () => stale(false));
     let open = false;
     document.body.addEventListener("htmx:beforeSwap", () => { const list = now.querySelector(".well-list"); open = !!list && list.open; });
     document.body.addEventListener("htmx:afterSwap", () => { const list = now.querySelector(".well-list"); if (list) list.open = open; });

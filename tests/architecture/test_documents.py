@@ -59,6 +59,17 @@ def test_metrics_page_lists_exactly_the_metrics() -> None:
     assert set(table_rows("docs/metrics.md")) == declared
 
 
+def test_metrics_are_named_by_their_base_units() -> None:
+    """https://prometheus.io/docs/practices/naming/: seconds and bytes, and `_total` for what only grows."""
+    ends = {"counter": "_total", "histogram": "_seconds"}
+    scaled = re.compile(r"_(ms|millis\w*|us|minutes?|hours|days|kb|mb|kib|mib|percent)(_|$)")
+    for family in REGISTRY.collect():
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        assert name.endswith(ends.get(family.type, "")), name
+        assert family.type != "gauge" or not name.endswith(("_total", "_count", "_sum", "_bucket")), name
+        assert not scaled.search(name), name
+
+
 def test_metrics_page_lists_exactly_the_labels() -> None:
     rows = table_rows("docs/metrics.md")
     for collector in {*REGISTRY._names_to_collectors.values()}:

@@ -86,6 +86,34 @@ def test_who_waits_is_named_with_whom_for(page: Page) -> None:
     assert rows.all_inner_texts()[0].split("\t")[1].strip() == "3"
 
 
+@pytest.mark.parametrize("what", ["now", "rebuilds", "projectors"])
+def test_what_is_old_is_not_shown_as_if_it_were_now(what: str, console: Process) -> None:
+    """Beside the page of the other tests, whose problems these are none of."""
+    refusal = '{"success":false,"event":null,"errors":null,"error":"Nobody can check keys."}'
+    answer: list[Any] = [lambda route: route.fulfill(status=503, body=refusal, content_type="application/json")]
+    page = "" if what == "now" else f"/{what}"
+
+    def look() -> None:
+        with chromium() as browser:
+            shown = browser.new_page()
+            shown.route(
+                f"**/console/{what}", lambda route, asked: route.continue_() if not_a_part(asked) else answer[0](route)
+            )
+            shown.goto(f"{console.url}/console{page}")
+            shown.get_by_text("The console answers 503: Nobody can check keys. What is shown here was seen").wait_for()
+            answer[0] = lambda route: route.abort()
+            shown.get_by_text("The console does not answer. What is shown here was seen before.").wait_for()
+            answer[0] = lambda route: route.continue_()
+            shown.locator(".problem-text").wait_for(state="detached")
+
+    with ThreadPoolExecutor(1) as thread:  # playwright's loop of the other page is in this one
+        thread.submit(look).result()
+
+
+def not_a_part(asked: Any) -> bool:
+    return "hx-request" not in asked.headers
+
+
 def test_settings_name_where_they_come_from_and_show_no_secret(page: Page, console: Process) -> None:
     told = main_of(page, "/console/settings")
     rows = {row.split("\t")[0].strip(): row.split("\t")[1:] for row in page.locator("tr").all_inner_texts()}
