@@ -29,6 +29,7 @@ from sinks.target import (
 )
 
 FORMAT = 1
+REASON = 300  # characters of what DuckDB says of a file
 CLOSE_AFTER = 1.0  # seconds without a batch until the file is closed
 
 CREATE = (
@@ -180,9 +181,17 @@ class DuckDbFile:
             duckdb.ConnectionException,
         ) as error:
             self._closed()  # a fatal error ends the database's use; whoever reads it will be gone soon
-            raise TargetAwayError(f"{self._path} cannot be written now: {type(error).__name__}") from error
+            raise TargetAwayError(f"{self._path} cannot be written now: {_reason(error)}") from error
         except duckdb.Error as error:
             raise TargetRefusesError(f"{self._path} cannot be written: {type(error).__name__}") from error
+
+
+def _reason(error: duckdb.Error) -> str:
+    """What is wrong with the file. Of other errors only the class: their text may quote an event."""
+    if not isinstance(error, duckdb.IOException):
+        return type(error).__name__
+    said = str(error).partition("\n")[0].removeprefix("IO Error: ").partition(". ")[0]
+    return said[:REASON].rstrip(".!")
 
 
 def _prepared(connection: duckdb.DuckDBPyConnection, target: UUID | None = None) -> UUID:

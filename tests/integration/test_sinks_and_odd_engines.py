@@ -1,8 +1,13 @@
 """A sink whose engine refuses, or comes back as another: nothing is lost or twice or blamed, and it is said."""
 
+import asyncio
+import sys
+from asyncio.subprocess import PIPE
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+import duckdb
 import httpx
 import pytest
 from click.testing import CliRunner
@@ -10,6 +15,8 @@ from click.testing import CliRunner
 from contracts.record import key_of
 from contracts.versions import encode_event
 from footfall.cli.main import cli
+from sinks.target import TargetAwayError
+from sinks.targets.duckdb_file import DuckDbFile
 from tests.conftest import Footfall
 from tests.drivers.search_stand_in import STREAM, Answer, Streams, search_stand_in
 from tests.drivers.sinks import EventsById, start_sink, told, wait_for_sink
@@ -130,3 +137,38 @@ def test_an_engine_that_comes_back_without_the_events_is_noticed_and_gets_them(f
         wait_for_sink(footfall, "sink_opensearch")
         assert told_by(streams) == told(footfall)
         assert sink.terminate() == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("missing/events.duckdb", None, "No such file or directory"),
+        ("text", b"hello", "it is not a valid DuckDB database file"),
+        (".", None, "Is a directory"),
+    ],
+)
+async def test_a_file_that_cannot_be_opened_says_why(
+    tmp_path: Path, name: str, content: bytes | None, told: str
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    file = DuckDbFile(tmp_path / name)
+    with pytest.raises(TargetAwayError, match=f"cannot be written now: .*{told}$"):
+        await file.open()
+    await file.close()
+
+
+async def test_a_file_that_somebody_reads_says_who(tmp_path: Path) -> None:
+    path = tmp_path / "events.duckdb"
+    with duckdb.connect(str(path)):
+        pass
+    reading = "import duckdb, sys; c = duckdb.connect(sys.argv[1], read_only=True); print('', flush=True); input()"
+    reader = await asyncio.create_subprocess_exec(sys.executable, "-c", reading, path, stdin=PIPE, stdout=PIPE)
+    assert reader.stdout is not None
+    await reader.stdout.readline()
+    file = DuckDbFile(path)
+    with pytest.raises(TargetAwayError, match=rf"Conflicting lock is held in .*PID {reader.pid}\)$"):
+        await file.open()
+    await file.close()
+    reader.kill()
+    await reader.communicate()
