@@ -142,7 +142,12 @@ def prepare(options: RunOptions, stack: StackAddresses, console: Console) -> tup
         topics = create_topics(TopicSettings(**door.admin, **shape))
         make_keys_topic(**door.admin, kafka_replication_factor=shape["kafka_replication_factor"])
         keys = prepare_key_store(stack, options.state_dir)
-        door = replace(door, front={**door.front, **keys}, projector={**door.projector, **keys})
+        door = replace(
+            door,
+            front={**door.front, **keys},
+            projector={**door.projector, **keys},
+            console={**door.console, **keys},
+        )
     for found in topics.values():
         for sentence in found.differs:
             console.print(sentence, style="yellow", markup=False)

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -105,6 +105,8 @@ def is_kept_until_ctrl_c(state_dir: Path, output: Path) -> None:
         (front,) = re.findall(r"^Front (\S+)$", said, re.MULTILINE)
         assert httpx.get(f"{front}/console").headers["location"] == console
         assert "Users" in httpx.get(f"{console}/activity").text
+        looked: Callable[[], bool] = lambda: "the tenant keys are its own" in httpx.get(console).text  # noqa: E731
+        wait_until(looked, 30, "the console to look at the key store")
         assert len(httpx.get(f"{front}/events/processed").json()) == 610
         assert_sealed(state_dir, front)
         family = psutil.Process(kept.pid).children(recursive=True)

@@ -90,3 +90,18 @@ def test_a_switch_that_somebody_else_has_made_meanwhile_is_not_taken_back(
     assert f"Queries see read_g1, and saw {built} when this was asked." in page
     assert serving(shared_footfall) == "read_g1", "two operators who roll back at once do not roll forward again"
     assert "is dropped" in sent(console, asked(console, "drop"))
+
+
+def test_a_build_that_differs_is_not_verified_and_the_difference_is_named(
+    console: httpx.Client, shared_footfall: Footfall
+) -> None:
+    assert "is being built" in sent(console, asked(console, "start"))
+    wait_until(lambda: "is verified" in sent(console, asked(console, "verify")), 60, "the build to be verified")
+    changed = "UPDATE read_g1.user_activity SET product_views = product_views + 1 WHERE user_id = 'user-1'"
+    sql(shared_footfall.servers, changed)
+    page = sent(console, asked(console, "verify"))
+    assert "is NOT equal to read_g1" in page
+    assert re.search(r"user_activity</th><td>[\d,]+ and [\d,]+ rows, different</td>", page), page
+    assert re.search(r"user_activity</th><td>[^<]*user-1[^<]*</td>", page), page
+    sql(shared_footfall.servers, changed.replace("+ 1", "- 1"))
+    assert "is dropped" in sent(console, asked(console, "cancel"))
