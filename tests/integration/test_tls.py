@@ -114,7 +114,7 @@ def test_names_below_are_told_to_stay_at_tls_if_the_operator_says_so(
             assert answer.headers["strict-transport-security"] == expected
 
 
-@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "CONNECT"])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "CONNECT", "DELETE", "OPTIONS", "PATCH", "TRACE"])
 def test_plain_http_is_answered_and_reaches_nothing(settings: Callable[..., TlsSettings], method: str) -> None:
     with served(Transport(settings().certificate(), 1_000)) as recorded:
         with socket.create_connection(("127.0.0.1", recorded.port), PATIENCE) as plain:
@@ -127,6 +127,22 @@ def test_plain_http_is_answered_and_reaches_nothing(settings: Callable[..., TlsS
         with socket.create_connection(("127.0.0.1", recorded.port), PATIENCE) as nonsense:
             nonsense.sendall(b"nonsense\r\n\r\n")
             assert b"HTTP" not in until_closed(nonsense)
+        assert recorded.seen == []
+
+
+@pytest.mark.parametrize("method", [b"POST", b"DELETE"])
+def test_what_follows_plain_http_is_not_kept(settings: Callable[..., TlsSettings], method: bytes) -> None:
+    """A body that was sent with the head closes no way before the answer; who sends for ever is cut off."""
+    with served(Transport(settings().certificate())) as recorded:
+        for size in (200_000, 64_000_000):
+            head = method + b" /other HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n" % size
+            with socket.create_connection(("127.0.0.1", recorded.port), PATIENCE) as plain:
+                if size < 1_000_000:
+                    plain.sendall(head + b"x" * size)
+                    assert until_closed(plain).startswith(b"HTTP/1.1 400 ")
+                else:
+                    with pytest.raises(ConnectionError):
+                        plain.sendall(head + b"x" * size)
         assert recorded.seen == []
 
 

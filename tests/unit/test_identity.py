@@ -120,3 +120,11 @@ def test_what_is_held_is_bounded() -> None:
     for _ in range(MAX_HELD + 10):
         assert door.is_open_to(door.made.key())
     assert len(door.identity._held) <= MAX_HELD
+
+
+@pytest.mark.parametrize("spelled", ["bearer {}", "Bearer  {}", "Bearer {}{}".format("{}", " " * 30_000), "BEARER {}"])
+def test_only_the_usual_spelling_is_held_since_one_key_has_thousands_of_32_kib(door: Door, spelled: str) -> None:
+    shown = spelled.format(door.made.key()).encode()
+    head = RequestHead("GET", "/events/feed", b"/events/feed", b"", [(b"authorization", shown)], None, "http", facts={})
+    assert isinstance(door.identity(head), Admit), "whoever spells it so is known all the same"
+    assert door.identity._held == {}

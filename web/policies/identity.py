@@ -127,13 +127,15 @@ class Identity:
             if isinstance(answer, NotMine):
                 continue
             if isinstance(answer, Settled):
-                self._hold(shown, answer)
+                self._hold(shown, presented, answer)
                 return Admit(answer.principal, presented.query)
             return Admit(answer, presented.query) if isinstance(answer, Principal) else answer
         return ADMIT_NOBODY if presented.token is None else refuse_credentials("unknown", UNKNOWN_KIND)
 
-    def _hold(self, shown: bytes | None, settled: Settled) -> None:
-        if shown is None:  # what is in the query has to be taken out of it each time
+    def _hold(self, shown: bytes | None, presented: Presented, settled: Settled) -> None:
+        # What is in the query has to be taken out of it each time. One spelling of each key, the usual one, is held:
+        # with others, such as a thousand spaces, one client would fill the table with headers of 32 KiB.
+        if shown is None or presented.token is None or shown != b"Bearer " + presented.token:
             return
         if len(self._held) >= MAX_HELD:
             self._held.clear()

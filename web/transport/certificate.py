@@ -1,10 +1,11 @@
 """The certificate of a process, which may be replaced while it serves."""
 
+import re
 import ssl
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from cryptography import x509
 
@@ -15,6 +16,9 @@ from telemetry.metrics import CERTIFICATE_END
 SOON = timedelta(days=14)  # before its end, health says that a certificate should be renewed
 LARGEST = 1_048_576  # bytes of a file
 PLAIN_HTTP = ("HTTP_REQUEST", "HTTPS_PROXY_REQUEST")  # how OpenSSL calls what is no TLS: a request, and a CONNECT
+NO_TLS = "WRONG_VERSION_NUMBER"  # how it calls the methods that it does not know, such as DELETE, and everything else
+MOST_BEHIND = 1_048_576  # bytes that may follow plain HTTP; if a body that is sent closed the way, no answer got there
+_ends_a_request_line = re.compile(rb"[A-Z]* \S+ HTTP/1\.[01]\r?\n").match
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"  # of TLS 1.2: forward secrecy and authenticated encryption, as all of TLS 1.3
 
 
@@ -23,22 +27,43 @@ class CertificateError(ValueError):
 
 
 class AnsweringInPlain(ssl.SSLObject):
-    """A connection that answers a client that speaks plain HTTP here, instead of leaving it without a word."""
+    """A connection that answers a client that speaks plain HTTP here, instead of leaving it without a word.
+
+    What follows is thrown away: uvloop keeps all that OpenSSL does not take, for as long as a handshake may last.
+    """
 
     answer: Callable[[], bytes]
+    from_client: ssl.MemoryBIO
     to_client: ssl.MemoryBIO
     _answered = False
+    _behind = 0  # bytes that followed
 
     def do_handshake(self) -> None:
-        """As `ssl.SSLObject`. Plain HTTP is answered; whatever comes behind it ends the connection."""
+        """As `ssl.SSLObject`. Plain HTTP is answered; too much behind it ends the connection."""
+        if self._answered:
+            self._throw_away()
         try:
             super().do_handshake()
         except ssl.SSLError as error:
-            if error.reason not in PLAIN_HTTP or self._answered:
+            if not self._is_plain_http(error):
                 raise
-            self._answered = True
-            self.to_client.write(self.answer())
-            raise ssl.SSLWantReadError from None  # whoever shakes hands sends what is written, and waits
+        else:
+            return
+        self._answered = True
+        self.to_client.write(self.answer())
+        self._throw_away()
+
+    def _is_plain_http(self, error: ssl.SSLError) -> bool:
+        if error.reason in PLAIN_HTTP:
+            return True
+        # OpenSSL took the first five bytes, such as `DELET`.
+        return error.reason == NO_TLS and _ends_a_request_line(self.from_client.read()) is not None
+
+    def _throw_away(self) -> NoReturn:
+        self._behind += len(self.from_client.read())
+        if self._behind > MOST_BEHIND:
+            raise ssl.SSLError(ssl.SSL_ERROR_SSL, "too much behind plain HTTP")
+        raise ssl.SSLWantReadError  # whoever shakes hands sends what is written, and waits
 
 
 class CurrentContext(ssl.SSLContext):
@@ -51,7 +76,7 @@ class CurrentContext(ssl.SSLContext):
         """As `ssl.SSLContext`."""
         found = self.current.wrap_bio(incoming, outgoing, *args, **options)
         assert isinstance(found, AnsweringInPlain)
-        found.answer, found.to_client = self.answer_in_plain, outgoing
+        found.answer, found.from_client, found.to_client = self.answer_in_plain, incoming, outgoing
         return found
 
 
