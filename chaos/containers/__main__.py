@@ -26,7 +26,8 @@ from chaos.containers.unread import UnboundedError
     type=click.Path(path_type=Path),
     help="Directory for its own files.",
 )
-def main(events: int, home: Path) -> None:
+@click.option("--cluster", is_flag=True, help="With three brokers, as deploy/cluster.env has it.")
+def main(events: int, home: Path, *, cluster: bool) -> None:
     """Build our image, run compose.yaml with Podman, kill a container of each service, account for every event.
 
     It needs root and Podman. It makes the other images from Debian's packages and Apache's jars, and asks no image
@@ -48,7 +49,7 @@ def main(events: int, home: Path) -> None:
     console.print(describe(engine))
     try:
         make_images(engine, console.print)
-        composition = Composition(engine, home.resolve(), console.print)
+        composition = Composition(engine, home.resolve(), console.print, cluster=cluster)
         with composition.running():
             console.print(
                 f"{require_confinement(composition)} limits of containers and networks are as in compose.yaml"

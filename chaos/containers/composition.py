@@ -1,4 +1,4 @@
-"""Starts the services of `compose.yaml` one by one, in the order of their dependencies.
+"""Starts the services of `compose.yaml` in the order of their dependencies.
 
 podman-compose makes the containers as the file says. This module does what Debian's Podman cannot: it has no
 `start_interval`, and without systemd it does not run health checks or wait for them.
@@ -28,24 +28,34 @@ SECRETS = (
 )
 PATIENCE = 300.0  # seconds for one service to reach its condition
 POLL = 0.5  # seconds
+CLUSTER = ROOT / "deploy/cluster.env"
 
 Say = Callable[[str], None]
 
 
 class Composition:
-    """The project's containers. `home`: directory for the adapted file and for secrets that are made for this run."""
+    """The project's containers."""
 
-    def __init__(self, engine: Engine, home: Path, say: Say) -> None:
+    def __init__(self, engine: Engine, home: Path, say: Say, *, cluster: bool = False) -> None:
+        """Writes the adapted file.
+
+        Args:
+            engine: Podman.
+            home: Directory for that file, and for secrets that are made for this run.
+            say: Takes a line of progress.
+            cluster: With three brokers, as `deploy/cluster.env` has it.
+        """
         self._engine = engine
         self._say = say
         document = YAML(typ="safe").load(ROOT / "compose.yaml")
         self.services: dict[str, dict[str, Any]] = document["services"]
         self.networks: dict[str, dict[str, Any]] = document["networks"]
         self._file = home / "compose.yaml"
-        _adapt(document)
+        _adapt(document, cluster=cluster)
         YAML(typ="safe").dump(document, self._file)
         environment = {name: secrets.token_hex(24) for name in SECRETS} | {"PUBLIC_PORT": str(PORT)}
-        (home / ".env").write_text("".join(f"{name}={value}\n" for name, value in environment.items()))
+        written = "".join(f"{name}={value}\n" for name, value in environment.items())
+        (home / ".env").write_text(written + (CLUSTER.read_text() if cluster else ""))
 
     def containers(self, service: str) -> list[str]:
         """Returns the names of a service's containers."""
@@ -61,8 +71,11 @@ class Composition:
         """Runs every service during the body, and removes containers, volumes and networks afterwards."""
         self.down()
         try:
-            for service in self._in_order():
-                self._up(service)
+            for services in self._steps():
+                for service in services:
+                    self._begin(service)
+                for service in services:
+                    self._until_there(service)
             yield
         finally:
             self.down()
@@ -109,22 +122,24 @@ class Composition:
         state = self._engine.inspect(name)["State"]
         return bool(state["Running"]) and state["StartedAt"] != before
 
-    def _in_order(self) -> list[str]:
-        """Returns the services in an order in which each comes after those that it depends on."""
-        ordered: list[str] = []
-        while len(ordered) < len(self.services):
+    def _steps(self) -> Iterator[list[str]]:
+        """Yields the services that can start together, because those that they depend on are there."""
+        there: set[str] = set()
+        while len(there) < len(self.services):
             ready = [
                 name
                 for name, service in self.services.items()
-                if name not in ordered and set(service.get("depends_on", {})) <= set(ordered)
+                if name not in there and set(service.get("depends_on", {})) <= there
             ]
-            ordered += ready
-        return ordered
+            yield ready
+            there |= set(ready)
 
-    def _up(self, service: str) -> None:
-        began = time.monotonic()
+    def _begin(self, service: str) -> None:
         count = len(self.containers(service))
         self._compose("up", "--detach", "--no-build", "--no-deps", "--scale", f"{service}={count}", service)
+
+    def _until_there(self, service: str) -> None:
+        began = time.monotonic()
         if self.is_job(service):
             self._until_ended(service)
         else:
@@ -157,15 +172,17 @@ class Composition:
         return self._engine.run(command, timeout=PATIENCE, check=check, cwd=self._file.parent)
 
 
-def _adapt(document: dict[str, Any]) -> None:
-    """Changes what depends on this machine: absolute paths, no `start_interval`, no profile; the rest stays."""
+def _adapt(document: dict[str, Any], *, cluster: bool) -> None:
+    """Changes what depends on this machine: absolute paths, no `start_interval`, no other profile; the rest stays."""
     document["name"] = PROJECT
-    profiled = [name for name, service in document["services"].items() if "profiles" in service]
+    chosen = {"cluster"} if cluster else set[str]()
+    profiled = [name for name, service in document["services"].items() if set(service.get("profiles", ())) - chosen]
     for name in profiled:
         del document["services"][name]
     for service in document["services"].values():
         service.get("healthcheck", {}).pop("start_interval", None)
         service.pop("build", None)
+        service.pop("profiles", None)
         for name in profiled:
             service.get("depends_on", {}).pop(name, None)
         service["volumes"] = [
