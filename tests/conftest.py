@@ -42,6 +42,7 @@ ON_ONE_BROKER = ("test_least_rights", "test_secrets", "test_kafka_security")
 LONGEST = (
     *ON_ONE_BROKER,
     *("test_projector_failures", "test_rebuild", "test_log_rewrite", "test_console", "test_whole_requests"),
+    "test_planted_faults",
     *("test_watchdog", "test_projection_guide", "test_sealed_log", "test_up_and_demo", "test_generated_clients"),
     *("test_server_failures_are_not_the_records", "test_commands_that_fail", "test_is_projecting"),
     *("test_a_position_belongs_to_one_history", "test_archive", "test_sinks", "test_dead_letters", "test_replay"),

@@ -3,13 +3,15 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from aiokafka.errors import NodeNotReadyError
 from pydantic import SecretStr
 
 from contracts.topic_promises import topic_told
+from operations.doctor import kafka
 from operations.doctor.certificates import judged
 from operations.doctor.configured import settings_findings
 from operations.doctor.findings import Finding, worst
-from operations.doctor.kafka import answered, copies, other_topics
+from operations.doctor.kafka import TRIES, answered, copies, other_topics, timed
 from operations.doctor.projectors import at_risk, builds, members, standing_findings
 from operations.doctor.retention import A_DAY_MS, Kept, not_declared, overdue, shorter_topic
 from operations.doctor.sinks import sink_findings
@@ -135,3 +137,24 @@ def test_partitions_that_stand_for_one_reason_are_one_finding_with_what_to_do() 
         "read_g2, partition 1 stands still: for 20 s.",
     ]
     assert [bool(each.remedy) for each in found] == [True, False, True], "a stop's cause has its remedy"
+
+
+@pytest.mark.parametrize("gone", [0, 2, TRIES - 1, TRIES])
+async def test_a_question_to_a_broker_that_is_gone_is_put_again(gone: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """aiokafka puts it to any broker that the cluster names."""
+    monkeypatch.setattr(kafka, "PAUSE", 0)
+    asked = 0
+
+    async def ask() -> str:
+        nonlocal asked
+        asked += 1
+        if asked <= gone:
+            raise NodeNotReadyError
+        return "known"
+
+    if gone < TRIES:
+        assert (await timed(ask))[0] == "known"
+    else:
+        with pytest.raises(NodeNotReadyError):
+            await timed(ask)
+    assert asked == min(gone + 1, TRIES)
