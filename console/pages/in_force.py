@@ -1,21 +1,28 @@
 """`/console/settings`: what this process runs with, which versions, which event types, and how large everything is."""
 
+import asyncio
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any, get_args
 
 from litestar import Response, get
 from pydantic import SecretStr
 
+from brokers.settings import KafkaSettings
 from console.asking import AnyRequest, PageError, TheConsole
+from operations.doctor.examine import AWAY, told
+from operations.status.topic_size import topic_bytes
 from read_model.tables.schema_version import newest_migration, schema_state
+from telemetry.logs import get_logger
 
 SIZES = """
 SELECT n.nspname || '.' || c.relname AS name, pg_total_relation_size(c.oid) AS bytes, greatest(c.reltuples, 0) AS rows
 FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
 WHERE c.relkind = 'r' AND (n.nspname LIKE 'read\\_g%' OR n.nspname = 'ops') ORDER BY 2 DESC LIMIT 40
 """
+KAFKA_PATIENCE = 3.0  # seconds
 OF_THESE = ("litestar", "uvicorn", "aiokafka", "asyncpg", "msgspec", "jinja2")
 
 
@@ -34,15 +41,26 @@ async def in_force(request: AnyRequest, console: TheConsole) -> Response[bytes]:
         ("Schema", schema.detail or f"{newest_migration()}, as it should be"),
         *((name, version(name)) for name in OF_THESE),
     ]
-    ends = [(each.partition, each.end_offset) for each in console.watch.viewed().partitions()]
+    ends = {each.partition: each.end_offset for each in console.watch.viewed().partitions()}
+    stored = await topic_sizes(console.projecting, list(ends))
     return asking.page(
         "settings.html",
         settings=shown(console.settings, console.projecting),
         versions=versions,
         sizes=sizes,
-        ends=ends,
+        ends=[(partition, end, stored.get(partition)) for partition, end in ends.items()],
         types=console.catalogue.types,
     )
+
+
+async def topic_sizes(settings: KafkaSettings, partitions: Sequence[int]) -> Mapping[int, int]:
+    """Bytes of each partition at all brokers, as far as Kafka tells them in time."""
+    try:
+        async with asyncio.timeout(KAFKA_PATIENCE):
+            return await topic_bytes(settings, partitions) if partitions else {}
+    except AWAY as error:
+        get_logger("console").debug("topic_size_unknown", error=told(error))
+        return {}
 
 
 def shown(*all_settings: Any) -> list[tuple[str, str, str]]:

@@ -123,6 +123,7 @@ def test_settings_name_where_they_come_from_and_show_no_secret(page: Page, conso
     assert rows["QUERY_POOL_SIZE"][1].strip() == "default"
     for known in ("PostgreSQL", "PRODUCT_VIEW", "read_g1.processed_events", "Partition 1"):
         assert known in told
+    assert re.search(r"Partition 1\s+ends at offset [\d,]+, [\d.,]+ \w+ with all copies", told), told[-500:]
     assert SECRET not in page.content()
     assert SECRET not in console.log_text()
 
