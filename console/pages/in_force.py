@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from enum import Enum
 from importlib.metadata import version
 from typing import Any, get_args
 
@@ -12,6 +13,7 @@ from pydantic import SecretStr
 
 from brokers.settings import KafkaSettings
 from console.asking import AnyRequest, PageError, TheConsole
+from console.rendering import size as size_of
 from operations.doctor.examine import AWAY, told
 from operations.status.topic_size import topic_bytes
 from read_model.tables.schema_version import newest_migration, schema_state
@@ -22,8 +24,18 @@ SELECT n.nspname || '.' || c.relname AS name, pg_total_relation_size(c.oid) AS b
 FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
 WHERE c.relkind = 'r' AND (n.nspname LIKE 'read\\_g%' OR n.nspname = 'ops') ORDER BY 2 DESC LIMIT 40
 """
-KAFKA_PATIENCE = 3.0  # seconds
 OF_THESE = ("litestar", "uvicorn", "aiokafka", "asyncpg", "msgspec", "jinja2")
+KAFKA_PATIENCE = 3.0  # seconds
+NOT_DESCRIBED = "Kafka tells no size, for which it wants DESCRIBE on the cluster"
+
+
+class NoAnswer(Enum):
+    """Kafka did not answer in time, or a broker of it."""
+
+    NO_ANSWER = "no answer"
+
+
+NO_ANSWER = NoAnswer.NO_ANSWER
 
 
 @get("/console/settings", include_in_schema=False)
@@ -48,19 +60,27 @@ async def in_force(request: AnyRequest, console: TheConsole) -> Response[bytes]:
         settings=shown(console.settings, console.projecting),
         versions=versions,
         sizes=sizes,
-        ends=[(partition, end, stored.get(partition)) for partition, end in ends.items()],
+        ends=[(partition, end, size_told(stored, partition)) for partition, end in ends.items()],
         types=console.catalogue.types,
     )
 
 
-async def topic_sizes(settings: KafkaSettings, partitions: Sequence[int]) -> Mapping[int, int]:
-    """Bytes of each partition at all brokers, as far as Kafka tells them in time."""
+async def topic_sizes(settings: KafkaSettings, partitions: Sequence[int]) -> Mapping[int, int] | NoAnswer:
+    """Bytes of each partition at all brokers. A partition that is missing is one that Kafka does not tell us of."""
     try:
         async with asyncio.timeout(KAFKA_PATIENCE):
-            return await topic_bytes(settings, partitions) if partitions else {}
+            return await topic_bytes(settings, partitions)
     except AWAY as error:
         get_logger("console").debug("topic_size_unknown", error=told(error))
-        return {}
+        return NO_ANSWER
+
+
+def size_told(sizes: Mapping[int, int] | NoAnswer, partition: int) -> str:
+    """What the page says of a partition's size."""
+    if isinstance(sizes, NoAnswer):
+        return "Kafka did not answer how large it is"
+    size = sizes.get(partition)
+    return NOT_DESCRIBED if size is None else f"{size_of(size)} with all copies"
 
 
 def shown(*all_settings: Any) -> list[tuple[str, str, str]]:
