@@ -179,7 +179,7 @@ def begun(head: RequestHead) -> tuple[str, RequestTrace | None]:
         if name == TRACEPARENT:
             return request_id_of(head.headers), trace_of(head)
         if name == b"x-request-id" and request_id is None:
-            request_id = value.decode() if _acceptable_id(value) else new_request_id()
+            request_id = request_id_from(value)
     context = TRACING.sampler.begin(None)  # as nobody named a trace
     trace = None if context is None else RequestTrace(context, None, head.scheme)
     if trace is not None:
@@ -242,10 +242,13 @@ def request_id_of(headers: Headers) -> str:
     """The client's `X-Request-ID` when it is 1 to 128 visible ASCII characters, a fresh UUIDv7 otherwise."""
     for name, value in headers:
         if name == b"x-request-id":
-            if _acceptable_id(value):
-                return value.decode()
-            break
+            return request_id_from(value)
     return new_request_id()
+
+
+def request_id_from(value: bytes) -> str:
+    """As `request_id_of`, of the value of the first such header."""
+    return value.decode() if _acceptable_id(value) else new_request_id()
 
 
 def new_request_id() -> str:

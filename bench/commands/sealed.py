@@ -27,9 +27,9 @@ from bench.result import Result, compared
 from bench.stage import Stage, StageError
 from sealing.schema import prepare
 
-# What is compared. The floor: records that were sealed beforehand, so that only their volume is paid for.
-WAYS = ("plain", "sealed", "floor")
-PROGRAMS = {"floor": "bench.references.sealed_beforehand"}
+# What is compared. Volume: with records that were sealed beforehand, so that only their volume is paid for.
+WAYS = ("plain", "sealed", "volume")
+PROGRAMS = {"volume": "bench.references.sealed_beforehand"}
 SECONDS = 5.0  # of a measurement of batches, whose events are then drained
 GOALS = {"post": 1.1, "batch": 1.55, "drain": 1.35}  # times the plain log's
 KEYS_DATABASE = "bench_keys"
@@ -50,7 +50,7 @@ class Spent(NamedTuple):
 def sealed(stage: Stage) -> list[Result]:
     """Microseconds for each event of the sealed log, beside the plain one: POST at 64 connections, batches, drained."""
     sealing = key_store(stage)
-    environments: dict[str, Mapping[str, str]] = {"plain": {}, "sealed": sealing, "floor": sealing}
+    environments: dict[str, Mapping[str, str]] = {"plain": {}, "sealed": sealing, "volume": sealing}
     spent: dict[str, dict[str, list[Spent]]] = {what: {way: [] for way in WAYS} for what in GOALS}
     with ExitStack() as running:
         posting = {
@@ -68,7 +68,7 @@ def sealed(stage: Stage) -> list[Result]:
         for way in turns(run):
             batches, topic = in_batches(stage, way, environments[way], run)
             spent["batch"][way].append(batches)
-            if way != "floor":
+            if way != "volume":
                 spent["drain"][way].append(drain(stage, topic, environments[way], run))
     for what, ways in spent.items():
         figures = ", ".join(f"{way} {' '.join(map(str, found))}" for way, found in ways.items())
@@ -95,8 +95,8 @@ def compared_rows(what: str, ways: Mapping[str, list[Spent]]) -> list[Result]:
         compared(f"sealed_{what}", "us", clock["sealed"], "plain log", clock["plain"], ("<=", GOALS[what])),
         compared(f"sealed_{what}_cpu", "us", cpu["sealed"], "plain log", cpu["plain"]),
     ]
-    if ways["floor"]:
-        rows.append(compared(f"sealed_{what}_floor", "us", clock["floor"], "plain log", clock["plain"]))
+    if ways["volume"]:
+        rows.append(compared(f"sealed_{what}_volume", "us", clock["volume"], "plain log", clock["plain"]))
     return rows
 
 

@@ -1,6 +1,6 @@
 """`footfall` with a sealer that hands out what it sealed before: what the volume of a sealed log costs by itself.
 
-It is a floor for the sealed log: the records are as large, are compressed and sent as those, and nothing seals them.
+The records are as large as those of the sealed log, and are compressed and sent like them. Nothing seals them.
 """
 
 from contracts.record import EventRecord

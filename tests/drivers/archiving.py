@@ -23,6 +23,8 @@ from footfall.cli.main import cli
 from tests.conftest import Footfall
 from tests.processes import run_to_end
 
+FEW = {"ARCHIVE_FILE_RECORDS": "40"}  # in a file, so that some hundred records are many files
+
 Given = Mapping[str, str] | None  # more settings
 
 

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
+from tests.drivers.archiving import Bucket
+
 # Of a request's method and path: "", "terse", "page", "half", "stall", "short", "old", "older", "lost", "gone",
 # "silent", "unread" (its body), "taken" (as if it were), a status (such as "403"), a status with a page as its body
 # ("403 page") or with a code of S3 ("200 InternalError"); "done " before a status: the request is done all the same.
@@ -21,6 +23,10 @@ HOP = {"connection", "content-length", "date", "expect", "server", "transfer-enc
 
 class Answers:
     """Its address is `url`; what it does to a request, `judge` says."""
+
+    def settings_for(self, bucket: Bucket) -> dict[str, str]:
+        """The bucket's settings, with this in front of its server."""
+        return {**bucket.settings, "ARCHIVE_S3_ENDPOINT_URL": self.url}
 
     def __init__(self, endpoint: str) -> None:
         self._target = urlsplit(endpoint).netloc

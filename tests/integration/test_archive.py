@@ -190,7 +190,7 @@ def test_a_bucket_whose_server_answers_as_others_do_or_badly(footfall: Footfall,
     produce(footfall, a_day(100))
     bucket.make_folder("manifest/")  # as S3's console and Hadoop make one
     with answers_before(bucket.settings["ARCHIVE_S3_ENDPOINT_URL"]) as server:
-        given = bucket.settings | {"ARCHIVE_S3_ENDPOINT_URL": server.url}
+        given = server.settings_for(bucket)
         server.judge = lambda method, path: "taken" if method == "PUT" and "/records/" in path else "terse"
         assert "does not have all of it" in archive(footfall, bucket.place, "run", code=1, given=given)
         for folder in ("/records/", "/manifest/"):

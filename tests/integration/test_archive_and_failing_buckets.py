@@ -15,7 +15,7 @@ from operations.archive.files.bucket import Bucket as S3Store
 from operations.archive.files.refusal import ArchiveError
 from operations.settings import ArchiveSettings
 from tests.conftest import Footfall
-from tests.drivers.archiving import Bucket, archive, archive_json
+from tests.drivers.archiving import FEW, Bucket, archive, archive_json
 from tests.drivers.privacy import privacy
 from tests.drivers.rebuilding import NEW, OLD, a_day, rebuild, wait_until_done
 from tests.drivers.s3_answers import Answers
@@ -24,7 +24,6 @@ from tests.processes import wait_until
 from tests.producing import an_event, produce, record_of, sql, start_projector
 
 CANARY = "alice+canary@example.com"
-FEW = {"ARCHIVE_FILE_RECORDS": "40"}
 
 
 def store_at(url: str, place: str = "s3://events/nothing") -> S3Store:
@@ -137,7 +136,7 @@ def where(bucket: Bucket) -> list[tuple[int, int]]:
 def test_a_rewrite_goes_through_a_server_that_fails_now_and_then(
     footfall: Footfall, bucket: Bucket, server: Answers
 ) -> None:
-    was, given = erased(footfall, bucket), bucket.settings | {"ARCHIVE_S3_ENDPOINT_URL": server.url}
+    was, given = erased(footfall, bucket), server.settings_for(bucket)
     server.judge = every(3, "503", "500 page", "lost", "half", "gone", "short")
     found = archive_json(footfall, bucket.place, "rewrite", "--yes", given=given)
     assert (found["records"], found["problems"]) == (18 + 6, [])
@@ -150,7 +149,7 @@ def test_a_rewrite_goes_through_a_server_that_fails_now_and_then(
 def test_a_rewrite_that_is_refused_loses_nothing_and_a_second_one_ends_it(
     footfall: Footfall, bucket: Bucket, server: Answers
 ) -> None:
-    was, given = erased(footfall, bucket), bucket.settings | {"ARCHIVE_S3_ENDPOINT_URL": server.url}
+    was, given = erased(footfall, bucket), server.settings_for(bucket)
     files = len(bucket.names("records"))
 
     def refused(method: str, path: str, by: str = "403") -> str:
@@ -180,13 +179,13 @@ def test_a_rewrite_that_is_refused_loses_nothing_and_a_second_one_ends_it(
 def test_a_file_whose_removal_is_only_said_to_be_done_is_told(
     footfall: Footfall, bucket: Bucket, server: Answers
 ) -> None:
-    _, given = erased(footfall, bucket), bucket.settings | {"ARCHIVE_S3_ENDPOINT_URL": server.url}
+    _, given = erased(footfall, bucket), server.settings_for(bucket)
     server.judge = lambda method, path: "200 page" if method == "DELETE" and "/records/" in path else ""
     assert "replaced files are still at" in archive(footfall, bucket.place, "rewrite", "--yes", code=1, given=given)
 
 
 def test_a_listing_that_is_behind_spoils_nothing(footfall: Footfall, bucket: Bucket, server: Answers) -> None:
-    was, given = erased(footfall, bucket), bucket.settings | {"ARCHIVE_S3_ENDPOINT_URL": server.url}
+    was, given = erased(footfall, bucket), server.settings_for(bucket)
     server.judge = lambda method, path: "old" if "list-type" in path and "manifest" in path else ""
     assert "Another run writes" in archive(footfall, bucket.place, "run", code=1, given=given)
     for command in (("rewrite", "--yes"), ("restore",)):
@@ -201,7 +200,7 @@ def test_a_restore_goes_on_after_a_server_that_died(
     produce(footfall, a_day(900))
     projector = start_projector(footfall)
     wait_until_done(footfall, OLD, 900)
-    given = bucket.settings | {"ARCHIVE_S3_ENDPOINT_URL": server.url}
+    given = server.settings_for(bucket)
     archive(footfall, bucket.place, "run", given=given | FEW)
     for fate in ("stall", "half", "silent", "503"):
         reads = itertools.count()

@@ -12,7 +12,7 @@ from operations.archive.files.bucket import Bucket as S3Store
 from operations.archive.files.refusal import ArchiveError
 from operations.settings import ArchiveSettings
 from tests.conftest import Footfall
-from tests.drivers.archiving import Bucket, archive, archive_json, killed
+from tests.drivers.archiving import FEW, Bucket, archive, archive_json, killed
 from tests.drivers.privacy import privacy
 from tests.drivers.rebuilding import OLD, a_day, wait_until_done
 from tests.drivers.s3_answers import Answers
@@ -20,7 +20,6 @@ from tests.patience import PATIENCE
 from tests.processes import wait_until
 from tests.producing import an_event, produce, record_of, sql, start_projector
 
-FEW = {"ARCHIVE_FILE_RECORDS": "40"}
 PART = 5 * 1024 * 1024  # bytes; S3 takes no smaller part before the last
 CANARY = "alice+canary@example.com"
 
@@ -111,7 +110,7 @@ def test_a_run_that_is_refused_in_the_middle_says_why_and_the_next_goes_on(
     footfall: Footfall, bucket: Bucket, server: Answers
 ) -> None:
     produce(footfall, a_day(400))
-    given = bucket.settings | FEW | {"ARCHIVE_S3_ENDPOINT_URL": server.url}
+    given = server.settings_for(bucket) | FEW
     for judge, told in (
         (nth(2, "403 AccessDenied", is_record), "Allow s3:PutObject to its credentials"),
         (nth(1, "done 403 AccessDenied", is_entry), "Allow s3:PutObject to its credentials"),
@@ -146,7 +145,7 @@ def test_a_run_that_cannot_remove_what_killed_runs_left_has_archived_all_the_sam
 ) -> None:
     produce(footfall, a_day(100))
     killed(footfall, bucket.place, "run", at="archive_written=kill", given=bucket.settings)
-    given, file = bucket.settings | {"ARCHIVE_S3_ENDPOINT_URL": server.url}, tmp_path / "archive.prom"
+    given, file = server.settings_for(bucket), tmp_path / "archive.prom"
     server.judge = judge
     ran = archive_json(footfall, bucket.place, "run", "--metrics-file", str(file), given=given)
     assert (ran["records"], ran["removed"], ran["problems"]) == (100, 0, [])
@@ -177,7 +176,7 @@ def test_a_bucket_whose_versions_are_locked_is_archived_into_and_keeps_them(
 ) -> None:
     bucket.lock()
     produce(footfall, a_day(100))
-    given = bucket.settings | FEW | {"ARCHIVE_S3_ENDPOINT_URL": server.url}
+    given = server.settings_for(bucket) | FEW
     killed(footfall, bucket.place, "run", at="archive_written=kill@2", given=given)
     ran = archive_json(footfall, bucket.place, "run", given=given)
     assert (ran["removed"], ran["notes"], ran["problems"]) == (1, [], [])
@@ -203,7 +202,7 @@ def test_a_listing_of_many_pages_is_read_to_its_end_or_not_at_all(
     footfall: Footfall, bucket: Bucket, server: Answers
 ) -> None:
     produce(footfall, a_day(400))
-    given = bucket.settings | FEW | {"ARCHIVE_S3_ENDPOINT_URL": server.url}
+    given = server.settings_for(bucket) | FEW
     server.names_on_a_page = 3
     archive(footfall, bucket.place, "run", given=given)
     for fate, told in (("403 AccessDenied", "Allow s3:ListBucket"), ("page", "no server of S3"), ("503", "with 503")):

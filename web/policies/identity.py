@@ -1,7 +1,7 @@
 """The first policy of a process that is not open: a closed list of authenticators, of which one knows who asks.
 
-Asking them costs a microsecond in a loop of nothing else and four in a process that serves, so whom one of them has
-settled is not asked about again for a moment.
+To ask them costs one microsecond in a loop of nothing else, and four in a process that serves. So the principal of a
+header is remembered for `HELD` seconds where the authenticator says that nothing else counts (`Settled`).
 """
 
 import time
@@ -66,7 +66,7 @@ Authenticated = Principal | Settled | Refuse | NotMine | NeedsIO
 Authenticator = Callable[[RequestHead, Presented], Authenticated]
 
 NOTHING_PRESENTED = Presented(None)
-HELD = 0.25  # seconds at most for which whom somebody is stays settled; a revoked key is good for that much longer
+HELD = 0.25  # seconds for which a settled principal is remembered; a revoked key may be good for as much longer
 MAX_HELD = 4_096  # headers `Authorization`
 
 

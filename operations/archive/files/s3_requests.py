@@ -18,10 +18,8 @@ GIVE_UP_AFTER = 30.0  # seconds for which a request that fails is sent again
 CONNECT_TIMEOUT = 5  # seconds
 READ_TIMEOUT = 15  # seconds without a byte of an answer
 READS_AT_ONCE = 10  # as many as the client has connections: what waits for one is not tried yet
-UPLOAD_TIMEOUT = (
-    30.0  # seconds, and those that the bytes take at SLOWEST_UPLOAD: a server that needs longer has stalled
-)
 SLOWEST_UPLOAD = 100_000  # bytes a second
+UPLOAD_TIMEOUT = 30.0  # seconds beside those that the bytes take at SLOWEST_UPLOAD; then the server has stalled
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0  # seconds between two tries
 ANSWERED = {
     "list_objects_v2": {"Name", "IsTruncated", "KeyCount"},
